@@ -1,0 +1,98 @@
+"""An op -> seconds on a GPU. Efficiencies come from the GPU's kernel table, never from the scenario."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+
+from simulator.errors import InputError
+from simulator.hardware import GemmModel, GpuConfig, KernelConfig
+from simulator.ops import Op
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A GPU with its kernel table, and the SMs that communication kernels keep for themselves.
+
+    Persistent GEMMs leave `reserved_sms` free all the time: every GEMM of DeepSeek's profile has a grid of 112 of 132,
+    also while no communication runs. Other kernels lose those SMs only beside communication.
+    """
+
+    gpu: GpuConfig
+    kernels: KernelConfig
+    reserved_sms: int = 0
+
+    def seconds(self, ops: Iterable[Op], *, beside: bool) -> float:
+        """Return the time of kernels run one after another [s], gaps included.
+
+        beside: communication kernels run at the same time.
+        """
+        return sum(self.kernel(op, beside=beside) + self.kernels.gap for op in ops if _runs(op))
+
+    def kernel(self, op: Op, *, beside: bool) -> float:
+        """Return the time of one kernel [s]."""
+        if op.kind in ("gemm", "wgrad"):
+            return self._gemm(op) * (self.kernels.gemm_beside_communication if beside else 1.0)
+        if op.flops:
+            return self._attention(op, beside=beside)
+        return op.bytes / (self.gpu.memory.bandwidth * self._share(op.kind))
+
+    def peak(self, dtype: str) -> float:
+        """Return the dense peak of a dtype [FLOP/s]. Errors: InputError where the GPU has none."""
+        try:
+            return self.gpu.peak[dtype]
+        except KeyError:
+            raise InputError(f"is not supported by {self.gpu.name}", value=dtype) from None
+
+    def _share(self, kind: str) -> float:
+        try:
+            return self.kernels.memory[kind]
+        except KeyError:
+            raise InputError(
+                f"has no op class '{kind}'", key="memory", file=f"simulator/data/kernels/{self.kernels.name}.yaml"
+            ) from None
+
+    def _gemm(self, op: Op) -> float:
+        table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
+        model = table[op.dtype]
+        on_sms = self._waves(op, model)
+        on_memory = op.bytes / (self.gpu.memory.bandwidth * model.memory)
+        return model.ramp + max(on_sms, on_memory)
+
+    def _waves(self, op: Op, model: GemmModel) -> float:
+        groups, m, n, k = op.shape
+        sms = self.gpu.sms - self.reserved_sms
+        rate = self.peak(op.dtype) / self.gpu.sms * model.mainloop
+        best = math.inf
+        for rows, columns, relative in model.tiles:
+            waves = ceil(groups * ceil(m / rows) * ceil(n / columns) / sms)
+            best = min(best, waves * (2.0 * rows * columns * k / (rate * relative) + model.tile))
+        return best
+
+    def _attention(self, op: Op, *, beside: bool) -> float:
+        model = self.kernels.attention
+        table = model.backward if op.kind == "attention_backward" else model.forward
+        nearest = min(table, key=lambda width: (abs(width - op.shape[3]), width))
+        sms = self.gpu.sms - (self.reserved_sms if beside else 0)
+        return op.flops / (table[nearest] * _interpolate(model.length, op.seq_length) * sms / self.gpu.sms)
+
+
+def _runs(op: Op) -> bool:
+    """Tell whether an op is a kernel; some only mark bytes that another op's output keeps."""
+    return bool(op.flops or op.bytes)
+
+
+def _interpolate(curve: dict[int, float], at: int) -> float:
+    """Return the curve at a point, linear in the logarithm between its points, constant beyond its ends."""
+    points = sorted(curve)
+    index = bisect_left(points, at)
+    if index == 0:
+        return curve[points[0]]
+    if index == len(points):
+        return curve[points[-1]]
+    low, high = points[index - 1], points[index]
+    weight = math.log(at / low) / math.log(high / low)
+    return curve[low] * (1 - weight) + curve[high] * weight

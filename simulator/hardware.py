@@ -1,0 +1,88 @@
+"""What a GPU's datasheet and its kernel tables say. The numbers are data files, each value with its source.
+
+`simulator/data/gpus/<name>.yaml` is a datasheet, `simulator/data/kernels/<name>.yaml` a table of measured kernel
+efficiencies that GPUs of one architecture share. Neither knows of any training step.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from simulator.errors import InputError
+from simulator.units import Bytes, FlopRate, MemoryBandwidth, Seconds
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Memory(_Data):
+    """High-bandwidth memory of a GPU."""
+
+    capacity: Bytes = Field(description="usable size [B]")
+    bandwidth: MemoryBandwidth = Field(description="peak of reads and writes together [B/s]")
+
+
+class GpuConfig(_Data):
+    """A GPU's datasheet."""
+
+    name: str = Field(description="as topologies name it")
+    sms: int = Field(gt=0, description="streaming multiprocessors")
+    memory: Memory = Field(description="size and bandwidth of HBM")
+    peak: dict[str, FlopRate] = Field(description="dtype -> dense peak [FLOP/s], without sparsity")
+    kernels: str = Field(description="the kernel table of its architecture")
+    sources: dict[str, str] = Field(description="key -> where its value was published")
+
+
+class GemmModel(_Data):
+    """A tiled GEMM: waves of output tiles over the SMs, or HBM, whichever is slower.
+
+    seconds = ramp + max(waves (tile + 2 bm bn k / (peak per SM x mainloop x rate)), bytes / (HBM x memory)), at the
+    fastest of `tiles`. mainloop, tile, memory and ramp are least squares over measured kernels, see `source`.
+    """
+
+    mainloop: float = Field(gt=0, le=1, description="share of an SM's peak that the inner loop reaches")
+    tile: Seconds = Field(description="prologue and epilogue of one output tile [s]")
+    memory: float = Field(gt=0, le=1, description="share of HBM's peak bandwidth when memory binds")
+    ramp: Seconds = Field(description="fill and drain of the whole kernel [s]")
+    tiles: tuple[tuple[int, int, float], ...] = Field(description="rows, columns, rate relative to the largest tile")
+    source: str = Field(description="the measurements behind it")
+
+
+class AttentionModel(_Data):
+    """Fused attention: FLOP/s by width of a query head at 4,096 tokens, and a curve over the sequence length."""
+
+    forward: dict[int, FlopRate] = Field(description="d_qk -> causal forward [FLOP/s], all SMs")
+    backward: dict[int, FlopRate] = Field(description="d_qk -> causal backward [FLOP/s], all SMs")
+    length: dict[int, float] = Field(description="sequence length -> rate relative to 4,096")
+    source: str = Field(description="the measurements behind it")
+
+
+class CommunicationModel(_Data):
+    """What one kind of communication kernel reaches on the links that it crosses."""
+
+    nic: float = Field(gt=0, le=1, description="share of the NIC's line rate")
+    nvlink: float = Field(gt=0, le=1, description="share of NVLink's rate in one direction")
+    beside_compute: float = Field(1.0, ge=1, description="how much longer it takes while the GPU computes")
+    source: str = Field(description="the measurements behind it")
+
+
+class KernelConfig(_Data):
+    """Measured efficiencies of the kernels of one GPU architecture."""
+
+    name: str = Field(description="as datasheets name it")
+    gap: Seconds = Field(description="between two kernels of one stream [s]")
+    gemm: dict[str, GemmModel] = Field(description="dtype -> forward and input-gradient GEMM")
+    wgrad: dict[str, GemmModel] = Field(description="dtype -> weight-gradient GEMM, FP32 accumulation into HBM")
+    attention: AttentionModel = Field(description="fused attention")
+    memory: dict[str, float] = Field(description="op class -> share of HBM's peak bandwidth")
+    gemm_beside_communication: float = Field(ge=1, description="how much longer a GEMM takes beside communication")
+    communication: dict[str, CommunicationModel] = Field(description="kind of kernel -> what it reaches")
+    sources: dict[str, str] = Field(description="key -> where its value was published")
+
+    @model_validator(mode="after")
+    def _shares(self) -> KernelConfig:
+        for kind, share in self.memory.items():
+            if not 0 < share <= 1:
+                raise InputError("must lie in (0, 1]", key=f"memory.{kind}", value=share)
+        return self

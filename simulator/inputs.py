@@ -1,0 +1,227 @@
+"""Text files -> trees of plain values that remember their lines, and trees -> validated configuration.
+
+YAML is read as version 1.2, so `14.8e12` and `1e9` are numbers and `no` is a word.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from simulator.errors import InputError
+
+Config = TypeVar("Config", bound=BaseModel)
+Path_ = tuple[str | int, ...]
+
+ROOT = Path(__file__).resolve().parent
+KINDS = ("topologies", "workloads")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file as plain dicts and lists, with the line of every key.
+
+    file: as the user wrote it. data: the tree. lines: path of keys -> line, from 1.
+    """
+
+    file: str
+    data: dict[str, Any]
+    lines: dict[Path_, int]
+
+    def line(self, path: Path_) -> int:
+        """Return the line of the longest known part of a path, 0 if there is none."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.lines:
+                return self.lines[path[:end]]
+        return 0
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """Return the shipped files of a kind (`topologies` or `workloads`), name -> path."""
+    packed = ROOT / "data" / kind
+    folder = packed if packed.is_dir() else ROOT.parent / kind
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find(name: str, kind: str) -> Path:
+    """Return the path of a file given as a path or as the bare name of a shipped one."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = shipped(kind)
+    if name in known:
+        return known[name]
+    stem = path.stem if path.suffix else name
+    if path.is_dir():
+        raise InputError("is a folder, not a file", value=name, remedy=f"Shipped {kind}: {', '.join(known)}.")
+    near = difflib.get_close_matches(stem, known, n=1, cutoff=0.6)
+    remedy = f"Did you mean '{near[0]}'?" if near else f"Give a path, or one of the shipped {kind}: {', '.join(known)}."
+    raise InputError("does not exist", file=name, key=kind.removesuffix("s"), value=name, remedy=remedy)
+
+
+def read(path: Path, shown: str = "") -> Document:
+    """Read a YAML (1.2) or JSON file. Errors: InputError with the line of the first mistake."""
+    file = shown or str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", file=file) from error
+    if path.suffix == ".json":
+        return _read_json(text, file)
+    return _read_yaml(text, file)
+
+
+def data(kind: str, name: str) -> Document:
+    """Read one of the package's own data files, `simulator/data/<kind>/<name>.yaml`."""
+    folder = resources.files("simulator") / "data" / kind
+    known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean '{near[0]}'? " if near else ""
+        raise InputError(f"is not among the {kind} known", value=name, remedy=f"{hint}Known: {', '.join(known)}.")
+    text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+    return _read_yaml(text, f"simulator/data/{kind}/{name}.yaml")
+
+
+def _read_json(text: str, file: str) -> Document:
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"is not JSON: {error.msg}", file=file, line=error.lineno) from error
+    return Document(file, _mapping(tree, file), {})
+
+
+def _read_yaml(text: str, file: str) -> Document:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        tree = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or error.context or "unreadable").split("\n")[0]
+        raise InputError(f"is not YAML: {problem}", file=file, line=mark.line + 1 if mark else 0) from error
+    except YAMLError as error:
+        raise InputError(f"is not YAML: {error}", file=file) from error
+    _mapping(tree, file)
+    return Document(file, _plain(tree), dict(_lines(tree, ())))
+
+
+def _mapping(tree: Any, file: str) -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        raise InputError("holds no keys", file=file, remedy="Write 'key: value' lines, as the shipped files do.")
+    return tree
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _lines(node: Any, path: Path_) -> Iterator[tuple[Path_, int]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield (*path, str(key)), node.lc.key(key)[0] + 1
+            yield from _lines(value, (*path, str(key)))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield (*path, index), node.lc.item(index)[0] + 1
+            yield from _lines(value, (*path, index))
+
+
+def parse_value(text: str) -> Any:
+    """Return the value of the right side of `--set KEY=VALUE`, read as YAML 1.2."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return _plain(YAML(typ="rt", pure=True).load(text))
+    except YAMLError as error:
+        raise InputError("is not a YAML value", value=text) from error
+
+
+def override(document: Document, path: str, value: Any) -> Document:
+    """Return the document with one key replaced. path: keys joined by dots, `node.nvlink`."""
+    keys = path.split(".")
+    tree = _copy(document.data)
+    node: Any = tree
+    for key in keys[:-1]:
+        if not isinstance(node, dict) or not isinstance(node.setdefault(key, {}), dict):
+            raise InputError("is no group of keys", file=document.file, key=path, value=key)
+        node = node[key]
+    node[keys[-1]] = value
+    lines = {known: line for known, line in document.lines.items() if known[: len(keys)] != tuple(keys)}
+    return replace(document, data=tree, lines=lines)
+
+
+def _copy(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _copy(value) for key, value in node.items()}
+    return [_copy(value) for value in node] if isinstance(node, list) else node
+
+
+def validate(document: Document, model: type[Config]) -> Config:
+    """Return the document as a frozen configuration.
+
+    Errors: InputError that names file, line, key, value, rule and remedy of the first mistake.
+    """
+    try:
+        return model(**document.data)
+    except ValidationError as error:
+        raise _explain(error.errors()[0], document, model) from error
+
+
+def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> InputError:
+    path: Path_ = tuple(part for part in detail["loc"] if part in document.lines or _known(part))
+    place = {"file": document.file, "line": document.line(path), "key": ".".join(str(part) for part in path)}
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        key = ".".join(part for part in (place["key"], cause.key) if part)
+        line = document.line((*path, *cause.key.split("."))) if cause.key else place["line"]
+        cause.key = ""
+        return cause.at(file=document.file, line=int(line), key=str(key))
+    if detail["type"] == "extra_forbidden":
+        return _unknown_key(path, model).at(**place)  # type: ignore[arg-type]
+    if detail["type"] == "missing":
+        return InputError("is missing", remedy=f"Add '{path[-1]}:' there.").at(**place)  # type: ignore[arg-type]
+    value = detail["input"]
+    rule = detail["msg"][0].lower() + detail["msg"][1:]
+    return InputError(f"is not accepted: {rule}", value=value).at(**place)  # type: ignore[arg-type]
+
+
+def _known(part: object) -> bool:
+    return isinstance(part, str | int)
+
+
+def _unknown_key(path: Path_, model: type[BaseModel]) -> InputError:
+    known = _fields(path[:-1], model)
+    near = difflib.get_close_matches(str(path[-1]), known, n=1)
+    remedy = f"Did you mean '{near[0]}'?" if near else f"Known keys: {', '.join(known)}."
+    return InputError("is not a key here", value=path[-1], remedy=remedy)
+
+
+def _fields(path: Path_, model: type[BaseModel]) -> list[str]:
+    """Return the keys that the group at a path knows, following nested configurations."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        candidates = [inner, *getattr(inner, "__args__", ())]
+        models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)

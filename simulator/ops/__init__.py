@@ -1,0 +1,106 @@
+"""The ops of a block: F (forward), I (input gradient) and W (weight gradient), by phase.
+
+This is the one place that knows which kernels a layer runs, how many FLOPs they execute, which bytes they move and
+which they keep. A block is a tuple of phases per pass; expert traffic stands between phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from simulator.model import BlockKind
+from simulator.ops import attention, ends, ffn
+from simulator.ops.op import Op, Work
+
+__all__ = ["BLOCKS", "BlockOps", "Op", "Work", "block_ops"]
+
+Ops = tuple[Op, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOps:
+    """The ops of one block for one micro-batch, by phase. Empty phases cost nothing.
+
+    attention/mlp: forward and input gradient before and after dispatch. A block without expert traffic has all of
+    its forward in `attention_f` and `mlp_f`. side_w: weight gradients that run on the side stream.
+    """
+
+    attention_f: Ops = ()
+    mlp_f: Ops = ()
+    mlp_b: Ops = ()
+    mlp_w: Ops = ()
+    side_w: Ops = ()
+    attention_b: Ops = ()
+    attention_w: Ops = ()
+    exchanges_experts: bool = False
+
+    @property
+    def forward(self) -> Ops:
+        """Return the forward pass."""
+        return self.attention_f + self.mlp_f
+
+    @property
+    def backward(self) -> Ops:
+        """Return the full backward pass."""
+        return self.mlp_b + self.mlp_w + self.side_w + self.attention_b + self.attention_w
+
+
+def _dense(work: Work) -> BlockOps:
+    return BlockOps(
+        attention_f=attention.forward(work),
+        mlp_f=ffn.dense_forward(work),
+        mlp_b=ffn.dense_backward(work),
+        mlp_w=ffn.dense_wgrad(work),
+        attention_b=attention.input_gradient(work),
+        attention_w=attention.weight_gradient(work),
+    )
+
+
+def _moe(work: Work) -> BlockOps:
+    mlp_w, side_w = ffn.experts_wgrad(work)
+    return BlockOps(
+        attention_f=(*attention.forward(work), *ffn.route(work)),
+        mlp_f=ffn.experts_forward(work),
+        mlp_b=ffn.experts_backward(work),
+        mlp_w=mlp_w,
+        side_w=side_w,
+        attention_b=(*ffn.route_backward(work), *attention.input_gradient(work)),
+        attention_w=attention.weight_gradient(work),
+        exchanges_experts=True,
+    )
+
+
+def _embedding(work: Work) -> BlockOps:
+    return BlockOps(attention_f=ends.embed(work), attention_w=ends.embed_wgrad(work))
+
+
+def _head(work: Work) -> BlockOps:
+    return BlockOps(
+        attention_f=ends.head_forward(work), attention_b=ends.head_backward(work), attention_w=ends.head_wgrad(work)
+    )
+
+
+def _mtp_input(work: Work) -> BlockOps:
+    return BlockOps(
+        attention_f=ends.mtp_input_forward(work),
+        attention_b=ends.mtp_input_backward(work),
+        attention_w=ends.mtp_input_wgrad(work),
+    )
+
+
+BLOCKS: dict[str, Callable[[Work], BlockOps]] = {
+    "embedding": _embedding,
+    "dense": _dense,
+    "moe": _moe,
+    "mtp_input": _mtp_input,
+    "head": _head,
+}
+
+
+def block_ops(kind: BlockKind | str, work: Work) -> tuple[BlockOps, ...]:
+    """Return a block's ops; an MTP module is its input projection, one layer and the shared head."""
+    if kind != "mtp":
+        return (BLOCKS[kind](work),)
+    layer = work.model.layer_kind(work.model.num_hidden_layers)
+    return tuple(BLOCKS[part](work) for part in ("mtp_input", layer, "head"))

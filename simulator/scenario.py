@@ -1,0 +1,231 @@
+"""Topology + workload, cross-checked: the one value that says what is simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from simulator import inputs
+from simulator.errors import InputError
+from simulator.experts import ExpertsConfig
+from simulator.hardware import GpuConfig, KernelConfig
+from simulator.inputs import Document
+from simulator.layout import Layout, LayoutConfig, resolve
+from simulator.model import ModelConfig
+from simulator.precision import RECIPES, RECOMPUTE, Recipe
+from simulator.topology import TopologyConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScheduleConfig(_Section):
+    """The pipeline schedule."""
+
+    name: str = Field(description="a row of simulator.schedules.SCHEDULES")
+
+
+class TrainingConfig(_Section):
+    """What one step and the whole run train on."""
+
+    global_batch_size: int = Field(gt=0, description="sequences per step")
+    micro_batch_size: int = Field(1, gt=0, description="sequences per micro-batch")
+    seq_length: int = Field(gt=0, description="tokens per sequence")
+    tokens: float = Field(gt=0, description="tokens of the whole run")
+    recompute: tuple[str, ...] = Field((), description=f"what the backward pass computes again: {', '.join(RECOMPUTE)}")
+
+    @field_validator("recompute")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in RECOMPUTE:
+                raise InputError("cannot be recomputed by name", value=name, remedy=f"Known: {', '.join(RECOMPUTE)}.")
+        return names
+
+
+class PrecisionConfig(_Section):
+    """The number formats of the run."""
+
+    recipe: str = Field("bf16", description=f"one of {', '.join(RECIPES)}")
+
+    @field_validator("recipe")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in RECIPES:
+            raise InputError("is not a recipe", value=name, remedy=f"Use one of {', '.join(RECIPES)}.")
+        return name
+
+
+class Reference(_Section):
+    """A published figure that the simulated one stands beside."""
+
+    quantity: str = Field(description="a key of the report's quantities, such as step_time_s")
+    value: float = Field(description="as published, in the quantity's unit")
+    source: str = Field(description="where it was published")
+
+
+class Assumption(_Section):
+    """A value that was not published, and the alternatives over which the report gives the span."""
+
+    key: str = Field(description="path of the assumed key in this file")
+    rule: str = Field(description="how the value was chosen, without looking at the result")
+    alternatives: tuple[Any, ...] = Field((), description="values that the report runs beside it")
+
+
+class WorkloadConfig(_Section):
+    """A training run: what is wanted."""
+
+    name: str = Field(description="for reports")
+    model: dict[str, Any] = Field(description="hf_config: path of a config.json, or its keys")
+    layout: LayoutConfig = Field(description="degrees of parallelism")
+    schedule: ScheduleConfig = Field(description="pipeline schedule")
+    training: TrainingConfig = Field(description="batch, sequence and tokens")
+    precision: PrecisionConfig = Field(PrecisionConfig(), description="number formats")
+    experts: ExpertsConfig = Field(ExpertsConfig(), description="token routing")
+    assumed: tuple[Assumption, ...] = Field((), description="values that were not published")
+    reference: tuple[Reference, ...] = Field((), description="published figures")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One cluster and one training run that fit each other.
+
+    micro_batches: per replica of the model and step, both directions of a bidirectional pipeline together.
+    """
+
+    topology: TopologyConfig
+    workload: WorkloadConfig
+    model: ModelConfig
+    gpu: GpuConfig
+    kernels: KernelConfig
+    layout: Layout
+    recipe: Recipe
+    micro_batches: int
+
+    @property
+    def tokens_per_micro_batch(self) -> int:
+        """Return the tokens of one micro-batch."""
+        return self.workload.training.micro_batch_size * self.workload.training.seq_length
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Return the tokens of one step."""
+        return self.workload.training.global_batch_size * self.workload.training.seq_length
+
+
+def load(topology_name: str, workload_name: str = "deepseek-v3", sets: Mapping[str, Any] | None = None) -> Scenario:
+    """Read two files, apply overrides and cross-check them.
+
+    topology_name/workload_name: a path, or the bare name of a shipped file. sets: path of keys -> value, with the
+    file's kind before it where both have the key (`topology.name`). Errors: InputError.
+    """
+    documents = {
+        "topology": inputs.read(inputs.find(topology_name, "topologies")),
+        "workload": inputs.read(inputs.find(workload_name, "workloads")),
+    }
+    for path, value in (sets or {}).items():
+        kind, inner = _owner(path)
+        documents[kind] = inputs.override(documents[kind], inner, value)
+    return build(documents["topology"], documents["workload"])
+
+
+def _owner(path: str) -> tuple[str, str]:
+    """Return which file a path of keys belongs to, and the path inside it."""
+    head, _, rest = path.partition(".")
+    if head in ("topology", "workload") and rest:
+        return head, rest
+    owners = {
+        "topology": set(TopologyConfig.model_fields),
+        "workload": set(WorkloadConfig.model_fields),
+    }
+    found = [kind for kind, fields in owners.items() if head in fields]
+    if len(found) == 1:
+        return found[0], path
+    if found:
+        raise InputError("is a key of both files", key=path, remedy=f"Write 'topology.{path}' or 'workload.{path}'.")
+    known = ", ".join(sorted(owners["topology"] | owners["workload"]))
+    raise InputError("is no key of a topology or a workload", key=path, remedy=f"Known first keys: {known}.")
+
+
+def build(cluster: Document, run: Document) -> Scenario:
+    """Return the scenario of two documents. Errors: InputError that names file, line, key, value, rule and remedy."""
+    site = inputs.validate(cluster, TopologyConfig)
+    workload = inputs.validate(run, WorkloadConfig)
+    architecture = _model(run, workload)
+    gpu = _gpu(cluster, site)
+    try:
+        return _cross_check(site, workload, architecture, gpu)
+    except InputError as error:
+        path = tuple(error.key.split("."))
+        owner = cluster if path[0] in cluster.data and path[0] not in run.data else run
+        raise error.at(file=owner.file, line=owner.line(path)) from error
+
+
+def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
+    if "hf_config" not in workload.model:
+        inline = Document(run.file, {"name": workload.name, **workload.model}, {})
+        return inputs.validate(inline, ModelConfig)
+    path = Path(run.file).parent / str(workload.model["hf_config"])
+    place = {"file": run.file, "line": run.line(("model", "hf_config")), "key": "model.hf_config"}
+    if not path.is_file():
+        raise InputError(
+            "does not exist", value=workload.model["hf_config"],
+            remedy="Give the path of a config.json, seen from this file.",
+        ).at(**place)  # type: ignore[arg-type]
+    document = inputs.read(path)
+    extra = {key: value for key, value in workload.model.items() if key != "hf_config"}
+    return inputs.validate(Document(str(path), {"name": path.stem, **document.data, **extra}, {}), ModelConfig)
+
+
+def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
+    try:
+        return inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
+    except InputError as error:
+        raise error.at(file=cluster.file, line=cluster.line(("gpu",)), key="gpu") from error
+
+
+def _cross_check(site: TopologyConfig, workload: WorkloadConfig, architecture: ModelConfig,
+                 gpu: GpuConfig) -> Scenario:
+    recipe = RECIPES[workload.precision.recipe]
+    if recipe.gemm not in gpu.peak:
+        raise InputError(
+            f"multiplies in {recipe.gemm}, which {gpu.name} cannot: it has {', '.join(gpu.peak)}",
+            key="precision.recipe", value=recipe.name, remedy="Write precision.recipe=bf16, or choose another GPU.",
+        )
+    ranks = resolve(workload.layout, site.gpus, architecture)
+    return Scenario(
+        topology=site,
+        workload=workload,
+        model=architecture,
+        gpu=gpu,
+        kernels=inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig),
+        layout=ranks,
+        recipe=recipe,
+        micro_batches=_micro_batches(workload.training, ranks),
+    )
+
+
+def _micro_batches(training: TrainingConfig, ranks: Layout) -> int:
+    per_round = ranks.dp * training.micro_batch_size
+    count, rest = divmod(training.global_batch_size, per_round)
+    if rest:
+        legal = " and ".join(str(per_round * n) for n in (count, count + 1) if n)
+        raise InputError(
+            f"does not divide over dp {ranks.dp} x micro_batch_size {training.micro_batch_size} = {per_round}",
+            key="training.global_batch_size", value=training.global_batch_size, remedy=f"The nearest that do: {legal}.",
+        )
+    return count
+
+
+def variants(scenario: Scenario, assumption: Assumption) -> Iterable[tuple[Any, Scenario]]:
+    """Return the scenario with each alternative of an assumption in its place. Errors: as `load`."""
+    for value in assumption.alternatives:
+        tree = {**scenario.workload.model_dump(mode="json", exclude={"assumed"})}
+        document = inputs.override(Document("", tree, {}), assumption.key, value)
+        workload = inputs.validate(document, WorkloadConfig)
+        yield value, _cross_check(scenario.topology, workload, scenario.model, scenario.gpu)

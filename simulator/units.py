@@ -1,0 +1,138 @@
+"""Text with a unit <-> SI numbers. A bare number is refused where a unit is due.
+
+| quantity  | inside                  | as text                                              |
+|-----------|-------------------------|------------------------------------------------------|
+| Bandwidth | B/s in one direction    | `400 GB/s bidirectional`, `50 GB/s per direction`    |
+| Memory bandwidth | B/s              | `3.35 TB/s`                                          |
+| Time      | s                       | `3.7 us`                                             |
+| Size      | B                       | `80 GB`, `1 MiB`                                     |
+| Rate      | FLOP/s                  | `989.4 TFLOP/s`                                      |
+| Price     | USD per GPU-hour        | `2 USD per GPU-hour`                                 |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from simulator.errors import UnitError
+
+_NUMBER = r"([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+_QUANTITY = re.compile(rf"^\s*{_NUMBER}\s*(\S.*?)\s*$")
+
+_DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+SIZES = {f"{prefix}B": factor for prefix, factor in (_DECIMAL | _BINARY).items()}
+TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
+BYTE_RATES = {f"{unit}/s": factor for unit, factor in SIZES.items()}
+BIT_RATES = {f"{prefix}b/s": factor / 8 for prefix, factor in _DECIMAL.items()}
+FLOP_RATES = {f"{prefix}FLOP/s": factor for prefix, factor in _DECIMAL.items()}
+PRICES = {"USD per GPU-hour": 1.0}
+DIRECTIONS = {"per direction": 1.0, "bidirectional": 0.5}
+
+
+def parse(value: object, units: dict[str, float], example: str) -> float:
+    """Return the SI value of text such as `80 GB`.
+
+    units: unit -> factor to SI. example: a legal text, for the message. Errors: UnitError on anything else.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise UnitError("has no unit", value=str(value), remedy=f"Write for example '{example}'.")
+    bare = re.fullmatch(rf"\s*{_NUMBER}\s*", str(value))
+    match = None if bare else _QUANTITY.match(str(value))
+    if match is None:
+        rule = "has no unit" if bare else "is not a number with a unit"
+        raise UnitError(rule, value=value, remedy=f"Write for example '{example}'.")
+    number, unit = match.groups()
+    if unit not in units:
+        known = ", ".join(list(units)[:8])
+        raise UnitError(
+            f"has the unit '{unit}', which is none of {known}",
+            value=value,
+            remedy=f"Write for example '{example}'.",
+        )
+    result = float(number) * units[unit]
+    if not result >= 0:
+        raise UnitError("is negative", value=value, remedy=f"Write for example '{example}'.")
+    return result
+
+
+def bandwidth(value: object) -> float:
+    """Return a link's bandwidth in one direction [B/s]; the text must say which direction it counts."""
+    text = str(value)
+    for words, share in DIRECTIONS.items():
+        if text.rstrip().endswith(words):
+            bare = text.rstrip().removesuffix(words)
+            return share * parse(bare, BYTE_RATES | BIT_RATES, "400 GB/s bidirectional")
+    number = re.match(_NUMBER, text.strip())
+    if number and re.fullmatch(_NUMBER, text.strip()):
+        remedy = (
+            f"Write '{number[1]} GB/s bidirectional' (as datasheets do) "
+            f"or '{float(number[1]) / 2:g} GB/s per direction'."
+        )
+        raise UnitError("has no unit", value=text, remedy=remedy)
+    parse(text, BYTE_RATES | BIT_RATES, "50 GB/s per direction")
+    raise UnitError(
+        "does not say which direction it counts",
+        value=text,
+        remedy=f"Write '{text} per direction', or '{text} bidirectional' for the sum of both.",
+    )
+
+
+def memory_bandwidth(value: object) -> float:
+    """Return a memory bandwidth [B/s]."""
+    return parse(value, BYTE_RATES, "3.35 TB/s")
+
+
+def seconds(value: object) -> float:
+    """Return a time [s]."""
+    return parse(value, TIMES, "3.7 us")
+
+
+def size(value: object) -> float:
+    """Return a size [B]."""
+    return parse(value, SIZES, "80 GB")
+
+
+def flop_rate(value: object) -> float:
+    """Return a compute rate [FLOP/s]."""
+    return parse(value, FLOP_RATES, "989.4 TFLOP/s")
+
+
+def price(value: object) -> float:
+    """Return a price [USD per GPU-hour]."""
+    return parse(value, PRICES, "2 USD per GPU-hour")
+
+
+Bandwidth = Annotated[float, BeforeValidator(bandwidth)]
+MemoryBandwidth = Annotated[float, BeforeValidator(memory_bandwidth)]
+Seconds = Annotated[float, BeforeValidator(seconds)]
+Bytes = Annotated[float, BeforeValidator(size)]
+FlopRate = Annotated[float, BeforeValidator(flop_rate)]
+Price = Annotated[float, BeforeValidator(price)]
+
+
+def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
+    for factor, unit in steps:
+        if abs(value) >= factor:
+            return f"{value / factor:.4g} {unit}"
+    factor, unit = steps[-1]
+    return f"{value / factor:.4g} {unit}"
+
+
+def format_seconds(value: float) -> str:
+    """Print a time so that `seconds` reads it back (to four digits)."""
+    return _scaled(value, ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")))
+
+
+def format_bytes(value: float) -> str:
+    """Print a size so that `size` reads it back (to four digits)."""
+    return _scaled(value, ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")))
+
+
+def format_bandwidth(value: float) -> str:
+    """Print a bandwidth in one direction so that `bandwidth` reads it back (to four digits)."""
+    text = _scaled(value, ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")))
+    return f"{text} per direction"

@@ -1,0 +1,303 @@
+"""Schedules: laws over the whole table, small timelines written out, published bubbles, faults that check() names."""
+
+from dataclasses import replace
+
+import pytest
+
+from simulator.errors import ScheduleError
+from simulator.schedules import (
+    SCHEDULES,
+    Action,
+    Schedule,
+    build,
+    check,
+    dependencies,
+    durations,
+    execution_order,
+    makespan,
+    peak_in_flight,
+    spans,
+)
+
+EQUAL = {"F": 1, "I": 1, "W": 1}
+SIZES = [(2, 4), (2, 6), (4, 8), (4, 10), (6, 14), (8, 20), (16, 40)]
+every_schedule = pytest.mark.parametrize("schedule", [build(name, *size) for name in SCHEDULES for size in SIZES])
+
+
+def lines(schedule):
+    return [" ".join(map(str, order)) for order in schedule.ranks]
+
+
+def written(micro_batches, *ranks, stages=2):
+    """Return the schedule that these texts write out, one text per rank."""
+    return Schedule("mine", stages, micro_batches, tuple(tuple(map(Action.parse, text.split())) for text in ranks))
+
+
+@every_schedule
+def test_every_schedule_runs_every_micro_batch_once_on_every_stage(schedule):
+    run = sorted(half for _, action in schedule.actions() for half in action.halves())
+    chunks = sorted((m, s) for m in range(schedule.micro_batches) for s in range(schedule.stages))
+    assert [(m, s) for kind, m, s in run if kind == "F"] == chunks
+    assert sorted((m, s) for kind, m, s in run if kind in "BI") == chunks
+    assert [(m, s) for kind, m, s in run if kind == "W"] == [(m, s) for kind, m, s in run if kind == "I"]
+
+
+@every_schedule
+def test_every_schedule_prints_and_reads_back(schedule):
+    read = tuple(tuple(map(Action.parse, line.split())) for line in lines(schedule))
+    assert replace(schedule, ranks=read) == schedule
+
+
+@every_schedule
+def test_every_schedule_passes_its_check_under_its_own_name(schedule):
+    check(schedule)
+    assert schedule == build(schedule.name, schedule.stages, schedule.micro_batches)
+
+
+@every_schedule
+def test_every_schedule_can_be_run_with_each_action_after_its_inputs(schedule):
+    when = {place: step for step, place in enumerate(execution_order(schedule))}
+    assert len(when) == sum(map(len, schedule.ranks))
+    for rank, needs in enumerate(dependencies(schedule)):
+        for position, places in enumerate(needs):
+            assert all(when[place] < when[rank, position] for place in places)
+            assert position == 0 or when[rank, position - 1] < when[rank, position]
+
+
+@every_schedule
+def test_every_schedule_gives_every_rank_the_same_work(schedule):
+    # F + I + W = 3 for each micro-batch: on one stage, or half of them on each of two. Nothing is gained by a pair
+    # that takes F + B. What is not work until the end is idle.
+    end, idle = makespan(schedule, EQUAL)
+    assert idle == [end - 3 * schedule.micro_batches] * len(schedule.ranks)
+
+
+def test_an_action_prints_as_people_write_it():
+    assert [str(Action(kind, 3, 1)) for kind in "FBIW"] == ["F3@1", "B3@1", "I3@1", "W3@1"]
+    assert str(Action("FB", 3, 1, 1, 6)) == "F3@1&B1@6"
+    assert Action("FB", 3, 1, 1, 6).halves() == (("F", 3, 1), ("B", 1, 6))
+    assert Action.parse("I12@30") == Action("I", 12, 30)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "F3", "f3@1", "X3@1", "F-1@0", "F3@1&F1@6", "B3@1&F1@6", "F3@1&I1@6", "F3@1 ", "F٣@1"]
+)
+def test_a_text_that_is_no_action_is_refused_with_an_example(text):
+    with pytest.raises(ScheduleError, match=r"is not an action.*F3@1&B1@6"):
+        Action.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("X", 0, 0), "'X' is no kind of action"),
+        (("F", -1, 0), "negative"),
+        (("FB", 0, 0), "negative"),
+        (("F", 0, 0, 1, 1), "'F0@0&B1@1' has a second half"),
+    ],
+)
+def test_an_action_that_could_not_be_read_back_is_not_made(arguments, words):
+    with pytest.raises(ScheduleError, match=words):
+        Action(*arguments)
+
+
+def test_1f1b_of_two_stages_and_two_micro_batches_written_out():
+    schedule = build("1f1b", 2, 2)
+    assert lines(schedule) == ["F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1 F1@1 B1@1"]
+    # F = 1, B = 2. Rank 0 waits for B0@1, which ends at 2 + 2 = 4; rank 1 then runs F1 and B1 from 4 to 7.
+    assert spans(schedule, EQUAL) == [[(0, 1), (1, 2), (4, 6), (7, 9)], [(1, 2), (2, 4), (4, 5), (5, 7)]]
+    assert schedule.place()["B", 1, 1] == (1, 3)
+    # F1@1 needs F1@0. B0@1, on the last stage, needs only its own forward; B1@0 needs that and B1@1.
+    needs = dependencies(schedule)
+    assert (needs[1][2], needs[1][1], needs[0][3]) == (((0, 1),), ((1, 0),), ((0, 1), (1, 3)))
+
+
+def test_1f1b_with_fewer_micro_batches_than_stages_never_reaches_the_steady_state():
+    assert lines(build("1f1b", 3, 1)) == ["F0@0 B0@0", "F0@1 B0@1", "F0@2 B0@2"]
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(1, 3), (2, 2), (4, 4), (4, 9), (8, 20)])
+def test_1f1b_idles_p_minus_1_times_f_plus_b(stages, micro_batches):
+    # The first micro-batch needs (P-1) F to reach the last rank, the last one (P-1) B to come back.
+    end, idle = makespan(build("1f1b", stages, micro_batches), {"F": 1, "B": 2})
+    assert end == 3 * (micro_batches + stages - 1)
+    assert idle == [3 * (stages - 1)] * stages
+
+
+@pytest.mark.parametrize("stages", [2, 4, 8])
+def test_1f1b_holds_p_chunks_on_rank_0_and_one_fewer_on_each_next(stages):
+    assert peak_in_flight(build("1f1b", stages, 2 * stages)) == list(range(stages, 0, -1))
+
+
+def test_dualpipe_of_two_stages_and_four_micro_batches_written_out():
+    # Both ranks are middle ranks (no inner steps 1, 3, 5, 7): F0 F1 | F0, B1 apart, then a pair | B1, split B0 | W.
+    assert lines(build("dualpipe", 2, 4)) == [
+        "F0@0 F2@1 F1@0 B2@1 F3@1&B0@0 B3@1 I1@0 W1@0",
+        "F2@0 F0@1 F3@0 B0@1 F1@1&B2@0 B1@1 I3@0 W3@0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "end", "idle"),
+    [
+        # 20 micro-batches x (F + I + W = 3) = 60 of work on every rank: a pair saves nothing. Idle is 3 x (3 + 2 - 3).
+        ({"F": 1, "I": 1, "W": 1, "FB": 3}, 66, [6, 6, 6, 6]),
+        # A pair saves 1; ranks 0 to 3 run 9, 10, 11, 11 pairs, hence work 51, 50, 49, 49. Most idle 3 x (2 + 2 - 3).
+        ({"F": 1, "I": 1, "W": 1, "FB": 2}, 52, [1, 2, 3, 3]),
+        # A pair saves 0.5: work 55.5, 55, 54.5, 54.5. The published bubble, 3 x (2.5 + 2 - 1.5) = 9, is for F = I.
+        ({"F": 1, "I": 1.5, "W": 0.5, "FB": 2.5}, 62.5, [7, 7.5, 8, 8]),
+    ],
+)
+def test_dualpipe_of_eight_stages_and_twenty_micro_batches_without_communication(times, end, idle):
+    assert makespan(build("dualpipe", 8, 20), times) == (end, idle + idle[::-1])
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), SIZES)
+@pytest.mark.parametrize("times", [(1, 1, 1, 3), (1, 1, 1, 2), (1, 1, 0.5, 2), (2, 2, 1, 3.5), (1, 1, 0, 1)])
+def test_dualpipe_idles_at_most_its_published_bubble(stages, micro_batches, times):
+    # arXiv 2412.19437, table 2: (P/2 - 1)(F&B + B - 3W), for F = I, W <= F and B <= F&B <= F + B.
+    forward, dgrad, wgrad, pair = times
+    _, idle = makespan(build("dualpipe", stages, micro_batches), {"F": forward, "I": dgrad, "W": wgrad, "FB": pair})
+    assert max(idle) == pytest.approx((stages / 2 - 1) * (pair + dgrad + wgrad - 3 * wgrad))
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), SIZES)
+def test_dualpipe_holds_at_most_one_chunk_more_than_it_has_stages(stages, micro_batches):
+    assert peak_in_flight(build("dualpipe", stages, micro_batches)) == [stages + 1] * stages
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), SIZES)
+def test_dualpipe_runs_on_rank_p_minus_1_minus_r_what_rank_r_runs_with_the_directions_swapped(stages, micro_batches):
+    half = micro_batches // 2
+
+    def swapped(action):
+        second = (-1, -1) if action.kind != "FB" else ((action.micro_batch_b + half) % micro_batches, action.stage_b)
+        return Action(action.kind, (action.micro_batch + half) % micro_batches, action.stage, *second)
+
+    ranks = build("dualpipe", stages, micro_batches).ranks
+    assert ranks[::-1] == tuple(tuple(map(swapped, order)) for order in ranks)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "micro_batches", "words"),
+    [
+        ("gpipes", 2, 4, "'gpipes' is not a schedule. Use one of 1f1b, dualpipe"),
+        ("1f1b", 0, 4, "0 stages are too few. Use at least 1"),
+        ("1f1b", 2, 0, "0 micro-batches are too few. Use at least 1"),
+        ("dualpipe", 3, 8, "3 stages.*Use 4 stages"),
+        ("dualpipe", 4, 6, "6 micro-batches.*even number of at least 8 for 4 stages"),
+        ("dualpipe", 4, 9, "9 micro-batches.*even number of at least 8 for 4 stages"),
+    ],
+)
+def test_a_schedule_that_cannot_be_built_says_what_to_use(name, stages, micro_batches, words):
+    with pytest.raises(ScheduleError, match=words):
+        build(name, stages, micro_batches)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "words"),
+    [
+        (("F0@0 F1@0 B0@0", "F0@1 B0@1 F1@1 B1@1"), "'B1@0' is missing, the counterpart of F1@0 at rank 0, position 1"),
+        (("F0@0 F1@0 B0@0 I1@0", "F0@1 B0@1 F1@1 B1@1"), "'W1@0' is missing.*F1@0 at rank 0, position 1"),
+        (("F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1 B1@1"), "'F1@1' is missing, the counterpart of B1@1 at rank 1, position 2"),
+        (("F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1"), "'F1@1' is missing: no rank"),
+        (
+            ("F0@0 F1@0 B0@0 F1@0 B1@0", "F0@1 B0@1 F1@1 B1@1"),
+            "'F1@0' is repeated at rank 0, position 3.*rank 0, position 1",
+        ),
+        (
+            ("F0@0 F1@0 B0@0 B1@0 W1@0", "F0@1 B0@1 F1@1 B1@1"),
+            "'W1@0' at rank 0, position 4 repeats part of B1@0 at rank 0, position 3",
+        ),
+        (("F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1 F1@1 B1@2"), "'B1@2' at rank 1, position 3 is impossible"),
+        (("F0@0 F1@0 B0@0 F2@0&B1@0", "F0@1 B0@1 F1@1 B1@1"), "'F2@0&B1@0' at rank 0, position 3 is impossible"),
+        (
+            ("F0@0 F1@0 B0@0 B1@1", "F0@1 B0@1 F1@1 B1@0"),
+            "'B1@0' at rank 1, position 3 is not on the rank of F1@0 at rank 0, position 1",
+        ),
+    ],
+)
+def test_check_names_a_missing_a_repeated_and_an_impossible_action(ranks, words):
+    with pytest.raises(ScheduleError, match=words):
+        check(written(2, *ranks))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "words"),
+    [
+        # A circle of two: rank 0 wants B0@1, behind rank 1's F1@1; that wants F1@0, behind rank 0's B0@0.
+        (
+            ("F0@0 B0@0 F1@0 B1@0", "F0@1 F1@1 B0@1 B1@1"),
+            "'B0@0' deadlocks: .*position 1 waits for B0@1 at rank 1, position 2; "
+            + "F1@1 at rank 1, position 1 waits for F1@0 at rank 0, position 2",
+        ),
+        # A circle of one rank: an action before its own input.
+        (
+            ("F0@0 F1@0 B0@0 W1@0 I1@0", "F0@1 B0@1 F1@1 B1@1"),
+            "'W1@0' deadlocks: W1@0 at rank 0, position 3 waits for I1@0 at rank 0, position 4",
+        ),
+        # A pair cannot hold a forward and the backward of that same chunk.
+        (
+            ("F0@0 F1@0 B0@0 B1@0", "F0@1&B0@1 F1@1 B1@1"),
+            "'F0@1&B0@1' deadlocks: F0@1&B0@1 at rank 1, position 0 waits for F0@1&B0@1 at rank 1, position 0",
+        ),
+    ],
+)
+def test_check_names_the_circle_of_a_deadlock(ranks, words):
+    with pytest.raises(ScheduleError, match=words):
+        check(written(2, *ranks))
+
+
+@pytest.mark.parametrize("rank", range(8))
+def test_check_finds_any_action_dropped_from_or_doubled_in_dualpipe(rank):
+    schedule = build("dualpipe", 8, 20)
+    order = schedule.ranks[rank]
+
+    def changed(actions):
+        return replace(schedule, ranks=(*schedule.ranks[:rank], actions, *schedule.ranks[rank + 1 :]))
+
+    for position, action in enumerate(order):
+        with pytest.raises(ScheduleError, match="is missing") as dropped:
+            check(changed(order[:position] + order[position + 1 :]))
+        assert dropped.value.value in str(action)
+        with pytest.raises(ScheduleError, match=f"is repeated at rank {rank}, position {position + 1};") as doubled:
+            check(changed(order[: position + 1] + order[position:]))
+        assert doubled.value.value in str(action)
+
+
+def test_dependencies_name_an_input_that_no_rank_runs():
+    with pytest.raises(ScheduleError, match="'F0@1' at rank 0, position 0 needs F0@0, which no rank runs"):
+        dependencies(written(1, "F0@1 B0@1", "B0@0"))
+
+
+def test_a_pair_needs_what_both_halves_need_and_provides_both():
+    # F1@1 needs F1@0, B0@1 its forward F0@1; B0@0 and B1@1 then need the pair.
+    schedule = written(2, "F0@0 F1@0 B0@0 B1@0", "F0@1 F1@1&B0@1 B1@1")
+    check(schedule)
+    assert dependencies(schedule)[1] == (((0, 0),), ((0, 1), (1, 0)), ((1, 1),))
+    assert dependencies(schedule)[0][2] == ((0, 0), (1, 1))
+    assert peak_in_flight(schedule) == [2, 2]
+
+
+def test_a_split_backward_holds_its_chunk_until_the_weight_gradient():
+    assert peak_in_flight(written(2, "F0@0 B0@0 F1@0 B1@0", stages=1)) == [1]
+    assert peak_in_flight(written(2, "F0@0 I0@0 F1@0 W0@0 I1@0 W1@0", stages=1)) == [2]
+
+
+def test_a_backward_takes_both_gradients_and_a_pair_both_halves_unless_told():
+    assert durations({"F": 1, "I": 2, "W": 3}) == {"F": 1, "I": 2, "W": 3, "B": 5, "FB": 6}
+    assert durations({"F": 1, "B": 2}) == {"F": 1, "B": 2, "FB": 3}
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ({"F": 1}, "has no time for B0@1. Add B"),
+        ({"F": 1, "X": 1}, "'X' is no kind of action"),
+        ({"F": -1}, "-1 is no time for F"),
+        ({"F": float("nan")}, "nan is no time for F"),
+    ],
+)
+def test_times_that_are_missing_or_wrong_are_named(times, words):
+    with pytest.raises(ScheduleError, match=words):
+        makespan(build("1f1b", 2, 2), times)
