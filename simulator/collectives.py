@@ -1,7 +1,6 @@
 """Collectives, sends, dispatch and combine -> demands on the links of the cluster graph.
 
-Inside a step a collective is a coflow: one demand per link, paced by its slowest link. `simulate collective`, which
-resolves every pair, belongs to the same functions.
+Inside a step a collective is a coflow: one demand per link, paced by its slowest link.
 """
 
 from __future__ import annotations
@@ -17,77 +16,75 @@ from simulator.experts import Routing
 from simulator.hardware import CommunicationModel
 from simulator.topology import Network
 
+Links = NDArray[np.int64]
+Loads = list[tuple[Links, float]]
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
     """What a collective asks of the network.
 
-    links: link indices, each once. bytes: that cross each [B]. occupied: bytes over the kernel's efficiency on that
-    link, what the link is busy for [B]. latency: of all its rounds [s].
+    links: link indices, each once. bytes: that cross each [B]. latency: of all its rounds [s].
     """
 
-    links: NDArray[np.int64]
+    links: Links
     bytes: NDArray[np.float64]
-    occupied: NDArray[np.float64]
     latency: float
 
-    def alone(self, capacity: NDArray[np.float64]) -> float:
-        """Return the seconds that the demand takes on an idle network, latency apart."""
-        return float(np.max(self.occupied / capacity[self.links], initial=0.0))
+    def scaled(self, factor: float) -> Demand:
+        """Return the demand with every byte count multiplied."""
+        return Demand(self.links, self.bytes * factor, self.latency)
+
+    def occupied(self, network: Network, model: CommunicationModel) -> NDArray[np.float64]:
+        """Return what each link is busy for [B]: its bytes over the share that the kernel reaches on that link."""
+        share = [model.nvlink if network.kind[link] == "nvlink" else model.nic for link in self.links.tolist()]
+        return self.bytes / np.array(share)
 
 
-def _demand(network: Network, loads: Sequence[tuple[NDArray[np.int64] | Sequence[int], float]],
-            model: CommunicationModel, latency: float) -> Demand:
-    links = np.concatenate([np.asarray(ids, dtype=np.int64) for ids, _ in loads] or [np.zeros(0, np.int64)])
-    each = np.concatenate([np.full(len(ids), count) for ids, count in loads] or [np.zeros(0)])
-    unique, place = np.unique(links, return_inverse=True)
-    total = np.bincount(place, weights=each, minlength=len(unique))
-    keep = total > 0
-    share = np.array([model.nvlink if network.kind[link] == "nvlink" else model.nic for link in unique[keep]])
-    return Demand(unique[keep], total[keep], total[keep] / share, latency)
+def _demand(loads: Loads, latency: float) -> Demand:
+    """Return loads (links, bytes on each) as a demand that names every link once."""
+    links = np.concatenate([ids for ids, _ in loads]) if loads else np.zeros(0, np.int64)
+    each = np.concatenate([np.full(len(ids), count) for ids, count in loads]) if loads else np.zeros(0)
+    used = each > 0
+    unique, place = np.unique(links[used], return_inverse=True)
+    return Demand(unique, np.bincount(place, weights=each[used], minlength=len(unique)), latency)
 
 
-def exchange(network: Network, members: Sequence[int], routing: Routing, token_bytes: float,
-             model: CommunicationModel) -> Demand:
-    """Return hierarchical dispatch or combine of a group: NIC once per distinct remote node, then NVLink.
+def exchange(network: Network, members: Sequence[int], routing: Routing) -> Demand:
+    """Return hierarchical dispatch of one byte per token copy: NIC once per distinct remote node, then NVLink.
 
-    token_bytes: of all the tokens of one GPU, each once [B]. Combine is dispatch's mirror: partial sums go over NVLink
-    to the GPU of the sender's rail, and over its NIC back. DeepSeek-V3, arXiv 2412.19437, section 3.2.2.
+    Scale it by the bytes of all tokens of one GPU, each once. Combine is its mirror and loads the links alike: partial
+    sums go over NVLink to the GPU of the token's rail and over its NIC home. DeepSeek-V3, arXiv 2412.19437, 3.2.2.
     """
     ranks = np.asarray(members)
-    over_nic, over_nvlink = token_bytes * routing.over_nic, token_bytes * routing.over_nvlink
-    loads: list[tuple[NDArray[np.int64] | Sequence[int], float]] = [
-        (network.gpu_up[ranks], over_nvlink), (network.gpu_down[ranks], over_nvlink)
+    loads: Loads = [
+        (network.gpu_up[ranks], routing.over_nvlink),
+        (network.gpu_down[ranks], routing.over_nvlink),
     ]
-    latency = 0.0
-    if len(members) > 1:
-        latency = network.route(members[0], members[1])[1]
+    latency = network.route(members[0], members[min(1, len(members) - 1)])[1]
     if routing.ep_nodes > 1:
-        loads += [(network.nic_up[ranks], over_nic), (network.nic_down[ranks], over_nic)]
-        loads += _between_leaves(network, members, over_nic)
-        latency += network.route(members[0], members[-1])[1]
-    return _demand(network, loads, model, latency)
+        loads += [(network.nic_up[ranks], routing.over_nic), (network.nic_down[ranks], routing.over_nic)]
+        loads += _between_leaves(network, ranks, routing.over_nic)
+        latency += network.route(members[0], members[(routing.ep_nodes - 1) * routing.gpus_per_node])[1]
+    return _demand(loads, latency)
 
 
-def _between_leaves(network: Network, members: Sequence[int], over_nic: float
-                    ) -> list[tuple[NDArray[np.int64] | Sequence[int], float]]:
-    """Return what the leaves' uplinks carry: each GPU sends an equal share to its rail on every other node."""
-    by_rail: dict[int, list[int]] = {}
-    for rank in members:
-        by_rail.setdefault(rank % network.gpus_per_node, []).append(rank)
-    loads: list[tuple[NDArray[np.int64] | Sequence[int], float]] = []
-    for peers in by_rail.values():
-        for source in peers:
-            for target in peers:
-                middle = network.route(source, target)[0][1:-1] if source != target else ()
-                loads += [([link], over_nic / (len(peers) - 1)) for link in middle]
+def _between_leaves(network: Network, ranks: Links, over_nic: float) -> Loads:
+    """Return what leaves' uplinks carry when each GPU sends equal shares to its rail's GPU on every other node."""
+    loads: Loads = []
+    for rail in np.unique(network.rail[ranks]):
+        leaves, counts = np.unique(network.leaf[ranks[network.rail[ranks] == rail]], return_counts=True)
+        peers = int(counts.sum())
+        for leaf, here in zip(leaves.tolist(), counts.tolist(), strict=True):
+            if here < peers:
+                crossing = over_nic * here * (peers - here) / (peers - 1)
+                loads += [(network.leaf_up[[leaf]], crossing), (network.leaf_down[[leaf]], crossing)]
     return loads
 
 
-def send(network: Network, source: int, target: int, size: float, model: CommunicationModel) -> Demand:
-    """Return a send of `size` bytes [B] from one GPU to another."""
-    links, latency = network.route(source, target)
-    return _demand(network, [([link], size) for link in links], model, latency)
+def send(network: Network, source: int, target: int) -> tuple[tuple[int, ...], float]:
+    """Return the links that a send crosses, and its latency [s]."""
+    return network.route(source, target)
 
 
 def _nodes(network: Network, members: Sequence[int]) -> list[list[int]]:
@@ -96,38 +93,39 @@ def _nodes(network: Network, members: Sequence[int]) -> list[list[int]]:
         nodes.setdefault(network.node_of(rank), []).append(rank)
     groups = list(nodes.values())
     if len({len(group) for group in groups}) > 1:
-        raise LayoutError(f"spreads a group of {len(members)} unevenly over {len(groups)} nodes", key="layout")
+        raise LayoutError(f"spreads a group of {len(members)} GPUs unevenly over {len(groups)} nodes", key="layout.pp")
     return groups
 
 
-def _rings(network: Network, members: Sequence[int], size: float, model: CommunicationModel) -> Demand:
-    """Return one pass of hierarchical rings over `size` bytes [B]: inside each node, then across, rail by rail.
+def rings(network: Network, members: Sequence[int]) -> Demand:
+    """Return one pass of hierarchical rings over one byte: inside each node, then across, rail by rail.
 
     A pass is a reduce-scatter or an all-gather: every GPU sends (g-1)/g of the buffer over NVLink and then
     (n-1)/n of its g-th part over its NIC, for n nodes of g GPUs.
     """
     nodes = _nodes(network, members)
     local, count = len(nodes[0]), len(nodes)
-    loads: list[tuple[NDArray[np.int64] | Sequence[int], float]] = []
+    loads: Loads = []
     latency = 0.0
     if local > 1:
-        ranks = np.asarray([rank for node in nodes for rank in node])
-        share = size * (local - 1) / local
+        ranks = np.asarray(sorted(members))
+        share = (local - 1) / local
         loads += [(network.gpu_up[ranks], share), (network.gpu_down[ranks], share)]
         latency += (local - 1) * network.route(nodes[0][0], nodes[0][1])[1]
     if count > 1:
-        share = size / local * (count - 1) / count
+        share = (count - 1) / count / local
         slowest = 0.0
         for near, far in zip(nodes, nodes[1:] + nodes[:1], strict=True):
             for source, target in zip(near, far, strict=True):
                 links, delay = network.route(source, target)
-                loads.append((links, share))
+                loads.append((np.asarray(links, np.int64), share))
                 slowest = max(slowest, delay)
         latency += (count - 1) * slowest
-    return _demand(network, loads, model, latency)
+    return _demand(loads, latency)
 
 
-COLLECTIVES: dict[str, Callable[[Network, Sequence[int], float, CommunicationModel], Demand]] = {
-    "reduce_scatter": _rings,
-    "all_gather": _rings,
+COLLECTIVES: dict[str, Callable[[Network, Sequence[int]], Demand]] = {
+    "reduce_scatter": rings,
+    "all_gather": rings,
 }
+"""name -> demand of one byte of the whole buffer; scale it by the buffer."""

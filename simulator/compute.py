@@ -34,11 +34,13 @@ class Processor:
 
     def kernel(self, op: Op, *, beside: bool) -> float:
         """Return the time of one kernel [s]."""
+        slower = self.kernels.beside_communication
         if op.kind in ("gemm", "wgrad"):
-            return self._gemm(op) * (self.kernels.gemm_beside_communication if beside else 1.0)
+            return self._gemm(op) * self.kernels.sustained * (slower.gemm if beside else 1.0)
         if op.flops:
             return self._attention(op, beside=beside)
-        return op.bytes / (self.gpu.memory.bandwidth * self._share(op.kind))
+        # The shares of HBM were measured beside communication.
+        return op.bytes / (self.gpu.memory.bandwidth * self._share(op.kind)) / (1.0 if beside else slower.memory)
 
     def peak(self, dtype: str) -> float:
         """Return the dense peak of a dtype [FLOP/s]. Errors: InputError where the GPU has none."""

@@ -64,7 +64,15 @@ class CommunicationModel(_Data):
     nic: float = Field(gt=0, le=1, description="share of the NIC's line rate")
     nvlink: float = Field(gt=0, le=1, description="share of NVLink's rate in one direction")
     beside_compute: float = Field(1.0, ge=1, description="how much longer it takes while the GPU computes")
+    setup: Seconds = Field(0.0, description="kernels that precede it on its stream: layout, casts [s]")
     source: str = Field(description="the measurements behind it")
+
+
+class BesideCommunication(_Data):
+    """How much longer kernels take, on average over a chunk whose communication is overlapped."""
+
+    gemm: float = Field(ge=1, description="GEMMs, on the SMs that communication leaves")
+    memory: float = Field(ge=1, description="memory-bound ops, which share HBM with the communication kernels")
 
 
 class KernelConfig(_Data):
@@ -75,8 +83,9 @@ class KernelConfig(_Data):
     gemm: dict[str, GemmModel] = Field(description="dtype -> forward and input-gradient GEMM")
     wgrad: dict[str, GemmModel] = Field(description="dtype -> weight-gradient GEMM, FP32 accumulation into HBM")
     attention: AttentionModel = Field(description="fused attention")
-    memory: dict[str, float] = Field(description="op class -> share of HBM's peak bandwidth")
-    gemm_beside_communication: float = Field(ge=1, description="how much longer a GEMM takes beside communication")
+    memory: dict[str, float] = Field(description="op class -> share of HBM's peak bandwidth, beside communication")
+    sustained: float = Field(ge=1, description="a GEMM's time inside a training process over that in a benchmark loop")
+    beside_communication: BesideCommunication = Field(description="how much longer kernels take beside communication")
     communication: dict[str, CommunicationModel] = Field(description="kind of kernel -> what it reaches")
     sources: dict[str, str] = Field(description="key -> where its value was published")
 

@@ -1,0 +1,240 @@
+"""Executes a Program over a network: SimPy, the reference executor.
+
+Rules. A row starts when all rows that it waits for have ended; its stream's order is among them. The compute and the
+side stream of a rank share its SMs: a kernel that has them keeps them to its end, the others wait in the order in
+which they became ready. A coflow starts when all its members have arrived; after its latency its bytes share the links
+max-min fairly with all others, no faster than its kernel allows, which is slower while a member computes. Sends need
+no receiver: its buffer is ready. Ties in time break by the order in which things were scheduled.
+
+State lives in `_Run` and dies with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import simpy
+
+from simulator.errors import EngineError
+from simulator.fairshare import max_min_few
+from simulator.program import Coflow, Program
+from simulator.timeline import Timeline
+
+
+def run(program: Program) -> Timeline:
+    """Execute one step. Errors: EngineError if rows are left that wait for each other."""
+    state = _Run(program)
+    state.go()
+    return Timeline(
+        program, np.array(state.arrive), np.array(state.start), np.array(state.end), "simpy", state.events
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Flow:
+    """A coflow that is moving bytes. left: of its slowest link [B]. since: when left was true [s]."""
+
+    kind: Coflow
+    instance: int
+    left: float
+    since: float
+    rate: float = 0.0
+    version: int = 0  # SimPy cannot cancel a timeout: wake-ups of older versions are ignored
+
+
+@dataclass(slots=True)
+class _Call:
+    """One instance of a coflow before it starts. rows: of the members that have arrived."""
+
+    rows: list[int] = field(default_factory=list)
+
+
+class _Run:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.env = simpy.Environment()
+        rows, ranks = len(program.rank), program.ranks
+        self.rank = program.rank.tolist()
+        self.seconds = program.seconds.tolist()
+        self.coflow = program.coflow.tolist()
+        self.instance = program.instance.tolist()
+        self.waiting = np.diff(program.wait_ptr).tolist()
+        self.followers = _followers(program)
+        self.arrive, self.start, self.end = [0.0] * rows, [0.0] * rows, [-1.0] * rows
+        self.on_sms = [-1] * ranks  # row that has the SMs of a rank
+        self.queue: list[deque[int]] = [deque() for _ in range(ranks)]
+        self.calls: dict[int, _Call] = {}
+        self.capacity = program.capacity.tolist()
+        self.on_link: list[dict[_Flow, float]] = [{} for _ in self.capacity]
+        self.at_rank: list[dict[_Flow, None]] = [{} for _ in range(ranks)]
+        self.computing = [False] * ranks
+        self.unsettled: list[int] = []  # ranks whose SMs were taken or left since flows were told
+        self.unhindered = {kind: _unhindered(kind, self.capacity) for kind in program.coflows}
+        self.events = 0
+
+    def go(self) -> None:
+        """Run to the end."""
+        for row in np.flatnonzero(np.diff(self.program.wait_ptr) == 0).tolist():
+            self._ready(row)
+        self._settle()
+        self.env.run()
+        left = [row for row, end in enumerate(self.end) if end < 0]
+        if left:
+            names = ", ".join(self.program.labels[self.program.label[row]] for row in left[:3])
+            raise EngineError(f"{len(left)} ops wait for each other, first {names}")
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def _ready(self, row: int) -> None:
+        """Start a row whose waits are over, or queue it for its SMs or its peers."""
+        self.arrive[row] = self.env.now
+        if self.coflow[row] >= 0:
+            self._join(row)
+        elif self.on_sms[self.rank[row]] < 0 and not self.queue[self.rank[row]]:
+            self._compute(row)
+        else:
+            self.queue[self.rank[row]].append(row)
+
+    def _compute(self, row: int) -> None:
+        rank = self.rank[row]
+        self.start[row] = self.env.now
+        self.on_sms[rank] = row
+        self.unsettled.append(rank)
+        timeout = self.env.timeout(self.seconds[row], row)
+        timeout.callbacks.append(self._computed)
+
+    def _computed(self, event: simpy.Event) -> None:
+        row: int = event.value
+        rank = self.rank[row]
+        self.on_sms[rank] = -1
+        self.unsettled.append(rank)
+        self._finish(row)
+        if self.on_sms[rank] < 0 and self.queue[rank]:  # what waited longest goes first
+            self._compute(self.queue[rank].popleft())
+        self._settle()
+
+    def _finish(self, row: int) -> None:
+        """End a row and make ready what waited for it alone."""
+        self.events += 1
+        self.end[row] = self.env.now
+        for follower in self.followers[row]:
+            self.waiting[follower] -= 1
+            if not self.waiting[follower]:
+                self._ready(follower)
+
+    # -- coflows ------------------------------------------------------------------------------------------------------
+
+    def _join(self, row: int) -> None:
+        """Arrive at a coflow; the last member starts it."""
+        kind = self.program.coflows[self.coflow[row]]
+        call = self.calls.setdefault(self.instance[row], _Call())
+        call.rows.append(row)
+        if len(call.rows) < len(kind.members):
+            return
+        for member in call.rows:
+            self.start[member] = self.env.now
+        timeout = self.env.timeout(kind.latency, (kind, self.instance[row]))
+        timeout.callbacks.append(self._open)
+
+    def _open(self, event: simpy.Event) -> None:
+        """Begin to move bytes, after the latency."""
+        kind, instance = event.value
+        flow = _Flow(kind, instance, kind.size, self.env.now)
+        for link, weight in kind.links:
+            self.on_link[link][flow] = weight
+        for rank in kind.members:
+            self.at_rank[rank][flow] = None
+        if kind.links:
+            self._share([flow])
+        else:
+            self._close(flow)
+
+    def _share(self, changed: list[_Flow]) -> None:
+        """Give new rates to flows and to all that share links with them, directly or through others."""
+        flows = self._component(changed)
+        caps = [self._cap(flow) for flow in flows]
+        if len(flows) == 1 and self.unhindered[flows[0].kind]:
+            rates = caps
+        else:
+            rates = max_min_few(self.capacity, [flow.kind.links for flow in flows], caps)
+        now = self.env.now
+        for flow, rate in zip(flows, rates, strict=True):
+            if rate != flow.rate:
+                flow.left -= flow.rate * (now - flow.since)
+                flow.since, flow.rate = now, rate
+                flow.version += 1
+                timeout = self.env.timeout(max(0.0, flow.left) / rate, (flow, flow.version))
+                timeout.callbacks.append(self._moved)
+
+    def _cap(self, flow: _Flow) -> float:
+        """Return the fastest that a flow's kernel may go [B/s]."""
+        kind = flow.kind
+        if kind.beside_compute > 1.0 and any(self.computing[rank] for rank in kind.members):
+            return kind.rate / kind.beside_compute
+        return kind.rate
+
+    def _component(self, flows: list[_Flow]) -> list[_Flow]:
+        """Return all flows that are connected with some over links, in a fixed order."""
+        seen = dict.fromkeys(flows)
+        todo = list(flows)
+        while todo:
+            for link, _ in todo.pop().kind.links:
+                users = self.on_link[link]
+                if len(users) > 1:
+                    for other in users:
+                        if other not in seen:
+                            seen[other] = None
+                            todo.append(other)
+        return list(seen)
+
+    def _moved(self, event: simpy.Event) -> None:
+        flow, version = event.value
+        if version == flow.version:
+            self._close(flow)
+
+    def _close(self, flow: _Flow) -> None:
+        """End a coflow for all its members and give its share of the links to the others."""
+        flow.version += 1
+        touched: dict[_Flow, None] = {}
+        for link, _ in flow.kind.links:
+            users = self.on_link[link]
+            del users[flow]
+            touched.update(users.fromkeys(users))
+        for rank in flow.kind.members:
+            del self.at_rank[rank][flow]
+        if touched:
+            self._share(list(touched))
+        rows = self.calls.pop(flow.instance).rows
+        for row in rows:
+            self._finish(row)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tell the flows of ranks that began or stopped to compute, once an event's work is handed out."""
+        changed: dict[_Flow, None] = {}
+        ranks, self.unsettled = self.unsettled, []
+        for rank in ranks:
+            busy = self.on_sms[rank] >= 0
+            if busy != self.computing[rank]:
+                self.computing[rank] = busy
+                changed.update(self.at_rank[rank])
+        slowed = [flow for flow in changed if flow.kind.beside_compute > 1.0]
+        if slowed:
+            self._share(slowed)
+
+
+def _unhindered(kind: Coflow, capacity: list[float]) -> bool:
+    """Tell whether a coflow alone on its links moves as fast as its kernel allows."""
+    return all(weight * kind.rate <= capacity[link] for link, weight in kind.links)
+
+
+def _followers(program: Program) -> list[list[int]]:
+    """Return the rows that wait for each row, in the order of the rows."""
+    rows = np.repeat(np.arange(len(program.rank)), np.diff(program.wait_ptr))
+    order = np.argsort(program.wait, kind="stable")
+    targets = rows[order].tolist()
+    counts = np.bincount(program.wait, minlength=len(program.rank))
+    ends = np.cumsum(counts).tolist()
+    return [targets[end - count : end] for end, count in zip(ends, counts.tolist(), strict=True)]

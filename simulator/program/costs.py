@@ -1,0 +1,139 @@
+"""What each block and each stage of a scenario costs: seconds by phase, FLOPs, bytes kept."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from simulator import experts
+from simulator.compute import Processor
+from simulator.layout import balance, cut, even, parse_stages
+from simulator.model import BlockKind
+from simulator.ops import BlockOps, Op, Work, block_ops
+from simulator.precision import BYTES
+from simulator.scenario import Scenario
+
+PHASES = ("attention_f", "mlp_f", "mlp_b", "mlp_w", "side_w", "attention_b", "attention_w")
+CLASSES = {"gemm": "gemm", "wgrad": "gemm", "attention": "attention", "attention_backward": "attention"}
+"""op kind -> class of the breakdown; every other kind is memory-bound."""
+
+Stages = tuple[tuple[BlockKind, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCost:
+    """One phase of one block. seconds: by class of op [s]. flops: executed, by dtype. recomputed: of those, again."""
+
+    seconds: dict[str, float]
+    flops: dict[str, float]
+    recomputed: float
+
+    @property
+    def total(self) -> float:
+        """Return the time of the whole phase [s]."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCost:
+    """One block: (phase, beside communication?) -> cost. saved: bytes kept until the backward pass [B]."""
+
+    exchanges_experts: bool
+    phases: dict[tuple[str, bool], PhaseCost]
+    saved: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of a scenario's blocks on its GPU. stages: kinds of the blocks on each stage."""
+
+    processor: Processor
+    work: Work
+    routing: experts.Routing | None
+    stages: Stages
+    blocks: dict[BlockKind, tuple[BlockCost, ...]] = field(repr=False)
+
+    def stage(self, index: int) -> list[BlockCost]:
+        """Return the blocks of a stage in forward order, an MTP module as its parts."""
+        return [part for kind in self.stages[index] for part in self.blocks[kind]]
+
+    def saved(self, index: int) -> float:
+        """Return the bytes that one micro-batch keeps on a stage [B]."""
+        return sum(block.saved for block in self.stage(index))
+
+    def parameters(self, index: int) -> tuple[int, float]:
+        """Return (dense, routed) parameters that one GPU holds of a stage; routed ones are spread over ep."""
+        model = self.work.model
+        held = [model.block_parameters(kind) for kind in self.stages[index]]
+        share = self.work.local_experts / max(1, model.n_routed_experts)
+        return sum(dense for dense, _ in held), sum(routed for _, routed in held) * share
+
+    def token_bytes(self, kind: str) -> float:
+        """Return the bytes of all tokens of one GPU, each once, as a kind of exchange carries them [B]."""
+        each = 2.0 if kind == "combine" else BYTES[self.work.recipe.dispatch]
+        return self.work.tokens * self.work.model.hidden_size * each
+
+    def activation_bytes(self) -> float:
+        """Return the bytes of the residual stream of one micro-batch, BF16 [B]."""
+        return self.work.tokens * self.work.model.hidden_size * 2.0
+
+
+def costs(scenario: Scenario) -> Costs:
+    """Return the costs of a scenario's blocks and its map from blocks to stages."""
+    model, layout = scenario.model, scenario.layout
+    routing = None
+    if model.n_routed_experts:
+        config = scenario.workload.experts
+        routing = experts.route(model, layout.ep, scenario.topology.node.gpus, config.seed)
+    reserved = scenario.workload.experts.sms if routing and layout.ep > 1 else 0
+    processor = Processor(scenario.gpu, scenario.kernels, reserved)
+    tokens = scenario.tokens_per_micro_batch
+    work = Work(
+        model=model,
+        recipe=scenario.recipe,
+        tokens=tokens,
+        seq_length=scenario.workload.training.seq_length,
+        expert_rows=float(tokens * model.num_experts_per_tok),
+        received=tokens * routing.gpus if routing else 0.0,
+        local_experts=model.n_routed_experts // layout.ep,
+        recompute=frozenset(scenario.workload.training.recompute),
+    )
+    kinds = dict.fromkeys(model.blocks)
+    blocks = {kind: tuple(_block(ops, processor) for ops in block_ops(kind, work)) for kind in kinds}
+    return Costs(processor, work, routing, _stages(scenario, blocks), blocks)
+
+
+def _block(ops: BlockOps, processor: Processor) -> BlockCost:
+    phases = {
+        (phase, beside): _phase(getattr(ops, phase), processor, beside=beside)
+        for phase in PHASES
+        for beside in (False, True)
+    }
+    return BlockCost(ops.exchanges_experts, phases, sum(op.saved for op in ops.forward))
+
+
+def _phase(ops: Iterable[Op], processor: Processor, *, beside: bool) -> PhaseCost:
+    seconds: defaultdict[str, float] = defaultdict(float)
+    flops: defaultdict[str, float] = defaultdict(float)
+    recomputed = 0.0
+    for op in ops:
+        if op.flops or op.bytes:
+            seconds[CLASSES.get(op.kind, "memory_bound")] += processor.kernel(op, beside=beside)
+            seconds["kernel_gaps"] += processor.kernels.gap
+        flops[op.dtype] += op.flops
+        recomputed += op.flops if op.recompute else 0.0
+    return PhaseCost(dict(seconds), dict(flops), recomputed)
+
+
+def block_seconds(parts: Iterable[BlockCost]) -> float:
+    """Return forward plus full backward of one micro-batch, communication apart [s]."""
+    return sum(part.phases[phase, False].total for part in parts for phase in PHASES)
+
+
+def _stages(scenario: Scenario, blocks: dict[BlockKind, tuple[BlockCost, ...]]) -> Stages:
+    rule, pp, model = scenario.workload.layout.stages, scenario.layout.pp, scenario.model
+    if isinstance(rule, str):
+        lengths = even(model, pp) if rule == "even" else balance([block_seconds(blocks[k]) for k in model.blocks], pp)
+        return cut(model.blocks, lengths)
+    return parse_stages(rule, pp, model)

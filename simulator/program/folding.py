@@ -1,0 +1,142 @@
+"""Ranks that are alike are simulated once: the coarsest equitable partition of ranks, links and coflows.
+
+In an equitable partition each member of a class meets every other class in the same way, so all members do the same at
+the same time and one of each stands for all. It is found by colour refinement: every colour is replaced by a hash of
+itself and of the multiset of its neighbours' colours until the number of colours stands still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.program.coflows import Coflows
+from simulator.schedules import Schedule, dependencies
+from simulator.topology import Network
+
+Colours = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Classes of ranks, links and coflows: the class of each, and the first member of each class."""
+
+    rank: NDArray[np.int64]
+    link: NDArray[np.int64]
+    coflow: NDArray[np.int64]
+    first_rank: NDArray[np.int64]
+    first_link: NDArray[np.int64]
+    first_coflow: NDArray[np.int64]
+
+
+def fold(network: Network, schedule: Schedule, table: Coflows, per_stage: int) -> Partition:
+    """Return the coarsest equitable partition. per_stage: ranks at each pipeline index."""
+    programs = _codes(program_colours(schedule))
+    ranks = _mix(np.repeat(programs, per_stage))
+    kinds = _codes(network.kind)
+    links = _mix(_codes(network.capacity.tolist()) * 4096 + _codes(network.latency.tolist()) * 64 + kinds)
+    flows = _mix(_codes(table.label) * np.uint64(1 << 20) + _codes(table.latency))
+    lengths = np.array([len(ids) for ids in table.links], dtype=np.int64)
+    on_link = _Incidence(
+        np.repeat(np.arange(len(lengths)), lengths), _flat(table.links), _codes(_flat(table.bytes, float).tolist())
+    )
+    lengths = np.array([len(ids) for ids in table.members], dtype=np.int64)
+    role = np.concatenate([_roles(label[0], count) for label, count in zip(table.label, lengths, strict=True)] or [
+        np.zeros(0, np.uint64)])
+    on_rank = _Incidence(np.repeat(np.arange(len(lengths)), lengths), _flat(table.members), role)
+    counts: tuple[int, ...] = ()
+    while counts != (counts := tuple(len(np.unique(c)) for c in (ranks, links, flows))):
+        flows = _mix(flows + on_link.gather(links, len(flows)) + on_rank.gather(ranks, len(flows)))
+        links = _mix(links + on_link.scatter(flows, len(links)))
+        ranks = _mix(ranks + on_rank.scatter(flows, len(ranks)))
+    return _partition(ranks, links, flows)
+
+
+def unfolded(network: Network, table: Coflows, ranks: int) -> Partition:
+    """Return the partition in which everything stands for itself alone: the oracle of `fold`."""
+    counts = (ranks, len(network.capacity), len(table.label))
+    return _partition(*(np.arange(count, dtype=np.uint64) for count in counts))
+
+
+def program_colours(schedule: Schedule) -> list[int]:
+    """Return a colour per pipeline rank; alike where ranks run the same stages in the same order for the same peers.
+
+    Micro-batches are not compared: they cost the same, and what waits for what is compared by position.
+    """
+    needs = dependencies(schedule)
+    shapes = [tuple(tuple((kind, stage) for kind, _, stage in a.halves()) for a in rank) for rank in schedule.ranks]
+    colours = _small(shapes)
+    while True:
+        refined = _small(
+            [
+                (colours[rank], tuple(tuple(sorted((colours[r], at) for r, at in place)) for place in needs[rank]))
+                for rank in range(len(needs))
+            ]
+        )
+        if len(set(refined)) == len(set(colours)):
+            return refined
+        colours = refined
+
+
+@dataclass(frozen=True, slots=True)
+class _Incidence:
+    """Which coflow meets which other thing, and how. flow/other: indices; how: colour of the meeting."""
+
+    flow: NDArray[np.int64]
+    other: NDArray[np.int64]
+    how: Colours
+
+    def gather(self, colours: Colours, count: int) -> Colours:
+        """Return a hash of the multiset of (how, neighbour's colour) per coflow."""
+        return self._sum(self.flow, colours[self.other], count)
+
+    def scatter(self, colours: Colours, count: int) -> Colours:
+        """Return a hash of the multiset of (how, coflow's colour) per neighbour."""
+        return self._sum(self.other, colours[self.flow], count)
+
+    def _sum(self, at: NDArray[np.int64], colours: Colours, count: int) -> Colours:
+        total = np.zeros(count, dtype=np.uint64)
+        np.add.at(total, at, _mix(colours ^ _mix(self.how)))
+        return total
+
+
+def _roles(kind: str, count: int) -> Colours:
+    # A send's source and target play different parts; the members of a collective do not.
+    return np.arange(count, dtype=np.uint64) if kind in ("F", "B") else np.zeros(count, dtype=np.uint64)
+
+
+def _mix(values: Colours) -> Colours:
+    """Return well-scrambled 64-bit values: the finaliser of splitmix64 (Steele, Lea, Flood 2014)."""
+    z = values + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _codes(values: Sequence[Hashable]) -> Colours:
+    return np.array(_small(values), dtype=np.uint64)
+
+
+def _small(values: Sequence[Hashable]) -> list[int]:
+    """Return small integers, equal where the values are equal, numbered by first appearance."""
+    seen: dict[Hashable, int] = {}
+    return [seen.setdefault(value, len(seen)) for value in values]
+
+
+def _flat(rows: Sequence[Sequence[float]], kind: type = np.int64) -> NDArray[np.int64]:
+    return np.array([value for row in rows for value in row], dtype=kind)
+
+
+def _partition(*colours: Colours) -> Partition:
+    classes = []
+    for colour in colours:
+        _, first, inverse = np.unique(colour, return_index=True, return_inverse=True)
+        order = np.argsort(first, kind="stable")  # number classes by their first member, not by hash
+        position = np.empty_like(order)
+        position[order] = np.arange(len(order))
+        classes.append((position[inverse], first[order]))
+    (rank, first_rank), (link, first_link), (flow, first_flow) = classes
+    return Partition(rank, link, flow, first_rank, first_link, first_flow)

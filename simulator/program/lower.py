@@ -1,0 +1,266 @@
+"""Schedule + costs + coflows -> Program."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simulator.errors import InputError
+from simulator.program.chunks import COMMUNICATION, COMPUTE, DATA, FORWARD_INPUT, GRADIENT_INPUT, SEND, SIDE, Chunk, chunk
+from simulator.program.coflows import Coflows, coflows, stage_hosts
+from simulator.program.costs import Costs, costs
+from simulator.program.folding import Partition, fold, unfolded
+from simulator.program.program import Ints, Program
+from simulator.program.quotient import fold_coflows
+from simulator.ops import Op
+from simulator.scenario import Scenario
+from simulator.schedules import Action, Place, Schedule, build, check
+from simulator.topology import Network, network
+
+
+def lower(scenario: Scenario, *, folded: bool = True) -> Program:
+    """Return the program of one step. folded: ranks that are alike are simulated once.
+
+    Errors: InputError where the schedule cannot be built for these sizes.
+    """
+    schedule = _schedule(scenario)
+    priced = costs(scenario)
+    net = network(scenario.topology)
+    layout = scenario.layout
+    table = coflows(net, layout, schedule, priced)
+    parts = fold(net, schedule, table, layout.dp) if folded else unfolded(net, table, layout.gpus)
+    builder = _Builder(scenario, schedule, priced, table, parts)
+    for rank_class, rank in enumerate(parts.first_rank.tolist()):
+        builder.add_rank(rank_class, rank)
+    return builder.finish(net)
+
+
+def _schedule(scenario: Scenario) -> Schedule:
+    name = scenario.workload.schedule.name
+    try:
+        schedule = build(name, scenario.layout.pp, scenario.micro_batches)
+    except InputError as error:
+        raise error.at(key="schedule.name") from error
+    check(schedule)
+    return schedule
+
+
+@dataclass
+class _Builder:
+    """Collects rows rank by rank. Local state of `lower`; nothing outside sees it."""
+
+    scenario: Scenario
+    schedule: Schedule
+    costs: Costs
+    table: Coflows
+    parts: Partition
+    rank: list[int] = field(default_factory=list)
+    stream: list[int] = field(default_factory=list)
+    label: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    coflow: list[int] = field(default_factory=list)
+    instance: list[int] = field(default_factory=list)
+    action: list[int] = field(default_factory=list)
+    waits: list[tuple[int, int]] = field(default_factory=list)  # (row, row that it waits for)
+    handed: dict[tuple[int, int, str], int] = field(default_factory=dict)  # (class, position, F or B) -> row
+    wanted: list[tuple[int, tuple[int, int, str]]] = field(default_factory=list)
+    actions: list[tuple[int, int, str]] = field(default_factory=list)
+    calls: defaultdict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
+    instances: dict[tuple[int, int], int] = field(default_factory=dict)
+    chunks: dict[Action, Chunk] = field(default_factory=dict)
+    totals: list[tuple[dict[str, float], dict[str, float], float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.places = self.schedule.place()
+        self.hosts = stage_hosts(self.schedule)
+        # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends between stages on the
+        # stream of dispatch and combine, after the last combine(F) of a chunk pair (arXiv 2412.19437, figure 4).
+        self.send_stream = COMMUNICATION if self.costs.processor.reserved_sms else SEND
+
+    def add_rank(self, rank_class: int, rank: int) -> None:
+        """Add all rows of the rank that stands for its class."""
+        index = self.scenario.layout.pipeline_index(rank)
+        seconds: defaultdict[str, float] = defaultdict(float)
+        flops: defaultdict[str, float] = defaultdict(float)
+        recomputed = 0.0
+        last: dict[int, list[int]] = {}
+        for position, action in enumerate(self.schedule.ranks[index]):
+            rows = self._chunk(action)
+            self._add_action(rank_class, rank, (index, position), action, rows)
+            for _, _, stage in action.halves():
+                last[stage] = self._ends(rows)
+            for name, value in rows.classes.items():
+                seconds[name] += value
+            for dtype, value in rows.flops.items():
+                flops[dtype] += value
+            recomputed += rows.recomputed
+        seconds["optimizer"] += self._add_update(rank_class, rank, last)
+        self.totals.append((dict(seconds), dict(flops), recomputed))
+
+    def _chunk(self, action: Action) -> Chunk:
+        shape = Action(action.kind, 0, action.stage, 0 if action.kind == "FB" else -1, action.stage_b)
+        if shape not in self.chunks:
+            self.chunks[shape] = chunk(shape, self.costs)
+        return self.chunks[shape]
+
+    def _row(self, rank_class: int, stream: int, label: str, seconds: float, coflow: int = -1) -> int:
+        self.rank.append(rank_class)
+        self.stream.append(stream)
+        self.label.append(label)
+        self.seconds.append(seconds)
+        self.action.append(len(self.actions) - 1)
+        self.coflow.append(-1 if coflow < 0 else int(self.parts.coflow[coflow]))
+        self.instance.append(-1 if coflow < 0 else self._instance(rank_class, int(self.parts.coflow[coflow])))
+        return len(self.rank) - 1
+
+    def _instance(self, rank_class: int, coflow: int) -> int:
+        """Return the number of a coflow's next call; the n-th calls of all members are one instance."""
+        call = self.calls[rank_class, coflow]
+        self.calls[rank_class, coflow] += 1
+        if self.table.label[int(self.parts.first_coflow[coflow])][0] in ("F", "B"):
+            return self.instances.setdefault((coflow, (rank_class + 1) << 32 | call), len(self.instances))
+        return self.instances.setdefault((coflow, call), len(self.instances))
+
+    def _add_action(self, rank_class: int, rank: int, place: Place, action: Action, rows: Chunk) -> None:
+        base = len(self.rank)
+        self.actions.append((rank_class, place[1], str(action.kind)))
+        sources = self._sources(action, place)
+        for stream, label, seconds, kind, after in zip(
+            rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True
+        ):
+            coflow = self.table.index.get((kind, 0, rank), -1) if kind else -1
+            row = self._row(rank_class, stream, label, seconds, coflow)
+            for due in after:
+                if due >= 0:
+                    self.waits.append((row, base + due))
+                elif due in sources:
+                    self.wanted.append((row, sources[due]))
+        self._hand_on(rank_class, rank, place, action, (base, rows))
+
+    def _sources(self, action: Action, place: Place) -> dict[int, tuple[int, int, str]]:
+        """Return which output each input of an action is: marker -> (class, position, F or B)."""
+        sources = {}
+        for kind, micro_batch, stage in action.halves():
+            if kind == "F" and stage:
+                sources[FORWARD_INPUT] = self._producer(("F",), micro_batch, stage - 1, "F")
+            if kind in ("B", "I") and stage < self.schedule.stages - 1:
+                sources[GRADIENT_INPUT] = self._producer(("B", "I"), micro_batch, stage + 1, "B")
+        return sources
+
+    def _producer(self, kinds: Iterable[str], micro_batch: int, stage: int, half: str) -> tuple[int, int, str]:
+        index, position = next(
+            self.places[kind, micro_batch, stage]  # type: ignore[index]
+            for kind in kinds if (kind, micro_batch, stage) in self.places
+        )
+        first_of_index = int(self.parts.rank[self.scenario.layout.rank(index, 0)])
+        return first_of_index, position, half
+
+    def _hand_on(self, rank_class: int, rank: int, place: Place, action: Action, built: tuple[int, Chunk]) -> None:
+        """Send what an action makes to the rank that runs the next stage, or leave it where it is."""
+        base, rows = built
+        for kind, _, stage in action.halves():
+            half = "F" if kind == "F" else "B"
+            if kind == "W" or not 0 <= (stage + 1 if half == "F" else stage - 1) < self.schedule.stages:
+                continue
+            out = rows.forward_out if half == "F" else rows.gradient_out
+            row = base + out
+            coflow = self.table.index.get((half, stage, rank))
+            if coflow is not None:
+                sent = self._row(rank_class, self.send_stream, f"send {half}", 0.0, coflow)
+                self.waits.append((sent, row))
+                row = sent
+            self.handed[rank_class, place[1], half] = row
+
+    def _ends(self, rows: Chunk) -> list[int]:
+        """Return the last rows on the compute and side streams of the action that was just added."""
+        base = len(self.rank) - 1
+        ends = {}
+        while base >= 0 and self.action[base] == len(self.actions) - 1:
+            if self.stream[base] in (COMPUTE, SIDE):
+                ends.setdefault(self.stream[base], base)
+            base -= 1
+        return list(ends.values())
+
+    def _add_update(self, rank_class: int, rank: int, last: dict[int, list[int]]) -> float:
+        """Add gradient reduce-scatter, optimizer and parameter all-gather; return the optimizer's seconds."""
+        self.actions.append((rank_class, len(self.schedule.ranks[self.scenario.layout.pipeline_index(rank)]), "update"))
+        reduced = []
+        for stage, ends in sorted(last.items(), key=lambda item: max(item[1])):
+            for part in (0, 1):
+                coflow = self.table.index.get(("reduce_scatter", 2 * stage + part, rank), -1)
+                if coflow >= 0:
+                    row = self._row(rank_class, DATA, "reduce-scatter", 0.0, coflow)
+                    self.waits += [(row, end) for end in ends]
+                    reduced.append(row)
+        seconds = self._optimizer(tuple(last))
+        update = self._row(rank_class, COMPUTE, "optimizer", seconds)
+        self.waits += [(update, row) for row in reduced]
+        for stage in sorted(last):
+            for part in (0, 1):
+                coflow = self.table.index.get(("all_gather", 2 * stage + part, rank), -1)
+                if coflow >= 0:
+                    row = self._row(rank_class, DATA, "all-gather", 0.0, coflow)
+                    self.waits.append((row, update))
+        return seconds
+
+    def _optimizer(self, stages: tuple[int, ...]) -> float:
+        """Return the seconds of AdamW over what this rank updates: gradient, master, moments, parameter."""
+        recipe, layout = self.costs.work.recipe, self.scenario.layout
+        each = recipe.gradient + 2 * recipe.master + 2 * recipe.moments + recipe.parameter
+        count = 0.0
+        for stage in stages:
+            dense, routed = self.costs.parameters(stage)
+            replicas = layout.dp * len(self.hosts[stage])
+            shards = (replicas, replicas // layout.ep) if layout.zero else (1, 1)
+            count += dense / shards[0] + routed / shards[1]
+        op = Op("adamw", "optimizer", bytes=count * each)
+        return self.costs.processor.seconds((op,), beside=False)
+
+    def finish(self, net: Network) -> Program:
+        """Resolve what ranks hand to each other and return the columns."""
+        waits = self.waits + [(row, self.handed[source]) for row, source in self.wanted]
+        pointer, wait = _csr(len(self.rank), waits + _stream_order(self.rank, self.stream))
+        labels = tuple(dict.fromkeys(self.label))
+        code = {label: number for number, label in enumerate(labels)}
+        touched, flows = fold_coflows(self.scenario, net, self.table, self.parts)
+        count = np.bincount(self.parts.rank, minlength=len(self.parts.first_rank))
+        return Program(
+            scenario=self.scenario, costs=self.costs, schedule=self.schedule, labels=labels,
+            rank=_ints(self.rank), stream=_ints(self.stream), label=_ints([code[label] for label in self.label]),
+            seconds=np.array(self.seconds), coflow=_ints(self.coflow), instance=_ints(self.instance),
+            action=_ints(self.action), wait_ptr=pointer, wait=wait, actions=tuple(self.actions), coflows=flows,
+            capacity=net.capacity[self.parts.first_link[touched]],
+            link_names=tuple(net.name[link] for link in self.parts.first_link[touched].tolist()),
+            first_rank=self.parts.first_rank, multiplicity=count,
+            class_seconds=tuple(total[0] for total in self.totals), flops=tuple(total[1] for total in self.totals),
+            recomputed=tuple(total[2] for total in self.totals),
+        )
+
+
+def _ints(values: Iterable[int]) -> Ints:
+    return np.array(list(values), dtype=np.int64)
+
+
+def _stream_order(rank: list[int], stream: list[int]) -> list[tuple[int, int]]:
+    """Return (row, row before it on its stream); sends are unordered, they only share links."""
+    before: dict[tuple[int, int], int] = {}
+    order = []
+    for row, place in enumerate(zip(rank, stream, strict=True)):
+        if place[1] != SEND:
+            if place in before:
+                order.append((row, before[place]))
+            before[place] = row
+    return order
+
+
+def _csr(rows: int, pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
+    """Return (row, other) pairs as CSR by row, each pair once."""
+    if not pairs:
+        return np.zeros(rows + 1, np.int64), np.zeros(0, np.int64)
+    table = np.unique(np.array(pairs, dtype=np.int64), axis=0)
+    pointer = np.zeros(rows + 1, np.int64)
+    np.cumsum(np.bincount(table[:, 0], minlength=rows), out=pointer[1:])
+    return pointer, table[:, 1]

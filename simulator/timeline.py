@@ -1,0 +1,66 @@
+"""Spans: when every op of a Program started and ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.program import Program
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What the executor measured. start, end: [op] s, transfers from when the last member arrived.
+
+    arrive: [op] s, when the op's own rank was ready for it. events: what the executor handled.
+    """
+
+    program: Program
+    arrive: Floats
+    start: Floats
+    end: Floats
+    executor: str
+    events: int
+
+    @property
+    def step_time(self) -> float:
+        """Return the time from the first start to the last end [s]."""
+        return float(self.end.max(initial=0.0))
+
+
+def union(start: Floats, end: Floats) -> tuple[Floats, Floats]:
+    """Return the union of intervals as disjoint intervals in order."""
+    if not len(start):
+        return start, end
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], np.maximum.accumulate(end[order])
+    fresh = np.concatenate([[True], start[1:] > end[:-1]])
+    last = np.concatenate([fresh[1:], [True]])
+    return start[fresh], end[last]
+
+
+def measure(start: Floats, end: Floats) -> float:
+    """Return the length of disjoint intervals."""
+    return float(np.sum(end - start))
+
+
+def subtract(start: Floats, end: Floats, minus: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Return the parts of disjoint intervals outside of other disjoint intervals; both in order."""
+    edges = np.unique(np.concatenate([start, end, *minus]))
+    left, right = edges[:-1], edges[1:]
+    keep = _inside(left, (start, end)) & ~_inside(left, minus)
+    return left[keep], right[keep]
+
+
+def _inside(points: Floats, intervals: tuple[Floats, Floats]) -> NDArray[np.bool_]:
+    """Tell for each point whether it lies in one of disjoint intervals [start, end)."""
+    start, end = intervals
+    if not len(start):
+        return np.zeros(len(points), dtype=bool)
+    place = np.searchsorted(start, points, side="right") - 1
+    inside: NDArray[np.bool_] = (place >= 0) & (points < end[np.maximum(place, 0)])
+    return inside
