@@ -38,7 +38,8 @@ class Demand:
     def occupied(self, network: Network, model: CommunicationModel) -> NDArray[np.float64]:
         """Return what each link is busy for [B]: its bytes over the share that the kernel reaches on that link."""
         share = [model.nvlink if network.kind[link] == "nvlink" else model.nic for link in self.links.tolist()]
-        return self.bytes / np.array(share)
+        result: NDArray[np.float64] = self.bytes / np.array(share)
+        return result
 
 
 def _demand(loads: Loads, latency: float) -> Demand:
@@ -47,7 +48,8 @@ def _demand(loads: Loads, latency: float) -> Demand:
     each = np.concatenate([np.full(len(ids), count) for ids, count in loads]) if loads else np.zeros(0)
     used = each > 0
     unique, place = np.unique(links[used], return_inverse=True)
-    return Demand(unique, np.bincount(place, weights=each[used], minlength=len(unique)), latency)
+    total: NDArray[np.float64] = np.bincount(place, weights=each[used], minlength=len(unique)).astype(np.float64)
+    return Demand(unique, total, latency)
 
 
 def exchange(network: Network, members: Sequence[int], routing: Routing) -> Demand:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import simpy
@@ -106,7 +107,7 @@ class _Run:
         timeout.callbacks.append(self._computed)
 
     def _computed(self, event: simpy.Event) -> None:
-        row: int = event.value
+        row: int = cast(int, event.value)
         rank = self.rank[row]
         self.on_sms[rank] = -1
         self.unsettled.append(rank)
@@ -140,7 +141,7 @@ class _Run:
 
     def _open(self, event: simpy.Event) -> None:
         """Begin to move bytes, after the latency."""
-        kind, instance = event.value
+        kind, instance = cast(tuple[Coflow, int], event.value)
         flow = _Flow(kind, instance, kind.size, self.env.now)
         for link, weight in kind.links:
             self.on_link[link][flow] = weight
@@ -190,7 +191,7 @@ class _Run:
         return list(seen)
 
     def _moved(self, event: simpy.Event) -> None:
-        flow, version = event.value
+        flow, version = cast(tuple[_Flow, int], event.value)
         if version == flow.version:
             self._close(flow)
 

@@ -79,7 +79,7 @@ def max_min_few(
     level = 0.0
     while rising:
         fills = _fills(room, flows, rising)
-        level = max(level, min(min(fills.values(), default=math.inf), min([caps[f] for f in rising])))
+        level = max(level, min([*fills.values(), *[caps[f] for f in rising]]))
         if level == math.inf:
             raise EngineError(_UNBOUNDED)
         limit = level * _TOGETHER

@@ -133,13 +133,15 @@ def _plain(node: Any) -> Any:
 
 
 def _lines(node: Any, path: Path_) -> Iterator[tuple[Path_, int]]:
+    """Return the line of every key and item below a node; `lc` is ruamel's record of where things stood."""
+    places: Any = getattr(node, "lc", None)
     if isinstance(node, dict):
         for key, value in node.items():
-            yield (*path, str(key)), node.lc.key(key)[0] + 1
+            yield (*path, str(key)), places.key(key)[0] + 1
             yield from _lines(value, (*path, str(key)))
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield (*path, index), node.lc.item(index)[0] + 1
+            yield (*path, index), places.item(index)[0] + 1
             yield from _lines(value, (*path, index))
 
 
@@ -186,25 +188,20 @@ def validate(document: Document, model: type[Config]) -> Config:
 
 
 def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> InputError:
-    path: Path_ = tuple(part for part in detail["loc"] if part in document.lines or _known(part))
-    place = {"file": document.file, "line": document.line(path), "key": ".".join(str(part) for part in path)}
+    path: Path_ = detail["loc"]
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        key = ".".join(part for part in (place["key"], cause.key) if part)
-        line = document.line((*path, *cause.key.split("."))) if cause.key else place["line"]
+        path = (*path, *(cause.key.split(".") if cause.key else ()))
         cause.key = ""
-        return cause.at(file=document.file, line=int(line), key=str(key))
-    if detail["type"] == "extra_forbidden":
-        return _unknown_key(path, model).at(**place)  # type: ignore[arg-type]
-    if detail["type"] == "missing":
-        return InputError("is missing", remedy=f"Add '{path[-1]}:' there.").at(**place)  # type: ignore[arg-type]
-    value = detail["input"]
-    rule = detail["msg"][0].lower() + detail["msg"][1:]
-    return InputError(f"is not accepted: {rule}", value=value).at(**place)  # type: ignore[arg-type]
-
-
-def _known(part: object) -> bool:
-    return isinstance(part, str | int)
+        error = cause
+    elif detail["type"] == "extra_forbidden":
+        error = _unknown_key(path, model)
+    elif detail["type"] == "missing":
+        error = InputError("is missing", remedy=f"Add '{path[-1]}:' there.")
+    else:
+        rule = detail["msg"][0].lower() + detail["msg"][1:]
+        error = InputError(f"is not accepted: {rule}", value=detail["input"])
+    return error.at(file=document.file, line=document.line(path), key=".".join(str(part) for part in path))
 
 
 def _unknown_key(path: Path_, model: type[BaseModel]) -> InputError:

@@ -51,7 +51,9 @@ class ModelConfig(BaseModel):
     @classmethod
     def _null_means_absent(cls, values: Any) -> Any:
         # config.json of DeepSeek-V2-Lite has "q_lora_rank": null, others "num_key_value_heads": null.
-        return {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if value is not None}
 
     @model_validator(mode="after")
     def _experts_agree(self) -> ModelConfig:
@@ -166,7 +168,8 @@ class ModelConfig(BaseModel):
     def blocks(self) -> tuple[BlockKind, ...]:
         """Return the model's blocks in forward order, MTP modules after the head."""
         layers = [self.layer_kind(index) for index in range(self.num_hidden_layers)]
-        return ("embedding", *layers, "head", *("mtp" for _ in range(self.num_nextn_predict_layers)))
+        modules: list[BlockKind] = ["mtp"] * self.num_nextn_predict_layers
+        return ("embedding", *layers, "head", *modules)
 
     @cached_property
     def parameters(self) -> int:

@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -173,6 +174,7 @@ class Network:
         return (*self._within_node(src, carrier), int(self.nic_up[carrier]), *trunk, int(self.nic_down[dst]))
 
 
+@lru_cache(maxsize=4)  # alternatives of a run share their cluster
 def network(config: TopologyConfig) -> Network:
     """Build the graph of a cluster and return its links as arrays.
 
@@ -288,7 +290,7 @@ def _connect(graph: nx.DiGraph, one: Vertex, other: Vertex, **attributes: object
 
 
 def _extract(graph: nx.DiGraph, config: TopologyConfig) -> Network:
-    """Number the links of finite capacity and look up those of every GPU."""
+    """Return the links of finite capacity, numbered, and those of every GPU."""
     links = _links(graph)
     number = {edge: index for index, edge in enumerate(links)}
     gpus = [("gpu", n, i) for n in range(config.nodes) for i in range(config.node.gpus)]

@@ -110,7 +110,7 @@ def test_no_flows_have_no_rates(rates):
 @each_version
 @pytest.mark.parametrize("flow", [[], [(0, 0.0)], [(1, 1.0)]])
 def test_a_flow_that_nothing_bounds_is_an_error(rates, flow):
-    with pytest.raises(EngineError, match="rate is unbounded. Give it a cap"):
+    with pytest.raises(EngineError, match=r"rate is unbounded\. Give it a cap"):
         rates([1.0, INF], [flow], [INF])
 
 

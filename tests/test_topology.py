@@ -74,7 +74,7 @@ def test_deepseeks_2048_endpoints_take_96_switches_and_2048_cables():
         (64, 64, 16, 8, 512),
         (128, 64, 32, 16, 1024),
         (256, 64, 64, 32, 2048),
-        # The same for B300 XDR, table 3: 72 nodes per unit. 32 leaves have 18 spines: 16 would do, but do not divide 72.
+        # The same for B300 XDR, table 3: 72 nodes per unit. 32 leaves have 18 spines: 16 do not divide 72.
         (72, 144, 8, 4, 576),
         (144, 144, 16, 8, 1152),
         (288, 144, 32, 18, 2304),
@@ -269,8 +269,8 @@ def test_nvlink_latency_is_deepseeks_unless_said():
             # 4 rails x ceil(3 / 2) leaves; 8 leaves x 2 uplinks / 4 ports = 4 spines. With 6 ports 4 leaves suffice.
             {"fabric__switch_ports": 4},
             (
-                "fabric.switch_ports: 4 ports do not hold 3 nodes in two layers: 8 leaves need 4 spines, and a leaf has "
-                "2 uplinks, at least one of which must go to each spine. Write switch_ports: 6, or nodes: 2 at most."
+                "fabric.switch_ports: 4 ports do not hold 3 nodes in two layers: 8 leaves need 4 spines, and a leaf "
+                "has 2 uplinks, at least one of which must go to each spine. Write switch_ports: 6, or nodes: 2 at most."
             ),
         ),
     ],

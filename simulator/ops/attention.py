@@ -88,8 +88,8 @@ def _kept_qkv(work: Work) -> float:
 def _core(work: Work) -> Op:
     model, t = work.model, work.tokens
     flops = t * model.attention_flops_per_token(work.seq_length)
-    log_sum = 4.0 * t * model.num_attention_heads
-    return Op("core", "attention", flops, (1, 0, 0, model.qk_dim), seq_length=work.seq_length, saved=_kept_qkv(work) + log_sum)
+    kept = _kept_qkv(work) + 4.0 * t * model.num_attention_heads  # and the softmax's logarithm of the sum
+    return Op("core", "attention", flops, (1, 0, 0, model.qk_dim), seq_length=work.seq_length, saved=kept)
 
 
 def _core_backward(work: Work) -> Op:

@@ -19,7 +19,8 @@ KINDS = (
 class Op:
     """One kernel.
 
-    flops: FLOPs that it executes. shape: (groups, m, n, k) of a GEMM; k is the width of a query head of attention. dtype: of its multiplication.
+    flops: FLOPs that it executes. shape: (groups, m, n, k) of a GEMM; k is the width of a query head of attention.
+    dtype: of its multiplication.
     bytes: moved from and to HBM [B]. saved: kept until the backward pass [B]. seq_length: of attention.
     recompute: the forward pass once more, so its FLOPs are not the model's.
     """

@@ -1,14 +1,14 @@
 """A schedule lowered with costs and groups: ops per stream per rank, dependencies; folding.
 
 `costs` prices blocks, `chunks` orders an action's ops on streams, `coflows` lists every transfer of the cluster,
-`folding` finds the ranks that are alike, `quotient` keeps one of each, `lower` puts the columns together.
+`folding` finds the ranks that are alike, `quotient` keeps one of each, `lowering` puts the columns together.
 """
 
 from __future__ import annotations
 
 from simulator.program.chunks import STREAMS
 from simulator.program.costs import Costs, costs
-from simulator.program.lower import lower
+from simulator.program.lowering import lower, lower_schedule
 from simulator.program.program import Coflow, Program
 
-__all__ = ["STREAMS", "Coflow", "Costs", "Program", "costs", "lower"]
+__all__ = ["STREAMS", "Coflow", "Costs", "Program", "costs", "lower", "lower_schedule"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from simulator.collectives import COLLECTIVES, Demand, exchange, send
 from simulator.layout import Layout
 from simulator.program.costs import Costs
-from simulator.schedules import Schedule
+from simulator.schedules import Kind, Schedule
 from simulator.topology import Network
 
 EXCHANGES = ("dispatch", "cached_dispatch", "combine")
@@ -74,10 +74,14 @@ class Coflows:
 
         widths: kind -> bytes per parameter [B].
         """
+        known: dict[tuple[object, tuple[int, ...]], Demand] = {}  # the same ranks often share several stages
         for what, members, parameters in groups:
             if len(members) > 1 and parameters:
                 for kind, width in widths.items():
-                    self._add((kind, what), COLLECTIVES[kind](network, members).scaled(parameters * width), members)
+                    place = (COLLECTIVES[kind], members)
+                    if place not in known:
+                        known[place] = COLLECTIVES[kind](network, members)
+                    self._add((kind, what), known[place].scaled(parameters * width), members)
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
@@ -107,7 +111,7 @@ def pipeline_edges(schedule: Schedule) -> list[tuple[str, int, int, int]]:
         if kind == "W":
             continue
         following = stage + 1 if kind == "F" else stage - 1
-        names = ("F",) if kind == "F" else ("B", "I")
+        names: tuple[Kind, ...] = ("F",) if kind == "F" else ("B", "I")
         for name in names:
             target = places.get((name, micro_batch, following))
             if target and target[0] != rank:

@@ -76,7 +76,7 @@ def _order(rank: int, stages: int, micro_batches: int) -> tuple[Action, ...]:
 
 
 def _warm_up(line: _Rank, depth: int, inner: int) -> None:
-    """Steps 1 to 3; depth: ranks between this one and the nearer end, inner: between it and the middle."""
+    """Add steps 1 to 3; depth: ranks between this one and the nearer end, inner: between it and the middle."""
     for _ in range(2 * inner):
         line.forward(0)
     for _ in range(depth + 1):
@@ -89,7 +89,7 @@ def _warm_up(line: _Rank, depth: int, inner: int) -> None:
 
 
 def _steady(line: _Rank, rounds: int, inner: int) -> None:
-    """Steps 4 and 5; rounds: of step 4, two pairs each."""
+    """Add steps 4 and 5; rounds: of step 4, two pairs each."""
     for i in range(rounds):
         # The two middle ranks do not overlap their first two chunks: that makes the bubble smaller still.
         if i == 0 and inner == 0:
@@ -104,7 +104,7 @@ def _steady(line: _Rank, rounds: int, inner: int) -> None:
 
 
 def _cool_down(line: _Rank, depth: int, inner: int) -> None:
-    """Steps 6 to 8; the second half of step 6's 2 (depth + 1) backwards is split."""
+    """Add steps 6 to 8; the second half of step 6's 2 (depth + 1) backwards is split."""
     for i in range(2 * (depth + 1)):
         line.backward(1 - i % 2, split=i > depth)
     for _ in range(inner):

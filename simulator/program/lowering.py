@@ -9,15 +9,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simulator.errors import InputError
-from simulator.program.chunks import COMMUNICATION, COMPUTE, DATA, FORWARD_INPUT, GRADIENT_INPUT, SEND, SIDE, Chunk, chunk
+from simulator.ops import Op
+from simulator.program.chunks import (
+    COMMUNICATION,
+    COMPUTE,
+    DATA,
+    FORWARD_INPUT,
+    GRADIENT_INPUT,
+    SEND,
+    SIDE,
+    Chunk,
+    chunk,
+)
 from simulator.program.coflows import Coflows, coflows, stage_hosts
 from simulator.program.costs import Costs, costs
 from simulator.program.folding import Partition, fold, unfolded
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
-from simulator.ops import Op
 from simulator.scenario import Scenario
-from simulator.schedules import Action, Place, Schedule, build, check
+from simulator.schedules import Action, Kind, Place, Schedule, build, check
 from simulator.topology import Network, network
 
 
@@ -26,8 +36,11 @@ def lower(scenario: Scenario, *, folded: bool = True) -> Program:
 
     Errors: InputError where the schedule cannot be built for these sizes.
     """
-    schedule = _schedule(scenario)
-    priced = costs(scenario)
+    return lower_schedule(scenario, _schedule(scenario), costs(scenario), folded=folded)
+
+
+def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, folded: bool = True) -> Program:
+    """Return the program of a schedule and of costs that need not be the scenario's own."""
     net = network(scenario.topology)
     layout = scenario.layout
     table = coflows(net, layout, schedule, priced)
@@ -150,11 +163,9 @@ class _Builder:
                 sources[GRADIENT_INPUT] = self._producer(("B", "I"), micro_batch, stage + 1, "B")
         return sources
 
-    def _producer(self, kinds: Iterable[str], micro_batch: int, stage: int, half: str) -> tuple[int, int, str]:
-        index, position = next(
-            self.places[kind, micro_batch, stage]  # type: ignore[index]
-            for kind in kinds if (kind, micro_batch, stage) in self.places
-        )
+    def _producer(self, kinds: Iterable[Kind], micro_batch: int, stage: int, half: str) -> tuple[int, int, str]:
+        found = (self.places.get((kind, micro_batch, stage)) for kind in kinds)
+        index, position = next(place for place in found if place is not None)
         first_of_index = int(self.parts.rank[self.scenario.layout.rank(index, 0)])
         return first_of_index, position, half
 
@@ -177,7 +188,7 @@ class _Builder:
     def _ends(self, rows: Chunk) -> list[int]:
         """Return the last rows on the compute and side streams of the action that was just added."""
         base = len(self.rank) - 1
-        ends = {}
+        ends: dict[int, int] = {}
         while base >= 0 and self.action[base] == len(self.actions) - 1:
             if self.stream[base] in (COMPUTE, SIDE):
                 ends.setdefault(self.stream[base], base)

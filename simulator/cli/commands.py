@@ -1,0 +1,207 @@
+"""The commands of `simulate`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from simulator.report import Report
+    from simulator.scenario import Scenario
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 success, 2 bad usage or bad input, 1 anything else."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(arguments: Sequence[str]) -> int:
+    from simulator.errors import InputError, SimulateError
+
+    try:
+        return int(cli.main(list(arguments), prog_name="simulate", standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (InputError, SimulateError) as error:
+        click.echo(f"simulate: {error}", err=True)
+        return 2 if isinstance(error, InputError) else 1
+    except BrokenPipeError:
+        # The reader of our output has gone, as `simulate ... | head` does.
+        sys.stderr.close()
+        return 1
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="simulate", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Simulate what a training run costs on a cluster, and why.
+
+    TOPOLOGY and WORKLOAD are YAML files, or bare names of shipped ones.
+    """
+
+
+def _sets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    from simulator.inputs import parse_value
+
+    parsed = {}
+    for text in values:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise click.BadParameter(f"'{text}' is not KEY=VALUE. Write for example layout.ep=32.")
+        parsed[key.strip()] = parse_value(value)
+    return parsed
+
+
+def _output(_: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    """Refuse a file that cannot be written before the work is done, not after."""
+    if value is None or value == "-":
+        return None if value is None else Path("-")
+    from simulator.errors import InputError
+    from simulator.store import check_writable
+
+    path = Path(value)
+    try:
+        check_writable(path)
+        if parameter.name == "plot":
+            from simulator.plot import check_format
+
+            check_format(path)
+    except InputError as error:
+        raise error.at(key=f"--{parameter.name}") from error
+    return path
+
+
+def _common(command: Command) -> Command:
+    options = (
+        click.option("--set", "sets", multiple=True, callback=_sets, metavar="KEY=VALUE",
+                     help="Replace a key of either file, for example layout.ep=32."),
+        click.option("--json", callback=_output, metavar="FILE",
+                     help="Write the report as JSON; - for standard output."),
+        click.option("--plot", callback=_output, metavar="FILE", help="Draw a figure: .png, .svg or .pdf."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("topology")
+@click.option("-w", "--workload", default="deepseek-v3", show_default=True, help="What to train.")
+@click.option("--alternatives/--no-alternatives", default=True, show_default=True,
+              help="Also run the alternatives of what the workload assumes.")
+@_common
+def run(topology: str, workload: str, alternatives: bool, sets: dict[str, Any], json: Path | None,
+        plot: Path | None) -> None:
+    """Simulate one training step on a cluster, and the run that it belongs to."""
+    from simulator.compare import with_alternatives
+    from simulator.engine import run as execute
+    from simulator.program import lower
+    from simulator.report import summarise
+    from simulator.scenario import load
+
+    scenario = load(topology, workload, sets)
+    started = time.perf_counter()
+    timeline = execute(lower(scenario))
+    wall = time.perf_counter() - started
+    report = replace(summarise(timeline), wall=wall)
+    if alternatives:
+        report = with_alternatives(report)
+    if plot:
+        from simulator import plot as figures
+        from simulator.store import write
+
+        write(plot, lambda path: figures.step(timeline, report, path))
+    _emit(report.as_dict, json, lambda console: _show_report(console, report))
+
+
+@cli.command()
+@click.argument("topologies", nargs=-1, required=True, metavar="TOPOLOGY...")
+@click.option("-w", "--workload", "workloads", multiple=True, default=("deepseek-v3",), show_default=True,
+              help="What to train; repeat to compare.")
+@_common
+def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], sets: dict[str, Any], json: Path | None,
+            plot: Path | None) -> None:
+    """Simulate scenarios side by side: what changes, by how much, and why."""
+    from simulator.compare import as_dict, simulate
+
+    scenarios = list(_product(topologies, workloads, sets))
+    reports = []
+    for scenario in scenarios:
+        started = time.perf_counter()
+        report = simulate(scenario)
+        reports.append(replace(report, wall=time.perf_counter() - started))
+    if plot:
+        from simulator import plot as figures
+        from simulator.store import write
+
+        write(plot, lambda path: figures.comparison(reports, path))
+    _emit(lambda: as_dict(reports), json, lambda console: _show_comparison(console, reports))
+
+
+def _product(topologies: Sequence[str], workloads: Sequence[str], sets: dict[str, Any]) -> Sequence[Scenario]:
+    from simulator.scenario import load
+
+    return [load(topology, workload, sets) for topology in topologies for workload in workloads]
+
+
+@cli.command()
+@click.argument("cases", nargs=-1, metavar="[CASE]...")
+@click.option("--json", callback=_output, metavar="FILE", help="Write the checks as JSON; - for standard output.")
+def validate(cases: tuple[str, ...], json: Path | None) -> None:
+    """Set simulated figures beside published ones."""
+    from simulator.validate import validate as check
+
+    checks = check(cases)
+    _emit(lambda: {"checks": [row.as_dict() for row in checks]}, json, lambda console: _show_checks(console, checks))
+
+
+def _emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], None]) -> None:
+    """Write JSON where it is wanted, and show the text unless JSON takes standard output."""
+    from simulator.store import to_json, write_text
+
+    if json == Path("-"):
+        click.echo(to_json(tree()), nl=False)
+        return
+    if json:
+        write_text(json, to_json(tree()))
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=110)
+    show(console)
+
+
+def _show_report(console: Console, report: Report) -> None:
+    from simulator.cli.text import report_text
+
+    for part in report_text(report):
+        console.print(part)
+
+
+def _show_comparison(console: Console, reports: Sequence[Report]) -> None:
+    from simulator.cli.text import comparison_text
+
+    for part in comparison_text(reports):
+        console.print(part)
+
+
+def _show_checks(console: Console, checks: Sequence[Any]) -> None:
+    from simulator.cli.text import checks_text
+
+    for part in checks_text(checks):
+        console.print(part)

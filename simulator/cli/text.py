@@ -1,0 +1,186 @@
+"""Reports as tables for a terminal. Returns what `cli` prints; prints nothing itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from simulator.compare import Row, binding, memory_line, names, rows, why
+from simulator.report import Report
+from simulator.units import format_bytes, format_seconds
+
+PART_NOTES = {
+    "gemm": "matrix products, weight gradients included",
+    "attention": "fused attention, forward and backward",
+    "memory_bound": "casts, norms, activations, permutes, router",
+    "kernel_gaps": "between kernels of one stream",
+    "optimizer": "AdamW on this rank's shard",
+    "expert_waiting": "for the slowest member of an exchange",
+    "expert_exposed": "dispatch and combine that nothing hides",
+    "pipeline_exposed": "a stage's output on its way",
+    "data_exposed": "gradient reduce-scatter, parameter all-gather",
+    "bubble": "nothing to do",
+}
+
+
+def _table(title: str, *columns: str, left: int = 1) -> Table:
+    table = Table(
+        title=Text(title, overflow="fold", no_wrap=True), title_justify="left", title_style="bold", box=None,
+        pad_edge=False, show_edge=False, show_header=any(columns),
+    )
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left or column in ("source", "formula", "") else "right",
+                         overflow="fold")
+    return table
+
+
+def number(value: float) -> str:
+    """Return a figure with four digits, thousands separated, large ones in words."""
+    for factor, word in ((1e12, " T"), (1e9, " B"), (1e6, " M")):
+        if abs(value) >= factor:
+            return f"{value / factor:.4g}{word}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def report_text(report: Report) -> Iterator[RenderableType]:
+    """Return the parts of a report."""
+    yield from _head(report)
+    yield _breakdown(report)
+    yield Text()
+    yield _memory(report)
+    yield Text()
+    yield _bounds(report)
+    yield Text()
+    if report.references():
+        yield _references(report)
+        yield Text()
+    if report.assumed:
+        yield from _assumed(report)
+    yield Text(
+        f"{report.executor}: {report.ops:,} ops on {report.rank_classes} classes of "
+        f"{report.scenario.topology.gpus:,} ranks, {report.wall:.2f} s", style="dim",
+    )
+
+
+def _head(report: Report) -> Iterator[RenderableType]:
+    scenario, quantities = report.scenario, report.quantities()
+    layout = scenario.layout
+    if report.worst_memory.peak > scenario.gpu.memory.capacity:
+        yield Text(f"This does not fit: {memory_line(report)}", style="bold red")
+        yield Text()
+    yield Text(f"{scenario.model.name} on {scenario.topology.name}", style="bold")
+    yield Text(
+        f"{scenario.topology.gpus:,} {scenario.gpu.name.upper()} GPUs; pp {layout.pp}, ep {layout.ep}, dp {layout.dp}, "
+        f"zero {layout.zero}; {scenario.workload.schedule.name}, {scenario.micro_batches} micro-batches; "
+        f"{scenario.recipe.name}; {number(scenario.tokens_per_step)} tokens per step"
+    )
+    yield Text()
+    table = _table("One step", "", "", "", left=3)
+    table.add_row("step time", format_seconds(report.step_time), "")
+    table.add_row("tokens per day", number(quantities["tokens_per_day"]), "")
+    table.add_row("model FLOP/s per GPU", f"{quantities['tflops_per_gpu']:.1f} TFLOP/s",
+                  "causal attention, output head, no recompute, no MTP")
+    table.add_row("MFU", f"{report.mfu:.1%}", f"of {report.peak_flops / 1e12:.1f} TFLOP/s, {report.peak_name}")
+    table.add_row("HFU", f"{report.hfu:.1%}", "everything that ran, recompute and MTP included, same peak")
+    yield table
+    yield Text()
+    run = _table("The run", "", "", "", left=3)
+    tokens = scenario.workload.training.tokens
+    run.add_row("tokens", number(tokens), f"{report.steps:,.0f} steps at this batch size")
+    run.add_row("wall time", f"{quantities['wall_days']:.1f} days", "")
+    run.add_row("GPU-hours", number(report.gpu_hours), "")
+    run.add_row("cost", f"{number(report.cost)} USD", f"at {scenario.topology.price:g} USD per GPU-hour")
+    yield run
+    yield Text()
+
+
+def _breakdown(report: Report) -> Table:
+    table = _table("Where the step goes (mean over ranks)", "part", "time", "share", "")
+    for name, seconds in report.breakdown.items():
+        table.add_row(name, format_seconds(seconds), f"{seconds / report.step_time:.1%}", PART_NOTES.get(name, ""))
+    table.add_row("sum", format_seconds(sum(report.breakdown.values())), "100.0%", "", style="bold")
+    return table
+
+
+def _memory(report: Report) -> Table:
+    worst = report.worst_memory
+    table = _table(f"Peak memory: {memory_line(report)}", "category", "size")
+    for name, size in worst.by_category.items():
+        table.add_row(name, format_bytes(size))
+    return table
+
+
+def _bounds(report: Report) -> Table:
+    table = _table("Bounds: no step can be shorter", "bound", "time", "of step", "formula")
+    for bound in report.bounds:
+        share = f"{bound.seconds / report.step_time:.0%}"
+        table.add_row(bound.name, format_seconds(bound.seconds), share, bound.formula)
+    return table
+
+
+def _references(report: Report) -> Table:
+    table = _table("Beside what was published", "quantity", "published", "simulated", "error", "source")
+    for row in report.references():
+        table.add_row(row.quantity, number(row.published), number(row.simulated), f"{row.error:+.1%}", row.source)
+    return table
+
+
+def _assumed(report: Report) -> Iterator[RenderableType]:
+    yield Text("Assumed, because it was not published", style="bold")
+    for span in report.assumed:
+        yield Text(f"{span.key} = {span.value}: {span.rule}")
+        for value, step in span.steps:
+            yield Text(f"  with {value}: step {format_seconds(step)} ({step / report.step_time - 1:+.1%})")
+    yield Text()
+
+
+def comparison_text(reports: Sequence[Report]) -> Iterator[RenderableType]:
+    """Return the parts of a comparison."""
+    labels = names(reports)
+    heads = [head for label in labels[1:] for head in (label, "ratio")]
+    table = _table("Side by side", "quantity", labels[0], *heads)
+    for row in rows(reports):
+        table.add_row(*_cells(row))
+    yield table
+    for report, label in zip(reports[1:], labels[1:], strict=True):
+        yield Text()
+        yield Text(f"{label} against {labels[0]}", style="bold")
+        for line in why(reports[0], report):
+            yield Text(f"  {line}")
+    yield Text()
+    yield Text(f"{labels[0]}: {binding(reports[0])}")
+
+
+def _cells(row: Row) -> list[str]:
+    cells = [row.quantity, _value(row.values[0], row.unit)]
+    for value, ratio in zip(row.values[1:], row.relative[1:], strict=True):
+        cells += [_value(value, row.unit), "" if math.isnan(ratio) else f"{ratio:.3f}"]
+    return cells
+
+
+def _value(value: float, unit: str) -> str:
+    if unit == "s":
+        return format_seconds(value)
+    if unit == "B":
+        return format_bytes(value)
+    return f"{value:.1%}" if not unit else f"{number(value)} {unit}"
+
+
+def checks_text(checks: Iterable[Any]) -> Iterator[RenderableType]:
+    """Return the checks as a table per case."""
+    by_case: dict[str, list[Any]] = {}
+    for check in checks:
+        by_case.setdefault(check.case, []).append(check)
+    for case, found in by_case.items():
+        table = _table(f"{case} ({found[0].use})", "quantity", "published", "simulated", "error")
+        for check in found:
+            table.add_row(check.quantity, f"{number(check.published)} {check.unit}".strip(),
+                          f"{number(check.simulated)} {check.unit}".strip(), f"{check.error:+.1%}")
+        yield table
+        yield Text(f"source: {'; '.join(dict.fromkeys(check.source for check in found))}", style="dim")
+        yield Text()

@@ -1,0 +1,7 @@
+"""Summaries and attribution: where the time of a step went, and what a run costs, beside bounds and publications."""
+
+from __future__ import annotations
+
+from simulator.report.summary import Comparison, Report, Span, summarise
+
+__all__ = ["Comparison", "Report", "Span", "summarise"]
