@@ -22,26 +22,29 @@ Config = TypeVar("Config", bound=BaseModel)
 Path_ = tuple[str | int, ...]
 
 ROOT = Path(__file__).resolve().parent
-KINDS = ("topologies", "workloads")
+SINGULAR = {"topologies": "topology", "workloads": "workload"}
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """A file as plain dicts and lists, with the line of every key.
 
-    file: as the user wrote it. data: the tree. lines: path of keys -> line, from 1.
+    file: as the user wrote it. data: the tree. lines: path of keys -> line, from 1. overridden: paths of keys that
+    `--set` replaced.
     """
 
     file: str
     data: dict[str, Any]
     lines: dict[Path_, int]
+    overridden: frozenset[Path_] = frozenset()
 
-    def line(self, path: Path_) -> int:
-        """Return the line of the longest known part of a path, 0 if there is none."""
-        for end in range(len(path), 0, -1):
-            if path[:end] in self.lines:
-                return self.lines[path[:end]]
-        return 0
+    def place(self, path: Path_) -> dict[str, Any]:
+        """Return where a key stands, as InputError.at takes it: the longest known part of its path, or `--set`."""
+        key = ".".join(str(part) for part in path)
+        if any(path[: len(taken)] == taken for taken in self.overridden):
+            return {"file": "--set", "key": key}
+        ends = (self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines)
+        return {"file": self.file, "line": next(ends, 0), "key": key}
 
 
 def shipped(kind: str) -> dict[str, Path]:
@@ -64,12 +67,12 @@ def find(name: str, kind: str) -> Path:
         raise InputError("is a folder, not a file", value=name, remedy=f"Shipped {kind}: {', '.join(known)}.")
     near = difflib.get_close_matches(stem, known, n=1, cutoff=0.6)
     remedy = f"Did you mean '{near[0]}'?" if near else f"Give a path, or one of the shipped {kind}: {', '.join(known)}."
-    raise InputError("does not exist", file=name, key=kind.removesuffix("s"), value=name, remedy=remedy)
+    raise InputError("does not exist", file=name, key=SINGULAR[kind], value=name, remedy=remedy)
 
 
 def read(path: Path, shown: str = "") -> Document:
     """Read a YAML (1.2) or JSON file. Errors: InputError with the line of the first mistake."""
-    file = shown or str(path)
+    file = shown or _shown(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -77,6 +80,12 @@ def read(path: Path, shown: str = "") -> Document:
     if path.suffix == ".json":
         return _read_json(text, file)
     return _read_yaml(text, file)
+
+
+def _shown(path: Path) -> str:
+    """Return a path as a user reads it: from the working folder where it lies below that."""
+    whole = path.absolute()
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(path)
 
 
 def data(kind: str, name: str) -> Document:
@@ -163,11 +172,10 @@ def override(document: Document, path: str, value: Any) -> Document:
     node: Any = tree
     for key in keys[:-1]:
         if not isinstance(node, dict) or not isinstance(node.setdefault(key, {}), dict):
-            raise InputError("is no group of keys", file=document.file, key=path, value=key)
+            raise InputError("is no group of keys", file="--set", key=path, value=key)
         node = node[key]
     node[keys[-1]] = value
-    lines = {known: line for known, line in document.lines.items() if known[: len(keys)] != tuple(keys)}
-    return replace(document, data=tree, lines=lines)
+    return replace(document, data=tree, overridden=document.overridden | {tuple(keys)})
 
 
 def _copy(node: Any) -> Any:
@@ -184,7 +192,9 @@ def validate(document: Document, model: type[Config]) -> Config:
     try:
         return model(**document.data)
     except ValidationError as error:
-        raise _explain(error.errors()[0], document, model) from error
+        # A mistyped key is also a missing one: the mistyping says more.
+        details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+        raise _explain(details[0], document, model) from error
 
 
 def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> InputError:
@@ -201,7 +211,7 @@ def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -
     else:
         rule = detail["msg"][0].lower() + detail["msg"][1:]
         error = InputError(f"is not accepted: {rule}", value=detail["input"])
-    return error.at(file=document.file, line=document.line(path), key=".".join(str(part) for part in path))
+    return error.at(**document.place(path))
 
 
 def _unknown_key(path: Path_, model: type[BaseModel]) -> InputError:

@@ -9,14 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simulator.errors import LayoutError
 from simulator.model import BlockKind, ModelConfig
 
 STAGE_RULES = ("balanced", "even")
+
+
+def _stages(value: object) -> object:
+    if isinstance(value, list | tuple) and all(isinstance(text, str | int) for text in value):
+        return tuple(str(text) for text in value)  # YAML reads a stage of one layer as a number
+    if value not in STAGE_RULES:
+        raise LayoutError("is no map", value=value, remedy=f"Write one text per stage, or {' or '.join(STAGE_RULES)}.")
+    return value
 
 
 class LayoutConfig(BaseModel):
@@ -28,7 +36,7 @@ class LayoutConfig(BaseModel):
     pp: int = Field(1, gt=0, description="pipeline stages")
     ep: int = Field(1, gt=0, description="expert parallel degree; divides tp x dp")
     zero: Literal[0, 1] = Field(1, description="ZeRO stage: 1 shards optimizer states over data parallel ranks")
-    stages: tuple[str, ...] | str = Field(
+    stages: Annotated[tuple[str, ...] | str, BeforeValidator(_stages)] = Field(
         "balanced",
         description="blocks per stage, such as 'embedding 0-4' and '58-60 head mtp', or a rule: balanced (the longest "
         "stage is shortest, in op seconds) or even (as many transformer layers on each)",

@@ -9,19 +9,27 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from simulator import inputs
+from simulator import inputs, schedules
 from simulator.errors import InputError
 from simulator.experts import ExpertsConfig
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
-from simulator.layout import Layout, LayoutConfig, resolve
+from simulator.layout import Layout, LayoutConfig, parse_stages, resolve
 from simulator.model import ModelConfig
 from simulator.precision import RECIPES, RECOMPUTE, Recipe
+from simulator.schedules import Schedule
 from simulator.topology import TopologyConfig
+
+QUANTITIES = (
+    "step_time_s", "tokens_per_second", "tokens_per_day", "tflops_per_gpu", "gpu_hours",
+    "gpu_hours_per_trillion_tokens",
+    "wall_days", "cost_usd", "parameters", "active_parameters", "flops_per_token",
+)
+"""What published figures can be compared with."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ScheduleConfig(_Section):
@@ -64,9 +72,16 @@ class PrecisionConfig(_Section):
 class Reference(_Section):
     """A published figure that the simulated one stands beside."""
 
-    quantity: str = Field(description="a key of the report's quantities, such as step_time_s")
-    value: float = Field(description="as published, in the quantity's unit")
+    quantity: str = Field(description="one of QUANTITIES")
+    value: float = Field(gt=0, description="as published, in the quantity's unit")
     source: str = Field(description="where it was published")
+
+    @field_validator("quantity")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in QUANTITIES:
+            raise InputError("is not reported", value=name, remedy=f"Known: {', '.join(QUANTITIES)}.")
+        return name
 
 
 class Assumption(_Section):
@@ -95,6 +110,7 @@ class WorkloadConfig(_Section):
 class Scenario:
     """One cluster and one training run that fit each other.
 
+    schedule: who runs what in which order.
     micro_batches: per replica of the model and step, both directions of a bidirectional pipeline together.
     """
 
@@ -106,6 +122,7 @@ class Scenario:
     layout: Layout
     recipe: Recipe
     micro_batches: int
+    schedule: Schedule
 
     @property
     def tokens_per_micro_batch(self) -> int:
@@ -161,9 +178,7 @@ def build(cluster: Document, run: Document) -> Scenario:
     try:
         return _cross_check(site, workload, architecture, gpu)
     except InputError as error:
-        path = tuple(error.key.split("."))
-        owner = cluster if path[0] in cluster.data and path[0] not in run.data else run
-        raise error.at(file=owner.file, line=owner.line(path)) from error
+        raise error.at(**run.place(tuple(error.key.split(".")))) from error
 
 
 def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
@@ -171,12 +186,11 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
         inline = Document(run.file, {"name": workload.name, **workload.model}, {})
         return inputs.validate(inline, ModelConfig)
     path = Path(run.file).parent / str(workload.model["hf_config"])
-    place = {"file": run.file, "line": run.line(("model", "hf_config")), "key": "model.hf_config"}
     if not path.is_file():
         raise InputError(
             "does not exist", value=workload.model["hf_config"],
             remedy="Give the path of a config.json, seen from this file.",
-        ).at(**place)  # type: ignore[arg-type]
+        ).at(**run.place(("model", "hf_config")))
     document = inputs.read(path)
     extra = {key: value for key, value in workload.model.items() if key != "hf_config"}
     return inputs.validate(Document(str(path), {"name": path.stem, **document.data, **extra}, {}), ModelConfig)
@@ -186,7 +200,7 @@ def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
     try:
         return inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
     except InputError as error:
-        raise error.at(file=cluster.file, line=cluster.line(("gpu",)), key="gpu") from error
+        raise error.at(**cluster.place(("gpu",))) from error
 
 
 def _cross_check(site: TopologyConfig, workload: WorkloadConfig, architecture: ModelConfig,
@@ -198,6 +212,9 @@ def _cross_check(site: TopologyConfig, workload: WorkloadConfig, architecture: M
             key="precision.recipe", value=recipe.name, remedy="Write precision.recipe=bf16, or choose another GPU.",
         )
     ranks = resolve(workload.layout, site.gpus, architecture)
+    if not isinstance(workload.layout.stages, str):
+        parse_stages(workload.layout.stages, ranks.pp, architecture)
+    micro_batches = _micro_batches(workload.training, ranks)
     return Scenario(
         topology=site,
         workload=workload,
@@ -206,8 +223,18 @@ def _cross_check(site: TopologyConfig, workload: WorkloadConfig, architecture: M
         kernels=inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig),
         layout=ranks,
         recipe=recipe,
-        micro_batches=_micro_batches(workload.training, ranks),
+        micro_batches=micro_batches,
+        schedule=_schedule(workload.schedule.name, ranks.pp, micro_batches),
     )
+
+
+def _schedule(name: str, stages: int, micro_batches: int) -> Schedule:
+    try:
+        schedule = schedules.build(name, stages, micro_batches)
+    except InputError as error:
+        raise error.at(key="schedule.name") from error
+    schedules.check(schedule)
+    return schedule
 
 
 def _micro_batches(training: TrainingConfig, ranks: Layout) -> int:

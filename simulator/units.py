@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -54,8 +55,8 @@ def parse(value: object, units: dict[str, float], example: str) -> float:
             remedy=f"Write for example '{example}'.",
         )
     result = float(number) * units[unit]
-    if not result >= 0:
-        raise UnitError("is negative", value=value, remedy=f"Write for example '{example}'.")
+    if not 0 <= result < math.inf:
+        raise UnitError("is negative or not finite", value=value, remedy=f"Write for example '{example}'.")
     return result
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from simulator.errors import InputError
 from simulator.ops import Op
 from simulator.program.chunks import (
     COMMUNICATION,
@@ -27,16 +26,13 @@ from simulator.program.folding import Partition, fold, unfolded
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
 from simulator.scenario import Scenario
-from simulator.schedules import Action, Kind, Place, Schedule, build, check
+from simulator.schedules import Action, Kind, Place, Schedule
 from simulator.topology import Network, network
 
 
 def lower(scenario: Scenario, *, folded: bool = True) -> Program:
-    """Return the program of one step. folded: ranks that are alike are simulated once.
-
-    Errors: InputError where the schedule cannot be built for these sizes.
-    """
-    return lower_schedule(scenario, _schedule(scenario), costs(scenario), folded=folded)
+    """Return the program of one step. folded: ranks that are alike are simulated once."""
+    return lower_schedule(scenario, scenario.schedule, costs(scenario), folded=folded)
 
 
 def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, folded: bool = True) -> Program:
@@ -49,16 +45,6 @@ def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, fol
     for rank_class, rank in enumerate(parts.first_rank.tolist()):
         builder.add_rank(rank_class, rank)
     return builder.finish(net)
-
-
-def _schedule(scenario: Scenario) -> Schedule:
-    name = scenario.workload.schedule.name
-    try:
-        schedule = build(name, scenario.layout.pp, scenario.micro_batches)
-    except InputError as error:
-        raise error.at(key="schedule.name") from error
-    check(schedule)
-    return schedule
 
 
 @dataclass
