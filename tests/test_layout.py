@@ -161,10 +161,13 @@ def test_stages_that_miss_repeat_or_invent_a_block_are_refused(stages, message):
     assert refusal(parse_stages, stages, 2, V3) == f"layout.stages: {message.format(rule=rule)}"
 
 
-@pytest.mark.xfail(strict=True, reason="any text that is not 'even' is taken for 'balanced'")
 def test_a_rule_for_stages_that_is_not_known_is_refused():
-    with pytest.raises(ValueError, match="blanced"):
+    with pytest.raises(ValueError, match=r"'blanced' is no map\. Write one text per stage, or balanced or even\."):
         LayoutConfig(stages="blanced")
+
+
+def test_a_stage_of_one_layer_may_be_written_as_a_number():
+    assert LayoutConfig(stages=["embedding 0", 1, "2 head"]).stages == ("embedding 0", "1", "2 head")
 
 
 # Cuts

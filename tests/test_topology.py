@@ -270,7 +270,8 @@ def test_nvlink_latency_is_deepseeks_unless_said():
             {"fabric__switch_ports": 4},
             (
                 "fabric.switch_ports: 4 ports do not hold 3 nodes in two layers: 8 leaves need 4 spines, and a leaf "
-                "has 2 uplinks, at least one of which must go to each spine. Write switch_ports: 6, or nodes: 2 at most."
+                "has 2 uplinks, at least one of which must go to each spine. Write switch_ports: 6, or nodes: 2 at "
+                "most."
             ),
         ),
     ],

@@ -81,15 +81,22 @@ class Costs:
 
 def costs(scenario: Scenario) -> Costs:
     """Return the costs of a scenario's blocks and its map from blocks to stages."""
-    model, layout = scenario.model, scenario.layout
-    routing = None
-    if model.n_routed_experts:
-        config = scenario.workload.experts
-        routing = experts.route(model, layout.ep, scenario.topology.node.gpus, config.seed)
-    reserved = scenario.workload.experts.sms if routing and layout.ep > 1 else 0
-    processor = Processor(scenario.gpu, scenario.kernels, reserved)
+    return costs_of(scenario, work(scenario))
+
+
+def route(scenario: Scenario) -> experts.Routing | None:
+    """Return where tokens go; None without experts."""
+    if not scenario.model.n_routed_experts:
+        return None
+    seed = scenario.workload.experts.seed
+    return experts.route(scenario.model, scenario.layout.ep, scenario.topology.node.gpus, seed)
+
+
+def work(scenario: Scenario) -> Work:
+    """Return what one micro-batch asks of a layer on one GPU."""
+    model, layout, routing = scenario.model, scenario.layout, route(scenario)
     tokens = scenario.tokens_per_micro_batch
-    work = Work(
+    return Work(
         model=model,
         recipe=scenario.recipe,
         tokens=tokens,
@@ -99,9 +106,15 @@ def costs(scenario: Scenario) -> Costs:
         local_experts=model.n_routed_experts // layout.ep,
         recompute=frozenset(scenario.workload.training.recompute),
     )
-    kinds = dict.fromkeys(model.blocks)
-    blocks = {kind: tuple(_block(ops, processor) for ops in block_ops(kind, work)) for kind in kinds}
-    return Costs(processor, work, routing, _stages(scenario, blocks), blocks)
+
+
+def costs_of(scenario: Scenario, asked: Work) -> Costs:
+    """Return the costs of blocks that ask something else of a GPU than the scenario says, such as more expert rows."""
+    reserved = scenario.workload.experts.sms if scenario.model.n_routed_experts and scenario.layout.ep > 1 else 0
+    processor = Processor(scenario.gpu, scenario.kernels, reserved)
+    kinds = dict.fromkeys(scenario.model.blocks)
+    blocks = {kind: tuple(_block(ops, processor) for ops in block_ops(kind, asked)) for kind in kinds}
+    return Costs(processor, asked, route(scenario), _stages(scenario, blocks), blocks)
 
 
 def _block(ops: BlockOps, processor: Processor) -> BlockCost:

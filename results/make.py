@@ -1,0 +1,187 @@
+"""Write the results of this folder, or check that they are what the simulator says today.
+
+    python results/make.py            # write
+    python results/make.py --check    # exit 1 if a table would change
+
+Every number below comes from a simulation that runs here. Figures are written, not checked: their bytes depend on the
+version of matplotlib.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from simulator import load, lower, plot, run, summarise
+from simulator.compare import rows, simulate, why
+from simulator.program import Costs, costs, lower_schedule
+from simulator.program.costs import costs_of
+from simulator.report import Report
+from simulator.scenario import Scenario
+from simulator.store import write, write_text
+from simulator.validate import validate
+
+HERE = Path(__file__).resolve().parent
+PUBLISHED_STEP = 19.91
+BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
+# Notification kernels of the published profile, mean over its four layers: they wait for the slowest of 64 ranks.
+WAITING = {"dispatch": 2.242e-3, "combine": 1.904e-3, "cached_dispatch": 2.094e-3}
+
+
+def main() -> int:
+    """Write or check every table."""
+    tables = {
+        "deepseek-v3-ledger.md": ledger(), "h800-or-h100.md": sites(), "calibration.md": calibration(),
+        "../README.md": readme(),
+    }
+    stale = [name for name, text in tables.items() if not same(HERE / name, text)]
+    if "--check" in sys.argv[1:]:
+        print(f"results: {len(tables)} tables, stale: {', '.join(stale) or 'none'}")
+        return 1 if stale else 0
+    for name in stale:
+        write_text(HERE / name, tables[name])
+    timeline = run(lower(load("h800-2048")))
+    write(HERE / "deepseek-v3-step.png", lambda path: plot.step(timeline, summarise(timeline), path))
+    reports = [simulate(load(site)) for site in ("h800-2048", "h100-2048")]
+    write(HERE / "h800-or-h100.png", lambda path: plot.comparison(reports, path))
+    print(f"results: wrote {', '.join(stale) or 'figures only'}")
+    return 0
+
+
+def same(path: Path, text: str) -> bool:
+    """Tell whether a file holds a text already."""
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def readme() -> str:
+    """Return the project's README with the table of DeepSeek-V3 as the simulator computes it today."""
+    pair = validate(("deepseek-v3-chunk",))[0]
+    report = simulate(load("h800-2048"))
+    known = {row.quantity: row for row in report.references()}
+    step, hours = known["step_time_s"], known["gpu_hours_per_trillion_tokens"]
+    model = report.scenario.model
+    flops = report.quantities()["flops_per_token"]
+    table = [
+        "| DeepSeek-V3, 2,048 H800, PP16 EP64 ZeRO-1 DualPipe FP8 | published | simulated | error |",
+        "|---|---:|---:|---:|",
+        f"| one overlapped chunk pair of four MoE layers (calibration) | {pair.published:.1f} ms "
+        f"| {pair.simulated:.1f} ms | {pair.error:+.1%} |",
+        f"| one step of 15,360 x 4,096 tokens (nothing fitted to it) | {step.published} s | {step.simulated:.2f} s "
+        f"| {step.error:+.1%} |",
+        f"| GPU-hours per trillion tokens | {hours.published:,.0f} | {hours.simulated:,.0f} | {hours.error:+.1%} |",
+        f"| parameters, of which active | 671 B, 37 B "
+        f"| {model.parameters / 1e9:.2f} B, {model.active_parameters / 1e9:.2f} B | |",
+        f"| training FLOPs per token at 4,096 tokens | 250 G | {flops / 1e9:.1f} G | |",
+    ]
+    text = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return "\n".join([f"{head}{BEGIN}", *table, f"{END}{tail}"])
+
+
+def ledger() -> str:
+    """Return what the step of DeepSeek-V3 leaves out, each item alone, with its size."""
+    scenario = load("h800-2048")
+    base = run(lower(scenario)).step_time
+    lines = [
+        "# What one step of DeepSeek-V3 leaves out",
+        "",
+        f"Simulated {base:.2f} s, published {PUBLISHED_STEP} s: {base / PUBLISHED_STEP - 1:+.1%}, "
+        f"{PUBLISHED_STEP - base:.2f} s are missing. Nothing is fitted to the step.",
+        "Each row puts one thing into the simulation that it leaves out and runs the step again. The sizes are what",
+        "each would add alone; none of them is in the reported step, and they do not simply add up.",
+        "",
+        "| left out | adds | source of its size |",
+        "|---|---:|---|",
+    ]
+    lines += [f"| {what} | {run_with(trial, priced) - base:+.2f} s | {source} |"
+              for what, trial, priced, source in items(scenario)]
+    lines += ["", "Reproduce: `python results/make.py`.", ""]
+    return "\n".join(lines)
+
+
+def run_with(scenario: Scenario, priced: Costs) -> float:
+    """Return the step of a scenario with the given costs [s]."""
+    return run(lower_schedule(scenario, scenario.schedule, priced)).step_time
+
+
+def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
+    """Return what is left out: (what, scenario, costs, source)."""
+    plain = costs(scenario)
+    tables = scenario.kernels.communication
+    waiting = {
+        kind: model.model_copy(update={"setup": model.setup + WAITING.get(kind, 0.0)}) for kind, model in tables.items()
+    }
+    yield (
+        "waiting for peers before every dispatch and combine, all of it as long as in the profile (an upper bound: "
+        "part of it is the profiler's)",
+        with_communication(scenario, waiting), plain,
+        "notification kernels of DeepSeek's profile, 1.9 to 2.2 ms each",
+    )
+    for share in (1.05, 1.125, 1.2):
+        work = replace(plain.work, expert_rows=plain.work.expert_rows * share, received=plain.work.received * share)
+        source = "the profile's rank 0 computes 36,864 rows in one of four layers, 32,768 are even: 1.125"
+        yield f"every GPU's experts get {share - 1:.1%} more rows than even", scenario, costs_of(scenario, work), source
+    slower = {kind: model.model_copy(update={"nic": 0.8}) for kind, model in tables.items()}
+    yield (
+        "NICs at 40 GB/s instead of 43.8 to 47", with_communication(scenario, slower), plain,
+        "arXiv 2505.09343: 40 GB/s effective",
+    )
+    even, other = (trial for _, trial in alternatives(scenario))
+    yield "the stage map 'even' instead of the balanced one", even, costs(even), "not published; another simple rule"
+    yield "head and MTP alone on the last stage", other, costs(other), "not published; see the workload's `assumed`"
+
+
+def alternatives(scenario: Scenario) -> Iterator[tuple[str, Scenario]]:
+    """Return the scenarios with the other stage maps."""
+    from simulator.scenario import variants
+
+    yield from ((str(value), trial) for value, trial in variants(scenario, scenario.workload.assumed[0]))
+
+
+def with_communication(scenario: Scenario, tables: dict[str, object]) -> Scenario:
+    """Return a scenario with other communication kernels."""
+    return replace(scenario, kernels=scenario.kernels.model_copy(update={"communication": tables}))
+
+
+def sites() -> str:
+    """Return DeepSeek-V3 on H800, on H100 and with half the NIC, side by side."""
+    reports = [
+        simulate(load("h800-2048")),
+        simulate(load("h100-2048")),
+        simulate(load("h800-2048", sets={"topology.node.nic": "25 GB/s per direction"})),
+    ]
+    heads = ("h800-2048", "h100-2048", "h800-2048, NIC at 25 GB/s")
+    lines = ["# DeepSeek-V3 on H800 or H100", "", "One step, all else equal.", ""]
+    lines += [f"| | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+    lines += [f"| {row.quantity} | {' | '.join(f'{value:,.6g} {row.unit}'.strip() for value in row.values)} |"
+              for row in rows(reports)]
+    for head, report in zip(heads[1:], reports[1:], strict=True):
+        lines += ["", f"{head} against {heads[0]}:", "", *(f"- {line}" for line in reason(reports[0], report))]
+    lines += ["", "Reproduce: `simulate compare h800-2048 h100-2048`, and "
+              "`simulate run h800-2048 --set 'topology.node.nic=25 GB/s per direction'`.", ""]
+    return "\n".join(lines)
+
+
+def reason(first: Report, other: Report) -> tuple[str, ...]:
+    """Return why two reports differ."""
+    return why(first, other)
+
+
+def calibration() -> str:
+    """Return one chunk pair beside DeepSeek's profile, on whose kernels the kernel tables are calibrated."""
+    checks = validate(("deepseek-v3-chunk",))
+    lines = ["# One overlapped chunk pair of four MoE layers", "",
+             "Calibration, not prediction: the kernel tables come from this profile's kernels. How the three streams",
+             "wait for each other is not fitted.", "",
+             "| quantity | published | simulated | error |", "|---|---:|---:|---:|"]
+    lines += [f"| {row.quantity} | {row.published:.3f} ms | {row.simulated:.3f} ms | {row.error:+.1%} |"
+              for row in checks]
+    lines += ["", f"Source: {checks[0].source}. Reproduce: `simulate validate deepseek-v3-chunk`.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

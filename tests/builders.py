@@ -1,0 +1,181 @@
+"""Small clusters, small models and programs written by hand, for the tests of everything above them.
+
+`scenario` takes changes by the path of a key, dots as two underscores: `scenario(nodes=4, layout__ep=4)`.
+"""
+
+import copy
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from simulator.engine import run
+from simulator.inputs import Document
+from simulator.program import STREAMS, Coflow, Program, costs, lower, lower_schedule
+from simulator.scenario import Scenario, build
+from simulator.schedules import Action, Schedule
+
+CLUSTER = {
+    "name": "small",
+    "gpu": "h800",
+    "nodes": 2,
+    "node": {"gpus": 4, "nvlink": "400 GB/s bidirectional", "nics": 4, "nic": "50 GB/s per direction"},
+    "fabric": {"kind": "rail_optimised", "switch_ports": 8, "latency": "3.7 us", "leaf_latency": "2.8 us"},
+    "price": "2 USD per GPU-hour",
+}
+
+# One dense layer, then MoE layers of 8 experts of which a token picks 2.
+MODEL = {
+    "vocab_size": 4096,
+    "hidden_size": 1024,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "intermediate_size": 4096,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 1024,
+    "first_k_dense_replace": 1,
+}
+
+TRAINING = {
+    "name": "tiny",
+    "model": MODEL,
+    "layout": {"pp": 2, "ep": 2, "zero": 1, "stages": "even"},
+    "schedule": {"name": "1f1b"},
+    "training": {"global_batch_size": 16, "micro_batch_size": 1, "seq_length": 2048, "tokens": 1e9},
+    "precision": {"recipe": "bf16"},
+}
+
+_HOMES = {"nodes": CLUSTER, "node": CLUSTER, "fabric": CLUSTER, "gpu": CLUSTER, "price": CLUSTER}
+
+
+def documents(**changes: object) -> tuple[Document, Document]:
+    """Return the topology and the workload of the small cluster with some keys replaced."""
+    cluster, training = copy.deepcopy(CLUSTER), copy.deepcopy(TRAINING)
+    for path, value in changes.items():
+        *groups, key = path.split("__")
+        node: Any = cluster if path.split("__")[0] in _HOMES else training
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[key] = value
+    return Document("mine.yaml", cluster, {}), Document("tiny.yaml", training, {})
+
+
+def scenario(**changes: object) -> Scenario:
+    return build(*documents(**changes))
+
+
+def dense(**changes: object) -> Scenario:
+    """Return a scenario whose model has no experts."""
+    return scenario(**{"model__n_routed_experts": 0, "model__num_experts_per_tok": 0, "layout__ep": 1, **changes})
+
+
+def lone(**changes: object) -> Scenario:
+    """Return a scenario of one GPU, which nothing has to be sent to."""
+    alone = {"nodes": 1, "node__gpus": 1, "node__nics": 1, "fabric__kind": "single_node"}
+    return dense(**{**alone, "layout__pp": 1, "training__global_batch_size": 4, **changes})
+
+
+def simulated(one: Scenario, *, folded: bool = True):
+    return run(lower(one, folded=folded))
+
+
+def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: object) -> Program:
+    """Return an overlapped pair of MoE layers on one pipeline index, between the forward and backward that it needs."""
+    one = scenario(layout__pp=1, layout__ep=4, training__global_batch_size=16, **changes)
+    priced = costs(one)
+    order = (Action("F", 0, 0), Action("FB", 1, 0, 0, 0), Action("B", 1, 0))
+    stages = (kinds or ("moe",) * layers,)
+    return lower_schedule(one, Schedule("pair", 1, 2, (order,)), replace(priced, stages=stages))
+
+
+# Programs by hand
+
+
+def kernel(rank: int, seconds: float, *after: int, stream: str = "compute", label: str = "kernel") -> dict[str, Any]:
+    """Return a row that computes. after: rows that it waits for, besides its stream's order."""
+    return {"rank": rank, "stream": stream, "label": label, "seconds": seconds, "coflow": -1, "instance": -1,
+            "after": after}
+
+
+def transfer(rank: int, coflow: int, *after: int, instance: int = -1, stream: str = "communication",
+             label: str = "transfer") -> dict[str, Any]:
+    """Return a row that takes part in a coflow. instance: by default the coflow's only one."""
+    number = 1000 + coflow if instance < 0 else instance
+    return {"rank": rank, "stream": stream, "label": label, "seconds": 0.0, "coflow": coflow, "instance": number,
+            "after": after}
+
+
+def flow(size: float, *members: int, links: tuple[tuple[int, float], ...] = ((0, 1.0),), rate: float = 50e9,
+         beside: float = 1.0, latency: float = 0.0) -> Coflow:
+    """Return a coflow of `size` bytes on its slowest link, link 0 unless said."""
+    return Coflow(("dispatch", 0), "expert", members, links, size, rate, beside, latency, (size, 0.0))
+
+
+def program(rows: list[dict[str, Any]], coflows: tuple[Coflow, ...] = (), capacity: tuple[float, ...] = (50e9,)
+            ) -> Program:
+    """Return rows as a Program: row n waits for its `after` and for the row before it on its rank's stream."""
+    last: dict[tuple[int, str], int] = {}
+    waits = []
+    for number, row in enumerate(rows):
+        due = set(row["after"])
+        place = (row["rank"], row["stream"])
+        if place in last and row["stream"] != "send":
+            due.add(last[place])
+        last[place] = number
+        waits.append(sorted(due))
+    labels = tuple(dict.fromkeys(row["label"] for row in rows))
+    ranks = max(row["rank"] for row in rows) + 1
+    nothing: Any = None
+    return Program(
+        scenario=nothing, costs=nothing, schedule=nothing, labels=labels,
+        rank=_ints(row["rank"] for row in rows), stream=_ints(STREAMS.index(row["stream"]) for row in rows),
+        label=_ints(labels.index(row["label"]) for row in rows), seconds=np.array([row["seconds"] for row in rows]),
+        coflow=_ints(row["coflow"] for row in rows), instance=_ints(row["instance"] for row in rows),
+        action=_ints(0 for _ in rows), wait_ptr=_ints([0, *itertools.accumulate(len(due) for due in waits)]),
+        wait=_ints(row for due in waits for row in due), actions=((0, 0, "F"),), coflows=coflows,
+        capacity=np.array(capacity), link_names=tuple(f"link{n}" for n in range(len(capacity))),
+        first_rank=np.arange(ranks), multiplicity=np.ones(ranks, dtype=np.int64),
+        class_seconds=({},) * ranks, flops=({},) * ranks, recomputed=(0.0,) * ranks,
+    )
+
+
+def spans(*given: Any, **keys: Any) -> list[tuple[float, float]]:
+    """Return (start, end) of every row of a program by hand, rounded to the picosecond."""
+    timeline = run(program(*given, **keys))
+    ends = zip(timeline.start.tolist(), timeline.end.tolist(), strict=True)
+    return [(round(start, 12), round(end, 12)) for start, end in ends]
+
+
+def _ints(values: Any) -> np.ndarray:
+    return np.array(list(values), dtype=np.int64)
+
+
+# Configurations that laws and bounds run over
+
+
+def configurations() -> list[dict[str, object]]:
+    """Return changes to the small cluster: schedules, layouts, links, recipes, with experts and without."""
+    layouts = [
+        {"layout__pp": 2, "layout__ep": 2}, {"layout__pp": 2, "layout__ep": 4}, {"layout__pp": 4, "layout__ep": 2},
+        {"nodes": 4, "layout__pp": 2, "layout__ep": 8, "training__global_batch_size": 64}, {"layout__pp": 1, "layout__ep": 8, "schedule__name": "1f1b"},
+        {"layout__pp": 2, "layout__ep": 1, "model__n_routed_experts": 0, "model__num_experts_per_tok": 0},
+    ]
+    links = [{}, {"node__nic": "5 GB/s per direction"}, {"node__nvlink": "20 GB/s bidirectional", "node__nics": 2}]
+    runs = [{"schedule__name": "1f1b", "precision__recipe": "bf16"},
+            {"schedule__name": "dualpipe", "precision__recipe": "fp8_block"}]
+    every = [{**run_, **link, **layout} for layout in layouts for link in links for run_ in runs]
+    extra = [
+        {"layout__zero": 0}, {"fabric__switch_ports": 4, "nodes": 2, "node__gpus": 2, "node__nics": 2},
+        {"layout__stages": "balanced", "layout__pp": 4}, {"training__recompute": ["norm", "swiglu"]},
+        {"model__num_nextn_predict_layers": 1}, {"training__micro_batch_size": 2, "training__global_batch_size": 32},
+    ]
+    return every + [{**one, "schedule__name": name} for one in extra for name in ("1f1b", "dualpipe")]
+
+
+def configuration_name(changes: dict[str, object]) -> str:
+    """Return changes as a test's id: `pp=2,ep=4`."""
+    return ",".join(f"{path.split('__')[-1]}={value}".replace(" ", "") for path, value in changes.items()) or "as is"
