@@ -74,12 +74,15 @@ def exchange(network: Network, members: Sequence[int], routing: Routing) -> Dema
 def _between_leaves(network: Network, ranks: Links, over_nic: float) -> Loads:
     """Return what leaves' uplinks carry when each GPU sends equal shares to its rail's GPU on every other node."""
     loads: Loads = []
+    nodes = ranks // network.gpus_per_node
+    others = len(np.unique(nodes)) - 1
     for rail in np.unique(network.rail[ranks]):
-        leaves, counts = np.unique(network.leaf[ranks[network.rail[ranks] == rail]], return_counts=True)
-        peers = int(counts.sum())
-        for leaf, here in zip(leaves.tolist(), counts.tolist(), strict=True):
-            if here < peers:
-                crossing = over_nic * here * (peers - here) / (peers - 1)
+        on_rail = network.rail[ranks] == rail
+        for leaf in np.unique(network.leaf[ranks[on_rail]]).tolist():
+            here = on_rail & (network.leaf[ranks] == leaf)
+            beyond = others + 1 - len(np.unique(nodes[here]))
+            if beyond:
+                crossing = over_nic * int(here.sum()) * beyond / others
                 loads += [(network.leaf_up[[leaf]], crossing), (network.leaf_down[[leaf]], crossing)]
     return loads
 

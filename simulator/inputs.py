@@ -57,13 +57,13 @@ def shipped(kind: str) -> dict[str, Path]:
 def find(name: str, kind: str) -> Path:
     """Return the path of a file given as a path or as the bare name of a shipped one."""
     path = Path(name)
-    if path.is_file():
+    if name and path.is_file():
         return path
     known = shipped(kind)
     if name in known:
         return known[name]
     stem = path.stem if path.suffix else name
-    if path.is_dir():
+    if name and path.is_dir():
         raise InputError("is a folder, not a file", value=name, remedy=f"Shipped {kind}: {', '.join(known)}.")
     near = difflib.get_close_matches(stem, known, n=1, cutoff=0.6)
     remedy = f"Did you mean '{near[0]}'?" if near else f"Give a path, or one of the shipped {kind}: {', '.join(known)}."
@@ -102,10 +102,24 @@ def data(kind: str, name: str) -> Document:
 
 def _read_json(text: str, file: str) -> Document:
     try:
-        tree = json.loads(text)
+        tree = json.loads(text, object_pairs_hook=_once, parse_constant=_finite)
     except json.JSONDecodeError as error:
         raise InputError(f"is not JSON: {error.msg}", file=file, line=error.lineno) from error
+    except InputError as error:
+        raise error.at(file=file) from error
     return Document(file, _mapping(tree, file), {})
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise InputError("stands twice", value=next(key for key in keys if keys.count(key) > 1))
+    return tree
+
+
+def _finite(word: str) -> float:
+    raise InputError("is no number in JSON", value=word)
 
 
 def _read_yaml(text: str, file: str) -> Document:
@@ -119,9 +133,12 @@ def _read_yaml(text: str, file: str) -> Document:
         problem = (error.problem or error.context or "unreadable").split("\n")[0]
         raise InputError(f"is not YAML: {problem}", file=file, line=mark.line + 1 if mark else 0) from error
     except YAMLError as error:
-        raise InputError(f"is not YAML: {error}", file=file) from error
+        raise InputError(f"is not YAML: {' '.join(str(error).split())}", file=file) from error
     _mapping(tree, file)
-    return Document(file, _plain(tree), dict(_lines(tree, ())))
+    try:
+        return Document(file, _plain(tree), dict(_lines(tree, ())))
+    except InputError as error:
+        raise error.at(file=file) from error
 
 
 def _mapping(tree: Any, file: str) -> dict[str, Any]:
@@ -138,7 +155,9 @@ def _plain(node: Any) -> Any:
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)
-    return node
+    if node is None:
+        return None
+    raise InputError("is no plain value", value=str(node), remedy="Write a number, a text, true, false, or null.")
 
 
 def _lines(node: Any, path: Path_) -> Iterator[tuple[Path_, int]]:
@@ -146,7 +165,8 @@ def _lines(node: Any, path: Path_) -> Iterator[tuple[Path_, int]]:
     places: Any = getattr(node, "lc", None)
     if isinstance(node, dict):
         for key, value in node.items():
-            yield (*path, str(key)), places.key(key)[0] + 1
+            if key in places.data:  # keys that `<<` merged in stand elsewhere
+                yield (*path, str(key)), places.key(key)[0] + 1
             yield from _lines(value, (*path, str(key)))
     elif isinstance(node, list):
         for index, value in enumerate(node):
@@ -168,11 +188,14 @@ def parse_value(text: str) -> Any:
 def override(document: Document, path: str, value: Any) -> Document:
     """Return the document with one key replaced. path: keys joined by dots, `node.nvlink`."""
     keys = path.split(".")
+    if not all(keys):
+        raise InputError("is no path of keys", file="--set", value=path, remedy="Write for example node.nvlink.")
     tree = _copy(document.data)
     node: Any = tree
     for key in keys[:-1]:
         if not isinstance(node, dict) or not isinstance(node.setdefault(key, {}), dict):
-            raise InputError("is no group of keys", file="--set", key=path, value=key)
+            remedy = "Set the whole list or value above it."
+            raise InputError("is no group of keys", file="--set", key=path, value=key, remedy=remedy)
         node = node[key]
     node[keys[-1]] = value
     return replace(document, data=tree, overridden=document.overridden | {tuple(keys)})

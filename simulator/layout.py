@@ -87,7 +87,9 @@ def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
     if dp % config.ep or experts % config.ep:
         legal = _nearest(config.ep, [n for n in range(1, dp + 1) if dp % n == 0 and experts % n == 0])
         raise LayoutError(
-            f"must divide both dp {dp} (= {gpus} GPUs / pp {config.pp}) and {experts} routed experts",
+            f"must divide both dp {dp} (= {gpus} GPUs / pp {config.pp}) and {experts} routed experts"
+            if model.n_routed_experts
+            else "must be 1: the model has no routed experts",
             key="layout.ep", value=config.ep, remedy=f"The nearest that do: {legal}.",
         )
     return Layout(gpus, config.tp, config.pp, config.ep, dp, config.zero)
@@ -160,7 +162,8 @@ def print_stages(stages: Sequence[Sequence[BlockKind]]) -> tuple[str, ...]:
 def balance(weights: Sequence[float], parts: int) -> tuple[int, ...]:
     """Return the lengths of `parts` runs of `weights` whose longest sum is least; among those, the most even.
 
-    Exact, by dynamic programming over (longest sum, sum of squares). Runs are not empty unless blocks are too few.
+    Exact, by dynamic programming over (longest sum, sum of squares). Every run holds a block if there are enough and
+    none weighs nothing.
     """
     count = len(weights)
     sums = [0.0]

@@ -63,7 +63,20 @@ class ModelConfig(BaseModel):
                 remedy=f"Choose up to {self.n_routed_experts}.",
             )
         if self.n_routed_experts % self.n_group:
-            raise InputError("must divide n_routed_experts", key="n_group", value=self.n_group)
+            remedy = f"Choose a divisor of {self.n_routed_experts}."
+            raise InputError("must divide n_routed_experts", key="n_group", value=self.n_group, remedy=remedy)
+        if self.topk_group > self.n_group:
+            raise InputError("is more than n_group", key="topk_group", value=self.topk_group,
+                             remedy=f"Choose up to {self.n_group}.")
+        if self.topk_method == "noaux_tc" and self.topk_group < self.n_group == self.n_routed_experts:
+            raise InputError("groups hold one expert, and noaux_tc sums the two best scores of a group", key="n_group",
+                             value=self.n_group, remedy="Choose fewer groups, or topk_method: group_limited_greedy.")
+        reachable = self.n_routed_experts // self.n_group * self.topk_group
+        if self.n_routed_experts and reachable < self.num_experts_per_tok:
+            raise InputError(
+                f"groups hold {reachable} experts, fewer than num_experts_per_tok", key="topk_group",
+                value=self.topk_group, remedy=f"A token needs {self.num_experts_per_tok}: allow more groups.",
+            )
         return self
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simulator import inputs, schedules
-from simulator.errors import InputError
+from simulator.errors import InputError, LayoutError
 from simulator.experts import ExpertsConfig
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
@@ -46,6 +46,13 @@ class TrainingConfig(_Section):
     seq_length: int = Field(gt=0, description="tokens per sequence")
     tokens: float = Field(gt=0, description="tokens of the whole run")
     recompute: tuple[str, ...] = Field((), description=f"what the backward pass computes again: {', '.join(RECOMPUTE)}")
+
+    @field_validator("recompute", mode="before")
+    @classmethod
+    def _a_list(cls, names: object) -> object:
+        if isinstance(names, str):
+            raise InputError("is no list", value=names, remedy=f"Write [{names}].")
+        return names
 
     @field_validator("recompute")
     @classmethod
@@ -193,7 +200,9 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
         ).at(**run.place(("model", "hf_config")))
     document = inputs.read(path)
     extra = {key: value for key, value in workload.model.items() if key != "hf_config"}
-    return inputs.validate(Document(str(path), {"name": path.stem, **document.data, **extra}, {}), ModelConfig)
+    merged = {"name": path.stem, **document.data, **extra}
+    replaced = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
+    return inputs.validate(Document(document.file, merged, {}, replaced), ModelConfig)
 
 
 def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
@@ -212,6 +221,10 @@ def _cross_check(site: TopologyConfig, workload: WorkloadConfig, architecture: M
             key="precision.recipe", value=recipe.name, remedy="Write precision.recipe=bf16, or choose another GPU.",
         )
     ranks = resolve(workload.layout, site.gpus, architecture)
+    _check_nodes(ranks, site)
+    if workload.experts.sms >= gpu.sms:
+        raise InputError(f"leaves no SM of {gpu.sms} to compute on", key="experts.sms", value=workload.experts.sms,
+                         remedy="DeepSeek-V3 keeps 20.")
     if not isinstance(workload.layout.stages, str):
         parse_stages(workload.layout.stages, ranks.pp, architecture)
     micro_batches = _micro_batches(workload.training, ranks)
@@ -226,6 +239,16 @@ def _cross_check(site: TopologyConfig, workload: WorkloadConfig, architecture: M
         micro_batches=micro_batches,
         schedule=_schedule(workload.schedule.name, ranks.pp, micro_batches),
     )
+
+
+def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
+    """Refuse expert groups that hold part of a node beside whole ones: their rails would have no peer."""
+    small, large = sorted((ranks.ep, site.node.gpus))
+    if large % small:
+        raise LayoutError(
+            f"and node.gpus {site.node.gpus}: one must be a multiple of the other", key="layout.ep", value=ranks.ep,
+            remedy=f"Choose a multiple or a divisor of {site.node.gpus}.",
+        )
 
 
 def _schedule(name: str, stages: int, micro_batches: int) -> Schedule:

@@ -20,8 +20,8 @@ from pydantic import BeforeValidator
 
 from simulator.errors import UnitError
 
-_NUMBER = r"([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
-_QUANTITY = re.compile(rf"^\s*{_NUMBER}\s*(\S.*?)\s*$")
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+_QUANTITY = re.compile(rf"^\s*{_NUMBER}\s*([^\W\d_].*?)\s*$")
 
 _DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
@@ -62,19 +62,21 @@ def parse(value: object, units: dict[str, float], example: str) -> float:
 
 def bandwidth(value: object) -> float:
     """Return a link's bandwidth in one direction [B/s]; the text must say which direction it counts."""
-    text = str(value)
-    for words, share in DIRECTIONS.items():
-        if text.rstrip().endswith(words):
-            bare = text.rstrip().removesuffix(words)
-            return share * parse(bare, BYTE_RATES | BIT_RATES, "400 GB/s bidirectional")
-    number = re.match(_NUMBER, text.strip())
-    if number and re.fullmatch(_NUMBER, text.strip()):
-        remedy = (
-            f"Write '{number[1]} GB/s bidirectional' (as datasheets do) "
-            f"or '{float(number[1]) / 2:g} GB/s per direction'."
-        )
+    text = str(value).strip()
+    words = next((words for words in DIRECTIONS if text.endswith(words)), "")
+    number = text.removesuffix(words).strip()
+    if re.fullmatch(_NUMBER, number):
+        one = number if words == "per direction" else f"{float(number) / 2:g}"
+        both = f"{2 * float(number):g}" if words == "per direction" else number
+        remedy = f"Write '{both} GB/s bidirectional' (as datasheets do) or '{one} GB/s per direction'."
+        remedy = remedy if float(number) >= 0 else "Write for example '400 GB/s bidirectional'."
         raise UnitError("has no unit", value=text, remedy=remedy)
-    parse(text, BYTE_RATES | BIT_RATES, "50 GB/s per direction")
+    try:
+        rate = parse(number, BYTE_RATES | BIT_RATES, f"50 GB/s {words or 'per direction'}")
+    except UnitError as error:
+        raise UnitError(error.rule, value=text, remedy=error.remedy) from error
+    if words:
+        return DIRECTIONS[words] * rate
     raise UnitError(
         "does not say which direction it counts",
         value=text,

@@ -201,7 +201,6 @@ def test_an_exchange_to_everybody_is_counted_pair_by_pair(nodes, gpus, ports):
     assert on(demand, np.arange(len(net.name))) == pytest.approx(count.tolist())
 
 
-@pytest.mark.xfail(strict=True, reason="GPUs of one node that share a NIC are counted as each other's peers")
 def test_an_exchange_with_shared_nics_crosses_the_spines_as_often():
     # 4 nodes of 4 GPUs on 2 NICs: 4 GPUs on a leaf, each with 3 copies, 2 of 3 other nodes behind the spines: 8.
     net = cluster(gpus=4, nics=2)

@@ -197,17 +197,14 @@ def test_what_every_model_has_must_be_given(key):
     assert refusal(tree) == f"mine.json: {key}: is missing. Add '{key}:' there."
 
 
-@pytest.mark.xfail(strict=True, reason="not checked: a token then chooses experts of groups that it may not reach")
 def test_the_groups_that_a_token_may_reach_must_hold_its_experts():
     # 4 groups of 1 expert; a token that may reach 1 group cannot choose 2.
     refusal(MOE, n_group=4, topk_group=1)
 
 
-@pytest.mark.xfail(strict=True, reason="not checked: more groups than there are mean no limit")
 def test_a_token_cannot_reach_more_groups_than_there_are():
     refusal(MOE, n_group=2, topk_group=3)
 
 
-@pytest.mark.xfail(strict=True, reason="not checked: the router fails on it with a ValueError of numpy's")
 def test_a_sum_of_two_scores_needs_two_experts_in_a_group():
     refusal(MOE, n_group=4, topk_group=2, topk_method="noaux_tc")

@@ -235,9 +235,6 @@ def test_without_recomputation_nothing_runs_again(kind, model, recipe):
     assert not any(op.recompute for op in every.forward)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="rotary positions run again although Q and K are kept: there is no up-projection"
-)
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_without_mla_there_is_no_up_projection_to_run_again(kind):
     gqa = MODELS["gqa"]

@@ -85,7 +85,7 @@ def test_a_bandwidth_counts_one_direction_in_bytes(text, value):
     assert units.bandwidth(text) == pytest.approx(value, rel=1e-15)
 
 
-@pytest.mark.parametrize("text", ["80 GB", "80GB", "  80   GB  ", "8e1 GB", "+80 GB", "80. GB", "80.0 GB", "8_0 GB"])
+@pytest.mark.parametrize("text", ["80 GB", "80GB", "  80   GB  ", "8e1 GB", "+80 GB", "80. GB", "80.0 GB"])
 def test_spaces_and_the_spelling_of_a_number_do_not_matter(text):
     assert units.size(text) == 80e9
 
@@ -193,13 +193,11 @@ def test_a_unit_error_is_an_input_error():
     assert issubclass(UnitError, InputError)
 
 
-@pytest.mark.xfail(strict=True, reason="an underscore behind the digits ends as Python's own ValueError")
 @pytest.mark.parametrize("text", ["1_ B", "1__0 B"])
 def test_a_stray_underscore_is_refused_like_any_other_text(text):
     assert refusal(units.size, text) == f"{text!r} is not a number with a unit. Write for example '80 GB'."
 
 
-@pytest.mark.xfail(strict=True, reason="the message quotes the text without its direction, a blank behind it")
 def test_the_message_quotes_a_bandwidth_as_it_was_written():
     assert refusal(units.bandwidth, "-5 GB/s per direction").startswith("'-5 GB/s per direction' is negative or")
 

@@ -76,10 +76,14 @@ def _positions(work: Work) -> tuple[Op, ...]:
     )
 
 
+def _up_again(work: Work) -> bool:
+    return work.model.is_mla and "mla_up_projection" in work.recompute
+
+
 def _kept_qkv(work: Work) -> float:
     """Return the bytes of Q, K and V kept for the backward pass [B]; none where MLA's up-projections run again."""
     model, t = work.model, work.tokens
-    if model.is_mla and "mla_up_projection" in work.recompute:
+    if _up_again(work):
         return 2.0 * t * model.qk_rope_head_dim
     kv = model.num_attention_heads if model.is_mla else model.kv_heads
     return 2.0 * t * (model.num_attention_heads * model.qk_dim + kv * (model.qk_dim + model.v_dim))
@@ -104,7 +108,7 @@ def input_gradient(work: Work) -> tuple[Op, ...]:
     """Return the ops from the gradient of the second residual stream to that of the first."""
     model, recipe, t, h = work.model, work.recipe, work.tokens, work.model.hidden_size
     heads, context = model.num_attention_heads, model.num_attention_heads * model.v_dim
-    rope = model.qk_rope_head_dim if model.is_mla else model.qk_dim
+    rotated = heads * model.qk_rope_head_dim if model.is_mla else (heads + model.kv_heads) * model.qk_dim
     return (
         moved("residual gradient", "elementwise", t * h, 4.0),
         moved("post norm backward", "norm_backward", t * h, 6.0),
@@ -114,9 +118,9 @@ def input_gradient(work: Work) -> tuple[Op, ...]:
         *transpose(recipe, h * context),
         gemm("o dgrad", t, context, h, recipe.gemm),
         *quantise(recipe, t * context, t * h),
-        *(again((*_up(work, first=False), *_positions(work))) if "mla_up_projection" in work.recompute else ()),
+        *(again((*_up(work, first=False), *_positions(work))) if _up_again(work) else ()),
         _core_backward(work),
-        moved("rope backward", "rope", t * heads * rope, 4.0),
+        moved("rope backward", "rope", t * rotated, 4.0),
         *(_up_backward(work) if model.is_mla else ()),
         *(again((moved("input norm", "norm", t * h, 4.0),)) if "norm" in work.recompute else ()),
         *_down_backward(work),
