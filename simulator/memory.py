@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulator.program import Costs, Program
+from simulator.program.coflows import stage_hosts, updated_parameters
 
 CATEGORIES = ("parameters", "gradients", "optimizer", "activations", "buffers")
 
@@ -31,18 +32,10 @@ def memory(program: Program) -> tuple[RankMemory, ...]:
 
 def _rank(program: Program, index: int) -> RankMemory:
     priced, layout, recipe = program.costs, program.scenario.layout, program.scenario.recipe
-    actions = program.schedule.ranks[index]
-    stages = tuple(sorted({stage for action in actions for _, _, stage in action.halves()}))
-    hosts = {
-        stage: sum(any(s == stage for a in rank for _, _, s in a.halves()) for rank in program.schedule.ranks)
-        for stage in stages
-    }
-    held = [(hosts[stage], *priced.parameters(stage)) for stage in stages]
-    count = sum(dense + routed for _, dense, routed in held)
-    replicas = layout.dp if layout.zero else 1
-    sharded = sum(
-        dense / max(1, replicas * host) + routed / max(1, replicas * host // layout.ep) for host, dense, routed in held
-    ) if layout.zero else count
+    hosts = stage_hosts(program.schedule)
+    stages = tuple(stage for stage, indices in hosts.items() if index in indices)
+    count = sum(sum(priced.parameters(stage)) for stage in stages)
+    sharded = updated_parameters(priced, layout, hosts, stages)
     return RankMemory(
         index,
         stages,

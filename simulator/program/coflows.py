@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from simulator.collectives import COLLECTIVES, Demand, exchange, send
@@ -91,6 +91,16 @@ def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
         for _, _, stage in action.halves():
             hosts.setdefault(stage, set()).add(rank)
     return {stage: tuple(sorted(ranks)) for stage, ranks in sorted(hosts.items())}
+
+
+def updated_parameters(costs: Costs, layout: Layout, hosts: dict[int, tuple[int, ...]], stages: Iterable[int]) -> float:
+    """Return the parameters whose optimizer states one rank holds: its shard of each stage under ZeRO, or all."""
+    count = 0.0
+    for stage in stages:
+        dense, routed = costs.parameters(stage)
+        replicas = layout.dp * len(hosts[stage])
+        count += dense / replicas + routed * layout.ep / replicas if layout.zero else dense + routed
+    return count
 
 
 def replica_groups(schedule: Schedule, layout: Layout, costs: Costs) -> Iterator[tuple[int, tuple[int, ...], float]]:

@@ -20,7 +20,7 @@ from simulator.program.chunks import (
     Chunk,
     chunk,
 )
-from simulator.program.coflows import Coflows, coflows, stage_hosts
+from simulator.program.coflows import Coflows, coflows, stage_hosts, updated_parameters
 from simulator.program.costs import Costs, costs
 from simulator.program.folding import Partition, fold, unfolded
 from simulator.program.program import Ints, Program
@@ -207,12 +207,7 @@ class _Builder:
         """Return the seconds of AdamW over what this rank updates: gradient, master, moments, parameter."""
         recipe, layout = self.costs.work.recipe, self.scenario.layout
         each = recipe.gradient + 2 * recipe.master + 2 * recipe.moments + recipe.parameter
-        count = 0.0
-        for stage in stages:
-            dense, routed = self.costs.parameters(stage)
-            replicas = layout.dp * len(self.hosts[stage])
-            shards = (replicas, replicas // layout.ep) if layout.zero else (1, 1)
-            count += dense / shards[0] + routed / shards[1]
+        count = updated_parameters(self.costs, layout, self.hosts, stages)
         op = Op("adamw", "optimizer", bytes=count * each)
         return self.costs.processor.seconds((op,), beside=False)
 
