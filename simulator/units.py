@@ -118,6 +118,8 @@ Price = Annotated[float, BeforeValidator(price)]
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
+    if not value:
+        return f"0 {next(unit for factor, unit in steps if factor == 1.0)}"
     for factor, unit in steps:
         if abs(value) >= factor:
             return f"{value / factor:.4g} {unit}"

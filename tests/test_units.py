@@ -211,7 +211,7 @@ def test_the_message_quotes_a_bandwidth_as_it_was_written():
         (units.format_seconds(3.7e-6), "3.7 us"),
         (units.format_seconds(19.91), "19.91 s"),
         (units.format_seconds(0.0043456), "4.346 ms"),
-        (units.format_seconds(0.0), "0 ns"),
+        (units.format_seconds(0.0), "0 s"),
         (units.format_bytes(80e9), "80 GB"),
         (units.format_bytes(1023.0), "1.023 kB"),
         (units.format_bytes(1.0), "1 B"),
