@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import difflib
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from simulator.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Config = TypeVar("Config", bound=BaseModel)
 Path_ = tuple[str | int, ...]
@@ -98,6 +103,58 @@ def data(kind: str, name: str) -> Document:
         raise InputError(f"is not among the {kind} known", value=name, remedy=f"{hint}Known: {', '.join(known)}.")
     text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
     return _read_yaml(text, f"simulator/data/{kind}/{name}.yaml")
+
+
+def counts(path: Path) -> NDArray[np.float64]:
+    """Read counts [layer, expert] or [step, layer, expert].
+
+    NPZ: its only array. CSV: a row per layer without a heading, or the columns (step,) layer, expert, count under one;
+    lines that begin with # are skipped. Errors: InputError.
+    """
+    import numpy as np
+
+    file = _shown(path)
+    try:
+        table = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise error.at(file=file) from error
+        raise InputError(f"cannot be read as counts: {error}", file=file) from error
+    if table.ndim not in (2, 3) or not table.size:
+        raise InputError("is no shape of counts", file=file, value=table.shape,
+                         remedy="Give [layer, expert] or [step, layer, expert].")
+    if not (np.isfinite(table).all() and (table >= 0).all()):
+        raise InputError("holds counts that are negative or not finite", file=file)
+    return table
+
+
+def _read_npz(path: Path) -> NDArray[np.float64]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as arrays:
+        if len(arrays.files) != 1:
+            raise InputError(f"holds {len(arrays.files)} arrays", remedy="Save one: numpy.savez(file, counts=...).")
+        return np.asarray(arrays[arrays.files[0]], dtype=np.float64)
+
+
+def _read_csv(path: Path) -> NDArray[np.float64]:
+    import numpy as np
+
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    names = [name.strip() for name in lines[0].split(",")] if lines else []
+    if "count" not in names:
+        return np.array([[float(cell) for cell in line.split(",")] for line in lines], dtype=np.float64)
+    places = [name for name in ("step", "layer", "expert") if name in names]
+    if sorted([*places, "count"]) != sorted(names) or places[-2:] != ["layer", "expert"]:
+        raise InputError("is no heading of counts", value=lines[0], remedy="Write step,layer,expert,count.")
+    rows = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]], dtype=np.float64)
+    if not len(rows):
+        raise InputError("holds no counts")
+    index = tuple(np.unique(rows[:, names.index(name)], return_inverse=True)[1].ravel() for name in places)
+    table = np.zeros([int(place.max()) + 1 for place in index])
+    np.add.at(table, index, rows[:, names.index("count")])
+    return table
 
 
 def _read_json(text: str, file: str) -> Document:
@@ -213,7 +270,7 @@ def validate(document: Document, model: type[Config]) -> Config:
     Errors: InputError that names file, line, key, value, rule and remedy of the first mistake.
     """
     try:
-        return model(**document.data)
+        return model.model_validate(document.data, context={"file": document.file})
     except ValidationError as error:
         # A mistyped key is also a missing one: the mistyping says more.
         details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")

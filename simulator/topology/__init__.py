@@ -1,0 +1,21 @@
+"""The cluster: its configuration, the graph of its fabric (one builder per family), its links as arrays, its routes.
+
+`TopologyConfig` -> `Switches` (networkx, what a family builds) -> `Network` (arrays, what the simulation runs on).
+
+`parts`, `config`: what a topology file says. `families`: one function and one row of FABRICS each. `faults`: what is
+down or slow. `routing`: ways between switches. `network`: servers put on the fabric. `graph`: all of it for networkx.
+"""
+
+from __future__ import annotations
+
+from simulator.topology.config import TopologyConfig
+from simulator.topology.describe import describe
+from simulator.topology.families import FABRICS
+from simulator.topology.faults import Fault
+from simulator.topology.graph import as_graph
+from simulator.topology.network import Network, network
+from simulator.topology.parts import Fabric, Node, Prices
+
+__all__ = [
+    "FABRICS", "Fabric", "Fault", "Network", "Node", "Prices", "TopologyConfig", "as_graph", "describe", "network",
+]

@@ -1,0 +1,116 @@
+"""A cluster in figures: counts, bisection, diameter, cost."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from typing import Any
+
+from simulator.topology.config import TopologyConfig
+from simulator.topology.network import Network, build, network
+from simulator.topology.routing import Paths, distances
+from simulator.topology.switches import Switches
+
+_SOURCES = 256
+"""Starts of the search for the longest way: all of them in small clusters, the first node's in large ones."""
+
+
+def describe(config: TopologyConfig) -> dict[str, Any]:
+    """Return what `simulate topology` says of a cluster. Errors: LayoutError if the fabric cannot hold these nodes.
+
+    switches: NVSwitches apart. links: cables between switches, as DeepSeek counts (arXiv 2505.09343, table 3).
+    bisection_bandwidth: [B/s in one direction]. diameter_switch_hops: cables between the two switches with NICs that
+    are furthest apart. diameter_gpu_links: links of the longest route of two GPUs, NVLink and NICs included;
+    diameter_latency_s: of the slowest. cost_usd: null without `prices`.
+    """
+    switches, damage = build(config)
+    net = network(config, partial=True)
+    layers = Counter(vertex[0] if len(vertex) > 1 else "switch" for vertex in switches.graph)
+    bisection, note = _bisection(config, switches, net)
+    hops, latency = _longest_route(config, net)
+    nics = sum(width >= 0 for width in net.nic_links)
+    return {
+        "name": config.name,
+        "kind": config.fabric.kind,
+        "routing": config.routing,
+        "nodes": config.nodes,
+        "gpus": config.gpus,
+        "gpus_down": len(damage.gpu_down),
+        "nics": nics,
+        "switches": sum(layers.values()),
+        "switches_by_layer": dict(layers),
+        "links": switches.cables,
+        "bisection_bandwidth": bisection,
+        "bisection_note": note,
+        "bisection_per_gpu": bisection / (config.gpus / 2),
+        "diameter_switch_hops": _switch_hops(net.paths, sorted({place for place in net.switch if place >= 0})),
+        "diameter_gpu_links": hops,
+        "diameter_latency_s": latency,
+        "cost_usd": _cost(config, switches, nics),
+    }
+
+
+def _cost(config: TopologyConfig, switches: Switches, nics: int) -> float | None:
+    if config.prices is None:
+        return None
+    prices = config.prices
+    return prices.switch * len(switches.graph) + prices.cable * (switches.cables + nics) + prices.nic * nics
+
+
+def _switch_hops(paths: Paths, places: list[int]) -> int:
+    """Return the most cables between two switches with NICs.
+
+    From every one in small fabrics; in large ones from the ends of a few longest ways, which is exact in trees and
+    wherever all switches are alike.
+    """
+    if len(places) <= _SOURCES:
+        return max((hops for start in places for hops in _to(paths, start, places)), default=0)
+    longest, start = 0, places[0]
+    for _ in range(4):
+        far = _to(paths, start, places)
+        longest, start = max(longest, *far), places[far.index(max(far))]
+    return longest
+
+
+def _to(paths: Paths, start: int, places: list[int]) -> list[int]:
+    far = distances(paths.ahead, start)
+    return [far[place] for place in places]
+
+
+def _longest_route(config: TopologyConfig, net: Network) -> tuple[int, float]:
+    """Return the links and the latency [s] of the longest routes, from all GPUs or, in large clusters, the first's."""
+    sound = [g for g in range(config.gpus) if net.gpu_up[g] >= 0]
+    sources = sound if config.gpus <= _SOURCES else sound[: config.node.gpus]
+    routes = [net.route(src, dst) for src, dst in itertools.product(sources, sound)]
+    return max(len(links) for links, _ in routes), max(latency for _, latency in routes)
+
+
+def _bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple[float, str]:
+    """Return the family's closed form, or for custom and faulty fabrics the flow between two halves of the nodes."""
+    if math.isfinite(switches.bisection) and not config.faults:
+        return switches.bisection, switches.note
+    if config.nodes == 1:
+        return switches.bisection, "of the fabric without faults"
+    return halves(net), "maximum flow from the first half of the nodes to the second, an estimate"
+
+
+def halves(net: Network, first: frozenset[int] = frozenset()) -> float:
+    """Return the maximum flow from some nodes' NICs to all others' [B/s]; by default from the first half."""
+    import networkx as nx
+
+    nodes = len(net.nic_links) // net.nics_per_node
+    first = first or frozenset(range(nodes // 2))
+    flow = nx.DiGraph()
+    flow.add_nodes_from(("source", "sink"))
+    for number, link in enumerate(net.nic_links):
+        if link >= 0:
+            width, place = float(net.capacity[link]), net.switch[number]
+            inside = number // net.nics_per_node in first
+            ends = ("source", place) if inside else (place, "sink")
+            so_far = flow.get_edge_data(*ends, {"capacity": 0.0})["capacity"]
+            flow.add_edge(*ends, capacity=so_far + width)
+    for start, ahead in enumerate(net.paths.ahead):
+        for end, links in ahead.items():
+            flow.add_edge(start, end, capacity=sum(float(net.capacity[link]) for link in links))
+    return float(nx.maximum_flow_value(flow, "source", "sink"))

@@ -1,0 +1,132 @@
+"""Slim Fly: McKay-Miller-Siran graphs of diameter 2. Besta and Hoefler, SC 2014, section 3.2."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+from simulator.errors import LayoutError
+from simulator.topology.parts import Cluster
+from simulator.topology.switches import Switches, check_ports, check_room, connect, empty, fill, full_bisection
+
+
+def slim_fly(cluster: Cluster) -> Switches:
+    """Return 2 q^2 routers (0, x, y) and (1, m, c), joined within columns by generator sets and across by y = m x + c.
+
+    Bisection: no cut into halves is below q^3 / 2 cables (Fiedler's bound n (k - lambda_2) / 4; k - lambda_2 = q), and
+    splitting both kinds of columns evenly cuts that many for an even q, q (q^2 + 1) / 2 for an odd one.
+    """
+    q = cluster.fabric.q
+    field = galois(q)
+    degree, delta = network_degree(q), _delta(q)
+    each = cluster.fabric.router_nics or -(-degree // 2)
+    check_ports(cluster, degree + each, f"{each} NICs and {degree} routers")
+    check_room(cluster, 2 * q * q * each, f"a slim fly of q = {q}")
+    graph = empty()
+    places = [("router", side, x, y) for side in range(2) for x in range(q) for y in range(q)]
+    graph.add_nodes_from(places)
+    for side, generators in enumerate(_generators(field, delta)):
+        for x, (y, other) in itertools.product(range(q), itertools.combinations(range(q), 2)):
+            if field.minus(y, other) in generators:
+                connect(graph, ("router", side, x, y), ("router", side, x, other), cluster)
+    for x, m, c in itertools.product(range(q), repeat=3):
+        y = field.plus(field.times(m, x), c)
+        connect(graph, ("router", 0, x, y), ("router", 1, m, c), cluster)
+    cut = q * (q * q + q % 2) // 2 * cluster.node.nic
+    whole = cluster.nics == 2 * q * q * each
+    note = "closed form" if whole and q % 2 == 0 else "an even cut of the columns, at most 1/q^2 above the least"
+    if not whole:
+        note = "the cut of a full slim fly, an estimate for this size"
+    return Switches(graph, fill(cluster, places, each), min(full_bisection(cluster), cut), note)
+
+
+def slim_fly_counts(q: int, p: int) -> tuple[int, int, int]:
+    """Return endpoints, switches and cables between switches of a slim fly, for any q = 4 w + delta."""
+    return 2 * q * q * p, 2 * q * q, q * q * network_degree(q)
+
+
+def network_degree(q: int) -> int:
+    """Return the routers that each router is joined to: (3 q - delta) / 2."""
+    return (3 * q - _delta(q)) // 2
+
+
+def _delta(q: int) -> int:
+    """Return delta in {-1, 0, 1} with q = 4 w + delta. Errors: LayoutError if there is none."""
+    if q < 3 or q % 4 == 2:
+        raise LayoutError("is not 4 w - 1, 4 w or 4 w + 1", value=q, key="fabric.q", remedy="Write for example 5 or 8.")
+    return {0: 0, 1: 1, 3: -1}[q % 4]
+
+
+class Field(NamedTuple):
+    """Arithmetic of a finite field on its elements 0 ... q - 1."""
+
+    q: int
+    plus: Callable[[int, int], int]
+    minus: Callable[[int, int], int]
+    times: Callable[[int, int], int]
+    powers: tuple[int, ...]  # of a primitive element, from exponent 0 on
+
+    def power(self, exponent: int) -> int:
+        """Return a power of the primitive element."""
+        return self.powers[exponent % (self.q - 1)]
+
+
+def galois(q: int) -> Field:
+    """Return the field of q elements; element e stands for the polynomial whose coefficients are e's digits base p.
+
+    Errors: LayoutError if q is no prime power.
+    """
+    prime = next((p for p in range(2, q + 1) if q % p == 0), 1)
+    degree = next((m for m in range(1, q + 1) if prime**m >= q), 1)
+    if q < 2 or prime**degree != q:
+        raise LayoutError("is no prime power, so that there is no field and no graph", value=q, key="fabric.q",
+                          remedy="Write for example 5, 7, 8, 9, 11, 13, 16 or 17.")
+    for modulus in itertools.product(range(prime), repeat=degree):
+        # x^degree = -modulus. It is right if some element has q - 1 different powers, none of them zero.
+        times = _products(prime, degree, modulus)
+        for element in range(1, q):
+            powers = [1]
+            while len(powers) < q - 1:
+                powers.append(times(powers[-1], element))
+            if len(set(powers) - {0}) == q - 1:
+                plus, minus = (_digitwise(prime, degree, sign) for sign in (1, -1))
+                return Field(q, plus, minus, times, tuple(powers))
+    raise AssertionError("every finite field has a primitive element")
+
+
+def _digits(number: int, prime: int, degree: int) -> list[int]:
+    return [number // prime**k % prime for k in range(degree)]
+
+
+def _digitwise(prime: int, degree: int, sign: int) -> Callable[[int, int], int]:
+    def combine(one: int, other: int) -> int:
+        pairs = zip(_digits(one, prime, degree), _digits(other, prime, degree), strict=True)
+        return sum((a + sign * b) % prime * prime**k for k, (a, b) in enumerate(pairs))
+
+    return combine
+
+
+def _products(prime: int, degree: int, modulus: tuple[int, ...]) -> Callable[[int, int], int]:
+    def times(one: int, other: int) -> int:
+        product = [0] * (2 * degree)
+        for (i, a), (k, b) in itertools.product(
+            enumerate(_digits(one, prime, degree)), enumerate(_digits(other, prime, degree))
+        ):
+            product[i + k] += a * b
+        for high in range(2 * degree - 1, degree - 1, -1):
+            for low, coefficient in enumerate(modulus):
+                product[high - degree + low] -= product[high] * coefficient
+        return sum(coefficient % prime * prime**k for k, coefficient in enumerate(product[:degree]))
+
+    return times
+
+
+def _generators(field: Field, delta: int) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the two generator sets X and X', by the powers of a primitive element (Hafner 2004, for each delta)."""
+    q, w = field.q, (field.q + 1) // 4
+    even, odd = [*range(0, q - 1, 2)], [*range(1, q, 2)]
+    if delta < 0:
+        even = [*range(0, 2 * w - 1, 2), *range(2 * w - 1, 4 * w - 2, 2)]
+        odd = [*range(1, 2 * w, 2), *range(2 * w, 4 * w - 1, 2)]
+    return frozenset(map(field.power, even)), frozenset(map(field.power, odd))

@@ -1,0 +1,87 @@
+"""The graph of a fabric's switches, apart from the servers on it: what a family builds, and what all families share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from simulator.errors import LayoutError
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from simulator.topology.parts import Cluster
+
+Vertex: TypeAlias = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """The switches of a fabric and the NICs' places on them.
+
+    graph: undirected; an edge has `cables`, and `bandwidth` [B/s, each way] and `latency` [s] of one of them.
+    home: [node * nics + j] switch of NIC j of a node; empty where NICs lead nowhere.
+    bisection: what any half of the nodes can send to the other half at least [B/s in one direction].
+    note: what the bisection is: closed form, bound or estimate.
+    bundle: switch -> the set of switches that ideal spreading uses as one, so that what remains is a tree.
+    nic: [node * nics + j] (bandwidth [B/s], latency [s]) of a NIC's cable, where it is not the cluster's.
+    """
+
+    graph: nx.Graph
+    home: tuple[Vertex, ...]
+    bisection: float
+    note: str = "closed form"
+    bundle: dict[Vertex, Vertex] = field(default_factory=dict)
+    nic: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def cables(self) -> int:
+        """Return the number of cables between switches."""
+        return sum(count for _, _, count in self.graph.edges(data="cables"))
+
+
+def empty() -> nx.Graph:
+    """Return a graph without switches."""
+    import networkx as nx
+
+    return nx.Graph()
+
+
+def connect(graph: nx.Graph, one: Vertex, other: Vertex, cluster: Cluster, cables: int = 1) -> None:
+    """Add cables at the NIC's line rate between two switches, to those that are there."""
+    so_far = graph.edges[one, other]["cables"] if graph.has_edge(one, other) else 0
+    graph.add_edge(one, other, cables=so_far + cables, bandwidth=cluster.node.nic, latency=cluster.fabric.hop)
+
+
+def full_bisection(cluster: Cluster) -> float:
+    """Return what half of all NICs send at line rate [B/s]."""
+    return cluster.nics // 2 * cluster.node.nic
+
+
+def fill(cluster: Cluster, places: list[Vertex], each: int) -> tuple[Vertex, ...]:
+    """Return the switch of every NIC: `each` NICs, in order of the nodes, on every place."""
+    return tuple(places[number // each] for number in range(cluster.nics))
+
+
+def check_ports(cluster: Cluster, used: int, what: str) -> None:
+    """Refuse a switch with more cables than ports. Errors: LayoutError."""
+    if used > cluster.fabric.switch_ports:
+        raise LayoutError(
+            f"ports do not take the {used} cables of a switch: {what}", value=cluster.fabric.switch_ports,
+            key="fabric.switch_ports", remedy=f"Write switch_ports: {used + used % 2} at least.",
+        )
+
+
+def check_room(cluster: Cluster, nics: int, what: str) -> None:
+    """Refuse more NICs than a fabric has places for. Errors: LayoutError."""
+    if cluster.nics > nics:
+        raise LayoutError(
+            f"nodes of {cluster.node.nics} NICs do not fit: {what} holds {nics} NICs", value=cluster.nodes,
+            key="nodes", remedy=f"Write nodes: {nics // cluster.node.nics} at most, or a larger fabric.",
+        )
+
+
+def text(vertex: Vertex) -> str:
+    """Return a vertex as it is written in files and messages: `leaf0.3`."""
+    kind, *place = vertex
+    return f"{kind}{'.'.join(str(part) for part in place)}"
