@@ -64,7 +64,9 @@ class CommunicationModel(_Data):
     nic: float = Field(gt=0, le=1, description="share of the NIC's line rate")
     nvlink: float = Field(gt=0, le=1, description="share of NVLink's rate in one direction")
     beside_compute: float = Field(1.0, ge=1, description="how much longer it takes while the GPU computes")
-    setup: Seconds = Field(0.0, description="kernels that precede it on its stream: layout, casts [s]")
+    setup: Seconds = Field(0.0, description="kernels that precede it on its stream: layout, casts; launch [s]")
+    nvlink_latency: float = Field(1.0, ge=0, description="a round's latency over NVLink, of the topology's for 64 B")
+    nic_latency: float = Field(1.0, ge=0, description="a round's latency beyond the NIC, of the topology's for 64 B")
     source: str = Field(description="the measurements behind it")
 
 

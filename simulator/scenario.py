@@ -158,6 +158,13 @@ def load(topology_name: str, workload_name: str = "deepseek-v3", sets: Mapping[s
     return build(documents["topology"], documents["workload"])
 
 
+def workload_of(name: str) -> tuple[WorkloadConfig, ModelConfig]:
+    """Read a workload and its model by themselves, for what does not ask for a whole run. Errors: InputError."""
+    document = inputs.read(inputs.find(name, "workloads"))
+    workload = inputs.validate(document, WorkloadConfig)
+    return workload, _model(document, workload)
+
+
 def _owner(path: str) -> tuple[str, str]:
     """Return which file a path of keys belongs to, and the path inside it."""
     head, _, rest = path.partition(".")

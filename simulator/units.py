@@ -137,6 +137,11 @@ def format_bytes(value: float) -> str:
     return _scaled(value, ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")))
 
 
+def format_binary(value: float) -> str:
+    """Print a size in powers of 1,024 so that `size` reads it back (to four digits)."""
+    return _scaled(value, ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")))
+
+
 def format_bandwidth(value: float) -> str:
     """Print a bandwidth in one direction so that `bandwidth` reads it back (to four digits)."""
     text = _scaled(value, ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")))

@@ -14,13 +14,13 @@ ROWS = [
     # Lowest first; a module or folder imports only from lower rows.
     {"errors"},
     {"units"},
-    {"inputs", "hardware", "model", "precision"},
-    {"layout", "topology"},
+    {"inputs", "hardware", "model", "precision", "fairshare"},
+    {"layout", "topology", "flows"},
     {"ops", "experts", "schedules"},
     {"scenario"},  # holds the configuration of experts
     {"compute", "collectives"},
     {"program"},
-    {"memory", "bounds", "fairshare", "timeline"},
+    {"memory", "bounds", "timeline"},
     {"engine"},
     {"report"},
     {"pool", "store"},

@@ -1,0 +1,164 @@
+"""`simulate collective`: one collective alone on a cluster, in the columns of nccl-tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from simulator.cli.commands import _emit, _output, cli
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from simulator.collectives import Row
+    from simulator.hardware import KernelConfig
+    from simulator.topology import Network, TopologyConfig
+
+OPS = ("all_reduce", "reduce_scatter", "all_gather", "broadcast", "all_to_all", "send_recv", "dispatch", "combine")
+ELEMENT = 4
+"""Bytes of a float, nccl-tests' type unless told."""
+
+
+@cli.command()
+@click.argument("topology")
+@click.option("--op", type=click.Choice(OPS), required=True, help="What to run.")
+@click.option("--bytes", "sizes", metavar="SIZE[:SIZE]", help="1GiB, or 1MiB:8GiB for each doubling between.")
+@click.option("--tokens", type=int, help="Tokens per GPU, of dispatch and combine.")
+@click.option("--ranks", type=int, help="The first so many GPUs; all unless told.")
+@click.option("--algorithm", metavar="NAME", help="What NCCL would take unless told.")
+@click.option("-w", "--workload", default="deepseek-v3", show_default=True,
+              help="Whose model dispatch and combine route.")
+@click.option("--json", callback=_output, metavar="FILE", help="Write the rows as JSON; - for standard output.")
+@click.option("--plot", callback=_output, metavar="FILE", help="Draw bus bandwidth over size: .png, .svg or .pdf.")
+def collective(  # noqa: PLR0913, PLR0917 - one for each option
+    topology: str, op: str, sizes: str | None, tokens: int | None, ranks: int | None, algorithm: str | None,
+    workload: str, json: Path | None, plot: Path | None,
+) -> None:  # fmt: skip
+    """Time one collective alone, as nccl-tests would: size, time, algbw, busbw."""
+    from simulator.collectives import EXCHANGES
+    from simulator.topology import network
+
+    _check_options(op, sizes, tokens, algorithm, plot)
+    site, kernels = _cluster(topology)
+    net = network(site)
+    count = site.gpus if ranks is None else ranks
+    if op in EXCHANGES:
+        rows = [_expert_row(net, count, kernels, op, workload, tokens or 0)]
+    else:
+        rows = _rows(net, count, kernels, op, _sizes(sizes or ""), algorithm)
+    if plot:
+        from simulator import plot as figures
+        from simulator.store import write
+
+        write(plot, lambda path: figures.collective(rows, site.name, path))
+    tree = {"rows": [row.as_dict() for row in rows]}
+    _emit(lambda: tree, json, lambda console: console.print(*_text(rows, site), sep="\n"))
+
+
+def _check_options(op: str, sizes: str | None, tokens: int | None, algorithm: str | None, plot: Path | None) -> None:
+    """Refuse options that are missing, or that the op does not take."""
+    from simulator.collectives import EXCHANGES
+    from simulator.errors import InputError
+
+    experts = op in EXCHANGES
+    wanted, unwanted = ("--tokens 4096", sizes) if experts else ("--bytes 1MiB:8GiB", tokens)
+    if (tokens if experts else sizes) is None:
+        raise InputError(f"is missing, which {op} needs", key=wanted.split()[0], remedy=f"Write {wanted}.")
+    if unwanted is not None:
+        name = "--bytes" if experts else "--tokens"
+        raise InputError(f"means nothing to {op}", key=name, value=unwanted, remedy=f"Write {wanted} instead.")
+    if experts and (algorithm is not None or plot is not None):
+        name, value = ("--algorithm", algorithm) if algorithm is not None else ("--plot", str(plot))
+        raise InputError(f"means nothing to {op}", key=name, value=value, remedy="Leave it out.")
+    if tokens is not None and tokens < 1:
+        raise InputError("is no number of tokens", key="--tokens", value=tokens, remedy="Write 4096.")
+
+
+def _cluster(name: str) -> tuple[TopologyConfig, KernelConfig]:
+    from simulator import inputs
+    from simulator.errors import InputError
+    from simulator.hardware import GpuConfig, KernelConfig
+    from simulator.topology import TopologyConfig
+
+    document = inputs.read(inputs.find(name, "topologies"))
+    site = inputs.validate(document, TopologyConfig)
+    try:
+        gpu = inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
+    except InputError as error:
+        raise error.at(**document.place(("gpu",))) from error
+    return site, inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
+
+
+def _sizes(text: str) -> list[float]:
+    """Return the sizes of `1GiB`, or of each doubling in `1MiB:8GiB` [B]."""
+    from simulator.errors import InputError
+    from simulator.units import SIZES, parse
+
+    try:
+        ends = [parse(part, SIZES, "1GiB") for part in text.split(":", 1)]
+    except InputError as error:
+        raise error.at(key="--bytes") from error
+    first, last = ends[0], ends[-1]
+    if not 0 < first <= last:
+        raise InputError("does not go up from a size above zero", key="--bytes", value=text, remedy="Write 1MiB:8GiB.")
+    result = [first]
+    while result[-1] * 2 <= last:
+        result.append(result[-1] * 2)
+    return result
+
+
+def _rows(net: Network, ranks: int, kernels: KernelConfig, op: str, sizes: Sequence[float],
+          algorithm: str | None) -> list[Row]:  # fmt: skip
+    from simulator.collectives import ALGORITHMS, BUS_FACTORS, open_to, rows
+
+    table = open_to(op, ALGORITHMS[op], algorithm)
+    return rows(net, ranks, kernels.communication, op, sizes, table, BUS_FACTORS[op](ranks))
+
+
+def _expert_row(net: Network, ranks: int, kernels: KernelConfig, op: str, workload: str, tokens: int) -> Row:
+    from simulator.collectives import check_ranks, expert_row
+    from simulator.errors import InputError
+    from simulator.experts import route
+    from simulator.precision import BYTES, RECIPES
+    from simulator.scenario import workload_of
+
+    check_ranks(net, ranks)
+    run, model = workload_of(workload)
+    if not model.n_routed_experts:
+        raise InputError("has no routed experts", key="--workload", value=workload, remedy="Choose one that has.")
+    if model.n_routed_experts % ranks:
+        raise InputError(f"does not divide the {model.n_routed_experts} experts of {run.name}", key="--ranks",
+                         value=ranks, remedy="Write a divisor.")  # fmt: skip
+    if ranks > net.gpus_per_node and ranks % net.gpus_per_node:
+        raise InputError(f"fills nodes of {net.gpus_per_node} GPUs unevenly", key="--ranks", value=ranks,
+                         remedy=f"Write a multiple of {net.gpus_per_node}.")  # fmt: skip
+    element = 2.0 if op == "combine" else BYTES[RECIPES[run.precision.recipe].dispatch]
+    routing = route(model, ranks, net.gpus_per_node, run.experts.seed)
+    return expert_row(net, ranks, kernels.communication, op, routing, tokens * model.hidden_size * element)
+
+
+def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from simulator.cli.text import _table
+
+    first = rows[0]
+    columns = ["size", "count", "type", "algorithm", "protocol", "time", "algbw", "busbw"]
+    units = ["(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)"]
+    if first.deepep:
+        columns, units = [*columns, "DeepEP"], [*units, "(GB/s)"]
+    title = f"{first.op} on {first.ranks} of {site.gpus:,} GPUs of {site.name}, alone on the network"
+    table = _table(title, *columns, left=0)
+    table.add_row(*units, style="dim")
+    for row in rows:
+        kind = ("", "bytes") if row.deepep else (f"{row.bytes / ELEMENT:.0f}", "float")
+        cells = [f"{row.bytes:.0f}", *kind, row.algorithm, row.protocol, f"{row.seconds * 1e6:.2f}",
+                 f"{row.algbw / 1e9:.2f}", f"{row.busbw / 1e9:.2f}"]  # fmt: skip
+        table.add_row(*cells, *([f"{row.algbw / 1e9:.2f}"] if row.deepep else []))
+    yield table
+    if first.deepep:
+        yield Text("DeepEP's bandwidth counts the tokens that stay on the own node (inside one node: on the own GPU); "
+                   "busbw what crosses the link. Layout and casts are left out.", style="dim")  # fmt: skip

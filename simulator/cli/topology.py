@@ -1,0 +1,68 @@
+"""`simulate topology`: what a cluster is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import RenderableType
+
+_ROWS = (
+    ("GPUs", "gpus"), ("GPUs down", "gpus_down"), ("nodes", "nodes"), ("NICs", "nics"), ("switches", "switches"),
+    ("cables between switches", "links"),
+)
+
+
+def read(name: str, sets: dict[str, Any]) -> Any:
+    """Return the configuration of a topology file with some keys replaced. Errors: InputError with its place."""
+    from simulator import inputs
+    from simulator.topology import TopologyConfig
+
+    document = inputs.read(inputs.find(name, "topologies"))
+    for path, value in sets.items():
+        document = inputs.override(document, path.removeprefix("topology."), value)
+    return inputs.validate(document, TopologyConfig)
+
+
+def describe_topology(topology: str, sets: dict[str, Any], plot: Path | None) -> dict[str, Any]:
+    """Return the figures of a topology, and draw it where that is wanted."""
+    from simulator.topology import describe
+
+    config = read(topology, sets)
+    figures = describe(config)
+    if plot:
+        from simulator import plot as drawings
+        from simulator.store import write
+
+        write(plot, lambda path: drawings.cluster(config, path))
+    return figures
+
+
+def topology_text(figures: dict[str, Any]) -> Iterator[RenderableType]:
+    """Return the parts of a description."""
+    from rich.text import Text
+
+    from simulator.cli.text import _table, number
+    from simulator.units import format_bandwidth, format_seconds
+
+    yield Text(f"{figures['name']}: {figures['kind']}, routing {figures['routing']}", style="bold")
+    table = _table("", "", "", "", left=1)
+    for label, key in _ROWS:
+        layers = ", ".join(f"{count:,} {layer}" for layer, count in figures["switches_by_layer"].items())
+        if figures[key] or key != "gpus_down":
+            table.add_row(label, f"{figures[key]:,}", layers if key == "switches" else "")
+    table.add_row("bisection bandwidth", format_bandwidth(figures["bisection_bandwidth"]), figures["bisection_note"])
+    table.add_row("  of it for each GPU", format_bandwidth(figures["bisection_per_gpu"]), "of one half")
+    table.add_row("diameter, switches", str(figures["diameter_switch_hops"]), "cables between the furthest two")
+    table.add_row("diameter, GPU to GPU", str(figures["diameter_gpu_links"]), "links, NVLink and NICs included")
+    table.add_row("slowest way, 64 B", format_seconds(figures["diameter_latency_s"]), "")
+    if figures["cost_usd"] is not None:
+        table.add_row("cost", f"{number(figures['cost_usd'])} USD", "switches, cables and NICs at the file's prices")
+    yield table
+
+
+def options(command: Any) -> Any:
+    """Return the command with the argument of this one."""
+    return click.argument("topology")(command)

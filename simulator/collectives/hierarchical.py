@@ -1,0 +1,37 @@
+"""Inside each node first, then across nodes, rail by rail: rings of the GPUs that share a rail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulator.collectives.demand import Demand, Rounds, a_round, demand, even_nodes, kept
+from simulator.topology import Network
+
+
+def _passes(network: Network, members: Sequence[int], size: float, passes: int) -> Rounds:
+    table = even_nodes(network, members)
+    nodes, local = table.shape
+    inside = a_round(table, np.roll(table, -1, axis=1), size / local, passes * (local - 1))
+    across = a_round(table, np.roll(table, -1, axis=0), size / local / nodes, passes * (nodes - 1))
+    return Rounds(kept(inside, across))
+
+
+def one_pass(network: Network, members: Sequence[int], size: float) -> Rounds:
+    """Return a reduce-scatter or an all-gather.
+
+    Every GPU sends (g-1)/g of the buffer over NVLink and then (n-1)/n of its g-th part over its NIC, for n nodes of g
+    GPUs. Errors: LayoutError if nodes hold different numbers of the members.
+    """
+    return _passes(network, members, size, 1)
+
+
+def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
+    """Return a reduce-scatter inside the nodes, an all-reduce on each rail, an all-gather inside the nodes."""
+    return _passes(network, members, size, 2)
+
+
+def rings(network: Network, members: Sequence[int]) -> Demand:
+    """Return one pass over one byte, as a step runs it: the phases overlap, bucket by bucket."""
+    return demand(network, one_pass(network, members, 1.0))

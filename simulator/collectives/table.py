@@ -1,0 +1,110 @@
+"""Sizes -> rows as nccl-tests and DeepEP print them: time, algorithm bandwidth, bus bandwidth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.collectives.choose import CANDIDATES, Kernels, choices, fastest
+from simulator.collectives.demand import Algorithm
+from simulator.collectives.experts import exchange
+from simulator.errors import InputError, LayoutError
+from simulator.experts import Routing
+from simulator.topology import Network
+
+EXCHANGES = ("dispatch", "combine")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line.
+
+    bytes: as the op counts them [B]. seconds: of one call. bus: busbw / algbw. deepep: bytes are in its convention.
+    """
+
+    op: str
+    algorithm: str
+    protocol: str
+    ranks: int
+    bytes: float
+    seconds: float
+    bus: float
+    deepep: bool = False
+
+    @property
+    def algbw(self) -> float:
+        """Return bytes over time [B/s]."""
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+    @property
+    def busbw(self) -> float:
+        """Return the bandwidth that the busiest link of an ideal ring would show [B/s]; nccl-tests."""
+        return self.algbw * self.bus
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for JSON: seconds, bytes, GB/s = 1e9 B/s."""
+        row = {
+            "op": self.op, "algorithm": self.algorithm, "protocol": self.protocol, "ranks": self.ranks,
+            "bytes": self.bytes, "time_s": self.seconds, "algbw_gb_s": self.algbw / 1e9, "busbw_gb_s": self.busbw / 1e9,
+        }  # fmt: skip
+        return row | ({"deepep_gb_s": self.algbw / 1e9} if self.deepep else {})
+
+
+def open_to(op: str, table: Mapping[str, Algorithm], algorithm: str | None) -> dict[str, Algorithm]:
+    """Return the algorithms to consider: the named one, or NCCL's. Errors: InputError on an unknown name."""
+    if algorithm is None:
+        return {name: table[name] for name in CANDIDATES[op]}
+    if algorithm not in table:
+        raise InputError(
+            f"is no algorithm of {op}", key="--algorithm", value=algorithm, remedy=f"Known: {', '.join(table)}."
+        )
+    return {algorithm: table[algorithm]}
+
+
+def check_ranks(network: Network, ranks: int) -> None:
+    """Refuse numbers of ranks that the cluster does not have. Errors: InputError."""
+    gpus = len(network.gpu_up)
+    if ranks > gpus:
+        raise InputError(f"exceeds the {gpus} GPUs of the cluster", key="--ranks", value=ranks,
+                         remedy=f"Write {gpus} at most.")  # fmt: skip
+    if ranks < 2:
+        raise InputError("leaves nobody to talk to", key="--ranks", value=ranks, remedy="Write 2 at least.")
+
+
+def rows(
+    network: Network, ranks: int, kernels: Kernels, op: str, sizes: Sequence[float],
+    table: Mapping[str, Algorithm], bus: float,
+) -> list[Row]:  # fmt: skip
+    """Return a row per size for the first `ranks` GPUs, each with the fastest of the algorithms in `table`.
+
+    Errors: InputError if none of them can run.
+    """
+    check_ranks(network, ranks)
+    try:
+        found = choices(network, range(ranks), kernels, op, table)
+    except LayoutError as error:
+        if error.key != "layout.pp":
+            raise
+        per_node = network.gpus_per_node
+        raise InputError(
+            error.rule, key="--ranks", value=ranks, remedy=f"Write a multiple of {per_node}, or choose ring."
+        ) from error
+    best = [(size, fastest(found, size)) for size in sizes]
+    return [Row(op, c.algorithm, c.protocol, ranks, size, c.seconds(size), bus) for size, c in best]
+
+
+def expert_row(
+    network: Network, ranks: int, kernels: Kernels, op: str, routing: Routing, payload: float
+) -> Row:
+    """Return dispatch or combine of one batch on the first `ranks` GPUs, kernel setup left out as in DeepEP's tables.
+
+    payload: bytes of all tokens of one GPU, each once [B]. Bytes in DeepEP's convention: each token once per node that
+    it reaches, the own one included; inside one node, once per GPU. busbw counts what crosses the link.
+    """
+    asked = exchange(network, range(ranks), routing).scaled(payload)
+    copies, crossing = (
+        (routing.nodes, routing.over_nic) if routing.ep_nodes > 1 else (routing.gpus, routing.over_nvlink)
+    )
+    seconds = asked.seconds(network, kernels[op])
+    return Row(op, "hierarchical", "DeepEP", ranks, payload * copies, seconds, crossing / copies, deepep=True)
