@@ -1,0 +1,49 @@
+"""Capacity factor: the choices that an expert refuses, one by one or in expectation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.model import ModelConfig
+
+Array = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+
+def keep(chosen: Places, source: Places, capacity: int, experts: int) -> NDArray[np.bool_]:
+    """Return which choices an expert accepts when each GPU may send it `capacity` tokens: the first ones.
+
+    chosen: [token, choice]. source: [token]. Returns [token, choice]. Per GPU as in Megatron-Core's
+    `moe_expert_capacity_factor`; by position, because sampled scores know no probabilities.
+    """
+    key = (source[:, None] * experts + chosen).ravel()
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    ahead = np.arange(len(key)) - np.repeat(starts, np.diff(np.append(starts, len(key))))
+    accepted = np.empty(len(key), dtype=bool)
+    accepted[order] = ahead < capacity
+    return accepted.reshape(chosen.shape)
+
+
+def capacity_of(factor: float, tokens: int, model: ModelConfig) -> int:
+    """Return the tokens that an expert accepts of one GPU with `tokens` tokens."""
+    return math.ceil(factor * tokens * model.num_experts_per_tok / model.n_routed_experts)
+
+
+def survival(share: Array, tokens: int, capacity: int) -> Array:
+    """Return which part of the choices of each expert is accepted, in expectation.
+
+    share: expected choices per token [expert]. The choices of one GPU's tokens are binomial, taken as normal:
+    E[min(X, C)] = m - (m - C) Phi(z) - s phi(z) for z = (m - C) / s.
+    """
+    mean = np.maximum(share * tokens, 1e-12)
+    deviation = np.sqrt(np.maximum(mean * (1.0 - share), 1e-12))
+    z = (mean - capacity) / deviation
+    below = 0.5 * (1.0 + np.array([math.erf(value / math.sqrt(2.0)) for value in z.tolist()]))
+    density = np.exp(-0.5 * np.minimum(z * z, 1400.0)) / math.sqrt(2.0 * math.pi)
+    lost = (mean - capacity) * below + deviation * density
+    return np.asarray(np.clip(1.0 - np.maximum(lost, 0.0) / mean, 0.0, 1.0))

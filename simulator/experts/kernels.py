@@ -1,0 +1,94 @@
+"""Copies of tokens -> seconds of a dispatch or combine kernel that runs alone.
+
+A kernel starts, then NICs and NVLink ports work at the same time, and the busiest of either kind ends last: which one
+binds follows from the copies. DeepEP's published figures give the rates; its 8 and 64 ranks are enough for all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator.experts.routing import route
+from simulator.experts.survey import of_routing
+from simulator.experts.traffic import EXPECTED, Copies, Visits
+from simulator.model import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What one kind of kernel reaches. nic/nvlink: of a port in one direction [B/s]. setup: before bytes move [s]."""
+
+    nic: float
+    nvlink: float
+    setup: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """How long a kernel takes [s], and which kind of link binds: `nic` or `nvlink`."""
+
+    seconds: float
+    binds: str
+
+
+def kernel_time(moved: Copies, rates: Rates) -> Time:
+    """Return how long a kernel takes alone. moved: [src, dst] bytes on NICs and on NVLink."""
+    nic, nvlink = moved.busiest()
+    ends = {"nic": nic / rates.nic, "nvlink": nvlink / rates.nvlink}
+    binds = max(ends, key=ends.__getitem__)
+    return Time(rates.setup + ends[binds], binds)
+
+
+# DeepEP's own benchmark: tests/test_internode.py, test_intranode.py, test_low_latency.py of github deepseek-ai/DeepEP.
+
+
+def benchmark_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Visits:
+    """Return what a token does in the benchmark of normal kernels: a group is a node, of which it reaches at most 4.
+
+    Groups are chosen by their largest score. On one node there are no groups.
+    """
+    nodes = max(1, ranks // gpus_per_node)
+    groups = {"n_group": nodes, "topk_group": min(nodes, 4), "topk_method": "group_limited_greedy"}
+    grouped = model.model_copy(update=groups)
+    return of_routing(route(grouped, ranks, gpus_per_node, seed), grouped)
+
+
+def low_latency_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Visits:
+    """Return what a token does in the benchmark of low-latency kernels: its experts are any."""
+    free = model.model_copy(update={"n_group": 1, "topk_group": 1})
+    return of_routing(route(free, ranks, gpus_per_node, seed), free)
+
+
+def deepep_bytes(visits: Visits, token_bytes: float, kernel: str = "hierarchical") -> float:
+    """Return the bytes that DeepEP divides by a time to get its bandwidth, per GPU. token_bytes: of all its tokens.
+
+    The own node is counted: normal kernels between nodes count a token once per distinct node, within one once per
+    distinct GPU, low-latency kernels once per expert.
+    """
+    if kernel == "low_latency":
+        return token_bytes * float(visits.pairs.sum())
+    return token_bytes * float((visits.nodes if len(visits.nodes) > 1 else visits.gpus).sum())
+
+
+def normal_rates(visits: tuple[Visits, Visits], bandwidths: tuple[float, float]) -> Rates:
+    """Return the rates behind two published bandwidths [B/s] in DeepEP's convention: one node's, several nodes'.
+
+    visits: of both. NVLink binds within a node, the NIC is taken to bind between nodes; `kernel_time` of the result
+    says so or not.
+    """
+    (inside, across), (nvlink, nic) = visits, bandwidths
+    crossing = EXPECTED["hierarchical"](inside, 1.0).busiest()[1] / deepep_bytes(inside, 1.0)
+    leaving = EXPECTED["hierarchical"](across, 1.0).busiest()[0] / deepep_bytes(across, 1.0)
+    return Rates(nic * leaving, nvlink * crossing)
+
+
+def low_latency_rates(visits: tuple[Visits, Visits], seconds: tuple[float, float], token_bytes: float,
+                      nvlink: float) -> Rates:
+    """Return NIC rate and start of low-latency kernels from their times within a node and between nodes [s].
+
+    nvlink: rate of the normal kernel on it [B/s], which splits the time within a node into start and transfer.
+    token_bytes: of all tokens of a GPU.
+    """
+    inside, across = (EXPECTED["low_latency"](each, token_bytes).busiest() for each in visits)
+    setup = seconds[0] - inside[1] / nvlink
+    return Rates(across[0] / (seconds[1] - setup), nvlink, setup)

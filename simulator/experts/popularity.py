@@ -1,0 +1,128 @@
+"""Distribution -> how popular each expert of each layer is, as expected choices per token.
+
+One signature, one table. What is published about trained models is a single number per model, MaxVio; that loads are
+log-normal beside it is assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.errors import InputError
+from simulator.experts.config import ExpertsConfig
+from simulator.model import ModelConfig
+
+Array = NDArray[np.float64]
+Distribution = Callable[[ExpertsConfig, ModelConfig, int, Array | None], Array]
+"""(config, model, layers, recorded counts) -> relative popularity [layer, expert], each layer's own."""
+
+
+def _streams(config: ExpertsConfig, layers: int) -> list[np.random.Generator]:
+    """Return one stream per layer, so that a layer's popularity does not depend on how many there are."""
+    return [np.random.default_rng([config.seed, layer]) for layer in range(layers)]
+
+
+def _balanced(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
+    return np.ones((layers, model.n_routed_experts))
+
+
+def _power_law(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
+    rank = 1.0 + np.arange(model.n_routed_experts)
+    return np.stack([rng.permutation(rank ** -(config.exponent or 0.0)) for rng in _streams(config, layers)])
+
+
+def _log_normal(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
+    normal = np.stack([rng.standard_normal(model.n_routed_experts) for rng in _streams(config, layers)])
+    sigma = config.sigma if config.max_violation is None else _solve(normal, config.max_violation, model)
+    return np.asarray(np.exp((sigma or 0.0) * (normal - normal.max(axis=1, keepdims=True))))
+
+
+def _dirichlet(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
+    shape = np.full(model.n_routed_experts, config.concentration or 1.0)
+    return np.stack([rng.dirichlet(shape) for rng in _streams(config, layers)])
+
+
+def _recorded(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
+    """Return recorded counts; steps are added up, and MTP modules that were not recorded take the last layer's."""
+    if counts is None:
+        raise InputError("was not read", key="experts.file", value=config.file)
+    pooled = counts.sum(axis=0) if counts.ndim == 3 else counts
+    if pooled.shape[1] != model.n_routed_experts or len(pooled) not in (model.moe_layers, layers):
+        raise InputError(
+            f"holds counts of {pooled.shape[0]} layers and {pooled.shape[1]} experts", key="experts.file",
+            value=config.file, remedy=f"The model has {model.moe_layers} MoE layers of {model.n_routed_experts}.")
+    silent = np.flatnonzero(pooled.sum(axis=1) <= 0)
+    if len(silent):
+        raise InputError(f"counts no token in layer {silent[0]}", key="experts.file", value=config.file)
+    return np.concatenate([pooled, np.repeat(pooled[-1:], layers - len(pooled), axis=0)])
+
+
+DISTRIBUTIONS: dict[str, Distribution] = {
+    "balanced": _balanced,
+    "power_law": _power_law,
+    "log_normal": _log_normal,
+    "dirichlet": _dirichlet,
+    "recorded": _recorded,
+}
+"""name -> relative popularity of experts."""
+
+
+def popularity(config: ExpertsConfig, model: ModelConfig, counts: Array | None = None) -> Array:
+    """Return the expected choices per token of each expert; they sum to top_k in each layer.
+
+    counts: what `config.file` holds, [layer, expert] or [step, layer, expert]. Returns [layer, expert]: the MoE layers
+    in forward order, then those of MTP modules. No value exceeds 1, for a token picks an expert once: what a
+    distribution puts above it goes to the others. Errors: InputError.
+    """
+    layers = model.moe_layers + (model.num_nextn_predict_layers if model.n_routed_experts else 0)
+    if not layers:
+        return np.zeros((0, model.n_routed_experts))
+    return _limit(DISTRIBUTIONS[config.distribution](config, model, layers, counts), model.num_experts_per_tok)
+
+
+def max_violation(loads: Array) -> Array:
+    """Return MaxVio of each layer: (largest - mean load) / mean load. loads: [..., expert].
+
+    Wang et al. 2024, arXiv 2408.15664, equation 4; table 2 (a whole validation set): 0.04 with auxiliary-loss-free
+    balancing, 0.72 (1B) and 0.52 (3B) with an auxiliary loss of 0.001.
+    """
+    return np.asarray(loads.max(axis=-1) / loads.mean(axis=-1) - 1.0)
+
+
+def _limit(relative: Array, top_k: int) -> Array:
+    """Return relative popularity [layer, expert] scaled to sum to top_k with no value above 1."""
+    result: Array = relative * (top_k / relative.sum(axis=1, keepdims=True))
+    for row in result:
+        full = row > 1.0
+        while full.any() and not full.all():
+            room, rest = top_k - full.sum(), row[~full].sum()
+            row[full] = 1.0
+            row[~full] *= room / rest if rest > 0 else 0.0
+            row[~full] += 0.0 if rest > 0 else room / (~full).sum()
+            if not (row[~full] > 1.0).any():
+                break
+            full |= row > 1.0
+    return result
+
+
+def _solve(normal: Array, target: float, model: ModelConfig) -> float:
+    """Return the sigma at which MaxVio, mean over layers, is the target, by bisection: it grows with sigma."""
+    most = model.n_routed_experts / model.num_experts_per_tok - 1.0
+    if target >= most:
+        raise InputError(f"is out of reach: an expert that every token picks has {most:g}", value=target,
+                         key="experts.max_violation", remedy=f"Choose less than {most:g}.")
+
+    def reached(sigma: float) -> float:
+        loads = np.exp(sigma * (normal - normal.max(axis=1, keepdims=True)))
+        return float(max_violation(_limit(loads, model.num_experts_per_tok)).mean())
+
+    low, high = 0.0, 1.0
+    while reached(high) < target and high < 64.0:
+        high *= 2.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if reached(middle) < target else (low, middle)
+    return high

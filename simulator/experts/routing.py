@@ -1,0 +1,148 @@
+"""Router scores -> the experts that tokens choose, and how many nodes and GPUs they reach.
+
+The router's own rule (group-limited top-k) is applied to sampled scores; how many nodes and GPUs a token reaches
+follows from it. DeepSeek-V3, arXiv 2412.19437, section 2.1.2; config.json's `topk_method: noaux_tc`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.model import ModelConfig
+
+SAMPLED_TOKENS = 16384
+"""of the balanced case, whose numbers are means over all GPUs."""
+CORRECTED_TOKENS = 4096
+"""of one layer with popularity of its own."""
+CORRECTIONS, STEP, CLOSE = 6, 0.35, 0.01
+"""rounds at most; exponent of one round (a group's load grows about with the cube of its factor); enough."""
+LEAST, MOST = 0.01, 0.999
+"""weight of an expert that nobody wants, relative to the mean; popularity of one that every token picks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Where the tokens of one GPU go, as means over tokens and GPUs.
+
+    nodes/gpus: distinct nodes and GPUs that hold a token's experts, its own included. ep_nodes: nodes of the
+    expert-parallel group. gpus_per_node: GPUs of the group on each node.
+    """
+
+    nodes: float
+    gpus: float
+    ep_nodes: int
+    gpus_per_node: int
+
+    @property
+    def over_nic(self) -> float:
+        """Return copies of a token that its GPU sends over its NIC: one per distinct remote node."""
+        return self.nodes * (self.ep_nodes - 1) / self.ep_nodes
+
+    @property
+    def over_nvlink(self) -> float:
+        """Return copies of a token that a GPU forwards over NVLink: one per distinct GPU but the rail's own."""
+        return self.gpus * (self.gpus_per_node - 1) / self.gpus_per_node
+
+
+def choose(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.intp]:
+    """Return the experts that tokens choose, group-limited top-k of router scores.
+
+    scores: [token, expert]. Returns [token, top_k]. Ties do not occur in sampled scores.
+    """
+    tokens, experts = scores.shape
+    if model.topk_group < model.n_group:
+        grouped = scores.reshape(tokens, model.n_group, experts // model.n_group)
+        if model.topk_method == "noaux_tc":
+            group_scores = np.partition(grouped, -2, axis=2)[:, :, -2:].sum(axis=2)
+        else:
+            group_scores = grouped.max(axis=2)
+        kept = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
+        allowed = np.zeros((tokens, model.n_group), dtype=bool)
+        np.put_along_axis(allowed, kept, True, axis=1)
+        scores = np.where(np.repeat(allowed, experts // model.n_group, axis=1), scores, np.float32(-1.0))
+    return np.argpartition(scores, -model.num_experts_per_tok, axis=1)[:, -model.num_experts_per_tok :]
+
+
+def distinct(places: NDArray[np.intp], count: int) -> float:
+    """Return the mean number of distinct places per row. places: [token, choice] in 0..count-1."""
+    hit = np.zeros((places.shape[0], count), dtype=bool)
+    np.put_along_axis(hit, places, True, axis=1)
+    return float(hit.sum() / places.shape[0])
+
+
+@lru_cache(maxsize=64)
+def route(model: ModelConfig, ep: int, gpus_per_node: int, seed: int) -> Routing:
+    """Return where tokens go when every expert is equally popular.
+
+    ep: GPUs that the experts are spread over, in order. gpus_per_node: GPUs of a node.
+    """
+    rng = np.random.default_rng(seed)
+    # Uniform scores: only their order matters, except in a group's sum of two, where a trained router's scores are
+    # not published. Normal scores through a sigmoid give 0.3% more nodes.
+    scores = rng.random((SAMPLED_TOKENS, model.n_routed_experts), dtype=np.float32)
+    experts = choose(scores, model)
+    gpu = experts * ep // model.n_routed_experts
+    on_node = min(gpus_per_node, ep)
+    ep_nodes = -(-ep // on_node)
+    return Routing(distinct(gpu // on_node, ep_nodes), distinct(gpu, ep), ep_nodes, on_node)
+
+
+@lru_cache(maxsize=8)
+def _scores(tokens: int, experts: int, seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random((tokens, experts), dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _even_load(tokens: int, model: ModelConfig, seed: int) -> NDArray[np.float64]:
+    return _group_load(_scores(tokens, model.n_routed_experts, seed), model)
+
+
+def _group_load(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.float64]:
+    """Return how many experts of each group the tokens choose. scores: [token, expert]. Returns [group]."""
+    group = choose(scores, model) * model.n_group // model.n_routed_experts
+    return np.maximum(1.0, np.bincount(group.ravel(), minlength=model.n_group).astype(np.float64))
+
+
+def weights(popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0) -> NDArray[np.float32]:
+    """Return the weight w of each expert with which scores u^(1/w), u uniform, give it its popularity.
+
+    popularity: expected choices per token [expert], sums to top_k. Choosing the largest u^(1/w) is drawing without
+    replacement in proportion to w (Efraimidis and Spirakis 2006); the threshold hardly varies between tokens, so an
+    expert is chosen with 1 - c^w (Rosen 1997), which is solved for w. Equal popularities give w = 1, plain uniform
+    scores. A limit on groups favours popular groups; a factor per group, found on sampled scores, takes that back.
+
+    How far the loads are off then, root mean square over choices, beyond chance: without a limit on groups less than
+    1%; with one 1.5% where no expert has more than about three times the mean load, 3% up to eight times. An expert
+    that every token shall pick needs its group in every token, which the group's score does not give: 15%.
+    """
+    experts, top_k = model.n_routed_experts, model.num_experts_per_tok
+    if top_k == experts:
+        return np.ones(experts, dtype=np.float32)
+    alone = np.log1p(-np.minimum(popularity, MOST)) / np.log1p(-top_k / experts)
+    result: NDArray[np.float32] = np.maximum(alone, LEAST).astype(np.float32)
+    if model.topk_group == model.n_group:
+        return result
+    scores = _scores(CORRECTED_TOKENS, experts, seed)
+    even, wanted = _even_load(CORRECTED_TOKENS, model, seed), popularity.reshape(model.n_group, -1).sum(axis=1)
+    factor = np.ones(model.n_group)
+    for _ in range(CORRECTIONS):
+        # The same scores with all weights 1 tell how far sampling alone is off.
+        found = _group_load(scores ** (1.0 / result), model) / even * top_k / model.n_group
+        if np.abs(wanted / found - 1.0).max() < CLOSE:
+            break
+        factor *= (wanted / found) ** STEP
+        result = np.maximum(alone * np.repeat(factor, experts // model.n_group), LEAST).astype(np.float32)
+    return result
+
+
+def sample(popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0, tokens: int = CORRECTED_TOKENS
+           ) -> NDArray[np.intp]:
+    """Return experts that tokens choose when experts are unlike.
+
+    popularity: expected choices per token [expert], sums to top_k. Returns [token, top_k].
+    """
+    return choose(_scores(tokens, model.n_routed_experts, seed) ** (1.0 / weights(popularity, model, seed)), model)

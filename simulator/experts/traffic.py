@@ -1,0 +1,163 @@
+"""Choices of tokens -> copies of tokens between the GPUs of an expert group, exactly or in expectation.
+
+Three ways to travel, each a row in two tables. `SAMPLED` counts the tokens of a sample one by one; `EXPECTED` takes the
+probabilities of one token and holds for many tokens from sources that are alike, without the sample's noise.
+
+    hierarchical  once per distinct remote node over the NIC of the sender's rail, there over NVLink to the GPUs
+                  (DeepSeek-V3, arXiv 2412.19437, section 3.2.2)
+    flat          once per distinct GPU, straight
+    low_latency   once per chosen expert, straight (DeepEP's low-latency kernels send before they know who else wants
+                  the token)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Copies of tokens that dispatch moves, or their bytes. nic/nvlink: [src, dst], zero on the diagonal."""
+
+    nic: Array
+    nvlink: Array
+
+    def scaled(self, factor: float) -> Copies:
+        """Return each entry times a factor: bytes per token, or tokens per sampled token."""
+        return Copies(self.nic * factor, self.nvlink * factor)
+
+    def returned(self) -> Copies:
+        """Return what combine moves: every copy goes back the way it came."""
+        return Copies(self.nic.T, self.nvlink.T)
+
+    def busiest(self) -> tuple[float, float]:
+        """Return the largest row or column sum over NICs and over NVLink ports: the most that one of them carries."""
+        ends = [np.concatenate([part.sum(axis=0), part.sum(axis=1)]) for part in (self.nic, self.nvlink)]
+        return float(ends[0].max()), float(ends[1].max())
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """What one token does in one layer, as expectations over the tokens of an expert group.
+
+    experts: times that it is computed by each expert [expert]. pairs: experts that it meets on each GPU [gpu], sums to
+    top_k less what is dropped. gpus: probability that it reaches each GPU [gpu]. nodes: and each node [node].
+    dropped: share of its choices that capacity refuses.
+    """
+
+    experts: Array
+    pairs: Array
+    gpus: Array
+    nodes: Array
+    dropped: float = 0.0
+
+    @property
+    def gpus_per_node(self) -> int:
+        """Return the GPUs of the group on each node."""
+        return len(self.gpus) // len(self.nodes)
+
+    def rows(self, tokens: float) -> Array:
+        """Return the (token, expert) pairs that each GPU computes [gpu]. tokens: of each GPU of the group."""
+        return self.pairs * (tokens * len(self.pairs))
+
+    def received(self, tokens: float) -> Array:
+        """Return the tokens that dispatch brings to each GPU, its own included, each once [gpu]."""
+        return self.gpus * (tokens * len(self.gpus))
+
+
+# Exactly: gpus [token, choice], -1 where a choice was dropped; source [token]; shape: (GPUs, GPUs per node).
+
+
+def reached(places: Places, count: int) -> NDArray[np.bool_]:
+    """Return which places each token reaches [token, place]. places: [token, choice] in 0..count-1, or -1."""
+    hit = np.zeros((len(places), count + 1), dtype=bool)
+    np.put_along_axis(hit, np.where(places < 0, count, places), True, axis=1)
+    return hit[:, :count]
+
+
+def nodes_of(gpus: Places, on_node: int) -> Places:
+    """Return the node of each choice, -1 where it was dropped. on_node: GPUs per node."""
+    return np.where(gpus < 0, -1, gpus // on_node)
+
+
+def _split(matrix: Array, on_node: int) -> Copies:
+    """Return a [src, dst] matrix of straight copies as those between nodes and those inside one."""
+    node = np.arange(len(matrix)) // on_node
+    inside = node[:, None] == node
+    return Copies(np.where(inside, 0.0, matrix), np.where(inside & ~np.eye(len(matrix), dtype=bool), matrix, 0.0))
+
+
+def _sum_by(source: Places, hit: NDArray[np.bool_], size: int) -> Array:
+    """Return the tokens that reach each place by their source [source, place]."""
+    result = np.zeros((size, hit.shape[1]))
+    np.add.at(result, source, hit)
+    return result
+
+
+def _count_hierarchical(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
+    node_hit = _sum_by(source, reached(nodes_of(gpus, on_node), ep // on_node), ep)
+    gpu = np.arange(ep)
+    nic = np.zeros((ep, ep))
+    for node in range(ep // on_node):
+        nic[gpu, node * on_node + gpu % on_node] = node_hit[:, node]
+    # On a node the GPU of the sender's rail hands on what came for the others, from its own node too.
+    by_rail = _sum_by(source % on_node, reached(gpus, ep), on_node)
+    nvlink = np.where((gpu // on_node)[:, None] == gpu // on_node, by_rail[gpu % on_node], 0.0)
+    np.fill_diagonal(nvlink, 0.0)
+    np.fill_diagonal(nic, 0.0)
+    return Copies(nic, nvlink)
+
+
+def _count_flat(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
+    return _split(_sum_by(source, reached(gpus, ep), ep), on_node)
+
+
+def _count_low_latency(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
+    there = gpus >= 0
+    each = np.bincount((source[:, None] * ep + gpus)[there], minlength=ep * ep).astype(np.float64)
+    return _split(each.reshape(ep, ep), on_node)
+
+
+SAMPLED: dict[str, Callable[[Places, Places, int, int], Copies]] = {
+    "hierarchical": _count_hierarchical,
+    "flat": _count_flat,
+    "low_latency": _count_low_latency,
+}
+"""way to travel -> copies of exactly these tokens: (gpus [token, choice], source [token], ep, GPUs per node)."""
+
+
+# In expectation: tokens of each GPU, all sources alike.
+
+
+def _expect_hierarchical(visits: Visits, tokens: float) -> Copies:
+    ep, on_node = len(visits.gpus), visits.gpus_per_node
+    gpu = np.arange(ep)
+    node, rail = gpu // on_node, gpu % on_node
+    nic = np.where(rail[:, None] == rail, visits.nodes[node], 0.0)
+    nvlink = np.where(node[:, None] == node, visits.gpus * len(visits.nodes), 0.0)
+    np.fill_diagonal(nic, 0.0)
+    np.fill_diagonal(nvlink, 0.0)
+    return Copies(nic * tokens, nvlink * tokens)
+
+
+def _expect_flat(visits: Visits, tokens: float) -> Copies:
+    return _split(np.tile(visits.gpus * tokens, (len(visits.gpus), 1)), visits.gpus_per_node)
+
+
+def _expect_low_latency(visits: Visits, tokens: float) -> Copies:
+    return _split(np.tile(visits.pairs * tokens, (len(visits.gpus), 1)), visits.gpus_per_node)
+
+
+EXPECTED: dict[str, Callable[[Visits, float], Copies]] = {
+    "hierarchical": _expect_hierarchical,
+    "flat": _expect_flat,
+    "low_latency": _expect_low_latency,
+}
+"""way to travel -> copies to expect of `tokens` tokens per GPU: (visits, tokens)."""
