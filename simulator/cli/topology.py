@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import RenderableType
+
+from simulator.cli.commands import _emit, _output, _sets, cli
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from simulator.topology import TopologyConfig
 
 _ROWS = (
     ("GPUs", "gpus"), ("GPUs down", "gpus_down"), ("nodes", "nodes"), ("NICs", "nics"), ("switches", "switches"),
@@ -15,8 +21,27 @@ _ROWS = (
 )
 
 
-def read(name: str, sets: dict[str, Any]) -> Any:
-    """Return the configuration of a topology file with some keys replaced. Errors: InputError with its place."""
+@cli.command()
+@click.argument("topology")
+@click.option("--set", "sets", multiple=True, callback=_sets, metavar="KEY=VALUE",
+              help="Replace a key of the file, for example fabric.routing=ecmp.")
+@click.option("--json", callback=_output, metavar="FILE", help="Write the figures as JSON; - for standard output.")
+@click.option("--plot", callback=_output, metavar="FILE", help="Draw the cluster: .png, .svg or .pdf.")
+def topology(topology: str, sets: dict[str, Any], json: Path | None, plot: Path | None) -> None:
+    """Describe a cluster: counts, bisection, diameter, cost; and draw it."""
+    from simulator.topology import describe
+
+    config = _read(topology, sets)
+    figures = describe(config)
+    if plot:
+        from simulator import plot as drawings
+        from simulator.store import write
+
+        write(plot, lambda path: drawings.cluster(config, path))
+    _emit(lambda: figures, json, lambda console: console.print(*_text(figures), sep="\n"))
+
+
+def _read(name: str, sets: dict[str, Any]) -> TopologyConfig:
     from simulator import inputs
     from simulator.topology import TopologyConfig
 
@@ -26,21 +51,7 @@ def read(name: str, sets: dict[str, Any]) -> Any:
     return inputs.validate(document, TopologyConfig)
 
 
-def describe_topology(topology: str, sets: dict[str, Any], plot: Path | None) -> dict[str, Any]:
-    """Return the figures of a topology, and draw it where that is wanted."""
-    from simulator.topology import describe
-
-    config = read(topology, sets)
-    figures = describe(config)
-    if plot:
-        from simulator import plot as drawings
-        from simulator.store import write
-
-        write(plot, lambda path: drawings.cluster(config, path))
-    return figures
-
-
-def topology_text(figures: dict[str, Any]) -> Iterator[RenderableType]:
+def _text(figures: dict[str, Any]) -> Iterator[RenderableType]:
     """Return the parts of a description."""
     from rich.text import Text
 
@@ -61,8 +72,3 @@ def topology_text(figures: dict[str, Any]) -> Iterator[RenderableType]:
     if figures["cost_usd"] is not None:
         table.add_row("cost", f"{number(figures['cost_usd'])} USD", "switches, cables and NICs at the file's prices")
     yield table
-
-
-def options(command: Any) -> Any:
-    """Return the command with the argument of this one."""
-    return click.argument("topology")(command)
