@@ -88,7 +88,7 @@ def rows(
             raise
         per_node = network.gpus_per_node
         raise InputError(
-            error.rule, key="--ranks", value=ranks, remedy=f"Write a multiple of {per_node}, or choose ring."
+            error.rule, key="--ranks", value=ranks, remedy=f"Write a multiple of {per_node}, or leave --algorithm out."
         ) from error
     best = [(size, fastest(found, size)) for size in sizes]
     return [Row(op, c.algorithm, c.protocol, ranks, size, c.seconds(size), bus) for size, c in best]

@@ -1,6 +1,6 @@
 """Double binary trees: a chain inside each node, two trees across nodes, each for half of the buffer.
 
-Every node is a leaf of one tree and an inner node of the other (but one), so that no NIC carries more than S each way.
+Every node but one is a leaf of one tree or of the other, so that up and down no NIC carries more than S each way.
 Sanders, Speck and Träff, Parallel Computing 35 (2009); NCCL 2.4, src/graph/trees.cc.
 """
 

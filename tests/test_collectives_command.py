@@ -1,0 +1,131 @@
+"""`simulate collective`: rows, columns, JSON, figure, and one message for each mistake."""
+
+import json
+
+import pytest
+
+from simulator.cli.commands import _main
+from simulator.collectives import BUS_FACTORS
+
+OPS = ["all_reduce", "reduce_scatter", "all_gather", "broadcast", "all_to_all", "send_recv"]
+CLUSTER = """name: t
+gpu: {gpu}
+nodes: 2
+node: {{gpus: 8, nvlink: 400 GB/s bidirectional, nics: 8, nic: {nic} per direction}}
+fabric: {{kind: rail_optimised, switch_ports: 64, latency: 3.7 us}}
+price: 2 USD per GPU-hour
+"""
+KEYS = {"op", "algorithm", "ranks", "bytes", "time_s", "algbw_gb_s", "busbw_gb_s"}
+
+
+def rows(capsys, *arguments, topology="h800-2048"):
+    assert _main(["collective", topology, *arguments, "--json", "-"]) == 0
+    return json.loads(capsys.readouterr().out)["rows"]
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_gives_a_row_for_each_doubling(op, capsys):
+    found = rows(capsys, "--op", op, "--bytes", "1MiB:8MiB", "--ranks", "16")
+    assert [row["bytes"] for row in found] == [2**20, 2**21, 2**22, 2**23]
+    for row in found:
+        assert set(row) >= KEYS
+        assert (row["op"], row["ranks"]) == (op, 16)
+        assert row["algbw_gb_s"] == pytest.approx(row["bytes"] / row["time_s"] / 1e9)
+        assert row["busbw_gb_s"] == pytest.approx(row["algbw_gb_s"] * BUS_FACTORS[op](16))
+
+
+def test_the_last_size_need_not_be_a_doubling(capsys):
+    found = rows(capsys, "--op", "broadcast", "--bytes", "3kB:7kB", "--ranks", "8")
+    assert [row["bytes"] for row in found] == [3e3, 6e3]
+
+
+def test_without_ranks_all_gpus_take_part(capsys):
+    (row,) = rows(capsys, "--op", "all_reduce", "--bytes", "1GiB", "--algorithm", "hierarchical")
+    assert (row["ranks"], row["algorithm"]) == (2048, "hierarchical")
+
+
+@pytest.mark.parametrize(("op", "token", "deepep"), [("dispatch", 7392, 51), ("combine", 14336, 50)])
+def test_dispatch_and_combine_speak_deepeps_convention(op, token, deepep, capsys):
+    # EP64 in DeepEP's table: 51 and 50 GB/s, of which 7/8 cross the wire. A token reaches 3.95 of its 4 nodes.
+    (row,) = rows(capsys, "--op", op, "--tokens", "4096", "--ranks", "64")
+    assert row["deepep_gb_s"] == pytest.approx(deepep, rel=0.005)
+    assert row["bytes"] == pytest.approx(4096 * token * 3.95, rel=0.005)
+    assert row["busbw_gb_s"] == pytest.approx(row["deepep_gb_s"] * 7 / 8)
+
+
+def test_the_columns_are_those_of_nccl_tests(capsys):
+    assert _main(["collective", "h100-2048", "--op", "all_reduce", "--bytes", "1GiB", "--ranks", "8"]) == 0
+    title, head, units, line = (text.split() for text in capsys.readouterr().out.splitlines())
+    assert title[:3] == ["all_reduce", "on", "8"]
+    assert head == ["size", "count", "type", "algorithm", "protocol", "time", "algbw", "busbw"]
+    assert units == ["(B)", "(elements)", "(us)", "(GB/s)", "(GB/s)"]
+    assert line[:5] == ["1073741824", "268435456", "float", "nvls", "Simple"]
+    assert float(line[7]) == pytest.approx(478, abs=3)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_figure_is_drawn(ending, tmp_path, capsys):
+    path = tmp_path / f"curve.{ending}"
+    arguments = ["--op", "all_reduce", "--bytes", "64KiB:1GiB", "--ranks", "16", "--plot", str(path)]
+    assert _main(["collective", "h800-2048", *arguments]) == 0
+    assert path.stat().st_size > 5000
+    capsys.readouterr()
+
+
+def test_a_slower_nic_slows_what_crosses_nodes_and_nothing_else(tmp_path, capsys):
+    took = {}
+    for nic in ("50 GB/s", "25 GB/s"):
+        path = tmp_path / "t.yaml"
+        path.write_text(CLUSTER.format(gpu="h800", nic=nic))
+        for ranks in ("8", "16"):
+            (row,) = rows(capsys, "--op", "all_to_all", "--bytes", "8GiB", "--ranks", ranks, topology=str(path))
+            took[nic, ranks] = row["time_s"]
+    assert took["25 GB/s", "8"] == took["50 GB/s", "8"]
+    assert took["25 GB/s", "16"] == pytest.approx(2 * took["50 GB/s", "16"], rel=0.001)
+
+
+MISTAKES = [
+    (["--op", "all_reduce", "--bytes", "5"], "--bytes: '5' has no unit. Write for example '1GiB'."),
+    (["--op", "all_reduce", "--bytes", "1MiB:x"],
+     "--bytes: 'x' is not a number with a unit. Write for example '1GiB'."),
+    (["--op", "all_reduce", "--bytes", "2GiB:1GiB"],
+     "--bytes: '2GiB:1GiB' does not go up from a size above zero. Write 1MiB:8GiB."),
+    (["--op", "all_reduce", "--bytes", "0B"], "--bytes: '0B' does not go up from a size above zero. Write 1MiB:8GiB."),
+    (["--op", "all_reduce"], "--bytes: is missing, which all_reduce needs. Write --bytes 1MiB:8GiB."),
+    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "3000"],
+     "--ranks: 3000 exceeds the 2048 GPUs of the cluster. Write 2048 at most."),
+    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "1"],
+     "--ranks: 1 leaves nobody to talk to. Write 2 at least."),
+    (["--op", "all_gather", "--bytes", "1GiB", "--algorithm", "tree"],
+     "--algorithm: 'tree' is no algorithm of all_gather. Known: ring, halving_doubling, hierarchical, nvls."),
+    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "12", "--algorithm", "hierarchical"],
+     "--ranks: 12 spreads a group of 12 GPUs unevenly over 2 nodes. Write a multiple of 8, or leave --algorithm out."),
+    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "12", "--algorithm", "halving_doubling"],
+     "--algorithm: 'halving_doubling' needs a power of two; these are 12 ranks. Choose ring, or --ranks 8."),
+    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "16", "--algorithm", "nvls"],
+     "--algorithm: 'nvls' stays inside one node; these are 2. Choose nvls_tree or sharp, or fewer ranks."),
+    (["--op", "dispatch", "--bytes", "1GiB"], "--tokens: is missing, which dispatch needs. Write --tokens 4096."),
+    (["--op", "dispatch", "--tokens", "4096", "--bytes", "1GiB"],
+     "--bytes: '1GiB' means nothing to dispatch. Write --tokens 4096 instead."),
+    (["--op", "all_reduce", "--bytes", "1GiB", "--tokens", "1"],
+     "--tokens: 1 means nothing to all_reduce. Write --bytes 1MiB:8GiB instead."),
+    (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 is no number of tokens. Write 4096."),
+    (["--op", "dispatch", "--tokens", "1", "--algorithm", "ring"],
+     "--algorithm: 'ring' means nothing to dispatch. Leave it out."),
+    (["--op", "dispatch", "--tokens", "1", "--ranks", "12"],
+     "--ranks: 12 does not divide the 256 experts of deepseek-v3. Write a divisor."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_message_and_exit_status_2(arguments, message, capsys):
+    assert _main(["collective", "h800-2048", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"simulate: {message}\n")
+
+
+def test_an_unknown_gpu_is_named_with_its_line(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(CLUSTER.format(gpu="h900", nic="50 GB/s"))
+    assert _main(["collective", str(path), "--op", "all_reduce", "--bytes", "1GiB"]) == 2
+    assert f"{path}:2: gpu: 'h900' is not among the gpus known." in capsys.readouterr().err
