@@ -21,12 +21,12 @@ LL128_BASE = 7.4e-6  # NCCL 2.18: base latency 14.0 us against LL's 6.6
 DECADES = ((1e3, 1e4), (1e5, 1e6), (1e6, 1e7), (1e7, 1e8))
 
 
-def machine(gpu, nodes=1, gpus=8):
+def machine(gpu, nodes=1, gpus=8, nic="50 GB/s"):
     return network(
         TopologyConfig(
             name=gpu, gpu=gpu, nodes=nodes, price="2 USD per GPU-hour",
             node={"gpus": gpus, "nvlink": f"{LINE[gpu] / 1e9} GB/s per direction", "nics": gpus,
-                  "nic": "50 GB/s per direction"},
+                  "nic": f"{nic} per direction"},
             fabric={"kind": "rail_optimised" if nodes > 1 else "single_node", "switch_ports": 64, "latency": "3.7 us"},
         )
     )  # fmt: skip
@@ -85,6 +85,15 @@ def test_between_nodes_a_nic_reaches_46_to_49_gb_s():
 def test_two_nodes_reduce_at_the_expected_rate():
     # 470 GB/s is what nccl issue 2409 expects of 2 x 8 H100 with 8 NICs of 400 Gb/s.
     assert busbw("h100", "all_reduce", 16, nodes=2) == pytest.approx(470, rel=0.10)
+
+
+def test_two_nodes_with_narrow_nics_reduce_at_their_rate():
+    # 2 x 8 H800 with 8 ConnectX-6 of 100 Gb/s: 161 GB/s (nccl-tests issue 153). NICs bind: S/8 each at 0.94 x 12.5.
+    net, kernels = machine("h800", 2, nic="100 Gb/s"), HOPPER.kernels.communication
+    found = choices(net, range(16), kernels, "all_reduce", open_to("all_reduce", ALGORITHMS["all_reduce"], None))
+    best = fastest(found, 8e9)
+    assert best.algorithm == "nvls_tree"
+    assert 8 / best.seconds(8e9) * BUS_FACTORS["all_reduce"](16) == pytest.approx(161, rel=0.10)
 
 
 def nvls_rate(row):

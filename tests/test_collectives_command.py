@@ -73,12 +73,13 @@ def test_a_figure_is_drawn(ending, tmp_path, capsys):
 
 
 def test_a_slower_nic_slows_what_crosses_nodes_and_nothing_else(tmp_path, capsys):
+    path = tmp_path / "t.yaml"
+    path.write_text(CLUSTER.format(gpu="h800", nic="50 GB/s"))
     took = {}
     for nic in ("50 GB/s", "25 GB/s"):
-        path = tmp_path / "t.yaml"
-        path.write_text(CLUSTER.format(gpu="h800", nic=nic))
+        common = ["--op", "all_to_all", "--bytes", "8GiB", "--set", f"node.nic={nic} per direction"]
         for ranks in ("8", "16"):
-            (row,) = rows(capsys, "--op", "all_to_all", "--bytes", "8GiB", "--ranks", ranks, topology=str(path))
+            (row,) = rows(capsys, *common, "--ranks", ranks, topology=str(path))
             took[nic, ranks] = row["time_s"]
     assert took["25 GB/s", "8"] == took["50 GB/s", "8"]
     assert took["25 GB/s", "16"] == pytest.approx(2 * took["50 GB/s", "16"], rel=0.001)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from calibration import AMPERE, HOPPER
 from test_collectives import LEAF, NVLINK, cluster
+from test_topology_families import CASES, routed, small  # noqa: F401 - small is a fixture
+from test_topology_families import cluster as family
 
 from simulator.collectives import (
     ALGORITHMS,
@@ -257,26 +259,29 @@ def test_members_that_lie_unevenly_take_a_ring_or_pairs():
 # Ways
 
 
-@pytest.mark.parametrize("routing", ["adaptive", "rail_local", "ecmp", "shortest"])
-@pytest.mark.parametrize("nics", [2, 4])
-def test_ways_of_many_pairs_are_those_of_each(routing, nics):
-    net = network(
-        TopologyConfig(
-            name="w", gpu="h800", nodes=6, price="2 USD per GPU-hour",
-            node={"gpus": 4, "nvlink": "400 GB/s bidirectional", "nics": nics, "nic": "50 GB/s per direction"},
-            fabric={"kind": "rail_optimised", "switch_ports": 8, "latency": "3.7 us", "leaf_latency": "2.8 us",
-                    "routing": routing},
-        )
-    )  # fmt: skip
-    src, dst = (np.array(each) for each in zip(*itertools.product(range(24), range(24)), strict=True))
+def check_ways(net):
+    """Compare the ways of all pairs at once with those of each pair."""
+    ranks = range(min(24, len(net.gpu_up)))
+    src, dst = (np.array(each) for each in zip(*itertools.product(ranks, ranks), strict=True))
     way = ways(net, src, dst)
     assert (np.diff(way.pair) >= 0).all()
     for pair, (one, other) in enumerate(zip(src.tolist(), dst.tolist(), strict=True)):
         mine = way.pair == pair
-        found = dict(zip(way.link[mine].tolist(), way.share[mine].tolist(), strict=True))
-        assert found == net.spread(one, other)[0]
-    longest = max(net.route(one, other)[1] for one in range(8) for other in range(24))
+        assert dict(zip(way.link[mine].tolist(), way.share[mine].tolist(), strict=True)) == net.spread(one, other)[0]
+    longest = max(net.route(one, other)[1] for one, other in itertools.product(ranks, ranks))
     assert way.latency(len(src), net.latency) == pytest.approx(longest)
+
+
+@pytest.mark.parametrize(("kind", "number"), CASES)
+def test_ways_of_many_pairs_are_those_of_each(kind, number, small):  # noqa: F811
+    for routing in routed(kind):
+        check_ways(network(small(kind, number, routing=routing)))
+
+
+@pytest.mark.parametrize("routing", ["adaptive", "rail_local"])
+@pytest.mark.parametrize("fault", [{"nic": [1, 0], "down": True}, {"link": "leaf0.0 - spine0", "down": True}])
+def test_ways_lead_around_what_is_broken(routing, fault):
+    check_ways(network(family("rail_optimised", ports=4, routing=routing, faults=[fault])))
 
 
 def test_a_switch_is_met_over_ones_own_link():

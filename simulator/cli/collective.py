@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, _output, cli
+from simulator.cli.commands import _emit, _output, _sets, cli
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,18 +31,20 @@ ELEMENT = 4
 @click.option("--algorithm", metavar="NAME", help="What NCCL would take unless told.")
 @click.option("-w", "--workload", default="deepseek-v3", show_default=True,
               help="Whose model dispatch and combine route.")
+@click.option("--set", "sets", multiple=True, callback=_sets, metavar="KEY=VALUE",
+              help="Replace a key of the topology, for example fabric.routing=ecmp.")
 @click.option("--json", callback=_output, metavar="FILE", help="Write the rows as JSON; - for standard output.")
 @click.option("--plot", callback=_output, metavar="FILE", help="Draw bus bandwidth over size: .png, .svg or .pdf.")
 def collective(  # noqa: PLR0913, PLR0917 - one for each option
     topology: str, op: str, sizes: str | None, tokens: int | None, ranks: int | None, algorithm: str | None,
-    workload: str, json: Path | None, plot: Path | None,
+    workload: str, sets: dict[str, Any], json: Path | None, plot: Path | None,
 ) -> None:  # fmt: skip
     """Time one collective alone, as nccl-tests would: size, time, algbw, busbw."""
     from simulator.collectives import EXCHANGES
     from simulator.topology import network
 
     _check_options(op, sizes, tokens, algorithm, plot)
-    site, kernels = _cluster(topology)
+    site, kernels = _cluster(topology, sets)
     net = network(site)
     count = site.gpus if ranks is None else ranks
     if op in EXCHANGES:
@@ -77,13 +79,15 @@ def _check_options(op: str, sizes: str | None, tokens: int | None, algorithm: st
         raise InputError("is no number of tokens", key="--tokens", value=tokens, remedy="Write 4096.")
 
 
-def _cluster(name: str) -> tuple[TopologyConfig, KernelConfig]:
+def _cluster(name: str, sets: dict[str, Any]) -> tuple[TopologyConfig, KernelConfig]:
     from simulator import inputs
     from simulator.errors import InputError
     from simulator.hardware import GpuConfig, KernelConfig
     from simulator.topology import TopologyConfig
 
     document = inputs.read(inputs.find(name, "topologies"))
+    for path, value in sets.items():
+        document = inputs.override(document, path.removeprefix("topology."), value)
     site = inputs.validate(document, TopologyConfig)
     try:
         gpu = inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
