@@ -32,7 +32,10 @@ def _span(scenario: Scenario, assumption: Assumption) -> Span:
         if not isinstance(value, dict) or key not in value:
             raise InputError("is no key of this file", key="assumed", value=assumption.key)
         value = value[key]
-    steps = tuple((_short(other), run(lower(trial)).step_time) for other, trial in variants(scenario, assumption))
+    steps = tuple(
+        (_short(other), run(lower(trial)).step_time if trial else None)
+        for other, trial in variants(scenario, assumption)
+    )
     return Span(assumption.key, _short(value), assumption.rule, steps)
 
 

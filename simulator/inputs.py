@@ -64,7 +64,8 @@ def find(name: str, kind: str) -> Path:
         return known[name]
     stem = path.stem if path.suffix else name
     if name and path.is_dir():
-        raise InputError("is a folder, not a file", value=name, remedy=f"Shipped {kind}: {', '.join(known)}.")
+        remedy = f"Shipped {kind}: {', '.join(known)}."
+        raise InputError("is a folder, not a file", key=SINGULAR[kind], value=name, remedy=remedy)
     near = difflib.get_close_matches(stem, known, n=1, cutoff=0.6)
     remedy = f"Did you mean '{near[0]}'?" if near else f"Give a path, or one of the shipped {kind}: {', '.join(known)}."
     raise InputError("does not exist", file=name, key=SINGULAR[kind], value=name, remedy=remedy)

@@ -92,6 +92,11 @@ def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
             else "must be 1: the model has no routed experts",
             key="layout.ep", value=config.ep, remedy=f"The nearest that do: {legal}.",
         )
+    if config.pp > model.num_hidden_layers:
+        raise LayoutError(
+            f"is more than the model's {model.num_hidden_layers} layers", key="layout.pp", value=config.pp,
+            remedy="Every stage needs one: choose fewer stages.",
+        )
     return Layout(gpus, config.tp, config.pp, config.ep, dp, config.zero)
 
 
@@ -106,6 +111,9 @@ def parse_stages(stages: Sequence[str], pp: int, model: ModelConfig) -> tuple[tu
 
     Errors: LayoutError unless every block of the model stands exactly once, in forward order.
     """
+    empty = [number for number, text in enumerate(stages) if not text.split()]
+    if empty:
+        raise LayoutError(f"leaves stage {empty[0]} empty", key="layout.stages", remedy="Give every stage a block.")
     if len(stages) != pp:
         raise LayoutError(
             f"names {len(stages)} stages where layout.pp is {pp}", key="layout.stages",

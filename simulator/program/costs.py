@@ -146,7 +146,8 @@ def block_seconds(parts: Iterable[BlockCost]) -> float:
 
 def _stages(scenario: Scenario, blocks: dict[BlockKind, tuple[BlockCost, ...]]) -> Stages:
     rule, pp, model = scenario.workload.layout.stages, scenario.layout.pp, scenario.model
-    if isinstance(rule, str):
-        lengths = even(model, pp) if rule == "even" else balance([block_seconds(blocks[k]) for k in model.blocks], pp)
-        return cut(model.blocks, lengths)
-    return parse_stages(rule, pp, model)
+    if not isinstance(rule, str):
+        return parse_stages(rule, pp, model)
+    if rule == "even":
+        return cut(model.blocks, even(model, pp))
+    return cut(model.blocks, balance([block_seconds(blocks[kind]) for kind in model.blocks], pp))

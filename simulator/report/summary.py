@@ -36,12 +36,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """An assumed key: its value, the rule behind it, and the step with each alternative [s]."""
+    """An assumed key: its value, the rule behind it, the step with each alternative [s] or None if it does not fit."""
 
     key: str
     value: str
     rule: str
-    steps: tuple[tuple[str, float], ...] = ()
+    steps: tuple[tuple[str, float | None], ...] = ()
 
 
 @dataclass(frozen=True)
