@@ -232,6 +232,8 @@ def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -
         error = _unknown_key(path, model)
     elif detail["type"] == "missing":
         error = InputError("is missing", remedy=f"Add '{path[-1]}:' there.")
+    elif detail["type"] == "model_type":
+        error = InputError("is no group of keys", value=detail["input"], remedy="Write keys below it, with values.")
     else:
         rule = detail["msg"][0].lower() + detail["msg"][1:]
         error = InputError(f"is not accepted: {rule}", value=detail["input"])

@@ -92,10 +92,10 @@ def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
             else "must be 1: the model has no routed experts",
             key="layout.ep", value=config.ep, remedy=f"The nearest that do: {legal}.",
         )
-    if config.pp > model.num_hidden_layers:
+    if config.pp > len(model.blocks):
         raise LayoutError(
-            f"is more than the model's {model.num_hidden_layers} layers", key="layout.pp", value=config.pp,
-            remedy="Every stage needs one: choose fewer stages.",
+            f"is more than the model's {len(model.blocks)} blocks: layers, embedding, head, MTP", key="layout.pp",
+            value=config.pp, remedy="Every stage needs one: choose fewer stages.",
         )
     return Layout(gpus, config.tp, config.pp, config.ep, dp, config.zero)
 
@@ -119,7 +119,7 @@ def parse_stages(stages: Sequence[str], pp: int, model: ModelConfig) -> tuple[tu
             f"names {len(stages)} stages where layout.pp is {pp}", key="layout.stages",
             remedy="Name as many, or write 'stages: balanced'.",
         )
-    named = [[block for word in text.split() for block in _blocks(word, model)] for text in stages]
+    named = [[block for word in text.split() for block in _blocks(word)] for text in stages]
     flat = [name for stage in named for name in stage]
     wanted = _names(model)
     if flat != wanted:
@@ -140,7 +140,7 @@ def _names(model: ModelConfig) -> list[str]:
     return ["embedding", *layers, "head", *("mtp" for _ in range(model.num_nextn_predict_layers))]
 
 
-def _blocks(word: str, model: ModelConfig) -> list[str]:
+def _blocks(word: str) -> list[str]:
     span = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
     if span:
         return [str(index) for index in range(int(span[1]), int(span[2] or span[1]) + 1)]

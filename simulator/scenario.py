@@ -16,10 +16,10 @@ from simulator.experts import ExpertsConfig
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, LayoutConfig, parse_stages, resolve
-from simulator.model import ModelConfig
+from simulator.model import NOT_YET, UNREAD, ModelConfig
 from simulator.precision import RECIPES, RECOMPUTE, Recipe
 from simulator.schedules import Schedule
-from simulator.topology import TopologyConfig
+from simulator.topology import TopologyConfig, network
 
 QUANTITIES = (
     "step_time_s", "tokens_per_second", "tokens_per_day", "tflops_per_gpu", "gpu_hours",
@@ -176,9 +176,12 @@ def _owner(path: str) -> tuple[str, str]:
     if len(found) == 1:
         return found[0], path
     if found:
-        raise InputError("is a key of both files", key=path, remedy=f"Write 'topology.{path}' or 'workload.{path}'.")
-    known = ", ".join(sorted(owners["topology"] | owners["workload"]))
-    raise InputError("is no key of a topology or a workload", key=path, remedy=f"Known first keys: {known}.")
+        remedy = f"Write 'topology.{path}' or 'workload.{path}'."
+        raise InputError("is a key of both files", file="--set", key=path, remedy=remedy)
+    known = sorted(owners["topology"] | owners["workload"])
+    near = difflib.get_close_matches(head, known, n=1)
+    remedy = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+    raise InputError("is no key of a topology or a workload", file="--set", key=path, value=head, remedy=remedy)
 
 
 def build(cluster: Document, run: Document) -> Scenario:
@@ -187,6 +190,10 @@ def build(cluster: Document, run: Document) -> Scenario:
     workload = _only_assumed(run, inputs.validate(run, WorkloadConfig))
     architecture = _model(run, workload)
     gpu = _gpu(cluster, site)
+    try:
+        network(site)  # it is kept, so that lowering finds it built
+    except InputError as error:
+        raise error.at(**cluster.place(tuple(error.key.split(".")))) from error
     try:
         return _cross_check((cluster, run), site, workload, architecture, gpu)
     except InputError as error:
@@ -216,12 +223,12 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
     lines = {keys[1:]: line for keys, line in run.lines.items() if keys[0] == "model" and len(keys) > 1}
     replaced = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
     own = {key: value for key, value in workload.model.items() if key != "hf_config"}
-    if "hf_config" not in workload.model:
-        return _prefixed(Document(run.file, {"name": workload.name, **own}, lines, replaced))
     for key in own:
-        if key not in ModelConfig.model_fields:
+        if key not in ModelConfig.model_fields and key not in UNREAD and key not in NOT_YET:
             error = InputError("is no key of a model that simulate reads", value=key, remedy=_near_model_key(key))
             raise error.at(**run.place(("model", key)))
+    if "hf_config" not in workload.model:
+        return _prefixed(Document(run.file, {"name": workload.name, **own}, lines, replaced))
     path = Path(run.file).parent / str(workload.model["hf_config"])
     if not path.is_file():
         raise InputError(

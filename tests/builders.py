@@ -185,6 +185,14 @@ def configuration_name(changes: dict[str, object]) -> str:
 # Faster hardware
 
 
+def _measured(model, k):
+    """Return the links that a kernel was measured on, k times as fast: its rate beside compute is a rate too."""
+    if model.measured_on is None:
+        return None
+    return model.measured_on.model_copy(
+        update={"nic": k * model.measured_on.nic, "nvlink": k * model.measured_on.nvlink})
+
+
 def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     """Return a scenario on hardware whose every rate is k times as high and every fixed time a k-th.
 
@@ -198,7 +206,8 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     }
     rates = {way: {width: rate * k for width, rate in getattr(kernels.attention, way).items()}
              for way in ("forward", "backward")}
-    setups = {name: model.model_copy(update={"setup": model.setup / k if links else model.setup})
+    setups = {name: model.model_copy(update={"setup": model.setup / k, "measured_on": _measured(model, k)})
+              if links else model
               for name, model in kernels.communication.items()}
     memory = one.gpu.memory.model_copy(update={"bandwidth": one.gpu.memory.bandwidth * k})
     gpu = one.gpu.model_copy(update={"peak": {dtype: rate * k for dtype, rate in one.gpu.peak.items()},

@@ -202,7 +202,8 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(files, capsys, tmp_path, co
         ((*RUN, "--set", "training.global_batch_size=15"), "does not divide over dp 4 x micro_batch_size 1 = 4. "
          "The nearest that do: 12 and 16."),
         ((*RUN, "--set", "name=x"), "name: is a key of both files. Write 'topology.name' or 'workload.name'."),
-        ((*RUN, "--set", "layuot.pp=4"), "layuot.pp: is no key of a topology or a workload. Known first keys: "),
+        ((*RUN, "--set", "layuot.pp=4"),
+         "--set: layuot.pp: 'layuot' is no key of a topology or a workload. Did you mean 'layout'?"),
         ((*RUN, "--set", "layout.stages=[embedding 0-1]"), "names 1 stages where layout.pp is 2"),
         ((*RUN, "--set", "gpu=h900"), "gpu: 'h900' is not among the gpus known. Did you mean "),
         ((*RUN, "--plot", "figure.gif"), "--plot: 'figure.gif' is no image format. End it in .png, .svg, .pdf."),

@@ -90,7 +90,7 @@ class _Builder:
             rows = self._chunk(action)
             self._add_action(rank_class, rank, (index, position), action, rows)
             for _, _, stage in action.halves():
-                last[stage] = self._ends(rows)
+                last[stage] = self._ends()
             for name, value in rows.classes.items():
                 seconds[name] += value
             for dtype, value in rows.flops.items():
@@ -172,7 +172,7 @@ class _Builder:
                 row = sent
             self.handed[rank_class, place[1], half] = row
 
-    def _ends(self, rows: Chunk) -> list[int]:
+    def _ends(self) -> list[int]:
         """Return the last rows on the compute and side streams of the action that was just added."""
         base = len(self.rank) - 1
         ends: dict[int, int] = {}

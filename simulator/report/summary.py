@@ -157,7 +157,7 @@ class Report:
             "hfu": self.hfu,
             "mfu_peak_flops": self.peak_flops,
             "mfu_peak": self.peak_name,
-            "bubble_fraction": self.phases["bubble"] / self.step_time,
+            "bubble_fraction": self.breakdown["bubble"] / self.step_time,
             "breakdown_s": self.breakdown,
             "phases_s": self.phases,
             "traffic_bytes": {
