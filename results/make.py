@@ -13,21 +13,18 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
-from simulator import load, lower, plot, run, summarise
+from simulator import inputs, load, lower, plot, run, summarise
 from simulator.compare import rows, simulate, why
 from simulator.program import Costs, costs, lower_schedule
 from simulator.program.costs import costs_of
-from simulator.report import Report
-from simulator.scenario import Scenario
+from simulator.scenario import Scenario, variants
 from simulator.store import write, write_text
 from simulator.validate import validate
 
 HERE = Path(__file__).resolve().parent
-PUBLISHED_STEP = 19.91
 BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
-# Notification kernels of the published profile, mean over its four layers: they wait for the slowest of 64 ranks.
-WAITING = {"dispatch": 2.242e-3, "combine": 1.904e-3, "cached_dispatch": 2.094e-3}
 
 
 def main() -> int:
@@ -85,11 +82,12 @@ def ledger() -> str:
     """Return what the step of DeepSeek-V3 leaves out, each item alone, with its size."""
     scenario = load("h800-2048")
     base = run(lower(scenario)).step_time
+    published = next(row.value for row in scenario.workload.reference if row.quantity == "step_time_s")
     lines = [
         "# What one step of DeepSeek-V3 leaves out",
         "",
-        f"Simulated {base:.2f} s, published {PUBLISHED_STEP} s: {base / PUBLISHED_STEP - 1:+.1%}, "
-        f"{PUBLISHED_STEP - base:.2f} s are missing. Nothing is fitted to the step.",
+        f"Simulated {base:.2f} s, published {published} s: {base / published - 1:+.1%}, "
+        f"{published - base:.2f} s are missing. Nothing is fitted to the step.",
         "Each row puts one thing into the simulation that it leaves out and runs the step again. The sizes are what",
         "each would add alone; none of them is in the reported step, and they do not simply add up.",
         "",
@@ -112,7 +110,8 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
     plain = costs(scenario)
     tables = scenario.kernels.communication
     waiting = {
-        kind: model.model_copy(update={"setup": model.setup + WAITING.get(kind, 0.0)}) for kind, model in tables.items()
+        kind: model.model_copy(update={"setup": model.setup + notifications().get(kind, 0.0)})
+        for kind, model in tables.items()
     }
     yield (
         "waiting for peers before every dispatch and combine, all of it as long as in the profile (an upper bound: "
@@ -134,11 +133,20 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
     yield "head and MTP alone on the last stage", other, costs(other), "not published; see the workload's `assumed`"
 
 
+def notifications() -> dict[str, float]:
+    """Return how long the profile's notification kernels wait for the slowest of 64 ranks, by kind, mean [s]."""
+    kernels = inputs.data("measured", "deepseek_v3_chunk").data["communication_us"]
+    of_kind = {"dispatch": ["dispatch(F)"], "cached_dispatch": ["combine(B)"], "combine": ["combine(F)", "dispatch(B)"]}
+    return {
+        kind: 1e-6 * fmean(time for name in phases for time in kernels[name]["notify"])
+        for kind, phases in of_kind.items()
+    }
+
+
 def alternatives(scenario: Scenario) -> Iterator[tuple[str, Scenario]]:
     """Return the scenarios with the other stage maps."""
-    from simulator.scenario import variants
-
-    yield from ((str(value), trial) for value, trial in variants(scenario, scenario.workload.assumed[0]))
+    found = variants(scenario, scenario.workload.assumed[0])
+    yield from ((str(value), trial) for value, trial in found if trial is not None)
 
 
 def with_communication(scenario: Scenario, tables: dict[str, object]) -> Scenario:
@@ -159,15 +167,10 @@ def sites() -> str:
     lines += [f"| {row.quantity} | {' | '.join(f'{value:,.6g} {row.unit}'.strip() for value in row.values)} |"
               for row in rows(reports)]
     for head, report in zip(heads[1:], reports[1:], strict=True):
-        lines += ["", f"{head} against {heads[0]}:", "", *(f"- {line}" for line in reason(reports[0], report))]
+        lines += ["", f"{head} against {heads[0]}:", "", *(f"- {line}" for line in why(reports[0], report))]
     lines += ["", "Reproduce: `simulate compare h800-2048 h100-2048`, and "
               "`simulate run h800-2048 --set 'topology.node.nic=25 GB/s per direction'`.", ""]
     return "\n".join(lines)
-
-
-def reason(first: Report, other: Report) -> tuple[str, ...]:
-    """Return why two reports differ."""
-    return why(first, other)
 
 
 def calibration() -> str:

@@ -23,14 +23,13 @@ class Bound:
 def bounds(program: Program) -> tuple[Bound, ...]:
     """Return the lower bounds of a step."""
     scenario = program.scenario
-    peak = max(scenario.gpu.peak.values())
-    flops = model_flops(program)
+    executed = [sum(n / scenario.gpu.peak[dtype] for dtype, n in flops.items()) for flops in program.flops]
     busiest = max(sum(seconds.values()) for seconds in program.class_seconds)
     sent = sum(nic for nic, _ in traffic(program).values())
     line = scenario.topology.node.nic * scenario.topology.node.nics / scenario.topology.node.gpus
     name, occupied = busiest_link(program)
     return (
-        Bound("compute at peak", flops / (scenario.topology.gpus * peak), "model FLOPs / (GPUs x fastest dense peak)"),
+        Bound("compute at peak", program.mean(np.array(executed)), "FLOPs that run / dense peak of their dtype, mean"),
         Bound("compute as profiled", busiest, "sum of kernel times on the busiest rank"),
         Bound("NIC", sent / line, "bytes that a GPU sends over its NIC, mean / NIC bandwidth"),
         Bound("busiest link", occupied, f"sum of bytes / (bandwidth x kernel efficiency) on {name}"),

@@ -32,7 +32,10 @@ def _span(scenario: Scenario, assumption: Assumption) -> Span:
         if not isinstance(value, dict) or key not in value:
             raise InputError("is no key of this file", key="assumed", value=assumption.key)
         value = value[key]
-    steps = tuple((_short(other), run(lower(trial)).step_time) for other, trial in variants(scenario, assumption))
+    steps = tuple(
+        (_short(other), run(lower(trial)).step_time if trial else None)
+        for other, trial in variants(scenario, assumption)
+    )
     return Span(assumption.key, _short(value), assumption.rule, steps)
 
 
@@ -63,8 +66,17 @@ def names(reports: Sequence[Report]) -> tuple[str, ...]:
     runs = [report.scenario.workload.name for report in reports]
     if len(set(runs)) > 1:
         sites = [f"{site} {run_}" for site, run_ in zip(sites, runs, strict=True)]
-    return tuple(f"{site} ({sites[:i].count(site) + 1})" if sites.count(site) > 1 else site
-                 for i, site in enumerate(sites))
+    return tuple(
+        f"{site} {_own(report, reports) or f'({sites[:i].count(site) + 1})'}" if sites.count(site) > 1 else site
+        for i, (site, report) in enumerate(zip(sites, reports, strict=True))
+    )
+
+
+def _own(report: Report, reports: Sequence[Report]) -> str:
+    """Return the values of the keys in which a report's scenario differs from some other one: `ep 32`."""
+    keys = dict.fromkeys(path for other in reports for path, _, _ in differences(report, other))
+    own = {path: value for other in reports for path, value, _ in differences(report, other)}
+    return ", ".join(f"{path.rpartition('.')[2]} {own[path]}" for path in keys)
 
 
 def rows(reports: Sequence[Report]) -> tuple[Row, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from simulator.errors import InputError
-from simulator.units import Bytes, FlopRate, MemoryBandwidth, Seconds
+from simulator.units import Bandwidth, Bytes, FlopRate, MemoryBandwidth, Seconds
 
 
 class _Data(BaseModel):
@@ -58,12 +58,22 @@ class AttentionModel(_Data):
     source: str = Field(description="the measurements behind it")
 
 
+class MeasuredLinks(_Data):
+    """The links of a GPU on which a communication kernel was measured."""
+
+    nic: Bandwidth = Field(description="line rate of the GPU's NIC [B/s in one direction]")
+    nvlink: Bandwidth = Field(description="NVLink of the GPU [B/s in one direction]")
+
+
 class CommunicationModel(_Data):
     """What one kind of communication kernel reaches on the links that it crosses."""
 
     nic: float = Field(gt=0, le=1, description="share of the NIC's line rate")
     nvlink: float = Field(gt=0, le=1, description="share of NVLink's rate in one direction")
-    beside_compute: float = Field(1.0, ge=1, description="how much longer it takes while the GPU computes")
+    beside_compute: float = Field(
+        1.0, ge=1, description="how much longer it takes while the GPU computes, on the links of measured_on"
+    )
+    measured_on: MeasuredLinks | None = Field(None, description="slower links hide beside_compute, faster do not help")
     setup: Seconds = Field(0.0, description="kernels that precede it on its stream: layout, casts; launch [s]")
     nvlink_latency: float = Field(1.0, ge=0, description="a round's latency over NVLink, of the topology's for 64 B")
     nic_latency: float = Field(1.0, ge=0, description="a round's latency beyond the NIC, of the topology's for 64 B")

@@ -69,7 +69,8 @@ def find(name: str, kind: str) -> Path:
         return known[name]
     stem = path.stem if path.suffix else name
     if name and path.is_dir():
-        raise InputError("is a folder, not a file", value=name, remedy=f"Shipped {kind}: {', '.join(known)}.")
+        remedy = f"Shipped {kind}: {', '.join(known)}."
+        raise InputError("is a folder, not a file", key=SINGULAR[kind], value=name, remedy=remedy)
     near = difflib.get_close_matches(stem, known, n=1, cutoff=0.6)
     remedy = f"Did you mean '{near[0]}'?" if near else f"Give a path, or one of the shipped {kind}: {', '.join(known)}."
     raise InputError("does not exist", file=name, key=SINGULAR[kind], value=name, remedy=remedy)
@@ -288,6 +289,8 @@ def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -
         error = _unknown_key(path, model)
     elif detail["type"] == "missing":
         error = InputError("is missing", remedy=f"Add '{path[-1]}:' there.")
+    elif detail["type"] == "model_type":
+        error = InputError("is no group of keys", value=detail["input"], remedy="Write keys below it, with values.")
     else:
         rule = detail["msg"][0].lower() + detail["msg"][1:]
         error = InputError(f"is not accepted: {rule}", value=detail["input"])

@@ -92,6 +92,11 @@ def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
             else "must be 1: the model has no routed experts",
             key="layout.ep", value=config.ep, remedy=f"The nearest that do: {legal}.",
         )
+    if config.pp > len(model.blocks):
+        raise LayoutError(
+            f"is more than the model's {len(model.blocks)} blocks: layers, embedding, head, MTP", key="layout.pp",
+            value=config.pp, remedy="Every stage needs one: choose fewer stages.",
+        )
     return Layout(gpus, config.tp, config.pp, config.ep, dp, config.zero)
 
 
@@ -106,12 +111,15 @@ def parse_stages(stages: Sequence[str], pp: int, model: ModelConfig) -> tuple[tu
 
     Errors: LayoutError unless every block of the model stands exactly once, in forward order.
     """
+    empty = [number for number, text in enumerate(stages) if not text.split()]
+    if empty:
+        raise LayoutError(f"leaves stage {empty[0]} empty", key="layout.stages", remedy="Give every stage a block.")
     if len(stages) != pp:
         raise LayoutError(
             f"names {len(stages)} stages where layout.pp is {pp}", key="layout.stages",
             remedy="Name as many, or write 'stages: balanced'.",
         )
-    named = [[block for word in text.split() for block in _blocks(word, model)] for text in stages]
+    named = [[block for word in text.split() for block in _blocks(word)] for text in stages]
     flat = [name for stage in named for name in stage]
     wanted = _names(model)
     if flat != wanted:
@@ -132,7 +140,7 @@ def _names(model: ModelConfig) -> list[str]:
     return ["embedding", *layers, "head", *("mtp" for _ in range(model.num_nextn_predict_layers))]
 
 
-def _blocks(word: str, model: ModelConfig) -> list[str]:
+def _blocks(word: str) -> list[str]:
     span = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
     if span:
         return [str(index) for index in range(int(span[1]), int(span[2] or span[1]) + 1)]

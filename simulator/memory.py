@@ -25,9 +25,8 @@ class RankMemory:
 
 
 def memory(program: Program) -> tuple[RankMemory, ...]:
-    """Return the peak memory of each pipeline index that is simulated."""
-    indices = sorted({program.pipeline_index(rank) for rank in range(program.ranks)})
-    return tuple(_rank(program, index) for index in indices)
+    """Return the peak memory of each pipeline index."""
+    return tuple(_rank(program, index) for index in range(program.scenario.layout.pp))
 
 
 def _rank(program: Program, index: int) -> RankMemory:

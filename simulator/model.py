@@ -14,6 +14,17 @@ from simulator.errors import InputError
 
 BlockKind = Literal["embedding", "dense", "moe", "mtp", "head"]
 
+UNREAD = (
+    "architectures", "attention_bias", "attention_dropout", "aux_loss_alpha", "auto_map", "bos_token_id", "ep_size",
+    "eos_token_id", "hidden_act", "initializer_range", "max_position_embeddings", "mlp_bias", "model_type",
+    "moe_layer_freq", "norm_topk_prob", "pad_token_id", "pretraining_tp", "quantization_config", "rms_norm_eps",
+    "rope_scaling", "rope_theta", "routed_scaling_factor", "scoring_func", "seq_aux", "sliding_window", "torch_dtype",
+    "transformers_version", "use_cache",
+)
+"""Keys of Hugging Face's configurations that no cost depends on; inline models may hold them."""
+NOT_YET = ("num_local_experts", "num_experts")
+"""Keys that change the costs and are not read yet: Mixtral's and Qwen's experts."""
+
 
 class ModelConfig(BaseModel):
     """A transformer in Hugging Face's keys; unknown keys of a real `config.json` are ignored.
@@ -53,7 +64,27 @@ class ModelConfig(BaseModel):
         # config.json of DeepSeek-V2-Lite has "q_lora_rank": null, others "num_key_value_heads": null.
         if not isinstance(values, dict):
             return values
+        for key in NOT_YET:
+            if values.get(key):
+                raise InputError("is not read yet", key=key, value=values[key],
+                                 remedy="Write the model in DeepSeek's keys: n_routed_experts, moe_intermediate_size.")
         return {key: value for key, value in values.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _heads_agree(self) -> ModelConfig:
+        if self.num_attention_heads % self.kv_heads:
+            raise InputError("must divide num_attention_heads", key="num_key_value_heads", value=self.kv_heads,
+                             remedy=f"Choose a divisor of {self.num_attention_heads}.")
+        if not self.qk_dim or not self.v_dim:
+            raise InputError("leaves heads without a width", key="num_attention_heads", value=self.num_attention_heads,
+                             remedy="Give head_dim, or qk_nope_head_dim and v_head_dim with kv_lora_rank.")
+        if self.first_k_dense_replace > self.num_hidden_layers:
+            raise InputError("is more than num_hidden_layers", key="first_k_dense_replace",
+                             value=self.first_k_dense_replace, remedy=f"Choose up to {self.num_hidden_layers}.")
+        if self.n_routed_experts and not self.moe_intermediate_size:
+            raise InputError("must be given with routed experts", key="moe_intermediate_size",
+                             value=self.moe_intermediate_size, remedy="Give the width of one expert.")
+        return self
 
     @model_validator(mode="after")
     def _experts_agree(self) -> ModelConfig:

@@ -22,7 +22,7 @@ BYTES: dict[Dtype, float] = {"bf16": 2.0, "fp8": 1.0 + 4.0 / 128.0}
 class Recipe:
     """The dtypes of a training run, as bytes per element [B].
 
-    gemm: dtype of the linear layers' GEMMs. saved_12bit: the attention output is kept in 12 bits instead of 16.
+    gemm: dtype of the linear layers' GEMMs. saved_attention_output: how the attention output is kept.
     """
 
     name: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from simulator.experts import ExpertsConfig
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, LayoutConfig, parse_stages, resolve
-from simulator.model import ModelConfig
+from simulator.model import NOT_YET, UNREAD, ModelConfig
 from simulator.precision import RECIPES, RECOMPUTE, Recipe
 from simulator.schedules import Schedule
-from simulator.topology import TopologyConfig
+from simulator.topology import TopologyConfig, network
 
 QUANTITIES = (
     "step_time_s", "tokens_per_second", "tokens_per_day", "tflops_per_gpu", "gpu_hours",
@@ -26,6 +27,8 @@ QUANTITIES = (
     "wall_days", "cost_usd", "parameters", "active_parameters", "flops_per_token",
 )
 """What published figures can be compared with."""
+LIST_KEYS = ("layout.stages", "training.recompute", "assumed", "reference")
+"""Keys of a workload whose value is a list; a list for any other key is several values to compare."""
 
 
 class _Section(BaseModel):
@@ -119,6 +122,7 @@ class Scenario:
 
     schedule: who runs what in which order.
     micro_batches: per replica of the model and step, both directions of a bidirectional pipeline together.
+    documents: topology and workload as they were read.
     """
 
     topology: TopologyConfig
@@ -130,6 +134,7 @@ class Scenario:
     recipe: Recipe
     micro_batches: int
     schedule: Schedule
+    documents: tuple[Document, Document] = field(repr=False)
 
     @property
     def tokens_per_micro_batch(self) -> int:
@@ -178,27 +183,59 @@ def _owner(path: str) -> tuple[str, str]:
     if len(found) == 1:
         return found[0], path
     if found:
-        raise InputError("is a key of both files", key=path, remedy=f"Write 'topology.{path}' or 'workload.{path}'.")
-    known = ", ".join(sorted(owners["topology"] | owners["workload"]))
-    raise InputError("is no key of a topology or a workload", key=path, remedy=f"Known first keys: {known}.")
+        remedy = f"Write 'topology.{path}' or 'workload.{path}'."
+        raise InputError("is a key of both files", file="--set", key=path, remedy=remedy)
+    known = sorted(owners["topology"] | owners["workload"])
+    near = difflib.get_close_matches(head, known, n=1)
+    remedy = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+    raise InputError("is no key of a topology or a workload", file="--set", key=path, value=head, remedy=remedy)
 
 
 def build(cluster: Document, run: Document) -> Scenario:
     """Return the scenario of two documents. Errors: InputError that names file, line, key, value, rule and remedy."""
     site = inputs.validate(cluster, TopologyConfig)
-    workload = inputs.validate(run, WorkloadConfig)
+    workload = _only_assumed(run, inputs.validate(run, WorkloadConfig))
     architecture = _model(run, workload)
     gpu = _gpu(cluster, site)
     try:
-        return _cross_check(site, workload, architecture, gpu)
+        network(site)  # it is kept, so that lowering finds it built
+    except InputError as error:
+        raise error.at(**cluster.place(tuple(error.key.split(".")))) from error
+    try:
+        return _cross_check((cluster, run), site, workload, architecture, gpu)
     except InputError as error:
         raise error.at(**run.place(tuple(error.key.split(".")))) from error
 
 
+def _only_assumed(run: Document, workload: WorkloadConfig) -> WorkloadConfig:
+    """Drop the assumptions whose keys the user has set: they are not assumed any more."""
+    known = set(_paths(run.data))
+    for assumption in workload.assumed:
+        if assumption.key not in known:
+            error = InputError("is no key of this file", value=assumption.key, remedy="Name a key by its path.")
+            raise error.at(**run.place(("assumed",)))
+    kept = tuple(row for row in workload.assumed if tuple(row.key.split(".")) not in run.overridden)
+    return workload.model_copy(update={"assumed": kept})
+
+
+def _paths(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield above + key
+        if isinstance(value, dict):
+            yield from _paths(value, f"{above}{key}.")
+
+
 def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
+    """Return the model of a workload: inline keys, or a config.json with the keys beside it in its stead."""
+    lines = {keys[1:]: line for keys, line in run.lines.items() if keys[0] == "model" and len(keys) > 1}
+    replaced = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
+    own = {key: value for key, value in workload.model.items() if key != "hf_config"}
+    for key in own:
+        if key not in ModelConfig.model_fields and key not in UNREAD and key not in NOT_YET:
+            error = InputError("is no key of a model that simulate reads", value=key, remedy=_near_model_key(key))
+            raise error.at(**run.place(("model", key)))
     if "hf_config" not in workload.model:
-        inline = Document(run.file, {"name": workload.name, **workload.model}, {})
-        return inputs.validate(inline, ModelConfig)
+        return _prefixed(Document(run.file, {"name": workload.name, **own}, lines, replaced))
     path = Path(run.file).parent / str(workload.model["hf_config"])
     if not path.is_file():
         raise InputError(
@@ -206,10 +243,22 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
             remedy="Give the path of a config.json, seen from this file.",
         ).at(**run.place(("model", "hf_config")))
     document = inputs.read(path)
-    extra = {key: value for key, value in workload.model.items() if key != "hf_config"}
-    merged = {"name": path.stem, **document.data, **extra}
-    replaced = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
-    return inputs.validate(Document(document.file, merged, {}, replaced), ModelConfig)
+    merged = {"name": path.stem, **document.data, **own}
+    return _prefixed(replace(document, data=merged, overridden=replaced))
+
+
+def _prefixed(document: Document) -> ModelConfig:
+    """Return the model of a document of its keys alone; messages name a key by its path in the workload."""
+    try:
+        return inputs.validate(document, ModelConfig)
+    except InputError as error:
+        error.key = f"model.{error.key}"
+        raise
+
+
+def _near_model_key(key: str) -> str:
+    near = difflib.get_close_matches(key, ModelConfig.model_fields, n=1)
+    return f"Did you mean '{near[0]}'?" if near else "Use Hugging Face's names, as in config.json."
 
 
 def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
@@ -219,8 +268,8 @@ def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
         raise error.at(**cluster.place(("gpu",))) from error
 
 
-def _cross_check(site: TopologyConfig, workload: WorkloadConfig, architecture: ModelConfig,
-                 gpu: GpuConfig) -> Scenario:
+def _cross_check(documents: tuple[Document, Document], site: TopologyConfig, workload: WorkloadConfig,
+                 architecture: ModelConfig, gpu: GpuConfig) -> Scenario:
     recipe = RECIPES[workload.precision.recipe]
     if recipe.gemm not in gpu.peak:
         raise InputError(
@@ -245,17 +294,21 @@ def _cross_check(site: TopologyConfig, workload: WorkloadConfig, architecture: M
         recipe=recipe,
         micro_batches=micro_batches,
         schedule=_schedule(workload.schedule.name, ranks.pp, micro_batches),
+        documents=documents,
     )
 
 
 def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
-    """Refuse expert groups that hold part of a node beside whole ones: their rails would have no peer."""
-    small, large = sorted((ranks.ep, site.node.gpus))
-    if large % small:
-        raise LayoutError(
-            f"and node.gpus {site.node.gpus}: one must be a multiple of the other", key="layout.ep", value=ranks.ep,
-            remedy=f"Choose a multiple or a divisor of {site.node.gpus}.",
-        )
+    """Refuse groups that hold part of a node beside whole ones: some of their rails would have no peer."""
+    gpus = site.node.gpus
+    for key, size, what in (("layout.ep", ranks.ep, "expert parallel"), ("layout.pp", ranks.dp, "data parallel")):
+        small, large = sorted((size, gpus))
+        if large % small and site.nodes > 1:
+            raise LayoutError(
+                f"makes {what} groups of {size} ranks, which fill no whole nodes of {gpus} GPUs nor divide one",
+                key=key, value=ranks.ep if size == ranks.ep else ranks.pp,
+                remedy=f"Choose it so that they hold a multiple or a divisor of {gpus} ranks.",
+            )
 
 
 def _schedule(name: str, stages: int, micro_batches: int) -> Schedule:
@@ -279,10 +332,11 @@ def _micro_batches(training: TrainingConfig, ranks: Layout) -> int:
     return count
 
 
-def variants(scenario: Scenario, assumption: Assumption) -> Iterable[tuple[Any, Scenario]]:
-    """Return the scenario with each alternative of an assumption in its place. Errors: as `load`."""
+def variants(scenario: Scenario, assumption: Assumption) -> Iterator[tuple[Any, Scenario | None]]:
+    """Return each alternative of an assumption with its scenario, None where it does not fit the rest."""
+    cluster, run = scenario.documents
     for value in assumption.alternatives:
-        tree = {**scenario.workload.model_dump(mode="json", exclude={"assumed"})}
-        document = inputs.override(Document("", tree, {}), assumption.key, value)
-        workload = inputs.validate(document, WorkloadConfig)
-        yield value, _cross_check(scenario.topology, workload, scenario.model, scenario.gpu)
+        try:
+            yield value, build(cluster, inputs.override(run, assumption.key, value))
+        except InputError:
+            yield value, None

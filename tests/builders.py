@@ -161,7 +161,8 @@ def configurations() -> list[dict[str, object]]:
     """Return changes to the small cluster: schedules, layouts, links, recipes, with experts and without."""
     layouts = [
         {"layout__pp": 2, "layout__ep": 2}, {"layout__pp": 2, "layout__ep": 4}, {"layout__pp": 4, "layout__ep": 2},
-        {"nodes": 4, "layout__pp": 2, "layout__ep": 8, "training__global_batch_size": 64}, {"layout__pp": 1, "layout__ep": 8, "schedule__name": "1f1b"},
+        {"nodes": 4, "layout__pp": 2, "layout__ep": 8, "training__global_batch_size": 64},
+        {"layout__pp": 1, "layout__ep": 8, "schedule__name": "1f1b"},
         {"layout__pp": 2, "layout__ep": 1, "model__n_routed_experts": 0, "model__num_experts_per_tok": 0},
     ]
     links = [{}, {"node__nic": "5 GB/s per direction"}, {"node__nvlink": "20 GB/s bidirectional", "node__nics": 2}]
@@ -179,3 +180,47 @@ def configurations() -> list[dict[str, object]]:
 def configuration_name(changes: dict[str, object]) -> str:
     """Return changes as a test's id: `pp=2,ep=4`."""
     return ",".join(f"{path.split('__')[-1]}={value}".replace(" ", "") for path, value in changes.items()) or "as is"
+
+
+# Faster hardware
+
+
+def _measured(model, k):
+    """Return the links that a kernel was measured on, k times as fast: its rate beside compute is a rate too."""
+    if model.measured_on is None:
+        return None
+    return model.measured_on.model_copy(
+        update={"nic": k * model.measured_on.nic, "nvlink": k * model.measured_on.nvlink})
+
+
+def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
+    """Return a scenario on hardware whose every rate is k times as high and every fixed time a k-th.
+
+    links: those of the network too; else compute alone.
+    """
+    kernels = one.kernels
+    gemms = {
+        kind: {dtype: model.model_copy(update={"tile": model.tile / k, "ramp": model.ramp / k})
+               for dtype, model in getattr(kernels, kind).items()}
+        for kind in ("gemm", "wgrad")
+    }
+    rates = {way: {width: rate * k for width, rate in getattr(kernels.attention, way).items()}
+             for way in ("forward", "backward")}
+    setups = {name: model.model_copy(update={"setup": model.setup / k, "measured_on": _measured(model, k)})
+              if links else model
+              for name, model in kernels.communication.items()}
+    memory = one.gpu.memory.model_copy(update={"bandwidth": one.gpu.memory.bandwidth * k})
+    gpu = one.gpu.model_copy(update={"peak": {dtype: rate * k for dtype, rate in one.gpu.peak.items()},
+                                     "memory": memory})
+    table = kernels.model_copy(update={**gemms, "attention": kernels.attention.model_copy(update=rates),
+                                       "gap": kernels.gap / k, "communication": setups})
+    return replace(one, gpu=gpu, kernels=table, topology=_quicker(one, k) if links else one.topology)
+
+
+def _quicker(one: Scenario, k: float):
+    site = one.topology
+    node = site.node.model_copy(update={"nvlink": site.node.nvlink * k, "nic": site.node.nic * k,
+                                        "nvlink_latency": site.node.nvlink_latency / k})
+    fabric = site.fabric.model_copy(update={"latency": site.fabric.latency / k,
+                                            "leaf_latency": site.fabric.leaf_latency / k})
+    return site.model_copy(update={"node": node, "fabric": fabric})

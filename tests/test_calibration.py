@@ -75,7 +75,9 @@ def test_ampere_memory_shares_are_the_mean_of_the_measured_models(kind, op, llam
     rows = vidur_gb_s("a100", op)
     assert any(row == pytest.approx(llama_7b, rel=1e-3) for row in rows)
     share = np.mean(rows) * COUNTED[op] / EACH[op] * 1e9 / AMPERE.gpu.memory.bandwidth
-    assert AMPERE.kernels.memory[kind] == pytest.approx(share, rel=0.02)
+    # Measured in a loop, alone; the table holds shares beside communication.
+    alone = AMPERE.kernels.memory[kind] * AMPERE.kernels.beside_communication.memory
+    assert alone == pytest.approx(share, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_two_large_scores_win_over_one_largest():
     # 2 groups of 2: sums 0.9 + 0.1 = 1.0 and 0.6 + 0.6 = 1.2; the largest score is in group 0.
     tree = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     moe = {"n_routed_experts": 4, "num_experts_per_tok": 1, "n_group": 2, "topk_group": 1}
+    moe["moe_intermediate_size"] = 8
     table = np.array([[0.9, 0.1, 0.6, 0.61]], dtype=np.float32)
     assert choose(table, ModelConfig(**tree, **moe, topk_method="noaux_tc")).tolist() == [[3]]
     assert choose(table, ModelConfig(**tree, **moe, topk_method="greedy")).tolist() == [[0]]

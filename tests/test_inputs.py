@@ -194,7 +194,7 @@ def test_a_topology_is_called_a_topology():
 def test_a_folder_is_told_to_be_one(tmp_path):
     shipped = ", ".join(inputs.shipped("topologies"))
     assert refusal(inputs.find, str(tmp_path), "topologies") == (
-        f"'{tmp_path}' is a folder, not a file. Shipped topologies: {shipped}."
+        f"topology: '{tmp_path}' is a folder, not a file. Shipped topologies: {shipped}."
     )
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,8 +35,7 @@ def _main(arguments: Sequence[str]) -> int:
         click.echo("interrupted", err=True)
         return 130
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _usage(error)
     except (InputError, SimulateError) as error:
         click.echo(f"simulate: {error}", err=True)
         return 2 if isinstance(error, InputError) else 1
@@ -43,6 +43,17 @@ def _main(arguments: Sequence[str]) -> int:
         # The reader of our output has gone, as `simulate ... | head` does.
         sys.stderr.close()
         return 1
+
+
+def _usage(error: click.ClickException) -> int:
+    """Say what is wrong with a call in one line."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return 2
+    context = getattr(error, "ctx", None)
+    hint = f" Try '{context.command_path} --help'." if context else ""
+    click.echo(f"simulate: {error.format_message()}{hint}", err=True)
+    return error.exit_code
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -55,6 +66,7 @@ def cli() -> None:
 
 
 def _sets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    from simulator.errors import InputError
     from simulator.inputs import parse_value
 
     parsed = {}
@@ -62,13 +74,16 @@ def _sets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dic
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
             raise click.BadParameter(f"'{text}' is not KEY=VALUE. Write for example layout.ep=32.")
-        parsed[key.strip()] = parse_value(value)
+        try:
+            parsed[key.strip()] = parse_value(value)
+        except InputError as error:
+            raise error.at(file="--set", key=key.strip()) from error
     return parsed
 
 
 def _output(_: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
     """Refuse a file that cannot be written before the work is done, not after."""
-    if value is None or value == "-":
+    if value is None or (value == "-" and parameter.name == "json"):
         return None if value is None else Path("-")
     from simulator.errors import InputError
     from simulator.store import check_writable
@@ -155,7 +170,20 @@ def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], sets: dict[
 def _product(topologies: Sequence[str], workloads: Sequence[str], sets: dict[str, Any]) -> Sequence[Scenario]:
     from simulator.scenario import load
 
-    return [load(topology, workload, sets) for topology in topologies for workload in workloads]
+    return [
+        load(topology, workload, dict(zip(sets, values, strict=True)))
+        for topology in topologies
+        for workload in workloads
+        for values in product(*(_axis(key, value) for key, value in sets.items()))
+    ]
+
+
+def _axis(key: str, value: Any) -> list[Any]:
+    """Return the values that `compare` tries for a key: each item of a list, unless the key itself holds a list."""
+    from simulator.scenario import LIST_KEYS
+
+    plain = isinstance(value, list) and key.removeprefix("workload.") not in LIST_KEYS
+    return value if plain else [value]
 
 
 @cli.command()

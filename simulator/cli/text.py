@@ -30,7 +30,7 @@ PART_NOTES = {
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
     table = Table(
-        title=Text(title, overflow="fold", no_wrap=True), title_justify="left", title_style="bold", box=None,
+        title=Text(title, no_wrap=True) if title else None, title_justify="left", title_style="bold", box=None,
         pad_edge=False, show_edge=False, show_header=any(columns),
     )
     for number, column in enumerate(columns):
@@ -52,6 +52,7 @@ def report_text(report: Report) -> Iterator[RenderableType]:
     yield from _head(report)
     yield _breakdown(report)
     yield Text()
+    yield Text(f"Peak memory: {memory_line(report)}", style="bold")
     yield _memory(report)
     yield Text()
     yield _bounds(report)
@@ -109,7 +110,7 @@ def _breakdown(report: Report) -> Table:
 
 def _memory(report: Report) -> Table:
     worst = report.worst_memory
-    table = _table(f"Peak memory: {memory_line(report)}", "category", "size")
+    table = _table("", "category", "size")
     for name, size in worst.by_category.items():
         table.add_row(name, format_bytes(size))
     return table
@@ -135,7 +136,10 @@ def _assumed(report: Report) -> Iterator[RenderableType]:
     for span in report.assumed:
         yield Text(f"{span.key} = {span.value}: {span.rule}")
         for value, step in span.steps:
-            yield Text(f"  with {value}: step {format_seconds(step)} ({step / report.step_time - 1:+.1%})")
+            said = "does not fit this scenario"
+            if step is not None:
+                said = f"step {format_seconds(step)} ({step / report.step_time - 1:+.1%})"
+            yield Text(f"  with {value}: {said}")
     yield Text()
 
 

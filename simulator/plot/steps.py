@@ -42,6 +42,7 @@ def step(timeline: Timeline, report: Report, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "simulate"  # else SVG's ids are random
     import matplotlib.pyplot as plt
 
     figure, (lanes, parts) = plt.subplots(
@@ -60,6 +61,7 @@ def comparison(reports: Sequence[Report], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "simulate"
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.2, 1.6 + 0.5 * len(reports)), layout="constrained")

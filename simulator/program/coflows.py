@@ -140,6 +140,6 @@ def coflows(network: Network, layout: Layout, schedule: Schedule, costs: Costs) 
     for edge in pipeline_edges(schedule):
         table.add_sends(network, layout, edge, costs.activation_bytes())
     recipe = costs.work.recipe
-    widths = {"reduce_scatter": recipe.gradient, "all_gather": recipe.parameter}
+    widths = {"reduce_scatter": recipe.gradient, "all_gather": recipe.parameter if layout.zero else recipe.gradient}
     table.add_data_parallel(network, replica_groups(schedule, layout, costs), widths)
     return table

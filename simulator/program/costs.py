@@ -64,10 +64,13 @@ class Costs:
 
     def parameters(self, index: int) -> tuple[int, float]:
         """Return (dense, routed) parameters that one GPU holds of a stage; routed ones are spread over ep."""
-        model = self.work.model
-        held = [model.block_parameters(kind) for kind in self.stages[index]]
+        model, kinds = self.work.model, self.stages[index]
+        held = [model.block_parameters(kind) for kind in kinds]
         share = self.work.local_experts / max(1, model.n_routed_experts)
-        return sum(dense for dense, _ in held), sum(routed for _, routed in held) * share
+        # A tied head on another stage than the embedding holds a copy of it.
+        copied = model.embedding_parameters if model.tie_word_embeddings and "head" in kinds else 0
+        copied = 0 if "embedding" in kinds else copied
+        return sum(dense for dense, _ in held) + copied, sum(routed for _, routed in held) * share
 
     def token_bytes(self, kind: str) -> float:
         """Return the bytes of all tokens of one GPU, each once, as a kind of exchange carries them [B]."""
@@ -113,17 +116,19 @@ def costs_of(scenario: Scenario, asked: Work) -> Costs:
     reserved = scenario.workload.experts.sms if scenario.model.n_routed_experts and scenario.layout.ep > 1 else 0
     processor = Processor(scenario.gpu, scenario.kernels, reserved)
     kinds = dict.fromkeys(scenario.model.blocks)
-    blocks = {kind: tuple(_block(ops, processor) for ops in block_ops(kind, asked)) for kind in kinds}
+    spread = scenario.layout.ep > 1
+    blocks = {kind: tuple(_block(ops, processor, spread=spread) for ops in block_ops(kind, asked)) for kind in kinds}
     return Costs(processor, asked, route(scenario), _stages(scenario, blocks), blocks)
 
 
-def _block(ops: BlockOps, processor: Processor) -> BlockCost:
+def _block(ops: BlockOps, processor: Processor, *, spread: bool) -> BlockCost:
+    """Return what a block costs. spread: its experts stand on several GPUs, so tokens travel."""
     phases = {
         (phase, beside): _phase(getattr(ops, phase), processor, beside=beside)
         for phase in PHASES
         for beside in (False, True)
     }
-    return BlockCost(ops.exchanges_experts, phases, sum(op.saved for op in ops.forward))
+    return BlockCost(ops.exchanges_experts and spread, phases, sum(op.saved for op in ops.forward))
 
 
 def _phase(ops: Iterable[Op], processor: Processor, *, beside: bool) -> PhaseCost:
@@ -146,7 +151,8 @@ def block_seconds(parts: Iterable[BlockCost]) -> float:
 
 def _stages(scenario: Scenario, blocks: dict[BlockKind, tuple[BlockCost, ...]]) -> Stages:
     rule, pp, model = scenario.workload.layout.stages, scenario.layout.pp, scenario.model
-    if isinstance(rule, str):
-        lengths = even(model, pp) if rule == "even" else balance([block_seconds(blocks[k]) for k in model.blocks], pp)
-        return cut(model.blocks, lengths)
-    return parse_stages(rule, pp, model)
+    if not isinstance(rule, str):
+        return parse_stages(rule, pp, model)
+    if rule == "even":
+        return cut(model.blocks, even(model, pp))
+    return cut(model.blocks, balance([block_seconds(blocks[kind]) for kind in model.blocks], pp))

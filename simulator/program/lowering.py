@@ -90,7 +90,7 @@ class _Builder:
             rows = self._chunk(action)
             self._add_action(rank_class, rank, (index, position), action, rows)
             for _, _, stage in action.halves():
-                last[stage] = self._ends(rows)
+                last[stage] = self._ends()
             for name, value in rows.classes.items():
                 seconds[name] += value
             for dtype, value in rows.flops.items():
@@ -126,7 +126,7 @@ class _Builder:
     def _add_action(self, rank_class: int, rank: int, place: Place, action: Action, rows: Chunk) -> None:
         base = len(self.rank)
         self.actions.append((rank_class, place[1], str(action.kind)))
-        sources = self._sources(action, place)
+        sources = self._sources(action, rank)
         for stream, label, seconds, kind, after in zip(
             rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True
         ):
@@ -139,21 +139,22 @@ class _Builder:
                     self.wanted.append((row, sources[due]))
         self._hand_on(rank_class, rank, place, action, (base, rows))
 
-    def _sources(self, action: Action, place: Place) -> dict[int, tuple[int, int, str]]:
+    def _sources(self, action: Action, rank: int) -> dict[int, tuple[int, int, str]]:
         """Return which output each input of an action is: marker -> (class, position, F or B)."""
         sources = {}
+        replica = self.scenario.layout.replica(rank)
         for kind, micro_batch, stage in action.halves():
             if kind == "F" and stage:
-                sources[FORWARD_INPUT] = self._producer(("F",), micro_batch, stage - 1, "F")
+                sources[FORWARD_INPUT] = (*self._producer(("F",), micro_batch, stage - 1, replica), "F")
             if kind in ("B", "I") and stage < self.schedule.stages - 1:
-                sources[GRADIENT_INPUT] = self._producer(("B", "I"), micro_batch, stage + 1, "B")
+                sources[GRADIENT_INPUT] = (*self._producer(("B", "I"), micro_batch, stage + 1, replica), "B")
         return sources
 
-    def _producer(self, kinds: Iterable[Kind], micro_batch: int, stage: int, half: str) -> tuple[int, int, str]:
+    def _producer(self, kinds: Iterable[Kind], micro_batch: int, stage: int, replica: int) -> tuple[int, int]:
+        """Return the class and the position of the rank of the same replica that makes an input."""
         found = (self.places.get((kind, micro_batch, stage)) for kind in kinds)
         index, position = next(place for place in found if place is not None)
-        first_of_index = int(self.parts.rank[self.scenario.layout.rank(index, 0)])
-        return first_of_index, position, half
+        return int(self.parts.rank[self.scenario.layout.rank(index, replica)]), position
 
     def _hand_on(self, rank_class: int, rank: int, place: Place, action: Action, built: tuple[int, Chunk]) -> None:
         """Send what an action makes to the rank that runs the next stage, or leave it where it is."""
@@ -171,7 +172,7 @@ class _Builder:
                 row = sent
             self.handed[rank_class, place[1], half] = row
 
-    def _ends(self, rows: Chunk) -> list[int]:
+    def _ends(self) -> list[int]:
         """Return the last rows on the compute and side streams of the action that was just added."""
         base = len(self.rank) - 1
         ends: dict[int, int] = {}
@@ -182,26 +183,35 @@ class _Builder:
         return list(ends.values())
 
     def _add_update(self, rank_class: int, rank: int, last: dict[int, list[int]]) -> float:
-        """Add gradient reduce-scatter, optimizer and parameter all-gather; return the optimizer's seconds."""
+        """Add what follows the last chunk; return the optimizer's seconds.
+
+        ZeRO-1: gradient reduce-scatter, optimizer on the own shard, parameter all-gather. Without ZeRO the all-gather
+        carries gradients and stands before the optimizer: a ring all-reduce.
+        """
         self.actions.append((rank_class, len(self.schedule.ranks[self.scenario.layout.pipeline_index(rank)]), "update"))
-        reduced = []
-        for stage, ends in sorted(last.items(), key=lambda item: max(item[1])):
-            for part in (0, 1):
-                coflow = self.table.index.get(("reduce_scatter", 2 * stage + part, rank), -1)
-                if coflow >= 0:
-                    row = self._row(rank_class, DATA, "reduce-scatter", 0.0, coflow)
-                    self.waits += [(row, end) for end in ends]
-                    reduced.append(row)
+        ends = dict(sorted(last.items(), key=lambda item: max(item[1])))
+        reduced = self._collective(rank_class, rank, "reduce_scatter", ends)
+        sharded = self.scenario.layout.zero > 0
+        if not sharded:
+            reduced = self._collective(rank_class, rank, "all_gather", dict.fromkeys(ends, reduced))
         seconds = self._optimizer(tuple(last))
         update = self._row(rank_class, COMPUTE, "optimizer", seconds)
         self.waits += [(update, row) for row in reduced]
-        for stage in sorted(last):
-            for part in (0, 1):
-                coflow = self.table.index.get(("all_gather", 2 * stage + part, rank), -1)
-                if coflow >= 0:
-                    row = self._row(rank_class, DATA, "all-gather", 0.0, coflow)
-                    self.waits.append((row, update))
+        if sharded:
+            self._collective(rank_class, rank, "all_gather", {stage: [update] for stage in sorted(last)})
         return seconds
+
+    def _collective(self, rank_class: int, rank: int, kind: str, after: dict[int, list[int]]) -> list[int]:
+        """Add a collective of each stage's dense and routed parameters; return its rows. after: stage -> rows."""
+        rows = []
+        for stage, due in after.items():
+            for part in (0, 1):
+                coflow = self.table.index.get((kind, 2 * stage + part, rank), -1)
+                if coflow >= 0:
+                    row = self._row(rank_class, DATA, kind.replace("_", "-"), 0.0, coflow)
+                    self.waits += [(row, end) for end in due]
+                    rows.append(row)
+        return rows
 
     def _optimizer(self, stages: tuple[int, ...]) -> float:
         """Return the seconds of AdamW over what this rank updates: gradient, master, moments, parameter."""

@@ -71,7 +71,7 @@ class _Folding:
             ),
             size=size,
             rate=rate,
-            beside_compute=kernel.beside_compute,
+            beside_compute=self._slowdown(first, kernel, size / rate),
             latency=self.table.latency[first] + kernel.setup,
             sent=(sent["nic"], sent["nvlink"]),
         )
@@ -83,6 +83,22 @@ class _Folding:
             for link, size in zip(self.table.links[first], self.table.bytes[first], strict=True)
         )
         return max(own, key=lambda pair: pair[0] / pair[1], default=(0.0, 1.0))
+
+    def _slowdown(self, first: int, kernel: CommunicationModel, alone: float) -> float:
+        """Return how much longer a coflow takes beside compute than alone on its own links.
+
+        Beside compute the kernel has too few resources to move more than it did where it was measured. Where the links
+        are slower than that by themselves, it waits for them anyway.
+        """
+        if kernel.measured_on is None or not alone:
+            return kernel.beside_compute
+        measured = max(
+            size / self._share(link, kernel)
+            / (kernel.measured_on.nvlink if self.net.kind[link] == "nvlink" else kernel.measured_on.nic)
+            for link, size in zip(self.table.links[first], self.table.bytes[first], strict=True)
+            if self.net.kind[link] in ("nvlink", "nic")
+        )
+        return max(1.0, kernel.beside_compute * measured / alone)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:
         return kernel.nvlink if self.net.kind[link] == "nvlink" else kernel.nic

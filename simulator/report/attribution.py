@@ -88,7 +88,7 @@ def phases(timeline: Timeline) -> dict[str, float]:
         rows["data_parallel"][rank] = _outside(timeline, rank, reached[rank])
         counted = sum(values[rank] for values in rows.values())
         rows["bubble"][rank] += timeline.step_time - counted
-    return {kind: program.mean(rows[kind]) for kind in CHUNKS if kind in rows}
+    return {kind: program.mean(rows[kind]) for kind in CHUNKS}
 
 
 def _chunk_spans(timeline: Timeline) -> Intervals:

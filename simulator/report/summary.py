@@ -36,12 +36,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """An assumed key: its value, the rule behind it, and the step with each alternative [s]."""
+    """An assumed key: its value, the rule behind it, the step with each alternative [s] or None if it does not fit."""
 
     key: str
     value: str
     rule: str
-    steps: tuple[tuple[str, float], ...] = ()
+    steps: tuple[tuple[str, float | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Report:
             "hfu": self.hfu,
             "mfu_peak_flops": self.peak_flops,
             "mfu_peak": self.peak_name,
-            "bubble_fraction": self.phases["bubble"] / self.step_time,
+            "bubble_fraction": self.breakdown["bubble"] / self.step_time,
             "breakdown_s": self.breakdown,
             "phases_s": self.phases,
             "traffic_bytes": {

@@ -1,0 +1,110 @@
+"""No step is shorter than any bound, over many configurations; and each bound is met where nothing else binds."""
+
+from dataclasses import replace
+
+import pytest
+from builders import configuration_name, configurations, dense, faster, flow, kernel, lone, program, scenario, simulated
+from builders import transfer as moves
+
+from simulator.bounds import critical_path
+from simulator.engine import run
+from simulator.report import Report, summarise
+
+EVERY = configurations()
+NAMES = ("compute at peak", "compute as profiled", "NIC", "busiest link", "critical path")
+
+
+def report(one) -> Report:
+    return summarise(simulated(one))
+
+
+def bound(one: Report, name: str) -> float:
+    return next(bound.seconds for bound in one.bounds if bound.name == name)
+
+
+def test_there_are_enough_configurations_for_a_law():
+    assert len(EVERY) >= 40
+    assert len({configuration_name(changes) for changes in EVERY}) == len(EVERY)
+
+
+@pytest.mark.parametrize("changes", EVERY, ids=configuration_name)
+def test_no_step_is_shorter_than_any_bound(changes):
+    one = report(scenario(**changes))
+    assert [b.name for b in one.bounds] == list(NAMES)
+    for b in one.bounds:
+        assert 0 <= b.seconds <= one.step_time * (1 + 1e-12), b.name
+        assert b.formula
+
+
+@pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+@pytest.mark.parametrize("unfolded", [False, True])
+def test_bounds_hold_whether_ranks_are_folded_or_not(name, unfolded):
+    one = summarise(simulated(scenario(schedule__name=name, node__nic="2 GB/s per direction"), folded=not unfolded))
+    assert all(b.seconds <= one.step_time * (1 + 1e-12) for b in one.bounds)
+
+
+# Each bound is tight somewhere
+
+
+def test_one_gpu_takes_what_its_kernels_take():
+    one = report(lone())
+    assert bound(one, "compute as profiled") == pytest.approx(one.step_time, rel=1e-12)
+    assert bound(one, "critical path") == pytest.approx(one.step_time, rel=1e-12)
+    assert bound(one, "NIC") == bound(one, "busiest link") == 0
+
+
+def test_kernels_at_their_peak_meet_the_bound_of_the_peak():
+    # Perfect kernels: no fixed times, no memory traffic, one output per tile on every SM at peak. 2,112 tokens are
+    # 16 x 132 SMs. What is left: waves of weight gradients that do not fill.
+    one = lone(training__seq_length=2112)
+    peak = one.gpu.peak["bf16"]
+    perfect = {"mainloop": 1.0, "tile": 0.0, "ramp": 0.0, "tiles": ((1, 1, 1.0),)}
+    attention = one.kernels.attention.model_copy(
+        update={"forward": {128: peak}, "backward": {128: peak}, "length": {4096: 1.0}})
+    kernels = one.kernels.model_copy(
+        update={"gap": 0.0, "sustained": 1.0, "attention": attention,
+                "gemm": {"bf16": one.kernels.gemm["bf16"].model_copy(update=perfect)},
+                "wgrad": {"bf16": one.kernels.wgrad["bf16"].model_copy(update=perfect)}})
+    gpu = one.gpu.model_copy(
+        update={"peak": {"bf16": peak}, "memory": one.gpu.memory.model_copy(update={"bandwidth": 1e30})})
+    ideal = report(replace(one, gpu=gpu, kernels=kernels))
+    assert bound(ideal, "compute at peak") == pytest.approx(ideal.step_time, rel=2e-4)
+
+
+def test_where_computing_takes_no_time_the_gradients_way_over_the_nic_is_the_step():
+    # Two nodes of one GPU, no pipeline: a reduce-scatter, then an all-gather, over an ideal NIC without latency.
+    one = faster(dense(node__gpus=1, node__nics=1, layout__pp=1, fabric__latency="0 s", fabric__leaf_latency="0 s"),
+                 1e15, links=False)
+    table = one.kernels.communication
+    perfect = {**table, "nccl": table["nccl"].model_copy(update={"nic": 1.0})}
+    ideal = report(replace(one, kernels=one.kernels.model_copy(update={"communication": perfect})))
+    assert bound(ideal, "NIC") == pytest.approx(ideal.step_time, rel=1e-6)
+
+
+def test_a_kernels_share_of_the_line_rate_is_in_the_busiest_links_bound():
+    # The same with NCCL's own share of the NIC.
+    one = faster(dense(node__gpus=1, node__nics=1, layout__pp=1, fabric__latency="0 s", fabric__leaf_latency="0 s"),
+                 1e15, links=False)
+    found = report(one)
+    assert bound(found, "busiest link") == pytest.approx(found.step_time, rel=1e-6)
+    share = one.kernels.communication["nccl"].nic
+    assert bound(found, "NIC") == pytest.approx(share * found.step_time, rel=1e-6)
+
+
+def test_without_a_pipeline_nothing_shares_links_and_the_critical_path_is_the_step():
+    # One stage of 1F1B alternates compute and exchanges; no two ops ever meet.
+    one = report(scenario(layout__pp=1, layout__ep=8))
+    assert bound(one, "critical path") == pytest.approx(one.step_time, rel=1e-12)
+
+
+def test_the_critical_path_leaves_out_what_ops_do_to_each_other():
+    # Two transfers of 50 GB share 50 GB/s, and two kernels of 1 s share the SMs: 2 s; each alone would take 1 s.
+    rows = [moves(0, 0), moves(1, 1), kernel(0, 1.0), kernel(0, 1.0, stream="side")]
+    one = program(rows, (flow(50e9, 0), flow(50e9, 1)))
+    assert (critical_path(one), run(one).step_time) == (1.0, 2.0)
+
+
+def test_the_critical_path_follows_a_coflow_through_its_last_member():
+    # Rank 1 is ready at 3 s; 0.25 s latency and 25 GB; then rank 0 goes on for 1 s: 3 + 0.25 + 0.5 + 1.
+    rows = [kernel(0, 1.0), kernel(1, 3.0), moves(0, 0, 0), moves(1, 0, 1), kernel(0, 1.0, 2)]
+    assert critical_path(program(rows, (flow(25e9, 0, 1, latency=0.25),))) == 4.75

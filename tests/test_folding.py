@@ -1,0 +1,144 @@
+"""Ranks that are alike are simulated once: the folded run is exact, and folds no more than symmetry allows."""
+
+import itertools
+
+import numpy as np
+import pytest
+from builders import configuration_name, configurations, scenario, simulated
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from simulator.errors import InputError
+from simulator.program import lower
+from simulator.program.folding import program_colours
+from simulator.report import summarise
+from simulator.scenario import load
+from simulator.schedules import build
+
+# 400 us across leaves beside 30 us within one: ranks that cross leaves and ranks that do not differ visibly.
+UNEQUAL = {"fabric__latency": "400 us", "fabric__leaf_latency": "30 us", "node__nic": "10 GB/s per direction"}
+
+
+def agree(changes: dict[str, object]) -> tuple[int, int]:
+    """Assert that the folded and the unfolded run agree; return how many classes each had."""
+    one = scenario(**changes)
+    folded, whole = (summarise(simulated(one, folded=folded)) for folded in (True, False))
+    assert whole.rank_classes == one.topology.gpus
+    assert folded.step_time == pytest.approx(whole.step_time, rel=1e-9)
+    for part in ("breakdown", "phases", "utilisation"):
+        assert getattr(folded, part) == pytest.approx(getattr(whole, part), rel=1e-9, abs=1e-9 * whole.step_time)
+    bounds = [{bound.name: bound.seconds for bound in report.bounds} for report in (folded, whole)]
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-9)
+    assert list(folded.traffic) == list(whole.traffic)
+    for kind, sent in whole.traffic.items():
+        assert folded.traffic[kind] == pytest.approx(sent, rel=1e-9)
+    assert folded.executed_flops == pytest.approx(whole.executed_flops, rel=1e-9)
+    assert {rank.pipeline_index: rank.peak for rank in folded.memory}.items() <= {
+        rank.pipeline_index: rank.peak for rank in whole.memory}.items()
+    return folded.rank_classes, whole.rank_classes
+
+
+@pytest.mark.parametrize("changes", configurations()[::2] + configurations()[1::4], ids=configuration_name)
+def test_the_folded_run_is_the_unfolded_one(changes):
+    classes, ranks = agree(changes)
+    assert classes < ranks
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        # pp 2 on 4 nodes of 1 GPU: replica 0 crosses leaves where replica 1 does not.
+        {"nodes": 4, "node__gpus": 1, "node__nics": 1, "fabric__switch_ports": 6, "layout__ep": 1},
+        {"nodes": 4, "node__gpus": 1, "node__nics": 1, "fabric__switch_ports": 6, "layout__ep": 2},
+        {"nodes": 6, "node__gpus": 2, "node__nics": 1, "fabric__switch_ports": 8, "layout__ep": 2,
+         "training__global_batch_size": 48},
+        {"nodes": 3, "node__gpus": 2, "node__nics": 2, "fabric__switch_ports": 4, "layout__pp": 3, "layout__ep": 2,
+         "training__global_batch_size": 12, "model__num_hidden_layers": 6},
+        {"nodes": 8, "node__gpus": 1, "node__nics": 1, "fabric__switch_ports": 4, "layout__pp": 4, "layout__ep": 2},
+        {"nodes": 8, "node__gpus": 1, "node__nics": 1, "fabric__switch_ports": 10, "layout__ep": 4},
+    ],
+    ids=configuration_name,
+)
+@pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+def test_leaves_that_part_the_replicas_do_not_part_folded_from_unfolded(layout, name):
+    if name == "dualpipe" and layout.get("layout__pp") == 3:
+        pytest.skip("DualPipe needs an even number of stages")
+    agree({**UNEQUAL, "training__global_batch_size": 32, **layout, "schedule__name": name})
+
+
+@given(
+    nodes=st.integers(1, 6), gpus=st.sampled_from([1, 2, 4]), shared=st.booleans(),
+    ports=st.sampled_from([4, 6, 8, 10, 16]), pp=st.sampled_from([1, 2, 3, 4]), ep=st.sampled_from([1, 2, 4, 8]),
+    name=st.sampled_from(["1f1b", "dualpipe"]), zero=st.sampled_from([0, 1]), experts=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_layout_folds_exactly(*, nodes, gpus, shared, ports, pp, ep, name, zero, experts):
+    assume(nodes * gpus % pp == 0)
+    replicas = nodes * gpus // pp
+    changes = {
+        **UNEQUAL, "nodes": nodes, "node__gpus": gpus, "node__nics": max(1, gpus // 2) if shared else gpus,
+        "fabric__switch_ports": ports, "layout__pp": pp, "layout__ep": ep if experts else 1, "layout__zero": zero,
+        "schedule__name": name, "training__global_batch_size": 2 * pp * replicas,
+    }
+    if not experts:
+        changes |= {"model__n_routed_experts": 0, "model__num_experts_per_tok": 0}
+    try:
+        agree(changes)
+    except InputError:
+        assume(False)
+
+
+# How far it folds
+
+
+def test_deepseek_v3_on_2048_gpus_folds_to_8_classes_of_256():
+    # DualPipe's rank r runs the stages of rank 15 - r in the same order: 8 pairs of 2 x 128 ranks.
+    one = lower(load("h800-2048"))
+    assert one.multiplicity.tolist() == [256] * 8
+
+
+def test_a_symmetric_cluster_folds_to_one_class_per_stage_of_1f1b():
+    assert lower(scenario(layout__pp=4)).multiplicity.tolist() == [2] * 4
+
+
+def test_a_dense_model_whose_replicas_lie_alike_folds_too():
+    changes = {"layout__ep": 1, "model__n_routed_experts": 0, "model__num_experts_per_tok": 0}
+    assert lower(scenario(**changes)).multiplicity.tolist() == [4, 4]
+
+
+def test_replicas_of_which_one_crosses_the_spines_are_not_folded():
+    # 4 nodes of 1 GPU, 3 to a leaf: replica 0 goes from node 0 to 2 in a leaf, replica 1 from 1 to 3 across.
+    one = scenario(nodes=4, node__gpus=1, node__nics=1, fabric__switch_ports=6, layout__ep=1)
+    assert lower(one).multiplicity.tolist() == [1, 1, 1, 1]
+
+
+def test_the_same_nodes_under_leaves_that_part_them_alike_are_folded():
+    # With 2 nodes to a leaf both replicas cross: nodes 0 to 2 and 1 to 3.
+    one = scenario(nodes=4, node__gpus=1, node__nics=1, fabric__switch_ports=4, layout__ep=1)
+    assert lower(one).multiplicity.tolist() == [2, 2]
+
+
+def test_all_under_one_leaf_are_alike():
+    one = scenario(nodes=4, node__gpus=1, node__nics=1, fabric__switch_ports=8, layout__ep=1)
+    assert lower(one).multiplicity.tolist() == [2, 2]
+
+
+def test_classes_cover_every_rank_once():
+    for changes in configurations()[::5]:
+        one = lower(scenario(**changes))
+        assert one.multiplicity.sum() == one.scenario.topology.gpus
+        assert len(set(one.first_rank.tolist())) == one.ranks
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), list(itertools.product([2, 4, 6, 8], [16, 20])))
+def test_dualpipes_two_ends_are_alike_and_1f1bs_are_not(stages, micro_batches):
+    both = program_colours(build("dualpipe", stages, micro_batches))
+    assert both == both[::-1]
+    assert len(set(both)) == stages // 2
+    assert len(set(program_colours(build("1f1b", stages, micro_batches)))) == stages
+
+
+def test_folding_takes_the_same_classes_twice():
+    first, second = (lower(scenario(layout__pp=4, layout__ep=2)) for _ in range(2))
+    assert np.array_equal(first.first_rank, second.first_rank)
+    assert first.coflows == second.coflows

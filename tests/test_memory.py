@@ -1,0 +1,167 @@
+"""Bytes per rank, counted by hand for a tiny model."""
+
+from dataclasses import replace
+
+import pytest
+from builders import configuration_name, configurations, dense, lone, scenario
+
+from simulator.memory import CATEGORIES, memory
+from simulator.program import costs, lower, lower_schedule
+from simulator.report import summarise
+from simulator.scenario import load
+from simulator.schedules import Action, Schedule, peak_in_flight
+
+# Attention: (8 + 2 x 4) heads x 128 x 1,024 for Q, K, V; 1,024 x 1,024; a norm. FFN: a norm, 3 x 1,024 x 4,096.
+LAYER = 16 * 128 * 1024 + 1024 * 1024 + 2 * 1024 + 3 * 1024 * 4096
+ENDS = (4096 * 1024, 4096 * 1024 + 1024)  # embedding; head and its norm
+EXPERT = 3 * 1024 * 1024
+# Without its FFN, with router of 8 experts and one shared expert.
+MOE_DENSE = LAYER - 3 * 1024 * 4096 + 8 * 1024 + EXPERT
+
+
+def by_index(one) -> dict[int, dict[str, float]]:
+    return {rank.pipeline_index: rank.by_category for rank in memory(lower(one, folded=False))}
+
+
+def test_parameters_gradients_and_optimizer_of_a_dense_model_on_one_gpu():
+    # 71,312,384 parameters: BF16, FP32 gradients, FP32 master and two FP32 moments.
+    (held,) = by_index(lone()).values()
+    count = 4 * LAYER + sum(ENDS)
+    assert count == 71_312_384
+    assert [held[name] for name in CATEGORIES[:3]] == [2 * count, 4 * count, 12 * count]
+
+
+def test_each_stage_holds_its_own_blocks():
+    # pp 2: embedding and two layers, two layers and head; 4 replicas shard the optimizer.
+    held = by_index(dense())
+    for index in (0, 1):
+        count = 2 * LAYER + ENDS[index]
+        assert held[index]["parameters"] == 2 * count
+        assert held[index]["gradients"] == 4 * count
+        assert held[index]["optimizer"] == 12 * count / 4
+
+
+def test_without_zero_every_replica_keeps_all_optimizer_states():
+    sharded, whole = by_index(dense()), by_index(dense(layout__zero=0))
+    for index in (0, 1):
+        assert whole[index]["optimizer"] == 4 * sharded[index]["optimizer"]
+        assert {**whole[index], "optimizer": 0} == {**sharded[index], "optimizer": 0}
+
+
+def test_routed_experts_are_spread_over_ep_and_their_optimizer_over_what_is_left():
+    # pp 2 x dp 4, ep 2: stage 1 has two MoE layers and the head. 4 of 8 experts per GPU; 4 replicas shard the dense
+    # optimizer states, 4 / 2 those of the routed experts.
+    held = by_index(scenario())[1]
+    rest, routed = 2 * MOE_DENSE + ENDS[1], 2 * 8 * EXPERT / 2
+    assert held["parameters"] == 2 * (rest + routed)
+    assert held["optimizer"] == pytest.approx(12 * (rest / 4 + routed / 2))
+
+
+def test_dualpipe_holds_every_stage_twice():
+    # Rank 0 and rank 1 both hold stages 0 and 1: all parameters, and 2 x 4 replicas shard the optimizer.
+    held = by_index(dense(schedule__name="dualpipe"))
+    count = 4 * LAYER + sum(ENDS)
+    assert [held[index]["parameters"] for index in (0, 1)] == [2 * count] * 2
+    assert [held[index]["optimizer"] for index in (0, 1)] == [12 * count / 8] * 2
+
+
+def test_fp8_training_keeps_bf16_moments():
+    # Master weights in FP32, two moments in BF16: 8 B per parameter (arXiv 2412.19437, section 3.3.3).
+    (held,) = by_index(lone(precision__recipe="fp8_block")).values()
+    assert held["optimizer"] == 8 * 71_312_384
+
+
+# Activations
+
+
+def test_what_a_dense_layer_keeps_for_its_backward_pass():
+    # BF16, per token: two residual streams and two norm outputs, 4 x 1,024; Q of 8 heads, K and V of 4, 128 wide,
+    # 2,048 in all; the softmax's sums, 8 in FP32; the attention's output, 1,024; gate and up, and SwiGLU's output,
+    # 3 x 4,096. 2,048 tokens.
+    per_token = 2 * (4 * 1024 + 2048 + 1024 + 3 * 4096) + 4 * 8
+    assert costs(dense(layout__pp=4)).saved(1) == 2048 * per_token
+
+
+def test_recompute_keeps_neither_norms_nor_swiglu():
+    kept = costs(dense(layout__pp=4)).saved(1) - costs(
+        dense(layout__pp=4, training__recompute=["norm", "swiglu"])).saved(1)
+    assert kept == 2048 * 2 * (2 * 1024 + 4096)
+
+
+@pytest.mark.parametrize(("batch", "micro_batches"), [(16, 8), (32, 16), (4, 2)])
+def test_1f1b_keeps_as_many_micro_batches_as_stages_are_left(batch, micro_batches):
+    # pp 4 x dp 2: rank r keeps min(4 - r, micro-batches) micro-batches of its one layer.
+    one = dense(layout__pp=4, training__global_batch_size=batch)
+    priced, held = costs(one), by_index(one)
+    assert one.micro_batches == micro_batches
+    for rank in range(4):
+        assert held[rank]["activations"] == min(4 - rank, micro_batches) * priced.saved(rank)
+
+
+@pytest.mark.parametrize("stages", [2, 4])
+def test_dualpipe_keeps_one_chunk_more_than_it_has_ranks(stages):
+    # With equal stages: P + 1 chunks on every rank (github.com/deepseek-ai/DualPipe: PP + 1 times the activations).
+    one = scenario(schedule__name="dualpipe", layout__pp=stages, training__global_batch_size=32)
+    equal = replace(costs(one), stages=(("moe",),) * stages)
+    held = memory(lower_schedule(one, one.schedule, equal, folded=False))
+    assert peak_in_flight(one.schedule) == [stages + 1] * stages
+    assert [rank.by_category["activations"] for rank in held] == [(stages + 1) * equal.saved(0)] * stages
+
+
+def test_a_split_backward_pass_keeps_activations_until_its_weight_gradient():
+    # F0 I0 F1 I1 W0 W1: both micro-batches are kept until W0; with full backward passes one at a time.
+    one = lone(training__global_batch_size=2)
+    priced = costs(one)
+
+    def peak(*texts: str) -> float:
+        schedule = Schedule("by hand", 1, 2, (tuple(Action.parse(text) for text in texts),))
+        return memory(lower_schedule(one, schedule, priced))[0].by_category["activations"]
+
+    assert peak("F0@0", "I0@0", "F1@0", "I1@0", "W0@0", "W1@0") == 2 * priced.saved(0)
+    assert peak("F0@0", "I0@0", "W0@0", "F1@0", "B1@0") == priced.saved(0)
+
+
+def test_buffers_are_for_what_an_exchange_brings_and_for_the_sends():
+    # Dispatch and combine: received tokens x 1,024 x 2 B each; 4 residual streams of 2,048 x 1,024 x 2 B.
+    one = scenario()
+    priced = costs(one)
+    due = 2 * priced.work.received * 1024 * 2 + 4 * 2048 * 1024 * 2
+    assert by_index(one)[0]["buffers"] == pytest.approx(due)
+    assert 1 < priced.work.received / 2048 < 2  # ep 2: a token's 2 experts lie on both GPUs more often than not
+
+
+# Reports
+
+
+@pytest.mark.parametrize("changes", configurations()[::3], ids=configuration_name)
+def test_every_pipeline_index_is_reported_with_every_category(changes):
+    held = memory(lower(scenario(**changes), folded=False))
+    assert [rank.pipeline_index for rank in held] == list(range(len(held)))
+    for rank in held:
+        assert tuple(rank.by_category) == CATEGORIES
+        assert min(rank.by_category.values()) > 0
+        assert rank.peak == pytest.approx(sum(rank.by_category.values()))
+
+
+def test_a_longer_sequence_and_a_larger_micro_batch_take_more():
+    base = max(sum(held.values()) for held in by_index(scenario()).values())
+    for changes in ({"training__seq_length": 4096}, {"training__micro_batch_size": 2}):
+        assert max(sum(held.values()) for held in by_index(scenario(**changes)).values()) > base
+
+
+def test_deepseek_v3_fits_its_gpu():
+    one = lower(load("h800-2048"))
+    worst = max(memory(one), key=lambda rank: rank.peak)
+    assert 0.5 < worst.peak / one.scenario.gpu.memory.capacity < 1
+
+
+def test_the_report_says_the_same():
+    from simulator.engine import run
+
+    one = lower(scenario())
+    tree = summarise(run(one)).as_dict()["memory"]
+    held = memory(one)
+    assert tree["peak_bytes"] == max(rank.peak for rank in held)
+    assert [row["peak_bytes"] for row in tree["by_stage"]] == [rank.peak for rank in held]
+    assert sum(tree["by_category"].values()) == pytest.approx(tree["peak_bytes"])
+    assert tree["capacity_bytes"] == one.scenario.gpu.memory.capacity

@@ -1,0 +1,292 @@
+"""What an action becomes: the order of its ops on streams, what waits for what, who sends to whom."""
+
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from builders import configuration_name, dense, lone, pair_program, scenario, simulated
+
+from simulator.engine import run
+from simulator.program import STREAMS, Program, lower
+
+# The order that DeepSeek's profile shows (arXiv 2412.19437, figure 4; the streams 7, 23 and 27 of profile-data).
+PAIR_COMPUTE = ["attn(F)", "mlp(B)", "mlp(W)", "mlp(F)", "attn(B)", "attn(W)"]
+PAIR_COMMUNICATION = ["combine(B)", "dispatch(F)", "dispatch(B)", "combine(F)"]
+
+SMALL = [
+    {},
+    {"layout__ep": 4},
+    {"layout__pp": 4},
+    {"schedule__name": "dualpipe"},
+    {"schedule__name": "dualpipe", "layout__pp": 4},
+    {"schedule__name": "dualpipe", "layout__ep": 4, "layout__zero": 0},
+    {"layout__ep": 1, "model__n_routed_experts": 0, "model__num_experts_per_tok": 0},
+]
+small = pytest.mark.parametrize("changes", SMALL, ids=configuration_name)
+
+
+def stream(one: Program, name: str, action: int) -> list[str]:
+    chosen = (one.stream == STREAMS.index(name)) & (one.action == action)
+    return [one.labels[label] for label in one.label[chosen]]
+
+
+def action_of(one: Program, kind: str) -> int:
+    return next(number for number, action in enumerate(one.actions) if action[2] == kind)
+
+
+def named(one: Program, *labels: str) -> np.ndarray:
+    return np.flatnonzero(np.isin(one.label, [one.labels.index(label) for label in labels if label in one.labels]))
+
+
+def waits(one: Program, row: int) -> list[int]:
+    return one.wait[one.wait_ptr[row] : one.wait_ptr[row + 1]].tolist()
+
+
+# An overlapped pair
+
+
+def test_a_pair_of_moe_layers_runs_in_the_published_order():
+    one = pair_program(1)
+    assert stream(one, "compute", 1) == PAIR_COMPUTE
+    assert stream(one, "communication", 1) == PAIR_COMMUNICATION
+    assert stream(one, "side", 1) == ["side(W)"]
+
+
+def test_two_pairs_run_one_after_the_other_on_each_stream():
+    one = pair_program(2)
+    assert stream(one, "compute", 1) == 2 * PAIR_COMPUTE
+    assert stream(one, "communication", 1) == 2 * PAIR_COMMUNICATION
+    assert stream(one, "side", 1) == 2 * ["side(W)"]
+
+
+def test_in_a_pair_each_half_waits_for_its_own_tokens_only():
+    one = pair_program(1)
+    rows = {one.labels[one.label[row]]: row for row in np.flatnonzero(one.action == 1).tolist()}
+
+    def inputs(label: str) -> set[str]:
+        due = (row for row in waits(one, rows[label]) if one.action[row] == 1)
+        return {one.labels[one.label[row]] for row in due}
+
+    assert inputs("attn(F)") == set()
+    assert inputs("combine(B)") == set()
+    assert inputs("mlp(B)") == {"combine(B)", "attn(F)"}  # attn(F) by the order of the stream
+    assert inputs("dispatch(F)") == {"attn(F)", "combine(B)"}
+    assert inputs("dispatch(B)") == {"mlp(B)", "dispatch(F)"}
+    assert inputs("mlp(W)") == {"mlp(B)"}
+    assert inputs("side(W)") == {"mlp(W)"}
+    assert inputs("mlp(F)") == {"dispatch(F)", "mlp(W)"}
+    assert inputs("combine(F)") == {"mlp(F)", "dispatch(B)"}
+    assert inputs("attn(B)") == {"dispatch(B)", "mlp(F)"}
+    assert inputs("attn(W)") == {"attn(B)"}
+
+
+def test_a_dense_layer_in_a_pair_runs_alone_before_the_next_moe_layer():
+    # Forward: dense, moe. Backward: moe, dense. The forward's lone dense layer first, then the pair, then the
+    # backward's lone dense layer.
+    one = pair_program(kinds=("dense", "moe"))
+    dense_f, dense_b = ["attn(F)", "mlp(F)"], ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]
+    assert stream(one, "compute", 1) == dense_f + PAIR_COMPUTE + dense_b
+    assert stream(one, "communication", 1) == PAIR_COMMUNICATION
+
+
+def test_a_pair_is_quicker_than_its_halves_and_hides_communication():
+    timeline = run(pair_program(4))
+    ends = [timeline.end[timeline.program.action == action].max() for action in range(3)]
+    forward, pair, backward = np.diff([0.0, *ends]).tolist()
+    assert pair < forward + backward
+
+
+# Single chunks
+
+
+def test_solo_chunks_alternate_compute_and_communication():
+    one = lower(scenario(layout__pp=1, layout__ep=4, model__num_hidden_layers=2))
+    forward, backward = action_of(one, "F"), action_of(one, "B")
+    # embedding, dense layer, MoE layer, head (which has no mlp)
+    assert stream(one, "compute", forward) == ["attn(F)", "attn(F)", "mlp(F)", "attn(F)", "mlp(F)", "attn(F)"]
+    assert stream(one, "communication", forward) == ["dispatch(F)", "combine(F)"]
+    layer = ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]
+    assert stream(one, "compute", backward) == ["attn(B)", "attn(W)", *layer, *layer, "attn(W)"]
+    assert stream(one, "communication", backward) == ["combine(B)", "dispatch(B)"]
+
+
+def test_input_and_weight_gradients_of_a_split_backward_pass_share_its_ops():
+    one = lower(scenario(schedule__name="dualpipe", layout__pp=2, layout__stages=["embedding 0-1", "2-3 head"]))
+    split = [action for action, (_, _, kind) in enumerate(one.actions) if kind in ("I", "W")]
+    kinds = [one.actions[action][2] for action in split]
+    assert set(kinds) == {"I", "W"}
+    for action, kind in zip(split, kinds, strict=True):
+        assert {label[-3:] for label in stream(one, "compute", action)} == ({"(B)"} if kind == "I" else {"(W)"})
+        exchanges = [label for label in stream(one, "communication", action) if not label.startswith("send")]
+        assert (exchanges == []) == (kind == "W")
+        assert stream(one, "side", action) == ([] if kind == "I" else ["side(W)"] * len(stream(one, "side", action)))
+
+
+@pytest.mark.parametrize("kind", ["F", "B"])
+def test_solo_chunks_expose_dispatch_and_combine(kind):
+    # Between an exchange's start and end no kernel of the chunk runs, weight gradients of the side stream apart.
+    timeline = simulated(scenario(layout__pp=1, layout__ep=4))
+    one = timeline.program
+    for action in [number for number, row in enumerate(one.actions) if row[2] == kind]:
+        talks = np.flatnonzero((one.action == action) & (one.stream == STREAMS.index("communication")))
+        kernels = np.flatnonzero((one.action == action) & (one.stream == STREAMS.index("compute")))
+        assert len(talks) == 2 * 3  # three MoE layers
+        for row in talks:
+            apart = (timeline.end[kernels] <= timeline.start[row]) | (timeline.start[kernels] >= timeline.end[row])
+            assert apart.all()
+
+
+def test_blocks_without_experts_exchange_nothing():
+    one = lower(dense())
+    assert not {"dispatch(F)", "combine(F)", "combine(B)", "dispatch(B)"} & set(one.labels)
+    assert "side(W)" not in one.labels
+    assert {flow.traffic for flow in one.coflows} == {"pipeline", "data"}
+
+
+def test_experts_that_all_lie_on_one_gpu_take_no_coflow():
+    assert not [flow for flow in lower(scenario(layout__ep=1)).coflows if flow.traffic == "expert"]
+
+
+def test_one_gpu_talks_to_nobody():
+    one = lower(lone())
+    assert one.coflows == ()
+    assert set(one.coflow) == {-1}
+
+
+# Dependencies
+
+
+@small
+def test_every_row_waits_for_rows_that_exist_and_none_for_itself_through_others(changes):
+    one = lower(scenario(**changes))
+    rows = len(one.rank)
+    assert one.wait_ptr[0] == 0
+    assert one.wait_ptr[-1] == len(one.wait)
+    assert ((one.wait >= 0) & (one.wait < rows)).all()
+    left = np.diff(one.wait_ptr).tolist()
+    followers: list[list[int]] = [[] for _ in range(rows)]
+    for row in range(rows):
+        for due in waits(one, row):
+            followers[due].append(row)
+    todo, done = deque(row for row in range(rows) if not left[row]), 0
+    while todo:
+        done += 1
+        for row in followers[todo.popleft()]:
+            left[row] -= 1
+            if not left[row]:
+                todo.append(row)
+    assert done == rows
+
+
+@small
+def test_all_members_of_a_coflow_call_it_equally_often(changes):
+    one = lower(scenario(**changes))
+    for instance in np.unique(one.instance[one.instance >= 0]):
+        rows = np.flatnonzero(one.instance == instance)
+        kind = set(one.coflow[rows].tolist())
+        assert len(kind) == 1
+        assert sorted(one.rank[rows].tolist()) == list(one.coflows[kind.pop()].members)
+
+
+@small
+def test_gradients_are_reduced_after_the_last_weight_gradient_of_their_stage(changes):
+    timeline = simulated(scenario(**changes))
+    one = timeline.program
+    reduces = named(one, "reduce-scatter")
+    assert len(reduces) > 0
+    for row in reduces:
+        rank, stage = int(one.rank[row]), one.coflows[one.coflow[row]].label[1] // 2
+        order = one.schedule.ranks[one.pipeline_index(rank)]
+        last = max(at for at, action in enumerate(order) if stage in [s for _, _, s in action.halves()])
+        action = one.actions.index((rank, last, str(order[last].kind)))
+        weights = [r for r in named(one, "attn(W)", "mlp(W)", "side(W)") if one.action[r] == action]
+        assert weights
+        assert max(weights) in waits(one, row)
+        assert timeline.arrive[row] >= timeline.end[weights].max()
+
+
+@small
+def test_the_optimizer_waits_for_every_reduce_scatter_and_every_all_gather_for_the_optimizer(changes):
+    one = lower(scenario(**changes))
+    for rank in range(one.ranks):
+        update = next(row for row in named(one, "optimizer") if one.rank[row] == rank)
+        reduces = [row for row in named(one, "reduce-scatter") if one.rank[row] == rank]
+        gathers = [row for row in named(one, "all-gather") if one.rank[row] == rank]
+        if changes.get("layout__zero") == 0:  # a ring all-reduce: gradients are gathered before the update
+            assert set(gathers) <= set(waits(one, update))
+            continue
+        assert set(reduces) <= set(waits(one, update))
+        assert len(reduces) == len(gathers)
+        assert all(update in waits(one, row) for row in gathers)
+
+
+# Sends
+
+
+def test_1f1b_sends_activations_down_and_gradients_up_once_per_micro_batch():
+    # 8 GPUs in pp 4 x dp 2, 16 sequences: 8 micro-batches. Stages 0 to 2 send F, stages 3 to 1 send B.
+    one = lower(scenario(layout__pp=4))
+    rows = named(one, "send F", "send B")
+    sends = [(one.coflows[one.coflow[row]].label, one.pipeline_index(int(one.rank[row]))) for row in rows]
+    due = {(("F", 0), 0), (("F", 1), 1), (("F", 2), 2), (("B", 3), 3), (("B", 2), 2), (("B", 1), 1)}
+    assert set(sends) == due
+    assert {sends.count(one_) for one_ in due} == {8}
+
+
+def test_dualpipe_sends_along_both_directions_but_not_between_the_two_stages_of_a_rank():
+    # pp 4, stages 0..3 down the ranks and, in the other direction, up: rank r holds stages r and 3 - r. Unfolded, each
+    # stage boundary is crossed from both of its hosts.
+    one = lower(scenario(schedule__name="dualpipe", layout__pp=4), folded=False)
+    rows = named(one, "send F", "send B")
+    sends = {(one.coflows[one.coflow[row]].label, one.pipeline_index(int(one.rank[row]))) for row in rows}
+    forward = {(("F", stage), rank) for stage in range(3) for rank in (stage, 3 - stage)}
+    backward = {(("B", stage), rank) for stage in range(1, 4) for rank in (stage, 3 - stage)}
+    assert sends == forward | backward
+
+
+@pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+def test_every_replica_hands_on_to_itself(name):
+    # Stage s+1 of replica d takes its inputs from stage s of replica d. Its batch is its own.
+    one = lower(scenario(schedule__name=name, layout__ep=1), folded=False)
+    replica = one.first_rank[one.rank] % one.scenario.layout.dp
+    rows = np.repeat(np.arange(len(one.rank)), np.diff(one.wait_ptr))
+    assert (replica[rows] == replica[one.wait]).all()
+
+
+def test_a_replica_whose_stages_lie_further_apart_starts_its_second_stage_later():
+    # 4 nodes of 1 GPU, 3 to a leaf; pp 2 x dp 2: replica 0 sends from node 0 to 2, replica 1 from node 1 to 3, which is
+    # behind the spines: 3 ms more on the way.
+    timeline = simulated(
+        dense(nodes=4, node__gpus=1, node__nics=1, fabric__switch_ports=6, fabric__latency="3.003 ms",
+              fabric__leaf_latency="3 us", training__global_batch_size=8),
+        folded=False,
+    )
+    one = timeline.program
+    first = {int(one.first_rank[rank]): timeline.start[one.rank == rank].min() for rank in range(one.ranks)}
+    assert first[3] - first[2] == pytest.approx(3e-3, rel=1e-6)
+
+
+def test_sends_share_the_stream_of_dispatch_where_communication_has_its_own_sms():
+    experts, none = lower(scenario(layout__ep=2)), lower(dense())
+    assert set(experts.stream[named(experts, "send F")].tolist()) == {STREAMS.index("communication")}
+    assert set(none.stream[named(none, "send F")].tolist()) == {STREAMS.index("send")}
+
+
+# Columns
+
+
+@small
+def test_classes_of_a_rank_sum_to_the_seconds_of_its_rows(changes):
+    one = lower(scenario(**changes))
+    for rank in range(one.ranks):
+        assert sum(one.class_seconds[rank].values()) == pytest.approx(one.seconds[one.rank == rank].sum(), rel=1e-12)
+    assert (one.seconds[one.coflow >= 0] == 0).all()
+    assert (one.seconds[one.coflow < 0] > 0).all()
+
+
+def test_a_program_does_not_change():
+    one = lower(scenario())
+    with pytest.raises(AttributeError):
+        one.rank = one.stream
+    assert replace(one).rank is one.rank

@@ -1,0 +1,111 @@
+"""What others measured and published. Nothing is fitted to a step; kernel tables are calibrated on single kernels."""
+
+import pytest
+
+from simulator.compare import simulate, with_alternatives
+from simulator.layout import balance, cut, print_stages
+from simulator.program import costs
+from simulator.program.costs import block_seconds
+from simulator.scenario import load
+from simulator.validate import CASES, PHASE_NAMES, validate
+
+
+@pytest.fixture(scope="module")
+def v3():
+    return simulate(load("h800-2048", "deepseek-v3"))
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return {check.quantity: check for check in validate(("deepseek-v3-chunk",))}
+
+
+def test_a_deepseek_v3_step_takes_19_9_s():
+    # arXiv 2412.19437, section 1: 180 K GPU-hours per trillion tokens on 2,048 GPUs; 15,360 x 4,096 tokens per step.
+    seconds_per_token = 180e3 * 3600 / 2048 / 1e12
+    assert seconds_per_token * 15360 * 4096 == pytest.approx(19.91, abs=0.005)
+
+
+def test_the_simulated_step_is_within_12_percent_of_it(v3):
+    # Payloads at their fastest, ranks that never wait for slow ones, and no straggling explain a shorter step.
+    error = v3.step_time / 19.91 - 1
+    assert -0.12 < error < 0.12
+
+
+def test_all_published_figures_of_time_agree_with_each_other(v3):
+    # Tokens per day is the inverse of the step; the run of 14.8 T tokens has no ramp here.
+    errors = {row.quantity: row.error for row in v3.references()}
+    assert errors["gpu_hours_per_trillion_tokens"] == pytest.approx(errors["step_time_s"], abs=1e-3)
+    assert errors["gpu_hours"] == pytest.approx(errors["step_time_s"], abs=1e-3)
+    assert errors["cost_usd"] == pytest.approx(errors["gpu_hours"], abs=1e-3)
+    assert 1 / (1 + errors["tokens_per_day"]) - 1 == pytest.approx(errors["step_time_s"], abs=2e-3)
+
+
+def test_deepseek_v3_has_671_03_b_parameters_of_which_36_63_b_are_active(v3):
+    # arXiv 2412.19437, abstract: 671 B and 37 B, the input embedding of 0.93 B included in the latter.
+    found = v3.quantities()
+    assert found["parameters"] / 1e9 == pytest.approx(671.03, abs=0.005)
+    assert found["active_parameters"] / 1e9 == pytest.approx(36.63, abs=0.005)
+    assert (found["active_parameters"] + v3.scenario.model.embedding_parameters) / 1e9 == pytest.approx(37.55, abs=0.01)
+
+
+def test_a_token_takes_250_5_gflops(v3):
+    # arXiv 2505.09343, table 2: 250 GFLOPs per token at 4,096 tokens.
+    assert v3.quantities()["flops_per_token"] / 1e9 == pytest.approx(250.5, abs=0.05)
+
+
+def test_a_step_has_62_9_m_tokens_in_120_micro_batches_per_replica(v3):
+    assert v3.scenario.tokens_per_step == 15360 * 4096 == 62_914_560
+    assert v3.scenario.micro_batches == 15360 // 128 == 120
+    assert v3.scenario.schedule.name == "dualpipe"
+
+
+def test_the_bubble_is_of_the_size_that_dualpipe_claims(v3):
+    # (P/2 - 1)(FB + B - 3W) with P = 16 over 120 micro-batches is of the order of a tenth of the step.
+    assert 0.02 < v3.phases["bubble"] / v3.step_time < 0.15
+
+
+# The published chunk pair: calibration of kernels, how streams wait is not fitted
+
+
+def test_a_chunk_pair_of_four_layers_spans_129_ms(pair):
+    check = pair["span"]
+    assert (check.published, check.unit) == (129.0, "ms")
+    assert abs(check.error) < 0.05
+
+
+@pytest.mark.parametrize("phase", PHASE_NAMES)
+def test_each_phase_of_a_layer_takes_what_the_profile_shows(pair, phase):
+    assert abs(pair[f"{phase}, kernels per layer"].error) < 0.10
+
+
+@pytest.mark.parametrize("name", ["dispatch(F)", "combine(F)", "combine(B)", "dispatch(B)"])
+def test_payloads_beside_compute_take_what_the_profile_shows(pair, name):
+    # The profile's payloads vary by 15% between four layers, as the rows of their experts do.
+    assert abs(pair[f"{name}, payload per layer"].error) < 0.15
+
+
+def test_calibration_is_named_as_such():
+    uses = {case: {check.use for check in validate((case,))} for case in CASES}
+    assert uses == {"deepseek-v3-chunk": {"calibration"}, "deepseek-v3": {"validation"}}
+
+
+# What was not published
+
+
+def test_the_shipped_stage_map_is_the_balanced_one():
+    scenario = load("h800-2048", "deepseek-v3")
+    priced = costs(scenario)
+    weights = [block_seconds(priced.blocks[kind]) for kind in scenario.model.blocks]
+    lengths = balance(weights, 16)
+    assert print_stages(cut(scenario.model.blocks, lengths)) == scenario.workload.layout.stages
+    assert load("h800-2048", sets={"layout.stages": "balanced"}).schedule == scenario.schedule
+    assert costs(load("h800-2048", sets={"layout.stages": "balanced"})).stages == priced.stages
+
+
+def test_alternatives_of_what_is_assumed_stand_beside_it(v3):
+    spans = {span.key: span for span in with_alternatives(v3).assumed}
+    assert list(spans) == ["layout.stages", "training.micro_batch_size"]
+    steps = dict(spans["layout.stages"].steps)
+    assert len(steps) == 2
+    assert all(0.8 * v3.step_time < step < 1.4 * v3.step_time for step in steps.values())
