@@ -109,7 +109,7 @@ def test_max_violation_is_that_of_the_largest_load():
 def test_what_exceeds_one_choice_per_token_goes_to_the_others():
     # 2 choices of 4 experts in proportion 8:1:1:0 would be 1.6, 0.2, 0.2, 0: the first is full, 1 : 1 share the rest.
     tree = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    model = ModelConfig(**tree, n_routed_experts=4, num_experts_per_tok=2)
+    model = ModelConfig(**tree, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=8)
     shares = popularity(CONFIGS["recorded"], model, np.array([[8.0, 1.0, 1.0, 0.0]]))
     assert shares.tolist() == [[1.0, 0.5, 0.5, 0.0]]
 
