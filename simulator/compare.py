@@ -9,15 +9,28 @@ from typing import Any
 
 from simulator.engine import run
 from simulator.errors import InputError
-from simulator.program import lower
-from simulator.report import Report, Span, summarise
+from simulator.program import lower, lower_schedule
+from simulator.program.costs import costs_of
+from simulator.program.loads import levelled, loads
+from simulator.report import Imbalance, Report, Span, summarise
 from simulator.scenario import Assumption, Scenario, variants
 from simulator.units import format_bandwidth, format_bytes, format_seconds
 
 
 def simulate(scenario: Scenario) -> Report:
     """Return the report of a scenario."""
-    return summarise(run(lower(scenario)))
+    return with_imbalance(summarise(run(lower(scenario))))
+
+
+def with_imbalance(report: Report) -> Report:
+    """Return the report with what unequal experts cost, found by simulating the step with equal ones."""
+    scenario = report.scenario
+    found = loads(scenario)
+    if found is None or scenario.workload.experts.even:
+        return report
+    even = run(lower_schedule(scenario, scenario.schedule, costs_of(scenario, levelled(found)))).step_time
+    lost = report.step_time - even
+    return replace(report, imbalance=Imbalance(lost, found.worst_share, found.mean_share, found.dropped))
 
 
 def with_alternatives(report: Report) -> Report:

@@ -122,7 +122,7 @@ class Scenario:
 
     schedule: who runs what in which order.
     micro_batches: per replica of the model and step, both directions of a bidirectional pipeline together.
-    documents: topology and workload as they were read.
+    documents: topology and workload as they were read. counts: recorded loads [layer, expert], if any.
     """
 
     topology: TopologyConfig
@@ -135,6 +135,7 @@ class Scenario:
     micro_batches: int
     schedule: Schedule
     documents: tuple[Document, Document] = field(repr=False)
+    counts: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
 
     @property
     def tokens_per_micro_batch(self) -> int:
@@ -278,6 +279,11 @@ def _cross_check(documents: tuple[Document, Document], site: TopologyConfig, wor
         )
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
+    copies = architecture.n_routed_experts + workload.experts.redundant_experts
+    if copies % ranks.ep:
+        raise InputError(f"and {architecture.n_routed_experts} experts do not divide over ep {ranks.ep}",
+                         key="experts.redundant_experts", value=workload.experts.redundant_experts,
+                         remedy=f"Choose a number that makes a multiple of {ranks.ep}.")
     if workload.experts.sms >= gpu.sms:
         raise InputError(f"leaves no SM of {gpu.sms} to compute on", key="experts.sms", value=workload.experts.sms,
                          remedy="DeepSeek-V3 keeps 20.")
@@ -295,7 +301,17 @@ def _cross_check(documents: tuple[Document, Document], site: TopologyConfig, wor
         micro_batches=micro_batches,
         schedule=_schedule(workload.schedule.name, ranks.pp, micro_batches),
         documents=documents,
+        counts=_counts(documents[1], workload),
     )
+
+
+def _counts(run: Document, workload: WorkloadConfig) -> tuple[tuple[float, ...], ...] | None:
+    """Return the recorded loads that a workload names, steps added up; the file is seen from the workload's."""
+    if workload.experts.file is None:
+        return None
+    table = inputs.counts(Path(run.file).parent / workload.experts.file)
+    table = table.sum(axis=0) if table.ndim == 3 else table
+    return tuple(tuple(row) for row in table.tolist())
 
 
 def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:

@@ -108,7 +108,7 @@ def test_expert_traffic_is_four_exchanges_per_layer_and_micro_batch():
     # ep 4 over 2 nodes of 2 GPUs, no pipeline: 16 sequences / 4 replicas = 4 micro-batches of 2,048 tokens x 1,024;
     # 3 MoE layers; dispatch and cached dispatch at FP8 with a 4 B scale per 128, two combines in BF16.
     one = lower(scenario(node__gpus=2, node__nics=2, layout__pp=1, layout__ep=4, precision__recipe="fp8_block"))
-    routing = one.costs.routing
+    routing = one.costs.loads.even
     per_copy = 2048 * 1024 * (2 * (1 + 4 / 128) + 2 * 2.0) * 3 * 4
     assert routing.ep_nodes == 2
     assert traffic(one)["expert"] == pytest.approx((routing.over_nic * per_copy, routing.over_nvlink * per_copy))
@@ -118,7 +118,7 @@ def test_an_expert_group_within_a_node_uses_nvlink_alone():
     # ep 4 on one node of 4; pp 2 halves the layers that a GPU holds: 3 MoE layers / 2, on average.
     one = lower(scenario(layout__ep=4))
     per_copy = 2048 * 1024 * 4 * 2.0 * 3 * 4 / 2
-    assert traffic(one)["expert"] == (0.0, pytest.approx(one.costs.routing.over_nvlink * per_copy))
+    assert traffic(one)["expert"] == (0.0, pytest.approx(one.costs.loads.even.over_nvlink * per_copy))
 
 
 def test_pipeline_traffic_is_an_activation_and_a_gradient_per_boundary_and_micro_batch():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,8 @@ def _rows(net: Network, ranks: int, kernels: KernelConfig, op: str, sizes: Seque
     from simulator.collectives import ALGORITHMS, BUS_FACTORS, open_to, rows
 
     table = open_to(op, ALGORITHMS[op], algorithm)
-    return rows(net, ranks, kernels.communication, op, sizes, table, BUS_FACTORS[op](ranks))
+    bus = BUS_FACTORS[op](ranks)
+    return [replace(row, bus=bus) for row in rows(net, ranks, kernels.communication, op, sizes, table)]
 
 
 def _expert_row(net: Network, ranks: int, kernels: KernelConfig, op: str, workload: str, tokens: int) -> Row:

@@ -57,6 +57,14 @@ def report_text(report: Report) -> Iterator[RenderableType]:
     yield Text()
     yield _bounds(report)
     yield Text()
+    if report.imbalance:
+        found = report.imbalance
+        yield Text(
+            f"Expert imbalance costs {format_seconds(found.lost)} ({found.lost / report.step_time:.1%} of the step): "
+            f"the busiest GPU of a group computes {found.mean_share:.3f} of the mean, mean over layers, "
+            f"{found.worst_share:.3f} in the worst; {found.dropped:.2%} of choices are dropped", style="bold",
+        )
+        yield Text()
     if report.references():
         yield _references(report)
         yield Text()

@@ -29,7 +29,7 @@ class Row:
     ranks: int
     bytes: float
     seconds: float
-    bus: float
+    bus: float = 1.0
     deepep: bool = False
 
     @property
@@ -73,9 +73,8 @@ def check_ranks(network: Network, ranks: int) -> None:
 
 
 def rows(
-    network: Network, ranks: int, kernels: Kernels, op: str, sizes: Sequence[float],
-    table: Mapping[str, Algorithm], bus: float,
-) -> list[Row]:  # fmt: skip
+    network: Network, ranks: int, kernels: Kernels, op: str, sizes: Sequence[float], table: Mapping[str, Algorithm]
+) -> list[Row]:
     """Return a row per size for the first `ranks` GPUs, each with the fastest of the algorithms in `table`.
 
     Errors: InputError if none of them can run.
@@ -91,7 +90,7 @@ def rows(
             error.rule, key="--ranks", value=ranks, remedy=f"Write a multiple of {per_node}, or leave --algorithm out."
         ) from error
     best = [(size, fastest(found, size)) for size in sizes]
-    return [Row(op, c.algorithm, c.protocol, ranks, size, c.seconds(size), bus) for size, c in best]
+    return [Row(op, c.algorithm, c.protocol, ranks, size, c.seconds(size)) for size, c in best]
 
 
 def expert_row(

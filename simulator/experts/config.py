@@ -41,6 +41,11 @@ class ExpertsConfig(BaseModel):
         None, gt=0, description="tokens beyond this multiple of an even share are dropped, per GPU and expert")
     redundant_experts: int = Field(0, ge=0, description="replicas beside the experts themselves, placed by EPLB")
 
+    @property
+    def even(self) -> bool:
+        """Tell whether every expert gets the same and keeps all of it."""
+        return self.distribution == "balanced" and self.capacity_factor is None and not self.redundant_experts
+
     @model_validator(mode="after")
     def _keys_fit(self) -> ExpertsConfig:
         needed = USES[self.distribution]

@@ -42,7 +42,7 @@ def survey(model: ModelConfig, config: ExpertsConfig, ep: int, gpus_per_node: in
     GPU's (and a node's) pairs are the same token's, so that its noise makes no GPU busier than another.
     """
     popular = popularity(config, model, counts)
-    if config.distribution == "balanced" and config.capacity_factor is None and not config.redundant_experts:
+    if config.even:
         return (even(model, ep, gpus_per_node, config.seed),) * len(popular)
     on_node = min(gpus_per_node, ep)
     off = _sample_error(model, ep, on_node, config.seed)

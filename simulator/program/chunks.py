@@ -26,15 +26,17 @@ FORWARD_INPUT, GRADIENT_INPUT = -1, -2
 
 @dataclass(slots=True)
 class Chunk:
-    """Rows of one action, as columns. seconds: of compute rows [s]. exchange: kind of communication, or ''.
+    """Rows of one action, as columns.
 
-    after: rows that a row waits for, besides its stream's order. forward_out/gradient_out: rows that make the outputs.
+    seconds: of compute rows [s]. exchange: kind of communication, or ''. load: the expert load that it carries. after:
+    rows that a row waits for, besides its stream's order. forward_out/gradient_out: rows that make the outputs.
     """
 
     stream: list[int] = field(default_factory=list)
     label: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     exchange: list[str] = field(default_factory=list)
+    load: list[int] = field(default_factory=list)
     after: list[tuple[int, ...]] = field(default_factory=list)
     forward_out: int = FORWARD_INPUT
     gradient_out: int = GRADIENT_INPUT
@@ -42,11 +44,13 @@ class Chunk:
     flops: dict[str, float] = field(default_factory=dict)
     recomputed: float = 0.0
 
-    def _add(self, stream: int, label: str, seconds: float, exchange: str, after: tuple[int, ...]) -> int:
+    def _add(self, stream: int, label: str, after: tuple[int, ...], seconds: float = 0.0,
+             exchange: tuple[str, int] = ("", 0)) -> int:
         self.stream.append(stream)
         self.label.append(label)
         self.seconds.append(seconds)
-        self.exchange.append(exchange)
+        self.exchange.append(exchange[0])
+        self.load.append(exchange[1])
         self.after.append(after)
         return len(self.stream) - 1
 
@@ -61,13 +65,13 @@ class Chunk:
         for dtype, flops in cost.flops.items():
             self.flops[dtype] = self.flops.get(dtype, 0.0) + flops
         self.recomputed += cost.recomputed
-        return self._add(stream, label, cost.total, "", (after,))
+        return self._add(stream, label, (after,), cost.total)
 
     def exchange_tokens(self, block: BlockCost, kind: str, label: str, after: int) -> int:
         """Add dispatch or combine; return its row, or `after` where the block has no experts."""
         if not block.exchanges_experts:
             return after
-        return self._add(COMMUNICATION, label, 0.0, kind, (after,))
+        return self._add(COMMUNICATION, label, (after,), exchange=(kind, block.load))
 
 
 def chunk(action: Action, costs: Costs) -> Chunk:

@@ -18,8 +18,8 @@ TRAFFIC = {"F": "pipeline", "B": "pipeline", "reduce_scatter": "data", "all_gath
 """kind of coflow -> kind of traffic in the report; exchanges are `expert`."""
 
 Key = tuple[str, int, int]
-"""(kind, what of it, rank): exchanges (kind, 0, rank), sends (pass, stage, source), collectives (kind, stage and part,
-rank). It is how a rank names the coflow that it takes part in."""
+"""(kind, what of it, rank): exchanges (kind, load, rank), sends (pass, stage, source), collectives (kind, stage and
+part, rank). It is how a rank names the coflow that it takes part in."""
 
 
 @dataclass(slots=True)
@@ -50,14 +50,15 @@ class Coflows:
         self.latency.append(latency)
         self.members.append(members)
 
-    def add_exchanges(self, network: Network, layout: Layout, costs: Costs, pipeline_index: int) -> None:
-        """Add dispatch and combine of every expert group at one pipeline index."""
-        assert costs.routing is not None
+    def add_exchanges(self, network: Network, layout: Layout, costs: Costs, place: tuple[int, int]) -> None:
+        """Add dispatch and combine of every expert group. place: (pipeline index, expert load)."""
+        assert costs.loads is not None
+        index, load = place
         for first in range(0, layout.dp, layout.ep):
-            group = layout.expert_group(layout.rank(pipeline_index, first))
-            unit = exchange(network, group, costs.routing)
+            group = layout.expert_group(layout.rank(index, first))
+            unit = exchange(network, group, costs.loads.distinct[load])
             for kind in EXCHANGES:
-                self._add((kind, 0), unit.scaled(costs.token_bytes(kind)), group)
+                self._add((kind, load), unit.scaled(costs.token_bytes(kind)), group)
 
     def add_sends(self, network: Network, layout: Layout, edge: tuple[str, int, int, int], size: float) -> None:
         """Add the sends of one pipeline edge (pass, stage, from index, to index) in every replica."""
@@ -132,11 +133,15 @@ def pipeline_edges(schedule: Schedule) -> list[tuple[str, int, int, int]]:
 def coflows(network: Network, layout: Layout, schedule: Schedule, costs: Costs) -> Coflows:
     """Return all coflows of a step."""
     table = Coflows()
-    exchanging = {stage for stage in range(layout.pp) if any(b.exchanges_experts for b in costs.stage(stage))}
-    if costs.routing is not None and layout.ep > 1:
-        hosting = {rank for stage, ranks in stage_hosts(schedule).items() if stage in exchanging for rank in ranks}
-        for index in sorted(hosting):
-            table.add_exchanges(network, layout, costs, index)
+    places = {
+        (index, block.load)
+        for stage, indices in stage_hosts(schedule).items()
+        for block in costs.stage(stage)
+        for index in indices
+        if block.exchanges_experts
+    }
+    for place in sorted(places):
+        table.add_exchanges(network, layout, costs, place)
     for edge in pipeline_edges(schedule):
         table.add_sends(network, layout, edge, costs.activation_bytes())
     recipe = costs.work.recipe

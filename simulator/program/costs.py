@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from simulator import experts
 from simulator.compute import Processor
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
 from simulator.ops import BlockOps, Op, Work, block_ops
 from simulator.precision import BYTES
+from simulator.program.loads import Load, Loads, loads
 from simulator.scenario import Scenario
 
 PHASES = ("attention_f", "mlp_f", "mlp_b", "mlp_w", "side_w", "attention_b", "attention_w")
@@ -37,26 +37,48 @@ class PhaseCost:
 
 @dataclass(frozen=True, slots=True)
 class BlockCost:
-    """One block: (phase, beside communication?) -> cost. saved: bytes kept until the backward pass [B]."""
+    """One block: (phase, beside communication?) -> cost.
 
-    exchanges_experts: bool
+    load: which of the scenario's expert loads its exchanges carry, -1 if nothing travels. saved: bytes kept until the
+    backward pass [B].
+    """
+
+    load: int
     phases: dict[tuple[str, bool], PhaseCost]
     saved: float
+
+    @property
+    def exchanges_experts(self) -> bool:
+        """Tell whether tokens travel to the block's experts and back."""
+        return self.load >= 0
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of a scenario's blocks on its GPU. stages: kinds of the blocks on each stage."""
+    """Costs of a scenario's blocks on its GPU.
+
+    work: of a layer whose experts are equally popular. loads: of the MoE layers, None without experts. stages: kinds of
+    the blocks on each stage. blocks: kind -> parts, with even loads. loaded: (kind, load) -> parts of a MoE block.
+    """
 
     processor: Processor
     work: Work
-    routing: experts.Routing | None
+    loads: Loads | None
     stages: Stages
     blocks: dict[BlockKind, tuple[BlockCost, ...]] = field(repr=False)
+    loaded: dict[tuple[BlockKind, int], tuple[BlockCost, ...]] = field(repr=False)
 
     def stage(self, index: int) -> list[BlockCost]:
         """Return the blocks of a stage in forward order, an MTP module as its parts."""
-        return [part for kind in self.stages[index] for part in self.blocks[kind]]
+        layer = sum(kind in ("moe", "mtp") for stage in self.stages[:index] for kind in stage)
+        parts: list[BlockCost] = []
+        for kind in self.stages[index]:
+            if self.loads and kind in ("moe", "mtp"):
+                parts += self.loaded[kind, self.loads.layers[layer % len(self.loads.layers)]]
+                layer += 1
+            else:
+                parts += self.blocks[kind]
+        return parts
 
     def saved(self, index: int) -> float:
         """Return the bytes that one micro-batch keeps on a stage [B]."""
@@ -84,51 +106,54 @@ class Costs:
 
 def costs(scenario: Scenario) -> Costs:
     """Return the costs of a scenario's blocks and its map from blocks to stages."""
-    return costs_of(scenario, work(scenario))
+    return costs_of(scenario, loads(scenario))
 
 
-def route(scenario: Scenario) -> experts.Routing | None:
-    """Return where tokens go; None without experts."""
-    if not scenario.model.n_routed_experts:
-        return None
-    seed = scenario.workload.experts.seed
-    return experts.route(scenario.model, scenario.layout.ep, scenario.topology.node.gpus, seed)
-
-
-def work(scenario: Scenario) -> Work:
-    """Return what one micro-batch asks of a layer on one GPU."""
-    model, layout, routing = scenario.model, scenario.layout, route(scenario)
+def work(scenario: Scenario, load: Load | None) -> Work:
+    """Return what one micro-batch asks of a layer with a load on one GPU."""
+    model, layout = scenario.model, scenario.layout
     tokens = scenario.tokens_per_micro_batch
     return Work(
         model=model,
         recipe=scenario.recipe,
         tokens=tokens,
         seq_length=scenario.workload.training.seq_length,
-        expert_rows=float(tokens * model.num_experts_per_tok),
-        received=tokens * routing.gpus if routing else 0.0,
-        local_experts=model.n_routed_experts // layout.ep,
+        expert_rows=tokens * load.rows if load else 0.0,
+        received=tokens * load.received if load else 0.0,
+        local_experts=(model.n_routed_experts + scenario.workload.experts.redundant_experts) // layout.ep,
         recompute=frozenset(scenario.workload.training.recompute),
     )
 
 
-def costs_of(scenario: Scenario, asked: Work) -> Costs:
-    """Return the costs of blocks that ask something else of a GPU than the scenario says, such as more expert rows."""
+def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
+    """Return the costs of blocks whose experts carry other loads than the scenario says."""
     reserved = scenario.workload.experts.sms if scenario.model.n_routed_experts and scenario.layout.ep > 1 else 0
     processor = Processor(scenario.gpu, scenario.kernels, reserved)
     kinds = dict.fromkeys(scenario.model.blocks)
-    spread = scenario.layout.ep > 1
-    blocks = {kind: tuple(_block(ops, processor, spread=spread) for ops in block_ops(kind, asked)) for kind in kinds}
-    return Costs(processor, asked, route(scenario), _stages(scenario, blocks), blocks)
+    travels = 0 if scenario.layout.ep > 1 else -1
+
+    def price(kind: BlockKind, load: Load | None, number: int) -> tuple[BlockCost, ...]:
+        return tuple(_block(ops, processor, number) for ops in block_ops(kind, work(scenario, load)))
+
+    even = asked.even if asked else None
+    blocks = {kind: price(kind, even, travels) for kind in kinds}
+    loaded: dict[tuple[BlockKind, int], tuple[BlockCost, ...]] = {
+        (kind, number): price(kind, load, number if travels == 0 else -1)
+        for number, load in enumerate(asked.distinct if asked else ())
+        for kind in kinds
+        if kind in ("moe", "mtp")
+    }
+    return Costs(processor, work(scenario, even), asked, _stages(scenario, blocks), blocks, loaded)
 
 
-def _block(ops: BlockOps, processor: Processor, *, spread: bool) -> BlockCost:
-    """Return what a block costs. spread: its experts stand on several GPUs, so tokens travel."""
+def _block(ops: BlockOps, processor: Processor, load: int) -> BlockCost:
+    """Return what a block costs. load: see `BlockCost`; it counts where the block has experts."""
     phases = {
         (phase, beside): _phase(getattr(ops, phase), processor, beside=beside)
         for phase in PHASES
         for beside in (False, True)
     }
-    return BlockCost(ops.exchanges_experts and spread, phases, sum(op.saved for op in ops.forward))
+    return BlockCost(load if ops.exchanges_experts else -1, phases, sum(op.saved for op in ops.forward))
 
 
 def _phase(ops: Iterable[Op], processor: Processor, *, beside: bool) -> PhaseCost:

@@ -127,10 +127,10 @@ class _Builder:
         base = len(self.rank)
         self.actions.append((rank_class, place[1], str(action.kind)))
         sources = self._sources(action, rank)
-        for stream, label, seconds, kind, after in zip(
-            rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True
+        for stream, label, seconds, kind, load, after in zip(
+            rows.stream, rows.label, rows.seconds, rows.exchange, rows.load, rows.after, strict=True
         ):
-            coflow = self.table.index.get((kind, 0, rank), -1) if kind else -1
+            coflow = self.table.index[kind, load, rank] if kind else -1
             row = self._row(rank_class, stream, label, seconds, coflow)
             for due in after:
                 if due >= 0:

@@ -44,6 +44,20 @@ class Span:
     steps: tuple[tuple[str, float | None], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Imbalance:
+    """What unequal popularity of experts costs.
+
+    lost: the step, less the step with equally popular experts [s]. worst_share/mean_share: rows of the busiest GPU of
+    an expert group over the mean, in the worst layer and mean over layers. dropped: share of choices refused.
+    """
+
+    lost: float
+    worst_share: float
+    mean_share: float
+    dropped: float
+
+
 @dataclass(frozen=True)
 class Report:
     """Frozen numbers of one simulated step and the run that it belongs to. SI units; names as in `--json`."""
@@ -66,6 +80,7 @@ class Report:
     events: int
     rank_classes: int
     assumed: tuple[Span, ...] = ()
+    imbalance: Imbalance | None = None
     wall: float = 0.0
 
     @property
@@ -181,6 +196,7 @@ class Report:
                 }
                 for row in self.references()
             ],
+            "imbalance": self._imbalance(),
             "assumed": [
                 {
                     "key": span.key, "value": span.value, "rule": span.rule,
@@ -192,6 +208,13 @@ class Report:
                 "executor": self.executor, "ops": self.ops, "events": self.events,
                 "rank_classes": self.rank_classes, "wall_s": self.wall,
             },
+        }
+
+    def _imbalance(self) -> dict[str, Any] | None:
+        found = self.imbalance
+        return None if found is None else {
+            "lost_s": found.lost, "worst_gpu_load": found.worst_share, "mean_worst_gpu_load": found.mean_share,
+            "dropped": found.dropped,
         }
 
     def _memory(self) -> dict[str, Any]:

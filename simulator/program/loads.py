@@ -1,0 +1,93 @@
+"""What each MoE layer asks of an expert group: of the GPU that computes most and of the links that carry most.
+
+Every exchange waits for the last GPU of its group and ends with its busiest link, so the worst of each phase of each
+layer paces everybody. Taking the worst of every phase as everybody's is exact where a barrier follows each phase (every
+chunk outside of a pair) and an upper bound where a GPU that is late in one phase can catch up in the next before the
+group meets (overlapped pairs). Ranks stay alike, so the program folds as with even loads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from simulator.experts import EXPECTED, ExpertsConfig, Routing, Visits, route, survey
+from simulator.model import ModelConfig
+from simulator.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One MoE layer on an expert group, per token of each GPU.
+
+    rows: (token, expert) pairs that a GPU computes. received: tokens that dispatch brings, each once.
+    over_nic/over_nvlink: copies of a token that a NIC and an NVLink port carry in one direction. ep_nodes: nodes of the
+    group. gpus_per_node: GPUs of the group on each node.
+    """
+
+    rows: float
+    received: float
+    over_nic: float
+    over_nvlink: float
+    ep_nodes: int
+    gpus_per_node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """The loads of a scenario.
+
+    even: if all experts were equally popular. distinct: loads that occur. layers: which of them each MoE layer has, MTP
+    modules last [layer]. worst_share: rows of the busiest GPU over the mean, worst layer. mean_share: the same, mean
+    over layers. dropped: share of choices that capacity refuses, mean over layers.
+    """
+
+    even: Load
+    distinct: tuple[Load, ...]
+    layers: tuple[int, ...]
+    worst_share: float = 1.0
+    mean_share: float = 1.0
+    dropped: float = 0.0
+
+
+def even_load(routing: Routing, top_k: int) -> Load:
+    """Return the load of equally popular experts."""
+    return Load(float(top_k), routing.gpus, routing.over_nic, routing.over_nvlink, routing.ep_nodes,
+                routing.gpus_per_node)
+
+
+def worst_load(visits: Visits) -> Load:
+    """Return the load of a layer's busiest GPU and of its busiest links."""
+    nic, nvlink = EXPECTED["hierarchical"](visits, 1.0).busiest()
+    return Load(float(visits.rows(1.0).max()), float(visits.received(1.0).max()), nic, nvlink, len(visits.nodes),
+                visits.gpus_per_node)
+
+
+def levelled(found: Loads) -> Loads:
+    """Return the same layers with equally popular experts."""
+    return Loads(found.even, (found.even,), (0,) * len(found.layers))
+
+
+def loads(scenario: Scenario) -> Loads | None:
+    """Return the loads of a scenario's MoE layers; None without experts."""
+    model, config, layout = scenario.model, scenario.workload.experts, scenario.layout
+    if not model.n_routed_experts:
+        return None
+    gpus = scenario.topology.node.gpus
+    even = even_load(route(model, layout.ep, gpus, config.seed), model.num_experts_per_tok)
+    if config.even:
+        return Loads(even, (even,), (0,) * (model.moe_layers + model.num_nextn_predict_layers))
+    visits = _visits(model, config, layout.ep, gpus, scenario.tokens_per_micro_batch) if scenario.counts is None else (
+        survey(model, config, layout.ep, gpus, scenario.tokens_per_micro_batch, np.array(scenario.counts)))
+    found = [worst_load(layer) for layer in visits]
+    distinct = tuple(dict.fromkeys(found))
+    shares = [float(layer.pairs.max() / layer.pairs.mean()) for layer in visits]
+    return Loads(even, distinct, tuple(distinct.index(load) for load in found), max(shares),
+                 float(np.mean(shares)), float(np.mean([layer.dropped for layer in visits])))
+
+
+@lru_cache(maxsize=16)  # alternatives of a run share their experts
+def _visits(model: ModelConfig, config: ExpertsConfig, ep: int, gpus: int, tokens: int) -> tuple[Visits, ...]:
+    return survey(model, config, ep, gpus, tokens)
