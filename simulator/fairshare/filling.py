@@ -1,12 +1,7 @@
-"""Max-min fair rates of flows over links: arrays in, arrays out, no clock.
+"""Progressive filling (Bertsekas and Gallager, Data Networks, section 6.5.2).
 
-A flow of rate y takes y * w of each of its links; w is 1 for a plain flow. A coflow's weights are its bytes on each
-link relative to its bytes on its own slowest link, so that y is its rate there. Rates are max-min fair in y: no flow
-can be faster without slowing one that is not faster. Progressive filling: Bertsekas and Gallager, Data Networks,
-section 6.5.2. All rates rise together; a flow stops at its cap or when one of its links is full.
-
-`max_min` is for many flows, `max_min_few` for a handful, where numpy's overhead would dominate. Both do the same
-operations in the same order and return the same bits.
+All rates rise together; a flow stops at its cap or when one of its links is full. `max_min` and `max_min_few` do the
+same operations in the same order and return the same bits.
 """
 
 from __future__ import annotations

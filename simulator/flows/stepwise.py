@@ -1,0 +1,57 @@
+"""The oracle: every rate anew by `max_min` whenever a flow starts or ends. Simple, in numpy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.fairshare import bundle, max_min, pick
+from simulator.flows.problem import TOGETHER, Flows
+
+
+def drain(flows: Flows) -> NDArray[np.float64]:
+    """Return when each flow ends, [flow] s."""
+    weight = flows.weight if len(flows.weight) else np.ones(len(flows.link))
+    first, which = bundle(flows.ptr, flows.link, weight, flows.size, flows.start, flows.cap)
+    ptr, entries = pick(flows.ptr, first)
+    count = np.bincount(which, minlength=len(first))
+    bundled = Flows(
+        capacity=flows.capacity,
+        ptr=ptr,
+        link=flows.link[entries],
+        weight=weight[entries] * np.repeat(count, np.diff(ptr)),
+        size=flows.size[first],
+        start=flows.start[first],
+        cap=flows.cap[first],
+    )
+    return _ends(bundled)[which]
+
+
+def _ends(flows: Flows) -> NDArray[np.float64]:
+    """Return when each flow ends, [flow] s, from event to event."""
+    end, left = flows.start.copy(), flows.size.copy()
+    waiting, running = left > 0, np.zeros(len(left), dtype=bool)
+    now = 0.0
+    while waiting.any() or running.any():
+        moving = np.flatnonzero(running)
+        rate = _rates(flows, moving)
+        due = now + left[moving] / rate
+        close, opening = due.min(initial=math.inf), flows.start[waiting].min(initial=math.inf)
+        then = min(close, opening)
+        left[moving] = np.maximum(left[moving] - rate * (then - now), 0.0)
+        now = then
+        if close <= opening:
+            ended = moving[due <= close * TOGETHER]
+            end[ended], running[ended] = close, False
+        else:
+            opened = waiting & (flows.start == opening)
+            running |= opened
+            waiting &= ~opened
+    return end
+
+
+def _rates(flows: Flows, some: NDArray[np.int64]) -> NDArray[np.float64]:
+    ptr, entries = pick(flows.ptr, some)
+    return max_min(flows.capacity, ptr, flows.link[entries], flows.weight[entries], flows.cap[some])
