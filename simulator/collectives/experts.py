@@ -40,9 +40,10 @@ def exchange(network: Network, members: Sequence[int], load: Load) -> Demand:
     sums go over NVLink to the GPU of the token's rail and over its NIC home. DeepSeek-V3, arXiv 2412.19437, 3.2.2.
     """
     nvlink, nic = _units(network, tuple(members), load.ep_nodes, load.gpus_per_node)
-    parts = [nvlink.scaled(load.over_nvlink), nic.scaled(load.over_nic)]
-    loads = [(part.links[[at]], float(size)) for part in parts for at, size in enumerate(part.bytes)]
-    return total(loads, nvlink.latency + nic.latency)
+    links = np.concatenate([nvlink.links, nic.links])  # they share none
+    sizes = np.concatenate([nvlink.bytes * load.over_nvlink, nic.bytes * load.over_nic])
+    order = np.flatnonzero(sizes)[np.argsort(links[sizes > 0])]
+    return Demand(links[order], sizes[order], nvlink.latency + nic.latency)
 
 
 @lru_cache(maxsize=256)  # the layers of a stage differ in how much travels, not in where

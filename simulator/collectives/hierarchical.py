@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,4 +35,9 @@ def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
 
 def rings(network: Network, members: Sequence[int]) -> Demand:
     """Return one pass over one byte, as a step runs it: the phases overlap, bucket by bucket."""
+    return _rings(network, tuple(members))
+
+
+@lru_cache(maxsize=4096)  # stages share their ranks, and alternatives of a run their cluster
+def _rings(network: Network, members: tuple[int, ...]) -> Demand:
     return demand(network, one_pass(network, members, 1.0))

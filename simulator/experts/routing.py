@@ -16,7 +16,7 @@ from simulator.model import ModelConfig
 
 SAMPLED_TOKENS = 16384
 """of the balanced case, whose numbers are means over all GPUs."""
-CORRECTED_TOKENS = 2048
+CORRECTED_TOKENS = 4096
 """of one layer with popularity of its own."""
 CORRECTIONS, STEP, CLOSE = 6, 0.35, 0.01
 """rounds at most; exponent of one round (a group's load grows about with the cube of its factor); enough."""

@@ -75,14 +75,10 @@ class Coflows:
 
         widths: kind -> bytes per parameter [B].
         """
-        known: dict[tuple[object, tuple[int, ...]], Demand] = {}  # the same ranks often share several stages
         for what, members, parameters in groups:
             if len(members) > 1 and parameters:
                 for kind, width in widths.items():
-                    place = (COLLECTIVES[kind], members)
-                    if place not in known:
-                        known[place] = COLLECTIVES[kind](network, members)
-                    self._add((kind, what), known[place].scaled(parameters * width), members)
+                    self._add((kind, what), COLLECTIVES[kind](network, members).scaled(parameters * width), members)
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
