@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from simulator.errors import EngineError
-from simulator.fairshare import max_min, max_min_few
+from simulator.fairshare import bundle, max_min, max_min_few, pick
 
 INF = math.inf
 
@@ -236,6 +236,68 @@ def test_rates_agree_with_successive_linear_programs(seed):
     ]
     caps = [rng.choice([100.0, rng.uniform(0.1, 3)]) for _ in range(count)]
     assert max_min_few(capacity, flows, caps) == pytest.approx(by_linear_programs(capacity, flows, caps), abs=1e-4)
+
+
+def by_dual_values(capacity, flows, caps):
+    """Return max-min rates by one program a level: flows whose bound on the lowest rate has a price cannot go further.
+
+    Unlike `by_linear_programs` it needs no program a flow, so that thousands of instances take seconds.
+    """
+    count, fixed = len(flows), {}
+    use = np.zeros((len(capacity), count + 1))
+    for f, flow in enumerate(flows):
+        for link, weight in flow:
+            use[link, f] += weight
+    while len(fixed) < count:
+        rising = [f for f in range(count) if f not in fixed]
+        above = np.zeros((len(rising), count + 1))
+        above[:, count] = 1
+        above[range(len(rising)), rising] = -1
+        bounds = [(fixed.get(f, 0), fixed.get(f, caps[f])) for f in range(count)] + [(0, None)]
+        limits = np.concatenate([np.array(capacity) + 1e-9, np.zeros(len(rising))])
+        aim = np.append(np.zeros(count), -1)
+        result = linprog(aim, A_ub=np.vstack([use, above]), b_ub=limits, bounds=bounds, method="highs")
+        assert result.success, result.message
+        prices = -result.ineqlin.marginals[len(capacity) :]  # they sum to 1
+        fixed.update({f: -result.fun for f, price in zip(rising, prices, strict=True) if price > 1e-9})
+    return [fixed[f] for f in range(count)]
+
+
+@settings(max_examples=2000)
+@given(instances())
+def test_rates_of_thousands_of_instances_agree_with_linear_programs(instance):
+    assert many(*instance) == pytest.approx(by_dual_values(*instance), rel=1e-5, abs=1e-5)
+
+
+# Bundles
+
+
+@settings(max_examples=300)
+@given(instances(), st.data())
+def test_a_bundle_of_k_equal_flows_is_one_with_k_times_the_weight(instance, data):
+    capacity, flows, caps = instance
+    copies = data.draw(st.lists(st.integers(0, len(flows) - 1), max_size=12))
+    flows, caps = [*flows, *(flows[f][::-1] for f in copies)], np.array([*caps, *(caps[f] for f in copies)])
+    ptr = np.cumsum([0, *map(len, flows)])
+    link = np.array([link for flow in flows for link, _ in flow])
+    weight = np.array([w for flow in flows for _, w in flow])
+    first, which = bundle(ptr, link, weight, caps)
+    assert len(first) <= len(instance[1])
+    assert which[first].tolist() == list(range(len(first)))
+    few, entries = pick(ptr, first)
+    count = np.repeat(np.bincount(which), np.diff(few))
+    rates = max_min(np.array(capacity), few, link[entries], weight[entries] * count, caps[first])
+    assert rates[which].tolist() == pytest.approx(many(capacity, flows, caps), rel=1e-9)
+
+
+def test_flows_that_differ_in_anything_are_not_bundled():
+    ptr, link = np.arange(0, 15, 2), np.array([0, 1, 1, 0, 0, 2, 0, 1, 0, 1, 0, 1, 0, 0])
+    weight = np.array([1, 2, 2, 1, 1, 2, 2, 1, 1, 2, 1, 2, 1, 2], dtype=float)
+    first, which = bundle(ptr, link, weight, np.array([5.0, 5, 5, 5, 6, 5, 5]))
+    # The second is the first with its links the other way round; the third has another link, the fourth other weights,
+    # the fifth another cap; the sixth is the first again; the last crosses one link twice.
+    assert which.tolist() == [0, 0, 1, 2, 3, 0, 4]
+    assert first.tolist() == [0, 2, 3, 4, 6]
 
 
 # Cost

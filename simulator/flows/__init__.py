@@ -17,8 +17,8 @@ from simulator.flows.problem import Flows
 
 __all__ = ["EXECUTORS", "drain"]
 
-# Below this many flows numpy has ended before numba is imported (about half a second).
-_MANY = 300
+# Below this many flows numpy has often ended before numba is imported: 0.4 s, and 11 s once to compile.
+_MANY = 1000
 
 
 def _compiled(flows: Flows) -> NDArray[np.float64]:
