@@ -16,11 +16,16 @@ from pathlib import Path
 from statistics import fmean
 
 from simulator import inputs, load, lower, plot, run, summarise
+from simulator.collectives import expert_row
 from simulator.compare import rows, simulate, why
+from simulator.experts.kernels import benchmark_routing
 from simulator.program import Costs, costs, lower_schedule
 from simulator.program.costs import costs_of
 from simulator.scenario import Scenario, variants
 from simulator.store import write, write_text
+from simulator.topology import FABRICS, network
+from simulator.topology.families.dragonfly import dragonfly_counts
+from simulator.topology.families.slim_fly import slim_fly_counts
 from simulator.validate import validate
 
 HERE = Path(__file__).resolve().parent
@@ -31,7 +36,7 @@ def main() -> int:
     """Write or check every table."""
     tables = {
         "deepseek-v3-ledger.md": ledger(), "h800-or-h100.md": sites(), "calibration.md": calibration(),
-        "../README.md": readme(),
+        "nvlink-cut.md": nvlink_cut(), "deepep.md": deepep(), "topologies.md": topologies(), "../README.md": readme(),
     }
     stale = [name for name, text in tables.items() if not same(HERE / name, text)]
     if "--check" in sys.argv[1:]:
@@ -119,10 +124,20 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
         with_communication(scenario, waiting), plain,
         "notification kernels of DeepSeek's profile, 1.9 to 2.2 ms each",
     )
-    for share in (1.05, 1.125, 1.2):
-        work = replace(plain.work, expert_rows=plain.work.expert_rows * share, received=plain.work.received * share)
-        source = "the profile's rank 0 computes 36,864 rows in one of four layers, 32,768 are even: 1.125"
-        yield f"every GPU's experts get {share - 1:.1%} more rows than even", scenario, costs_of(scenario, work), source
+    for limit, source in (
+        (0.04, "arXiv 2408.15664, table 2: MaxVio of loss-free balancing, over a whole validation set"),
+        (0.52, "arXiv 2408.15664, table 2: MaxVio with an auxiliary loss, 3 B model"),
+    ):
+        unequal = load("h800-2048", sets={"experts.distribution": "log_normal", "experts.max_violation": limit})
+        yield f"experts of unequal popularity, MaxVio {limit} in every layer", unequal, costs(unequal), source
+    found = plain.loads
+    assert found is not None
+    busier = replace(found.even, rows=1.125 * found.even.rows, received=1.125 * found.even.received)
+    yield (
+        "every GPU's experts get 12.5% more rows than even", scenario,
+        costs_of(scenario, replace(found, distinct=(busier,))),
+        "the profile's rank 0 computes 36,864 rows in one of four layers, 32,768 are even",
+    )
     slower = {kind: model.model_copy(update={"nic": 0.8}) for kind, model in tables.items()}
     yield (
         "NICs at 40 GB/s instead of 43.8 to 47", with_communication(scenario, slower), plain,
@@ -141,6 +156,61 @@ def notifications() -> dict[str, float]:
         kind: 1e-6 * fmean(time for name in phases for time in kernels[name]["notify"])
         for kind, phases in of_kind.items()
     }
+
+
+def nvlink_cut() -> str:
+    """Return what NVLink's cut from 900 to 400 GB/s costs a V3 step, with and without node-limited routing."""
+    lines = ["# What the NVLink cut costs a DeepSeek-V3 step", "",
+             "| routing | H800, 400 GB/s | H100, 900 GB/s | the cut costs |", "|---|---:|---:|---:|"]
+    for name, sets in (
+        ("at most 4 nodes per token", {}),
+        ("any 8 experts", {"model.n_group": 1, "model.topk_group": 1}),
+    ):
+        cut, whole = (simulate(load(site, sets=sets)).step_time for site in ("h800-2048", "h100-2048"))
+        lines.append(f"| {name} | {cut:.3f} s | {whole:.3f} s | {cut - whole:+.3f} s, {cut / whole - 1:+.2%} |")
+    lines += ["", "NICs bind dispatch and combine either way, so the cut is felt where gradients cross NVLink.",
+              "Reproduce: `simulate compare h800-2048 h100-2048`, and the same with",
+              "`--set model.n_group=1 --set model.topk_group=1`.", ""]
+    return "\n".join(lines)
+
+
+def deepep() -> str:
+    """Return DeepEP's normal kernels: rates calibrated on EP8 and EP64, the others predicted."""
+    tables = inputs.data("measured", "deepep").data
+    published = {row["ep"]: row for row in (*tables["normal_kernels"], *tables["validation"])}
+    site, model = load("h800-2048"), load("h800-2048").model
+    net = network(site.topology)
+    lines = ["# Dispatch and combine beside DeepEP's table", "",
+             "4,096 tokens per GPU, hidden 7,168, top-8 of 4 nodes, GB/s in DeepEP's convention. Efficiencies come",
+             "from EP8 and EP64 alone.", "",
+             "| GPUs | dispatch | published | combine | published |", "|---:|---:|---:|---:|---:|"]
+    for ranks in (8, 16, 32, 64, 128):
+        routing = benchmark_routing(model, ranks, net.gpus_per_node)
+        cells = [str(ranks)]
+        for op, each in (("dispatch", 7392.0), ("combine", 14336.0)):
+            row = expert_row(net, ranks, site.kernels.communication, op, routing, 4096 * each)
+            known = published.get(ranks, {}).get(f"{op}_gb_s")
+            rate = row.algbw / 1e9
+            cells += [f"{rate:.1f}", f"{known} ({rate / known - 1:+.1%})" if known else "not published"]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"Source: {tables['source']}. Reproduce: `simulate collective h800-2048 --op dispatch --tokens 4096 "
+              "--ranks 64`.", ""]
+    return "\n".join(lines)
+
+
+def topologies() -> str:
+    """Return the counts of table 3 of arXiv 2505.09343, built or by formula."""
+    lines = ["# Fabrics of 64-port switches", "", "Beside table 3 of arXiv 2505.09343.", "",
+             "| fabric | endpoints | switches | cables | how |", "|---|---:|---:|---:|---|"]
+    for name, kind, nodes in (("FT2", "fat_tree_2", 256), ("MPFT", "multi_plane", 2048), ("FT3", "fat_tree_3", 8192)):
+        base = load("h800-2048").topology
+        site = base.model_copy(update={"nodes": nodes, "fabric": base.fabric.model_copy(update={"kind": kind})})
+        built = FABRICS[kind].build(site)
+        lines.append(f"| {name} | {len(built.home):,} | {len(built.graph):,} | {built.cables:,} | built |")
+    for name, counts in (("SF", slim_fly_counts(28, 21)), ("DF", dragonfly_counts(32, 16, 16, 511))):
+        lines.append(f"| {name} | {' | '.join(f'{count:,}' for count in counts)} | formula |")
+    lines += ["", "All equal the published counts. `simulate topology FILE` describes and draws one.", ""]
+    return "\n".join(lines)
 
 
 def alternatives(scenario: Scenario) -> Iterator[tuple[str, Scenario]]:

@@ -49,7 +49,8 @@ TRAINING = {
     "precision": {"recipe": "bf16"},
 }
 
-_HOMES = {"nodes": CLUSTER, "node": CLUSTER, "fabric": CLUSTER, "gpu": CLUSTER, "price": CLUSTER}
+_HOMES = {"nodes": CLUSTER, "node": CLUSTER, "fabric": CLUSTER, "gpu": CLUSTER, "price": CLUSTER,
+          "faults": CLUSTER}
 
 
 def documents(**changes: object) -> tuple[Document, Document]:

@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from builders import configuration_name, configurations, scenario, simulated
+from builders import configuration_name, configurations, lone, scenario, simulated
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from simulator.engine import run
 from simulator.errors import InputError
 from simulator.program import lower
 from simulator.program.folding import program_colours
@@ -142,3 +143,31 @@ def test_folding_takes_the_same_classes_twice():
     first, second = (lower(scenario(layout__pp=4, layout__ep=2)) for _ in range(2))
     assert np.array_equal(first.first_rank, second.first_rank)
     assert first.coflows == second.coflows
+
+
+# Unlike GPUs
+
+
+def test_a_slow_gpu_unfolds_only_what_it_makes_different():
+    # 16 pipeline indices, no longer mirrored. On each, what differs: the slow GPU's replica; on its node and rail the
+    # ranks that share links with it; the rest of its expert group; the other expert group.
+    batch = {"training.global_batch_size": 4096}
+    ill = lower(load("h800-2048", sets={**batch, "faults": [{"gpu": 17, "speed": 0.9}]}))
+    sound = lower(load("h800-2048", sets=batch))
+    assert (sound.ranks, ill.ranks) == (8, 96)
+    assert ill.multiplicity.sum() == 2048
+    assert run(ill).step_time > run(sound).step_time
+
+
+@pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+@pytest.mark.parametrize("gpu", [0, 3, 7])
+def test_folded_and_unfolded_agree_with_a_slow_gpu(name, gpu):
+    ill = scenario(schedule__name=name, faults=[{"gpu": gpu, "speed": 0.8}])
+    one, all_ = run(lower(ill)), run(lower(ill, folded=False))
+    assert one.step_time == pytest.approx(all_.step_time, rel=1e-9)
+
+
+def test_a_lone_gpu_at_half_speed_takes_twice_as_long():
+    # No communication: kernels and the gaps between them take twice as long.
+    ill = lone(faults=[{"gpu": 0, "speed": 0.5}])
+    assert run(lower(ill)).step_time == pytest.approx(2 * run(lower(lone())).step_time, rel=1e-12)

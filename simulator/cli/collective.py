@@ -127,7 +127,7 @@ def _rows(net: Network, ranks: int, kernels: KernelConfig, op: str, sizes: Seque
 def _expert_row(net: Network, ranks: int, kernels: KernelConfig, op: str, workload: str, tokens: int) -> Row:
     from simulator.collectives import check_ranks, expert_row
     from simulator.errors import InputError
-    from simulator.experts import route
+    from simulator.experts.kernels import benchmark_routing
     from simulator.precision import BYTES, RECIPES
     from simulator.scenario import workload_of
 
@@ -142,7 +142,7 @@ def _expert_row(net: Network, ranks: int, kernels: KernelConfig, op: str, worklo
         raise InputError(f"fills nodes of {net.gpus_per_node} GPUs unevenly", key="--ranks", value=ranks,
                          remedy=f"Write a multiple of {net.gpus_per_node}.")  # fmt: skip
     element = 2.0 if op == "combine" else BYTES[RECIPES[run.precision.recipe].dispatch]
-    routing = route(model, ranks, net.gpus_per_node, run.experts.seed)
+    routing = benchmark_routing(model, ranks, net.gpus_per_node, run.experts.seed)
     return expert_row(net, ranks, kernels.communication, op, routing, tokens * model.hidden_size * element)
 
 

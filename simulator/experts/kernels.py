@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simulator.experts.routing import route
+from simulator.experts.routing import Routing, route
 from simulator.experts.survey import of_routing
 from simulator.experts.traffic import EXPECTED, Copies, Visits
 from simulator.model import ModelConfig
@@ -42,15 +42,19 @@ def kernel_time(moved: Copies, rates: Rates) -> Time:
 # DeepEP's own benchmark: tests/test_internode.py, test_intranode.py, test_low_latency.py of github deepseek-ai/DeepEP.
 
 
-def benchmark_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Visits:
-    """Return what a token does in the benchmark of normal kernels: a group is a node, of which it reaches at most 4.
+def benchmark_routing(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Routing:
+    """Return where a token goes in the benchmark of normal kernels: a group is a node, of which it reaches at most 4.
 
-    Groups are chosen by their largest score. On one node there are no groups.
+    Groups are chosen by their largest score. On one node there are no groups. github deepseek-ai/DeepEP, tests.
     """
     nodes = max(1, ranks // gpus_per_node)
     groups = {"n_group": nodes, "topk_group": min(nodes, 4), "topk_method": "group_limited_greedy"}
-    grouped = model.model_copy(update=groups)
-    return of_routing(route(grouped, ranks, gpus_per_node, seed), grouped)
+    return route(model.model_copy(update=groups), ranks, gpus_per_node, seed)
+
+
+def benchmark_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Visits:
+    """Return what a token does in the benchmark of normal kernels, see `benchmark_routing`."""
+    return of_routing(benchmark_routing(model, ranks, gpus_per_node, seed), model)
 
 
 def low_latency_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Visits:

@@ -35,7 +35,7 @@ class Partition:
 def fold(network: Network, schedule: Schedule, table: Coflows, per_stage: int) -> Partition:
     """Return the coarsest equitable partition. per_stage: ranks at each pipeline index."""
     programs = _codes(program_colours(schedule))
-    ranks = _mix(np.repeat(programs, per_stage))
+    ranks = _mix(np.repeat(programs, per_stage) * np.uint64(1 << 20) + _codes(network.speed.tolist()))
     kinds = _codes(network.kind)
     links = _mix(_codes(network.capacity.tolist()) * 4096 + _codes(network.latency.tolist()) * 64 + kinds)
     flows = _mix(_codes(table.label) * np.uint64(1 << 20) + _codes(table.latency))

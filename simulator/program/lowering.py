@@ -43,7 +43,7 @@ def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, fol
     parts = fold(net, schedule, table, layout.dp) if folded else unfolded(net, table, layout.gpus)
     builder = _Builder(scenario, schedule, priced, table, parts)
     for rank_class, rank in enumerate(parts.first_rank.tolist()):
-        builder.add_rank(rank_class, rank)
+        builder.add_rank(rank_class, rank, float(net.speed[rank]))
     return builder.finish(net)
 
 
@@ -75,12 +75,14 @@ class _Builder:
     def __post_init__(self) -> None:
         self.places = self.schedule.place()
         self.hosts = stage_hosts(self.schedule)
+        self.speed = 1.0
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends between stages on the
         # stream of dispatch and combine, after the last combine(F) of a chunk pair (arXiv 2412.19437, figure 4).
         self.send_stream = COMMUNICATION if self.costs.processor.reserved_sms else SEND
 
-    def add_rank(self, rank_class: int, rank: int) -> None:
-        """Add all rows of the rank that stands for its class."""
+    def add_rank(self, rank_class: int, rank: int, speed: float) -> None:
+        """Add all rows of the rank that stands for its class. speed: of its kernels, 1 for a sound GPU."""
+        self.speed = speed
         index = self.scenario.layout.pipeline_index(rank)
         seconds: defaultdict[str, float] = defaultdict(float)
         flops: defaultdict[str, float] = defaultdict(float)
@@ -92,11 +94,11 @@ class _Builder:
             for _, _, stage in action.halves():
                 last[stage] = self._ends()
             for name, value in rows.classes.items():
-                seconds[name] += value
+                seconds[name] += value / speed
             for dtype, value in rows.flops.items():
                 flops[dtype] += value
             recomputed += rows.recomputed
-        seconds["optimizer"] += self._add_update(rank_class, rank, last)
+        seconds["optimizer"] += self._add_update(rank_class, rank, last) / speed
         self.totals.append((dict(seconds), dict(flops), recomputed))
 
     def _chunk(self, action: Action) -> Chunk:
@@ -109,7 +111,7 @@ class _Builder:
         self.rank.append(rank_class)
         self.stream.append(stream)
         self.label.append(label)
-        self.seconds.append(seconds)
+        self.seconds.append(seconds / self.speed)
         self.action.append(len(self.actions) - 1)
         self.coflow.append(-1 if coflow < 0 else int(self.parts.coflow[coflow]))
         self.instance.append(-1 if coflow < 0 else self._instance(rank_class, int(self.parts.coflow[coflow])))

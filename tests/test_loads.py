@@ -1,0 +1,81 @@
+"""Unequal experts in a step: the worst of every phase of every layer paces its group."""
+
+import numpy as np
+import pytest
+from builders import scenario
+
+from simulator.compare import simulate
+from simulator.engine import run
+from simulator.experts import survey
+from simulator.program import lower
+from simulator.program.loads import levelled, loads
+
+UNEQUAL = {"experts__distribution": "log_normal", "experts__max_violation": 0.5}
+
+
+def test_even_experts_have_one_load_and_no_penalty():
+    found = loads(scenario())
+    assert len(found.distinct) == 1
+    assert found.distinct[0] == found.even
+    assert simulate(scenario()).imbalance is None
+
+
+def test_each_layer_has_its_own_busiest_gpu():
+    one = scenario(**UNEQUAL)
+    found = loads(one)
+    visits = survey(one.model, one.workload.experts, one.layout.ep, one.topology.node.gpus, one.tokens_per_micro_batch)
+    for layer, place in zip(visits, found.layers, strict=True):
+        load = found.distinct[place]
+        assert load.rows == pytest.approx(layer.rows(1.0).max())
+        assert load.received == pytest.approx(layer.received(1.0).max())
+        assert load.rows >= layer.rows(1.0).mean()
+    assert found.worst_share == pytest.approx(max(layer.pairs.max() / layer.pairs.mean() for layer in visits))
+
+
+def test_rows_of_all_gpus_are_the_choices_of_all_tokens():
+    # 4 GPUs of 100 tokens, each choosing top_k experts: whatever the popularity, nothing is lost on the way.
+    one = scenario(**UNEQUAL)
+    for layer in survey(one.model, one.workload.experts, 4, 2, 100):
+        assert np.sum(layer.rows(100.0)) == pytest.approx(4 * 100 * one.model.num_experts_per_tok)
+
+
+@pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+def test_unequal_experts_make_the_step_longer_and_the_report_names_the_penalty(name):
+    report = simulate(scenario(schedule__name=name, **UNEQUAL))
+    even = run(lower(scenario(schedule__name=name))).step_time
+    assert report.imbalance.lost == pytest.approx(report.step_time - even)
+    assert report.imbalance.lost > 0
+    assert report.imbalance.worst_share >= report.imbalance.mean_share > 1
+    assert report.as_dict()["imbalance"]["lost_s"] == report.imbalance.lost
+
+
+def test_more_violation_costs_more():
+    steps = [run(lower(scenario(**{**UNEQUAL, "experts__max_violation": limit}))).step_time for limit in (0.1, 0.5, 2)]
+    assert steps == sorted(steps)
+
+
+def test_levelled_loads_are_those_of_even_experts():
+    assert levelled(loads(scenario(**UNEQUAL))) == loads(scenario())
+
+
+def test_an_unequal_step_still_folds():
+    assert lower(scenario(**UNEQUAL)).ranks == lower(scenario()).ranks
+    one = scenario(**UNEQUAL)
+    folded, whole = (run(lower(one, folded=folded)).step_time for folded in (True, False))
+    assert folded == pytest.approx(whole, rel=1e-9)
+
+
+def test_capacity_drops_choices_and_shortens_the_step():
+    full = simulate(scenario(**{**UNEQUAL, "experts__max_violation": 2}))
+    capped = simulate(scenario(**{**UNEQUAL, "experts__max_violation": 2}, experts__capacity_factor=1.0))
+    assert capped.imbalance.dropped > 0
+    assert capped.step_time < full.step_time
+
+
+def test_recorded_counts_are_read_beside_the_workload(tmp_path):
+    counts = "layer,expert,count\n" + "".join(
+        f"{layer},{expert},{1 + expert}\n" for layer in range(3) for expert in range(8))
+    path = tmp_path / "counts.csv"
+    path.write_text(counts, encoding="utf-8")
+    found = loads(scenario(experts__distribution="recorded", experts__file=str(path)))
+    assert found.worst_share > 1.2
