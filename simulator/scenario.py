@@ -211,12 +211,17 @@ def build(cluster: Document, run: Document) -> Scenario:
 def _only_assumed(run: Document, workload: WorkloadConfig) -> WorkloadConfig:
     """Drop the assumptions whose keys the user has set: they are not assumed any more."""
     known = set(_paths(run.data))
-    for assumption in workload.assumed:
+    kept = tuple(row for row in workload.assumed if not _overridden(run, tuple(row.key.split("."))))
+    for assumption in kept:
         if assumption.key not in known:
             error = InputError("is no key of this file", value=assumption.key, remedy="Name a key by its path.")
             raise error.at(**run.place(("assumed",)))
-    kept = tuple(row for row in workload.assumed if tuple(row.key.split(".")) not in run.overridden)
     return workload.model_copy(update={"assumed": kept})
+
+
+def _overridden(run: Document, path: tuple[str, ...]) -> bool:
+    """Tell whether `--set` replaced a key or a group that holds it."""
+    return any(path[: len(taken)] == taken for taken in run.overridden)
 
 
 def _paths(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:

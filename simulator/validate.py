@@ -91,8 +91,8 @@ def pair_program() -> Program:
     scenario = load(
         "h800-2048",
         "deepseek-v3",
-        {"nodes": 8, "layout.pp": 1, "layout.stages": "even", "schedule.name": "1f1b",
-         "training.global_batch_size": 128},
+        {"experts": {"distribution": "balanced"}, "nodes": 8, "layout.pp": 1, "layout.stages": "even",
+         "schedule.name": "1f1b", "training.global_batch_size": 128},
     )
     layers: tuple[BlockKind, ...] = tuple(["moe"] * PAIR_LAYERS)
     priced = replace(costs(scenario), stages=(layers,))

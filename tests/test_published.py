@@ -105,7 +105,7 @@ def test_the_shipped_stage_map_is_the_balanced_one():
 
 def test_alternatives_of_what_is_assumed_stand_beside_it(v3):
     spans = {span.key: span for span in with_alternatives(v3).assumed}
-    assert list(spans) == ["layout.stages", "training.micro_batch_size"]
+    assert list(spans) == ["layout.stages", "experts.max_violation", "training.micro_batch_size"]
     steps = dict(spans["layout.stages"].steps)
     assert len(steps) == 2
     assert all(0.8 * v3.step_time < step < 1.4 * v3.step_time for step in steps.values())

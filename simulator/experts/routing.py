@@ -53,18 +53,20 @@ def choose(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.intp]:
 
     scores: [token, expert]. Returns [token, top_k]. Ties do not occur in sampled scores.
     """
-    tokens, experts = scores.shape
-    if model.topk_group < model.n_group:
-        grouped = scores.reshape(tokens, model.n_group, experts // model.n_group)
-        if model.topk_method == "noaux_tc":
-            group_scores = np.partition(grouped, -2, axis=2)[:, :, -2:].sum(axis=2)
-        else:
-            group_scores = grouped.max(axis=2)
-        kept = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
-        allowed = np.zeros((tokens, model.n_group), dtype=bool)
-        np.put_along_axis(allowed, kept, True, axis=1)
-        scores = np.where(np.repeat(allowed, experts // model.n_group, axis=1), scores, np.float32(-1.0))
-    return np.argpartition(scores, -model.num_experts_per_tok, axis=1)[:, -model.num_experts_per_tok :]
+    top_k = model.num_experts_per_tok
+    if model.topk_group >= model.n_group:
+        return np.argpartition(scores, -top_k, axis=1)[:, -top_k:]
+    width = scores.shape[1] // model.n_group
+    grouped = scores.reshape(len(scores), model.n_group, width)
+    if model.topk_method == "noaux_tc":
+        group_scores = np.partition(grouped, -2, axis=2)[:, :, -2:].sum(axis=2)
+    else:
+        group_scores = grouped.max(axis=2)
+    kept = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
+    within = np.take_along_axis(grouped, kept[:, :, None], axis=1).reshape(len(scores), -1)
+    best = np.argpartition(within, -top_k, axis=1)[:, -top_k:]
+    chosen: NDArray[np.intp] = np.take_along_axis(kept, best // width, axis=1) * width + best % width
+    return chosen
 
 
 def distinct(places: NDArray[np.intp], count: int) -> float:

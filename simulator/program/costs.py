@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from simulator.compute import Processor
 from simulator.layout import balance, cut, even, parse_stages
@@ -133,10 +134,14 @@ def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
     travels = 0 if scenario.layout.ep > 1 else -1
 
     def price(kind: BlockKind, load: Load | None, number: int) -> tuple[BlockCost, ...]:
-        return tuple(_block(ops, processor, number) for ops in block_ops(kind, work(scenario, load)))
+        known = blocks.get(kind, ())  # a load changes nothing but the experts' own phases
+        parts = zip_longest(block_ops(kind, work(scenario, load)), known)
+        return tuple(_block(ops, processor, number, like) for ops, like in parts)
 
     even = asked.even if asked else None
-    blocks = {kind: price(kind, even, travels) for kind in kinds}
+    blocks: dict[BlockKind, tuple[BlockCost, ...]] = {}
+    for kind in kinds:
+        blocks[kind] = price(kind, even, travels)
     loaded: dict[tuple[BlockKind, int], tuple[BlockCost, ...]] = {
         (kind, number): price(kind, load, number if travels == 0 else -1)
         for number, load in enumerate(asked.distinct if asked else ())
@@ -146,10 +151,15 @@ def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
     return Costs(processor, work(scenario, even), asked, _stages(scenario, blocks), blocks, loaded)
 
 
-def _block(ops: BlockOps, processor: Processor, load: int) -> BlockCost:
-    """Return what a block costs. load: see `BlockCost`; it counts where the block has experts."""
+def _block(ops: BlockOps, processor: Processor, load: int, like: BlockCost | None) -> BlockCost:
+    """Return what a block costs.
+
+    load: see `BlockCost`; it counts where the block has experts. like: the same block with another load, if known.
+    """
     phases = {
-        (phase, beside): _phase(getattr(ops, phase), processor, beside=beside)
+        (phase, beside): like.phases[phase, beside]
+        if like and phase.startswith("attention")
+        else _phase(getattr(ops, phase), processor, beside=beside)
         for phase in PHASES
         for beside in (False, True)
     }
