@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.program import Program
+from simulator.scenario import Scenario
+from simulator.topology import network
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ def bounds(program: Program) -> tuple[Bound, ...]:
     executed = [sum(n / scenario.gpu.peak[dtype] for dtype, n in flops.items()) for flops in program.flops]
     busiest = max(sum(seconds.values()) for seconds in program.class_seconds)
     sent = sum(nic for nic, _ in traffic(program).values())
-    line = scenario.topology.node.nic * scenario.topology.node.nics / scenario.topology.node.gpus
+    line = _nic_rate(scenario)
     name, occupied = busiest_link(program)
     return (
         Bound("compute at peak", program.mean(np.array(executed)), "FLOPs that run / dense peak of their dtype, mean"),
@@ -35,6 +37,13 @@ def bounds(program: Program) -> tuple[Bound, ...]:
         Bound("busiest link", occupied, f"sum of bytes / (bandwidth x kernel efficiency) on {name}"),
         Bound("critical path", critical_path(program), "longest chain of ops, every transfer alone on its links"),
     )
+
+
+def _nic_rate(scenario: Scenario) -> float:
+    """Return what the NICs carry in one direction for each GPU, mean over GPUs, as the cluster graph has them [B/s]."""
+    net = network(scenario.topology)
+    nics = np.unique(net.nic_up[net.nic_up >= 0])
+    return float(net.capacity[nics].sum()) / len(net.nic_up) if len(nics) else np.inf
 
 
 def model_flops(program: Program) -> float:

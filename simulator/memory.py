@@ -67,5 +67,6 @@ def _peak_activations(program: Program, index: int) -> float:
 
 def _buffers(priced: Costs) -> float:
     """Return receive buffers of dispatch and combine and the two residual streams that pipeline sends use [B]."""
-    exchange = 2 * priced.work.received * priced.work.model.hidden_size * 2.0
+    most = max((load.received for load in priced.loads.distinct), default=0.0) if priced.loads else 0.0
+    exchange = 2 * priced.work.tokens * most * priced.work.model.hidden_size * 2.0
     return exchange + 4 * priced.activation_bytes()

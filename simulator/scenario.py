@@ -27,8 +27,9 @@ QUANTITIES = (
     "wall_days", "cost_usd", "parameters", "active_parameters", "flops_per_token",
 )
 """What published figures can be compared with."""
-LIST_KEYS = ("layout.stages", "training.recompute", "assumed", "reference")
-"""Keys of a workload whose value is a list; a list for any other key is several values to compare."""
+LIST_KEYS = ("layout.stages", "training.recompute", "assumed", "reference", "faults", "fabric.dims",
+             "fabric.oversubscription")
+"""Keys whose value is a list; a list for any other key is several values to compare."""
 
 
 class _Section(BaseModel):

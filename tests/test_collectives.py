@@ -12,7 +12,7 @@ from simulator.topology import TopologyConfig, network
 NVLINK, LEAF, SPINE = 3.33e-6, 2.8e-6, 3.7e-6
 
 
-def cluster(nodes=4, gpus=2, nics=None, ports=4, kind="rail_optimised"):
+def cluster(nodes=4, gpus=2, nics=None, ports=4, kind="rail_optimised", faults=()):
     """Return the links of a small cluster. With 4 ports a leaf holds two nodes: 0 and 1, 2 and 3."""
     return network(
         TopologyConfig(
@@ -28,6 +28,7 @@ def cluster(nodes=4, gpus=2, nics=None, ports=4, kind="rail_optimised"):
             },
             fabric={"kind": kind, "switch_ports": ports, "latency": "3.7 us", "leaf_latency": "2.8 us"},
             price="2 USD per GPU-hour",
+            faults=list(faults),
         )
     )
 
@@ -254,3 +255,18 @@ def test_a_link_is_busy_for_its_bytes_over_the_share_that_the_kernel_reaches():
     demand = Demand(np.array([net.gpu_up[0], net.nic_up[0], net.leaf_up[0]]), np.array([1.0, 2.0, 4.0]), 0.0)
     kernel = CommunicationModel(nic=0.8, nvlink=0.5, source="made up")
     assert demand.occupied(net, kernel).tolist() == [2.0, 2.5, 5.0]
+
+
+@pytest.mark.parametrize("faults", [[], [{"nic": [1, 0], "down": True}], [{"nic": [0, 1], "down": True}]])
+def test_an_exchange_takes_the_ways_that_there_are(faults):
+    # One copy over NICs, none forwarded: each GPU's copy spreads over its peers on the 3 other nodes, on every link of
+    # the way, the detour over a neighbour's NIC included.
+    net = cluster(faults=faults)
+    only = Routing(nodes=4 / 3, gpus=0.0, ep_nodes=4, gpus_per_node=2)
+    asked = exchange(net, range(8), only)
+    due: dict[int, float] = {}
+    for source in range(8):
+        for target in range(source % 2, 8, 2):
+            for link in net.route(source, target)[0] if source // 2 != target // 2 else ():
+                due[link] = due.get(link, 0.0) + only.over_nic / 3
+    assert dict(zip(asked.links.tolist(), asked.bytes.tolist(), strict=True)) == pytest.approx(due)

@@ -79,3 +79,22 @@ def test_recorded_counts_are_read_beside_the_workload(tmp_path):
     path.write_text(counts, encoding="utf-8")
     found = loads(scenario(experts__distribution="recorded", experts__file=str(path)))
     assert found.worst_share > 1.2
+
+
+def test_unequal_experts_compute_and_move_no_more_only_less_evenly():
+    # The same tokens choose as many experts, so what runs is the same; the rest of the time is waiting.
+    even, unequal = simulate(scenario()), simulate(scenario(**UNEQUAL))
+    assert unequal.executed_flops == pytest.approx(even.executed_flops, rel=1e-9)
+    for name in ("attention", "memory_bound", "gemm"):
+        assert unequal.breakdown[name] == pytest.approx(even.breakdown[name], rel=1e-9)
+    assert unequal.breakdown["expert_waiting"] > even.breakdown["expert_waiting"]
+    assert sum(unequal.breakdown.values()) == pytest.approx(unequal.step_time, rel=1e-9)
+    assert all(bound.seconds <= unequal.step_time * (1 + 1e-12) for bound in unequal.bounds)
+
+
+def test_the_buffers_hold_what_the_busiest_gpu_receives():
+    even, unequal = simulate(scenario()), simulate(scenario(**UNEQUAL))
+    most = max(load.received for load in loads(scenario(**UNEQUAL)).distinct)
+    grown = unequal.worst_memory.by_category["buffers"] - even.worst_memory.by_category["buffers"]
+    width = scenario().model.hidden_size * 2.0
+    assert grown == pytest.approx(2 * 2048 * width * (most - loads(scenario()).even.received))

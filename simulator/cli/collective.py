@@ -30,15 +30,15 @@ ELEMENT = 4
 @click.option("--tokens", type=int, help="Tokens per GPU, of dispatch and combine.")
 @click.option("--ranks", type=int, help="The first so many GPUs; all unless told.")
 @click.option("--algorithm", metavar="NAME", help="What NCCL would take unless told.")
-@click.option("-w", "--workload", default="deepseek-v3", show_default=True,
-              help="Whose model dispatch and combine route.")
+@click.option("-w", "--workload", default=None,
+              help="Whose routing dispatch and combine take; none: V3's sizes, routed as in DeepEP's benchmark.")
 @click.option("--set", "sets", multiple=True, callback=_sets, metavar="KEY=VALUE",
               help="Replace a key of the topology, for example fabric.routing=ecmp.")
 @click.option("--json", callback=_output, metavar="FILE", help="Write the rows as JSON; - for standard output.")
 @click.option("--plot", callback=_output, metavar="FILE", help="Draw bus bandwidth over size: .png, .svg or .pdf.")
 def collective(  # noqa: PLR0913, PLR0917 - one for each option
     topology: str, op: str, sizes: str | None, tokens: int | None, ranks: int | None, algorithm: str | None,
-    workload: str, sets: dict[str, Any], json: Path | None, plot: Path | None,
+    workload: str | None, sets: dict[str, Any], json: Path | None, plot: Path | None,
 ) -> None:  # fmt: skip
     """Time one collective alone, as nccl-tests would: size, time, algbw, busbw."""
     from simulator.collectives import EXCHANGES
@@ -120,19 +120,21 @@ def _rows(net: Network, ranks: int, kernels: KernelConfig, op: str, sizes: Seque
     from simulator.collectives import ALGORITHMS, BUS_FACTORS, open_to, rows
 
     table = open_to(op, ALGORITHMS[op], algorithm)
-    bus = BUS_FACTORS[op](ranks)
-    return [replace(row, bus=bus) for row in rows(net, ranks, kernels.communication, op, sizes, table)]
+    found = rows(net, ranks, kernels.communication, op, sizes, table)
+    return [replace(row, bus=BUS_FACTORS[op](ranks)) for row in found]
 
 
-def _expert_row(net: Network, ranks: int, kernels: KernelConfig, op: str, workload: str, tokens: int) -> Row:
+def _expert_row(net: Network, ranks: int, kernels: KernelConfig, op: str, workload: str | None, tokens: int
+                ) -> Row:
     from simulator.collectives import check_ranks, expert_row
     from simulator.errors import InputError
+    from simulator.experts import route
     from simulator.experts.kernels import benchmark_routing
     from simulator.precision import BYTES, RECIPES
     from simulator.scenario import workload_of
 
     check_ranks(net, ranks)
-    run, model = workload_of(workload)
+    run, model = workload_of(workload or "deepseek-v3")
     if not model.n_routed_experts:
         raise InputError("has no routed experts", key="--workload", value=workload, remedy="Choose one that has.")
     if model.n_routed_experts % ranks:
@@ -142,7 +144,9 @@ def _expert_row(net: Network, ranks: int, kernels: KernelConfig, op: str, worklo
         raise InputError(f"fills nodes of {net.gpus_per_node} GPUs unevenly", key="--ranks", value=ranks,
                          remedy=f"Write a multiple of {net.gpus_per_node}.")  # fmt: skip
     element = 2.0 if op == "combine" else BYTES[RECIPES[run.precision.recipe].dispatch]
-    routing = benchmark_routing(model, ranks, net.gpus_per_node, run.experts.seed)
+    # Without a workload as DeepEP's benchmark does: V3's sizes, a group of experts on each node.
+    routes = benchmark_routing if workload is None else route
+    routing = routes(model, ranks, net.gpus_per_node, run.experts.seed)
     return expert_row(net, ranks, kernels.communication, op, routing, tokens * model.hidden_size * element)
 
 

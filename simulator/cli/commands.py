@@ -182,7 +182,7 @@ def _axis(key: str, value: Any) -> list[Any]:
     """Return the values that `compare` tries for a key: each item of a list, unless the key itself holds a list."""
     from simulator.scenario import LIST_KEYS
 
-    plain = isinstance(value, list) and key.removeprefix("workload.") not in LIST_KEYS
+    plain = isinstance(value, list) and key.removeprefix("workload.").removeprefix("topology.") not in LIST_KEYS
     return value if plain else [value]
 
 

@@ -14,16 +14,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator import flows
 from simulator.collectives.demand import Rounds, latencies
 from simulator.collectives.paths import Floats, Links, Ways, by_kind, ways
-from simulator.fairshare import max_min
 from simulator.hardware import CommunicationModel
 from simulator.topology import Network
 
 Words: TypeAlias = NDArray[np.uint64]
-
-_ENDED = 1e-9
-"""Share of a flow below which what is left of it is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +79,10 @@ def drain(capacity: Floats, way: Ways, size: Floats) -> float:
     mine = _present(line_first, len(used))[link]
     pairs, which = np.unique(flow[way.pair[mine]] * len(line_first) + line[link[mine]], return_inverse=True)
     weight: Floats = np.bincount(which, way.share[mine], len(pairs)).astype(np.float64)
-    flows, lines = np.divmod(pairs, len(line_first))
-    return _drained(capacity[used][line_first], flows, lines, weight, size[flow_first])
-
-
-def _drained(capacity: Floats, flow: Links, line: Links, weight: Floats, size: Floats) -> float:
-    """Return when the last class of flows ends. flow, line, weight: [entry], in the order of the flows."""
-    clock, left, alive = 0.0, size.astype(float), size > 0
-    while alive.any():
-        some = alive[flow]
-        counts = np.bincount(flow[some], minlength=len(left))[alive]
-        ptr = np.concatenate([[0], np.cumsum(counts)])
-        rate = max_min(capacity, ptr, line[some], weight[some], np.full(int(alive.sum()), np.inf))
-        step = float((left[alive] / rate).min())
-        clock += step
-        left[alive] -= step * rate
-        alive &= left > _ENDED * size
-    return clock
+    of, lines = np.divmod(pairs, len(line_first))
+    ptr = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(flow_first)))])
+    ends = flows.drain(capacity[used][line_first], ptr, lines, size[flow_first], weight=weight)
+    return float(ends.max(initial=0.0))
 
 
 def _first(colour: Links) -> Links:

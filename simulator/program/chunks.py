@@ -60,11 +60,13 @@ class Chunk:
         cost = block.phases[phase, beside]
         if not cost.total:
             return after
-        for name, seconds in cost.seconds.items():
+        mean = block.mean.phases[phase, beside] if block.mean else cost
+        mean = mean if mean.total < cost.total else cost
+        for name, seconds in (*mean.seconds.items(), ("expert_waiting", cost.total - mean.total)):
             self.classes[name] = self.classes.get(name, 0.0) + seconds
-        for dtype, flops in cost.flops.items():
+        for dtype, flops in mean.flops.items():
             self.flops[dtype] = self.flops.get(dtype, 0.0) + flops
-        self.recomputed += cost.recomputed
+        self.recomputed += mean.recomputed
         return self._add(stream, label, (after,), cost.total)
 
     def exchange_tokens(self, block: BlockCost, kind: str, label: str, after: int) -> int:

@@ -41,12 +41,13 @@ class BlockCost:
     """One block: (phase, beside communication?) -> cost.
 
     load: which of the scenario's expert loads its exchanges carry, -1 if nothing travels. saved: bytes kept until the
-    backward pass [B].
+    backward pass [B]. mean: what the same block costs a GPU of mean load, if this is the cost of the busiest one.
     """
 
     load: int
     phases: dict[tuple[str, bool], PhaseCost]
     saved: float
+    mean: BlockCost | None = None
 
     @property
     def exchanges_experts(self) -> bool:
@@ -163,7 +164,7 @@ def _block(ops: BlockOps, processor: Processor, load: int, like: BlockCost | Non
         for phase in PHASES
         for beside in (False, True)
     }
-    return BlockCost(load if ops.exchanges_experts else -1, phases, sum(op.saved for op in ops.forward))
+    return BlockCost(load if ops.exchanges_experts else -1, phases, sum(op.saved for op in ops.forward), like)
 
 
 def _phase(ops: Iterable[Op], processor: Processor, *, beside: bool) -> PhaseCost:

@@ -36,9 +36,9 @@ def fold(network: Network, schedule: Schedule, table: Coflows, per_stage: int) -
     """Return the coarsest equitable partition. per_stage: ranks at each pipeline index."""
     programs = _codes(program_colours(schedule))
     ranks = _mix(np.repeat(programs, per_stage) * np.uint64(1 << 20) + _codes(network.speed.tolist()))
-    kinds = _codes(network.kind)
-    links = _mix(_codes(network.capacity.tolist()) * 4096 + _codes(network.latency.tolist()) * 64 + kinds)
-    flows = _mix(_codes(table.label) * np.uint64(1 << 20) + _codes(table.latency))
+    alike = zip(network.capacity.tolist(), network.latency.tolist(), network.kind, strict=True)
+    links = _mix(_codes(list(alike)))
+    flows = _mix(_codes(list(zip(table.label, table.latency, strict=True))))
     lengths = np.array([len(ids) for ids in table.links], dtype=np.int64)
     on_link = _Incidence(
         np.repeat(np.arange(len(lengths)), lengths), _flat(table.links), _codes(_flat(table.bytes, float).tolist())

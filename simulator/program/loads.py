@@ -23,14 +23,16 @@ class Load:
     """One MoE layer on an expert group, per token of each GPU.
 
     rows: (token, expert) pairs that a GPU computes. received: tokens that dispatch brings, each once.
-    over_nic/over_nvlink: copies of a token that a NIC and an NVLink port carry in one direction. ep_nodes: nodes of the
-    group. gpus_per_node: GPUs of the group on each node.
+    over_nic/over_nvlink: copies of a token that a NIC and an NVLink port carry in one direction. mean_nic/mean_nvlink:
+    the same, mean over the group, as sent. ep_nodes: nodes of the group. gpus_per_node: GPUs of the group on each node.
     """
 
     rows: float
     received: float
     over_nic: float
     over_nvlink: float
+    mean_nic: float
+    mean_nvlink: float
     ep_nodes: int
     gpus_per_node: int
 
@@ -54,15 +56,24 @@ class Loads:
 
 def even_load(routing: Routing, top_k: int) -> Load:
     """Return the load of equally popular experts."""
-    return Load(float(top_k), routing.gpus, routing.over_nic, routing.over_nvlink, routing.ep_nodes,
-                routing.gpus_per_node)
+    links = (routing.over_nic, routing.over_nvlink)
+    return Load(float(top_k), routing.gpus, *links, *links, routing.ep_nodes, routing.gpus_per_node)
 
 
 def worst_load(visits: Visits) -> Load:
     """Return the load of a layer's busiest GPU and of its busiest links."""
-    nic, nvlink = EXPECTED["hierarchical"](visits, 1.0).busiest()
-    return Load(float(visits.rows(1.0).max()), float(visits.received(1.0).max()), nic, nvlink, len(visits.nodes),
-                visits.gpus_per_node)
+    copies = EXPECTED["hierarchical"](visits, 1.0)
+    nic, nvlink = copies.busiest()
+    return Load(
+        rows=float(visits.rows(1.0).max()),
+        received=float(visits.received(1.0).max()),
+        over_nic=nic,
+        over_nvlink=nvlink,
+        mean_nic=float(copies.nic.sum()) / len(visits.gpus),
+        mean_nvlink=float(copies.nvlink.sum()) / len(visits.gpus),
+        ep_nodes=len(visits.nodes),
+        gpus_per_node=visits.gpus_per_node,
+    )
 
 
 def levelled(found: Loads) -> Loads:

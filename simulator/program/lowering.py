@@ -229,7 +229,7 @@ class _Builder:
         pointer, wait = _csr(len(self.rank), waits + _stream_order(self.rank, self.stream))
         labels = tuple(dict.fromkeys(self.label))
         code = {label: number for number, label in enumerate(labels)}
-        touched, flows = fold_coflows(self.scenario, net, self.table, self.parts)
+        touched, flows = fold_coflows(self.scenario, net, self.table, self.parts, self.costs.loads)
         count = np.bincount(self.parts.rank, minlength=len(self.parts.first_rank))
         return Program(
             scenario=self.scenario, costs=self.costs, schedule=self.schedule, labels=labels,

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.hardware import CommunicationModel
-from simulator.program.coflows import KERNELS, TRAFFIC, Coflows
+from simulator.program.coflows import EXCHANGES, KERNELS, TRAFFIC, Coflows
 from simulator.program.folding import Partition
+from simulator.program.loads import Loads
 from simulator.program.program import Coflow, Ints
 from simulator.scenario import Scenario
 from simulator.topology import Network
 
 
-def fold_coflows(scenario: Scenario, net: Network, table: Coflows, parts: Partition) -> tuple[Ints, tuple[Coflow, ...]]:
+def fold_coflows(
+    scenario: Scenario, net: Network, table: Coflows, parts: Partition, loads: Loads | None = None
+) -> tuple[Ints, tuple[Coflow, ...]]:
     """Return the classes of links that are touched, and one coflow per class of coflows.
 
     In an equitable partition the link that stands for its class carries what every link of the class carries, so the
@@ -23,21 +26,30 @@ def fold_coflows(scenario: Scenario, net: Network, table: Coflows, parts: Partit
     """
     stands = {link: number for number, link in enumerate(parts.first_link.tolist())}
     classes = parts.coflow.tolist()
-    loads: list[defaultdict[int, float]] = [defaultdict(float) for _ in parts.first_coflow]
+    load_of: list[defaultdict[int, float]] = [defaultdict(float) for _ in parts.first_coflow]
     sent = [{"nic": 0.0, "nvlink": 0.0} for _ in parts.first_coflow]
     out = {**dict.fromkeys(net.nic_up.tolist(), "nic"), **dict.fromkeys(net.gpu_up.tolist(), "nvlink")}
     for flow, (links, sizes) in enumerate(zip(table.links, table.bytes, strict=True)):
         for link, size in zip(links, sizes, strict=True):
             if link in stands:
-                loads[classes[flow]][stands[link]] += size
+                load_of[classes[flow]][stands[link]] += size
             if link in out:
-                sent[classes[flow]][out[link]] += size
-    touched = sorted({link for load in loads for link in load})
+                sent[classes[flow]][out[link]] += size * _mean_share(table.label[flow], out[link], loads)
+    touched = sorted({link for load in load_of for link in load})
     folding = _Folding(scenario, net, table, parts, {link: place for place, link in enumerate(touched)})
     flows = tuple(
-        folding.coflow(first, loads[number], sent[number]) for number, first in enumerate(parts.first_coflow.tolist())
+        folding.coflow(first, load_of[number], sent[number]) for number, first in enumerate(parts.first_coflow.tolist())
     )
     return np.array(touched, dtype=np.int64), flows
+
+
+def _mean_share(label: tuple[str, int], kind: str, loads: Loads | None) -> float:
+    """Return what a mean GPU sends of an exchange over what the busiest link carries; 1 for all other coflows."""
+    if loads is None or label[0] not in EXCHANGES:
+        return 1.0
+    load = loads.distinct[label[1]]
+    mean, most = (load.mean_nic, load.over_nic) if kind == "nic" else (load.mean_nvlink, load.over_nvlink)
+    return mean / most if most else 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def breakdown(timeline: Timeline) -> dict[str, float]:
         for name, seconds in program.class_seconds[rank].items():
             rows[name][rank] = seconds
         for name, seconds in _idle(timeline, rank).items():
-            rows[name][rank] = seconds
+            rows[name][rank] += seconds  # unequal experts made some of it part of the kernels
     names = ["gemm", "attention", "memory_bound", "kernel_gaps", "optimizer", *EXPOSED]
     return {name: program.mean(rows[name]) for name in names if name in rows}
 

@@ -83,15 +83,17 @@ def apply(faults: Iterable[Fault], switches: Switches, cluster: Cluster) -> tupl
                 _within(nic, cluster.node.nics, "NIC of a node")
                 damage.nic[node * cluster.node.nics + nic] = 0.0 if fault.down else (fault.bandwidth or 0.0)
             elif fault.link:
-                one, other = _link(fault.link, names, graph.has_edge)
+                one, other = _link(fault.link, names, switches.graph.has_edge)
+                if not graph.has_edge(one, other):
+                    continue  # it went down with a switch
                 if fault.down:
                     graph.remove_edge(one, other)
                 else:
                     graph.edges[one, other]["bandwidth"] = fault.bandwidth
             elif fault.switch:
-                graph.remove_node(_switch(fault.switch, names))
+                graph.remove_nodes_from([_switch(fault.switch, names)])
             else:
-                graph.remove_nodes_from(_plane(fault.plane or 0, list(graph), cluster))
+                graph.remove_nodes_from(_plane(fault.plane or 0, list(switches.graph), cluster))
         except LayoutError as error:
             raise error.at(key=f"faults.{number}") from error
     home = tuple(vertex if vertex in graph else () for vertex in switches.home)
