@@ -417,3 +417,13 @@ def test_a_wrong_custom_graph_is_told_what_is_wrong(tmp_path, spoil, message):
 def test_a_custom_file_that_is_not_there_is_named():
     with pytest.raises(InputError, match=r"nowhere.json: fabric.file: 'nowhere.json' does not exist"):
         network(cluster("custom", file="nowhere.json"))
+
+
+@pytest.mark.parametrize("cables", ["two", None, 2.5])
+def test_cables_of_a_custom_edge_are_a_whole_number(cables, tmp_path):
+    file = ring(tmp_path)
+    tree = json.loads(file.read_text())
+    tree["links"][0]["cables"] = cables
+    file.write_text(json.dumps(tree))
+    with pytest.raises(InputError, match="are no whole number"):
+        FABRICS["custom"].build(cluster("custom", nodes=4, gpus=2, file=str(file)))

@@ -93,9 +93,12 @@ def _place(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
 
 
 def _edge(data: dict[str, Any], name: str) -> dict[str, Any]:
+    cables = data.get("cables", 1)
+    if not str(cables).isdigit():
+        raise InputError(f"cables of the edge {name} are no whole number", value=cables, remedy="Write cables: 2.")
     try:
         edge = {"bandwidth": bandwidth(data.get("bandwidth", "")), "latency": seconds(data.get("latency", "")),
-                "cables": int(data.get("cables", 1))}
+                "cables": int(cables)}
     except InputError as error:
         raise InputError(f"of the edge {name} {error.rule}", value=error.value, remedy=error.remedy) from error
     if not edge["bandwidth"] or edge["cables"] < 1:
