@@ -108,3 +108,11 @@ def test_the_critical_path_follows_a_coflow_through_its_last_member():
     # Rank 1 is ready at 3 s; 0.25 s latency and 25 GB; then rank 0 goes on for 1 s: 3 + 0.25 + 0.5 + 1.
     rows = [kernel(0, 1.0), kernel(1, 3.0), moves(0, 0, 0), moves(1, 0, 1), kernel(0, 1.0, 2)]
     assert critical_path(program(rows, (flow(25e9, 0, 1, latency=0.25),))) == 4.75
+
+
+def test_the_nic_bound_reads_the_nics_that_there_are():
+    # The bound divides by what all NICs carry: 8 of 50 GB/s, one of them slowed to 5: 355 / 8 = 44.375 for each GPU.
+    slow = [{"nic": [0, 0], "bandwidth": "5 GB/s per direction"}]
+    sound, ill = report(scenario(layout__ep=4)), report(scenario(layout__ep=4, faults=slow))
+    assert bound(ill, "NIC") == pytest.approx(bound(sound, "NIC") * 50 / 44.375)
+    assert bound(ill, "NIC") <= ill.step_time

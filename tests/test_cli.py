@@ -323,3 +323,14 @@ def test_the_cli_and_the_api_give_the_same_numbers(files, capsys):
     tree = summarise(run(lower(load("mine.yaml", "tiny.yaml")))).as_dict()
     shown = run_json(capsys)
     assert {**shown, "engine": None} == {**json.loads(json.dumps(tree)), "engine": None}
+
+
+def test_a_list_of_faults_is_one_value_to_compare(capsys):
+    assert _main(["compare", "h800-2048", "--set", "faults=[{gpu: 17, speed: 0.9}]", "--set",
+                  "training.global_batch_size=4096", "--json", "-"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["scenarios"]) == 1
+
+
+def test_no_ranks_are_too_few_for_a_collective(capsys):
+    assert _main(["collective", "h100-node", "--op", "all_reduce", "--bytes", "1GiB", "--ranks", "0"]) == 2
+    assert capsys.readouterr().err == "simulate: --ranks: 0 leaves nobody to talk to. Write 2 at least.\n"

@@ -1,7 +1,8 @@
 """Routing modes and faults: who shares a cable with whom, and where traffic goes when something is broken."""
 
 import pytest
-from test_topology_families import SMALL, cluster
+from fabrics import cluster
+from test_topology_families import SMALL
 
 from simulator.errors import InputError, LayoutError
 from simulator.topology import FABRICS, describe, network
@@ -207,3 +208,17 @@ def test_the_cost_counts_switches_cables_and_nics():
     prices = {"switch": "20 kUSD", "cable": "500 USD", "nic": "1000 USD"}
     config = cluster("fat_tree_2", nodes=256, gpus=8, ports=64, prices=prices)
     assert describe(config)["cost_usd"] == 96 * 20e3 + 4096 * 500 + 2048 * 1000
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [{"switch": "leaf0.0", "down": True}, {"switch": "leaf0.0", "down": True}],
+        [{"plane": 0, "down": True}, {"switch": "leaf0.0", "down": True}],
+    ],
+)
+def test_what_is_down_already_may_be_named_again(faults):
+    twice = network(cluster("multi_plane", faults=faults))
+    once = network(cluster("multi_plane", faults=faults[:1]))
+    assert twice.name == once.name
+    assert twice.capacity.tolist() == once.capacity.tolist()
