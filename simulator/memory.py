@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simulator.program import Costs, Program
-from simulator.program.coflows import stage_hosts, updated_parameters
+from simulator.program import Costs, Program, buckets
+from simulator.program.coflows import stage_hosts
 
 CATEGORIES = ("parameters", "gradients", "optimizer", "activations", "buffers")
 
@@ -34,7 +34,7 @@ def _rank(program: Program, index: int) -> RankMemory:
     hosts = stage_hosts(program.schedule)
     stages = tuple(stage for stage, indices in hosts.items() if index in indices)
     count = sum(sum(priced.parameters(stage)) for stage in stages)
-    sharded = updated_parameters(priced, layout, hosts, stages)
+    sharded = buckets.updated(priced, layout, hosts, stages)
     return RankMemory(
         index,
         stages,
@@ -68,5 +68,5 @@ def _peak_activations(program: Program, index: int) -> float:
 def _buffers(priced: Costs) -> float:
     """Return receive buffers of dispatch and combine and the two residual streams that pipeline sends use [B]."""
     most = max((load.received for load in priced.loads.distinct), default=0.0) if priced.loads else 0.0
-    exchange = 2 * priced.work.tokens * most * priced.work.model.hidden_size * 2.0
+    exchange = 2 * priced.work.own * most * priced.work.model.hidden_size * 2.0
     return exchange + 4 * priced.activation_bytes()

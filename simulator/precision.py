@@ -12,7 +12,7 @@ from typing import Literal
 
 Dtype = Literal["bf16", "fp8"]
 
-RECOMPUTE = ("norm", "mla_up_projection", "swiglu")
+RECOMPUTE = ("norm", "mla_up_projection", "swiglu", "core_attention", "full")
 """What the backward pass may compute again instead of keeping, by name."""
 
 BYTES: dict[Dtype, float] = {"bf16": 2.0, "fp8": 1.0 + 4.0 / 128.0}

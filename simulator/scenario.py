@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -49,6 +49,9 @@ class TrainingConfig(_Section):
     micro_batch_size: int = Field(1, gt=0, description="sequences per micro-batch")
     seq_length: int = Field(gt=0, description="tokens per sequence")
     tokens: float = Field(gt=0, description="tokens of the whole run")
+    attention: Literal["flash", "unfused"] = Field(
+        "flash", description="fused kernels, or batched GEMMs and a softmax over the whole matrix"
+    )
     recompute: tuple[str, ...] = Field((), description=f"what the backward pass computes again: {', '.join(RECOMPUTE)}")
 
     @field_validator("recompute", mode="before")
@@ -293,9 +296,11 @@ def _cross_check(documents: tuple[Document, Document], site: TopologyConfig, wor
     if workload.experts.sms >= gpu.sms:
         raise InputError(f"leaves no SM of {gpu.sms} to compute on", key="experts.sms", value=workload.experts.sms,
                          remedy="DeepSeek-V3 keeps 20.")
-    if not isinstance(workload.layout.stages, str):
-        parse_stages(workload.layout.stages, ranks.pp, architecture)
+    _check_sequence(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
+    schedule = _schedule(workload.schedule.name, ranks.pp, micro_batches)
+    if not isinstance(workload.layout.stages, str):
+        parse_stages(workload.layout.stages, schedule.stages, architecture)
     return Scenario(
         topology=site,
         workload=workload,
@@ -305,10 +310,24 @@ def _cross_check(documents: tuple[Document, Document], site: TopologyConfig, wor
         layout=ranks,
         recipe=recipe,
         micro_batches=micro_batches,
-        schedule=_schedule(workload.schedule.name, ranks.pp, micro_batches),
+        schedule=schedule,
         documents=documents,
         counts=_counts(documents[1], workload),
     )
+
+
+def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
+    """Refuse sequences that context and sequence parallelism cannot cut evenly, and what cannot run on a part."""
+    training = workload.training
+    parts = ranks.cp * (ranks.tp if workload.layout.sequence_parallel else 1)
+    if training.seq_length % parts:
+        raise LayoutError(
+            f"does not divide over cp {ranks.cp} x tp {ranks.tp} = {parts} parts", key="training.seq_length",
+            value=training.seq_length, remedy=f"Write a multiple of {parts}.",
+        )
+    if training.attention == "unfused" and ranks.cp > 1:
+        raise LayoutError("needs the whole sequence on a GPU, and cp cuts it", key="training.attention",
+                          value="unfused", remedy="Write attention: flash, or cp: 1.")
 
 
 def _counts(run: Document, workload: WorkloadConfig) -> tuple[tuple[float, ...], ...] | None:
@@ -323,12 +342,13 @@ def _counts(run: Document, workload: WorkloadConfig) -> tuple[tuple[float, ...],
 def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
     """Refuse groups that hold part of a node beside whole ones: some of their rails would have no peer."""
     gpus = site.node.gpus
-    for key, size, what in (("layout.ep", ranks.ep, "expert parallel"), ("layout.pp", ranks.dp, "data parallel")):
+    experts = ranks.etp * ranks.ep
+    for key, size, what in (("layout.ep", experts, "expert parallel"), ("layout.pp", ranks.per_stage, "pipeline stage")):
         small, large = sorted((size, gpus))
         if large % small and site.nodes > 1:
             raise LayoutError(
                 f"makes {what} groups of {size} ranks, which fill no whole nodes of {gpus} GPUs nor divide one",
-                key=key, value=ranks.ep if size == ranks.ep else ranks.pp,
+                key=key, value=ranks.ep if key == "layout.ep" else ranks.pp,
                 remedy=f"Choose it so that they hold a multiple or a divisor of {gpus} ranks.",
             )
 

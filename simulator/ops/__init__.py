@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 from simulator.model import BlockKind
 from simulator.ops import attention, ends, ffn
-from simulator.ops.op import Op, Work
+from simulator.ops.op import LATE, Op, Ops, Transfer, Work, saved
 
-__all__ = ["BLOCKS", "BlockOps", "Op", "Work", "block_ops"]
-
-Ops = tuple[Op, ...]
+__all__ = ["BLOCKS", "LATE", "BlockOps", "Op", "Transfer", "Work", "block_ops", "saved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,8 @@ class BlockOps:
     """The ops of one block for one micro-batch, by phase. Empty phases cost nothing.
 
     attention/mlp: forward and input gradient before and after dispatch. A block without expert traffic has all of
-    its forward in `attention_f` and `mlp_f`. side_w: weight gradients that run on the side stream.
+    its forward in `attention_f` and `mlp_f`. side_w: weight gradients that run on the side stream. attention_t: what
+    the input gradient does once its sum over the tensor parallel group has arrived.
     """
 
     attention_f: Ops = ()
@@ -32,6 +31,7 @@ class BlockOps:
     mlp_w: Ops = ()
     side_w: Ops = ()
     attention_b: Ops = ()
+    attention_t: Ops = ()
     attention_w: Ops = ()
     exchanges_experts: bool = False
 
@@ -43,29 +43,33 @@ class BlockOps:
     @property
     def backward(self) -> Ops:
         """Return the full backward pass."""
-        return self.mlp_b + self.mlp_w + self.side_w + self.attention_b + self.attention_w
+        return self.mlp_b + self.mlp_w + self.side_w + self.attention_b + self.attention_t + self.attention_w
 
 
 def _dense(work: Work) -> BlockOps:
+    gradient, tail = attention.input_gradient(work)
     return BlockOps(
         attention_f=attention.forward(work),
         mlp_f=ffn.dense_forward(work),
         mlp_b=ffn.dense_backward(work),
         mlp_w=ffn.dense_wgrad(work),
-        attention_b=attention.input_gradient(work),
+        attention_b=gradient,
+        attention_t=tail,
         attention_w=attention.weight_gradient(work),
     )
 
 
 def _moe(work: Work) -> BlockOps:
     mlp_w, side_w = ffn.experts_wgrad(work)
+    gradient, tail = attention.input_gradient(work)
     return BlockOps(
         attention_f=(*attention.forward(work), *ffn.route(work)),
         mlp_f=ffn.experts_forward(work),
         mlp_b=ffn.experts_backward(work),
         mlp_w=mlp_w,
         side_w=side_w,
-        attention_b=(*ffn.route_backward(work), *attention.input_gradient(work)),
+        attention_b=(*ffn.route_backward(work), *gradient),
+        attention_t=tail,
         attention_w=attention.weight_gradient(work),
         exchanges_experts=True,
     )
@@ -76,8 +80,9 @@ def _embedding(work: Work) -> BlockOps:
 
 
 def _head(work: Work) -> BlockOps:
+    gradient, tail = ends.head_backward(work)
     return BlockOps(
-        attention_f=ends.head_forward(work), attention_b=ends.head_backward(work), attention_w=ends.head_wgrad(work)
+        attention_f=ends.head_forward(work), attention_b=gradient, attention_t=tail, attention_w=ends.head_wgrad(work)
     )
 
 

@@ -1,169 +1,200 @@
 """The attention half of a layer: forward, input gradient, weight gradient.
 
 The kernels and their order are those of DeepSeek's published profile (github deepseek-ai/profile-data, train.json).
+Linear layers are cut over the tensor parallel group: those that read the residual stream by columns, the output by
+rows; MLA's compressions are whole on every GPU, its expansions cut by heads.
 """
 
 from __future__ import annotations
 
-from simulator.ops.op import Op, Work, again, gemm, keep, moved, quantise, transpose, wgrad
+from simulator.ops import parallel
+from simulator.ops.core import core, core_backward
+from simulator.ops.op import Op, Ops, Work, again, gemm, keep, moved, quantise, transpose, wgrad
 
 
-def forward(work: Work) -> tuple[Op, ...]:
+def forward(work: Work) -> Ops:
     """Return the ops from the residual stream to the second residual stream and its norm."""
-    model, recipe, t, h = work.model, work.recipe, work.tokens, work.model.hidden_size
-    context = model.num_attention_heads * model.v_dim
+    recipe, t, own, h = work.recipe, work.tokens, work.own, work.model.hidden_size
+    context = work.heads * work.model.v_dim
     # The residual stream is kept once per half layer; the norm's output only if it is not recomputed.
-    normed = 0.0 if "norm" in work.recompute else recipe.activation * t * h
-    return (
-        keep(moved("input norm", "norm", t * h, 4.0), 2.0 * t * h + normed),
+    normed = 0.0 if "norm" in work.recompute else recipe.activation * own * h
+    out = (*quantise(recipe, t * context), gemm("o", t, h, context, recipe.gemm))
+    head = (
+        keep(moved("input norm", "norm", own * h, 4.0), 2.0 * own * h + normed),
+        *parallel.gather(work),
         *_down(work),
         *_up(work, first=True),
         *_positions(work),
-        _core(work),
+        *core(work),
         *_keep_output(work, context),
-        *quantise(recipe, t * context),
-        gemm("o", t, h, context, recipe.gemm),
-        moved("residual", "elementwise", t * h, 4.0),
-        keep(moved("post norm", "norm", t * h, 4.0), 2.0 * t * h + normed),
+    )
+    if work.model.parallel_residual:  # its output is added to the FFN's before both are scattered
+        return (*head, *out)
+    return (
+        *head,
+        *parallel.scatter(work, out),
+        residual(work),
+        keep(moved("post norm", "norm", own * h, 4.0), 2.0 * own * h + normed),
     )
 
 
-def _keep_output(work: Work, context: int) -> tuple[Op, ...]:
+def residual(work: Work) -> Op:
+    """Return the addition to the residual stream; with biases and dropout fused into it where the model has them."""
+    # The addition alone is counted as 4 of the 6 bytes that it moves, as the kernel tables were fitted; bias, dropout
+    # and addition together move 7 (two reads, a mask of one byte, one write).
+    each = 4.0 * 7.0 / 6.0 if work.model.layer_norm else 4.0
+    mask = work.own * work.model.hidden_size if work.model.layer_norm else 0.0
+    return moved("residual", "elementwise", work.own * work.model.hidden_size, each, mask)
+
+
+def _keep_output(work: Work, context: int) -> Ops:
     saved = work.recipe.saved_attention_output * work.tokens * context
-    if not work.recipe.quantised:
+    if work.recipe.saved_attention_output >= 2.0:
         return (Op("attention output", "copy", saved=saved),)
     return (moved("cast to 12 bits", "quantise", work.tokens * context, 3.5, saved),)
 
 
-def _down(work: Work) -> tuple[Op, ...]:
+def _columns(work: Work) -> list[tuple[str, int, int]]:
+    """Return the projections that read the residual stream, as this GPU has them: (name, outputs, inputs)."""
+    model = work.model
+    whole = [row for row in model.projections if row[2] == model.hidden_size and row[0] != "o"]
+    if model.is_mla:
+        return [(name, out // work.tp if name == "q" else out, inp) for name, out, inp in whole]
+    return [(name, (work.heads + 2 * work.kv_heads) * model.qk_dim, inp) for name, _, inp in whole]
+
+
+def _expansions(work: Work) -> list[tuple[str, int, int]]:
+    """Return MLA's up-projections as this GPU has them; none without MLA."""
+    rows = work.model.projections if work.model.is_mla else ()
+    return [(name, out // work.tp, inp) for name, out, inp in rows if name in ("q_b", "kv_b")]
+
+
+def _down(work: Work) -> Ops:
     """Return the projections that read the normed residual stream."""
-    model, recipe, t, h = work.model, work.recipe, work.tokens, work.model.hidden_size
+    recipe, t = work.recipe, work.tokens
     ops: list[Op] = []
-    for name, out, inp in model.projections:
-        if inp == h and name != "o":
-            ops += (*quantise(recipe, t * h), gemm(name, t, out, h, recipe.gemm))
+    for name, out, inp in _columns(work):
+        ops += (*quantise(recipe, t * inp), gemm(name, t, out, inp, recipe.gemm))
     return tuple(ops)
 
 
-def _up(work: Work, *, first: bool) -> tuple[Op, ...]:
+def _up(work: Work, *, first: bool) -> Ops:
     """Return MLA's norms of the compressed vectors and its up-projections; nothing without MLA."""
-    model, recipe, t = work.model, work.recipe, work.tokens
-    if not model.is_mla:
-        return ()
+    recipe, t = work.recipe, work.tokens
     ops: list[Op] = []
-    for name, out, inp in model.projections:
-        if name in ("q_b", "kv_b"):
-            saved = 2.0 * t * inp
-            ops += (
-                keep(moved(f"{name} norm", "norm", t * inp, 4.0), saved if first else 0.0),
-                moved(f"{name} input", "copy", t * inp, 4.0),
-                *quantise(recipe, t * inp),
-                gemm(name, t, out, inp, recipe.gemm),
-            )
+    for name, out, inp in _expansions(work):
+        ops += (
+            keep(moved(f"{name} norm", "norm", t * inp, 4.0), 2.0 * t * inp if first else 0.0),
+            moved(f"{name} input", "copy", t * inp, 4.0),
+            *quantise(recipe, t * inp),
+            gemm(name, t, out, inp, recipe.gemm),
+        )
     return tuple(ops)
 
 
-def _positions(work: Work) -> tuple[Op, ...]:
-    """Return rotary positions, and MLA's assembly of keys and values from their parts."""
-    model, t, heads = work.model, work.tokens, work.model.num_attention_heads
-    if not model.is_mla:
-        return (moved("rope", "rope", t * (heads + model.kv_heads) * model.qk_dim, 4.0),)
-    return (
-        moved("rope q", "rope", t * heads * model.qk_rope_head_dim, 4.0),
-        moved("rope k", "rope", t * model.qk_rope_head_dim, 4.0),
-        moved("assemble k", "copy", t * heads * model.qk_nope_head_dim, 4.0),
-        moved("assemble v", "copy", t * heads * model.v_dim, 4.0),
-    )
+def _positions(work: Work) -> Ops:
+    """Return rotary positions, norms per head, and MLA's assembly of keys and values from their parts."""
+    model, t, heads = work.model, work.tokens, work.heads
+    if model.is_mla:
+        return (
+            moved("rope q", "rope", t * heads * model.qk_rope_head_dim, 4.0),
+            moved("rope k", "rope", t * model.qk_rope_head_dim, 4.0),
+            moved("assemble k", "copy", t * heads * model.qk_nope_head_dim, 4.0),
+            moved("assemble v", "copy", t * heads * model.v_dim, 4.0),
+        )
+    width = t * (heads + work.kv_heads) * model.qk_dim
+    norms = (moved("head norms", "norm", width, 4.0),) if model.qk_norm else ()
+    return norms if model.learned_positions else (*norms, moved("rope", "rope", width, 4.0))
 
 
 def _up_again(work: Work) -> bool:
     return work.model.is_mla and "mla_up_projection" in work.recompute
 
 
-def _kept_qkv(work: Work) -> float:
-    """Return the bytes of Q, K and V kept for the backward pass [B]; none where MLA's up-projections run again."""
-    model, t = work.model, work.tokens
-    if _up_again(work):
-        return 2.0 * t * model.qk_rope_head_dim
-    kv = model.num_attention_heads if model.is_mla else model.kv_heads
-    return 2.0 * t * (model.num_attention_heads * model.qk_dim + kv * (model.qk_dim + model.v_dim))
+def input_gradient(work: Work) -> tuple[Ops, Ops]:
+    """Return the ops from the gradient of the second residual stream to that of the first, in two parts.
 
-
-def _core(work: Work) -> Op:
-    model, t = work.model, work.tokens
-    flops = t * model.attention_flops_per_token(work.seq_length)
-    kept = _kept_qkv(work) + 4.0 * t * model.num_attention_heads  # and the softmax's logarithm of the sum
-    return Op("core", "attention", flops, (1, 0, 0, model.qk_dim), seq_length=work.seq_length, saved=kept)
-
-
-def _core_backward(work: Work) -> Op:
-    # FlashAttention recomputes S = QK^T: five matrix products instead of the forward's two (arXiv 2307.08691).
-    model, t = work.model, work.tokens
-    per_qk, per_v = 3.0 * model.qk_dim, 2.0 * model.v_dim
-    flops = t * model.num_attention_heads * (per_qk + per_v) * float(work.seq_length)
-    return Op("core backward", "attention_backward", flops, (1, 0, 0, model.qk_dim), seq_length=work.seq_length)
-
-
-def input_gradient(work: Work) -> tuple[Op, ...]:
-    """Return the ops from the gradient of the second residual stream to that of the first."""
-    model, recipe, t, h = work.model, work.recipe, work.tokens, work.model.hidden_size
-    heads, context = model.num_attention_heads, model.num_attention_heads * model.v_dim
-    rotated = heads * model.qk_rope_head_dim if model.is_mla else (heads + model.kv_heads) * model.qk_dim
-    return (
-        moved("residual gradient", "elementwise", t * h, 4.0),
-        moved("post norm backward", "norm_backward", t * h, 6.0),
-        moved("scale", "elementwise", t * h, 4.0),
-        *((moved("cast back from 12 bits", "quantise", t * context, 3.5),) if recipe.quantised else ()),
-        *quantise(recipe, t * h),
-        *transpose(recipe, h * context),
-        gemm("o dgrad", t, context, h, recipe.gemm),
-        *quantise(recipe, t * context, t * h),
+    The first ends with the input gradients of what reads the residual stream. With tensor parallelism their sum then
+    travels, and the second part, what the norm does with it, waits for that; without it all are in the first.
+    """
+    t, own, h = work.tokens, work.own, work.model.hidden_size
+    context = work.heads * work.model.v_dim
+    coded = work.recipe.saved_attention_output < 2.0
+    first = (
+        *_stream_backward(work),
+        *((moved("cast back from 12 bits", "quantise", t * context, 3.5),) if coded else ()),
+        *(() if work.model.parallel_residual else parallel.gather(work, "gather output gradient")),
+        *quantise(work.recipe, t * h),
+        *transpose(work.recipe, h * context),
+        gemm("o dgrad", t, context, h, work.recipe.gemm),
+        *quantise(work.recipe, t * context, t * h),
         *(again((*_up(work, first=False), *_positions(work))) if _up_again(work) else ()),
-        _core_backward(work),
-        moved("rope backward", "rope", t * rotated, 4.0),
-        *(_up_backward(work) if model.is_mla else ()),
-        *(again((moved("input norm", "norm", t * h, 4.0),)) if "norm" in work.recompute else ()),
-        *_down_backward(work),
-        moved("residual gradient", "elementwise", t * h, 4.0),
-        moved("input norm backward", "norm_backward", t * h, 6.0),
+        *core_backward(work),
+        *_positions_backward(work),
+        *(again((moved("input norm", "norm", own * h, 4.0),)) if "norm" in work.recompute else ()),
+        *parallel.input_gradient(work, _down_backward(work)),
+    )
+    last = (moved("residual gradient", "elementwise", own * h, 4.0),
+            moved("input norm backward", "norm_backward", own * h, 6.0))
+    return (first, last) if work.tp > 1 else ((*first, *last), ())
+
+
+def _stream_backward(work: Work) -> Ops:
+    """Return what the second residual stream and its norm do with a gradient."""
+    width = work.own * work.model.hidden_size
+    if work.model.parallel_residual:
+        return ()
+    return (
+        moved("residual gradient", "elementwise", width, 4.0),
+        moved("post norm backward", "norm_backward", width, 6.0),
+        moved("scale", "elementwise", width, 4.0),
     )
 
 
-def _up_backward(work: Work) -> tuple[Op, ...]:
-    model, recipe, t, heads = work.model, work.recipe, work.tokens, work.model.num_attention_heads
+def _positions_backward(work: Work) -> Ops:
+    model, t, heads = work.model, work.tokens, work.heads
+    if not model.is_mla:
+        width = t * (heads + work.kv_heads) * model.qk_dim
+        norms = (moved("head norms backward", "norm_backward", width, 6.0),) if model.qk_norm else ()
+        return norms if model.learned_positions else (moved("rope backward", "rope", width, 4.0), *norms)
+    return (moved("rope backward", "rope", t * heads * model.qk_rope_head_dim, 4.0), *_up_backward(work))
+
+
+def _up_backward(work: Work) -> Ops:
+    model, recipe, t, heads = work.model, work.recipe, work.tokens, work.heads
     ops: list[Op] = [
         moved("gather dk rope", "copy", t * heads * model.qk_rope_head_dim, 2.0),
         moved("gather dk", "copy", t * heads * model.qk_nope_head_dim, 4.0),
         moved("gather dv", "copy", t * heads * model.v_dim, 4.0),
     ]
-    for name, out, inp in model.projections:
-        if name in ("q_b", "kv_b"):
-            ops += (
-                *transpose(recipe, out * inp),
-                *quantise(recipe, t * out),
-                gemm(f"{name} dgrad", t, inp, out, recipe.gemm),
-                *quantise(recipe, t * out, t * inp),  # by channel, for the weight gradients
-                moved(f"{name} norm backward", "norm_backward", t * inp, 6.0),
-            )
+    for name, out, inp in _expansions(work):
+        ops += (
+            *transpose(recipe, out * inp),
+            *quantise(recipe, t * out),
+            gemm(f"{name} dgrad", t, inp, out, recipe.gemm),
+            *quantise(recipe, t * out, t * inp),  # by channel, for the weight gradients
+            moved(f"{name} norm backward", "norm_backward", t * inp, 6.0),
+        )
     return tuple(ops)
 
 
-def _down_backward(work: Work) -> tuple[Op, ...]:
-    model, recipe, t, h = work.model, work.recipe, work.tokens, work.model.hidden_size
+def _down_backward(work: Work) -> Ops:
+    recipe, t = work.recipe, work.tokens
     ops: list[Op] = []
-    for name, out, inp in model.projections:
-        if inp == h and name != "o":
-            ops += (
-                *quantise(recipe, t * out),
-                *transpose(recipe, out * h),
-                gemm(f"{name} dgrad", t, h, out, recipe.gemm),
-                *quantise(recipe, t * h, t * out),
-            )
+    for name, out, inp in _columns(work):
+        ops += (
+            *quantise(recipe, t * out),
+            *transpose(recipe, out * inp),
+            gemm(f"{name} dgrad", t, inp, out, recipe.gemm),
+            *quantise(recipe, t * inp, t * out),
+        )
     return tuple(ops)
 
 
-def weight_gradient(work: Work) -> tuple[Op, ...]:
+def weight_gradient(work: Work) -> Ops:
     """Return the weight gradients of the projections, accumulated in FP32."""
+    h, context = work.model.hidden_size, work.heads * work.model.v_dim
+    held = {row[0]: row for row in (*_columns(work), *_expansions(work), ("o", h, context))}
     return tuple(
-        wgrad(f"{name} wgrad", out, inp, work.tokens, work.recipe.gemm) for name, out, inp in work.model.projections
+        wgrad(f"{name} wgrad", *held[name][1:], work.tokens, work.recipe.gemm) for name, _, _ in work.model.projections
     )

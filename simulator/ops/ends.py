@@ -1,64 +1,81 @@
-"""The ends of a model: input embedding, output head with its loss, the multi-token-prediction module's own parts."""
+"""The ends of a model: input embedding, output head with its loss, the multi-token-prediction module's own parts.
+
+Embedding and head are cut over the tensor parallel group by the vocabulary.
+"""
 
 from __future__ import annotations
 
-from simulator.ops.op import Op, Work, gemm, keep, moved, quantise, wgrad
+from simulator.ops import parallel
+from simulator.ops.op import Ops, Work, gemm, keep, moved, quantise, wgrad
 
 
-def embed(work: Work) -> tuple[Op, ...]:
-    """Return the lookup of the input embedding."""
-    return (moved("lookup", "embedding", work.tokens * work.model.hidden_size, 4.0),)
+def embed(work: Work) -> Ops:
+    """Return the lookup of the input embedding, and of learned positions."""
+    size = work.tokens * work.model.hidden_size
+    ops = parallel.scatter(work, (moved("lookup", "embedding", size, 4.0),))
+    if not work.model.learned_positions:
+        return ops
+    return (*ops, moved("add positions", "elementwise", work.own * work.model.hidden_size, 4.0))
 
 
-def embed_wgrad(work: Work) -> tuple[Op, ...]:
+def embed_wgrad(work: Work) -> Ops:
     """Return the scatter of gradients into the input embedding, in FP32."""
-    return (moved("scatter", "embedding", work.tokens * work.model.hidden_size, 10.0),)
+    size = work.tokens * work.model.hidden_size
+    return (*parallel.gather(work, "gather embedding gradient"), moved("scatter", "embedding", size, 10.0))
 
 
-def head_forward(work: Work) -> tuple[Op, ...]:
+def head_forward(work: Work) -> Ops:
     """Return the final norm, the output head (BF16) and the softmax cross-entropy over the vocabulary."""
-    t, h, vocab = work.tokens, work.model.hidden_size, work.model.vocab_size
+    t, own, h, vocab = work.tokens, work.own, work.model.hidden_size, _vocabulary(work)
     return (
-        keep(moved("final norm", "norm", t * h, 4.0), 4.0 * t * h),
+        keep(moved("final norm", "norm", own * h, 4.0), 4.0 * own * h),
+        *parallel.gather(work),
         gemm("head", t, vocab, h, "bf16"),
         # Fused cross-entropy reads the BF16 logits and writes their gradient over them.
         keep(moved("loss", "loss", t * vocab, 4.0), 2.0 * t * vocab),
     )
 
 
-def head_backward(work: Work) -> tuple[Op, ...]:
-    """Return the input gradient of the output head."""
-    t, h, vocab = work.tokens, work.model.hidden_size, work.model.vocab_size
-    return (gemm("head dgrad", t, h, vocab, "bf16"), moved("final norm backward", "norm_backward", t * h, 6.0))
+def head_backward(work: Work) -> tuple[Ops, Ops]:
+    """Return the input gradient of the output head in two parts, as `attention.input_gradient`."""
+    t, h, vocab = work.tokens, work.model.hidden_size, _vocabulary(work)
+    first = parallel.input_gradient(work, (gemm("head dgrad", t, h, vocab, "bf16"),))
+    last = (moved("final norm backward", "norm_backward", work.own * h, 6.0),)
+    return (first, last) if work.tp > 1 else ((*first, *last), ())
 
 
-def head_wgrad(work: Work) -> tuple[Op, ...]:
+def head_wgrad(work: Work) -> Ops:
     """Return the weight gradient of the output head, accumulated in FP32."""
-    return (wgrad("head wgrad", work.model.vocab_size, work.model.hidden_size, work.tokens, "bf16"),)
+    return (wgrad("head wgrad", _vocabulary(work), work.model.hidden_size, work.tokens, "bf16"),)
 
 
-def mtp_input_forward(work: Work) -> tuple[Op, ...]:
+def _vocabulary(work: Work) -> int:
+    """Return the rows of the head on this GPU; the vocabulary is padded where the group does not divide it."""
+    return -(-work.model.vocab_size // work.tp)
+
+
+def mtp_input_forward(work: Work) -> Ops:
     """Return the start of an MTP module: two norms, the next token's embedding and the projection of 2h to h."""
-    t, h = work.tokens, work.model.hidden_size
+    own, h = work.own, work.model.hidden_size
     return (
         *embed(work),
-        keep(moved("two norms", "norm", 2 * t * h, 4.0), 4.0 * t * h),
-        *quantise(work.recipe, 2 * t * h),
-        gemm("mtp projection", t, h, 2 * h, work.recipe.gemm),
+        keep(moved("two norms", "norm", 2 * own * h, 4.0), 4.0 * own * h),
+        *quantise(work.recipe, 2 * own * h),
+        gemm("mtp projection", own, h, 2 * h, work.recipe.gemm),
     )
 
 
-def mtp_input_backward(work: Work) -> tuple[Op, ...]:
+def mtp_input_backward(work: Work) -> Ops:
     """Return the input gradient of an MTP module's start."""
-    t, h = work.tokens, work.model.hidden_size
+    own, h = work.own, work.model.hidden_size
     return (
-        *quantise(work.recipe, t * h, t * h, 2 * t * h),
-        gemm("mtp projection dgrad", t, 2 * h, h, work.recipe.gemm),
-        moved("two norms backward", "norm_backward", 2 * t * h, 6.0),
+        *quantise(work.recipe, own * h, own * h, 2 * own * h),
+        gemm("mtp projection dgrad", own, 2 * h, h, work.recipe.gemm),
+        moved("two norms backward", "norm_backward", 2 * own * h, 6.0),
     )
 
 
-def mtp_input_wgrad(work: Work) -> tuple[Op, ...]:
+def mtp_input_wgrad(work: Work) -> Ops:
     """Return the weight gradients of an MTP module's start."""
     h = work.model.hidden_size
-    return (wgrad("mtp projection wgrad", h, 2 * h, work.tokens, work.recipe.gemm), *embed_wgrad(work))
+    return (wgrad("mtp projection wgrad", h, 2 * h, work.own, work.recipe.gemm), *embed_wgrad(work))

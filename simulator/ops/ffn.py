@@ -1,75 +1,98 @@
 """The FFN half of a layer: dense, shared and routed experts, forward, input and weight gradient.
 
 The kernels and their order are those of DeepSeek's published profile (github deepseek-ai/profile-data, train.json).
+Dense and shared FFNs are cut over the tensor parallel group, routed experts over the expert tensor group.
 """
 
 from __future__ import annotations
 
-from simulator.ops.op import Op, Work, again, gemm, moved, quantise, transpose, wgrad
+from simulator.ops import parallel
+from simulator.ops.attention import residual
+from simulator.ops.op import Op, Ops, Work, again, gemm, moved, quantise, transpose, wgrad
 
 
-def gated_forward(work: Work, rows: float, width: int, groups: int = 1) -> tuple[Op, ...]:
-    """Return gate+up, SwiGLU and down over `rows` rows [rows, h] in `groups` equal groups of its own weights."""
-    recipe, h, m = work.recipe, work.model.hidden_size, rows / groups
-    swiglu_out = 0.0 if "swiglu" in work.recompute else recipe.activation * rows * width
-    kept = recipe.activation * rows * 2 * width + swiglu_out
-    each = 5.0 if recipe.quantised else 6.0  # reads gate and up in BF16, writes FP8 or BF16
+def _widths(work: Work, width: int) -> int:
+    """Return the outputs of an FFN's first layer: gate and up together, or the one matrix of an ungated FFN."""
+    return 2 * width if work.model.gated else width
+
+
+def forward(work: Work, rows: float, width: int, groups: int = 1) -> Ops:
+    """Return the first layer, the activation and the second layer.
+
+    Over `rows` rows [rows, h] in `groups` equal groups, each with weights of its own; width: on this GPU.
+    """
+    recipe, h, m, wide = work.recipe, work.model.hidden_size, rows / groups, _widths(work, width)
+    out = 0.0 if "swiglu" in work.recompute else recipe.activation * rows * width
+    # Reads the first layer's output in BF16, writes the second layer's input.
+    each = 2.0 * wide / width + (1.0 if recipe.quantised else 2.0)
     return (
-        gemm("gate+up", m, 2 * width, h, recipe.gemm, groups),
-        Op("swiglu", "activation", bytes=rows * width * each, saved=kept),
+        gemm("gate+up", m, wide, h, recipe.gemm, groups),
+        Op("activation", "activation", bytes=rows * width * each, saved=recipe.activation * rows * wide + out),
         gemm("down", m, h, width, recipe.gemm, groups),
-        *quantise(recipe, rows * 2 * width),  # SwiGLU's inputs are kept in FP8: section 3.3.3
+        # SwiGLU's inputs are kept in FP8: arXiv 2412.19437, section 3.3.3
+        *quantise(recipe, rows * wide),
     )
 
 
-def gated_backward(work: Work, rows: float, width: int, groups: int = 1) -> tuple[Op, ...]:
-    """Return the input gradient of `gated_forward`; the casts by channel that the weight gradients read included."""
-    recipe, h, m = work.recipe, work.model.hidden_size, rows / groups
-    swiglu = moved("swiglu", "activation", rows * width, 6.0)
+def backward(work: Work, rows: float, width: int, groups: int = 1) -> tuple[Ops, Ops]:
+    """Return the input gradient of `forward` as (up to the activation, the first layer).
+
+    The casts by channel that the weight gradients read are included.
+    """
+    recipe, h, m, wide = work.recipe, work.model.hidden_size, rows / groups, _widths(work, width)
+    activation = moved("activation", "activation", rows * width, 2.0 * wide / width + 2.0)
     return (
-        *quantise(recipe, rows * 2 * width),  # back to BF16
-        *transpose(recipe, groups * width * h),
-        gemm("down dgrad", m, width, h, recipe.gemm, groups),
-        *(again((swiglu,)) if "swiglu" in work.recompute else ()),
-        moved("swiglu backward", "activation", rows * width, 10.0),
-        *quantise(recipe, rows * width),
-        *transpose(recipe, groups * 2 * width * h),
-        *quantise(recipe, rows * 2 * width),
-        gemm("gate+up dgrad", m, h, 2 * width, recipe.gemm, groups),
-        *quantise(recipe, rows * 2 * width),
+        (
+            *quantise(recipe, rows * wide),  # back to BF16
+            *transpose(recipe, groups * width * h),
+            gemm("down dgrad", m, width, h, recipe.gemm, groups),
+            *(again((activation,)) if "swiglu" in work.recompute else ()),
+            # Reads the gradient and the inputs, writes their gradients.
+            moved("activation backward", "activation", rows * width, 2.0 + 4.0 * wide / width),
+            *quantise(recipe, rows * width),
+            *transpose(recipe, groups * wide * h),
+        ),
+        (
+            *quantise(recipe, rows * wide),
+            gemm("gate+up dgrad", m, h, wide, recipe.gemm, groups),
+            *quantise(recipe, rows * wide),
+        ),
     )
 
 
-def gated_wgrad(work: Work, rows: float, width: int, groups: int = 1) -> tuple[Op, ...]:
-    """Return the weight gradients of down and gate+up, one kernel per group as the profile shows."""
+def weights(work: Work, rows: float, width: int, groups: int = 1) -> Ops:
+    """Return the weight gradients of both layers, one kernel per group as the profile shows."""
     recipe, h, k = work.recipe, work.model.hidden_size, rows / groups
     down = tuple(wgrad("down wgrad", h, width, k, recipe.gemm) for _ in range(groups))
-    return (*down, *(wgrad("gate+up wgrad", 2 * width, h, k, recipe.gemm) for _ in range(groups)))
+    return (*down, *(wgrad("gate+up wgrad", _widths(work, width), h, k, recipe.gemm) for _ in range(groups)))
 
 
-def dense_forward(work: Work) -> tuple[Op, ...]:
-    """Return a dense FFN."""
-    width = work.model.intermediate_size
-    t, h = work.tokens, work.model.hidden_size
-    residual = moved("residual", "elementwise", t * h, 4.0)
-    return (*quantise(work.recipe, t * h), *gated_forward(work, t, width), residual)
+def dense_forward(work: Work) -> Ops:
+    """Return a dense FFN with the addition to the residual stream."""
+    width, t, h = work.model.intermediate_size // work.tp, work.tokens, work.model.hidden_size
+    ops = forward(work, t, width)
+    before = () if work.model.parallel_residual else parallel.gather(work)
+    return (*before, *quantise(work.recipe, t * h), *ops[:2], *parallel.scatter(work, ops[2:]), residual(work))
 
 
-def dense_backward(work: Work) -> tuple[Op, ...]:
+def dense_backward(work: Work) -> Ops:
     """Return the input gradient of a dense FFN."""
     t, h = work.tokens, work.model.hidden_size
-    return (*quantise(work.recipe, t * h, t * h), *_norm_again(work), *gated_backward(
-        work, t, work.model.intermediate_size))
+    inner, outer = backward(work, t, work.model.intermediate_size // work.tp)
+    # A parallel FFN's gradient is added to the attention's before both are summed over the group.
+    outer = outer if work.model.parallel_residual else parallel.input_gradient(work, outer)
+    return (*parallel.gather(work, "gather output gradient"), *quantise(work.recipe, t * h, t * h),
+            *_norm_again(work), *inner, *outer)
 
 
-def dense_wgrad(work: Work) -> tuple[Op, ...]:
+def dense_wgrad(work: Work) -> Ops:
     """Return the weight gradients of a dense FFN."""
-    return gated_wgrad(work, work.tokens, work.model.intermediate_size)
+    return weights(work, work.tokens, work.model.intermediate_size // work.tp)
 
 
-def route(work: Work) -> tuple[Op, ...]:
+def route(work: Work) -> Ops:
     """Return the router and the cast before dispatch: the end of a MoE layer's attention phase."""
-    model, t, h = work.model, work.tokens, work.model.hidden_size
+    model, t, h = work.model, work.own, work.model.hidden_size
     return (
         gemm("router", t, model.n_routed_experts, h, "bf16"),
         moved("top-k", "router", t * model.n_routed_experts, 4.0),
@@ -77,63 +100,81 @@ def route(work: Work) -> tuple[Op, ...]:
     )
 
 
-def route_backward(work: Work) -> tuple[Op, ...]:
+def route_backward(work: Work) -> Ops:
     """Return the router's gradients: the start of a MoE layer's attention backward phase."""
-    model, t, h = work.model, work.tokens, work.model.hidden_size
+    model, t, h = work.model, work.own, work.model.hidden_size
     return (
         moved("top-k backward", "router_backward", t * model.n_routed_experts, 4.0),
         gemm("router dgrad", t, h, model.n_routed_experts, "bf16"),
-        gemm("router wgrad", model.n_routed_experts, h, t, "bf16"),
+        gemm("router wgrad", model.n_routed_experts, h, round(t), "bf16"),
     )
 
 
-def experts_forward(work: Work) -> tuple[Op, ...]:
+def experts_forward(work: Work) -> Ops:
     """Return the shared and routed experts of a MoE layer, between dispatch and combine."""
-    model, h = work.model, work.model.hidden_size
-    recipe, rows, weights = work.recipe, work.expert_rows, work.local_experts * work.model.expert_parameters
+    model, h, width = work.model, work.model.hidden_size, work.model.moe_intermediate_size // work.etp
+    recipe, rows, weight = work.recipe, work.expert_rows, work.local_experts * work.model.expert_parameters / work.etp
+    received = work.received * work.etp
     # What dispatch brought is kept as the input of the weight gradients.
-    arrived = Op("received tokens", "copy", saved=recipe.activation * work.received * h)
+    arrived = Op("received tokens", "copy", saved=recipe.activation * received * h)
     return (
-        *_shared(work, "forward"),
-        moved("count and map", "mapping", work.tokens * model.n_routed_experts, 1.0),
-        moved("expand", "permute", (work.received + rows) * h, recipe.activation),
-        *transpose(recipe, weights),
-        *gated_forward(work, rows, model.moe_intermediate_size, work.local_experts),
-        moved("reduce", "permute", (rows + work.received) * h, 2.0),
+        *_shared_forward(work),
+        *parallel.expert_tensor(work, "gather received tokens"),
+        moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0),
+        moved("expand", "permute", (received + rows) * h, recipe.activation),
+        *transpose(recipe, weight),
+        *forward(work, rows, width, work.local_experts),
+        moved("reduce", "permute", (rows + received) * h, 2.0),
+        *parallel.expert_tensor(work, "scatter results"),
         arrived,
     )
 
 
-def experts_backward(work: Work) -> tuple[Op, ...]:
+def experts_backward(work: Work) -> Ops:
     """Return the input gradient of the shared and routed experts."""
-    model, h, rows = work.model, work.model.hidden_size, work.expert_rows
+    h, rows, received = work.model.hidden_size, work.expert_rows, work.received * work.etp
+    inner, outer = backward(work, rows, work.model.moe_intermediate_size // work.etp, work.local_experts)
     return (
-        *_shared(work, "backward"),
-        moved("expand gradients", "permute", (work.received + rows) * h, work.recipe.activation),
-        *gated_backward(work, rows, model.moe_intermediate_size, work.local_experts),
+        *_shared_backward(work),
+        *parallel.expert_tensor(work, "gather result gradients"),
+        moved("expand gradients", "permute", (received + rows) * h, work.recipe.activation),
+        *inner,
+        *outer,
         *_norm_again(work),
-        moved("reduce gradients", "permute", (rows + work.received) * h, 2.0),
+        moved("reduce gradients", "permute", (rows + received) * h, 2.0),
+        *parallel.expert_tensor(work, "scatter token gradients"),
     )
 
 
-def experts_wgrad(work: Work) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
     """Return the weight gradients as (compute stream, side stream): every other routed expert goes to the side."""
     model, recipe, rows = work.model, work.recipe, work.expert_rows
     casts = quantise(recipe, rows * model.hidden_size, rows * model.hidden_size)
-    routed = gated_wgrad(work, rows, model.moe_intermediate_size, work.local_experts)
-    return (*casts, *_shared(work, "wgrad"), *routed[0::2]), routed[1::2]
+    routed = weights(work, rows, model.moe_intermediate_size // work.etp, work.local_experts)
+    shared = weights(work, work.tokens, _shared_width(work)) if _shared_width(work) else ()
+    return (*casts, *shared, *routed[0::2]), routed[1::2]
 
 
-def _shared(work: Work, phase: str) -> tuple[Op, ...]:
-    width = work.model.shared_expert_width
-    if not width:
+def _shared_width(work: Work) -> int:
+    return work.model.shared_expert_width // work.tp
+
+
+def _shared_forward(work: Work) -> Ops:
+    if not _shared_width(work):
         return ()
-    part = {"forward": gated_forward, "backward": gated_backward, "wgrad": gated_wgrad}[phase]
-    return part(work, work.tokens, width)
+    return (*parallel.gather(work), *parallel.scatter(work, forward(work, work.tokens, _shared_width(work))))
 
 
-def _norm_again(work: Work) -> tuple[Op, ...]:
+def _shared_backward(work: Work) -> Ops:
+    """Return the input gradient of the shared experts; the sum over their group is waited for with the routed ones'."""
+    if not _shared_width(work):
+        return ()
+    inner, outer = backward(work, work.tokens, _shared_width(work))
+    return (*parallel.gather(work, "gather output gradient"), *inner, *parallel.input_gradient(work, outer))
+
+
+def _norm_again(work: Work) -> Ops:
     if "norm" not in work.recompute:
         return ()
-    t, h = work.tokens, work.model.hidden_size
-    return again((moved("post norm", "norm", t * h, 4.0), *quantise(work.recipe, t * h)))
+    width = work.own * work.model.hidden_size
+    return again((moved("post norm", "norm", width, 4.0), *quantise(work.recipe, width)))

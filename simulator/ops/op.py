@@ -1,9 +1,13 @@
-"""An op as data: what a kernel multiplies, moves and keeps. Seconds are `compute`'s business."""
+"""Ops as data: what a kernel multiplies, moves and keeps, what a collective between kernels carries.
+
+Seconds are `compute`'s business, links the network's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from simulator.model import ModelConfig
 from simulator.precision import BYTES, Dtype, Recipe
@@ -11,7 +15,7 @@ from simulator.precision import BYTES, Dtype, Recipe
 KINDS = (
     "gemm", "wgrad", "attention", "attention_backward", "norm", "norm_backward", "quantise", "transpose", "rope",
     "copy", "elementwise", "activation", "permute", "mapping", "router", "router_backward", "embedding", "loss",
-    "optimizer",
+    "optimizer", "softmax", "softmax_backward", "dropout",
 )
 
 
@@ -36,13 +40,37 @@ class Op:
     recompute: bool = False
 
 
+LATE = -1
+"""Of `Transfer.beside`: nothing in its phase waits for it, what takes the phase's output does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A collective between the ops of a phase.
+
+    group: tp, cp or etp, see `layout.GROUPS`. bytes: of the whole buffer, times the passes over it: 1 of an all-gather
+    or a reduce-scatter, 2 of an all-reduce [B]. beside: how many of the ops that follow do not wait for it, or LATE.
+    """
+
+    name: str
+    group: str
+    bytes: float
+    beside: int = 0
+
+
+Item: TypeAlias = Op | Transfer
+Ops: TypeAlias = tuple[Item, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What one micro-batch asks of a layer on one GPU.
 
-    tokens: tokens of the micro-batch on this GPU. expert_rows: (token, expert) pairs that its experts compute.
-    received: tokens that dispatch brings to this GPU, each once. local_experts: experts on this GPU.
-    recompute: names of what is computed again in the backward pass, see `precision.RECOMPUTE`.
+    tokens: that its GEMMs see: of the micro-batch, over cp. seq_length: of the whole sequence. expert_rows: (token,
+    expert) pairs that its experts compute. received: tokens that dispatch brings to this GPU, each once. local_experts:
+    experts on this GPU. recompute: names of what is computed again in the backward pass, see `precision.RECOMPUTE`.
+    tp, cp, etp: degrees. sequence_parallel, tp_overlap, cp_gather: see LayoutConfig. unfused: attention as two batched
+    GEMMs and a softmax.
     """
 
     model: ModelConfig
@@ -53,6 +81,28 @@ class Work:
     received: float = 0.0
     local_experts: int = 0
     recompute: frozenset[str] = frozenset()
+    tp: int = 1
+    cp: int = 1
+    etp: int = 1
+    sequence_parallel: bool = True
+    tp_overlap: bool = False
+    cp_gather: bool = False
+    unfused: bool = False
+
+    @property
+    def own(self) -> float:
+        """Return the tokens of the residual stream, the norms and the router on this GPU."""
+        return self.tokens / self.tp if self.sequence_parallel else float(self.tokens)
+
+    @property
+    def heads(self) -> int:
+        """Return the query heads on this GPU."""
+        return self.model.num_attention_heads // self.tp
+
+    @property
+    def kv_heads(self) -> int:
+        """Return the key and value heads on this GPU; fewer heads than GPUs are copied."""
+        return max(1, self.model.kv_heads // self.tp)
 
 
 def gemm(name: str, m: float, n: int, k: int, dtype: Dtype, groups: int = 1) -> Op:
@@ -84,9 +134,14 @@ def transpose(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
     return tuple(moved("weight transpose", "transpose", count, 2.0) for count in elements) if recipe.quantised else ()
 
 
-def again(ops: Iterable[Op]) -> tuple[Op, ...]:
+def again(ops: Iterable[Item]) -> Ops:
     """Return forward ops as the backward pass repeats them: nothing saved, FLOPs not the model's."""
-    return tuple(replace(op, saved=0.0, recompute=True) for op in ops)
+    return tuple(replace(op, saved=0.0, recompute=True) if isinstance(op, Op) else op for op in ops)
+
+
+def saved(ops: Iterable[Item]) -> float:
+    """Return the bytes that ops keep until the backward pass [B]."""
+    return sum(op.saved for op in ops if isinstance(op, Op))
 
 
 def keep(op: Op, saved: float) -> Op:

@@ -1,4 +1,4 @@
-"""The ops of one action on one rank, on three streams, with what waits for what.
+"""The ops of one action on one rank, on four streams, with what waits for what.
 
 The order of an overlapped pair is the one that DeepSeek's published profile shows, layer pair by layer pair:
 
@@ -14,120 +14,230 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from simulator.program.costs import BlockCost, Costs
+from simulator.ops import LATE
+from simulator.program.costs import BlockCost, Costs, Hop, Segment
 from simulator.schedules import Action
 
-COMPUTE, SIDE, COMMUNICATION, DATA, SEND = range(5)
-STREAMS = ("compute", "side", "communication", "data", "send")
+COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR = range(6)
+STREAMS = ("compute", "side", "communication", "data", "send", "tensor")
 
 FORWARD_INPUT, GRADIENT_INPUT = -1, -2
 """Dependencies on what another action hands over, until the program knows which row that is."""
+
+After = tuple[int, ...]
+Mark = tuple[str, int, int]
+"""(F or B, stage, block of that stage)"""
 
 
 @dataclass(slots=True)
 class Chunk:
     """Rows of one action, as columns.
 
-    seconds: of compute rows [s]. exchange: kind of communication, or ''. load: the expert load that it carries. after:
-    rows that a row waits for, besides its stream's order. forward_out/gradient_out: rows that make the outputs.
+    seconds: of compute rows [s]. exchange: (kind of communication or '', which of it). after: rows that a row waits
+    for, besides its stream's order. forward_out/gradient_out: rows that make the outputs. begins: where a block's
+    parameters are needed first; ends: the rows after which a block's gradients are there.
     """
 
     stream: list[int] = field(default_factory=list)
     label: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    exchange: list[str] = field(default_factory=list)
-    load: list[int] = field(default_factory=list)
-    after: list[tuple[int, ...]] = field(default_factory=list)
-    forward_out: int = FORWARD_INPUT
-    gradient_out: int = GRADIENT_INPUT
+    exchange: list[tuple[str, int]] = field(default_factory=list)
+    after: list[After] = field(default_factory=list)
+    forward_out: After = (FORWARD_INPUT,)
+    gradient_out: After = (GRADIENT_INPUT,)
+    begins: dict[Mark, int] = field(default_factory=dict)
+    ends: dict[Mark, After] = field(default_factory=dict)
     classes: dict[str, float] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
     recomputed: float = 0.0
 
-    def _add(self, stream: int, label: str, after: tuple[int, ...], seconds: float = 0.0,
+    def _add(self, stream: int, label: str, after: After, seconds: float = 0.0,
              exchange: tuple[str, int] = ("", 0)) -> int:
         self.stream.append(stream)
         self.label.append(label)
         self.seconds.append(seconds)
-        self.exchange.append(exchange[0])
-        self.load.append(exchange[1])
+        self.exchange.append(exchange)
         self.after.append(after)
         return len(self.stream) - 1
 
-    def compute(self, block: BlockCost, phase: str, label: str, *, beside: bool, after: int, stream: int = COMPUTE
-                ) -> int:
-        """Add a phase to the compute or side stream; return its row, or `after` where the block has no such phase."""
-        cost = block.phases[phase, beside]
-        if not cost.total:
-            return after
-        mean = block.mean.phases[phase, beside] if block.mean else cost
-        mean = mean if mean.total < cost.total else cost
-        for name, seconds in (*mean.seconds.items(), ("expert_waiting", cost.total - mean.total)):
+    def last(self) -> After:
+        """Return the last rows on the compute and the side stream."""
+        found: dict[int, int] = {}
+        for row in range(len(self.stream) - 1, -1, -1):
+            if self.stream[row] in (COMPUTE, SIDE):
+                found.setdefault(self.stream[row], row)
+                if len(found) == 2 or self.stream[row] == COMPUTE and SIDE not in self.stream:
+                    break
+        return tuple(found.values())
+
+    def compute(self, block: BlockCost, phase: str, label: str, beside: bool, after: After, stream: int = COMPUTE
+                ) -> Done:
+        """Add a phase with its transfers; return what follows it waits for, `after` where the block has no such phase.
+        """
+        line = _Line(self, label, stream, after)
+        means = iter(block.mean.phases[phase, beside].segments if block.mean else block.phases[phase, beside].segments)
+        for item in block.phases[phase, beside].items:
+            if isinstance(item, Hop):
+                line.transfer(item)
+            else:
+                self._count(item, next(means))
+                line.kernels(item.total)
+        return line.done()
+
+    def _count(self, worst: Segment, mean: Segment) -> None:
+        """Add a segment to the sums; what the busiest GPU takes beyond a mean one is waiting."""
+        mean = mean if mean.total < worst.total else worst
+        for name, seconds in (*mean.seconds.items(), ("expert_waiting", worst.total - mean.total)):
             self.classes[name] = self.classes.get(name, 0.0) + seconds
         for dtype, flops in mean.flops.items():
             self.flops[dtype] = self.flops.get(dtype, 0.0) + flops
         self.recomputed += mean.recomputed
-        return self._add(stream, label, (after,), cost.total)
 
-    def exchange_tokens(self, block: BlockCost, kind: str, label: str, after: int) -> int:
+    def exchange_tokens(self, block: BlockCost, kind: str, label: str, after: After) -> After:
         """Add dispatch or combine; return its row, or `after` where the block has no experts."""
         if not block.exchanges_experts:
             return after
-        return self._add(COMMUNICATION, label, (after,), exchange=(kind, block.load))
+        return (self._add(COMMUNICATION, label, after, exchange=(kind, block.load)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What waits for a phase. row: its last kernels. gathered: transfers that weight gradients wait for too.
+
+    late: transfers that only what uses the phase's output waits for.
+    """
+
+    row: After
+    gathered: After = ()
+    late: After = ()
+
+    @property
+    def output(self) -> After:
+        """Return what a reader of the phase's output waits for."""
+        return (*self.row, *self.gathered, *self.late)
+
+    @property
+    def kept(self) -> After:
+        """Return what weight gradients wait for."""
+        return (*self.row, *self.gathered)
+
+
+@dataclass(slots=True)
+class _Line:
+    """A phase as it is laid down: kernels in order, transfers that they wait for or run beside."""
+
+    rows: Chunk
+    label: str
+    stream: int
+    after: After
+    beside: list[list[int]] = field(default_factory=list)  # [row, segments that do not wait for it]
+    late: list[int] = field(default_factory=list)
+
+    def kernels(self, seconds: float) -> None:
+        if not seconds:
+            return
+        due = [row for row, left in self.beside if not left]
+        row = self.rows._add(self.stream, self.label, (*self.after, *due), seconds)
+        self.beside = [[other, left - 1] for other, left in self.beside if left]
+        self.after = (row,)
+
+    def transfer(self, hop: Hop) -> None:
+        moved = hop.transfer
+        due = tuple(row for row, left in self.beside if not left)
+        what = (moved.group, round(moved.bytes))
+        row = self.rows._add(TENSOR, moved.name, (*self.after, *due), exchange=what)
+        if hop.beside == LATE:
+            self.late.append(row)
+        elif hop.beside:
+            self.beside.append([row, hop.beside])
+        else:
+            self.after = (row,)
+
+    def done(self) -> Done:
+        return Done(self.after, tuple(row for row, _ in self.beside), tuple(self.late))
 
 
 def chunk(action: Action, costs: Costs) -> Chunk:
     """Return the rows of one action."""
     rows = Chunk()
     if action.kind == "FB":
-        _pairs(rows, costs.stage(action.stage), costs.stage(action.stage_b)[::-1])
+        _pairs(rows, _blocks(costs, action.stage), _blocks(costs, action.stage_b)[::-1])
     elif action.kind == "F":
-        for block in costs.stage(action.stage):
+        for block in _blocks(costs, action.stage):
             _forward(rows, block)
     elif action.kind == "W":
-        for block in costs.stage(action.stage)[::-1]:
+        for block in _blocks(costs, action.stage)[::-1]:
             _weights(rows, block)
     else:
-        for block in costs.stage(action.stage)[::-1]:
+        for block in _blocks(costs, action.stage)[::-1]:
             _backward(rows, block, weights=action.kind == "B")
     return rows
 
 
-def _forward(rows: Chunk, block: BlockCost) -> None:
-    attention = rows.compute(block, "attention_f", "attn(F)", beside=False, after=rows.forward_out)
-    arrived = rows.exchange_tokens(block, "dispatch", "dispatch(F)", attention)
-    mlp = rows.compute(block, "mlp_f", "mlp(F)", beside=False, after=arrived)
-    rows.forward_out = rows.exchange_tokens(block, "combine", "combine(F)", mlp)
+Block = tuple[int, int, BlockCost]
+"""stage, number of the model's block in it, cost of (a part of) that block"""
 
 
-def _backward(rows: Chunk, block: BlockCost, *, weights: bool) -> None:
-    """Add a backward pass outside of a pair; with weights, as autograd runs it: nothing beside communication.
+def _blocks(costs: Costs, stage: int) -> list[Block]:
+    return [(stage, number, part) for number, part in costs.parts(stage)]
+
+
+def _forward(rows: Chunk, block: Block, *, again: bool = False) -> None:
+    """Add a forward pass; again: as the backward pass repeats it, when its own input, the gradient, has come."""
+    stage, number, cost = block
+    if not again:
+        rows.begins.setdefault(("F", stage, number), len(rows.stream))
+    before = rows.gradient_out if again else rows.forward_out
+    flops = dict(rows.flops)
+    attention = rows.compute(cost, "attention_f", "attn(F)", False, before)
+    arrived = rows.exchange_tokens(cost, "dispatch", "dispatch(F)", attention.output)
+    mlp = rows.compute(cost, "mlp_f", "mlp(F)", False, arrived)
+    out = rows.exchange_tokens(cost, "combine", "combine(F)", mlp.output)
+    if again:
+        rows.gradient_out = out
+        rows.recomputed += sum(rows.flops.values()) - sum(flops.values())
+    else:
+        rows.forward_out = out
+
+
+def _backward(rows: Chunk, block: Block, *, weights: bool) -> None:
+    """Add a backward pass outside of a pair; with weights, as autograd runs it: nothing beside expert traffic.
 
     A linear layer's weight gradient is computed in place, together with its input gradient, before the next exchange
     (github deepseek-ai/DualPipe, examples; Megatron-LM likewise).
     """
-    arrived = rows.exchange_tokens(block, "cached_dispatch", "combine(B)", rows.gradient_out)
-    last = rows.compute(block, "mlp_b", "mlp(B)", beside=False, after=arrived)
+    stage, number, cost = block
+    rows.begins.setdefault(("B", stage, number), len(rows.stream))
+    if cost.again:
+        _forward(rows, block, again=True)
+    arrived = rows.exchange_tokens(cost, "cached_dispatch", "combine(B)", rows.gradient_out)
+    mlp = rows.compute(cost, "mlp_b", "mlp(B)", False, arrived)
     if weights:
-        last = _mlp_weights(rows, block, last, beside=False)
-    home = rows.exchange_tokens(block, "combine", "dispatch(B)", last)
-    last = rows.compute(block, "attention_b", "attn(B)", beside=False, after=home)
-    rows.gradient_out = rows.compute(block, "attention_w", "attn(W)", beside=False, after=last) if weights else last
+        last = _mlp_weights(rows, cost, mlp.kept, beside=False)
+        mlp = Done(last, late=(*mlp.late, *mlp.gathered))
+    home = rows.exchange_tokens(cost, "combine", "dispatch(B)", mlp.output)
+    first = rows.compute(cost, "attention_b", "attn(B)", False, home)
+    last = rows.compute(cost, "attention_w", "attn(W)", False, first.kept) if weights else first
+    rows.gradient_out = rows.compute(cost, "attention_t", "attn(B)", False, (*last.row, *first.output)).output
+    if weights:
+        rows.ends["B", stage, number] = rows.last()
 
 
-def _mlp_weights(rows: Chunk, block: BlockCost, after: int, *, beside: bool) -> int:
+def _mlp_weights(rows: Chunk, block: BlockCost, after: After, *, beside: bool) -> After:
     # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of the compute stream.
-    first = rows.compute(block, "mlp_w", "mlp(W)", beside=beside, after=after)
-    return rows.compute(block, "side_w", "side(W)", beside=beside, after=first, stream=SIDE)
+    first = rows.compute(block, "mlp_w", "mlp(W)", beside, after)
+    return rows.compute(block, "side_w", "side(W)", beside, first.output, SIDE).output
 
 
-def _weights(rows: Chunk, block: BlockCost) -> None:
-    before = len(rows.stream) - 1 if rows.stream else GRADIENT_INPUT
-    _mlp_weights(rows, block, before, beside=False)
-    rows.compute(block, "attention_w", "attn(W)", beside=False, after=before)
+def _weights(rows: Chunk, block: Block) -> None:
+    stage, number, cost = block
+    before = (len(rows.stream) - 1,) if rows.stream else (GRADIENT_INPUT,)
+    _mlp_weights(rows, cost, before, beside=False)
+    rows.compute(cost, "attention_w", "attn(W)", False, before)
+    rows.ends["B", stage, number] = rows.last()
 
 
-def _pairs(rows: Chunk, ahead: list[BlockCost], back: list[BlockCost]) -> None:
+def _pairs(rows: Chunk, ahead: list[Block], back: list[Block]) -> None:
     """Pair the MoE blocks of both directions; the other blocks run alone as soon as their turn comes."""
     forward_runs, backward_runs = _split(ahead), _split(back)
     for (lone_f, moe_f), (lone_b, moe_b) in zip_longest(forward_runs, backward_runs, fillvalue=([], None)):
@@ -143,12 +253,12 @@ def _pairs(rows: Chunk, ahead: list[BlockCost], back: list[BlockCost]) -> None:
             _backward(rows, moe_b, weights=True)
 
 
-def _split(blocks: list[BlockCost]) -> list[tuple[list[BlockCost], BlockCost | None]]:
+def _split(blocks: list[Block]) -> list[tuple[list[Block], Block | None]]:
     """Return runs of blocks without expert traffic, each with the block with expert traffic that ends it."""
-    runs: list[tuple[list[BlockCost], BlockCost | None]] = []
-    lone: list[BlockCost] = []
+    runs: list[tuple[list[Block], Block | None]] = []
+    lone: list[Block] = []
     for block in blocks:
-        if block.exchanges_experts:
+        if block[2].exchanges_experts:
             runs.append((lone, block))
             lone = []
         else:
@@ -156,14 +266,21 @@ def _split(blocks: list[BlockCost]) -> list[tuple[list[BlockCost], BlockCost | N
     return [*runs, (lone, None)] if lone else runs
 
 
-def _pair(rows: Chunk, ahead: BlockCost, back: BlockCost) -> None:
+def _pair(rows: Chunk, forward: Block, backward: Block) -> None:
+    ahead, back = forward[2], backward[2]
+    rows.begins.setdefault(("F", *forward[:2]), len(rows.stream))
+    rows.begins.setdefault(("B", *backward[:2]), len(rows.stream))
+    if back.again:
+        _forward(rows, backward, again=True)
     arrived_b = rows.exchange_tokens(back, "cached_dispatch", "combine(B)", rows.gradient_out)
-    attention_f = rows.compute(ahead, "attention_f", "attn(F)", beside=True, after=rows.forward_out)
-    mlp_b = rows.compute(back, "mlp_b", "mlp(B)", beside=True, after=arrived_b)
-    arrived_f = rows.exchange_tokens(ahead, "dispatch", "dispatch(F)", attention_f)
-    home_b = rows.exchange_tokens(back, "combine", "dispatch(B)", mlp_b)
-    _mlp_weights(rows, back, mlp_b, beside=True)
-    mlp_f = rows.compute(ahead, "mlp_f", "mlp(F)", beside=True, after=arrived_f)
-    rows.forward_out = rows.exchange_tokens(ahead, "combine", "combine(F)", mlp_f)
-    rows.gradient_out = rows.compute(back, "attention_b", "attn(B)", beside=True, after=home_b)
-    rows.compute(back, "attention_w", "attn(W)", beside=True, after=rows.gradient_out)
+    attention_f = rows.compute(ahead, "attention_f", "attn(F)", True, rows.forward_out)
+    mlp_b = rows.compute(back, "mlp_b", "mlp(B)", True, arrived_b)
+    arrived_f = rows.exchange_tokens(ahead, "dispatch", "dispatch(F)", attention_f.output)
+    home_b = rows.exchange_tokens(back, "combine", "dispatch(B)", mlp_b.output)
+    _mlp_weights(rows, back, mlp_b.kept, beside=True)
+    mlp_f = rows.compute(ahead, "mlp_f", "mlp(F)", True, arrived_f)
+    rows.forward_out = rows.exchange_tokens(ahead, "combine", "combine(F)", mlp_f.output)
+    first = rows.compute(back, "attention_b", "attn(B)", True, home_b)
+    rows.compute(back, "attention_w", "attn(W)", True, first.kept)
+    rows.gradient_out = rows.compute(back, "attention_t", "attn(B)", True, first.output).output
+    rows.ends["B", *backward[:2]] = rows.last()

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from simulator.collectives import COLLECTIVES, Demand, exchange, send
 from simulator.layout import Layout
-from simulator.program.costs import Costs
+from simulator.ops import Transfer
+from simulator.program.buckets import Bucket, holders, of_stage, shards
+from simulator.program.costs import BlockCost, Costs, Hop
 from simulator.schedules import Kind, Schedule
 from simulator.topology import Network
 
 EXCHANGES = ("dispatch", "cached_dispatch", "combine")
-KERNELS = {"reduce_scatter": "nccl", "all_gather": "nccl", "F": "nccl", "B": "nccl"}
+DATA = ("reduce_scatter", "all_gather", "all_reduce")
+TENSOR = ("tp", "cp", "etp")
+SENDS = ("F", "B")
+KERNELS = dict.fromkeys((*DATA, *TENSOR, *SENDS), "nccl")
 """kind of coflow -> kernel of the communication table, where they differ."""
-TRAFFIC = {"F": "pipeline", "B": "pipeline", "reduce_scatter": "data", "all_gather": "data"}
+TRAFFIC = {**dict.fromkeys(SENDS, "pipeline"), **dict.fromkeys(DATA, "data"), "tp": "tensor", "etp": "tensor",
+           "cp": "context"}
 """kind of coflow -> kind of traffic in the report; exchanges are `expert`."""
 
 Key = tuple[str, int, int]
-"""(kind, what of it, rank): exchanges (kind, load, rank), sends (pass, stage, source), collectives (kind, stage and
-part, rank). It is how a rank names the coflow that it takes part in."""
+"""(kind, what of it, rank): exchanges (kind, load, rank), sends (pass, edge, source), collectives of buckets (kind,
+number of the bucket, rank), of tensor and context parallelism (kind, bytes, rank). It is how a rank names the coflow
+that it takes part in."""
+Edge = tuple[str, int, int]
+"""(F or B, from pipeline index, to pipeline index)"""
 
 
 @dataclass(slots=True)
@@ -27,7 +39,8 @@ class Coflows:
     """Coflows as columns, with links and ranks as flat lists.
 
     label: kind and what of it; alike in all replicas. links/bytes: per coflow [B]. members: ranks; of a send, source
-    then target. index: how a rank names a coflow -> its position.
+    then target. index: how a rank names a coflow -> its position. edges: pipeline edge -> its number in labels.
+    buckets: bucket -> its number in labels.
     """
 
     label: list[tuple[str, int]] = field(default_factory=list)
@@ -36,6 +49,8 @@ class Coflows:
     latency: list[float] = field(default_factory=list)
     members: list[tuple[int, ...]] = field(default_factory=list)
     index: dict[Key, int] = field(default_factory=dict)
+    edges: dict[Edge, int] = field(default_factory=dict)
+    buckets: dict[Bucket, int] = field(default_factory=dict)
 
     def _add(self, label: tuple[str, int], demand: Demand, members: tuple[int, ...]) -> None:
         self._append(label, demand.links.tolist(), demand.bytes.tolist(), demand.latency, members)
@@ -54,31 +69,49 @@ class Coflows:
         """Add dispatch and combine of every expert group. place: (pipeline index, expert load)."""
         assert costs.loads is not None
         index, load = place
-        for first in range(0, layout.dp, layout.ep):
-            group = layout.expert_group(layout.rank(index, first))
-            unit = exchange(network, group, costs.loads.distinct[load])
+        for row in layout.ranks(index, "expert").tolist():
+            unit = exchange(network, tuple(row), costs.loads.distinct[load])
             for kind in EXCHANGES:
-                self._add((kind, load), unit.scaled(costs.token_bytes(kind)), group)
+                self._add((kind, load), unit.scaled(costs.token_bytes(kind)), tuple(row))
 
-    def add_sends(self, network: Network, layout: Layout, edge: tuple[str, int, int, int], size: float) -> None:
-        """Add the sends of one pipeline edge (pass, stage, from index, to index) in every replica."""
-        label, source, target = (edge[0], edge[1]), edge[2], edge[3]
-        for replica in range(layout.dp):
-            pair = (layout.rank(source, replica), layout.rank(target, replica))
+    def add_sends(self, network: Network, layout: Layout, edge: Edge, size: float) -> None:
+        """Add the sends of one pipeline edge in every replica."""
+        label = (edge[0], self.edges.setdefault(edge, len(self.edges)))
+        for place in range(layout.per_stage):
+            pair = (layout.rank(edge[1], place), layout.rank(edge[2], place))
             links, latency = send(network, *pair)
             self._append(label, links, [size] * len(links), latency, pair)
             self.index[(*label, pair[0])] = len(self.label) - 1
 
-    def add_data_parallel(self, network: Network, groups: Iterator[tuple[int, tuple[int, ...], float]],
-                          widths: dict[str, float]) -> None:
-        """Add the gradient reduce-scatter and parameter all-gather of groups (what, members, parameters).
+    def add_transfers(self, network: Network, groups: NDArray[np.int64], transfer: Transfer) -> None:
+        """Add a tensor or context parallel collective in every group. groups: ranks [group, member]."""
+        label = (transfer.group, round(transfer.bytes))
+        for row in groups.tolist():
+            if (*label, row[0]) not in self.index:
+                unit = COLLECTIVES["all_gather"](network, tuple(row))
+                self._add(label, unit.scaled(transfer.bytes), tuple(row))
 
-        widths: kind -> bytes per parameter [B].
+    def add_bucket(self, network: Network, layout: Layout, place: tuple[Bucket, tuple[int, ...]],
+                   widths: tuple[float, float]) -> None:
+        """Add the collectives of one bucket of parameters.
+
+        place: bucket, pipeline indices that hold its stage. widths: bytes of a gradient and of a parameter [B].
         """
-        for what, members, parameters in groups:
-            if len(members) > 1 and parameters:
-                for kind, width in widths.items():
-                    self._add((kind, what), COLLECTIVES[kind](network, members).scaled(parameters * width), members)
+        bucket, hosts = place
+        members = holders(layout, bucket.group, hosts)
+        if members.shape[1] == 1:
+            return
+        number = self.buckets.setdefault(bucket, len(self.buckets))
+        inside, across = shards(layout, members)
+        sizes = {"reduce_scatter": widths[0], "all_gather": widths[1] if layout.zero else widths[0]}
+        for row in inside.tolist() if inside.shape[1] > 1 else ():
+            for kind, width in sizes.items():
+                unit = COLLECTIVES[kind](network, tuple(row))
+                self._add((kind, number), unit.scaled(bucket.parameters * width), tuple(row))
+        for row in across.tolist() if across.shape[1] > 1 else ():
+            unit = COLLECTIVES["all_gather"](network, tuple(row))  # an all-reduce passes twice over its shard
+            self._add(("all_reduce", number), unit.scaled(
+                2 * bucket.parameters * widths[0] / inside.shape[1]), tuple(row))
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
@@ -90,30 +123,10 @@ def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     return {stage: tuple(sorted(ranks)) for stage, ranks in sorted(hosts.items())}
 
 
-def updated_parameters(costs: Costs, layout: Layout, hosts: dict[int, tuple[int, ...]], stages: Iterable[int]) -> float:
-    """Return the parameters whose optimizer states one rank holds: its shard of each stage under ZeRO, or all."""
-    count = 0.0
-    for stage in stages:
-        dense, routed = costs.parameters(stage)
-        replicas = layout.dp * len(hosts[stage])
-        count += dense / replicas + routed * layout.ep / replicas if layout.zero else dense + routed
-    return count
-
-
-def replica_groups(schedule: Schedule, layout: Layout, costs: Costs) -> Iterator[tuple[int, tuple[int, ...], float]]:
-    """Return the groups that hold the same parameters, as (2 stage + routed, ranks, parameters per GPU)."""
-    for stage, hosts in stage_hosts(schedule).items():
-        dense, routed = costs.parameters(stage)
-        everyone = [layout.rank(host, replica) for host in hosts for replica in range(layout.dp)]
-        yield 2 * stage, tuple(sorted(everyone)), dense
-        for expert in range(layout.ep):
-            yield 2 * stage + 1, tuple(rank for rank in everyone if rank % layout.ep == expert), routed
-
-
-def pipeline_edges(schedule: Schedule) -> list[tuple[str, int, int, int]]:
-    """Return the edges over which stages hand on: (F or B, stage that sends, from index, to index)."""
+def pipeline_edges(schedule: Schedule) -> list[Edge]:
+    """Return the edges over which ranks hand on."""
     places = schedule.place()
-    edges: dict[tuple[str, int, int, int], None] = {}
+    edges: dict[Edge, None] = {}
     for (kind, micro_batch, stage), (rank, _) in places.items():
         if kind == "W":
             continue
@@ -122,25 +135,39 @@ def pipeline_edges(schedule: Schedule) -> list[tuple[str, int, int, int]]:
         for name in names:
             target = places.get((name, micro_batch, following))
             if target and target[0] != rank:
-                edges["F" if kind == "F" else "B", stage, rank, target[0]] = None
+                edges["F" if kind == "F" else "B", rank, target[0]] = None
     return sorted(edges)
+
+
+def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
+    """Return the collectives inside blocks, those of equal group and size once."""
+    found: dict[tuple[str, int], Transfer] = {}
+    for block in blocks:
+        for phase in block.phases.values():
+            for item in phase.items:
+                if isinstance(item, Hop):
+                    found.setdefault((item.transfer.group, round(item.transfer.bytes)), item.transfer)
+    return tuple(found.values())
 
 
 def coflows(network: Network, layout: Layout, schedule: Schedule, costs: Costs) -> Coflows:
     """Return all coflows of a step."""
     table = Coflows()
-    places = {
-        (index, block.load)
-        for stage, indices in stage_hosts(schedule).items()
-        for block in costs.stage(stage)
-        for index in indices
-        if block.exchanges_experts
-    }
+    hosts = stage_hosts(schedule)
+    at: dict[int, list[BlockCost]] = {}
+    for stage, indices in hosts.items():
+        for index in indices:
+            at.setdefault(index, []).extend(costs.stage(stage))
+    places = {(index, block.load) for index, blocks in at.items() for block in blocks if block.exchanges_experts}
     for place in sorted(places):
         table.add_exchanges(network, layout, costs, place)
+    for index, blocks in sorted(at.items()):
+        for transfer in transfers(blocks):
+            table.add_transfers(network, layout.ranks(index, transfer.group), transfer)
     for edge in pipeline_edges(schedule):
         table.add_sends(network, layout, edge, costs.activation_bytes())
     recipe = costs.work.recipe
-    widths = {"reduce_scatter": recipe.gradient, "all_gather": recipe.parameter if layout.zero else recipe.gradient}
-    table.add_data_parallel(network, replica_groups(schedule, layout, costs), widths)
+    for stage, indices in hosts.items():
+        for bucket in of_stage(costs, stage):
+            table.add_bucket(network, layout, (bucket, indices), (recipe.gradient, recipe.parameter))
     return table

@@ -6,16 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import TypeAlias
 
 from simulator.compute import Processor
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Op, Work, block_ops
+from simulator.ops import BlockOps, Op, Transfer, Work, block_ops, saved
 from simulator.precision import BYTES
 from simulator.program.loads import Load, Loads, loads
 from simulator.scenario import Scenario
 
-PHASES = ("attention_f", "mlp_f", "mlp_b", "mlp_w", "side_w", "attention_b", "attention_w")
+PHASES = ("attention_f", "mlp_f", "mlp_b", "mlp_w", "side_w", "attention_b", "attention_t", "attention_w")
 CLASSES = {"gemm": "gemm", "wgrad": "gemm", "attention": "attention", "attention_backward": "attention"}
 """op kind -> class of the breakdown; every other kind is memory-bound."""
 
@@ -23,8 +24,11 @@ Stages = tuple[tuple[BlockKind, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseCost:
-    """One phase of one block. seconds: by class of op [s]. flops: executed, by dtype. recomputed: of those, again."""
+class Segment:
+    """Kernels that run one after another. seconds: by class of op [s]. flops: executed, by dtype.
+
+    recomputed: of those FLOPs, what the forward pass ran before.
+    """
 
     seconds: dict[str, float]
     flops: dict[str, float]
@@ -32,8 +36,45 @@ class PhaseCost:
 
     @property
     def total(self) -> float:
-        """Return the time of the whole phase [s]."""
+        """Return the time of the segment [s]."""
         return sum(self.seconds.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A transfer inside a phase. beside: how many of the segments that follow do not wait for it, or ops.LATE."""
+
+    transfer: Transfer
+    beside: int
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase of one block: segments of kernels, and the transfers between them."""
+
+    items: tuple[Segment | Hop, ...]
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the kernels."""
+        return tuple(item for item in self.items if isinstance(item, Segment))
+
+    @property
+    def total(self) -> float:
+        """Return the time of the phase's kernels [s]."""
+        return sum(segment.total for segment in self.segments)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return the time of the phase's kernels by class of op [s]."""
+        sums: defaultdict[str, float] = defaultdict(float)
+        for segment in self.segments:
+            for name, seconds in segment.seconds.items():
+                sums[name] += seconds
+        return dict(sums)
+
+
+Phases: TypeAlias = dict[tuple[str, bool], Phase]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +82,14 @@ class BlockCost:
     """One block: (phase, beside communication?) -> cost.
 
     load: which of the scenario's expert loads its exchanges carry, -1 if nothing travels. saved: bytes kept until the
-    backward pass [B]. mean: what the same block costs a GPU of mean load, if this is the cost of the busiest one.
+    backward pass [B]. again: its backward pass runs the whole forward pass first (full recompute). mean: what the same
+    block costs a GPU of mean load, if this is the cost of the busiest one. number: of the model's block in its stage.
     """
 
     load: int
-    phases: dict[tuple[str, bool], PhaseCost]
+    phases: Phases
     saved: float
+    again: bool = False
     mean: BlockCost | None = None
 
     @property
@@ -72,38 +115,54 @@ class Costs:
 
     def stage(self, index: int) -> list[BlockCost]:
         """Return the blocks of a stage in forward order, an MTP module as its parts."""
+        return [part for _, part in self.parts(index)]
+
+    def parts(self, index: int) -> list[tuple[int, BlockCost]]:
+        """Return the blocks of a stage as `stage`, each with the number of the model's block that it is part of."""
         layer = sum(kind in ("moe", "mtp") for stage in self.stages[:index] for kind in stage)
-        parts: list[BlockCost] = []
-        for kind in self.stages[index]:
+        parts: list[tuple[int, BlockCost]] = []
+        for number, kind in enumerate(self.stages[index]):
+            found = self.blocks[kind]
             if self.loads and kind in ("moe", "mtp"):
-                parts += self.loaded[kind, self.loads.layers[layer % len(self.loads.layers)]]
+                found = self.loaded[kind, self.loads.layers[layer % len(self.loads.layers)]]
                 layer += 1
-            else:
-                parts += self.blocks[kind]
+            parts += [(number, part) for part in found]
         return parts
 
     def saved(self, index: int) -> float:
         """Return the bytes that one micro-batch keeps on a stage [B]."""
         return sum(block.saved for block in self.stage(index))
 
-    def parameters(self, index: int) -> tuple[int, float]:
-        """Return (dense, routed) parameters that one GPU holds of a stage; routed ones are spread over ep."""
-        model, kinds = self.work.model, self.stages[index]
+    def held(self, kinds: Iterable[BlockKind]) -> tuple[float, float]:
+        """Return (dense, routed) parameters that one GPU holds of some blocks, before any sharding by ZeRO.
+
+        Norms, routers and MLA's compressions, which every tensor parallel GPU holds whole, are counted as cut.
+        """
+        model, kinds = self.work.model, tuple(kinds)
         held = [model.block_parameters(kind) for kind in kinds]
-        share = self.work.local_experts / max(1, model.n_routed_experts)
+        share = self.work.local_experts / max(1, model.n_routed_experts) / self.work.etp
         # A tied head on another stage than the embedding holds a copy of it.
         copied = model.embedding_parameters if model.tie_word_embeddings and "head" in kinds else 0
         copied = 0 if "embedding" in kinds else copied
-        return sum(dense for dense, _ in held) + copied, sum(routed for _, routed in held) * share
+        dense = sum(dense for dense, _ in held) + copied
+        return dense / self.work.tp, sum(routed for _, routed in held) * share
+
+    def parameters(self, index: int) -> tuple[float, float]:
+        """Return (dense, routed) parameters that one GPU holds of a stage; routed ones are spread over ep."""
+        return self.held(self.stages[index])
 
     def token_bytes(self, kind: str) -> float:
         """Return the bytes of all tokens of one GPU, each once, as a kind of exchange carries them [B]."""
         each = 2.0 if kind == "combine" else BYTES[self.work.recipe.dispatch]
-        return self.work.tokens * self.work.model.hidden_size * each
+        return self.work.own * self.work.model.hidden_size * each
 
     def activation_bytes(self) -> float:
-        """Return the bytes of the residual stream of one micro-batch, BF16 [B]."""
-        return self.work.tokens * self.work.model.hidden_size * 2.0
+        """Return the bytes of the residual stream of one micro-batch on one GPU, BF16 [B].
+
+        Without sequence parallelism too a GPU sends 1/tp of it over its NIC; the rest follows over NVLink (scatter/gather
+        optimisation, arXiv 2104.04473, section 4.1), which is not counted.
+        """
+        return self.work.tokens / self.work.tp * self.work.model.hidden_size * 2.0
 
 
 def costs(scenario: Scenario) -> Costs:
@@ -113,17 +172,22 @@ def costs(scenario: Scenario) -> Costs:
 
 def work(scenario: Scenario, load: Load | None) -> Work:
     """Return what one micro-batch asks of a layer with a load on one GPU."""
-    model, layout = scenario.model, scenario.layout
-    tokens = scenario.tokens_per_micro_batch
+    model, layout, config = scenario.model, scenario.layout, scenario.workload.layout
+    training = scenario.workload.training
+    empty = Work(model, scenario.recipe, scenario.tokens_per_micro_batch // layout.cp, training.seq_length)
+    tokens = empty.tokens / layout.tp if config.sequence_parallel else float(empty.tokens)
     return Work(
         model=model,
         recipe=scenario.recipe,
-        tokens=tokens,
-        seq_length=scenario.workload.training.seq_length,
-        expert_rows=tokens * load.rows if load else 0.0,
+        tokens=empty.tokens,
+        seq_length=training.seq_length,
+        expert_rows=tokens * load.rows * layout.etp if load else 0.0,
         received=tokens * load.received if load else 0.0,
         local_experts=(model.n_routed_experts + scenario.workload.experts.redundant_experts) // layout.ep,
-        recompute=frozenset(scenario.workload.training.recompute),
+        recompute=frozenset(training.recompute),
+        tp=layout.tp, cp=layout.cp, etp=layout.etp, sequence_parallel=config.sequence_parallel,
+        tp_overlap=config.tp_comm_overlap, cp_gather=config.cp_comm == "all_gather",
+        unfused=training.attention == "unfused",
     )
 
 
@@ -136,8 +200,9 @@ def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
 
     def price(kind: BlockKind, load: Load | None, number: int) -> tuple[BlockCost, ...]:
         known = blocks.get(kind, ())  # a load changes nothing but the experts' own phases
-        parts = zip_longest(block_ops(kind, work(scenario, load)), known)
-        return tuple(_block(ops, processor, number, like) for ops, like in parts)
+        asks = work(scenario, load)
+        parts = zip_longest(block_ops(kind, asks), known)
+        return tuple(_block(ops, processor, number, like, again=_again(kind, asks)) for ops, like in parts)
 
     even = asked.even if asked else None
     blocks: dict[BlockKind, tuple[BlockCost, ...]] = {}
@@ -152,10 +217,19 @@ def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
     return Costs(processor, work(scenario, even), asked, _stages(scenario, blocks), blocks, loaded)
 
 
-def _block(ops: BlockOps, processor: Processor, load: int, like: BlockCost | None) -> BlockCost:
+def _again(kind: BlockKind, asks: Work) -> float | None:
+    """Return what full recompute keeps of a layer, its input [B]; None for other blocks and where it is not asked for."""
+    if "full" not in asks.recompute or kind in ("embedding", "head"):
+        return None
+    return 2.0 * asks.own * asks.model.hidden_size
+
+
+def _block(ops: BlockOps, processor: Processor, load: int, like: BlockCost | None, *, again: float | None
+           ) -> BlockCost:
     """Return what a block costs.
 
     load: see `BlockCost`; it counts where the block has experts. like: the same block with another load, if known.
+    again: bytes that full recompute keeps of it, None without.
     """
     phases = {
         (phase, beside): like.phases[phase, beside]
@@ -164,10 +238,37 @@ def _block(ops: BlockOps, processor: Processor, load: int, like: BlockCost | Non
         for phase in PHASES
         for beside in (False, True)
     }
-    return BlockCost(load if ops.exchanges_experts else -1, phases, sum(op.saved for op in ops.forward), like)
+    kept = saved(ops.forward) if again is None else again
+    return BlockCost(load if ops.exchanges_experts else -1, phases, kept, again is not None, like)
 
 
-def _phase(ops: Iterable[Op], processor: Processor, *, beside: bool) -> PhaseCost:
+def _phase(ops: Iterable[Op | Transfer], processor: Processor, *, beside: bool) -> Phase:
+    """Return ops as segments; a segment ends where a transfer begins, or where ops wait for one that ran beside."""
+    items: list[Segment | Hop] = []
+    run: list[Op] = []
+    due: list[int] = []  # ops until somebody waits
+
+    def close() -> None:
+        if run:
+            items.append(_segment(run, processor, beside=beside))
+            run.clear()
+
+    for op in ops:
+        if isinstance(op, Transfer):
+            close()
+            items.append(Hop(op, min(op.beside, 1)))  # what runs beside is one segment
+            due += [op.beside] if op.beside > 0 else []
+            continue
+        if 0 in due:
+            close()
+            due = [left for left in due if left]
+        run.append(op)
+        due = [left - 1 for left in due]
+    close()
+    return Phase(tuple(items))
+
+
+def _segment(ops: Iterable[Op], processor: Processor, *, beside: bool) -> Segment:
     seconds: defaultdict[str, float] = defaultdict(float)
     flops: defaultdict[str, float] = defaultdict(float)
     recomputed = 0.0
@@ -177,7 +278,7 @@ def _phase(ops: Iterable[Op], processor: Processor, *, beside: bool) -> PhaseCos
             seconds["kernel_gaps"] += processor.kernels.gap
         flops[op.dtype] += op.flops
         recomputed += op.flops if op.recompute else 0.0
-    return PhaseCost(dict(seconds), dict(flops), recomputed)
+    return Segment(dict(seconds), dict(flops), recomputed)
 
 
 def block_seconds(parts: Iterable[BlockCost]) -> float:
@@ -186,9 +287,10 @@ def block_seconds(parts: Iterable[BlockCost]) -> float:
 
 
 def _stages(scenario: Scenario, blocks: dict[BlockKind, tuple[BlockCost, ...]]) -> Stages:
-    rule, pp, model = scenario.workload.layout.stages, scenario.layout.pp, scenario.model
+    rule, model = scenario.workload.layout.stages, scenario.model
+    count = scenario.schedule.stages
     if not isinstance(rule, str):
-        return parse_stages(rule, pp, model)
+        return parse_stages(rule, count, model)
     if rule == "even":
-        return cut(model.blocks, even(model, pp))
-    return cut(model.blocks, balance([block_seconds(blocks[kind]) for kind in model.blocks], pp))
+        return cut(model.blocks, even(model, count))
+    return cut(model.blocks, balance([block_seconds(blocks[kind]) for kind in model.blocks], count))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.program.coflows import Coflows
+from simulator.layout import Layout
+from simulator.program.coflows import SENDS, Coflows
 from simulator.schedules import Schedule, dependencies
 from simulator.topology import Network
 
@@ -32,10 +33,11 @@ class Partition:
     first_coflow: NDArray[np.int64]
 
 
-def fold(network: Network, schedule: Schedule, table: Coflows, per_stage: int) -> Partition:
-    """Return the coarsest equitable partition. per_stage: ranks at each pipeline index."""
+def fold(network: Network, schedule: Schedule, table: Coflows, layout: Layout) -> Partition:
+    """Return the coarsest equitable partition."""
     programs = _codes(program_colours(schedule))
-    ranks = _mix(np.repeat(programs, per_stage) * np.uint64(1 << 20) + _codes(network.speed.tolist()))
+    index = np.array([layout.pipeline_index(rank) for rank in range(layout.gpus)])
+    ranks = _mix(programs[index] * np.uint64(1 << 20) + _codes(network.speed.tolist()))
     alike = zip(network.capacity.tolist(), network.latency.tolist(), network.kind, strict=True)
     links = _mix(_codes(list(alike)))
     flows = _mix(_codes(list(zip(table.label, table.latency, strict=True))))
@@ -105,7 +107,7 @@ class _Incidence:
 
 def _roles(kind: str, count: int) -> Colours:
     # A send's source and target play different parts; the members of a collective do not.
-    return np.arange(count, dtype=np.uint64) if kind in ("F", "B") else np.zeros(count, dtype=np.uint64)
+    return np.arange(count, dtype=np.uint64) if kind in SENDS else np.zeros(count, dtype=np.uint64)
 
 
 def _mix(values: Colours) -> Colours:

@@ -86,12 +86,15 @@ def loads(scenario: Scenario) -> Loads | None:
     model, config, layout = scenario.model, scenario.workload.experts, scenario.layout
     if not model.n_routed_experts:
         return None
-    gpus = scenario.topology.node.gpus
+    # Of an expert group's members, which stand etp ranks apart, so many share a node.
+    gpus = max(1, scenario.topology.node.gpus // layout.etp)
+    tokens = scenario.tokens_per_micro_batch // layout.cp
+    tokens = tokens // layout.tp if scenario.workload.layout.sequence_parallel else tokens
     even = even_load(route(model, layout.ep, gpus, config.seed), model.num_experts_per_tok)
     if config.even:
         return Loads(even, (even,), (0,) * (model.moe_layers + model.num_nextn_predict_layers))
-    visits = _visits(model, config, layout.ep, gpus, scenario.tokens_per_micro_batch) if scenario.counts is None else (
-        survey(model, config, layout.ep, gpus, scenario.tokens_per_micro_batch, np.array(scenario.counts)))
+    visits = _visits(model, config, layout.ep, gpus, tokens) if scenario.counts is None else (
+        survey(model, config, layout.ep, gpus, tokens, np.array(scenario.counts)))
     found = [worst_load(layer) for layer in visits]
     distinct = tuple(dict.fromkeys(found))
     shares = [float(layer.pairs.max() / layer.pairs.mean()) for layer in visits]

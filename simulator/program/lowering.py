@@ -8,23 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from simulator.ops import Op
-from simulator.program.chunks import (
-    COMMUNICATION,
-    COMPUTE,
-    DATA,
-    FORWARD_INPUT,
-    GRADIENT_INPUT,
-    SEND,
-    SIDE,
-    Chunk,
-    chunk,
-)
-from simulator.program.coflows import Coflows, coflows, stage_hosts, updated_parameters
+from simulator.program.chunks import COMMUNICATION, FORWARD_INPUT, GRADIENT_INPUT, SEND, Chunk, chunk
+from simulator.program.coflows import SENDS, Coflows, coflows, stage_hosts
 from simulator.program.costs import Costs, costs
 from simulator.program.folding import Partition, fold, unfolded
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
+from simulator.program.shared import Shared
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Kind, Place, Schedule
 from simulator.topology import Network, network
@@ -40,7 +30,7 @@ def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, fol
     net = network(scenario.topology)
     layout = scenario.layout
     table = coflows(net, layout, schedule, priced)
-    parts = fold(net, schedule, table, layout.dp) if folded else unfolded(net, table, layout.gpus)
+    parts = fold(net, schedule, table, layout) if folded else unfolded(net, table, layout.gpus)
     builder = _Builder(scenario, schedule, priced, table, parts)
     for rank_class, rank in enumerate(parts.first_rank.tolist()):
         builder.add_rank(rank_class, rank, float(net.speed[rank]))
@@ -64,7 +54,7 @@ class _Builder:
     instance: list[int] = field(default_factory=list)
     action: list[int] = field(default_factory=list)
     waits: list[tuple[int, int]] = field(default_factory=list)  # (row, row that it waits for)
-    handed: dict[tuple[int, int, str], int] = field(default_factory=dict)  # (class, position, F or B) -> row
+    handed: dict[tuple[int, int, str], list[int]] = field(default_factory=dict)  # (class, position, F or B) -> rows
     wanted: list[tuple[int, tuple[int, int, str]]] = field(default_factory=list)
     actions: list[tuple[int, int, str]] = field(default_factory=list)
     calls: defaultdict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
@@ -84,21 +74,23 @@ class _Builder:
         """Add all rows of the rank that stands for its class. speed: of its kernels, 1 for a sound GPU."""
         self.speed = speed
         index = self.scenario.layout.pipeline_index(rank)
+        order = self.schedule.ranks[index]
         seconds: defaultdict[str, float] = defaultdict(float)
         flops: defaultdict[str, float] = defaultdict(float)
         recomputed = 0.0
-        last: dict[int, list[int]] = {}
-        for position, action in enumerate(self.schedule.ranks[index]):
+        shared = Shared(self, rank_class, rank)
+        shared.begin_step(order)
+        for position, action in enumerate(order):
             rows = self._chunk(action)
-            self._add_action(rank_class, rank, (index, position), action, rows)
-            for _, _, stage in action.halves():
-                last[stage] = self._ends()
+            gathered = shared.before(rows)
+            base = self._add_action(rank_class, rank, (index, position), action)
+            shared.after(position, (base, rows), gathered)
             for name, value in rows.classes.items():
                 seconds[name] += value / speed
             for dtype, value in rows.flops.items():
                 flops[dtype] += value
             recomputed += rows.recomputed
-        seconds["optimizer"] += self._add_update(rank_class, rank, last) / speed
+        seconds["optimizer"] += shared.end_step() / speed
         self.totals.append((dict(seconds), dict(flops), recomputed))
 
     def _chunk(self, action: Action) -> Chunk:
@@ -107,7 +99,8 @@ class _Builder:
             self.chunks[shape] = chunk(shape, self.costs)
         return self.chunks[shape]
 
-    def _row(self, rank_class: int, stream: int, label: str, seconds: float, coflow: int = -1) -> int:
+    def row(self, rank_class: int, stream: int, label: str, seconds: float, coflow: int = -1) -> int:
+        """Add a row; return its number."""
         self.rank.append(rank_class)
         self.stream.append(stream)
         self.label.append(label)
@@ -121,30 +114,28 @@ class _Builder:
         """Return the number of a coflow's next call; the n-th calls of all members are one instance."""
         call = self.calls[rank_class, coflow]
         self.calls[rank_class, coflow] += 1
-        if self.table.label[int(self.parts.first_coflow[coflow])][0] in ("F", "B"):
+        if self.table.label[int(self.parts.first_coflow[coflow])][0] in SENDS:
             return self.instances.setdefault((coflow, (rank_class + 1) << 32 | call), len(self.instances))
         return self.instances.setdefault((coflow, call), len(self.instances))
 
-    def _add_action(self, rank_class: int, rank: int, place: Place, action: Action, rows: Chunk) -> None:
-        base = len(self.rank)
+    def _add_action(self, rank_class: int, rank: int, place: Place, action: Action) -> int:
+        """Add the rows of an action; return the number of the first."""
+        base, rows = len(self.rank), self._chunk(action)
         self.actions.append((rank_class, place[1], str(action.kind)))
         sources = self._sources(action, rank)
-        for stream, label, seconds, kind, load, after in zip(
-            rows.stream, rows.label, rows.seconds, rows.exchange, rows.load, rows.after, strict=True
+        for stream, label, seconds, what, after in zip(
+            rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True
         ):
-            coflow = self.table.index[kind, load, rank] if kind else -1
-            row = self._row(rank_class, stream, label, seconds, coflow)
-            for due in after:
-                if due >= 0:
-                    self.waits.append((row, base + due))
-                elif due in sources:
-                    self.wanted.append((row, sources[due]))
-        self._hand_on(rank_class, rank, place, action, (base, rows))
+            row = self.row(rank_class, stream, label, seconds, self.table.index[(*what, rank)] if what[0] else -1)
+            self.waits += [(row, base + due) for due in after if due >= 0]
+            self.wanted += [(row, sources[due]) for due in after if due in sources]
+        self._hand_on(rank_class, rank, place, base)
+        return base
 
     def _sources(self, action: Action, rank: int) -> dict[int, tuple[int, int, str]]:
         """Return which output each input of an action is: marker -> (class, position, F or B)."""
         sources = {}
-        replica = self.scenario.layout.replica(rank)
+        replica = self.scenario.layout.place(rank)
         for kind, micro_batch, stage in action.halves():
             if kind == "F" and stage:
                 sources[FORWARD_INPUT] = (*self._producer(("F",), micro_batch, stage - 1, replica), "F")
@@ -158,74 +149,32 @@ class _Builder:
         index, position = next(place for place in found if place is not None)
         return int(self.parts.rank[self.scenario.layout.rank(index, replica)]), position
 
-    def _hand_on(self, rank_class: int, rank: int, place: Place, action: Action, built: tuple[int, Chunk]) -> None:
-        """Send what an action makes to the rank that runs the next stage, or leave it where it is."""
-        base, rows = built
-        for kind, _, stage in action.halves():
-            half = "F" if kind == "F" else "B"
-            if kind == "W" or not 0 <= (stage + 1 if half == "F" else stage - 1) < self.schedule.stages:
-                continue
-            out = rows.forward_out if half == "F" else rows.gradient_out
-            row = base + out
-            coflow = self.table.index.get((half, stage, rank))
-            if coflow is not None:
-                sent = self._row(rank_class, self.send_stream, f"send {half}", 0.0, coflow)
-                self.waits.append((sent, row))
-                row = sent
-            self.handed[rank_class, place[1], half] = row
+    def _hand_on(self, rank_class: int, rank: int, place: Place, base: int) -> None:
+        """Send what an action makes to the rank that runs the next stage, or leave it where it is.
 
-    def _ends(self) -> list[int]:
-        """Return the last rows on the compute and side streams of the action that was just added."""
-        base = len(self.rank) - 1
-        ends: dict[int, int] = {}
-        while base >= 0 and self.action[base] == len(self.actions) - 1:
-            if self.stream[base] in (COMPUTE, SIDE):
-                ends.setdefault(self.stream[base], base)
-            base -= 1
-        return list(ends.values())
-
-    def _add_update(self, rank_class: int, rank: int, last: dict[int, list[int]]) -> float:
-        """Add what follows the last chunk; return the optimizer's seconds.
-
-        ZeRO-1: gradient reduce-scatter, optimizer on the own shard, parameter all-gather. Without ZeRO the all-gather
-        carries gradients and stands before the optimizer: a ring all-reduce.
+        base: the first of its rows.
         """
-        self.actions.append((rank_class, len(self.schedule.ranks[self.scenario.layout.pipeline_index(rank)]), "update"))
-        ends = dict(sorted(last.items(), key=lambda item: max(item[1])))
-        reduced = self._collective(rank_class, rank, "reduce_scatter", ends)
-        sharded = self.scenario.layout.zero > 0
-        if not sharded:
-            reduced = self._collective(rank_class, rank, "all_gather", dict.fromkeys(ends, reduced))
-        seconds = self._optimizer(tuple(last))
-        update = self._row(rank_class, COMPUTE, "optimizer", seconds)
-        self.waits += [(update, row) for row in reduced]
-        if sharded:
-            self._collective(rank_class, rank, "all_gather", {stage: [update] for stage in sorted(last)})
-        return seconds
-
-    def _collective(self, rank_class: int, rank: int, kind: str, after: dict[int, list[int]]) -> list[int]:
-        """Add a collective of each stage's dense and routed parameters; return its rows. after: stage -> rows."""
-        rows = []
-        for stage, due in after.items():
-            for part in (0, 1):
-                coflow = self.table.index.get((kind, 2 * stage + part, rank), -1)
-                if coflow >= 0:
-                    row = self._row(rank_class, DATA, kind.replace("_", "-"), 0.0, coflow)
-                    self.waits += [(row, end) for end in due]
-                    rows.append(row)
-        return rows
-
-    def _optimizer(self, stages: tuple[int, ...]) -> float:
-        """Return the seconds of AdamW over what this rank updates: gradient, master, moments, parameter."""
-        recipe, layout = self.costs.work.recipe, self.scenario.layout
-        each = recipe.gradient + 2 * recipe.master + 2 * recipe.moments + recipe.parameter
-        count = updated_parameters(self.costs, layout, self.hosts, stages)
-        op = Op("adamw", "optimizer", bytes=count * each)
-        return self.costs.processor.seconds((op,), beside=False)
+        action = self.schedule.ranks[place[0]][place[1]]
+        rows = self._chunk(action)
+        for kind, micro_batch, stage in action.halves():
+            half = "F" if kind == "F" else "B"
+            following = stage + 1 if half == "F" else stage - 1
+            if kind == "W" or not 0 <= following < self.schedule.stages:
+                continue
+            names: tuple[Kind, ...] = ("F",) if half == "F" else ("B", "I")
+            target = next(self.places[name, micro_batch, following][0] for name in names
+                          if (name, micro_batch, following) in self.places)
+            out = [base + row for row in (rows.forward_out if half == "F" else rows.gradient_out) if row >= 0]
+            edge = self.table.edges.get((half, place[0], target))
+            if edge is not None:
+                sent = self.row(rank_class, self.send_stream, f"send {half}", 0.0, self.table.index[half, edge, rank])
+                self.waits += [(sent, row) for row in out]
+                out = [sent]
+            self.handed[rank_class, place[1], half] = out
 
     def finish(self, net: Network) -> Program:
         """Resolve what ranks hand to each other and return the columns."""
-        waits = self.waits + [(row, self.handed[source]) for row, source in self.wanted]
+        waits = self.waits + [(row, made) for row, source in self.wanted for made in self.handed[source]]
         pointer, wait = _csr(len(self.rank), waits + _stream_order(self.rank, self.stream))
         labels = tuple(dict.fromkeys(self.label))
         code = {label: number for number, label in enumerate(labels)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.hardware import CommunicationModel
-from simulator.program.coflows import EXCHANGES, KERNELS, TRAFFIC, Coflows
+from simulator.program.coflows import EXCHANGES, KERNELS, SENDS, TRAFFIC, Coflows
 from simulator.program.folding import Partition
 from simulator.program.loads import Loads
 from simulator.program.program import Coflow, Ints
@@ -69,7 +69,7 @@ class _Folding:
         size, rate = self._slowest(first, kernel)
         stand = self.parts.first_link
         members = self.table.members[first]
-        if label[0] in ("F", "B"):
+        if label[0] in SENDS:
             members = members[:1]
         return Coflow(
             label=label,

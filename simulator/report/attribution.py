@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from simulator.program import STREAMS, Program
 from simulator.timeline import Timeline, measure, subtract, union
 
-COMPUTE, SIDE, COMMUNICATION, DATA, SEND = range(len(STREAMS))
+COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR = range(len(STREAMS))
 Floats = NDArray[np.float64]
 Intervals = tuple[Floats, Floats]
 
-EXPOSED = ("expert_waiting", "expert_exposed", "pipeline_exposed", "data_exposed", "bubble")
+EXPOSED = ("expert_waiting", "expert_exposed", "tensor_exposed", "context_exposed", "pipeline_exposed", "data_exposed",
+           "bubble")
 CHUNKS = ("F", "B", "I", "W", "FB", "data_parallel", "optimizer", "bubble")
 
 
@@ -23,7 +24,8 @@ def breakdown(timeline: Timeline) -> dict[str, float]:
 
     Compute by class of op: gemm, attention, memory_bound, kernel_gaps, optimizer. The rest is time in which a rank's
     SMs idle: expert_exposed moves tokens, expert_waiting waits for the slowest member of an exchange, pipeline_exposed
-    waits for a stage's output on its way, data_exposed for gradients or parameters, bubble for anything else.
+    waits for a stage's output on its way, tensor_exposed and context_exposed for the groups that share a layer or a
+    sequence, data_exposed for gradients or parameters, bubble for anything else.
     """
     program = timeline.program
     rows: defaultdict[str, Floats] = defaultdict(lambda: np.zeros(program.ranks))
@@ -42,15 +44,20 @@ def _idle(timeline: Timeline, rank: int) -> dict[str, float]:
     kernels = own & (program.coflow < 0)
     left: Intervals = (np.array([0.0]), np.array([timeline.step_time]))
     left = subtract(*left, union(timeline.start[kernels], timeline.end[kernels]))
-    sends = _is_send(program)
+    sends = _carries(program, "pipeline")
     exchanges = own & (program.stream == COMMUNICATION) & ~sends
     data = own & (program.stream == DATA)
+    inside = own & (program.stream == TENSOR)
+    context = inside & _carries(program, "context")
+    tensor = inside & ~context
     inbound = np.zeros(len(program.rank), dtype=bool)
     inbound[program.wait[np.repeat(own, np.diff(program.wait_ptr))]] = True
     inbound &= sends
     causes = {
         "expert_exposed": (timeline.start[exchanges], timeline.end[exchanges]),
         "expert_waiting": (timeline.arrive[exchanges], timeline.start[exchanges]),
+        "tensor_exposed": (timeline.arrive[tensor], timeline.end[tensor]),
+        "context_exposed": (timeline.arrive[context], timeline.end[context]),
         "pipeline_exposed": (timeline.start[inbound], timeline.end[inbound]),
         "data_exposed": (timeline.arrive[data], timeline.end[data]),
     }
@@ -62,10 +69,11 @@ def _idle(timeline: Timeline, rank: int) -> dict[str, float]:
     return {**result, "bubble": measure(*left)}
 
 
-def _is_send(program: Program) -> NDArray[np.bool_]:
-    kinds = np.array([flow.traffic == "pipeline" for flow in program.coflows] + [False])
-    sends: NDArray[np.bool_] = kinds[program.coflow]
-    return sends
+def _carries(program: Program, traffic: str) -> NDArray[np.bool_]:
+    """Tell which rows are transfers of a kind of traffic [op]."""
+    kinds = np.array([flow.traffic == traffic for flow in program.coflows] + [False])
+    found: NDArray[np.bool_] = kinds[program.coflow]
+    return found
 
 
 def phases(timeline: Timeline) -> dict[str, float]:
@@ -93,7 +101,7 @@ def phases(timeline: Timeline) -> dict[str, float]:
 
 def _chunk_spans(timeline: Timeline) -> Intervals:
     program = timeline.program
-    counted = ~_is_send(program)
+    counted = ~_carries(program, "pipeline")
     first = np.full(len(program.actions), np.inf)
     last = np.zeros(len(program.actions))
     np.minimum.at(first, program.action[counted], timeline.start[counted])

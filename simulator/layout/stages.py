@@ -1,109 +1,12 @@
-"""Degrees, ranks and groups of a parallel layout, and the map from layers to pipeline stages.
-
-Ranks stand in Megatron's order tp-cp-ep-dp-pp: with tp = cp = 1, rank = pp index x dp + dp index, and the
-expert-parallel groups are runs of `ep` ranks.
-"""
+"""Blocks -> pipeline stages: maps as text, balanced and even maps."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simulator.errors import LayoutError
 from simulator.model import BlockKind, ModelConfig
-
-STAGE_RULES = ("balanced", "even")
-
-
-def _stages(value: object) -> object:
-    if isinstance(value, list | tuple) and all(isinstance(text, str | int) for text in value):
-        return tuple(str(text) for text in value)  # YAML reads a stage of one layer as a number
-    if value not in STAGE_RULES:
-        raise LayoutError("is no map", value=value, remedy=f"Write one text per stage, or {' or '.join(STAGE_RULES)}.")
-    return value
-
-
-class LayoutConfig(BaseModel):
-    """Degrees of parallelism, in Megatron's names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tp: int = Field(1, gt=0, description="tensor parallel degree; only 1 as yet")
-    pp: int = Field(1, gt=0, description="pipeline stages")
-    ep: int = Field(1, gt=0, description="expert parallel degree; divides tp x dp")
-    zero: Literal[0, 1] = Field(1, description="ZeRO stage: 1 shards optimizer states over data parallel ranks")
-    stages: Annotated[tuple[str, ...] | str, BeforeValidator(_stages)] = Field(
-        "balanced",
-        description="blocks per stage, such as 'embedding 0-4' and '58-60 head mtp', or a rule: balanced (the longest "
-        "stage is shortest, in op seconds) or even (as many transformer layers on each)",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Degrees that fit a cluster. dp: replicas of the model, per direction of the pipeline."""
-
-    gpus: int
-    tp: int
-    pp: int
-    ep: int
-    dp: int
-    zero: int
-
-    def rank(self, stage: int, replica: int) -> int:
-        """Return the rank at a pipeline and a data-parallel index."""
-        return stage * self.dp + replica
-
-    def pipeline_index(self, rank: int) -> int:
-        """Return the pipeline index of a rank."""
-        return rank // self.dp
-
-    def replica(self, rank: int) -> int:
-        """Return the data-parallel index of a rank."""
-        return rank % self.dp
-
-    def expert_group(self, rank: int) -> tuple[int, ...]:
-        """Return the ranks among which a rank's MoE layers are spread."""
-        first = rank - self.replica(rank) % self.ep
-        return tuple(range(first, first + self.ep))
-
-
-def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
-    """Return the layout on a cluster. Errors: LayoutError with all terms of the product and the nearest legal value."""
-    if config.tp != 1:
-        raise LayoutError("is not simulated yet", key="layout.tp", value=config.tp, remedy="Write 'tp: 1'.")
-    if gpus % config.pp:
-        legal = _nearest(config.pp, [n for n in range(1, gpus + 1) if gpus % n == 0])
-        raise LayoutError(
-            f"does not divide {gpus} GPUs: tp {config.tp} x pp {config.pp} x dp must be {gpus}",
-            key="layout.pp", value=config.pp, remedy=f"The nearest that do: {legal}.",
-        )
-    dp = gpus // config.pp
-    experts = model.n_routed_experts or 1
-    if dp % config.ep or experts % config.ep:
-        legal = _nearest(config.ep, [n for n in range(1, dp + 1) if dp % n == 0 and experts % n == 0])
-        raise LayoutError(
-            f"must divide both dp {dp} (= {gpus} GPUs / pp {config.pp}) and {experts} routed experts"
-            if model.n_routed_experts
-            else "must be 1: the model has no routed experts",
-            key="layout.ep", value=config.ep, remedy=f"The nearest that do: {legal}.",
-        )
-    if config.pp > len(model.blocks):
-        raise LayoutError(
-            f"is more than the model's {len(model.blocks)} blocks: layers, embedding, head, MTP", key="layout.pp",
-            value=config.pp, remedy="Every stage needs one: choose fewer stages.",
-        )
-    return Layout(gpus, config.tp, config.pp, config.ep, dp, config.zero)
-
-
-def _nearest(value: int, legal: Sequence[int]) -> str:
-    below = [n for n in legal if n < value][-1:]
-    above = [n for n in legal if n > value][:1]
-    return " and ".join(str(n) for n in below + above)
 
 
 def parse_stages(stages: Sequence[str], pp: int, model: ModelConfig) -> tuple[tuple[BlockKind, ...], ...]:

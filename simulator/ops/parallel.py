@@ -1,0 +1,72 @@
+"""The collectives of tensor, context and expert tensor parallelism between the ops of a layer.
+
+Tensor parallelism: Shoeybi et al., arXiv 1909.08053, section 3: a pair of linear layers, cut by columns, then by rows.
+With sequence parallelism the norms between them work on 1/tp of the tokens, an all-gather stands before the first and
+a reduce-scatter behind the second; in the backward pass they swap places, and the first layer's input is gathered once
+more for its weight gradient (Korthikanti et al., arXiv 2205.05198, section 4.2.2). Without it an all-reduce stands
+behind the second, and one behind the first's input gradient.
+"""
+
+from __future__ import annotations
+
+from simulator.ops.op import LATE, Ops, Transfer, Work
+
+
+def gather(work: Work, name: str = "gather input") -> Ops:
+    """Return the all-gather before a layer that is cut by columns, in the dtype of its GEMM's input."""
+    if work.tp == 1 or not work.sequence_parallel:
+        return ()
+    size = work.tokens * work.model.hidden_size * work.recipe.activation
+    return (Transfer(name, "tp", size, beside=1 if work.tp_overlap else 0),)
+
+
+def scatter(work: Work, gemm: Ops = (), name: str = "scatter output") -> Ops:
+    """Return a layer that is cut by rows with what adds up its partial sums, in BF16.
+
+    gemm: the layer; beside it if `tp_comm_overlap` says so, else behind it.
+    """
+    if work.tp == 1:
+        return gemm
+    size = work.tokens * work.model.hidden_size * 2.0 * (1 if work.sequence_parallel else 2)
+    if work.tp_overlap and gemm:
+        return (Transfer(name, "tp", size, beside=len(gemm)), *gemm)
+    return (*gemm, Transfer(name, "tp", size))
+
+
+def input_gradient(work: Work, dgrad: Ops) -> Ops:
+    """Return the input gradient of a layer that is cut by columns.
+
+    Its input is gathered again beside it, for the weight gradient; the sum over the group travels beside the weight
+    gradient (Megatron-LM, LinearWithGradAccumulationAndAsyncCommunication).
+    """
+    if work.tp == 1:
+        return dgrad
+    size = work.tokens * work.model.hidden_size
+    total = Transfer("sum input gradient", "tp", size * 2.0 * (1 if work.sequence_parallel else 2), beside=LATE)
+    if not work.sequence_parallel:
+        return (*dgrad, total)
+    return (Transfer("gather input again", "tp", size * work.recipe.activation, beside=len(dgrad)), *dgrad, total)
+
+
+def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
+    """Return attention with the keys and values of the other context parallel ranks.
+
+    In a ring they travel beside it (ring attention, arXiv 2310.01889; in the backward pass their gradients with them),
+    or they are gathered before it, and their gradients scattered behind it (Llama 3, arXiv 2407.21783, section 3.3.2).
+    """
+    if work.cp == 1:
+        return core
+    heads = work.heads if work.model.is_mla else work.kv_heads
+    size = work.cp * work.tokens * heads * (work.model.qk_dim + work.model.v_dim) * 2.0
+    if not work.cp_gather:
+        return (Transfer("ring", "cp", size * (2 if backward else 1), beside=len(core)), *core)
+    after = (Transfer("scatter key-value gradients", "cp", size),) if backward else ()
+    return (Transfer("gather keys and values", "cp", size), *core, *after)
+
+
+def expert_tensor(work: Work, name: str) -> Ops:
+    """Return the gather of received tokens, or the scatter of their results, in an expert tensor group."""
+    if work.etp == 1:
+        return ()
+    each = work.recipe.activation if name.startswith("gather") else 2.0
+    return (Transfer(name, "etp", work.etp * work.received * work.model.hidden_size * each),)
