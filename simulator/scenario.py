@@ -16,7 +16,7 @@ from simulator.experts import ExpertsConfig
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, LayoutConfig, parse_stages, resolve
-from simulator.model import NOT_YET, UNREAD, ModelConfig
+from simulator.model import KEYS, ModelConfig
 from simulator.precision import RECIPES, RECOMPUTE, Recipe
 from simulator.schedules import Schedule
 from simulator.topology import TopologyConfig, network
@@ -241,7 +241,7 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
     replaced = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
     own = {key: value for key, value in workload.model.items() if key != "hf_config"}
     for key in own:
-        if key not in ModelConfig.model_fields and key not in UNREAD and key not in NOT_YET:
+        if key not in KEYS:
             error = InputError("is no key of a model that simulate reads", value=key, remedy=_near_model_key(key))
             raise error.at(**run.place(("model", key)))
     if "hf_config" not in workload.model:

@@ -1,7 +1,4 @@
-"""What a model is: its architecture in Hugging Face's keys, and what follows from it by counting.
-
-One multiply-add is 2 FLOPs. Sources: DeepSeek-V3, arXiv 2412.19437, section 2 and its published config.json.
-"""
+"""The architecture of a transformer in Hugging Face's keys: widths, heads, experts, and which layer is what."""
 
 from __future__ import annotations
 
@@ -11,23 +8,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from simulator.errors import InputError
+from simulator.model.read import normalise
 
 BlockKind = Literal["embedding", "dense", "moe", "mtp", "head"]
 
-UNREAD = (
-    "architectures", "attention_bias", "attention_dropout", "aux_loss_alpha", "auto_map", "bos_token_id", "ep_size",
-    "eos_token_id", "hidden_act", "initializer_range", "max_position_embeddings", "mlp_bias", "model_type",
-    "moe_layer_freq", "norm_topk_prob", "pad_token_id", "pretraining_tp", "quantization_config", "rms_norm_eps",
-    "rope_scaling", "rope_theta", "routed_scaling_factor", "scoring_func", "seq_aux", "sliding_window", "torch_dtype",
-    "transformers_version", "use_cache",
-)
-"""Keys of Hugging Face's configurations that no cost depends on; inline models may hold them."""
-NOT_YET = ("num_local_experts", "num_experts")
-"""Keys that change the costs and are not read yet: Mixtral's and Qwen's experts."""
 
-
-class ModelConfig(BaseModel):
-    """A transformer in Hugging Face's keys; unknown keys of a real `config.json` are ignored.
+class Architecture(BaseModel):
+    """A transformer in Hugging Face's keys; keys of a real `config.json` that cost nothing are ignored.
 
     Multi-head latent attention where `kv_lora_rank` is given, grouped-query attention otherwise.
     """
@@ -35,13 +22,22 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str = Field("", description="name for reports")
+    model_type: str = Field("", description="Hugging Face's name of the family; empty: as Llama")
     vocab_size: int = Field(gt=0, description="tokens in the vocabulary")
     hidden_size: int = Field(gt=0, description="width of the residual stream")
     num_hidden_layers: int = Field(gt=0, description="transformer layers, MTP apart")
     num_attention_heads: int = Field(gt=0, description="query heads")
     num_key_value_heads: int = Field(0, ge=0, description="key and value heads; 0: as many as query heads")
     head_dim: int = Field(0, ge=0, description="width of a head; 0: hidden_size / heads")
-    intermediate_size: int = Field(gt=0, description="width of a dense FFN (gate, up and down)")
+    intermediate_size: int = Field(gt=0, description="width of a dense FFN")
+    gated: bool = Field(True, description="the FFN has gate, up and down (SwiGLU); false: up and down (GELU)")
+    layer_norm: bool = Field(False, description="LayerNorm with weight and bias; false: RMSNorm")
+    attention_bias: bool = Field(False, description="biases on all of attention's projections of the residual stream")
+    qkv_bias: bool = Field(False, description="biases on the query, key and value projections")
+    mlp_bias: bool = Field(False, description="biases in the FFN")
+    qk_norm: bool = Field(False, description="a norm on each query and key head")
+    parallel_residual: bool = Field(False, description="attention and FFN both read the layer's input")
+    learned_positions: int = Field(0, ge=0, description="rows of a learned table of positions; 0: rotary positions")
     q_lora_rank: int = Field(0, ge=0, description="MLA: rank of the query compression; 0: none")
     kv_lora_rank: int = Field(0, ge=0, description="MLA: rank of the key-value compression; 0: no MLA")
     qk_nope_head_dim: int = Field(0, ge=0, description="MLA: head width without position")
@@ -51,7 +47,12 @@ class ModelConfig(BaseModel):
     n_shared_experts: int = Field(0, ge=0, description="experts that every token passes")
     num_experts_per_tok: int = Field(0, ge=0, description="routed experts per token (top_k)")
     moe_intermediate_size: int = Field(0, ge=0, description="width of one expert's FFN")
+    shared_expert_intermediate_size: int = Field(0, ge=0, description="width of the shared expert, if of its own")
+    shared_expert_gate: bool = Field(False, description="the shared expert's output is scaled by a gate of its own")
     first_k_dense_replace: int = Field(0, ge=0, description="first layers that are dense")
+    moe_layer_freq: int = Field(1, gt=0, description="layers 0, n, 2n, ... have experts (DeepSeek)")
+    decoder_sparse_step: int = Field(1, gt=0, description="layers n - 1, 2n - 1, ... have experts (Qwen)")
+    mlp_only_layers: tuple[int, ...] = Field((), description="layers without experts (Qwen)")
     n_group: int = Field(1, gt=0, description="groups of experts for group-limited routing")
     topk_group: int = Field(1, gt=0, description="groups that a token may reach")
     topk_method: str = Field("greedy", description="noaux_tc: a group's score is the sum of its two largest scores")
@@ -60,18 +61,11 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_means_absent(cls, values: Any) -> Any:
-        # config.json of DeepSeek-V2-Lite has "q_lora_rank": null, others "num_key_value_heads": null.
-        if not isinstance(values, dict):
-            return values
-        for key in NOT_YET:
-            if values.get(key):
-                raise InputError("is not read yet", key=key, value=values[key],
-                                 remedy="Write the model in DeepSeek's keys: n_routed_experts, moe_intermediate_size.")
-        return {key: value for key, value in values.items() if value is not None}
+    def _in_our_keys(cls, values: Any) -> Any:
+        return normalise(values, frozenset(cls.model_fields)) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
-    def _heads_agree(self) -> ModelConfig:
+    def _heads_agree(self) -> Architecture:
         if self.num_attention_heads % self.kv_heads:
             raise InputError("must divide num_attention_heads", key="num_key_value_heads", value=self.kv_heads,
                              remedy=f"Choose a divisor of {self.num_attention_heads}.")
@@ -87,7 +81,7 @@ class ModelConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _experts_agree(self) -> ModelConfig:
+    def _experts_agree(self) -> Architecture:
         if self.n_routed_experts and not (0 < self.num_experts_per_tok <= self.n_routed_experts):
             raise InputError(
                 "must lie between 1 and n_routed_experts", key="num_experts_per_tok", value=self.num_experts_per_tok,
@@ -133,13 +127,9 @@ class ModelConfig(BaseModel):
         return self.num_key_value_heads or self.num_attention_heads
 
     @property
-    def moe_layers(self) -> int:
-        """Return the number of MoE layers, MTP apart."""
-        return self.num_hidden_layers - self.first_k_dense_replace if self.n_routed_experts else 0
-
-    def layer_kind(self, index: int) -> BlockKind:
-        """Return whether transformer layer `index` (from 0) is dense or MoE."""
-        return "moe" if self.n_routed_experts and index >= self.first_k_dense_replace else "dense"
+    def shared_expert_width(self) -> int:
+        """Return the width of all shared experts together."""
+        return self.shared_expert_intermediate_size or self.n_shared_experts * self.moe_intermediate_size
 
     @cached_property
     def projections(self) -> tuple[tuple[str, int, int], ...]:
@@ -159,54 +149,17 @@ class ModelConfig(BaseModel):
             ("o", h, heads * self.v_head_dim),
         )
 
-    @property
-    def attention_parameters(self) -> int:
-        """Return the parameters of one layer's attention, its norms included."""
-        matrices = sum(out * inp for _, out, inp in self.projections)
-        return matrices + self.q_lora_rank + self.kv_lora_rank + self.hidden_size
+    def layer_kind(self, index: int) -> BlockKind:
+        """Return whether transformer layer `index` (from 0) is dense or MoE.
 
-    def ffn_parameters(self, width: int) -> int:
-        """Return the parameters of a gated FFN (gate, up, down)."""
-        return 3 * self.hidden_size * width
-
-    @property
-    def expert_parameters(self) -> int:
-        """Return the parameters of one routed expert."""
-        return self.ffn_parameters(self.moe_intermediate_size)
-
-    @property
-    def router_parameters(self) -> int:
-        """Return the parameters of one layer's router."""
-        return self.hidden_size * self.n_routed_experts
-
-    @property
-    def embedding_parameters(self) -> int:
-        """Return the parameters of the input embedding."""
-        return self.vocab_size * self.hidden_size
-
-    @property
-    def shared_expert_width(self) -> int:
-        """Return the width of all shared experts together."""
-        return self.n_shared_experts * self.moe_intermediate_size
-
-    def block_parameters(self, kind: BlockKind) -> tuple[int, int]:
-        """Return (dense, routed) parameters that a block holds.
-
-        An MTP module holds two norms, the projection of 2h to h, and one layer; it shares embedding and head.
+        As in modeling_deepseek.py (first_k_dense_replace, moe_layer_freq) and modeling_qwen2_moe.py (the others); a
+        family leaves the other's keys at the values that choose every layer.
         """
-        h = self.hidden_size
-        if kind == "embedding":
-            return (self.embedding_parameters, 0)
-        if kind == "head":
-            return (h if self.tie_word_embeddings else self.embedding_parameters + h, 0)
-        if kind == "dense":
-            return (self.attention_parameters + h + self.ffn_parameters(self.intermediate_size), 0)
-        if kind == "mtp":
-            dense, routed = self.block_parameters(self.layer_kind(self.num_hidden_layers))
-            return (dense + 2 * h + 2 * h * h, routed)
-        shared = self.ffn_parameters(self.shared_expert_width)
-        dense = self.attention_parameters + h + shared + self.router_parameters
-        return (dense, self.n_routed_experts * self.expert_parameters)
+        sparse = (
+            self.n_routed_experts and index >= self.first_k_dense_replace and index % self.moe_layer_freq == 0
+            and (index + 1) % self.decoder_sparse_step == 0 and index not in self.mlp_only_layers
+        )
+        return "moe" if sparse else "dense"
 
     @cached_property
     def blocks(self) -> tuple[BlockKind, ...]:
@@ -216,21 +169,6 @@ class ModelConfig(BaseModel):
         return ("embedding", *layers, "head", *modules)
 
     @cached_property
-    def parameters(self) -> int:
-        """Return the parameters, MTP apart."""
-        return sum(sum(self.block_parameters(kind)) for kind in self.blocks if kind != "mtp")
-
-    @cached_property
-    def active_parameters(self) -> int:
-        """Return the parameters that one token meets, without the input embedding and MTP."""
-        idle = (self.n_routed_experts - self.num_experts_per_tok) * self.expert_parameters
-        tied = self.embedding_parameters if self.tie_word_embeddings else 0
-        return self.parameters - self.embedding_parameters + tied - self.moe_layers * idle
-
-    def flops_per_token(self, seq_length: int) -> float:
-        """Return forward plus backward FLOPs per token: causal attention, head included, embedding and MTP not."""
-        return 6.0 * self.active_parameters + 3.0 * self.attention_flops_per_token(seq_length) * self.num_hidden_layers
-
-    def attention_flops_per_token(self, seq_length: int) -> float:
-        """Return one layer's causal forward FLOPs per token of QK and PV: half of 2 H (d_qk + d_v) S."""
-        return self.num_attention_heads * (self.qk_dim + self.v_dim) * float(seq_length)
+    def moe_layers(self) -> int:
+        """Return the number of MoE layers, MTP apart."""
+        return self.blocks.count("moe")

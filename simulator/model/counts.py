@@ -1,0 +1,120 @@
+"""Parameters and FLOPs that follow from an architecture. One multiply-add is 2 FLOPs."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+from simulator.model.config import Architecture, BlockKind
+
+
+class Passes(NamedTuple):
+    """FLOPs of the forward pass, the input gradient and the weight gradient."""
+
+    forward: float
+    input_gradient: float
+    weight_gradient: float
+
+
+class ModelConfig(Architecture):
+    """A transformer's architecture, its parameters and its FLOPs."""
+
+    @property
+    def norm_parameters(self) -> int:
+        """Return the parameters of one norm of the residual stream."""
+        return (2 if self.layer_norm else 1) * self.hidden_size
+
+    @property
+    def attention_bias_parameters(self) -> int:
+        """Return the biases of one layer's attention.
+
+        DeepSeek's code gives none to q, q_b and kv_b; Qwen2's none to o; Llama's, Qwen3's and GPT's one to each.
+        """
+        rows = {name: out for name, out, _ in self.projections}
+        biased = {"qkv": self.attention_bias or self.qkv_bias}
+        return sum(rows[name] for name in rows
+                   if biased.get(name, self.attention_bias and name in ("q_a", "kv_a", "o")))
+
+    @property
+    def attention_parameters(self) -> int:
+        """Return the parameters of one layer's attention, its norms included."""
+        matrices = sum(out * inp for _, out, inp in self.projections)
+        head_norms = 2 * self.qk_dim if self.qk_norm else 0
+        norms = self.q_lora_rank + self.kv_lora_rank + head_norms + self.norm_parameters
+        return matrices + self.attention_bias_parameters + norms
+
+    def ffn_parameters(self, width: int) -> int:
+        """Return the parameters of an FFN: gate, up and down, or up and down, with their biases."""
+        inner = 2 if self.gated else 1
+        biases = inner * width + self.hidden_size if self.mlp_bias and width else 0
+        return (inner + 1) * self.hidden_size * width + biases
+
+    @property
+    def expert_parameters(self) -> int:
+        """Return the parameters of one routed expert."""
+        return self.ffn_parameters(self.moe_intermediate_size)
+
+    @property
+    def router_parameters(self) -> int:
+        """Return the parameters of one layer's router."""
+        return self.hidden_size * self.n_routed_experts
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Return the parameters of the input embedding, a table of positions apart."""
+        return self.vocab_size * self.hidden_size
+
+    @property
+    def position_parameters(self) -> int:
+        """Return the parameters of the learned positions."""
+        return self.learned_positions * self.hidden_size
+
+    def block_parameters(self, kind: BlockKind) -> tuple[int, int]:
+        """Return (dense, routed) parameters that a block holds.
+
+        An MTP module holds two norms, the projection of 2h to h, and one layer; it shares embedding and head.
+        """
+        h, norm = self.hidden_size, self.norm_parameters
+        if kind == "embedding":
+            return (self.embedding_parameters + self.position_parameters, 0)
+        if kind == "head":
+            return (norm if self.tie_word_embeddings else self.embedding_parameters + norm, 0)
+        if kind == "dense":
+            return (self.attention_parameters + norm + self.ffn_parameters(self.intermediate_size), 0)
+        if kind == "mtp":
+            dense, routed = self.block_parameters(self.layer_kind(self.num_hidden_layers))
+            return (dense + 2 * norm + 2 * h * h, routed)
+        gate = h if self.shared_expert_gate and self.shared_expert_width else 0
+        shared = self.ffn_parameters(self.shared_expert_width) + gate
+        dense = self.attention_parameters + norm + shared + self.router_parameters
+        return (dense, self.n_routed_experts * self.expert_parameters)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Return the parameters, MTP apart."""
+        return sum(sum(self.block_parameters(kind)) for kind in self.blocks if kind != "mtp")
+
+    @cached_property
+    def active_parameters(self) -> int:
+        """Return the parameters that one token meets, without the input embedding, learned positions and MTP."""
+        idle = (self.n_routed_experts - self.num_experts_per_tok) * self.expert_parameters
+        looked_up = self.position_parameters + (0 if self.tie_word_embeddings else self.embedding_parameters)
+        return self.parameters - looked_up - self.moe_layers * idle
+
+    def flops_per_token(self, seq_length: int, causal: bool = True) -> float:
+        """Return forward plus backward FLOPs per token: head included, embedding and MTP not."""
+        return sum(self.passes_per_token(seq_length, causal))
+
+    def passes_per_token(self, seq_length: int, causal: bool = True) -> Passes:
+        """Return the FLOPs per token of each pass: head included, embedding and MTP not.
+
+        Attention's two products have no weights: their backward, twice the forward, is input gradient alone.
+        """
+        weights = 2.0 * self.active_parameters
+        attention = self.attention_flops_per_token(seq_length, causal) * self.num_hidden_layers
+        return Passes(weights + attention, weights + 2.0 * attention, weights)
+
+    def attention_flops_per_token(self, seq_length: int, causal: bool = True) -> float:
+        """Return one layer's forward FLOPs per token of QK and PV: 2 H (d_qk + d_v) S, half of it if causal."""
+        whole = 2.0 * self.num_attention_heads * (self.qk_dim + self.v_dim) * seq_length
+        return whole / 2 if causal else whole

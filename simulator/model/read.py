@@ -1,0 +1,166 @@
+"""Hugging Face's configurations -> the keys of one configuration: what each family names otherwise, or implies.
+
+Sources: the configuration_*.py and modeling_*.py of each type in github huggingface/transformers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulator.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How the files of one `model_type` read.
+
+    renames: its key -> ours. implies: our keys where a file says nothing: its code's defaults, and what its code always
+    does.
+    """
+
+    renames: Mapping[str, str] = field(default_factory=dict)
+    implies: Mapping[str, Any] = field(default_factory=dict)
+
+
+_GPT = {"gated": False, "layer_norm": True, "attention_bias": True, "mlp_bias": True}
+_QWEN_EXPERTS = {"num_experts": "n_routed_experts"}
+FAMILIES: dict[str, Family] = {
+    "": Family({"num_local_experts": "n_routed_experts", **_QWEN_EXPERTS}),  # no type: as Llama, with anyone's experts
+    "llama": Family(),
+    "mistral": Family(implies={"num_key_value_heads": 8}),
+    "mixtral": Family({"num_local_experts": "n_routed_experts"}, {"num_key_value_heads": 8}),
+    "qwen2": Family(implies={"qkv_bias": True}),
+    "qwen2_moe": Family(_QWEN_EXPERTS, {"qkv_bias": True, "shared_expert_gate": True}),
+    "qwen3": Family(implies={"qk_norm": True, "head_dim": 128}),
+    "qwen3_moe": Family(_QWEN_EXPERTS, {"qk_norm": True}),
+    "deepseek_v2": Family(),
+    "deepseek_v3": Family(implies={"topk_method": "noaux_tc"}),
+    "gpt2": Family(
+        {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
+         "n_inner": "intermediate_size", "n_positions": "learned_positions"},
+        {**_GPT, "tie_word_embeddings": True},
+    ),
+    "gpt_neox": Family({"use_parallel_residual": "parallel_residual"}, {**_GPT, "parallel_residual": True}),
+}
+"""`model_type` -> how its files read. The empty name: keys without a type."""
+
+ARCHITECTURES = {
+    "LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "MixtralForCausalLM": "mixtral",
+    "Qwen2ForCausalLM": "qwen2", "Qwen2MoeForCausalLM": "qwen2_moe", "Qwen3ForCausalLM": "qwen3",
+    "Qwen3MoeForCausalLM": "qwen3_moe", "DeepseekV2ForCausalLM": "deepseek_v2", "DeepseekV3ForCausalLM": "deepseek_v3",
+    "GPT2LMHeadModel": "gpt2", "GPTNeoXForCausalLM": "gpt_neox",
+}
+"""Class in `architectures` -> type, for files that leave the type out."""
+
+RENAMED = frozenset(key for family in FAMILIES.values() for key in family.renames)
+"""Keys of single families that stand for one of ours."""
+
+UNREAD = (
+    "activation_function", "architectures", "attention_dropout", "attn_pdrop", "aux_loss_alpha", "auto_map",
+    "bos_token_id", "chunk_size_feed_forward", "classifier_dropout", "dtype", "embd_pdrop", "ep_size", "eos_token_id",
+    "hidden_act", "hidden_dropout", "initializer_range", "layer_norm_eps", "layer_norm_epsilon",
+    "max_position_embeddings", "max_sequence_length", "max_window_layers", "model_type", "n_ctx",
+    "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "norm_topk_prob", "num_beam_groups", "num_beams",
+    "num_return_sequences", "original_max_position_embeddings", "output_router_logits", "pad_token_id",
+    "partial_rotary_factor", "pretraining_tp", "quantization_config", "reorder_and_upcast_attn", "resid_pdrop",
+    "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "rotary_emb_base", "rotary_pct",
+    "routed_scaling_factor", "router_aux_loss_coef", "router_jitter_noise", "scale_attn_by_inverse_layer_idx",
+    "scale_attn_weights", "scoring_func", "seq_aux", "summary_activation", "summary_first_dropout",
+    "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "torch_dtype",
+    "transformers_version", "use_cache", "use_mrope",
+)
+"""Keys of Hugging Face's configurations that no cost depends on; inline models may hold them."""
+
+_FULL = "Only full attention is simulated. Write {key}: null to count it as full attention."
+NOT_YET: dict[str, str] = {
+    "sliding_window": _FULL,
+    "use_sliding_window": _FULL,
+    "layer_types": _FULL,
+    "attention_chunk_size": _FULL,
+    "add_cross_attention": "Only decoders without cross-attention are read.",
+    "is_encoder_decoder": "Only decoders are read.",
+    "text_config": "Give the keys of its text_config alone; what it sees and hears is not simulated.",
+    "vision_config": "Give the keys of its text model alone; vision is not simulated.",
+}
+"""Keys that change the costs and are not read, where they say anything: key -> remedy."""
+
+_SIZE = re.compile(r"^(num|n)_|_(size|dim|rank|heads|layers|experts|bias|window|freq|step)$|experts|lora|bias$")
+"""Names of keys that look as if parameters or FLOPs depended on them."""
+
+
+def normalise(values: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """Return a configuration of any known family in our keys. known: our keys.
+
+    null means that a key is absent. Errors: InputError for a family, or a key of cost, that is not read.
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    kind = _kind(given)
+    _refuse(given, kind, known)
+    family = FAMILIES[kind]
+    result = dict(given)
+    for theirs, ours in family.renames.items():
+        if theirs not in result:
+            continue
+        value = result.pop(theirs)
+        if result.setdefault(ours, value) != value:
+            raise InputError(f"stands beside {ours}: {result[ours]}, which means the same", key=theirs, value=value,
+                             remedy=f"Keep one; {kind or 'this'} files call it {theirs}.")
+    result = {**family.implies, **result}
+    if kind == "gpt2" and isinstance(result.get("hidden_size"), int):
+        result.setdefault("intermediate_size", 4 * result["hidden_size"])  # n_inner: null
+    if "num_local_experts" in given and "intermediate_size" in result:
+        result.setdefault("moe_intermediate_size", result["intermediate_size"])  # Mixtral's experts have no other width
+    return result
+
+
+def _kind(given: Mapping[str, Any]) -> str:
+    """Return the type of a file, from `model_type` or its class."""
+    if "model_type" in given:
+        key, name = "model_type", str(given["model_type"])
+        kind = name if name and name in FAMILIES else ""
+    elif given.get("architectures"):
+        key, name = "architectures", str(given["architectures"][0])
+        kind = ARCHITECTURES.get(name, "")
+    else:
+        return ""
+    if not kind:
+        types = [family for family in FAMILIES if family]
+        near = difflib.get_close_matches(name, types, n=1, cutoff=0.8)
+        remedy = f"Did you mean '{near[0]}'? " if near else ""
+        raise InputError("is no family of models that simulate reads", key=key, value=name,
+                         remedy=f"{remedy}Known: {', '.join(types)}. Write another model in the keys of one of them.")
+    return kind
+
+
+def _says_nothing(given: Mapping[str, Any], kind: str) -> dict[str, Callable[[Any], bool]]:
+    """Return for some keys of NOT_YET the test that they leave attention whole."""
+    window = given.get("use_sliding_window", not kind.startswith("qwen"))  # Qwen's window is off unless said
+
+    def wide(size: Any) -> bool:
+        longest = given.get("max_position_embeddings")
+        return not window or (isinstance(size, int) and isinstance(longest, int) and size >= longest)
+
+    return {
+        "sliding_window": wide,
+        "use_sliding_window": lambda on: not on or "sliding_window" not in given or wide(given["sliding_window"]),
+        "layer_types": lambda types: set(types) <= {"full_attention"},
+    }
+
+
+def _refuse(given: Mapping[str, Any], kind: str, known: frozenset[str]) -> None:
+    """Refuse keys that change the costs and are not read."""
+    tests = _says_nothing(given, kind)
+    for key, remedy in NOT_YET.items():
+        if given.get(key) and not tests.get(key, lambda _: False)(given[key]):
+            raise InputError("changes the cost and is not read yet", key=key, value=given[key],
+                             remedy=remedy.format(key=key))
+    fine = {*known, *UNREAD, *NOT_YET, *FAMILIES[kind].renames}
+    for key, value in given.items():
+        if value and key not in fine and _SIZE.search(key) and isinstance(value, int | float | list):
+            raise InputError(
+                f"is no key that simulate reads{' of ' + kind if kind else ''}, and looks as if cost depended on it",
+                key=key, value=value, remedy=f"Write {key}: null if it does not.")
