@@ -62,8 +62,7 @@ class Layout:
 
     def inner(self, grid: str = "dense") -> int:
         """Return how many neighbouring ranks have the same pipeline index."""
-        names = self.sizes(grid)
-        return math.prod(size for _, size in names[: [name for name, _ in names].index("pp")])
+        return _inner(self, grid)
 
     def rank(self, index: int, place: int) -> int:
         """Return the rank at a pipeline index and a place."""
@@ -88,6 +87,12 @@ class Layout:
         high, low = np.divmod(self.groups(kind), self.inner())
         result: Places = low + self.inner() * (index + self.pp * high)
         return result
+
+
+@lru_cache(maxsize=64)
+def _inner(layout: Layout, grid: str) -> int:
+    names = layout.sizes(grid)
+    return math.prod(size for _, size in names[: [name for name, _ in names].index("pp")])
 
 
 @lru_cache(maxsize=64)

@@ -38,9 +38,9 @@ Edge = tuple[str, int, int]
 class Coflows:
     """Coflows as columns, with links and ranks as flat lists.
 
-    label: kind and what of it; alike in all replicas. links/bytes: per coflow [B]. members: ranks; of a send, source
-    then target. index: how a rank names a coflow -> its position. edges: pipeline edge -> its number in labels.
-    buckets: bucket -> its number in labels.
+    label: kind and what of it; alike in all replicas, of sends on all edges. links/bytes: per coflow [B]. members: ranks; of a send, source
+    then target. index: how a rank names a coflow -> its position. edges: pipeline edge -> its number in keys.
+    buckets: bucket -> its number in keys.
     """
 
     label: list[tuple[str, int]] = field(default_factory=list)
@@ -76,12 +76,13 @@ class Coflows:
 
     def add_sends(self, network: Network, layout: Layout, edge: Edge, size: float) -> None:
         """Add the sends of one pipeline edge in every replica."""
-        label = (edge[0], self.edges.setdefault(edge, len(self.edges)))
+        number = self.edges.setdefault(edge, len(self.edges))
         for place in range(layout.per_stage):
             pair = (layout.rank(edge[1], place), layout.rank(edge[2], place))
             links, latency = send(network, *pair)
-            self._append(label, links, [size] * len(links), latency, pair)
-            self.index[(*label, pair[0])] = len(self.label) - 1
+            # Alike on all edges: who sends to whom tells them apart, and the two directions of a pipeline are mirrors.
+            self._append((edge[0], 0), links, [size] * len(links), latency, pair)
+            self.index[edge[0], number, pair[0]] = len(self.label) - 1
 
     def add_transfers(self, network: Network, groups: NDArray[np.int64], transfer: Transfer) -> None:
         """Add a tensor or context parallel collective in every group. groups: ranks [group, member]."""
