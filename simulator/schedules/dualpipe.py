@@ -10,25 +10,19 @@ from __future__ import annotations
 from collections import deque
 from itertools import count
 
-from simulator.errors import ScheduleError
 from simulator.schedules.action import Action
 from simulator.schedules.schedule import Schedule
+from simulator.schedules.shape import Shape, even_stages
 
 
-def build(stages: int, micro_batches: int) -> Schedule:
+def build(shape: Shape) -> Schedule:
     """Return the DualPipe schedule on as many ranks as stages.
 
     Errors: ScheduleError unless the stages are even and the micro-batches even and at least twice the stages.
     """
-    if stages % 2 or stages < 2:
-        remedy = f"Use {max(2, stages + 1)} stages or another even number."
-        raise ScheduleError("stages: DualPipe pairs rank r with rank P-1-r", value=stages, remedy=remedy)
-    if micro_batches % 2 or micro_batches < 2 * stages:
-        rule = "micro-batches: DualPipe sends half from each end and needs two per stage or more"
-        remedy = f"Use an even number of at least {2 * stages} for {stages} stages."
-        raise ScheduleError(rule, value=micro_batches, remedy=remedy)
-    ranks = tuple(_order(rank, stages, micro_batches) for rank in range(stages))
-    return Schedule("dualpipe", stages, micro_batches, ranks)
+    even_stages(shape.ranks, shape.micro_batches, "DualPipe")
+    ranks = tuple(_order(rank, shape.ranks, shape.micro_batches) for rank in range(shape.ranks))
+    return Schedule("dualpipe", shape.ranks, shape.micro_batches, ranks)
 
 
 class _Rank:
