@@ -48,7 +48,7 @@ class Times:
         counts = {len(row) for row in rows.values()}
         if len(counts) > 1 or 0 in counts:
             raise ScheduleError("stages have times", value=sorted(counts), remedy="Give every kind one for each stage.")
-        plain = {kind: float(time) for kind, time in times.items() if not isinstance(time, Sequence)}
+        plain = {kind: time for kind, time in times.items() if not isinstance(time, Sequence)}
         tables = [durations(plain | {kind: row[s] for kind, row in rows.items()}) for s in range(*counts or (0,))]
         by_stage = {kind: tuple(table[kind] for table in tables) for kind in (tables[0] if tables else ())}
         each = {kind: max(row) for kind, row in by_stage.items()} if tables else durations(plain)
