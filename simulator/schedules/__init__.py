@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from simulator.errors import ScheduleError
-from simulator.schedules import dualpipe, gpipe, interleaved, one_f_one_b
+from simulator.schedules import dualpipe, dualpipev, gpipe, interleaved, one_f_one_b, zb_v, zero_bubble
 from simulator.schedules.action import Action, Half, Kind
 from simulator.schedules.schedule import Dependencies, Place, Schedule, check, dependencies, execution_order
 from simulator.schedules.shape import Family, Placement, Shape
@@ -41,7 +41,12 @@ SCHEDULES: dict[str, Family] = {
     "gpipe": Family(gpipe.build, "all forwards, then all backwards"),
     "1f1b": Family(one_f_one_b.build, "one forward, one backward"),
     "interleaved": Family(interleaved.build, "1F1B with several stages per rank", virtual=0),
+    "zb-h1": Family(zero_bubble.build_h1, "zero bubble by hand, in the memory of 1F1B", split=True),
+    "zb-h2": Family(zero_bubble.build_h2, "zero bubble by hand, in twice that memory", split=True),
+    "zb-v": Family(zb_v.build, "zero bubble in a V, in the memory of 1F1B", virtual=2, placement="v", split=True),
     "dualpipe": Family(dualpipe.build, "from both ends, with overlapped pairs", placement="both", split=True),
+    "dualpipev": Family(dualpipev.build, "DualPipe cut in half, in a V", virtual=2, placement="v", split=True,
+                        ranks_per_stage=0.5),
 }
 """name -> family. What prints, is checked, drawn, executed and tested is every row."""
 
