@@ -353,9 +353,9 @@ def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
             )
 
 
-def _schedule(name: str, stages: int, micro_batches: int) -> Schedule:
+def _schedule(name: str, ranks: int, micro_batches: int) -> Schedule:
     try:
-        schedule = schedules.build(name, stages, micro_batches)
+        schedule = schedules.build(name, ranks, micro_batches, virtual=1)
     except InputError as error:
         raise error.at(key="schedule.name") from error
     schedules.check(schedule)

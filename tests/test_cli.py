@@ -225,7 +225,7 @@ def test_a_wrong_input_is_told_place_value_rule_and_remedy_in_one_line(files, ca
         ({"node__nic": 50}, "mine.yaml:{line}: node.nic", "'50' has no unit."),
         ({"nodes": 0}, "mine.yaml:{line}: nodes", "0 is not accepted: input should be greater than 0."),
         ({"layout__pp": 7}, "tiny.yaml:{line}: layout.pp", "7 does not divide 8 GPUs"),
-        ({"schedule__name": "gpipe"}, "tiny.yaml:{line}: schedule.name", "'gpipe' is not a schedule."),
+        ({"schedule__name": "gpipes"}, "tiny.yaml:{line}: schedule.name", "'gpipes' is not a schedule."),
         ({"gpu": "a100", "precision__recipe": "fp8_block"}, "tiny.yaml:{line}: precision.recipe",
          "'fp8_block' multiplies in fp8, which a100 cannot: it has bf16. Write precision.recipe=bf16"),
     ],

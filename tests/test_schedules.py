@@ -21,7 +21,14 @@ from simulator.schedules import (
 
 EQUAL = {"F": 1, "I": 1, "W": 1}
 SIZES = [(2, 4), (2, 6), (4, 8), (4, 10), (6, 14), (8, 20), (16, 40)]
-every_schedule = pytest.mark.parametrize("schedule", [build(name, *size) for name in SCHEDULES for size in SIZES])
+SHAPES = [
+    build(name, *size, virtual=virtual)
+    for name, family in SCHEDULES.items()
+    for size in SIZES
+    for virtual in ((family.virtual,) if family.virtual else (1, 2, 3))
+    if name != "interleaved" or virtual == 1 or size[1] % size[0] == 0
+]
+every_schedule = pytest.mark.parametrize("schedule", SHAPES)
 
 
 def lines(schedule):
@@ -51,7 +58,8 @@ def test_every_schedule_prints_and_reads_back(schedule):
 @every_schedule
 def test_every_schedule_passes_its_check_under_its_own_name(schedule):
     check(schedule)
-    assert schedule == build(schedule.name, schedule.stages, schedule.micro_batches)
+    virtual = schedule.stages // len(schedule.ranks)
+    assert schedule == build(schedule.name, len(schedule.ranks), schedule.micro_batches, virtual=virtual)
 
 
 @every_schedule
@@ -69,7 +77,8 @@ def test_every_schedule_gives_every_rank_the_same_work(schedule):
     # F + I + W = 3 for each micro-batch: on one stage, or half of them on each of two. Nothing is gained by a pair
     # that takes F + B. What is not work until the end is idle.
     end, idle = makespan(schedule, EQUAL)
-    assert idle == [end - 3 * schedule.micro_batches] * len(schedule.ranks)
+    work = 3 * schedule.micro_batches * schedule.stages / len(schedule.ranks)
+    assert idle == [end - work] * len(schedule.ranks)
 
 
 def test_an_action_prints_as_people_write_it():
@@ -181,7 +190,7 @@ def test_dualpipe_runs_on_rank_p_minus_1_minus_r_what_rank_r_runs_with_the_direc
 @pytest.mark.parametrize(
     ("name", "stages", "micro_batches", "words"),
     [
-        ("gpipes", 2, 4, "'gpipes' is not a schedule. Use one of 1f1b, dualpipe"),
+        ("gpipes", 2, 4, "'gpipes' is not a schedule. Use one of gpipe, 1f1b, interleaved"),
         ("1f1b", 0, 4, "0 stages are too few. Use at least 1"),
         ("1f1b", 2, 0, "0 micro-batches are too few. Use at least 1"),
         ("dualpipe", 3, 8, "3 stages.*Use 4 stages"),

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
+from typing import TypedDict, Unpack
 
 from simulator.errors import ScheduleError
-from simulator.schedules import dualpipe, one_f_one_b
+from simulator.schedules import dualpipe, dualpipev, gpipe, interleaved, one_f_one_b, zb_v, zero_bubble
 from simulator.schedules.action import Action, Half, Kind
 from simulator.schedules.schedule import Dependencies, Place, Schedule, check, dependencies, execution_order
-from simulator.schedules.timing import durations, makespan, peak_in_flight, spans
+from simulator.schedules.shape import Family, Placement, Shape
+from simulator.schedules.times import Times, durations
+from simulator.schedules.timing import Durations, makespan, peak_in_flight, spans
 
 __all__ = [
     "SCHEDULES",
     "Action",
     "Dependencies",
+    "Durations",
+    "Family",
     "Half",
     "Kind",
+    "Options",
     "Place",
+    "Placement",
     "Schedule",
+    "Shape",
+    "Times",
     "build",
     "check",
     "dependencies",
@@ -28,18 +37,48 @@ __all__ = [
     "spans",
 ]
 
-SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {
-    "1f1b": one_f_one_b.build,
-    "dualpipe": dualpipe.build,
+SCHEDULES: dict[str, Family] = {
+    "gpipe": Family(gpipe.build, "all forwards, then all backwards"),
+    "1f1b": Family(one_f_one_b.build, "one forward, one backward"),
+    "interleaved": Family(interleaved.build, "1F1B with several stages per rank", virtual=0),
+    "zb-h1": Family(zero_bubble.build_h1, "zero bubble by hand, in the memory of 1F1B", split=True),
+    "zb-h2": Family(zero_bubble.build_h2, "zero bubble by hand, in twice that memory", split=True),
+    "zb-v": Family(zb_v.build, "zero bubble in a V, in the memory of 1F1B", virtual=2, placement="v", split=True),
+    "dualpipe": Family(dualpipe.build, "from both ends, with overlapped pairs", placement="both", split=True),
+    "dualpipev": Family(dualpipev.build, "DualPipe cut in half, in a V", virtual=2, placement="v", split=True,
+                        ranks_per_stage=0.5),
 }
-"""name -> builder from (stages, micro-batches)."""
+"""name -> family. What prints, is checked, drawn, executed and tested is every row."""
 
 
-def build(name: str, stages: int, micro_batches: int) -> Schedule:
-    """Return the named schedule. Errors: ScheduleError for an unknown name, or sizes that it cannot be built for."""
+class Options(TypedDict, total=False):
+    """What `build` takes besides the sizes; meanings as in `Shape`, times also as a table for `Times.of`."""
+
+    virtual: int
+    group: int
+    times: Durations | None
+    limit: float | None
+    text: str
+
+
+def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options]) -> Schedule:
+    """Return the named schedule on so many pipeline ranks.
+
+    Errors: ScheduleError for an unknown name, sizes that it cannot be built for, or virtual stages that it has none of.
+    """
     if name not in SCHEDULES:
         raise ScheduleError("is not a schedule", value=name, remedy=f"Use one of {', '.join(SCHEDULES)}.")
-    for number, what in ((stages, "stages"), (micro_batches, "micro-batches")):
+    virtual, family = options.get("virtual", 1), SCHEDULES[name]
+    for number, what in ((ranks, "stages"), (micro_batches, "micro-batches"), (virtual, "virtual stages")):
         if number < 1:
             raise ScheduleError(f"{what} are too few", value=number, remedy=f"Use at least 1 of the {what}.")
-    return SCHEDULES[name](stages, micro_batches)
+    if family.virtual and virtual not in (1, family.virtual):
+        free = ", ".join(other for other, row in SCHEDULES.items() if not row.virtual)
+        rule = f"virtual stages per rank do not fit {name}, which has {family.virtual}"
+        raise ScheduleError(rule, value=virtual, remedy=f"Leave it out, or use {free}.")
+    times = options.get("times")
+    shape = Shape(ranks, micro_batches, virtual, limit=options.get("limit") or 0, text=options.get("text", ""),
+                  group=options.get("group", 0))
+    if times is not None:
+        shape = replace(shape, times=times if isinstance(times, Times) else Times.of(times))
+    return family.build(shape)

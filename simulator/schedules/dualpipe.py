@@ -10,48 +10,47 @@ from __future__ import annotations
 from collections import deque
 from itertools import count
 
-from simulator.errors import ScheduleError
 from simulator.schedules.action import Action
 from simulator.schedules.schedule import Schedule
+from simulator.schedules.shape import Shape, even_stages
 
 
-def build(stages: int, micro_batches: int) -> Schedule:
+def build(shape: Shape) -> Schedule:
     """Return the DualPipe schedule on as many ranks as stages.
 
     Errors: ScheduleError unless the stages are even and the micro-batches even and at least twice the stages.
     """
-    if stages % 2 or stages < 2:
-        remedy = f"Use {max(2, stages + 1)} stages or another even number."
-        raise ScheduleError("stages: DualPipe pairs rank r with rank P-1-r", value=stages, remedy=remedy)
-    if micro_batches % 2 or micro_batches < 2 * stages:
-        rule = "micro-batches: DualPipe sends half from each end and needs two per stage or more"
-        remedy = f"Use an even number of at least {2 * stages} for {stages} stages."
-        raise ScheduleError(rule, value=micro_batches, remedy=remedy)
-    ranks = tuple(_order(rank, stages, micro_batches) for rank in range(stages))
-    return Schedule("dualpipe", stages, micro_batches, ranks)
+    even_stages(shape.ranks, shape.micro_batches, "DualPipe")
+    ranks = tuple(_order(rank, shape.ranks, shape.micro_batches) for rank in range(shape.ranks))
+    return Schedule("dualpipe", shape.ranks, shape.micro_batches, ranks)
 
 
-class _Rank:
-    """Write one rank's order: counts micro-batches per direction and queues weight gradients, first in first out."""
+class BothWays:
+    """Write one rank's order: counts micro-batches per phase and queues weight gradients, first in first out.
 
-    def __init__(self, rank: int, stages: int, micro_batches: int) -> None:
+    stages: of phase 0 and 1. first: the first micro-batch of each phase.
+    """
+
+    def __init__(self, stages: tuple[int, int], first: tuple[int, int]) -> None:
         self.actions: list[Action] = []
-        self._second_half = rank >= stages // 2
-        self._stage = (rank, stages - 1 - rank)
-        self._forwards = (count(0), count(micro_batches // 2))
-        self._backwards = (count(0), count(micro_batches // 2))
+        self._stage = stages
+        self._forwards = (count(first[0]), count(first[1]))
+        self._backwards = (count(first[0]), count(first[1]))
         self._put_off: deque[Action] = deque()
 
     def forward(self, phase: int) -> None:
+        """Run the next forward of a phase."""
         self.actions.append(Action("F", *self._next(self._forwards, phase)))
 
     def backward(self, phase: int, split: bool = False) -> None:
+        """Run the next backward of a phase. split: put its weight gradient off."""
         chunk = self._next(self._backwards, phase)
         self.actions.append(Action("I" if split else "B", *chunk))
         if split:
             self._put_off.append(Action("W", *chunk))
 
     def weight(self) -> None:
+        """Run the weight gradient that was put off first."""
         self.actions.append(self._put_off.popleft())
 
     def pair(self, phase: int) -> None:
@@ -61,21 +60,31 @@ class _Rank:
 
     def _next(self, counters: tuple[count[int], count[int]], phase: int) -> tuple[int, int]:
         """Return the next (micro-batch, stage) of a phase."""
-        direction = phase ^ self._second_half
-        return next(counters[direction]), self._stage[direction]
+        return next(counters[phase]), self._stage[phase]
+
+
+    def run(self, each: int, depth: int, inner: int) -> tuple[Action, ...]:
+        """Add all of DualPipe's steps and return the order.
+
+        each: micro-batches per phase. depth: ranks between this one and the end where phase 0 enters. inner: ranks
+        between it and where the phases turn into each other.
+        """
+        _warm_up(self, depth, inner)
+        _steady(self, each - 2 * (depth + inner + 1) + depth + 1, inner)
+        _cool_down(self, depth, inner)
+        return tuple(self.actions)
 
 
 def _order(rank: int, stages: int, micro_batches: int) -> tuple[Action, ...]:
     depth = min(rank, stages - 1 - rank)
-    inner = stages // 2 - 1 - depth
-    line = _Rank(rank, stages, micro_batches)
-    _warm_up(line, depth, inner)
-    _steady(line, micro_batches // 2 - stages + depth + 1, inner)
-    _cool_down(line, depth, inner)
-    return tuple(line.actions)
+    half = micro_batches // 2
+    near_first = rank < stages // 2
+    pair, first = (rank, stages - 1 - rank), (0, half)
+    line = BothWays(pair, first) if near_first else BothWays(pair[::-1], first[::-1])
+    return line.run(half, depth, stages // 2 - 1 - depth)
 
 
-def _warm_up(line: _Rank, depth: int, inner: int) -> None:
+def _warm_up(line: BothWays, depth: int, inner: int) -> None:
     """Add steps 1 to 3; depth: ranks between this one and the nearer end, inner: between it and the middle."""
     for _ in range(2 * inner):
         line.forward(0)
@@ -88,7 +97,7 @@ def _warm_up(line: _Rank, depth: int, inner: int) -> None:
         line.forward(1)
 
 
-def _steady(line: _Rank, rounds: int, inner: int) -> None:
+def _steady(line: BothWays, rounds: int, inner: int) -> None:
     """Add steps 4 and 5; rounds: of step 4, two pairs each."""
     for i in range(rounds):
         # The two middle ranks do not overlap their first two chunks: that makes the bubble smaller still.
@@ -103,7 +112,7 @@ def _steady(line: _Rank, rounds: int, inner: int) -> None:
         line.pair(1)
 
 
-def _cool_down(line: _Rank, depth: int, inner: int) -> None:
+def _cool_down(line: BothWays, depth: int, inner: int) -> None:
     """Add steps 6 to 8; the second half of step 6's 2 (depth + 1) backwards is split."""
     for i in range(2 * (depth + 1)):
         line.backward(1 - i % 2, split=i > depth)

@@ -1,0 +1,62 @@
+"""Interleaved 1F1B (arXiv 2104.04473, figure 4 bottom; order as in Megatron-LM, core/pipeline_parallel/schedules.py).
+
+Stage s stands on rank s % P, V stages on each rank. Micro-batches run in groups: a group through the rank's first
+stage, then through its second, and so on. Megatron's group holds P micro-batches; Llama 3 lets it hold any number from
+P to M (arXiv 2407.21783, section 3.3.2): larger groups leave sends more time and hold more activations.
+"""
+
+from __future__ import annotations
+
+from simulator.errors import ScheduleError
+from simulator.schedules.action import Action, Kind
+from simulator.schedules.one_f_one_b import one_by_one
+from simulator.schedules.schedule import Schedule
+from simulator.schedules.shape import Shape
+
+
+def build(shape: Shape) -> Schedule:
+    """Return the interleaved schedule of `shape.virtual` stages per rank.
+
+    Errors: ScheduleError for a group of fewer micro-batches than ranks, or micro-batches that leave such a group over.
+    """
+    group = min(shape.group or shape.ranks, shape.micro_batches)
+    if shape.virtual > 1:
+        _check_groups(shape, group)
+    ranks = tuple(_order(shape, group, rank) for rank in range(shape.ranks))
+    return Schedule("interleaved", shape.ranks * shape.virtual, shape.micro_batches, ranks)
+
+
+def _check_groups(shape: Shape, group: int) -> None:
+    """Refuse groups that would leave a rank waiting for its own first stage, as Megatron-LM does."""
+    if group < shape.ranks:
+        few = shape.micro_batches < shape.ranks
+        raise ScheduleError(
+            f"{'micro-batches' if few else 'micro-batches in a group'} are fewer than {shape.ranks} ranks: "
+            "interleaved runs a group through all ranks before their second stages",
+            value=group, remedy=f"Use at least {shape.ranks}.",
+        )
+    rest = shape.micro_batches % group
+    if rest and (not shape.group or rest < shape.ranks):
+        rule = f"micro-batches leave a group of {rest} over: interleaved runs groups of {group} on {shape.ranks} ranks"
+        down = shape.micro_batches - rest
+        remedy = f"The nearest that do not: {down} and {down + group}."
+        raise ScheduleError(rule, value=shape.micro_batches, remedy=remedy)
+
+
+def _order(shape: Shape, group: int, rank: int) -> tuple[Action, ...]:
+    ahead = range(shape.virtual)
+    warm_up = shape.ranks - 1 - rank
+    if shape.virtual > 1:
+        # Twice the way to the last rank, as a backward comes back over it, and all stages but the last of one group.
+        warm_up = 2 * warm_up + (shape.virtual - 1) * group
+    return one_by_one(_chunks("F", shape, group, rank, ahead), _chunks("B", shape, group, rank, ahead[::-1]), warm_up)
+
+
+def _chunks(kind: Kind, shape: Shape, group: int, rank: int, turns: range) -> list[Action]:
+    """Return one rank's forwards or backwards in their order; turns: the rank's stages in theirs."""
+    return [
+        Action(kind, micro_batch, turn * shape.ranks + rank)
+        for start in range(0, shape.micro_batches, group)
+        for turn in turns
+        for micro_batch in range(start, min(start + group, shape.micro_batches))
+    ]

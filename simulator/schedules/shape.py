@@ -1,0 +1,79 @@
+"""What a schedule is built for, and what a family of schedules says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from simulator.errors import ScheduleError
+from simulator.schedules.schedule import Schedule
+from simulator.schedules.times import EQUAL, Times
+
+Placement = Literal["loop", "v", "both", "own"]
+"""Where stages stand: stage s on rank s % P; s and 2P-1-s on one rank; s and P-1-s, for half of the micro-batches each;
+as the schedule's own text says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a schedule is built for.
+
+    ranks: pipeline ranks. virtual: stages per rank, of schedules that leave it open. group: micro-batches that run
+    through one stage before the next of the same rank, of interleaved ones; 0 for the family's own. times: of chunks.
+    limit: chunks that a rank may hold activations of, of searched schedules; 0 for the family's own. text: of a custom
+    schedule.
+    """
+
+    ranks: int
+    micro_batches: int
+    virtual: int = 1
+    group: int = 0
+    times: Times = EQUAL
+    limit: float = 0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One row of the table of schedules.
+
+    build: Shape -> Schedule. about: one clause for people. virtual: stages per rank, 0 where `Shape.virtual` says it.
+    placement: of stages on ranks. split: runs I and W apart. timed: its order depends on the times.
+    ranks_per_stage: pipeline ranks for each stage that `--stages` counts; P stages of DualPipeV stand on P/2 ranks.
+    """
+
+    build: Callable[[Shape], Schedule]
+    about: str
+    virtual: int = 1
+    placement: Placement = "loop"
+    split: bool = False
+    timed: bool = False
+    ranks_per_stage: float = 1
+
+    def stages(self, ranks: int, virtual: int = 1) -> int:
+        """Return the model stages on so many ranks."""
+        return ranks * (self.virtual or virtual)
+
+    def ranks_of(self, stage: int, ranks: int) -> tuple[int, ...]:
+        """Return the ranks that hold a stage. Errors: ScheduleError for a custom schedule, which has no rule."""
+        if self.placement == "own":
+            raise ScheduleError("has no rule for where stages stand", value="custom", remedy="Ask the schedule itself.")
+        if self.placement == "both":
+            return tuple(sorted({stage, ranks - 1 - stage}))
+        return (stage % ranks,) if self.placement == "loop" else (min(stage, 2 * ranks - 1 - stage),)
+
+    def stages_of(self, rank: int, ranks: int, virtual: int = 1) -> tuple[int, ...]:
+        """Return the stages that a rank holds. Errors: as `ranks_of`."""
+        return tuple(stage for stage in range(self.stages(ranks, virtual)) if rank in self.ranks_of(stage, ranks))
+
+
+def even_stages(ranks: int, micro_batches: int, name: str) -> None:
+    """Refuse sizes that a bidirectional pipeline has no schedule for. Errors: ScheduleError."""
+    if ranks % 2 or ranks < 2:
+        remedy = f"Use {max(2, ranks + 1)} stages or another even number."
+        raise ScheduleError(f"stages: {name} pairs rank r with rank P-1-r", value=ranks, remedy=remedy)
+    if micro_batches % 2 or micro_batches < 2 * ranks:
+        rule = f"micro-batches: {name} sends half from each end and needs two per stage or more"
+        remedy = f"Use an even number of at least {2 * ranks} for {ranks} stages."
+        raise ScheduleError(rule, value=micro_batches, remedy=remedy)
