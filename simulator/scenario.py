@@ -40,6 +40,7 @@ class ScheduleConfig(_Section):
     """The pipeline schedule."""
 
     name: str = Field(description="a row of simulator.schedules.SCHEDULES")
+    group: int = Field(0, ge=0, description="interleaved: micro-batches that a stage runs in a row; 0: as many as pp")
 
 
 class TrainingConfig(_Section):
@@ -298,7 +299,7 @@ def _cross_check(documents: tuple[Document, Document], site: TopologyConfig, wor
                          remedy="DeepSeek-V3 keeps 20.")
     _check_sequence(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
-    schedule = _schedule(workload.schedule.name, ranks.pp, micro_batches)
+    schedule = _schedule(workload.schedule, ranks, micro_batches)
     if not isinstance(workload.layout.stages, str):
         parse_stages(workload.layout.stages, schedule.stages, architecture)
     return Scenario(
@@ -353,11 +354,11 @@ def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
             )
 
 
-def _schedule(name: str, ranks: int, micro_batches: int) -> Schedule:
+def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int) -> Schedule:
     try:
-        schedule = schedules.build(name, ranks, micro_batches, virtual=1)
+        schedule = schedules.build(config.name, ranks.pp, micro_batches, virtual=ranks.vpp, group=config.group)
     except InputError as error:
-        raise error.at(key="schedule.name") from error
+        raise error.at(key="layout.vpp" if ranks.vpp > 1 and error.value == ranks.vpp else "schedule.name") from error
     schedules.check(schedule)
     return schedule
 
