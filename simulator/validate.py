@@ -19,8 +19,6 @@ from simulator.schedules import Action, Schedule
 from simulator.timeline import Timeline, measure, union
 
 PAIR_LAYERS = 4
-PAIR = 1
-"""The pair's position: the micro-batch that it runs backward has to run forward before."""
 PHASE_NAMES = {
     "attn(F)": "attention_f", "mlp(F)": "mlp_f", "mlp(B)": "mlp_b", "mlp(W)": "mlp_w", "attn(B)": "attention_b",
     "attn(W)": "attention_w",
@@ -62,7 +60,7 @@ def chunk_pair() -> tuple[Check, ...]:
     timeline = run(pair_program())
     program = timeline.program
     compute, side = (program.stream == STREAMS.index(name) for name in ("compute", "side"))
-    pair = program.action == PAIR
+    pair = _pair(program)
 
     def busy(rows: Any) -> float:
         return 1e3 * measure(*union(timeline.start[rows & pair], timeline.end[rows & pair]))
@@ -108,9 +106,14 @@ def _phase(program: Program, phase: str) -> float:
     return 1e3 * (cost.total - cost.seconds["kernel_gaps"])
 
 
+def _pair(program: Program) -> Any:
+    """Tell which rows belong to the overlapped pair [op]."""
+    return program.action == [kind for _, _, kind in program.actions].index("FB")
+
+
 def _payload(timeline: Timeline, name: str) -> float:
     program = timeline.program
-    rows = np.flatnonzero((program.label == program.labels.index(name)) & (program.action == PAIR))
+    rows = np.flatnonzero((program.label == program.labels.index(name)) & _pair(program))
     return 1e3 * float(np.sum(timeline.end[rows] - timeline.start[rows])) / PAIR_LAYERS
 
 
