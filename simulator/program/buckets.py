@@ -69,5 +69,5 @@ def updated(costs: Costs, layout: Layout, hosts: dict[int, tuple[int, ...]], sta
 
 def replicas(layout: Layout, group: str, hosts: int) -> int:
     """Return over how many ranks ZeRO spreads the parameters of a stage. hosts: pipeline indices that hold it."""
-    members = layout.groups(group).shape[1] * hosts
+    members = int(layout.groups(group).shape[1]) * hosts
     return min(members, layout.shard) if layout.shard else members

@@ -66,14 +66,13 @@ class Chunk:
         for row in range(len(self.stream) - 1, -1, -1):
             if self.stream[row] in (COMPUTE, SIDE):
                 found.setdefault(self.stream[row], row)
-                if len(found) == 2 or self.stream[row] == COMPUTE and SIDE not in self.stream:
+                if len(found) == 2 or (self.stream[row] == COMPUTE and SIDE not in self.stream):
                     break
         return tuple(found.values())
 
     def compute(self, block: BlockCost, phase: str, label: str, beside: bool, after: After, stream: int = COMPUTE
                 ) -> Done:
-        """Add a phase with its transfers; return what follows it waits for, `after` where the block has no such phase.
-        """
+        """Add a phase with its transfers; return what waits for it: `after` where the block has no such phase."""
         line = _Line(self, label, stream, after)
         means = iter(block.mean.phases[phase, beside].segments if block.mean else block.phases[phase, beside].segments)
         for item in block.phases[phase, beside].items:
@@ -217,8 +216,8 @@ def _backward(rows: Chunk, block: Block, *, weights: bool) -> None:
         mlp = Done(last, late=(*mlp.late, *mlp.gathered))
     home = rows.exchange_tokens(cost, "combine", "dispatch(B)", mlp.output)
     first = rows.compute(cost, "attention_b", "attn(B)", False, home)
-    last = rows.compute(cost, "attention_w", "attn(W)", False, first.kept) if weights else first
-    rows.gradient_out = rows.compute(cost, "attention_t", "attn(B)", False, (*last.row, *first.output)).output
+    end = rows.compute(cost, "attention_w", "attn(W)", False, first.kept) if weights else first
+    rows.gradient_out = rows.compute(cost, "attention_t", "attn(B)", False, (*end.row, *first.output)).output
     if weights:
         rows.ends["B", stage, number] = rows.last()
 

@@ -159,8 +159,8 @@ class Costs:
     def activation_bytes(self) -> float:
         """Return the bytes of the residual stream of one micro-batch on one GPU, BF16 [B].
 
-        Without sequence parallelism too a GPU sends 1/tp of it over its NIC; the rest follows over NVLink (scatter/gather
-        optimisation, arXiv 2104.04473, section 4.1), which is not counted.
+        Without sequence parallelism too a GPU sends 1/tp of it over its NIC; the rest follows over NVLink, which is not
+        counted (scatter/gather optimisation, arXiv 2104.04473, section 4.1).
         """
         return self.work.tokens / self.work.tp * self.work.model.hidden_size * 2.0
 
@@ -218,7 +218,7 @@ def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
 
 
 def _again(kind: BlockKind, asks: Work) -> float | None:
-    """Return what full recompute keeps of a layer, its input [B]; None for other blocks and where it is not asked for."""
+    """Return what full recompute keeps of a layer, its input [B]; None for other blocks, and without it."""
     if "full" not in asks.recompute or kind in ("embedding", "head"):
         return None
     return 2.0 * asks.own * asks.model.hidden_size

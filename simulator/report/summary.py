@@ -129,6 +129,7 @@ class Report:
         return {
             "step_time_s": self.step_time,
             "tokens_per_second": self.tokens_per_second,
+            "tokens_per_second_per_gpu": self.tokens_per_second / self.scenario.topology.gpus,
             "tokens_per_day": self.tokens_per_second * 86400.0,
             "tflops_per_gpu": self.flops_per_gpu / 1e12,
             "gpu_hours": self.gpu_hours,

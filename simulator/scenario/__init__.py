@@ -1,0 +1,14 @@
+"""Topology + workload, cross-checked: the one value that says what is simulated.
+
+`config`: what a workload file says. `value`: Scenario. `reader`: files -> Scenario. `check`: what must agree.
+"""
+
+from __future__ import annotations
+
+from simulator.scenario.config import LIST_KEYS, QUANTITIES, Assumption, WorkloadConfig
+from simulator.scenario.reader import build, load, variants, workload_of
+from simulator.scenario.value import Scenario
+
+__all__ = [
+    "LIST_KEYS", "QUANTITIES", "Assumption", "Scenario", "WorkloadConfig", "build", "load", "variants", "workload_of",
+]  # fmt: skip
