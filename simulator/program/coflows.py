@@ -39,8 +39,8 @@ class Coflows:
     """Coflows as columns, with links and ranks as flat lists.
 
     label: kind and what of it; alike in all replicas, of sends on all edges. links/bytes: per coflow [B]. members:
-    ranks; of a send, source then target. index: how a rank names a coflow -> its position. edges, buckets: pipeline edge,
-    bucket -> its number in keys.
+    ranks; of a send, source then target. index: how a rank names a coflow -> its position. edges, buckets: pipeline
+    edge, bucket -> its number in keys.
     """
 
     label: list[tuple[str, int]] = field(default_factory=list)
