@@ -9,9 +9,10 @@ from simulator.model import ModelConfig
 from simulator.precision import BYTES, Dtype, Recipe
 
 KINDS = (
-    "gemm", "wgrad", "attention", "attention_backward", "norm", "norm_backward", "quantise", "transpose", "rope",
-    "copy", "elementwise", "activation", "permute", "mapping", "router", "router_backward", "embedding", "loss",
-    "optimizer",
+    "gemm", "wgrad", "attention", "attention_backward", "norm", "norm_backward", "fused_norm", "fused_norm_backward",
+    "softmax", "softmax_backward", "quantise", "transpose", "cast_transpose", "rope", "copy", "elementwise",
+    "activation", "bias_gelu", "bias_dropout_add", "dropout", "permute", "mapping", "router", "router_backward",
+    "embedding", "loss", "optimizer",
 )
 
 
