@@ -278,9 +278,9 @@ def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
 def _cross_check(documents: tuple[Document, Document], site: TopologyConfig, workload: WorkloadConfig,
                  architecture: ModelConfig, gpu: GpuConfig) -> Scenario:
     recipe = RECIPES[workload.precision.recipe]
-    if recipe.gemm not in gpu.peak:
+    if recipe.peak not in gpu.peak:
         raise InputError(
-            f"multiplies in {recipe.gemm}, which {gpu.name} cannot: it has {', '.join(gpu.peak)}",
+            f"multiplies in {recipe.peak}, which {gpu.name} cannot: it has {', '.join(gpu.peak)}",
             key="precision.recipe", value=recipe.name, remedy="Write precision.recipe=bf16, or choose another GPU.",
         )
     ranks = resolve(workload.layout, site.gpus, architecture)

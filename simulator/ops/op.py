@@ -76,8 +76,8 @@ def moved(name: str, kind: str, elements: float, each: float, saved: float = 0.0
 
 
 def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the casts of GEMM inputs to the recipe's dtype: read 2 bytes, write 1. None where nothing is cast."""
-    return tuple(moved("cast", "quantise", count, 3.0) for count in elements) if recipe.quantised else ()
+    """Return the casts of GEMM inputs to the recipe's dtype. None where nothing is cast."""
+    return tuple(moved("cast", recipe.cast, count, recipe.cast_bytes) for count in elements) if recipe.cast else ()
 
 
 def transpose(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
