@@ -6,7 +6,7 @@ The measurements are those of `simulator/data/measured`; no training step is amo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,8 @@ Floats = NDArray[np.float64]
 
 ATTENTION_TOKENS, ATTENTION_HIDDEN = 16384, 2048
 """FlashAttention's benchmarks: tokens in all, and heads x width."""
-VIDUR = {"norm": ("norm", 4.0), "add": ("elementwise", 4.0), "activation": ("activation", 6.0)}
-"""what vidur measured -> kind of op, and bytes per element as `simulator.ops` counts them."""
+VIDUR = {"norm": ("norm", 4.0), "add": ("residual_add", 6.0), "activation": ("activation", 6.0)}
+"""what vidur measured -> kind of op, and bytes per element that must move."""
 NVLINK_LATENCY = 3.33e-6
 """Of a round [s], as topologies have it by default: arXiv 2505.09343, table 5."""
 LARGE = 8e6
@@ -76,7 +76,8 @@ def residuals() -> tuple[Residuals, ...]:
 def processor(gpu: str, reserved_sms: int = 0, attention: str = "") -> Processor:
     """Return a shipped GPU with its kernel table."""
     sheet = inputs.validate(inputs.data("gpus", gpu), GpuConfig)
-    return Processor(sheet, inputs.validate(inputs.data("kernels", sheet.kernels), KernelConfig), reserved_sms, attention)
+    kernels = inputs.validate(inputs.data("kernels", sheet.kernels), KernelConfig)
+    return Processor(sheet, kernels, reserved_sms, attention)
 
 
 def _benchmark(part: Processor, ops: Iterable[Op]) -> Floats:
@@ -93,22 +94,18 @@ def _gemms() -> tuple[Residuals, ...]:
     found = []
     for gpu in ("a100", "h100"):
         rows = inputs.table(f"vidur_{gpu}_gemm")
-        least = 512 if gpu == "a100" else 64  # of the fit, see the table's source
-        choices: tuple[tuple[str, bool, Callable[[int], bool]], ...] = (
-            (f"GEMM BF16, {least} and more tokens", True, lambda m, least=least: m >= least),
-            ("GEMM BF16, 2,048 and more tokens", True, lambda m: m >= 2048),
-        )
-        for name, fitted, chosen in choices:
-            some = [row for row in rows if chosen(int(row["m"]))]
+        for least in (512 if gpu == "a100" else 64, 2048):  # of the fit, see the table's source; of training
+            some = [row for row in rows if int(row["m"]) >= least]
             ops = [gemm("", int(row["m"]), int(row["n"]), int(row["k"]), "bf16") for row in some]
-            found.append(_row("GEMM", name, processor(gpu), fitted, ops, [float(row["us"]) for row in some]))
+            name = f"BF16, {least:,} and more tokens"
+            found.append(_row("GEMM", name, processor(gpu), True, ops, [float(row["us"]) for row in some]))
     layer = _measured("training_kernels")["megatron_layer"]
     found += [
-        _rated("GEMM BF16, 8,192 tokens", "a100", False, layer["gemms"], "bf16"),
-        _rated("GEMM BF16, batched, of unfused attention", "a100", False, layer["batched_gemms"], "bf16"),
-        _rated("GEMM FP8, blocks", "h800", True, _measured("deepgemm_a6d97a1")["dense_and_contiguous"], "fp8"),
+        _rated("BF16, 8,192 tokens", "a100", False, layer["gemms"], "bf16"),
+        _rated("BF16, batched, of unfused attention", "a100", False, layer["batched_gemms"], "bf16"),
+        _rated("FP8, blocks", "h800", True, _measured("deepgemm_a6d97a1")["dense_and_contiguous"], "fp8"),
         _per_tensor(),
-        _rated("GEMM FP8, per tensor, best shapes", "h100", False, _measured("fp8_tensor_gemm")["best_shapes"],
+        _rated("FP8, per tensor, best shapes", "h100", False, _measured("fp8_tensor_gemm")["best_shapes"],
                "fp8_tensor"),
         _weight_gradients(),
     ]
@@ -118,7 +115,7 @@ def _gemms() -> tuple[Residuals, ...]:
 def _per_tensor() -> Residuals:
     rows = _measured("fp8_tensor_gemm")["rows"]
     ops = [gemm("", row["m"], row["n"], row["k"], "fp8_tensor") for row in rows]
-    return _row("GEMM", "GEMM FP8, per tensor", processor("h100"), True, ops, [row["us"] for row in rows])
+    return _row("GEMM", "FP8, per tensor", processor("h100"), True, ops, [row["us"] for row in rows])
 
 
 def _weight_gradients() -> Residuals:
@@ -147,7 +144,8 @@ def _memory_bound() -> tuple[Residuals, ...]:
         for name, (kind, each) in VIDUR.items():
             rows = [row for row in inputs.table("vidur_memory_bound") if (row["gpu"], row["op"]) == (gpu, name)]
             ops = [moved("", kind, 4096.0 * int(row["width"]), each) for row in rows]
-            fitted = gpu == "a100"  # Hopper's shares are those of DeepSeek's profile
+            # Hopper's norm and activation are those of DeepSeek's profile.
+            fitted = gpu == "a100" or name == "add"
             label = f"{kind}, vidur's {name}"
             found.append(_row("memory-bound", label, processor(gpu), fitted, ops, [float(row["us"]) for row in rows]))
     layer = _measured("training_kernels")["megatron_layer"]["memory_bound"]
@@ -166,13 +164,14 @@ def _attention() -> tuple[Residuals, ...]:
     flash, found = _measured("flash_attention"), []
     lengths = flash["sequence"]
     for name, widths in flash["h100"].items():
-        part = processor("h100", attention=name)
+        ops, us = [], []
         for width, bars in widths.items():
             for kind, key, passes in (("attention", "forward_causal", 1.0), ("attention_backward", "backward", 2.5)):
-                ops = [_core(kind, int(width), at, passes) for at in lengths]
-                us = [op.flops / bar / 1e6 for op, bar in zip(ops, bars[key], strict=True)]
-                label = f"{name}, width {width}, {key.removesuffix('_causal')}"
-                found.append(_row("attention", label, part, True, ops, us))
+                some = [_core(kind, int(width), at, passes) for at in lengths]
+                us += [op.flops / bar / 1e6 for op, bar in zip(some, bars[key], strict=True)]
+                ops += some
+        label = f"{name}, the figures' bars as they are"
+        found.append(_row("attention", label, processor("h100", attention=name), True, ops, us))
     return (*found, _figure_of_ampere(flash), *_transformer_engine(flash))
 
 

@@ -157,6 +157,12 @@ def test_what_was_not_measured_takes_the_share_that_its_source_names(part):
         assert memory["bias_dropout_add"] == memory["dropout"] == memory["elementwise"]
 
 
+@pytest.mark.parametrize(("gpu", "part"), [("h100", HOPPER), ("a100", AMPERE)])
+def test_adds_of_two_tensors_reach_what_vidur_measured(gpu, part):
+    share = np.mean(vidur_gb_s(gpu, "add")) * 1e9 / part.gpu.memory.bandwidth
+    assert alone(part, "residual_add") == pytest.approx(share, rel=0.002)
+
+
 def test_casts_with_a_transpose_reach_what_transformer_engine_says():
     first, tuned = STACK["cast_transpose"]
     assert alone(HOPPER, "cast_transpose") == pytest.approx(tuned["share"], rel=0.002)

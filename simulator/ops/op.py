@@ -11,8 +11,8 @@ from simulator.precision import BYTES, Dtype, Recipe
 KINDS = (
     "gemm", "wgrad", "attention", "attention_backward", "norm", "norm_backward", "fused_norm", "fused_norm_backward",
     "softmax", "softmax_backward", "quantise", "transpose", "cast_transpose", "rope", "copy", "elementwise",
-    "activation", "bias_gelu", "bias_dropout_add", "dropout", "permute", "mapping", "router", "router_backward",
-    "embedding", "loss", "optimizer",
+    "activation", "bias_gelu", "bias_dropout_add", "residual_add", "dropout", "permute", "mapping", "router",
+    "router_backward", "embedding", "loss", "optimizer",
 )
 
 
