@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from math import ceil
 
 from simulator.errors import InputError
-from simulator.hardware import GemmModel, GpuConfig, KernelConfig
+from simulator.hardware import AttentionModel, GemmModel, GpuConfig, KernelConfig
 from simulator.ops import Op
+from simulator.precision import PEAK, Dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,13 @@ class Processor:
 
     Persistent GEMMs leave `reserved_sms` free all the time: every GEMM of DeepSeek's profile has a grid of 112 of 132,
     also while no communication runs. Other kernels lose those SMs only beside communication.
+    attention: implementation of fused attention, by its name in the kernel table; empty: the table's default.
     """
 
     gpu: GpuConfig
     kernels: KernelConfig
     reserved_sms: int = 0
+    attention: str = ""
 
     def seconds(self, ops: Iterable[Op], *, beside: bool) -> float:
         """Return the time of kernels run one after another [s], gaps included.
@@ -36,16 +39,16 @@ class Processor:
         """Return the time of one kernel [s]."""
         slower = self.kernels.beside_communication
         if op.kind in ("gemm", "wgrad"):
-            return self._gemm(op) * self.kernels.sustained * (slower.gemm if beside else 1.0)
+            return self._gemm(op) * (slower.gemm if beside else 1.0)
         if op.flops:
             return self._attention(op, beside=beside)
         # The shares of HBM were measured beside communication.
         return op.bytes / (self.gpu.memory.bandwidth * self._share(op.kind)) / (1.0 if beside else slower.memory)
 
-    def peak(self, dtype: str) -> float:
+    def peak(self, dtype: Dtype) -> float:
         """Return the dense peak of a dtype [FLOP/s]. Errors: InputError where the GPU has none."""
         try:
-            return self.gpu.peak[dtype]
+            return self.gpu.peak[PEAK[dtype]]
         except KeyError:
             raise InputError(f"is not supported by {self.gpu.name}", value=dtype) from None
 
@@ -62,7 +65,7 @@ class Processor:
         model = table[op.dtype]
         on_sms = self._waves(op, model)
         on_memory = op.bytes / (self.gpu.memory.bandwidth * model.memory)
-        return model.ramp + max(on_sms, on_memory)
+        return (model.ramp + max(on_sms, on_memory)) * model.sustained
 
     def _waves(self, op: Op, model: GemmModel) -> float:
         groups, m, n, k = op.shape
@@ -75,11 +78,21 @@ class Processor:
         return best
 
     def _attention(self, op: Op, *, beside: bool) -> float:
-        model = self.kernels.attention
+        width = op.shape[3]
+        model = self._implementation(width)
         table = model.backward if op.kind == "attention_backward" else model.forward
-        nearest = min(table, key=lambda width: (abs(width - op.shape[3]), width))
+        nearest = min(table, key=lambda measured: (abs(measured - width), measured))
         sms = self.gpu.sms - (self.reserved_sms if beside else 0)
-        return op.flops / (table[nearest] * _interpolate(model.length, op.seq_length) * sms / self.gpu.sms)
+        return op.flops / (_interpolate(table[nearest], op.seq_length) * sms / self.gpu.sms)
+
+    def _implementation(self, width: int) -> AttentionModel:
+        """Return the chosen implementation, or one that was measured at this width where the chosen one was not."""
+        table, name = self.kernels.attention, self.attention or self.kernels.default_attention
+        if name not in table:
+            raise InputError(f"was not measured on {self.gpu.name}", key="attention", value=name,
+                             remedy=f"Known: {', '.join(table)}.")
+        others = (model for model in table.values() if width in model.forward)
+        return table[name] if width in table[name].forward else next(others, table[name])
 
 
 def _runs(op: Op) -> bool:

@@ -38,7 +38,9 @@ class GemmModel(_Data):
     """A tiled GEMM: waves of output tiles over the SMs, or HBM, whichever is slower.
 
     seconds = ramp + max(waves (tile + 2 bm bn k / (peak per SM x mainloop x rate)), bytes / (HBM x memory)), at the
-    fastest of `tiles`. mainloop, tile, memory and ramp are least squares over measured kernels, see `source`.
+    fastest of `tiles`. mainloop, tile, memory and ramp are least squares over measured kernels, see `source`. Inside a
+    training process it takes `sustained` times that: a benchmark's short kernels run before the clock gives way to
+    the power limit.
     """
 
     mainloop: float = Field(gt=0, le=1, description="share of an SM's peak that the inner loop reaches")
@@ -46,15 +48,15 @@ class GemmModel(_Data):
     memory: float = Field(gt=0, le=1, description="share of HBM's peak bandwidth when memory binds")
     ramp: Seconds = Field(description="fill and drain of the whole kernel [s]")
     tiles: tuple[tuple[int, int, float], ...] = Field(description="rows, columns, rate relative to the largest tile")
+    sustained: float = Field(ge=1, description="its time inside a training process over that in a benchmark loop")
     source: str = Field(description="the measurements behind it")
 
 
 class AttentionModel(_Data):
-    """Fused attention: FLOP/s by width of a query head at 4,096 tokens, and a curve over the sequence length."""
+    """One implementation of fused causal attention: FLOP/s by width of a query head and sequence length."""
 
-    forward: dict[int, FlopRate] = Field(description="d_qk -> causal forward [FLOP/s], all SMs")
-    backward: dict[int, FlopRate] = Field(description="d_qk -> causal backward [FLOP/s], all SMs")
-    length: dict[int, float] = Field(description="sequence length -> rate relative to 4,096")
+    forward: dict[int, dict[int, FlopRate]] = Field(description="d_qk -> sequence length -> forward [FLOP/s], all SMs")
+    backward: dict[int, dict[int, FlopRate]] = Field(description="d_qk -> sequence length -> backward, all SMs")
     source: str = Field(description="the measurements behind it")
 
 
@@ -94,9 +96,9 @@ class KernelConfig(_Data):
     gap: Seconds = Field(description="between two kernels of one stream [s]")
     gemm: dict[str, GemmModel] = Field(description="dtype -> forward and input-gradient GEMM")
     wgrad: dict[str, GemmModel] = Field(description="dtype -> weight-gradient GEMM, FP32 accumulation into HBM")
-    attention: AttentionModel = Field(description="fused attention")
+    attention: dict[str, AttentionModel] = Field(description="implementation of fused attention -> its measured rates")
+    default_attention: str = Field(description="the implementation that Transformer Engine takes on this architecture")
     memory: dict[str, float] = Field(description="op class -> share of HBM's peak bandwidth, beside communication")
-    sustained: float = Field(ge=1, description="a GEMM's time inside a training process over that in a benchmark loop")
     beside_communication: BesideCommunication = Field(description="how much longer kernels take beside communication")
     communication: dict[str, CommunicationModel] = Field(description="kind of kernel -> what it reaches")
     sources: dict[str, str] = Field(description="key -> where its value was published")
@@ -106,4 +108,7 @@ class KernelConfig(_Data):
         for kind, share in self.memory.items():
             if not 0 < share <= 1:
                 raise InputError("must lie in (0, 1]", key=f"memory.{kind}", value=share)
+        if self.default_attention not in self.attention:
+            raise InputError("is no implementation in `attention`", key="default_attention",
+                             value=self.default_attention, remedy=f"Known: {', '.join(self.attention)}.")
         return self

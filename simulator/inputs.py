@@ -5,6 +5,7 @@ YAML is read as version 1.2, so `14.8e12` and `1e9` are numbers and `no` is a wo
 
 from __future__ import annotations
 
+import csv
 import difflib
 import json
 import zipfile
@@ -104,6 +105,12 @@ def data(kind: str, name: str) -> Document:
         raise InputError(f"is not among the {kind} known", value=name, remedy=f"{hint}Known: {', '.join(known)}.")
     text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
     return _read_yaml(text, f"simulator/data/{kind}/{name}.yaml")
+
+
+def table(name: str) -> list[dict[str, str]]:
+    """Read one of the package's own tables, `simulator/data/measured/<name>.csv`: heading -> text, row by row."""
+    text = (resources.files("simulator") / "data" / "measured" / f"{name}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
 
 
 def counts(path: Path) -> NDArray[np.float64]:

@@ -205,16 +205,21 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
                for dtype, model in getattr(kernels, kind).items()}
         for kind in ("gemm", "wgrad")
     }
-    rates = {way: {width: rate * k for width, rate in getattr(kernels.attention, way).items()}
-             for way in ("forward", "backward")}
+    attention = {
+        name: model.model_copy(update={
+            way: {width: {at: rate * k for at, rate in table.items()} for width, table in getattr(model, way).items()}
+            for way in ("forward", "backward")
+        })
+        for name, model in kernels.attention.items()
+    }
     setups = {name: model.model_copy(update={"setup": model.setup / k, "measured_on": _measured(model, k)})
               if links else model
               for name, model in kernels.communication.items()}
     memory = one.gpu.memory.model_copy(update={"bandwidth": one.gpu.memory.bandwidth * k})
     gpu = one.gpu.model_copy(update={"peak": {dtype: rate * k for dtype, rate in one.gpu.peak.items()},
                                      "memory": memory})
-    table = kernels.model_copy(update={**gemms, "attention": kernels.attention.model_copy(update=rates),
-                                       "gap": kernels.gap / k, "communication": setups})
+    table = kernels.model_copy(update={**gemms, "attention": attention, "gap": kernels.gap / k,
+                                       "communication": setups})
     return replace(one, gpu=gpu, kernels=table, topology=_quicker(one, k) if links else one.topology)
 
 

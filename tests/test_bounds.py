@@ -58,11 +58,11 @@ def test_kernels_at_their_peak_meet_the_bound_of_the_peak():
     # 16 x 132 SMs. What is left: waves of weight gradients that do not fill.
     one = lone(training__seq_length=2112)
     peak = one.gpu.peak["bf16"]
-    perfect = {"mainloop": 1.0, "tile": 0.0, "ramp": 0.0, "tiles": ((1, 1, 1.0),)}
-    attention = one.kernels.attention.model_copy(
-        update={"forward": {128: peak}, "backward": {128: peak}, "length": {4096: 1.0}})
+    perfect = {"mainloop": 1.0, "tile": 0.0, "ramp": 0.0, "tiles": ((1, 1, 1.0),), "sustained": 1.0}
+    rates = {128: {4096: peak}}
+    attention = one.kernels.attention["cudnn"].model_copy(update={"forward": rates, "backward": rates})
     kernels = one.kernels.model_copy(
-        update={"gap": 0.0, "sustained": 1.0, "attention": attention,
+        update={"gap": 0.0, "attention": {"cudnn": attention},
                 "gemm": {"bf16": one.kernels.gemm["bf16"].model_copy(update=perfect)},
                 "wgrad": {"bf16": one.kernels.wgrad["bf16"].model_copy(update=perfect)}})
     gpu = one.gpu.model_copy(

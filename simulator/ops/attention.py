@@ -9,7 +9,20 @@ from __future__ import annotations
 
 from simulator.ops import parallel
 from simulator.ops.core import core, core_backward
-from simulator.ops.op import Op, Ops, Work, again, gemm, keep, moved, quantise, transpose, wgrad
+from simulator.ops.op import (
+    Op,
+    Ops,
+    Work,
+    again,
+    by_channel,
+    gemm,
+    moved,
+    norm,
+    norm_backward,
+    quantise,
+    transpose,
+    wgrad,
+)
 
 
 def forward(work: Work) -> Ops:
@@ -20,7 +33,7 @@ def forward(work: Work) -> Ops:
     normed = 0.0 if "norm" in work.recompute else recipe.activation * own * h
     out = (*quantise(recipe, t * context), gemm("o", t, h, context, recipe.gemm))
     head = (
-        keep(moved("input norm", "norm", own * h, 4.0), 2.0 * own * h + normed),
+        norm(recipe, "input norm", own * h, 2.0 * own * h + normed),
         *parallel.gather(work),
         *_down(work),
         *_up(work, first=True),
@@ -34,22 +47,27 @@ def forward(work: Work) -> Ops:
         *head,
         *parallel.scatter(work, out),
         residual(work),
-        keep(moved("post norm", "norm", own * h, 4.0), 2.0 * own * h + normed),
+        norm(recipe, "post norm", own * h, 2.0 * own * h + normed),
     )
 
 
 def residual(work: Work) -> Op:
-    """Return the addition to the residual stream; with biases and dropout fused into it where the model has them."""
-    # The addition alone is counted as 4 of the 6 bytes that it moves, as the kernel tables were fitted; bias, dropout
-    # and addition together move 7 (two reads, a mask of one byte, one write).
-    each = 4.0 * 7.0 / 6.0 if work.model.layer_norm else 4.0
-    mask = work.own * work.model.hidden_size if work.model.layer_norm else 0.0
-    return moved("residual", "elementwise", work.own * work.model.hidden_size, each, mask)
+    """Return the addition to the residual stream, with biases and dropout fused into it where the model has them."""
+    width = work.own * work.model.hidden_size
+    if work.model.layer_norm:  # two reads, a mask of one byte that is kept, one write
+        return moved("residual", "bias_dropout_add", width, 7.0, width)
+    return _add(work, "residual")
+
+
+def _add(work: Work, name: str) -> Op:
+    """Return an addition to the residual stream; DeepSeek's profile is fitted to 4 of the 6 bytes that it moves."""
+    kind, each = ("elementwise", 4.0) if work.recipe.norm == "norm" else ("residual_add", 6.0)
+    return moved(name, kind, work.own * work.model.hidden_size, each)
 
 
 def _keep_output(work: Work, context: int) -> Ops:
     saved = work.recipe.saved_attention_output * work.tokens * context
-    if work.recipe.saved_attention_output >= 2.0:
+    if not work.recipe.keeps_coded:
         return (Op("attention output", "copy", saved=saved),)
     return (moved("cast to 12 bits", "quantise", work.tokens * context, 3.5, saved),)
 
@@ -84,7 +102,7 @@ def _up(work: Work, *, first: bool) -> Ops:
     ops: list[Op] = []
     for name, out, inp in _expansions(work):
         ops += (
-            keep(moved(f"{name} norm", "norm", t * inp, 4.0), 2.0 * t * inp if first else 0.0),
+            norm(recipe, f"{name} norm", t * inp, 2.0 * t * inp if first else 0.0),
             moved(f"{name} input", "copy", t * inp, 4.0),
             *quantise(recipe, t * inp),
             gemm(name, t, out, inp, recipe.gemm),
@@ -103,7 +121,7 @@ def _positions(work: Work) -> Ops:
             moved("assemble v", "copy", t * heads * model.v_dim, 4.0),
         )
     width = t * (heads + work.kv_heads) * model.qk_dim
-    norms = (moved("head norms", "norm", width, 4.0),) if model.qk_norm else ()
+    norms = (norm(work.recipe, "head norms", width),) if model.qk_norm else ()
     return norms if model.learned_positions else (*norms, moved("rope", "rope", width, 4.0))
 
 
@@ -119,43 +137,40 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
     """
     t, own, h = work.tokens, work.own, work.model.hidden_size
     context = work.heads * work.model.v_dim
-    coded = work.recipe.saved_attention_output < 2.0
     first = (
         *_stream_backward(work),
-        *((moved("cast back from 12 bits", "quantise", t * context, 3.5),) if coded else ()),
+        *((moved("cast back from 12 bits", "quantise", t * context, 3.5),) if work.recipe.keeps_coded else ()),
         *(() if work.model.parallel_residual else parallel.gather(work, "gather output gradient")),
         *quantise(work.recipe, t * h),
         *transpose(work.recipe, h * context),
         gemm("o dgrad", t, context, h, work.recipe.gemm),
-        *quantise(work.recipe, t * context, t * h),
+        *by_channel(work.recipe, t * context, t * h),
         *(again((*_up(work, first=False), *_positions(work))) if _up_again(work) else ()),
         *core_backward(work),
         *_positions_backward(work),
-        *(again((moved("input norm", "norm", own * h, 4.0),)) if "norm" in work.recompute else ()),
+        *(again((norm(work.recipe, "input norm", own * h),)) if "norm" in work.recompute else ()),
         *parallel.input_gradient(work, _down_backward(work)),
     )
-    last = (moved("residual gradient", "elementwise", own * h, 4.0),
-            moved("input norm backward", "norm_backward", own * h, 6.0))
+    last = (_add(work, "residual gradient"), norm_backward(work.recipe, "input norm backward", own * h))
     return (first, last) if work.tp > 1 else ((*first, *last), ())
 
 
 def _stream_backward(work: Work) -> Ops:
     """Return what the second residual stream and its norm do with a gradient."""
-    width = work.own * work.model.hidden_size
+    width, recipe = work.own * work.model.hidden_size, work.recipe
     if work.model.parallel_residual:
         return ()
-    return (
-        moved("residual gradient", "elementwise", width, 4.0),
-        moved("post norm backward", "norm_backward", width, 6.0),
-        moved("scale", "elementwise", width, 4.0),
-    )
+    # DeepSeek's profile has one more kernel there; with dropout its mask is applied once more.
+    scale = (moved("scale", "elementwise", width, 4.0),) if recipe.norm == "norm" else ()
+    dropped = (moved("dropout backward", "dropout", width, 5.0),) if work.model.layer_norm else ()
+    return (_add(work, "residual gradient"), norm_backward(recipe, "post norm backward", width), *scale, *dropped)
 
 
 def _positions_backward(work: Work) -> Ops:
     model, t, heads = work.model, work.tokens, work.heads
     if not model.is_mla:
         width = t * (heads + work.kv_heads) * model.qk_dim
-        norms = (moved("head norms backward", "norm_backward", width, 6.0),) if model.qk_norm else ()
+        norms = (norm_backward(work.recipe, "head norms backward", width),) if model.qk_norm else ()
         return norms if model.learned_positions else (moved("rope backward", "rope", width, 4.0), *norms)
     return (moved("rope backward", "rope", t * heads * model.qk_rope_head_dim, 4.0), *_up_backward(work))
 
@@ -172,8 +187,8 @@ def _up_backward(work: Work) -> Ops:
             *transpose(recipe, out * inp),
             *quantise(recipe, t * out),
             gemm(f"{name} dgrad", t, inp, out, recipe.gemm),
-            *quantise(recipe, t * out, t * inp),  # by channel, for the weight gradients
-            moved(f"{name} norm backward", "norm_backward", t * inp, 6.0),
+            *by_channel(recipe, t * out, t * inp),
+            norm_backward(recipe, f"{name} norm backward", t * inp),
         )
     return tuple(ops)
 
@@ -186,7 +201,7 @@ def _down_backward(work: Work) -> Ops:
             *quantise(recipe, t * out),
             *transpose(recipe, out * inp),
             gemm(f"{name} dgrad", t, inp, out, recipe.gemm),
-            *quantise(recipe, t * inp, t * out),
+            *by_channel(recipe, t * inp, t * out),
         )
     return tuple(ops)
 

@@ -6,7 +6,7 @@ Embedding and head are cut over the tensor parallel group by the vocabulary.
 from __future__ import annotations
 
 from simulator.ops import parallel
-from simulator.ops.op import Ops, Work, gemm, keep, moved, quantise, wgrad
+from simulator.ops.op import Ops, Work, gemm, keep, moved, norm, norm_backward, quantise, wgrad
 
 
 def embed(work: Work) -> Ops:
@@ -28,7 +28,7 @@ def head_forward(work: Work) -> Ops:
     """Return the final norm, the output head (BF16) and the softmax cross-entropy over the vocabulary."""
     t, own, h, vocab = work.tokens, work.own, work.model.hidden_size, _vocabulary(work)
     return (
-        keep(moved("final norm", "norm", own * h, 4.0), 4.0 * own * h),
+        norm(work.recipe, "final norm", own * h, 4.0 * own * h),
         *parallel.gather(work),
         gemm("head", t, vocab, h, "bf16"),
         # Fused cross-entropy reads the BF16 logits and writes their gradient over them.
@@ -40,7 +40,7 @@ def head_backward(work: Work) -> tuple[Ops, Ops]:
     """Return the input gradient of the output head in two parts, as `attention.input_gradient`."""
     t, h, vocab = work.tokens, work.model.hidden_size, _vocabulary(work)
     first = parallel.input_gradient(work, (gemm("head dgrad", t, h, vocab, "bf16"),))
-    last = (moved("final norm backward", "norm_backward", work.own * h, 6.0),)
+    last = (norm_backward(work.recipe, "final norm backward", work.own * h),)
     return (first, last) if work.tp > 1 else ((*first, *last), ())
 
 
@@ -59,7 +59,7 @@ def mtp_input_forward(work: Work) -> Ops:
     own, h = work.own, work.model.hidden_size
     return (
         *embed(work),
-        keep(moved("two norms", "norm", 2 * own * h, 4.0), 4.0 * own * h),
+        norm(work.recipe, "two norms", 2 * own * h, 4.0 * own * h),
         *quantise(work.recipe, 2 * own * h),
         gemm("mtp projection", own, h, 2 * h, work.recipe.gemm),
     )
@@ -71,7 +71,7 @@ def mtp_input_backward(work: Work) -> Ops:
     return (
         *quantise(work.recipe, own * h, own * h, 2 * own * h),
         gemm("mtp projection dgrad", own, 2 * h, h, work.recipe.gemm),
-        moved("two norms backward", "norm_backward", 2 * own * h, 6.0),
+        norm_backward(work.recipe, "two norms backward", 2 * own * h),
     )
 
 

@@ -8,12 +8,30 @@ from __future__ import annotations
 
 from simulator.ops import parallel
 from simulator.ops.attention import residual
-from simulator.ops.op import Op, Ops, Work, again, gemm, moved, quantise, transpose, wgrad
+from simulator.ops.op import (
+    Op,
+    Ops,
+    Work,
+    again,
+    by_channel,
+    coded,
+    gemm,
+    moved,
+    norm,
+    quantise,
+    transpose,
+    wgrad,
+)
 
 
 def _widths(work: Work, width: int) -> int:
     """Return the outputs of an FFN's first layer: gate and up together, or the one matrix of an ungated FFN."""
     return 2 * width if work.model.gated else width
+
+
+def _activation(work: Work) -> str:
+    """Return the kind of the activation's kernel."""
+    return "activation" if work.model.gated else "bias_gelu"
 
 
 def forward(work: Work, rows: float, width: int, groups: int = 1) -> Ops:
@@ -22,15 +40,17 @@ def forward(work: Work, rows: float, width: int, groups: int = 1) -> Ops:
     Over `rows` rows [rows, h] in `groups` equal groups, each with weights of its own; width: on this GPU.
     """
     recipe, h, m, wide = work.recipe, work.model.hidden_size, rows / groups, _widths(work, width)
+    # The activation's inputs are kept in FP8 in DeepSeek-V3: arXiv 2412.19437, section 3.3.3
+    inputs = (recipe.activation if recipe.keeps_coded else 2.0) * rows * wide
     out = 0.0 if "swiglu" in work.recompute else recipe.activation * rows * width
-    # Reads the first layer's output in BF16, writes the second layer's input.
-    each = 2.0 * wide / width + (1.0 if recipe.quantised else 2.0)
+    # Reads the first layer's output in BF16, writes the second layer's input: DeepSeek's kernel writes FP8.
+    each = 2.0 * wide / width + (1.0 if recipe.keeps_coded else 2.0)
     return (
         gemm("gate+up", m, wide, h, recipe.gemm, groups),
-        Op("activation", "activation", bytes=rows * width * each, saved=recipe.activation * rows * wide + out),
+        Op("activation", _activation(work), bytes=rows * width * each, saved=inputs + out),
+        *(() if recipe.keeps_coded else quantise(recipe, rows * width)),
         gemm("down", m, h, width, recipe.gemm, groups),
-        # SwiGLU's inputs are kept in FP8: arXiv 2412.19437, section 3.3.3
-        *quantise(recipe, rows * wide),
+        *coded(recipe, rows * wide),
     )
 
 
@@ -40,22 +60,22 @@ def backward(work: Work, rows: float, width: int, groups: int = 1) -> tuple[Ops,
     The casts by channel that the weight gradients read are included.
     """
     recipe, h, m, wide = work.recipe, work.model.hidden_size, rows / groups, _widths(work, width)
-    activation = moved("activation", "activation", rows * width, 2.0 * wide / width + 2.0)
+    activation = moved("activation", _activation(work), rows * width, 2.0 * wide / width + 2.0)
     return (
         (
-            *quantise(recipe, rows * wide),  # back to BF16
+            *coded(recipe, rows * wide),  # back to BF16
             *transpose(recipe, groups * width * h),
             gemm("down dgrad", m, width, h, recipe.gemm, groups),
             *(again((activation,)) if "swiglu" in work.recompute else ()),
             # Reads the gradient and the inputs, writes their gradients.
-            moved("activation backward", "activation", rows * width, 2.0 + 4.0 * wide / width),
-            *quantise(recipe, rows * width),
+            moved("activation backward", _activation(work), rows * width, 2.0 + 4.0 * wide / width),
+            *by_channel(recipe, rows * width),
             *transpose(recipe, groups * wide * h),
         ),
         (
             *quantise(recipe, rows * wide),
             gemm("gate+up dgrad", m, h, wide, recipe.gemm, groups),
-            *quantise(recipe, rows * wide),
+            *by_channel(recipe, rows * wide),
         ),
     )
 
@@ -81,8 +101,9 @@ def dense_backward(work: Work) -> Ops:
     inner, outer = backward(work, t, work.model.intermediate_size // work.tp)
     # A parallel FFN's gradient is added to the attention's before both are summed over the group.
     outer = outer if work.model.parallel_residual else parallel.input_gradient(work, outer)
-    return (*parallel.gather(work, "gather output gradient"), *quantise(work.recipe, t * h, t * h),
-            *_norm_again(work), *inner, *outer)
+    dropped = (moved("dropout backward", "dropout", work.own * h, 5.0),) if work.model.layer_norm else ()
+    return (*dropped, *parallel.gather(work, "gather output gradient"), *quantise(work.recipe, t * h),
+            *by_channel(work.recipe, t * h), *_norm_again(work), *inner, *outer)
 
 
 def dense_wgrad(work: Work) -> Ops:
@@ -149,7 +170,7 @@ def experts_backward(work: Work) -> Ops:
 def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
     """Return the weight gradients as (compute stream, side stream): every other routed expert goes to the side."""
     model, recipe, rows = work.model, work.recipe, work.expert_rows
-    casts = quantise(recipe, rows * model.hidden_size, rows * model.hidden_size)
+    casts = by_channel(recipe, rows * model.hidden_size, rows * model.hidden_size)
     routed = weights(work, rows, model.moe_intermediate_size // work.etp, work.local_experts)
     shared = weights(work, work.tokens, _shared_width(work)) if _shared_width(work) else ()
     return (*casts, *shared, *routed[0::2]), routed[1::2]
@@ -177,4 +198,4 @@ def _norm_again(work: Work) -> Ops:
     if "norm" not in work.recompute:
         return ()
     width = work.own * work.model.hidden_size
-    return again((moved("post norm", "norm", width, 4.0), *quantise(work.recipe, width)))
+    return again((norm(work.recipe, "post norm", width), *quantise(work.recipe, width)))

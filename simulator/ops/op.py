@@ -13,9 +13,10 @@ from simulator.model import ModelConfig
 from simulator.precision import BYTES, Dtype, Recipe
 
 KINDS = (
-    "gemm", "wgrad", "attention", "attention_backward", "norm", "norm_backward", "quantise", "transpose", "rope",
-    "copy", "elementwise", "activation", "permute", "mapping", "router", "router_backward", "embedding", "loss",
-    "optimizer", "softmax", "softmax_backward", "dropout",
+    "gemm", "wgrad", "attention", "attention_backward", "norm", "norm_backward", "fused_norm", "fused_norm_backward",
+    "softmax", "softmax_backward", "quantise", "transpose", "cast_transpose", "rope", "copy", "elementwise",
+    "activation", "bias_gelu", "bias_dropout_add", "residual_add", "dropout", "permute", "mapping", "router",
+    "router_backward", "embedding", "loss", "optimizer",
 )
 
 
@@ -125,13 +126,37 @@ def moved(name: str, kind: str, elements: float, each: float, saved: float = 0.0
 
 
 def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the casts of GEMM inputs to the recipe's dtype: read 2 bytes, write 1. None where nothing is cast."""
-    return tuple(moved("cast", "quantise", count, 3.0) for count in elements) if recipe.quantised else ()
+    """Return the casts of GEMM inputs to the recipe's dtype. None where nothing is cast."""
+    return tuple(moved("cast", recipe.cast, count, recipe.cast_bytes) for count in elements) if recipe.cast else ()
+
+
+def by_channel(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
+    """Return the casts once more, by channel, for the weight gradient; none where one cast serves both GEMMs."""
+    return () if recipe.casts_once else quantise(recipe, *elements)
+
+
+def coded(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
+    """Return the casts of what is kept in fewer bits than BF16 until the backward pass, or back from them."""
+    return quantise(recipe, *elements) if recipe.keeps_coded else ()
 
 
 def transpose(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the transposes of FP8 weights before an input gradient: Hopper's FP8 GEMM reads K-major only."""
-    return tuple(moved("weight transpose", "transpose", count, 2.0) for count in elements) if recipe.quantised else ()
+    """Return the transposes of FP8 weights before an input gradient: Hopper's FP8 GEMM reads K-major only.
+
+    None where the cast writes the transpose too, once per step.
+    """
+    fresh = recipe.quantised and not recipe.casts_once
+    return tuple(moved("weight transpose", "transpose", count, 2.0) for count in elements) if fresh else ()
+
+
+def norm(recipe: Recipe, name: str, elements: float, kept: float = 0.0) -> Op:
+    """Return a norm: reads 2 bytes, writes 2. kept: until the backward pass [B]."""
+    return moved(name, recipe.norm, elements, 4.0, kept)
+
+
+def norm_backward(recipe: Recipe, name: str, elements: float) -> Op:
+    """Return a norm's backward pass: reads input and gradient, writes a gradient."""
+    return moved(name, f"{recipe.norm}_backward", elements, 6.0)
 
 
 def again(ops: Iterable[Item]) -> Ops:

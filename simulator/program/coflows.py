@@ -20,7 +20,7 @@ EXCHANGES = ("dispatch", "cached_dispatch", "combine")
 DATA = ("reduce_scatter", "all_gather", "all_reduce")
 TENSOR = ("tp", "cp", "etp")
 SENDS = ("F", "B")
-KERNELS = dict.fromkeys((*DATA, *TENSOR, *SENDS), "nccl")
+KERNELS = {**dict.fromkeys((*DATA, *SENDS), "nccl"), **dict.fromkeys(TENSOR, "nccl_tensor")}
 """kind of coflow -> kernel of the communication table, where they differ."""
 TRAFFIC = {**dict.fromkeys(SENDS, "pipeline"), **dict.fromkeys(DATA, "data"), "tp": "tensor", "etp": "tensor",
            "cp": "context"}

@@ -194,7 +194,8 @@ def work(scenario: Scenario, load: Load | None) -> Work:
 def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
     """Return the costs of blocks whose experts carry other loads than the scenario says."""
     reserved = scenario.workload.experts.sms if scenario.model.n_routed_experts and scenario.layout.ep > 1 else 0
-    processor = Processor(scenario.gpu, scenario.kernels, reserved)
+    chosen = scenario.workload.training.attention
+    processor = Processor(scenario.gpu, scenario.kernels, reserved, "" if chosen in ("flash", "unfused") else chosen)
     kinds = dict.fromkeys(scenario.model.blocks)
     travels = 0 if scenario.layout.ep > 1 else -1
 

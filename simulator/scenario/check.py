@@ -24,10 +24,16 @@ def cross_check(documents: tuple[Document, Document], site: TopologyConfig, work
     recipe = RECIPES[workload.precision.recipe]
     if workload.precision.gradients == "bf16":
         recipe = replace(recipe, gradient=2)
-    if recipe.gemm not in gpu.peak:
+    if recipe.peak not in gpu.peak:
         raise InputError(
-            f"multiplies in {recipe.gemm}, which {gpu.name} cannot: it has {', '.join(gpu.peak)}",
+            f"multiplies in {recipe.peak}, which {gpu.name} cannot: it has {', '.join(gpu.peak)}",
             key="precision.recipe", value=recipe.name, remedy="Write precision.recipe=bf16, or choose another GPU.",
+        )
+    kernels = inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
+    if workload.training.attention not in ("flash", "unfused", *kernels.attention):
+        raise InputError(
+            f"was not measured on {gpu.name}", key="training.attention", value=workload.training.attention,
+            remedy=f"Write one of flash, unfused, {', '.join(kernels.attention)}.",
         )
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
@@ -49,7 +55,7 @@ def cross_check(documents: tuple[Document, Document], site: TopologyConfig, work
         workload=workload,
         model=architecture,
         gpu=gpu,
-        kernels=inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig),
+        kernels=kernels,
         layout=ranks,
         recipe=recipe,
         micro_batches=micro_batches,

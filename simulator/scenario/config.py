@@ -40,8 +40,9 @@ class TrainingConfig(_Section):
     micro_batch_size: int = Field(1, gt=0, description="sequences per micro-batch")
     seq_length: int = Field(gt=0, description="tokens per sequence")
     tokens: float = Field(gt=0, description="tokens of the whole run")
-    attention: Literal["flash", "unfused"] = Field(
-        "flash", description="fused kernels, or batched GEMMs and a softmax over the whole matrix"
+    attention: str = Field(
+        "flash", description="flash: the GPU's usual fused kernels, or their name in its kernel table (flash2, cudnn, "
+        "...); unfused: batched GEMMs and a softmax over the whole matrix"
     )
     recompute: tuple[str, ...] = Field((), description=f"what the backward pass computes again: {', '.join(RECOMPUTE)}")
 

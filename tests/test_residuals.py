@@ -1,0 +1,43 @@
+"""How well the kernel tables describe what was measured: the figures of results/kernels.md."""
+
+import numpy as np
+import pytest
+
+from simulator.plot import kernels
+from simulator.residuals import Residuals, residuals
+
+CLASSES = residuals()
+LIMITS = {
+    # group -> |bias| and rms that no fitted class may exceed
+    "GEMM": (0.02, 0.12),
+    "memory-bound": (0.02, 0.05),
+    "attention": (0.005, 0.005),
+    "link": (0.08, 0.10),
+}
+
+
+def test_errors_are_signed_and_relative():
+    # 10 us computed as 11 and 20 us as 16: +10% and -20%, -5% on average, the second is the worst.
+    row = Residuals("GEMM", "", "h100", True, np.array([10e-6, 20e-6]), np.array([11e-6, 16e-6]))
+    assert (row.bias, row.worst) == pytest.approx((-0.05, -0.2))
+    assert row.rms == pytest.approx(np.sqrt((0.1**2 + 0.2**2) / 2))
+
+
+@pytest.mark.parametrize("row", [row for row in CLASSES if row.fitted], ids=lambda row: f"{row.gpu} {row.name}")
+def test_every_fitted_class_is_described_without_bias_and_within_its_scatter(row):
+    bias, rms = LIMITS[row.group]
+    assert abs(row.bias) <= bias
+    assert row.rms <= rms
+
+
+def test_every_group_has_rows_of_both_generations_where_both_were_measured():
+    assert {row.group for row in CLASSES} == set(LIMITS)
+    for group in LIMITS:
+        assert {"a100", "h100"} <= {row.gpu for row in CLASSES if row.group == group}
+
+
+def test_the_figure_is_the_same_twice(tmp_path):
+    paths = [tmp_path / "a.svg", tmp_path / "b.svg"]
+    for path in paths:
+        kernels(CLASSES, path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
