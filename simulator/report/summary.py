@@ -9,7 +9,7 @@ import numpy as np
 
 from simulator.bounds import Bound, bounds, link_seconds, model_flops, traffic
 from simulator.layout import print_stages
-from simulator.memory import CATEGORIES, RankMemory, memory
+from simulator.memory import CATEGORIES, RankMemory, Remedy, memory, remedies
 from simulator.program import Program
 from simulator.report.attribution import breakdown, phases
 from simulator.scenario import Scenario
@@ -80,6 +80,7 @@ class Report:
     events: int
     rank_classes: int
     assumed: tuple[Span, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
     imbalance: Imbalance | None = None
     wall: float = 0.0
 
@@ -223,6 +224,9 @@ class Report:
         return {
             "peak_bytes": worst.peak,
             "capacity_bytes": self.scenario.gpu.memory.capacity,
+            "fits": worst.peak <= self.scenario.gpu.memory.capacity,
+            "remedies": [{"key": one.key, "value": one.value, "peak_bytes": one.peak, "added_kernel_s": one.seconds}
+                         for one in self.remedies],
             "by_category": {name: worst.by_category[name] for name in CATEGORIES},
             "by_stage": [
                 {"pipeline_index": rank.pipeline_index, "stages": list(rank.stages), "peak_bytes": rank.peak,
@@ -238,6 +242,8 @@ def summarise(timeline: Timeline) -> Report:
     scenario = program.scenario
     # DeepSeek names the BF16 peak for its FP8 run too (arXiv 2505.09343), so that runs of all formats compare.
     peak_name = "bf16"
+    held = memory(program)
+    fits = max(rank.peak for rank in held) <= scenario.gpu.memory.capacity
     return Report(
         scenario=scenario,
         step_time=timeline.step_time,
@@ -249,7 +255,8 @@ def summarise(timeline: Timeline) -> Report:
         phases=phases(timeline),
         traffic=traffic(program),
         utilisation=_utilisation(timeline),
-        memory=memory(program),
+        memory=held,
+        remedies=() if fits else remedies(scenario),
         bounds=bounds(program),
         stages=print_stages(program.costs.stages),
         executor=timeline.executor,
