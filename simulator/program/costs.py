@@ -292,8 +292,11 @@ def _segment(ops: Iterable[Op], processor: Processor, *, beside: bool) -> Segmen
 
 
 def block_seconds(parts: Iterable[BlockCost]) -> float:
-    """Return forward plus full backward of one micro-batch, communication apart [s]."""
-    return sum(part.phases[phase, False].total for part in parts for phase in PHASES)
+    """Return forward plus full backward of one micro-batch, full recompute included, communication apart [s]."""
+    return sum(
+        part.phases[phase, False].total * (2 if part.again and phase.endswith("_f") else 1)
+        for part in parts for phase in PHASES
+    )
 
 
 def _stages(scenario: Scenario, blocks: dict[BlockKind, tuple[BlockCost, ...]]) -> Stages:
