@@ -202,6 +202,12 @@ def test_a_key_of_cost_that_is_not_read_is_refused(changes, part):
     assert part in refusal(MIXTRAL, **changes)
 
 
+def test_keys_that_transformers_derives_or_keeps_for_other_tasks_are_no_keys_of_cost():
+    # transformers writes qk_head_dim = qk_nope_head_dim + qk_rope_head_dim; the rest stands in many files.
+    extra = {"qk_head_dim": 192, "num_labels": 2, "ep_size": 1, "max_window_layers": 27, "rope_scaling": {"factor": 40}}
+    assert model(V2_LITE | extra) == model(V2_LITE)
+
+
 def test_a_window_as_long_as_the_context_or_switched_off_is_no_window():
     assert model(MIXTRAL, sliding_window=32768, max_position_embeddings=32768) == model(
         MIXTRAL, max_position_embeddings=32768)
