@@ -8,11 +8,11 @@ k = 2, enough forwards to fill the wait for the first I.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from simulator.schedules.action import Action
+from simulator.schedules.action import Kind, in_turn
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
+
+_KINDS: tuple[Kind, ...] = ("F", "I", "W")
 
 
 def build_h1(shape: Shape) -> Schedule:
@@ -27,21 +27,20 @@ def build_h2(shape: Shape) -> Schedule:
 
 def _build(name: str, shape: Shape, factor: int) -> Schedule:
     ranks = tuple(
-        tuple(_order(rank, shape.micro_batches, factor * (shape.ranks - 1 - rank), factor * rank))
+        in_turn(_turns(rank, shape.micro_batches, factor * (shape.ranks - 1 - rank), factor * rank))
         for rank in range(shape.ranks)
     )
     return Schedule(name, shape.ranks, shape.micro_batches, ranks)
 
 
-def _order(rank: int, micro_batches: int, ahead: int, kept: int) -> Iterator[Action]:
-    """Yield one rank's actions. ahead: forwards before the first pair of F and I; kept: weight gradients put off."""
-    for m in range(min(ahead, micro_batches)):
-        yield Action("F", m, rank)
+def _turns(rank: int, micro_batches: int, ahead: int, kept: int) -> list[tuple[Kind, int]]:
+    """Return one rank's order. ahead: forwards before the first pair of F and I; kept: weight gradients put off."""
+    forward, dgrad, wgrad = ((kind, rank) for kind in _KINDS)
+    turns = [forward] * min(ahead, micro_batches)
     for m in range(micro_batches):
         if m + ahead < micro_batches:
-            yield Action("F", m + ahead, rank)
-        yield Action("I", m, rank)
+            turns.append(forward)
+        turns.append(dgrad)
         if m >= kept:
-            yield Action("W", m - kept, rank)
-    for m in range(max(micro_batches - kept, 0), micro_batches):
-        yield Action("W", m, rank)
+            turns.append(wgrad)
+    return turns + [wgrad] * min(kept, micro_batches)
