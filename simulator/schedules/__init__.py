@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from simulator.errors import ScheduleError
-from simulator.schedules import dualpipe, dualpipev, gpipe, interleaved, one_f_one_b, zb_v, zero_bubble
+from simulator.schedules import dualpipe, dualpipev, gpipe, interleaved, one_f_one_b, zb_auto, zb_v, zero_bubble
 from simulator.schedules.action import Action, Half, Kind
 from simulator.schedules.schedule import Dependencies, Place, Schedule, check, dependencies, execution_order
 from simulator.schedules.shape import Family, Placement, Shape
@@ -43,6 +46,8 @@ SCHEDULES: dict[str, Family] = {
     "interleaved": Family(interleaved.build, "1F1B with several stages per rank", virtual=0),
     "zb-h1": Family(zero_bubble.build_h1, "zero bubble by hand, in the memory of 1F1B", split=True),
     "zb-h2": Family(zero_bubble.build_h2, "zero bubble by hand, in twice that memory", split=True),
+    "zb-1p": Family(zb_auto.build_1p, "zero bubble searched for, in the memory of 1F1B", split=True, timed=True),
+    "zb-2p": Family(zb_auto.build_2p, "zero bubble searched for, in twice that memory", split=True, timed=True),
     "zb-v": Family(zb_v.build, "zero bubble in a V, in the memory of 1F1B", virtual=2, placement="v", split=True),
     "dualpipe": Family(dualpipe.build, "from both ends, with overlapped pairs", placement="both", split=True),
     "dualpipev": Family(dualpipev.build, "DualPipe cut in half, in a V", virtual=2, placement="v", split=True,
@@ -58,6 +63,7 @@ class Options(TypedDict, total=False):
     group: int
     times: Durations | None
     limit: float | None
+    kept: float
     text: str
 
 
@@ -76,9 +82,22 @@ def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options])
         free = ", ".join(other for other, row in SCHEDULES.items() if not row.virtual)
         rule = f"virtual stages per rank do not fit {name}, which has {family.virtual}"
         raise ScheduleError(rule, value=virtual, remedy=f"Leave it out, or use {free}.")
-    times = options.get("times")
-    shape = Shape(ranks, micro_batches, virtual, limit=options.get("limit") or 0, text=options.get("text", ""),
-                  group=options.get("group", 0))
+    given = dict(options)
+    times, limit = given.pop("times", None), given.pop("limit", None) or 0
+    shape = Shape(ranks, micro_batches, limit=limit, **given)  # type: ignore[arg-type]
     if times is not None:
-        shape = replace(shape, times=times if isinstance(times, Times) else Times.of(times))
-    return family.build(shape)
+        shape = replace(shape, times=times if isinstance(times, Times) else Times.of(times))  # type: ignore[arg-type]
+    with _without_cycles():
+        return family.build(shape)
+
+
+@contextmanager
+def _without_cycles() -> Iterator[None]:
+    """Do not look for reference cycles meanwhile: actions are hundreds of thousands of tuples that have none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

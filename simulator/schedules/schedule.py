@@ -102,9 +102,12 @@ def dependencies(schedule: Schedule) -> Dependencies:
     halves need. Errors: ScheduleError where no rank produces an input.
     """
     needs, table = schedule.needs, schedule.table
-    places = [*_places(table), (-1, -1)]
-    # Row -1, of no action, is the last of the places; it is dropped again.
-    rows = [tuple(places[row] for row in wanted if row >= 0) for wanted in needs.tolist()]
+    places = _places(table)
+    rows = [
+        (places[a], places[b]) if a >= 0 and b >= 0 > c else (places[a],) if a >= 0 > b and c < 0
+        else tuple(places[row] for row in (a, b, c) if row >= 0)
+        for a, b, c in zip(*(column.tolist() for column in needs.T), strict=True)
+    ]
     start = table.start.tolist()
     return tuple(tuple(rows[start[rank] : start[rank + 1]]) for rank in range(len(schedule.ranks)))
 

@@ -8,11 +8,13 @@ k = 2, enough forwards to fill the wait for the first I.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from simulator.schedules.action import Kind, in_turn
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
 
-_KINDS: tuple[Kind, ...] = ("F", "I", "W")
+Turn = TypeVar("Turn")
 
 
 def build_h1(shape: Shape) -> Schedule:
@@ -26,21 +28,24 @@ def build_h2(shape: Shape) -> Schedule:
 
 
 def _build(name: str, shape: Shape, factor: int) -> Schedule:
-    ranks = tuple(
-        in_turn(_turns(rank, shape.micro_batches, factor * (shape.ranks - 1 - rank), factor * rank))
-        for rank in range(shape.ranks)
-    )
+    def order(rank: int) -> list[tuple[Kind, int]]:
+        early_and_late = factor * (shape.ranks - 1 - rank), factor * rank
+        return turns(("F", rank), ("I", rank), ("W", rank), shape.micro_batches, early_and_late)
+
+    ranks = tuple(in_turn(order(rank)) for rank in range(shape.ranks))
     return Schedule(name, shape.ranks, shape.micro_batches, ranks)
 
 
-def _turns(rank: int, micro_batches: int, ahead: int, kept: int) -> list[tuple[Kind, int]]:
-    """Return one rank's order. ahead: forwards before the first pair of F and I; kept: weight gradients put off."""
-    forward, dgrad, wgrad = ((kind, rank) for kind in _KINDS)
-    turns = [forward] * min(ahead, micro_batches)
+def turns(
+    forward: Turn, dgrad: Turn, wgrad: Turn, micro_batches: int, early_and_late: tuple[int, int]
+) -> list[Turn]:
+    """Return one rank's order. early_and_late: forwards before the first pair of F and I; weight gradients kept back."""
+    early, late = early_and_late
+    order = [forward] * min(early, micro_batches)
     for m in range(micro_batches):
-        if m + ahead < micro_batches:
-            turns.append(forward)
-        turns.append(dgrad)
-        if m >= kept:
-            turns.append(wgrad)
-    return turns + [wgrad] * min(kept, micro_batches)
+        if m + early < micro_batches:
+            order.append(forward)
+        order.append(dgrad)
+        if m >= late:
+            order.append(wgrad)
+    return order + [wgrad] * min(late, micro_batches)
