@@ -9,19 +9,24 @@ from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from simulator.errors import ScheduleError
-from simulator.schedules import dualpipe, dualpipev, gpipe, interleaved, one_f_one_b, zb_auto, zb_v, zero_bubble
+from simulator.schedules import custom, dualpipe, dualpipev, gpipe, interleaved, one_f_one_b, zb_auto, zb_v, zero_bubble
 from simulator.schedules.action import Action, Half, Kind
+from simulator.schedules.formulas import FORMULAS, Bubble, Formula, bubble
+from simulator.schedules.grid import excerpt, grid, read
 from simulator.schedules.schedule import Dependencies, Place, Schedule, check, dependencies, execution_order
 from simulator.schedules.shape import Family, Placement, Shape
 from simulator.schedules.times import Times, durations
 from simulator.schedules.timing import Durations, makespan, peak_in_flight, spans
 
 __all__ = [
+    "FORMULAS",
     "SCHEDULES",
     "Action",
+    "Bubble",
     "Dependencies",
     "Durations",
     "Family",
+    "Formula",
     "Half",
     "Kind",
     "Options",
@@ -30,13 +35,18 @@ __all__ = [
     "Schedule",
     "Shape",
     "Times",
+    "bubble",
     "build",
     "check",
     "dependencies",
     "durations",
+    "excerpt",
     "execution_order",
+    "grid",
     "makespan",
     "peak_in_flight",
+    "read",
+    "shape_of",
     "spans",
 ]
 
@@ -52,6 +62,7 @@ SCHEDULES: dict[str, Family] = {
     "dualpipe": Family(dualpipe.build, "from both ends, with overlapped pairs", placement="both", split=True),
     "dualpipev": Family(dualpipev.build, "DualPipe cut in half, in a V", virtual=2, placement="v", split=True,
                         ranks_per_stage=0.5),
+    "custom": Family(custom.build, "as a text file says", virtual=0, placement="own"),
 }
 """name -> family. What prints, is checked, drawn, executed and tested is every row."""
 
@@ -72,6 +83,13 @@ def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options])
 
     Errors: ScheduleError for an unknown name, sizes that it cannot be built for, or virtual stages that it has none of.
     """
+    shape = shape_of(name, ranks, micro_batches, **options)
+    with _without_cycles():
+        return SCHEDULES[name].build(shape)
+
+
+def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Options]) -> Shape:
+    """Return what `build` builds for. Errors: as `build`."""
     if name not in SCHEDULES:
         raise ScheduleError("is not a schedule", value=name, remedy=f"Use one of {', '.join(SCHEDULES)}.")
     virtual, family = options.get("virtual", 1), SCHEDULES[name]
@@ -87,8 +105,7 @@ def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options])
     shape = Shape(ranks, micro_batches, limit=limit, **given)  # type: ignore[arg-type]
     if times is not None:
         shape = replace(shape, times=times if isinstance(times, Times) else Times.of(times))  # type: ignore[arg-type]
-    with _without_cycles():
-        return family.build(shape)
+    return shape
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def _build(name: str, shape: Shape, factor: int) -> Schedule:
 def turns(
     forward: Turn, dgrad: Turn, wgrad: Turn, micro_batches: int, early_and_late: tuple[int, int]
 ) -> list[Turn]:
-    """Return one rank's order. early_and_late: forwards before the first pair of F and I; weight gradients kept back."""
+    """Return one rank's order. early_and_late: forwards before the first pair of F and I; W kept back."""
     early, late = early_and_late
     order = [forward] * min(early, micro_batches)
     for m in range(micro_batches):
