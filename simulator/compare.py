@@ -132,7 +132,7 @@ def _differing(left: Any, right: Any, path: str) -> list[tuple[str, str, str]]:
 
 
 def _shown(path: str, value: Any) -> str:
-    if path in ("topology.node.nvlink", "topology.node.nic"):
+    if path in ("topology.node.nvlink", "topology.node.nic", "topology.node.pcie") and value is not None:
         return format_bandwidth(value)
     if path.endswith("latency"):
         return format_seconds(value)

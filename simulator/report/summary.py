@@ -16,6 +16,8 @@ from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 
 SCHEMA_VERSION = 1
+_KINDS = (("nvswitch", "nvlink"), ("pcie", "pcie"), ("nic", "nic"))
+"""part of a link's name -> its kind, the first that fits"""
 TRAFFIC = ("expert", "pipeline", "data", "tensor", "context")
 
 
@@ -268,6 +270,6 @@ def _utilisation(timeline: Timeline) -> dict[str, float]:
     program = timeline.program
     shares: dict[str, float] = {}
     for name, busy in zip(program.link_names, link_seconds(program).tolist(), strict=True):
-        kind = "nvlink" if "nvswitch" in name else "nic" if "nic" in name else "fabric"
+        kind = next((kind for word, kind in _KINDS if word in name), "fabric")
         shares[kind] = max(shares.get(kind, 0.0), busy / timeline.step_time)
     return dict(sorted(shares.items()))

@@ -21,7 +21,7 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
 
     switches: NVSwitches apart. links: cables between switches, as DeepSeek counts (arXiv 2505.09343, table 3).
     bisection_bandwidth: [B/s in one direction]. diameter_switch_hops: cables between the two switches with NICs that
-    are furthest apart. diameter_gpu_links: links of the longest route of two GPUs, NVLink and NICs included;
+    are furthest apart. diameter_gpu_links: links of the longest route of two GPUs, NVLink, PCIe and NICs included;
     diameter_latency_s: of the slowest. cost_usd: null without `prices`.
     """
     switches, damage = build(config)
@@ -38,6 +38,7 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
         "gpus": config.gpus,
         "gpus_down": len(damage.gpu_down),
         "nics": nics,
+        "pcie_switches": int((net.slot >= 0).sum()),
         "switches": sum(layers.values()),
         "switches_by_layer": dict(layers),
         "links": switches.cables,
@@ -89,6 +90,9 @@ def _longest_route(config: TopologyConfig, net: Network) -> tuple[int, float]:
 def _bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple[float, str]:
     """Return the family's closed form, or for custom and faulty fabrics the flow between two halves of the nodes."""
     if math.isfinite(switches.bisection) and not config.faults:
+        slots = config.nics // 2 * (config.node.pcie or math.inf)
+        if switches.home and slots < switches.bisection:
+            return slots, "of the NICs' PCIe slots"
         return switches.bisection, switches.note
     if config.nodes == 1:
         return switches.bisection, "of the fabric without faults"
@@ -106,6 +110,7 @@ def halves(net: Network, first: frozenset[int] = frozenset()) -> float:
     for number, link in enumerate(net.nic_links):
         if link >= 0:
             width, place = float(net.capacity[link]), net.switch[number]
+            width = min(width, float(net.capacity[net.slot[number]])) if net.slot[number] >= 0 else width
             inside = number // net.nics_per_node in first
             ends = ("source", place) if inside else (place, "sink")
             so_far = flow.get_edge_data(*ends, {"capacity": 0.0})["capacity"]

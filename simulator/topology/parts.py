@@ -30,6 +30,10 @@ class Node(BaseModel):
     nvlink: Bandwidth = Field(gt=0, description="NVLink of one GPU [B/s in one direction]")
     nics: int = Field(gt=0, description="NICs per node; neighbouring GPUs share one where there are fewer than GPUs")
     nic: Bandwidth = Field(gt=0, description="line rate of one NIC [B/s in one direction]")
+    pcie: Bandwidth | None = Field(
+        None, gt=0,
+        description="PCIe slot of one GPU, and of one NIC [B/s in one direction]; left out, no slot is a bottleneck",
+    )
     nvlink_latency: Seconds = Field(
         default="3.33 us",
         validate_default=True,
