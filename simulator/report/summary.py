@@ -60,6 +60,19 @@ class Imbalance:
     dropped: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stragglers:
+    """What GPUs below full speed cost.
+
+    lost: the step, less the step with all at full speed [s]. slowest: speed of the slowest, 1 for a sound GPU. gpus:
+    how many are slower.
+    """
+
+    lost: float
+    slowest: float
+    gpus: int
+
+
 @dataclass(frozen=True)
 class Report:
     """Frozen numbers of one simulated step and the run that it belongs to. SI units; names as in `--json`."""
@@ -83,6 +96,7 @@ class Report:
     rank_classes: int
     assumed: tuple[Span, ...] = ()
     imbalance: Imbalance | None = None
+    stragglers: Stragglers | None = None
     wall: float = 0.0
 
     @property
@@ -199,6 +213,7 @@ class Report:
                 for row in self.references()
             ],
             "imbalance": self._imbalance(),
+            "stragglers": self._stragglers(),
             "assumed": [
                 {
                     "key": span.key, "value": span.value, "rule": span.rule,
@@ -217,6 +232,12 @@ class Report:
         return None if found is None else {
             "lost_s": found.lost, "worst_gpu_load": found.worst_share, "mean_worst_gpu_load": found.mean_share,
             "dropped": found.dropped,
+        }
+
+    def _stragglers(self) -> dict[str, Any] | None:
+        found = self.stragglers
+        return None if found is None else {
+            "lost_s": found.lost, "slowest_speed": found.slowest, "gpus_slow": found.gpus,
         }
 
     def _memory(self) -> dict[str, Any]:

@@ -195,11 +195,17 @@ def _arrays(config: TopologyConfig, switches: Switches, damage: Damage) -> Netwo
         leaf=_frozen(np.full(config.gpus, -1), np.int64),
         leaf_up=_frozen([], np.int64),
         leaf_down=_frozen([], np.int64),
-        speed=_frozen(np.where(sound, [damage.speed.get(g, 1.0) for g in range(config.gpus)], 0.0), np.float64),
+        speed=_frozen(np.where(sound, _speeds(config, damage), 0.0), np.float64),
         nics_per_node=config.node.nics,
         switch=tuple(switch), part=tuple(part), nic_links=tuple(nic_links), paths=ways, pcie=pcie, slot=slot,
     )
     return _with_leaves(net, np.where(uses >= 0, np.array([*switch, -1])[uses], -1))
+
+
+def _speeds(config: TopologyConfig, damage: Damage) -> NDArray[np.float64]:
+    """Return the speed of each GPU [g]: a fault's, times what jitter leaves of it."""
+    faulty: NDArray[np.float64] = np.array([damage.speed.get(g, 1.0) for g in range(config.gpus)])
+    return faulty * config.jitter.speeds(config.gpus) if config.jitter else faulty
 
 
 def _with_leaves(net: Network, switch: Ids) -> Network:
