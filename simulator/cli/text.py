@@ -68,6 +68,14 @@ def report_text(report: Report) -> Iterator[RenderableType]:
             f"{found.worst_share:.3f} in the worst; {found.dropped:.2%} of choices are dropped", style="bold",
         )
         yield Text()
+    if report.stragglers:
+        slow = report.stragglers
+        yield Text(
+            f"Stragglers cost {format_seconds(slow.lost)} ({slow.lost / report.step_time:.1%} of the step): "
+            f"{slow.gpus:,} of {report.scenario.topology.gpus:,} GPUs are slower, the slowest at {slow.slowest:.3f} of "
+            f"full speed", style="bold",
+        )
+        yield Text()
     if report.references():
         yield _references(report)
         yield Text()

@@ -16,6 +16,8 @@ from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 
 SCHEMA_VERSION = 1
+_KINDS = (("nvswitch", "nvlink"), ("pcie", "pcie"), ("nic", "nic"))
+"""part of a link's name -> its kind, the first that fits"""
 TRAFFIC = ("expert", "pipeline", "data", "tensor", "context")
 
 
@@ -58,6 +60,19 @@ class Imbalance:
     dropped: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stragglers:
+    """What GPUs below full speed cost.
+
+    lost: the step, less the step with all at full speed [s]. slowest: speed of the slowest, 1 for a sound GPU. gpus:
+    how many are slower.
+    """
+
+    lost: float
+    slowest: float
+    gpus: int
+
+
 @dataclass(frozen=True)
 class Report:
     """Frozen numbers of one simulated step and the run that it belongs to. SI units; names as in `--json`."""
@@ -82,6 +97,7 @@ class Report:
     assumed: tuple[Span, ...] = ()
     remedies: tuple[Remedy, ...] = ()
     imbalance: Imbalance | None = None
+    stragglers: Stragglers | None = None
     wall: float = 0.0
 
     @property
@@ -199,6 +215,7 @@ class Report:
                 for row in self.references()
             ],
             "imbalance": self._imbalance(),
+            "stragglers": self._stragglers(),
             "assumed": [
                 {
                     "key": span.key, "value": span.value, "rule": span.rule,
@@ -217,6 +234,12 @@ class Report:
         return None if found is None else {
             "lost_s": found.lost, "worst_gpu_load": found.worst_share, "mean_worst_gpu_load": found.mean_share,
             "dropped": found.dropped,
+        }
+
+    def _stragglers(self) -> dict[str, Any] | None:
+        found = self.stragglers
+        return None if found is None else {
+            "lost_s": found.lost, "slowest_speed": found.slowest, "gpus_slow": found.gpus,
         }
 
     def _memory(self) -> dict[str, Any]:
@@ -276,6 +299,6 @@ def _utilisation(timeline: Timeline) -> dict[str, float]:
     program = timeline.program
     shares: dict[str, float] = {}
     for name, busy in zip(program.link_names, link_seconds(program).tolist(), strict=True):
-        kind = "nvlink" if "nvswitch" in name else "nic" if "nic" in name else "fabric"
+        kind = next((kind for word, kind in _KINDS if word in name), "fabric")
         shares[kind] = max(shares.get(kind, 0.0), busy / timeline.step_time)
     return dict(sorted(shares.items()))
