@@ -120,6 +120,18 @@ def test_a_workloads_model_counts_as_its_source_says(name):
             assert model.parameters == pytest.approx(row["value"], rel=0.03)
 
 
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if name.startswith(("megatron", "gpt-3"))])
+def test_virtual_stages_hold_as_many_layers_each(name):
+    run, _, model = changed(name, "h100-node")
+    assert model.num_hidden_layers % (run["layout"]["pp"] * run["layout"].get("vpp", 1)) == 0
+
+
+def test_llama_405b_has_a_chunk_for_every_layer_and_one_for_each_end():
+    # arXiv 2407.21783, section 3.3.2: the first chunk has only the embedding, the last only the head.
+    run, _, model = changed("llama-3.1-405b", "h100-16384")
+    assert run["layout"]["pp"] * run["layout"]["vpp"] == model.num_hidden_layers + 2
+
+
 def test_the_reported_gpt_4_adds_up():
     # 16 experts of 111 B and 55 B shared: 8 h^2 and 4 h^2 in each of 120 layers at one width.
     _, _, model = changed("gpt-4", "a100-25000")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -103,6 +104,13 @@ class Architecture(BaseModel):
                 value=self.topk_group, remedy=f"A token needs {self.num_experts_per_tok}: allow more groups.",
             )
         return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with some keys replaced, which keeps nothing that was counted for the old ones."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in set(copy.__dict__) - set(type(self).model_fields):
+            del copy.__dict__[name]  # pydantic copies the values of cached properties too
+        return copy
 
     @property
     def is_mla(self) -> bool:
