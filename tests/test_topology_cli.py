@@ -69,7 +69,8 @@ def test_shipped_nodes_and_racks_are_described_and_run_collectives(name, gpus, n
         # 8 racks x 18 NICs on each of 4 rails take 5 leaves of 32; 20 leaves take 10 spines by ports, 16 divide 32.
         assert tree["switches_by_layer"] == {"leaf": 20, "spine": 16}
         assert tree["bisection_bandwidth"] == gpus // 2 * 50e9
-    assert _main(["collective", name, "--op", "all_gather", "--bytes", "1GiB", "--algorithm", "ring", "--json", "-"]) == 0
+    ring = ["--op", "all_gather", "--bytes", "1GiB", "--algorithm", "ring"]
+    assert _main(["collective", name, *ring, "--json", "-"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     # A ring crosses NVLink at its kernel's share, NICs where there are racks.
     link = 900 * 0.755 if nvlink == 900 else 450 * 0.822
