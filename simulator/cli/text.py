@@ -241,7 +241,7 @@ def _checks(name: str, found: Sequence[Any]) -> Table:
     for check in found:
         ends = [f"{end / check.published - 1:+.1%}" for end in check.span]
         table.add_row(*([check.case.partition("/")[2] or check.case] if rows else []), check.quantity,
-                      f"{number(check.published)} {check.unit}".strip(), f"{number(check.simulated)} {check.unit}".strip(),
+                      *(f"{number(value)} {check.unit}".strip() for value in (check.published, check.simulated)),
                       f"{check.error:+.1%}{'' if check.scored else ' (not scored)'}",
                       *([" to ".join(ends)] if ends else []))
     return table

@@ -39,7 +39,8 @@ def validate(chosen: tuple[str, ...] = (), *, alternatives: bool = False) -> Ite
     for name in chosen:
         if name not in known:
             tables = [*BUNDLES, *files()]
-            raise InputError("is not a case", key="CASE", value=name, remedy=f"Known: {', '.join(tables)}, and their rows.")
+            raise InputError("is not a case", key="CASE", value=name,
+                             remedy=f"Known: {', '.join(tables)}, and their rows.")
     return _checks(chosen, alternatives=alternatives)
 
 
