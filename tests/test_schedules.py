@@ -14,6 +14,7 @@ from simulator.schedules import (
     dependencies,
     durations,
     execution_order,
+    grid,
     makespan,
     peak_in_flight,
     spans,
@@ -26,8 +27,9 @@ SHAPES = [
     for name, family in SCHEDULES.items()
     for size in SIZES
     for virtual in ((family.virtual,) if family.virtual else (1, 2, 3))
-    if name != "interleaved" or virtual == 1 or size[1] % size[0] == 0
+    if name != "custom" and (name != "interleaved" or virtual == 1 or size[1] % size[0] == 0)
 ]
+SHAPES += [build("custom", 4, 8, text="\n".join(grid(build("dualpipe", 4, 8))))]
 every_schedule = pytest.mark.parametrize("schedule", SHAPES)
 
 
@@ -58,8 +60,9 @@ def test_every_schedule_prints_and_reads_back(schedule):
 @every_schedule
 def test_every_schedule_passes_its_check_under_its_own_name(schedule):
     check(schedule)
-    virtual = schedule.stages // len(schedule.ranks)
-    assert schedule == build(schedule.name, len(schedule.ranks), schedule.micro_batches, virtual=virtual)
+    virtual, text = schedule.stages // len(schedule.ranks), "\n".join(grid(schedule))
+    options = {"text": text} if schedule.name == "custom" else {}
+    assert schedule == build(schedule.name, len(schedule.ranks), schedule.micro_batches, virtual=virtual, **options)
 
 
 @every_schedule
@@ -190,7 +193,7 @@ def test_dualpipe_runs_on_rank_p_minus_1_minus_r_what_rank_r_runs_with_the_direc
 @pytest.mark.parametrize(
     ("name", "stages", "micro_batches", "words"),
     [
-        ("gpipes", 2, 4, "'gpipes' is not a schedule. Use one of gpipe, 1f1b, interleaved"),
+        ("gpipes", 2, 4, "'gpipes' is not a schedule. Use one of gpipe, 1f1b, interleaved, zb-h1, zb-h2, zb-1p, zb-2p, zb-v, dualpipe, dualpipev, custom"),
         ("1f1b", 0, 4, "0 stages are too few. Use at least 1"),
         ("1f1b", 2, 0, "0 micro-batches are too few. Use at least 1"),
         ("dualpipe", 3, 8, "3 stages.*Use 4 stages"),
