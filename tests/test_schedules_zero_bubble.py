@@ -23,7 +23,7 @@ def rate(row, lines):
 
 
 def kept(row):
-    """Return the share of a micro-batch's activations that its weight gradient still needs, from the paper's table 1."""
+    """Return the share of a micro-batch's activations that its weight gradient needs, by the paper's table 1."""
     model = DATA["models"][row["model"]]
     return 32 / (34 + 5 * model["heads"] * model["seq_length"] / model["hidden"])
 
