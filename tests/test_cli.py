@@ -197,7 +197,7 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(files, capsys, tmp_path, co
         ((*RUN, "--set", "layout.tp=3"), "--set: layout.tp: 3 does not divide 8 GPUs: tp 3 x cp 1 x pp 2 x dp must be "
          "8. The nearest that do: 2 and 4."),
         ((*RUN, "--set", "layout.epp=4"), "--set: layout.epp: 'epp' is not a key here. Did you mean "),
-        ((*RUN, "--set", "schedule.name=zb1p"), "--set: schedule.name: 'zb1p' is not a schedule. Use one of gpipe, 1f1b, "),
+        ((*RUN, "--set", "schedule.name=zb1p"), "--set: schedule.name: 'zb1p' is not a schedule. Use one of gpipe, "),
         ((*RUN, "--set", "precision.recipe=fp4"), "--set: precision.recipe: 'fp4' is not a recipe. Use one of "),
         ((*RUN, "--set", "node.nic=50"), "--set: node.nic: '50' has no unit. Write '50 GB/s bidirectional'"),
         ((*RUN, "--set", "training.seq_length=0"), "--set: training.seq_length: 0 is not accepted: input should be "),

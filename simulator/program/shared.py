@@ -102,7 +102,7 @@ class Shared:
         """Reduce what is left, update, gather; return the optimizer's seconds on a sound GPU."""
         self._open(len(self.builder.schedule.ranks[self.layout.pipeline_index(self.rank)]))
         for mark, made in self.owed:
-            self._reduce(mark, made)
+            self._reduce(mark, [*made, *self.owed[-1][1]])  # none begins before the last weight gradient is there
         seconds = self._optimizer()
         update = self.builder.row(self.rank_class, COMPUTE, "optimizer", seconds)
         self.builder.waits += [(update, row) for row in self.reduced]
