@@ -12,14 +12,15 @@ from simulator.errors import InputError
 from simulator.program import lower, lower_schedule
 from simulator.program.costs import costs_of
 from simulator.program.loads import levelled, loads
-from simulator.report import Imbalance, Report, Span, summarise
+from simulator.report import Imbalance, Report, Span, Stragglers, summarise
 from simulator.scenario import Assumption, Scenario, variants
+from simulator.topology import network
 from simulator.units import format_bandwidth, format_bytes, format_seconds
 
 
 def simulate(scenario: Scenario) -> Report:
     """Return the report of a scenario."""
-    return with_imbalance(summarise(run(lower(scenario))))
+    return with_stragglers(with_imbalance(summarise(run(lower(scenario)))))
 
 
 def with_imbalance(report: Report) -> Report:
@@ -31,6 +32,17 @@ def with_imbalance(report: Report) -> Report:
     even = run(lower_schedule(scenario, scenario.schedule, costs_of(scenario, levelled(found)))).step_time
     lost = report.step_time - even
     return replace(report, imbalance=Imbalance(lost, found.worst_share, found.mean_share, found.dropped))
+
+
+def with_stragglers(report: Report) -> Report:
+    """Return the report with what GPUs below full speed cost, found by simulating the step with all at full speed."""
+    scenario = report.scenario
+    speed = network(scenario.topology).speed
+    if (speed == 1.0).all():
+        return report
+    sound = run(lower(replace(scenario, topology=scenario.topology.at_full_speed))).step_time
+    found = Stragglers(report.step_time - sound, float(speed.min()), int((speed < 1.0).sum()))
+    return replace(report, stragglers=found)
 
 
 def with_alternatives(report: Report) -> Report:
@@ -132,7 +144,7 @@ def _differing(left: Any, right: Any, path: str) -> list[tuple[str, str, str]]:
 
 
 def _shown(path: str, value: Any) -> str:
-    if path in ("topology.node.nvlink", "topology.node.nic"):
+    if path in ("topology.node.nvlink", "topology.node.nic", "topology.node.pcie") and value is not None:
         return format_bandwidth(value)
     if path.endswith("latency"):
         return format_seconds(value)

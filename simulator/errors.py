@@ -61,7 +61,12 @@ class LayoutError(InputError):
 
 
 class ScheduleError(InputError):
-    """A schedule that misses, repeats or deadlocks actions, or that cannot be built for these sizes."""
+    """A schedule that misses, repeats or deadlocks actions, or that cannot be built for these sizes.
+
+    places: (rank, position) of the actions that it is about.
+    """
+
+    places: tuple[tuple[int, int], ...] = ()
 
 
 class EngineError(SimulateError):

@@ -50,7 +50,7 @@ TRAINING = {
 }
 
 _HOMES = {"nodes": CLUSTER, "node": CLUSTER, "fabric": CLUSTER, "gpu": CLUSTER, "price": CLUSTER,
-          "faults": CLUSTER}
+          "faults": CLUSTER, "jitter": CLUSTER}
 
 
 def documents(**changes: object) -> tuple[Document, Document]:

@@ -1,6 +1,7 @@
 """Calibration: constants of the kernel tables, recomputed from the measurements in `simulator/data/measured`.
 
-Ratios are formed again; shares of HBM take their bytes from `simulator.ops`. GEMMs: `test_calibration_gemm.py`.
+Ratios are formed again; shares of HBM take their bytes from `simulator.ops`. GEMMs, attention and collectives have
+files of their own beside this one.
 """
 
 import re
@@ -220,76 +221,6 @@ def test_gemms_and_memory_bound_ops_slow_down_beside_communication_as_regressed(
 
 def test_the_gap_is_the_median_between_two_kernels():
     assert HOPPER.kernels.gap == pytest.approx(CHUNK["gap_us"]["median"] * 1e-6)
-
-
-# --- Attention ----------------------------------------------------------------------------------------------------
-
-
-FLASH = measured("flash_attention")
-LENGTHS = FLASH["sequence"]
-IMPLEMENTATIONS = list(FLASH["h100"])
-
-
-@pytest.mark.parametrize(
-    ("kind", "phase", "table"),
-    [("attention", "attn(F)", "forward"), ("attention_backward", "attn(B)", "backward")],
-)
-def test_mla_attention_rates_are_the_traced_ones_scaled_to_all_sms(kind, phase, table):
-    (op,) = (op for op in getattr(LAYER, PHASES[phase]) if op.kind == kind)
-    rate = op.flops / (CHUNK["class_us"][phase][kind] * 1e-6) * 132 / 112
-    rates = getattr(TRACED.kernels.attention["deepseek"], table)[192]
-    assert rates[TOKENS] == pytest.approx(rate, rel=0.001)
-    # Over other lengths it follows FlashAttention-3's causal forward at 128.
-    curve = FLASH["h100"]["flash3"]["128"]["forward_causal"]
-    other = {length: rates[TOKENS] * bar / curve[3] for length, bar in zip(LENGTHS, curve, strict=True)}
-    assert rates == pytest.approx(other, rel=0.001)
-
-
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
-def test_attention_rates_of_64_and_128_on_hopper_are_published_bars(name):
-    model = HOPPER.kernels.attention[name]
-    for width, bars in FLASH["h100"][name].items():
-        for table, key in ((model.forward, "forward_causal"), (model.backward, "backward")):
-            assert table[int(width)] == {at: bar * 1e12 for at, bar in zip(LENGTHS, bars[key], strict=True)}
-
-
-def both_passes(model, width, at):
-    """Return FLOP/s of forward and backward together: 1 and 2.5 parts of work."""
-    return 3.5 / (1 / model.forward[width][at] + 2.5 / model.backward[width][at])
-
-
-def test_ampere_attention_is_hoppers_flash2_at_the_ratio_of_a_figure():
-    ampere, hopper = AMPERE.kernels.attention["flash2"], HOPPER.kernels.attention["flash2"]
-    bars = FLASH["a100"]["flash2"]["64"]["forward_backward_causal"]
-    for at, bar in zip(LENGTHS, bars, strict=True):
-        assert both_passes(ampere, 64, at) == pytest.approx(bar * 1e12, rel=0.002)
-        ratio = bar * 1e12 / both_passes(hopper, 64, at)
-        for width in (64, 128):
-            for ours, theirs in ((ampere.forward, hopper.forward), (ampere.backward, hopper.backward)):
-                assert ours[width][at] == pytest.approx(theirs[width][at] * ratio, rel=0.002)
-
-
-def test_ampere_attention_stays_in_the_papers_range_and_near_another_a100():
-    # arXiv 2307.08691: at most 230 TFLOP/s. The other A100 runs at 0.85 of its clock; causal, width 128.
-    model = AMPERE.kernels.attention["flash2"]
-    assert max(rate for table in model.forward.values() for rate in table.values()) < 230e12
-    for at, measured_rate in FLASH["a100"]["slower_a100"]["128"]["forward_causal"].items():
-        assert model.forward[128][int(at)] / 1e12 == pytest.approx(measured_rate, rel=0.15)
-
-
-@pytest.mark.parametrize("row", FLASH["transformer_engine"], ids=lambda row: str(row["sequence"]))
-@pytest.mark.parametrize("name", ["cudnn", "flash2"])
-def test_transformer_engines_own_benchmark_agrees_with_the_tables(row, name):
-    # Not fitted. At 2,048 tokens TE ran a quarter of the work of the table's rows: tails weigh more.
-    flops = 3.5 * 4 * row["batch"] * row["heads"] * row["sequence"] ** 2 * 128 / 2
-    rate = flops / (row[f"{name}_ms"] * 1e-3)
-    expected = both_passes(HOPPER.kernels.attention[name], 128, row["sequence"])
-    low = 0.95 if row["sequence"] == 8192 else 0.65
-    assert low < rate / expected < 1.02
-
-
-def test_each_architecture_defaults_to_what_transformer_engine_prefers():
-    assert (HOPPER.kernels.default_attention, AMPERE.kernels.default_attention) == ("cudnn", "flash2")
 
 
 # --- Communication kernels ----------------------------------------------------------------------------------------

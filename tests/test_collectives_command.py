@@ -53,6 +53,38 @@ def test_dispatch_and_combine_speak_deepeps_convention(op, token, deepep, capsys
     assert row["busbw_gb_s"] == pytest.approx(row["deepep_gb_s"] * 7 / 8)
 
 
+@pytest.mark.parametrize(("op", "token", "time"), [("dispatch", 7408, 173e-6), ("combine", 14336, 314e-6)])
+def test_low_latency_kernels_take_128_tokens_unless_told(op, token, time, capsys):
+    # DeepEP's table at EP64: 8 copies of each token, of which 7 leave the node; a dispatched one carries 16 B more.
+    common = ["--op", op, "--algorithm", "low_latency", "--ranks", "64"]
+    (row,) = rows(capsys, *common)
+    assert (row["algorithm"], row["binds"], row["bytes"]) == ("low_latency", "nic", 128 * 8 * token)
+    assert row["time_s"] == pytest.approx(time, rel=0.002)
+    assert row["busbw_gb_s"] == pytest.approx(row["deepep_gb_s"] * 7 / 8)
+    (half,) = rows(capsys, *common, "--tokens", "64")
+    assert half["bytes"] == row["bytes"] / 2
+    assert row["time_s"] / 2 < half["time_s"] < row["time_s"]  # the kernel's start does not depend on tokens
+
+
+def test_flat_kernels_send_to_every_gpu_and_hierarchical_ones_to_every_node(capsys):
+    common = ["--op", "dispatch", "--tokens", "4096", "--ranks", "64"]
+    (grouped,), (flat,) = rows(capsys, *common), rows(capsys, *common, "--algorithm", "flat")
+    assert rows(capsys, *common, "--algorithm", "hierarchical") == [grouped]
+    # A token reaches 7.48 GPUs on 3.98 nodes; 7/8 of either cross the NIC, which binds.
+    assert (grouped["binds"], flat["binds"]) == ("nic", "nic")
+    assert flat["time_s"] / grouped["time_s"] == pytest.approx(7.48 / 3.98, rel=0.005)
+    # On one node both are the same sends.
+    inside = [*common[:-1], "8"]
+    (grouped,), (flat,) = rows(capsys, *inside), rows(capsys, *inside, "--algorithm", "flat")
+    assert flat["binds"] == "nvlink"
+    assert flat["time_s"] == pytest.approx(grouped["time_s"], rel=1e-6)
+
+
+def test_low_latency_kernels_are_refused_where_none_were_measured(capsys):
+    assert _main(["collective", "a100-node", "--op", "dispatch", "--algorithm", "low_latency"]) == 2
+    assert "'low_latency' has no published measurement on ampere GPUs" in capsys.readouterr().err
+
+
 def test_the_columns_are_those_of_nccl_tests(capsys):
     assert _main(["collective", "h100-2048", "--op", "all_reduce", "--bytes", "1GiB", "--ranks", "8"]) == 0
     title, head, units, line = (text.split() for text in capsys.readouterr().out.splitlines())
@@ -112,7 +144,10 @@ MISTAKES = [
      "--tokens: 1 means nothing to all_reduce. Write --bytes 1MiB:8GiB instead."),
     (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 is no number of tokens. Write 4096."),
     (["--op", "dispatch", "--tokens", "1", "--algorithm", "ring"],
-     "--algorithm: 'ring' means nothing to dispatch. Leave it out."),
+     "--algorithm: 'ring' is no algorithm of dispatch. Known: hierarchical, flat, low_latency."),
+    (["--op", "combine", "--algorithm", "flat"], "--tokens: is missing, which combine needs. Write --tokens 4096."),
+    (["--op", "dispatch", "--tokens", "1", "--plot", "x.png"],
+     "--plot: 'x.png' means nothing to dispatch. Leave it out."),
     (["--op", "dispatch", "--tokens", "1", "--ranks", "12"],
      "--ranks: 12 does not divide the 256 experts of deepseek-v3. Write a divisor."),
 ]  # fmt: skip

@@ -149,6 +149,14 @@ def test_flops_per_token_are_six_per_active_parameter_and_the_rest_grows_with_th
     assert two == 2 * one > 0
 
 
+def test_a_copy_counts_its_own_values():
+    whole = model(MOE, num_nextn_predict_layers=1)
+    assert (whole.parameters, whole.moe_layers, len(whole.blocks)) == (1496, 2, 5)
+    half = whole.model_copy(update={"num_hidden_layers": 1})
+    assert (half.parameters, half.moe_layers, len(half.blocks)) == (1496 - 664, 1, 4)
+    assert half == model(MOE, num_nextn_predict_layers=1, num_hidden_layers=1)
+
+
 # Files
 
 

@@ -130,6 +130,19 @@ def test_what_a_family_implies():
     assert model(QWEN15_MOE).shared_expert_width == 5632
 
 
+@pytest.mark.parametrize(
+    ("name", "left_out", "value"),
+    [
+        # What transformers' configuration classes fill in where a file says nothing.
+        ("mixtral", "num_key_value_heads", 8), ("qwen3", "head_dim", 128), ("v2-lite", "moe_layer_freq", 1),
+        ("qwen1.5-moe", "decoder_sparse_step", 1), ("neox", "use_parallel_residual", True),
+    ],
+)
+def test_what_a_file_leaves_out_is_its_codes_default(name, left_out, value):
+    tree = {key: given for key, given in REAL[name].items() if key != left_out}
+    assert model(tree) == model(tree | {left_out: value})
+
+
 def test_a_gpt_layer_counted_by_hand():
     # 12 h^2 + 13 h: qkv 3 h^2 + 3 h, o h^2 + h, up 4 h^2 + 4 h, down 4 h^2 + h, two norms 4 h. Positions stand with the
     # embedding; a token meets its tied head but neither table's other use.
@@ -200,6 +213,12 @@ def test_an_unknown_family_is_refused_with_the_known_ones():
 )
 def test_a_key_of_cost_that_is_not_read_is_refused(changes, part):
     assert part in refusal(MIXTRAL, **changes)
+
+
+def test_keys_that_transformers_derives_or_keeps_for_other_tasks_are_no_keys_of_cost():
+    # transformers writes qk_head_dim = qk_nope_head_dim + qk_rope_head_dim; the rest stands in many files.
+    extra = {"qk_head_dim": 192, "num_labels": 2, "ep_size": 1, "max_window_layers": 27, "rope_scaling": {"factor": 40}}
+    assert model(V2_LITE | extra) == model(V2_LITE)
 
 
 def test_a_window_as_long_as_the_context_or_switched_off_is_no_window():

@@ -301,7 +301,7 @@ def test_a_backward_takes_both_gradients_and_a_pair_both_halves_unless_told():
 @pytest.mark.parametrize(
     ("times", "words"),
     [
-        ({"F": 1}, "has no time for B0@1. Add B"),
+        ({"F": 1}, "has no time for B0@0. Add B"),
         ({"F": 1, "X": 1}, "'X' is no kind of action"),
         ({"F": -1}, "-1 is no time for F"),
         ({"F": float("nan")}, "nan is no time for F"),

@@ -4,6 +4,7 @@ import copy
 import math
 import subprocess
 import sys
+import typing
 
 import networkx as nx
 import numpy as np
@@ -11,7 +12,18 @@ import pytest
 
 from simulator.errors import InputError, LayoutError
 from simulator.inputs import Document, find, read, validate
-from simulator.topology import FABRICS, Network, TopologyConfig, as_graph, describe, network
+from simulator.topology import (
+    FABRICS,
+    Fabric,
+    Fault,
+    Jitter,
+    Network,
+    Node,
+    TopologyConfig,
+    as_graph,
+    describe,
+    network,
+)
 
 SMALL = {
     "name": "small",
@@ -280,6 +292,28 @@ def test_the_remedies_of_a_fabric_that_is_too_small_work():
 def test_nothing_may_be_zero(key):
     text = "0 GB/s per direction" if key in ("node__nvlink", "node__nic") else 0
     assert "greater than 0" in refusal(**{key: text})
+
+
+@pytest.mark.parametrize("key", ["nodes", "node__gpus", "node__nics", "fabric__switch_ports"])
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [("4", "Write 4 without quotes."), (True, "Write a number without quotes, for example 8."), (4.0, "Write 4."),
+     (4.5, "Write a number without decimals."), ("four", "Write a number without quotes, for example 8.")],
+)
+def test_whole_numbers_are_written_as_such(key, value, remedy):
+    shown = repr(value) if isinstance(value, str) else value
+    assert refusal(**{key: value}) == f"mine.yaml: {key.replace('__', '.')}: {shown} is no whole number. {remedy}"
+
+
+def test_every_whole_number_of_a_topology_file_is_strict():
+    # Text and true are refused by every field that holds an int, those of lists too.
+    def loose(model):
+        for name, field in model.model_fields.items():
+            kinds = [field.annotation, *typing.get_args(field.annotation)]
+            if int in kinds and not any("_whole" in repr(part) for part in (field.metadata, kinds)):
+                yield f"{model.__name__}.{name}"
+
+    assert [name for model in (TopologyConfig, Node, Fabric, Fault, Jitter) for name in loose(model)] == []
 
 
 # Cost

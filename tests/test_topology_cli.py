@@ -52,3 +52,36 @@ def test_a_large_cluster_is_drawn_in_blocks(tmp_path):
     file = tmp_path / "figure.svg"
     assert _main(["topology", "h100-16384", "--plot", str(file)]) == 0
     assert file.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "nvlink"),
+    [("h200-node", 8, 450), ("b200-node", 8, 900), ("gb200-nvl72", 72, 900), ("gb200-nvl72-576", 576, 900)],
+)
+def test_shipped_nodes_and_racks_are_described_and_run_collectives(name, gpus, nvlink, capsys):
+    assert _main(["topology", name, "--json", "-"]) == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["gpus"] == gpus
+    racks = max(1, gpus // 72)
+    if racks == 1:
+        assert tree["bisection_bandwidth"] == gpus // 2 * nvlink * 1e9
+    else:
+        # 8 racks x 18 NICs on each of 4 rails take 5 leaves of 32; 20 leaves take 10 spines by ports, 16 divide 32.
+        assert tree["switches_by_layer"] == {"leaf": 20, "spine": 16}
+        assert tree["bisection_bandwidth"] == gpus // 2 * 50e9
+    ring = ["--op", "all_gather", "--bytes", "1GiB", "--algorithm", "ring"]
+    assert _main(["collective", name, *ring, "--json", "-"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    # A ring crosses NVLink at its kernel's share, NICs where there are racks.
+    link = 900 * 0.755 if nvlink == 900 else 450 * 0.822
+    assert row["ranks"] == gpus
+    assert row["busbw_gb_s"] < (link if racks == 1 else 72 * 50)
+    if racks == 1:
+        assert row["busbw_gb_s"] > 0.8 * link
+
+
+def test_a_slot_is_described_in_text(capsys):
+    assert _main(["topology", "h800-512", "--set", "node.pcie=25 GB/s per direction"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "PCIe switches 512" in out
+    assert "6.4 TB/s per direction of the NICs' PCIe slots" in out

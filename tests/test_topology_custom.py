@@ -48,6 +48,9 @@ def test_graphml_gives_the_same_network_as_json(tmp_path):
         (lambda graph: graph.edges["s0", "s1"].update(bandwidth="50 GB/s"), "s0 - s1 does not say which direction"),
         (lambda graph: graph.edges["s0", "s1"].pop("latency"), "of the edge s0 - s1"),
         (lambda graph: graph.remove_edges_from([("s0", "s1"), ("s0", "s3")]), "cut off node 0 from the rest"),
+        (lambda graph: graph.add_edge("s1", "s1", bandwidth="50 GB/s per direction", latency="1 us"),
+         "'s1' is joined to itself. Take that edge out: it leads nowhere."),
+        (lambda graph: graph.nodes["n1.0"].update(node=True), "n1.0.node: True is no node of this cluster"),
     ],
 )
 def test_a_wrong_custom_graph_is_told_what_is_wrong(tmp_path, spoil, message):
@@ -65,7 +68,7 @@ def test_a_custom_file_that_is_not_there_is_named():
         network(cluster("custom", file="nowhere.json"))
 
 
-@pytest.mark.parametrize("cables", ["two", None, 2.5])
+@pytest.mark.parametrize("cables", ["two", None, 2.5, "2", True])
 def test_cables_of_a_custom_edge_are_a_whole_number(cables, tmp_path):
     file = ring(tmp_path)
     tree = json.loads(file.read_text())

@@ -11,7 +11,7 @@ from fabrics import cluster, ring
 from simulator.errors import InputError, LayoutError
 from simulator.inputs import find, read, shipped, validate
 from simulator.topology import FABRICS, TopologyConfig, as_graph, describe, network
-from simulator.topology.describe import halves
+from simulator.topology.bisection import halves
 from simulator.topology.families import dragonfly, slim_fly
 from simulator.topology.parts import ROUTINGS
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simulator.cli.commands import _emit, _output, _sets, cli
+from simulator.cli.exchanges import Exchange, exchange_row
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from simulator.topology import Network, TopologyConfig
 
 OPS = ("all_reduce", "reduce_scatter", "all_gather", "broadcast", "all_to_all", "send_recv", "dispatch", "combine")
+_COUNTS = {
+    "hierarchical": "DeepEP's bandwidth counts a token once for each node that it reaches, its own included (inside "
+                    "one node: each GPU). Layout and casts are left out.",
+    "flat": "Bytes count a token once for each GPU that it reaches, its own included. Layout and casts are left out.",
+    "low_latency": "DeepEP's bandwidth counts a token once for each of its experts, those of its own GPU included. The "
+                   "kernel's start is in the time.",
+}
+"""way of dispatch and combine -> what its bytes are"""
 ELEMENT = 4
 """Bytes of a float, nccl-tests' type unless told."""
 
@@ -27,9 +36,10 @@ ELEMENT = 4
 @click.argument("topology")
 @click.option("--op", type=click.Choice(OPS), required=True, help="What to run.")
 @click.option("--bytes", "sizes", metavar="SIZE[:SIZE]", help="1GiB, or 1MiB:8GiB for each doubling between.")
-@click.option("--tokens", type=int, help="Tokens per GPU, of dispatch and combine.")
+@click.option("--tokens", type=int, help="Tokens per GPU, of dispatch and combine; low_latency: 128 unless told.")
 @click.option("--ranks", type=int, help="The first so many GPUs; all unless told.")
-@click.option("--algorithm", metavar="NAME", help="What NCCL would take unless told.")
+@click.option("--algorithm", metavar="NAME",
+              help="What NCCL would take unless told; of dispatch and combine hierarchical, flat or low_latency.")
 @click.option("-w", "--workload", default=None,
               help="Whose routing dispatch and combine take; none: V3's sizes, routed as in DeepEP's benchmark.")
 @click.option("--set", "sets", multiple=True, callback=_sets, metavar="KEY=VALUE",
@@ -49,7 +59,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     net = network(site)
     count = site.gpus if ranks is None else ranks
     if op in EXCHANGES:
-        rows = [_expert_row(net, count, kernels, op, workload, tokens or 0)]
+        rows = [exchange_row(net, count, kernels, Exchange(op, algorithm or "hierarchical", workload, tokens))]
     else:
         rows = _rows(net, count, kernels, op, _sizes(sizes or ""), algorithm)
     if plot:
@@ -65,17 +75,20 @@ def _check_options(op: str, sizes: str | None, tokens: int | None, algorithm: st
     """Refuse options that are missing, or that the op does not take."""
     from simulator.collectives import EXCHANGES
     from simulator.errors import InputError
+    from simulator.experts import EXPECTED
 
     experts = op in EXCHANGES
     wanted, unwanted = ("--tokens 4096", sizes) if experts else ("--bytes 1MiB:8GiB", tokens)
-    if (tokens if experts else sizes) is None:
+    if experts and algorithm is not None and algorithm not in EXPECTED:
+        raise InputError(f"is no algorithm of {op}", key="--algorithm", value=algorithm,
+                         remedy=f"Known: {', '.join(EXPECTED)}.")
+    if (tokens if experts else sizes) is None and algorithm != "low_latency":
         raise InputError(f"is missing, which {op} needs", key=wanted.split()[0], remedy=f"Write {wanted}.")
     if unwanted is not None:
         name = "--bytes" if experts else "--tokens"
         raise InputError(f"means nothing to {op}", key=name, value=unwanted, remedy=f"Write {wanted} instead.")
-    if experts and (algorithm is not None or plot is not None):
-        name, value = ("--algorithm", algorithm) if algorithm is not None else ("--plot", str(plot))
-        raise InputError(f"means nothing to {op}", key=name, value=value, remedy="Leave it out.")
+    if experts and plot is not None:
+        raise InputError(f"means nothing to {op}", key="--plot", value=str(plot), remedy="Leave it out.")
     if tokens is not None and tokens < 1:
         raise InputError("is no number of tokens", key="--tokens", value=tokens, remedy="Write 4096.")
 
@@ -124,32 +137,6 @@ def _rows(net: Network, ranks: int, kernels: KernelConfig, op: str, sizes: Seque
     return [replace(row, bus=BUS_FACTORS[op](ranks)) for row in found]
 
 
-def _expert_row(net: Network, ranks: int, kernels: KernelConfig, op: str, workload: str | None, tokens: int
-                ) -> Row:
-    from simulator.collectives import check_ranks, expert_row
-    from simulator.errors import InputError
-    from simulator.experts import route
-    from simulator.experts.kernels import benchmark_routing
-    from simulator.precision import BYTES, RECIPES
-    from simulator.scenario import workload_of
-
-    check_ranks(net, ranks)
-    run, model = workload_of(workload or "deepseek-v3")
-    if not model.n_routed_experts:
-        raise InputError("has no routed experts", key="--workload", value=workload, remedy="Choose one that has.")
-    if model.n_routed_experts % ranks:
-        raise InputError(f"does not divide the {model.n_routed_experts} experts of {run.name}", key="--ranks",
-                         value=ranks, remedy="Write a divisor.")  # fmt: skip
-    if ranks > net.gpus_per_node and ranks % net.gpus_per_node:
-        raise InputError(f"fills nodes of {net.gpus_per_node} GPUs unevenly", key="--ranks", value=ranks,
-                         remedy=f"Write a multiple of {net.gpus_per_node}.")  # fmt: skip
-    element = 2.0 if op == "combine" else BYTES[RECIPES[run.precision.recipe].dispatch]
-    # Without a workload as DeepEP's benchmark does: V3's sizes, a group of experts on each node.
-    routes = benchmark_routing if workload is None else route
-    routing = routes(model, ranks, net.gpus_per_node, run.experts.seed)
-    return expert_row(net, ranks, kernels.communication, op, routing, tokens * model.hidden_size * element)
-
-
 def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]:
     from rich.text import Text
 
@@ -159,7 +146,7 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
     columns = ["size", "count", "type", "algorithm", "protocol", "time", "algbw", "busbw"]
     units = ["(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)"]
     if first.deepep:
-        columns, units = [*columns, "DeepEP"], [*units, "(GB/s)"]
+        columns, units = [*columns, "DeepEP", "binds"], [*units, "(GB/s)", ""]
     title = f"{first.op} on {first.ranks} of {site.gpus:,} GPUs of {site.name}, alone on the network"
     table = _table(title, *columns, left=0)
     table.add_row(*units, style="dim")
@@ -167,8 +154,7 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
         kind = ("", "bytes") if row.deepep else (f"{row.bytes / ELEMENT:.0f}", "float")
         cells = [f"{row.bytes:.0f}", *kind, row.algorithm, row.protocol, f"{row.seconds * 1e6:.2f}",
                  f"{row.algbw / 1e9:.2f}", f"{row.busbw / 1e9:.2f}"]  # fmt: skip
-        table.add_row(*cells, *([f"{row.algbw / 1e9:.2f}"] if row.deepep else []))
+        table.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
     yield table
     if first.deepep:
-        yield Text("DeepEP's bandwidth counts the tokens that stay on the own node (inside one node: on the own GPU); "
-                   "busbw what crosses the link. Layout and casts are left out.", style="dim")  # fmt: skip
+        yield Text(f"{_COUNTS[first.algorithm]} busbw counts what crosses the link.", style="dim")

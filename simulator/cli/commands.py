@@ -125,7 +125,7 @@ def _common(command: Command) -> Command:
 def run(topology: str, workload: str, alternatives: bool, sets: dict[str, Any], json: Path | None,
         plot: Path | None) -> None:
     """Simulate one training step on a cluster, and the run that it belongs to."""
-    from simulator.compare import with_alternatives, with_imbalance
+    from simulator.compare import with_alternatives, with_imbalance, with_stragglers
     from simulator.engine import run as execute
     from simulator.program import lower
     from simulator.report import summarise
@@ -135,7 +135,7 @@ def run(topology: str, workload: str, alternatives: bool, sets: dict[str, Any], 
     started = time.perf_counter()
     timeline = execute(lower(scenario))
     wall = time.perf_counter() - started
-    report = with_imbalance(replace(summarise(timeline), wall=wall))
+    report = with_stragglers(with_imbalance(replace(summarise(timeline), wall=wall)))
     if alternatives:
         report = with_alternatives(report)
     if plot:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.compare import Row, binding, memory_line, names, rows, why
+from simulator.layout import Layout
 from simulator.report import Report
 from simulator.units import format_bytes, format_seconds
 
@@ -21,6 +22,8 @@ PART_NOTES = {
     "kernel_gaps": "between kernels of one stream",
     "optimizer": "AdamW on this rank's shard",
     "expert_waiting": "for the slowest member of an exchange",
+    "tensor_exposed": "gathers and scatters inside layers",
+    "context_exposed": "keys and values of the other parts of a sequence",
     "expert_exposed": "dispatch and combine that nothing hides",
     "pipeline_exposed": "a stage's output on its way",
     "data_exposed": "gradient reduce-scatter, parameter all-gather",
@@ -65,6 +68,14 @@ def report_text(report: Report) -> Iterator[RenderableType]:
             f"{found.worst_share:.3f} in the worst; {found.dropped:.2%} of choices are dropped", style="bold",
         )
         yield Text()
+    if report.stragglers:
+        slow = report.stragglers
+        yield Text(
+            f"Stragglers cost {format_seconds(slow.lost)} ({slow.lost / report.step_time:.1%} of the step): "
+            f"{slow.gpus:,} of {report.scenario.topology.gpus:,} GPUs are slower, the slowest at {slow.slowest:.3f} of "
+            f"full speed", style="bold",
+        )
+        yield Text()
     if report.references():
         yield _references(report)
         yield Text()
@@ -78,14 +89,14 @@ def report_text(report: Report) -> Iterator[RenderableType]:
 
 def _head(report: Report) -> Iterator[RenderableType]:
     scenario, quantities = report.scenario, report.quantities()
-    layout = scenario.layout
     if report.worst_memory.peak > scenario.gpu.memory.capacity:
         yield Text(f"This does not fit: {memory_line(report)}", style="bold red")
+        yield from _remedies(report)
         yield Text()
     yield Text(f"{scenario.model.name} on {scenario.topology.name}", style="bold")
     yield Text(
-        f"{scenario.topology.gpus:,} {scenario.gpu.name.upper()} GPUs; pp {layout.pp}, ep {layout.ep}, dp {layout.dp}, "
-        f"zero {layout.zero}; {scenario.workload.schedule.name}, {scenario.micro_batches} micro-batches; "
+        f"{scenario.topology.gpus:,} {scenario.gpu.name.upper()} GPUs; {_degrees(scenario.layout)}; "
+        f"{scenario.workload.schedule.name}, {scenario.micro_batches} micro-batches; "
         f"{scenario.recipe.name}; {number(scenario.tokens_per_step)} tokens per step"
     )
     yield Text()
@@ -108,9 +119,29 @@ def _head(report: Report) -> Iterator[RenderableType]:
     yield Text()
 
 
+def _degrees(layout: Layout) -> str:
+    """Return the degrees of a layout, those of 1 left out where others say more."""
+    names = {"tp": layout.tp, "cp": layout.cp, "pp": layout.pp, "vpp": layout.vpp, "ep": layout.ep}
+    shown = [f"{name} {size}" for name, size in names.items() if size > 1]
+    shown += [f"etp {layout.etp}"] if layout.etp > 1 else []
+    return ", ".join([*shown, f"dp {layout.dp}", f"zero {layout.zero}"])
+
+
+def _remedies(report: Report) -> Iterator[RenderableType]:
+    """Return what would make a run fit, the cheapest first."""
+    capacity = report.scenario.gpu.memory.capacity
+    for one in report.remedies:
+        verdict = "fits" if one.peak <= capacity else "still too much"
+        freed = format_bytes(report.worst_memory.peak - one.peak)
+        yield Text(f"  --set '{one.key}={one.value}' frees {freed}: {format_bytes(one.peak)}, {verdict}; "
+                   f"{format_seconds(max(0.0, one.seconds))} more kernel time per step", style="red")
+
+
 def _breakdown(report: Report) -> Table:
     table = _table("Where the step goes (mean over ranks)", "part", "time", "share", "")
     for name, seconds in report.breakdown.items():
+        if not seconds and name in ("expert_waiting", "expert_exposed", "tensor_exposed", "context_exposed"):
+            continue  # nothing of the kind runs
         table.add_row(name, format_seconds(seconds), f"{seconds / report.step_time:.1%}", PART_NOTES.get(name, ""))
     table.add_row("sum", format_seconds(sum(report.breakdown.values())), "100.0%", "", style="bold")
     return table

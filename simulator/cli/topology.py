@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from simulator.topology import TopologyConfig
 
 _ROWS = (
-    ("GPUs", "gpus"), ("GPUs down", "gpus_down"), ("nodes", "nodes"), ("NICs", "nics"), ("switches", "switches"),
+    ("GPUs", "gpus"), ("GPUs down", "gpus_down"), ("nodes", "nodes"), ("NICs", "nics"),
+    ("PCIe switches", "pcie_switches"), ("switches", "switches"),
     ("cables between switches", "links"),
 )
 
@@ -62,12 +63,12 @@ def _text(figures: dict[str, Any]) -> Iterator[RenderableType]:
     table = _table("", "", "", "", left=1)
     for label, key in _ROWS:
         layers = ", ".join(f"{count:,} {layer}" for layer, count in figures["switches_by_layer"].items())
-        if figures[key] or key != "gpus_down":
+        if figures[key] or key not in ("gpus_down", "pcie_switches"):
             table.add_row(label, f"{figures[key]:,}", layers if key == "switches" else "")
     table.add_row("bisection bandwidth", format_bandwidth(figures["bisection_bandwidth"]), figures["bisection_note"])
     table.add_row("  of it for each GPU", format_bandwidth(figures["bisection_per_gpu"]), "of one half")
     table.add_row("diameter, switches", str(figures["diameter_switch_hops"]), "cables between the furthest two")
-    table.add_row("diameter, GPU to GPU", str(figures["diameter_gpu_links"]), "links, NVLink and NICs included")
+    table.add_row("diameter, GPU to GPU", str(figures["diameter_gpu_links"]), "links, those in the servers too")
     table.add_row("slowest way, 64 B", format_seconds(figures["diameter_latency_s"]), "")
     if figures["cost_usd"] is not None:
         table.add_row("cost", f"{number(figures['cost_usd'])} USD", "switches, cables and NICs at the file's prices")

@@ -19,16 +19,16 @@ from simulator.collectives import (
 )
 from simulator.collectives.choose import CANDIDATES, Choice, choices, fastest
 from simulator.collectives.demand import Algorithm, Demand, Round, Rounds, demand, send
-from simulator.collectives.experts import exchange
+from simulator.collectives.experts import exchange, straight, without_forwarding
 from simulator.collectives.hierarchical import rings
 from simulator.collectives.resolve import Cost, cost, resolve
-from simulator.collectives.table import EXCHANGES, Row, check_ranks, expert_row, open_to, rows
+from simulator.collectives.table import EXCHANGES, Row, check_ranks, expert_row, open_to, rows, straight_row
 from simulator.topology import Network
 
 __all__ = [
     "ALGORITHMS", "BUS_FACTORS", "CANDIDATES", "COLLECTIVES", "EXCHANGES", "Algorithm", "Choice", "Cost", "Demand",
     "Round", "Rounds", "Row", "check_ranks", "choices", "cost", "demand", "exchange", "expert_row", "fastest",
-    "open_to", "resolve", "rings", "rows", "send",
+    "open_to", "resolve", "rings", "rows", "send", "straight", "straight_row", "without_forwarding",
 ]  # fmt: skip
 
 _PASS: dict[str, Algorithm] = {

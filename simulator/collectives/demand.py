@@ -70,6 +70,13 @@ class Demand:
         """Return how long it takes where nothing else runs: the latencies, then its slowest link [s]."""
         return self.latency + float((self.occupied(network, model) / network.capacity[self.links]).max(initial=0.0))
 
+    def binds(self, network: Network, model: CommunicationModel) -> str:
+        """Return the kind of its slowest link: `nvlink`, `pcie`, `nic` or `fabric`; nothing if it crosses none."""
+        if not len(self.links):
+            return ""
+        slowest = int(np.argmax(self.occupied(network, model) / network.capacity[self.links]))
+        return network.kind[int(self.links[slowest])]
+
 
 def total(loads: Loads, latency: float) -> Demand:
     """Return loads (links, bytes on each) as a demand that names every link once."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
-from simulator.collectives.demand import Demand, Loads, total
+from simulator.collectives.demand import Demand, Loads, Round, Rounds, total
 from simulator.collectives.paths import Floats, Links, ways
+from simulator.experts import Copies
 from simulator.topology import Network
 
 
@@ -63,3 +65,23 @@ def _between_nodes(network: Network, ranks: Links) -> Demand:
     links, place = np.unique(way.link, return_inverse=True)
     carried: Floats = np.bincount(place, way.share / (len(np.unique(nodes)) - 1), len(links)).astype(np.float64)
     return Demand(links, carried, way.latency(len(one), network.latency))
+
+
+def straight(copies: Copies) -> Rounds:
+    """Return flat and low-latency kernels as pairs: every copy goes to its GPU at once, and all at the same time.
+
+    copies: bytes between GPUs 0, 1, ... [src, dst].
+    """
+    size = copies.nic + copies.nvlink
+    src, dst = np.nonzero(size)
+    return Rounds((Round(src.astype(np.int64), dst.astype(np.int64), size[src, dst]),))
+
+
+def without_forwarding(network: Network) -> Network:
+    """Return the network as kernels use it that write from their own NIC into the target's, across rails too.
+
+    Only where the fabric does not join the two NICs (planes) does NVLink forward.
+    """
+    if network.paths.routing != "rail_local":
+        return network
+    return replace(network, paths=replace(network.paths, routing="adaptive"))

@@ -46,6 +46,8 @@ def ways(network: Network, src: Links, dst: Links) -> Ways:
         (pairs[down], network.gpu_down[far[down]]),
         (pairs[dst == FABRIC], network.nic_up[src[dst == FABRIC]]),
         (pairs[src == FABRIC], network.nic_down[dst[src == FABRIC]]),
+        *_slots(network, pairs[dst == FABRIC], src[dst == FABRIC], 0),
+        *_slots(network, pairs[src == FABRIC], dst[src == FABRIC], 1),
     ]
     whole = [(some, links, np.ones(len(some))) for some, links in parts]
     if len(across):
@@ -53,6 +55,14 @@ def ways(network: Network, src: Links, dst: Links) -> Ways:
         whole += _all(network, across[regular], src[across[regular]], dst[across[regular]])
         whole += _each(network, across[~regular], src[across[~regular]], dst[across[~regular]])
     return _in_order(len(src), whole)
+
+
+def _slots(network: Network, pair: Links, gpu: Links, back: int) -> list[tuple[Links, Links]]:
+    """Return the PCIe links that pairs cross between a GPU and its NIC: there (0) or back (1). gpu: [pair] ranks."""
+    if not len(gpu) or (network.pcie < 0).all():
+        return []
+    nic = gpu // network.gpus_per_node * network.nics_per_node + network.rail[gpu]
+    return [(pair, network.pcie[gpu] + back), (pair, network.slot[nic] + back)]
 
 
 def _in_order(pairs: int, parts: list[Entries]) -> Ways:
@@ -101,8 +111,10 @@ def _all(network: Network, pair: Links, src: Links, dst: Links) -> list[Entries]
     entries = [
         (pair[handed], network.gpu_up[src[handed]]),
         (pair[handed], network.gpu_down[carrier[handed]]),
+        *_slots(network, pair, carrier, 0),
         (pair, nic[out]),
         (pair, nic[home] + 1),
+        *_slots(network, pair, dst, 1),
     ]
     return [*((some, links, np.ones(len(some))) for some, links in entries),
             _between(network, pair, number[out], number[home])]  # fmt: skip

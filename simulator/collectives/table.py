@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.collectives.choose import CANDIDATES, Kernels, choices, fastest
-from simulator.collectives.demand import Algorithm
-from simulator.collectives.experts import exchange
+from simulator.collectives.demand import Algorithm, demand
+from simulator.collectives.experts import exchange, straight, without_forwarding
+from simulator.collectives.resolve import resolve
 from simulator.errors import InputError, LayoutError
-from simulator.experts import Routing
+from simulator.experts import EXPECTED, Routing, Visits
+from simulator.hardware import CommunicationModel
 from simulator.topology import Network
 
 EXCHANGES = ("dispatch", "combine")
@@ -21,6 +23,7 @@ class Row:
     """One line.
 
     bytes: as the op counts them [B]. seconds: of one call. bus: busbw / algbw. deepep: bytes are in its convention.
+    binds: kind of the slowest link, of dispatch and combine.
     """
 
     op: str
@@ -31,6 +34,7 @@ class Row:
     seconds: float
     bus: float = 1.0
     deepep: bool = False
+    binds: str = ""
 
     @property
     def algbw(self) -> float:
@@ -48,7 +52,7 @@ class Row:
             "op": self.op, "algorithm": self.algorithm, "protocol": self.protocol, "ranks": self.ranks,
             "bytes": self.bytes, "time_s": self.seconds, "algbw_gb_s": self.algbw / 1e9, "busbw_gb_s": self.busbw / 1e9,
         }  # fmt: skip
-        return row | ({"deepep_gb_s": self.algbw / 1e9} if self.deepep else {})
+        return row | ({"deepep_gb_s": self.algbw / 1e9, "binds": self.binds} if self.deepep else {})
 
 
 def open_to(op: str, table: Mapping[str, Algorithm], algorithm: str | None) -> dict[str, Algorithm]:
@@ -105,5 +109,20 @@ def expert_row(
     copies, crossing = (
         (routing.nodes, routing.over_nic) if routing.ep_nodes > 1 else (routing.gpus, routing.over_nvlink)
     )
-    seconds = asked.seconds(network, kernels[op])
-    return Row(op, "hierarchical", "DeepEP", ranks, payload * copies, seconds, crossing / copies, deepep=True)
+    seconds, binds = asked.seconds(network, kernels[op]), asked.binds(network, kernels[op])
+    return Row(op, "hierarchical", "DeepEP", ranks, payload * copies, seconds, crossing / copies, True, binds)
+
+
+def straight_row(network: Network, op: str, way: str, visits: Visits, payload: float, model: CommunicationModel) -> Row:
+    """Return dispatch or combine of one batch that sends every copy straight to its GPU, resolved pair by pair.
+
+    way: `flat`, once per GPU, or `low_latency`, once per expert: so are the bytes counted, the own node's included.
+    visits: of a token, on the first GPUs. payload: as in `expert_row`. model: the kernel, its setup included.
+    """
+    sent = EXPECTED[way](visits, payload)
+    sent = sent.returned() if op == "combine" else sent
+    rounds, net = straight(sent), without_forwarding(network)
+    copies = float((visits.pairs if way == "low_latency" else visits.gpus).sum())
+    crossing = sent.busiest()[0 if len(visits.nodes) > 1 else 1] / payload
+    seconds, binds = resolve(net, rounds, model), demand(net, rounds, model).binds(net, model)
+    return Row(op, way, "DeepEP", len(visits.gpus), payload * copies, seconds, crossing / copies, True, binds)

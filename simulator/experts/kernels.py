@@ -8,10 +8,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from simulator.experts.routing import Routing, route
 from simulator.experts.survey import of_routing
 from simulator.experts.traffic import EXPECTED, Copies, Visits
+from simulator.hardware import CommunicationModel
 from simulator.model import ModelConfig
+from simulator.units import Bytes
+
+
+class LowLatencyKernels(BaseModel):
+    """What DeepEP's low-latency kernels reach on one architecture: `simulator/data/low_latency/<kernels>.yaml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="the kernel table that it belongs to")
+    tokens: int = Field(gt=0, description="tokens per GPU of the published tables, what is taken unless told")
+    header: Bytes = Field(description="before each token that dispatch sends: which token it is [B]")
+    dispatch: CommunicationModel = Field(description="rates and start of dispatch")
+    combine: CommunicationModel = Field(description="rates and start of combine")
 
 
 @dataclass(frozen=True, slots=True)

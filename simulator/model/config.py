@@ -106,11 +106,11 @@ class Architecture(BaseModel):
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with some keys replaced, which works out again what follows from them."""
-        made = super().model_copy(update=update, deep=deep)
-        for name in made.__dict__.keys() - type(self).model_fields.keys():
-            del made.__dict__[name]
-        return made
+        """Return a copy with some keys replaced, which keeps nothing that was counted for the old ones."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in set(copy.__dict__) - set(type(self).model_fields):
+            del copy.__dict__[name]  # pydantic copies the values of cached properties too
+        return copy
 
     @property
     def is_mla(self) -> bool:

@@ -1,7 +1,7 @@
 """Figures. The only room that imports matplotlib, and only when a figure is drawn.
 
 `steps`: one step and several beside each other. `clusters`: the graph of a cluster. `collectives`: one that runs
-alone. `kernels`: measured kernels beside the kernel tables.
+alone. `kernels`: measured kernels beside the kernel tables. `schedules`: a pipeline schedule by itself.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from simulator.plot.clusters import cluster
 from simulator.plot.collectives import collective
 from simulator.plot.kernels import kernels
+from simulator.plot.schedules import schedule
 from simulator.plot.steps import FORMATS, check_format, comparison, step
 
-__all__ = ["FORMATS", "check_format", "cluster", "collective", "comparison", "kernels", "step"]
+__all__ = ["FORMATS", "check_format", "cluster", "collective", "comparison", "kernels", "schedule", "step"]

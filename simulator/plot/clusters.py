@@ -44,7 +44,8 @@ def cluster(config: TopologyConfig, path: Path) -> None:
     switches, _ = build(config)
     kind = config.fabric.kind
     round_ = kind in ("dragonfly", "slim_fly", "custom")
-    figure, axes = plt.subplots(figsize=(7.2, 7.0 if round_ else 4.6), layout="constrained")
+    height = 7.0 if round_ else 4.6 if len(switches.graph) else 2.2 + 0.35 * _rows_of(config.node.gpus)
+    figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
     if not len(switches.graph):
         _one_domain(axes, config)
     elif kind == "torus_3d":
@@ -64,6 +65,8 @@ def cluster(config: TopologyConfig, path: Path) -> None:
 def _caption(config: TopologyConfig) -> str:
     figures = describe(config)
     bisection = format_bandwidth(figures["bisection_bandwidth"])
+    if not figures["switches"]:
+        return f"{config.name}: {figures['kind']}, {config.gpus:,} GPUs under one NVSwitch\nbisection {bisection}"
     return (
         f"{config.name}: {figures['kind']}, {config.gpus:,} GPUs, {figures['switches']:,} switches, "
         f"{figures['links']:,} cables between them\nbisection {bisection}, "
@@ -75,19 +78,28 @@ def _name(kind: str, count: int) -> str:
     return f"{count:,} {kind if count == 1 else PLURAL.get(kind, kind + 's')}"
 
 
+def _rows_of(gpus: int) -> int:
+    """Return the rows in which GPUs are drawn: whole columns, at most 18; those of NVL72 are its trays of 4."""
+    return next(rows for rows in range(1, gpus + 1) if gpus % rows == 0 and gpus // rows <= 18)
+
+
 def _one_domain(axes: Axes, config: TopologyConfig) -> None:
-    """Draw GPUs in rows of at most 24 under their NVSwitch."""
+    """Draw GPUs under their NVSwitch, column by column, one line for the links of a column."""
     gpus = config.node.gpus
-    rows = -(-gpus // 24)
-    width = -(-gpus // rows)
-    for g in range(gpus):
-        x, y = g % width + 0.5, -(g // width) * 0.5
-        axes.plot([x, width / 2], [y, 1.2], color="#BBBBBB", linewidth=0.5, zorder=1)
-        axes.scatter([x], [y], s=min(260, 5200 / width), marker="s", color=COLOURS["node"], zorder=2)
-        axes.text(x, y, str(g), ha="center", va="center", fontsize=6, zorder=3)
-    axes.scatter([width / 2], [1.2], s=700, marker="s", color=COLOURS["nvswitch"], zorder=2)
+    rows = _rows_of(gpus)
+    width = gpus // rows
+    for x in range(width):
+        ends = ([x + 0.5, x + 0.5, width / 2], [-0.5 * (rows - 1), 0.0, 1.2])
+        axes.plot(*ends, color="#BBBBBB", linewidth=0.6, zorder=1)
+        for row in range(rows):
+            axes.scatter([x + 0.5], [-0.5 * row], s=min(260, 4200 / width), marker="s", color=COLOURS["node"], zorder=2)
+            axes.text(x + 0.5, -0.5 * row, str(x * rows + row), ha="center", va="center", fontsize=6, zorder=3)
+    axes.scatter([width / 2], [1.2], s=400, marker="s", color=COLOURS["nvswitch"], zorder=2)
     axes.text(width / 2, 1.5, f"NVSwitch, {format_bandwidth(config.node.nvlink)} to each GPU", ha="center", fontsize=8)
-    axes.set_ylim(-0.5 * rows, 1.8)
+    if config.fabric.kind == "nvl72":
+        note = f"each column a compute tray of {rows} GPUs"
+        axes.text(width / 2, -0.5 * rows, note, ha="center", va="center", fontsize=7)
+    axes.set_ylim(-0.5 * rows - 0.2, 1.9)
 
 
 # Layers
@@ -115,7 +127,8 @@ def _rows(axes: Axes, switches: Switches, config: TopologyConfig) -> None:
     _wires(axes, wires, places)
     _marks(axes, places, Counter(block.values()))
     for height, layer in enumerate(shown):
-        axes.text(-0.03, height, _name(layer, len(layers[layer])), ha="right", va="center", fontsize=8)
+        word = "rack" if layer == "node" and config.fabric.kind == "nvl72" else layer
+        axes.text(-0.03, height, _name(word, len(layers[layer])), ha="right", va="center", fontsize=8)
         if height:
             axes.text(1.01, height - 0.5, _between(wires, places, height), ha="left", va="center", fontsize=7)
     axes.set_xlim(-0.24, 1.14)

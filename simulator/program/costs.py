@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TypeAlias
 
@@ -82,14 +82,16 @@ class BlockCost:
     """One block: (phase, beside communication?) -> cost.
 
     load: which of the scenario's expert loads its exchanges carry, -1 if nothing travels. saved: bytes kept until the
-    backward pass [B]. again: its backward pass runs the whole forward pass first (full recompute). mean: what the same
-    block costs a GPU of mean load, if this is the cost of the busiest one. number: of the model's block in its stage.
+    backward pass [B]. again: its backward pass runs the whole forward pass first (full recompute). transient: bytes
+    that are there again while the backward pass computes them again [B]. mean: what the same block costs a GPU of mean
+    load, if this is the cost of the busiest one.
     """
 
     load: int
     phases: Phases
     saved: float
     again: bool = False
+    transient: float = 0.0
     mean: BlockCost | None = None
 
     @property
@@ -173,13 +175,12 @@ def costs(scenario: Scenario) -> Costs:
 def work(scenario: Scenario, load: Load | None) -> Work:
     """Return what one micro-batch asks of a layer with a load on one GPU."""
     model, layout, config = scenario.model, scenario.layout, scenario.workload.layout
-    training = scenario.workload.training
-    empty = Work(model, scenario.recipe, scenario.tokens_per_micro_batch // layout.cp, training.seq_length)
-    tokens = empty.tokens / layout.tp if config.sequence_parallel else float(empty.tokens)
+    training, seen = scenario.workload.training, scenario.tokens_per_micro_batch // layout.cp
+    tokens = seen / layout.tp if config.sequence_parallel else float(seen)
     return Work(
         model=model,
         recipe=scenario.recipe,
-        tokens=empty.tokens,
+        tokens=seen,
         seq_length=training.seq_length,
         expert_rows=tokens * load.rows * layout.etp if load else 0.0,
         received=tokens * load.received if load else 0.0,
@@ -202,8 +203,13 @@ def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
     def price(kind: BlockKind, load: Load | None, number: int) -> tuple[BlockCost, ...]:
         known = blocks.get(kind, ())  # a load changes nothing but the experts' own phases
         asks = work(scenario, load)
-        parts = zip_longest(block_ops(kind, asks), known)
-        return tuple(_block(ops, processor, number, like, again=_again(kind, asks)) for ops, like in parts)
+        again = _again(kind, asks)
+        # What the same parts keep if nothing is computed again.
+        whole = [saved(ops.forward) for ops in block_ops(kind, replace(asks, recompute=frozenset()))]
+        return tuple(
+            _block(ops, processor, (number, kept), like, again=again)
+            for ops, kept, like in zip_longest(block_ops(kind, asks), whole, known)
+        )
 
     even = asked.even if asked else None
     blocks: dict[BlockKind, tuple[BlockCost, ...]] = {}
@@ -225,13 +231,15 @@ def _again(kind: BlockKind, asks: Work) -> float | None:
     return 2.0 * asks.own * asks.model.hidden_size
 
 
-def _block(ops: BlockOps, processor: Processor, load: int, like: BlockCost | None, *, again: float | None
-           ) -> BlockCost:
+def _block(ops: BlockOps, processor: Processor, known: tuple[int, float], like: BlockCost | None, *,
+           again: float | None) -> BlockCost:
     """Return what a block costs.
 
-    load: see `BlockCost`; it counts where the block has experts. like: the same block with another load, if known.
-    again: bytes that full recompute keeps of it, None without.
+    known: its load, see `BlockCost`, which counts where the block has experts; bytes that it keeps if nothing is
+    recomputed. like: the same block with another load, if known. again: bytes that full recompute keeps of it, None
+    without.
     """
+    load, whole = known
     phases = {
         (phase, beside): like.phases[phase, beside]
         if like and phase.startswith("attention")
@@ -240,7 +248,8 @@ def _block(ops: BlockOps, processor: Processor, load: int, like: BlockCost | Non
         for beside in (False, True)
     }
     kept = saved(ops.forward) if again is None else again
-    return BlockCost(load if ops.exchanges_experts else -1, phases, kept, again is not None, like)
+    transient = max(0.0, whole - kept)
+    return BlockCost(load if ops.exchanges_experts else -1, phases, kept, again is not None, transient, like)
 
 
 def _phase(ops: Iterable[Op | Transfer], processor: Processor, *, beside: bool) -> Phase:
@@ -283,8 +292,11 @@ def _segment(ops: Iterable[Op], processor: Processor, *, beside: bool) -> Segmen
 
 
 def block_seconds(parts: Iterable[BlockCost]) -> float:
-    """Return forward plus full backward of one micro-batch, communication apart [s]."""
-    return sum(part.phases[phase, False].total for part in parts for phase in PHASES)
+    """Return forward plus full backward of one micro-batch, full recompute included, communication apart [s]."""
+    return sum(
+        part.phases[phase, False].total * (2 if part.again and phase.endswith("_f") else 1)
+        for part in parts for phase in PHASES
+    )
 
 
 def _stages(scenario: Scenario, blocks: dict[BlockKind, tuple[BlockCost, ...]]) -> Stages:

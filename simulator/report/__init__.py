@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from simulator.report.summary import Comparison, Imbalance, Report, Span, summarise
+from simulator.report.summary import Comparison, Imbalance, Report, Span, Stragglers, summarise
 
-__all__ = ["Comparison", "Imbalance", "Report", "Span", "summarise"]
+__all__ = ["Comparison", "Imbalance", "Report", "Span", "Stragglers", "summarise"]

@@ -9,13 +9,15 @@ import numpy as np
 
 from simulator.bounds import Bound, bounds, link_seconds, model_flops, traffic
 from simulator.layout import print_stages
-from simulator.memory import CATEGORIES, RankMemory, memory
+from simulator.memory import CATEGORIES, RankMemory, Remedy, memory, remedies
 from simulator.program import Program
 from simulator.report.attribution import breakdown, phases
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 
 SCHEMA_VERSION = 1
+_KINDS = (("nvswitch", "nvlink"), ("pcie", "pcie"), ("nic", "nic"))
+"""part of a link's name -> its kind, the first that fits"""
 TRAFFIC = ("expert", "pipeline", "data", "tensor", "context")
 
 
@@ -58,6 +60,19 @@ class Imbalance:
     dropped: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stragglers:
+    """What GPUs below full speed cost.
+
+    lost: the step, less the step with all at full speed [s]. slowest: speed of the slowest, 1 for a sound GPU. gpus:
+    how many are slower.
+    """
+
+    lost: float
+    slowest: float
+    gpus: int
+
+
 @dataclass(frozen=True)
 class Report:
     """Frozen numbers of one simulated step and the run that it belongs to. SI units; names as in `--json`."""
@@ -80,7 +95,9 @@ class Report:
     events: int
     rank_classes: int
     assumed: tuple[Span, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
     imbalance: Imbalance | None = None
+    stragglers: Stragglers | None = None
     wall: float = 0.0
 
     @property
@@ -198,6 +215,7 @@ class Report:
                 for row in self.references()
             ],
             "imbalance": self._imbalance(),
+            "stragglers": self._stragglers(),
             "assumed": [
                 {
                     "key": span.key, "value": span.value, "rule": span.rule,
@@ -218,11 +236,20 @@ class Report:
             "dropped": found.dropped,
         }
 
+    def _stragglers(self) -> dict[str, Any] | None:
+        found = self.stragglers
+        return None if found is None else {
+            "lost_s": found.lost, "slowest_speed": found.slowest, "gpus_slow": found.gpus,
+        }
+
     def _memory(self) -> dict[str, Any]:
         worst = self.worst_memory
         return {
             "peak_bytes": worst.peak,
             "capacity_bytes": self.scenario.gpu.memory.capacity,
+            "fits": worst.peak <= self.scenario.gpu.memory.capacity,
+            "remedies": [{"key": one.key, "value": one.value, "peak_bytes": one.peak, "added_kernel_s": one.seconds}
+                         for one in self.remedies],
             "by_category": {name: worst.by_category[name] for name in CATEGORIES},
             "by_stage": [
                 {"pipeline_index": rank.pipeline_index, "stages": list(rank.stages), "peak_bytes": rank.peak,
@@ -238,6 +265,8 @@ def summarise(timeline: Timeline) -> Report:
     scenario = program.scenario
     # DeepSeek names the BF16 peak for its FP8 run too (arXiv 2505.09343), so that runs of all formats compare.
     peak_name = "bf16"
+    held = memory(program)
+    fits = max(rank.peak for rank in held) <= scenario.gpu.memory.capacity
     return Report(
         scenario=scenario,
         step_time=timeline.step_time,
@@ -249,7 +278,8 @@ def summarise(timeline: Timeline) -> Report:
         phases=phases(timeline),
         traffic=traffic(program),
         utilisation=_utilisation(timeline),
-        memory=memory(program),
+        memory=held,
+        remedies=() if fits else remedies(scenario),
         bounds=bounds(program),
         stages=print_stages(program.costs.stages),
         executor=timeline.executor,
@@ -269,6 +299,6 @@ def _utilisation(timeline: Timeline) -> dict[str, float]:
     program = timeline.program
     shares: dict[str, float] = {}
     for name, busy in zip(program.link_names, link_seconds(program).tolist(), strict=True):
-        kind = "nvlink" if "nvswitch" in name else "nic" if "nic" in name else "fabric"
+        kind = next((kind for word, kind in _KINDS if word in name), "fabric")
         shares[kind] = max(shares.get(kind, 0.0), busy / timeline.step_time)
     return dict(sorted(shares.items()))

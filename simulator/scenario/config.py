@@ -44,6 +44,9 @@ class TrainingConfig(_Section):
         "flash", description="flash: the GPU's usual fused kernels, or their name in its kernel table (flash2, cudnn, "
         "...); unfused: batched GEMMs and a softmax over the whole matrix"
     )
+    fragmentation: float = Field(
+        0.05, ge=0, description="memory that the allocator loses, of activations and buffers; assumed, not measured"
+    )
     recompute: tuple[str, ...] = Field((), description=f"what the backward pass computes again: {', '.join(RECOMPUTE)}")
 
     @field_validator("recompute", mode="before")

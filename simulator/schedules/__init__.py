@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from simulator.errors import ScheduleError
-from simulator.schedules import dualpipe, dualpipev, gpipe, interleaved, one_f_one_b, zb_v, zero_bubble
+from simulator.schedules import custom, dualpipe, dualpipev, gpipe, interleaved, one_f_one_b, zb_auto, zb_v, zero_bubble
 from simulator.schedules.action import Action, Half, Kind
+from simulator.schedules.formulas import FORMULAS, Bubble, Formula, bubble
+from simulator.schedules.grid import excerpt, grid, read
 from simulator.schedules.schedule import Dependencies, Place, Schedule, check, dependencies, execution_order
 from simulator.schedules.shape import Family, Placement, Shape
 from simulator.schedules.times import Times, durations
 from simulator.schedules.timing import Durations, makespan, peak_in_flight, spans
 
 __all__ = [
+    "FORMULAS",
     "SCHEDULES",
     "Action",
+    "Bubble",
     "Dependencies",
     "Durations",
     "Family",
+    "Formula",
     "Half",
     "Kind",
     "Options",
@@ -27,13 +35,18 @@ __all__ = [
     "Schedule",
     "Shape",
     "Times",
+    "bubble",
     "build",
     "check",
     "dependencies",
     "durations",
+    "excerpt",
     "execution_order",
+    "grid",
     "makespan",
     "peak_in_flight",
+    "read",
+    "shape_of",
     "spans",
 ]
 
@@ -43,10 +56,13 @@ SCHEDULES: dict[str, Family] = {
     "interleaved": Family(interleaved.build, "1F1B with several stages per rank", virtual=0),
     "zb-h1": Family(zero_bubble.build_h1, "zero bubble by hand, in the memory of 1F1B", split=True),
     "zb-h2": Family(zero_bubble.build_h2, "zero bubble by hand, in twice that memory", split=True),
+    "zb-1p": Family(zb_auto.build_1p, "zero bubble searched for, in the memory of 1F1B", split=True, timed=True),
+    "zb-2p": Family(zb_auto.build_2p, "zero bubble searched for, in twice that memory", split=True, timed=True),
     "zb-v": Family(zb_v.build, "zero bubble in a V, in the memory of 1F1B", virtual=2, placement="v", split=True),
     "dualpipe": Family(dualpipe.build, "from both ends, with overlapped pairs", placement="both", split=True),
     "dualpipev": Family(dualpipev.build, "DualPipe cut in half, in a V", virtual=2, placement="v", split=True,
                         ranks_per_stage=0.5),
+    "custom": Family(custom.build, "as a text file says", virtual=0, placement="own"),
 }
 """name -> family. What prints, is checked, drawn, executed and tested is every row."""
 
@@ -58,6 +74,7 @@ class Options(TypedDict, total=False):
     group: int
     times: Durations | None
     limit: float | None
+    kept: float
     text: str
 
 
@@ -66,6 +83,13 @@ def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options])
 
     Errors: ScheduleError for an unknown name, sizes that it cannot be built for, or virtual stages that it has none of.
     """
+    shape = shape_of(name, ranks, micro_batches, **options)
+    with _without_cycles():
+        return SCHEDULES[name].build(shape)
+
+
+def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Options]) -> Shape:
+    """Return what `build` builds for. Errors: as `build`."""
     if name not in SCHEDULES:
         raise ScheduleError("is not a schedule", value=name, remedy=f"Use one of {', '.join(SCHEDULES)}.")
     virtual, family = options.get("virtual", 1), SCHEDULES[name]
@@ -76,9 +100,21 @@ def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options])
         free = ", ".join(other for other, row in SCHEDULES.items() if not row.virtual)
         rule = f"virtual stages per rank do not fit {name}, which has {family.virtual}"
         raise ScheduleError(rule, value=virtual, remedy=f"Leave it out, or use {free}.")
-    times = options.get("times")
-    shape = Shape(ranks, micro_batches, virtual, limit=options.get("limit") or 0, text=options.get("text", ""),
-                  group=options.get("group", 0))
+    given = dict(options)
+    times, limit = given.pop("times", None), given.pop("limit", None) or 0
+    shape = Shape(ranks, micro_batches, limit=limit, **given)  # type: ignore[arg-type]
     if times is not None:
-        shape = replace(shape, times=times if isinstance(times, Times) else Times.of(times))
-    return family.build(shape)
+        shape = replace(shape, times=times if isinstance(times, Times) else Times.of(times))  # type: ignore[arg-type]
+    return shape
+
+
+@contextmanager
+def _without_cycles() -> Iterator[None]:
+    """Do not look for reference cycles meanwhile: actions are hundreds of thousands of tuples that have none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

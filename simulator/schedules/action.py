@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import count
+from typing import Literal, NamedTuple, cast, get_args
 
 from simulator.errors import ScheduleError
 
@@ -19,28 +21,32 @@ Half = tuple[Kind, int, int]
 _TEXT = re.compile(r"([FBIW])([0-9]+)@([0-9]+)|F([0-9]+)@([0-9]+)&B([0-9]+)@([0-9]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """Run one kind of chunk of a micro-batch on a stage; a pair FB adds the backward half `micro_batch_b` at `stage_b`.
-
-    Micro-batches and stages count from 0. Only FB has a second half; -1 stands for none.
-    Errors: ScheduleError for an unknown kind, a negative number, a pair with one half or a single with two.
-    """
-
+class _Fields(NamedTuple):
     kind: Kind
     micro_batch: int
     stage: int
     micro_batch_b: int = -1
     stage_b: int = -1
 
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ScheduleError("is no kind of action", value=self.kind, remedy=f"Use one of {', '.join(KINDS)}.")
-        second = (self.micro_batch_b, self.stage_b)
-        if min(self.micro_batch, self.stage) < 0 or (self.kind == "FB" and min(second) < 0):
-            raise ScheduleError("names a negative micro-batch or stage", value=str(self), remedy="Count from 0.")
-        if self.kind != "FB" and second != (-1, -1):
-            raise ScheduleError("has a second half", value=f"{self}&B{second[0]}@{second[1]}", remedy="Use kind FB.")
+
+class Action(_Fields):
+    """Run one kind of chunk of a micro-batch on a stage; a pair FB adds the backward half `micro_batch_b` at `stage_b`.
+
+    Micro-batches and stages count from 0. Only FB has a second half; -1 stands for none. A tuple, because schedules
+    have hundreds of thousands of them.
+    Errors: ScheduleError for an unknown kind, a negative number, a pair with one half or a single with two.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, kind: Kind, micro_batch: int, stage: int, micro_batch_b: int = -1, stage_b: int = -1) -> Action:
+        """Return the action, if it is one."""
+        made = super().__new__(cls, kind, micro_batch, stage, micro_batch_b, stage_b)
+        if kind == "FB":
+            _refuse(made, min(micro_batch, stage, micro_batch_b, stage_b) < 0)
+        elif micro_batch < 0 or stage < 0 or micro_batch_b != -1 or stage_b != -1 or kind not in KINDS:
+            _refuse(made, min(micro_batch, stage) < 0)
+        return made
 
     def __str__(self) -> str:
         return "&".join(half_text(half) for half in self.halves())
@@ -62,6 +68,33 @@ class Action:
         if kind is None:
             return cls("FB", *map(int, numbers[2:]))
         return cls(cast(Kind, kind), *map(int, numbers[:2]))
+
+
+def in_turn(turns: Iterable[tuple[Kind, int]]) -> tuple[Action, ...]:
+    """Return single actions of these kinds and stages, each for the next micro-batch of its kind and stage, from 0.
+
+    Not checked one by one: builders of large schedules call it.
+    """
+    following: defaultdict[tuple[Kind, int], count[int]] = defaultdict(count)
+    made = tuple.__new__
+    return tuple([made(Action, (turn[0], next(following[turn]), turn[1], -1, -1)) for turn in turns])
+
+
+def singles(kind: Kind, chunks: Iterable[tuple[int, int]]) -> list[Action]:
+    """Return actions of one kind for (micro-batch, stage). Not checked one by one, as in `in_turn`."""
+    made = tuple.__new__
+    return [made(Action, (kind, micro_batch, stage, -1, -1)) for micro_batch, stage in chunks]
+
+
+def _refuse(action: Action, negative: bool) -> None:
+    """Raise ScheduleError if an action is none, with the rule that it breaks."""
+    if action.kind not in KINDS:
+        raise ScheduleError("is no kind of action", value=action.kind, remedy=f"Use one of {', '.join(KINDS)}.")
+    if negative:
+        raise ScheduleError("names a negative micro-batch or stage", value=str(action), remedy="Count from 0.")
+    if action.kind != "FB":
+        second = f"&B{action.micro_batch_b}@{action.stage_b}"
+        raise ScheduleError("has a second half", value=f"{action}{second}", remedy="Use kind FB.")
 
 
 def half_text(half: Half) -> str:

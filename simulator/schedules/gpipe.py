@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.schedules.action import Action
+from simulator.schedules.action import singles
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
 
@@ -11,7 +11,7 @@ def build(shape: Shape) -> Schedule:
     """Return the GPipe schedule: stage s on rank s."""
     count = range(shape.micro_batches)
     ranks = tuple(
-        (*(Action("F", m, rank) for m in count), *(Action("B", m, rank) for m in reversed(count)))
+        (*singles("F", ((m, rank) for m in count)), *singles("B", ((m, rank) for m in reversed(count))))
         for rank in range(shape.ranks)
     )
     return Schedule("gpipe", shape.ranks, shape.micro_batches, ranks)

@@ -8,7 +8,7 @@ P to M (arXiv 2407.21783, section 3.3.2): larger groups leave sends more time an
 from __future__ import annotations
 
 from simulator.errors import ScheduleError
-from simulator.schedules.action import Action, Kind
+from simulator.schedules.action import Action, singles
 from simulator.schedules.one_f_one_b import one_by_one
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
@@ -49,13 +49,14 @@ def _order(shape: Shape, group: int, rank: int) -> tuple[Action, ...]:
     if shape.virtual > 1:
         # Twice the way to the last rank, as a backward comes back over it, and all stages but the last of one group.
         warm_up = 2 * warm_up + (shape.virtual - 1) * group
-    return one_by_one(_chunks("F", shape, group, rank, ahead), _chunks("B", shape, group, rank, ahead[::-1]), warm_up)
+    forwards, backwards = (_chunks(shape, group, rank, turns) for turns in (ahead, ahead[::-1]))
+    return tuple(one_by_one(singles("F", forwards), singles("B", backwards), warm_up))
 
 
-def _chunks(kind: Kind, shape: Shape, group: int, rank: int, turns: range) -> list[Action]:
-    """Return one rank's forwards or backwards in their order; turns: the rank's stages in theirs."""
+def _chunks(shape: Shape, group: int, rank: int, turns: range) -> list[tuple[int, int]]:
+    """Return (micro-batch, stage) of one rank's forwards or backwards in their order; turns: its stages in theirs."""
     return [
-        Action(kind, micro_batch, turn * shape.ranks + rank)
+        (micro_batch, turn * shape.ranks + rank)
         for start in range(0, shape.micro_batches, group)
         for turn in turns
         for micro_batch in range(start, min(start + group, shape.micro_batches))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from simulator.errors import ScheduleError
 from simulator.schedules.action import Action, Half, Kind, half_text
+from simulator.schedules.table import BACKWARD, DGRAD, FORWARD, WGRAD, Ids, Table
 
 Place = tuple[int, int]
 """(rank, position): an action's pipeline rank and its index in that rank's order, both from 0."""
@@ -38,6 +42,30 @@ class Schedule:
             for position, action in enumerate(order):
                 yield (rank, position), action
 
+    @cached_property
+    def table(self) -> Table:
+        """The actions as columns."""
+        return Table.of(self.ranks)
+
+    @cached_property
+    def needs(self) -> Ids:
+        """The rows of `table` that each row waits for [row, 3], -1 where fewer. Errors: as `dependencies`."""
+        rows, repeated = self.table.rows(self.stages, self.micro_batches)
+        if repeated:
+            self.place()
+        found, missing = self.table.needs(rows)
+        if missing or not self.table.fits(self.stages, self.micro_batches):
+            _check_inputs(self)
+        return found
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The rows of `table` in an order in which they can run. Errors: ScheduleError on a deadlock."""
+        order = self.table.order(self.needs)
+        if len(order) < len(self.table.kind):
+            raise _deadlock(self, order)
+        return order
+
     def place(self) -> dict[Half, Place]:
         """Return where each half runs; both halves of a pair share a place. Errors: ScheduleError on a repeated one."""
         places: dict[Half, Place] = {}
@@ -45,7 +73,7 @@ class Schedule:
             for half in action.halves():
                 if half in places:
                     rule = f"is repeated at {_where(place)}; it already runs at {_where(places[half])}"
-                    raise ScheduleError(rule, value=half_text(half), remedy="Drop one of the two.")
+                    raise _fault(rule, half_text(half), "Drop one of the two.", place, places[half])
                 places[half] = place
         return places
 
@@ -54,18 +82,17 @@ def check(schedule: Schedule) -> None:
     """Raise ScheduleError, with rank, position and action, on the first fault of a schedule.
 
     Faults: an action of an unknown stage or micro-batch; a missing or repeated action; a forward and its backward on
-    different ranks; a deadlock, found by running the dependencies without times.
+    different ranks; a deadlock, found by running the dependencies without times. The error's `places` say where.
     """
-    for place, action in schedule.actions():
-        for half in action.halves():
-            if half[1] >= schedule.micro_batches or half[2] >= schedule.stages:
-                rule = f"at {_where(place)} is impossible with {schedule.micro_batches} micro-batches and "
-                raise ScheduleError(rule + f"{schedule.stages} stages", value=str(action), remedy="Both count from 0.")
-    places = schedule.place()
-    for stage in range(schedule.stages):
-        for micro_batch in range(schedule.micro_batches):
-            _check_chunk(micro_batch, stage, places)
-    execution_order(schedule)
+    if not schedule.table.fits(schedule.stages, schedule.micro_batches):
+        _check_numbers(schedule)
+    rows, repeated = schedule.table.rows(schedule.stages, schedule.micro_batches)
+    if repeated or not _complete(rows, schedule.table.rank):
+        places = schedule.place()
+        for stage in range(schedule.stages):
+            for micro_batch in range(schedule.micro_batches):
+                _check_chunk(micro_batch, stage, places)
+    schedule.order  # noqa: B018 - raises on a deadlock
 
 
 def dependencies(schedule: Schedule) -> Dependencies:
@@ -74,40 +101,55 @@ def dependencies(schedule: Schedule) -> Dependencies:
     F m@s needs F m@s-1; B and I m@s need F m@s and the B or I m@s+1; W m@s needs I m@s; a pair needs what both its
     halves need. Errors: ScheduleError where no rank produces an input.
     """
-    places = schedule.place()
-
-    def inputs(place: Place, action: Action) -> tuple[Place, ...]:
-        found: dict[Place, None] = {}
-        for choices in (choices for half in action.halves() for choices in _needs(half, schedule.stages)):
-            producers = [places[half] for half in choices if half in places]
-            if not producers:
-                rule = f"at {_where(place)} needs {half_text(choices[0])}, which no rank runs"
-                raise ScheduleError(rule, value=str(action), remedy="Add it to one rank's order.")
-            found.update(dict.fromkeys(producers))
-        return tuple(found)
-
-    return tuple(
-        tuple(inputs((rank, position), action) for position, action in enumerate(order))
-        for rank, order in enumerate(schedule.ranks)
-    )
+    needs, table = schedule.needs, schedule.table
+    places = _places(table)
+    rows = [
+        (places[a], places[b]) if a >= 0 and b >= 0 > c else (places[a],) if a >= 0 > b and c < 0
+        else tuple(places[row] for row in (a, b, c) if row >= 0)
+        for a, b, c in zip(*(column.tolist() for column in needs.T), strict=True)
+    ]
+    start = table.start.tolist()
+    return tuple(tuple(rows[start[rank] : start[rank + 1]]) for rank in range(len(schedule.ranks)))
 
 
 def execution_order(schedule: Schedule) -> list[Place]:
     """Return all places such that each follows its inputs and its rank's order. Errors: ScheduleError on a deadlock."""
-    needs = dependencies(schedule)
-    done = [0] * len(schedule.ranks)
-    order: list[Place] = []
-    moved = True
-    while moved:
-        moved = False
-        for rank, actions in enumerate(schedule.ranks):
-            while done[rank] < len(actions) and all(p < done[r] for r, p in needs[rank][done[rank]]):
-                order.append((rank, done[rank]))
-                done[rank] += 1
-                moved = True
-    if len(order) < sum(map(len, schedule.ranks)):
-        raise _deadlock(schedule, needs, done)
-    return order
+    places = _places(schedule.table)
+    return [places[row] for row in schedule.order]
+
+
+def _places(table: Table) -> list[Place]:
+    """Return the place of every row."""
+    position = np.arange(len(table.rank)) - table.start[table.rank]
+    return list(zip(table.rank.tolist(), position.tolist(), strict=True))
+
+
+def _complete(rows: Ids, rank: Ids) -> bool:
+    """Tell whether one rank runs every chunk's F and either its B or its I and W."""
+    runs = rows >= 0
+    if not runs[FORWARD].all() or (runs[BACKWARD] == runs[DGRAD]).any() or (runs[DGRAD] != runs[WGRAD]).any():
+        return False
+    home = rank[rows[FORWARD]]
+    return all(((rank[rows[kind]] == home) | ~runs[kind]).all() for kind in (BACKWARD, DGRAD, WGRAD))
+
+
+def _check_numbers(schedule: Schedule) -> None:
+    """Raise ScheduleError on an action of an unknown stage or micro-batch."""
+    for place, action in schedule.actions():
+        for half in action.halves():
+            if half[1] >= schedule.micro_batches or half[2] >= schedule.stages:
+                rule = f"at {_where(place)} is impossible with {schedule.micro_batches} micro-batches and "
+                raise _fault(rule + f"{schedule.stages} stages", str(action), "Both count from 0.", place)
+
+
+def _check_inputs(schedule: Schedule) -> None:
+    """Raise ScheduleError on an action whose input no rank produces."""
+    places = schedule.place()
+    for place, action in schedule.actions():
+        for choices in (choices for half in action.halves() for choices in _needs(half, schedule.stages)):
+            if not any(half in places for half in choices):
+                rule = f"at {_where(place)} needs {half_text(choices[0])}, which no rank runs"
+                raise _fault(rule, str(action), "Add it to one rank's order.", place)
 
 
 def _needs(half: Half, stages: int) -> list[tuple[Half, ...]]:
@@ -130,33 +172,48 @@ def _check_chunk(micro_batch: int, stage: int, places: dict[Half, Place]) -> Non
         if kind not in mine:
             partners = [f"{half_text((k, micro_batch, stage))} at {_where(place)}" for k, place in mine.items()]
             rule = "is missing" + (f", the counterpart of {partners[0]}" if partners else ": no rank runs its chunk")
-            raise ScheduleError(rule, value=half_text((kind, micro_batch, stage)), remedy="Add it to one rank's order.")
+            text = half_text((kind, micro_batch, stage))
+            raise _fault(rule, text, "Add it to one rank's order.", *mine.values())
     home = mine["F"]
     for kind, place in mine.items():
         name = half_text((kind, micro_batch, stage))
         if kind not in wanted:
             full = f"B{micro_batch}@{stage} at {_where(mine['B'])}"
-            raise ScheduleError(f"at {_where(place)} repeats part of {full}", value=name, remedy="Drop one of the two.")
+            raise _fault(f"at {_where(place)} repeats part of {full}", name, "Drop one of the two.", place, mine["B"])
         if place[0] != home[0]:
             rule = f"at {_where(place)} is not on the rank of F{micro_batch}@{stage} at {_where(home)}"
-            raise ScheduleError(rule, value=name, remedy="Put both on one rank: it holds the stage's weights.")
+            raise _fault(rule, name, "Put both on one rank: it holds the stage's weights.", place, home)
 
 
-def _deadlock(schedule: Schedule, needs: Dependencies, done: list[int]) -> ScheduleError:
-    """Return the error that names the circle of waiting ranks; done: actions run [rank]."""
-    rank = next(r for r, order in enumerate(schedule.ranks) if done[r] < len(order))
-    awaited: dict[int, Place] = {}
+def _deadlock(schedule: Schedule, order: list[int]) -> ScheduleError:
+    """Return the error that names the circle of waiting ranks. order: the rows that could run."""
+    table, needs, places = schedule.table, schedule.needs.tolist(), _places(schedule.table)
+    done = np.bincount(table.rank[order], minlength=len(schedule.ranks))
+    stuck = (table.start[:-1] + done).tolist()  # the row that each rank waits with
+    run = set(order)
+    rank = next(r for r, row in enumerate(stuck) if row < table.start[r + 1])
+    awaited: dict[int, int] = {}
     while rank not in awaited:
-        awaited[rank] = next((r, p) for r, p in needs[rank][done[rank]] if p >= done[r])
-        rank = awaited[rank][0]
+        awaited[rank] = next(row for row in needs[stuck[rank]] if row >= 0 and row not in run)
+        rank = places[awaited[rank]][0]
     circle = list(awaited)[list(awaited).index(rank) :]
 
-    def text(place: Place) -> str:
-        return f"{schedule.ranks[place[0]][place[1]]} at {_where(place)}"
+    def text(row: int) -> str:
+        r, position = places[row]
+        return f"{schedule.ranks[r][position]} at {_where(places[row])}"
 
-    waits = "; ".join(f"{text((r, done[r]))} waits for {text(awaited[r])}" for r in circle)
-    first = str(schedule.ranks[rank][done[rank]])
-    return ScheduleError(f"deadlocks: {waits}", value=first, remedy="Put an action behind those that it waits for.")
+    waits = "; ".join(f"{text(stuck[r])} waits for {text(awaited[r])}" for r in circle)
+    r, position = places[stuck[rank]]
+    at = [places[stuck[r]] for r in circle]
+    remedy = "Put an action behind those that it waits for."
+    return _fault(f"deadlocks: {waits}", str(schedule.ranks[r][position]), remedy, *at)
+
+
+def _fault(rule: str, value: str, remedy: str, *places: Place) -> ScheduleError:
+    """Return the error with the places that it is about."""
+    error = ScheduleError(rule, value=value, remedy=remedy)
+    error.places = places
+    return error
 
 
 def _where(place: Place) -> str:

@@ -21,8 +21,8 @@ class Shape:
 
     ranks: pipeline ranks. virtual: stages per rank, of schedules that leave it open. group: micro-batches that run
     through one stage before the next of the same rank, of interleaved ones; 0 for the family's own. times: of chunks.
-    limit: chunks that a rank may hold activations of, of searched schedules; 0 for the family's own. text: of a custom
-    schedule.
+    limit: chunks that a rank may hold activations of, of searched schedules; 0 for the family's own. kept: the share
+    of a chunk's activations that its weight gradient still needs after its input gradient. text: of a custom one.
     """
 
     ranks: int
@@ -31,6 +31,7 @@ class Shape:
     group: int = 0
     times: Times = EQUAL
     limit: float = 0
+    kept: float = 1.0
     text: str = ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
-from simulator.schedules.schedule import Schedule, dependencies, execution_order
+from simulator.schedules.schedule import Schedule
 from simulator.schedules.times import Times
 
 Durations = Times | Mapping[str, float | Sequence[float]]
@@ -20,14 +20,36 @@ def spans(schedule: Schedule, times: Durations) -> list[list[tuple[float, float]
     times: a table as `Times.of` takes it. Inputs from another rank travel for `comm`; a rank does not wait for what it
     sends. Errors: ScheduleError for a kind without a time, or a schedule that deadlocks.
     """
-    table, needs = times if isinstance(times, Times) else Times.of(times), dependencies(schedule)
-    result: list[list[tuple[float, float]]] = [[] for _ in schedule.ranks]
-    for rank, position in execution_order(schedule):
-        action = schedule.ranks[rank][position]
-        start = result[rank][-1][1] if position else 0.0
-        for r, p in needs[rank][position]:
-            start = max(start, result[r][p][1] + (table.comm if r != rank else 0.0))
-        result[rank].append((start, start + table.action(action)))
+    given = times if isinstance(times, Times) else Times.of(times)
+    durations, comm, table = _seconds(schedule, given), given.comm, schedule.table
+    first, second, third = (column.tolist() for column in schedule.needs.T)
+    ends = [0.0] * (len(durations) + 1)  # the last one, row -1, is of no action
+    starts = [0.0] * len(durations)
+    free = [0.0] * len(schedule.ranks)
+    rank = table.rank.tolist()
+    for row in schedule.order:
+        here = rank[row]
+        start = free[here]
+        for source in (first[row], second[row], third[row]):
+            if source >= 0:
+                arrival = ends[source] if rank[source] == here else ends[source] + comm
+                start = arrival if arrival > start else start
+        starts[row] = start
+        free[here] = ends[row] = start + durations[row]
+    pairs, start_of = list(zip(starts, ends, strict=False)), table.start.tolist()
+    return [pairs[start_of[r] : start_of[r + 1]] for r in range(len(schedule.ranks))]
+
+
+def _seconds(schedule: Schedule, times: Times) -> list[float]:
+    """Return how long each action takes, in the order of ranks and positions."""
+    shapes: dict[tuple[str, int, int], float] = {}
+    result = []
+    for order in schedule.ranks:
+        for action in order:
+            shape = (action[0], action[2], action[4])
+            if shape not in shapes:
+                shapes[shape] = times.action(action)
+            result.append(shapes[shape])
     return result
 
 

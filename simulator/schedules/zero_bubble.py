@@ -8,11 +8,13 @@ k = 2, enough forwards to fill the wait for the first I.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TypeVar
 
-from simulator.schedules.action import Action
+from simulator.schedules.action import Kind, in_turn
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
+
+Turn = TypeVar("Turn")
 
 
 def build_h1(shape: Shape) -> Schedule:
@@ -26,22 +28,24 @@ def build_h2(shape: Shape) -> Schedule:
 
 
 def _build(name: str, shape: Shape, factor: int) -> Schedule:
-    ranks = tuple(
-        tuple(_order(rank, shape.micro_batches, factor * (shape.ranks - 1 - rank), factor * rank))
-        for rank in range(shape.ranks)
-    )
+    def order(rank: int) -> list[tuple[Kind, int]]:
+        early_and_late = factor * (shape.ranks - 1 - rank), factor * rank
+        return turns(("F", rank), ("I", rank), ("W", rank), shape.micro_batches, early_and_late)
+
+    ranks = tuple(in_turn(order(rank)) for rank in range(shape.ranks))
     return Schedule(name, shape.ranks, shape.micro_batches, ranks)
 
 
-def _order(rank: int, micro_batches: int, ahead: int, kept: int) -> Iterator[Action]:
-    """Yield one rank's actions. ahead: forwards before the first pair of F and I; kept: weight gradients put off."""
-    for m in range(min(ahead, micro_batches)):
-        yield Action("F", m, rank)
+def turns(
+    forward: Turn, dgrad: Turn, wgrad: Turn, micro_batches: int, early_and_late: tuple[int, int]
+) -> list[Turn]:
+    """Return one rank's order. early_and_late: forwards before the first pair of F and I; W kept back."""
+    early, late = early_and_late
+    order = [forward] * min(early, micro_batches)
     for m in range(micro_batches):
-        if m + ahead < micro_batches:
-            yield Action("F", m + ahead, rank)
-        yield Action("I", m, rank)
-        if m >= kept:
-            yield Action("W", m - kept, rank)
-    for m in range(max(micro_batches - kept, 0), micro_batches):
-        yield Action("W", m, rank)
+        if m + early < micro_batches:
+            order.append(forward)
+        order.append(dgrad)
+        if m >= late:
+            order.append(wgrad)
+    return order + [wgrad] * min(late, micro_batches)

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from simulator.errors import InputError
 from simulator.topology.families import FABRICS
 from simulator.topology.faults import Fault
+from simulator.topology.jitter import Jitter
 from simulator.topology.parts import Cluster, Fabric, Prices
 from simulator.units import Price
 
@@ -19,6 +20,7 @@ class TopologyConfig(Cluster):
     price: Price = Field(description="rent [USD per GPU-hour]")
     prices: Prices | None = Field(None, description="of the network's parts, for its cost")
     faults: tuple[Fault, ...] = Field((), description="what is down or unlike the rest")
+    jitter: Jitter | None = Field(None, description="GPUs that are slower by chance")
 
     @field_validator("fabric")
     @classmethod
@@ -39,6 +41,12 @@ class TopologyConfig(Cluster):
             raise InputError("is a seed that nothing hashes with", key="seed", value=fabric.seed,
                              remedy="Write routing: ecmp, or leave it out.")
         return fabric
+
+    @property
+    def at_full_speed(self) -> TopologyConfig:
+        """Return the same cluster with no GPU slower than the others; what is down stays down."""
+        sound = tuple(fault.model_copy(update={"speed": None}) for fault in self.faults)
+        return self.model_copy(update={"jitter": None, "faults": sound})
 
     @property
     def routing(self) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
 from typing import Any
 
+from simulator.topology.bisection import bisection
 from simulator.topology.config import TopologyConfig
 from simulator.topology.network import Network, build, network
 from simulator.topology.routing import Paths, distances
@@ -21,13 +21,13 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
 
     switches: NVSwitches apart. links: cables between switches, as DeepSeek counts (arXiv 2505.09343, table 3).
     bisection_bandwidth: [B/s in one direction]. diameter_switch_hops: cables between the two switches with NICs that
-    are furthest apart. diameter_gpu_links: links of the longest route of two GPUs, NVLink and NICs included;
+    are furthest apart. diameter_gpu_links: links of the longest route of two GPUs, NVLink, PCIe and NICs included;
     diameter_latency_s: of the slowest. cost_usd: null without `prices`.
     """
     switches, damage = build(config)
     net = network(config, partial=True)
     layers = Counter(vertex[0] if len(vertex) > 1 else "switch" for vertex in switches.graph)
-    bisection, note = _bisection(config, switches, net)
+    width, note = bisection(config, switches, net)
     hops, latency = _longest_route(config, net)
     nics = sum(width >= 0 for width in net.nic_links)
     return {
@@ -38,12 +38,13 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
         "gpus": config.gpus,
         "gpus_down": len(damage.gpu_down),
         "nics": nics,
+        "pcie_switches": int((net.slot >= 0).sum()),
         "switches": sum(layers.values()),
         "switches_by_layer": dict(layers),
         "links": switches.cables,
-        "bisection_bandwidth": bisection,
+        "bisection_bandwidth": width,
         "bisection_note": note,
-        "bisection_per_gpu": bisection / (config.gpus / 2),
+        "bisection_per_gpu": width / (config.gpus / 2),
         "diameter_switch_hops": _switch_hops(net.paths, sorted({place for place in net.switch if place >= 0})),
         "diameter_gpu_links": hops,
         "diameter_latency_s": latency,
@@ -84,33 +85,3 @@ def _longest_route(config: TopologyConfig, net: Network) -> tuple[int, float]:
     sources = sound if config.gpus <= _SOURCES else sound[: config.node.gpus]
     routes = [net.route(src, dst) for src, dst in itertools.product(sources, sound)]
     return max(len(links) for links, _ in routes), max(latency for _, latency in routes)
-
-
-def _bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple[float, str]:
-    """Return the family's closed form, or for custom and faulty fabrics the flow between two halves of the nodes."""
-    if math.isfinite(switches.bisection) and not config.faults:
-        return switches.bisection, switches.note
-    if config.nodes == 1:
-        return switches.bisection, "of the fabric without faults"
-    return halves(net), "maximum flow from the first half of the nodes to the second, an estimate"
-
-
-def halves(net: Network, first: frozenset[int] = frozenset()) -> float:
-    """Return the maximum flow from some nodes' NICs to all others' [B/s]; by default from the first half."""
-    import networkx as nx
-
-    nodes = len(net.nic_links) // net.nics_per_node
-    first = first or frozenset(range(nodes // 2))
-    flow = nx.DiGraph()
-    flow.add_nodes_from(("source", "sink"))
-    for number, link in enumerate(net.nic_links):
-        if link >= 0:
-            width, place = float(net.capacity[link]), net.switch[number]
-            inside = number // net.nics_per_node in first
-            ends = ("source", place) if inside else (place, "sink")
-            so_far = flow.get_edge_data(*ends, {"capacity": 0.0})["capacity"]
-            flow.add_edge(*ends, capacity=so_far + width)
-    for start, ahead in enumerate(net.paths.ahead):
-        for end, links in ahead.items():
-            flow.add_edge(start, end, capacity=sum(float(net.capacity[link]) for link in links))
-    return float(nx.maximum_flow_value(flow, "source", "sink"))

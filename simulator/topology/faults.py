@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import BaseModel, Field, model_validator
 
 from simulator.errors import InputError, LayoutError
-from simulator.topology.parts import FROZEN, Cluster
+from simulator.topology.parts import FROZEN, Cluster, Whole
 from simulator.topology.switches import Switches, Vertex, text
 from simulator.units import Bandwidth
 
@@ -30,12 +30,12 @@ class Fault(BaseModel):
 
     link: str = Field("", description="all cables between two switches, `leaf0.1 - spine3`")
     switch: str = Field("", description="a switch, `spine3`")
-    nic: tuple[int, int] | None = Field(None, description="a NIC: its node and its number there")
-    plane: int | None = Field(None, ge=0, description="a plane of multi_plane, all its switches")
-    gpu: int | None = Field(None, ge=0, description="a GPU, by rank")
+    nic: tuple[Whole, Whole] | None = Field(None, description="a NIC: its node and its number there")
+    plane: Whole | None = Field(None, ge=0, description="a plane of multi_plane, all its switches")
+    gpu: Whole | None = Field(None, ge=0, description="a GPU, by rank")
     down: bool = Field(False, description="carries or computes nothing")
     bandwidth: Bandwidth | None = Field(None, gt=0, description="of a NIC, or of each cable of a link [B/s]")
-    speed: float | None = Field(None, gt=0, le=1, description="of a GPU's kernels relative to a sound one's")
+    speed: float | None = Field(None, gt=0, le=1, strict=True, description="of a GPU's kernels, 1 for a sound one's")
     nvlink: Bandwidth | None = Field(None, gt=0, description="of a GPU [B/s in one direction]")
 
     @model_validator(mode="after")

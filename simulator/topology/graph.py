@@ -19,7 +19,8 @@ def as_graph(config: TopologyConfig) -> nx.DiGraph:
 
     Vertices: ("gpu", node, i), ("nvswitch", node), ("nic", node, j), and the family's switches. Edges go both ways and
     carry `bandwidth` [B/s], `latency` [s] and `kind`: nvlink, pcie, nic or fabric; fabric edges also `cables`, whose
-    bandwidth together theirs is. PCIe is infinite: between a GPU and its NIC nothing is slower than the NIC.
+    bandwidth together theirs is. With `node.pcie`, ("pcie", node, j) stands between NIC j and its GPUs; without, the
+    edges between them are infinite: nothing there is slower than the NIC.
     """
     import networkx as nx
 
@@ -37,8 +38,12 @@ def as_graph(config: TopologyConfig) -> nx.DiGraph:
         users = [("gpu", n, i) for i in range(j * share, (j + 1) * share) if ("gpu", n, i) in result]
         if home and width and users:
             _both(result, ("nic", n, j), home, bandwidth=width, latency=latency, kind="nic")
+            hub = ("nic", n, j)
+            if node.pcie is not None:
+                hub = ("pcie", n, j)
+                _both(result, hub, ("nic", n, j), bandwidth=node.pcie, latency=0.0, kind="pcie")
             for gpu in users:
-                _both(result, gpu, ("nic", n, j), bandwidth=math.inf, latency=0.0, kind="pcie")
+                _both(result, gpu, hub, bandwidth=node.pcie or math.inf, latency=0.0, kind="pcie")
     result.add_nodes_from(switches.graph)
     for one, other, edge in switches.graph.edges(data=True):
         width = edge["bandwidth"] * edge["cables"]

@@ -14,7 +14,7 @@ from simulator.errors import LayoutError
 from simulator.topology.config import TopologyConfig
 from simulator.topology.families import FABRICS
 from simulator.topology.faults import Damage, apply
-from simulator.topology.routing import Paths, paths
+from simulator.topology.routing import Line, Paths, paths
 from simulator.topology.switches import Switches, text
 
 Ids: TypeAlias = NDArray[np.int64]
@@ -26,7 +26,7 @@ Leg: TypeAlias = tuple[tuple[int, ...], int, int, tuple[int, ...]]
 class Network:
     """The links of a cluster and the routes over them.
 
-    capacity: [link] B/s. latency: [link] s. kind: [link] nvlink, nic or fabric. name: [link], `gpu3.7->nvswitch3`.
+    capacity: [link] B/s. latency: [link] s. kind: [link] nvlink, nic, fabric, pcie. name: [link], `gpu3.7->nvswitch3`.
     The rank of a GPU is g = node * gpus_per_node + i. gpu_up, gpu_down: [g] NVLink link to and from the NVSwitch.
     nic_up, nic_down: [g] link from and to the NIC that GPU uses, -1 where there is none; equal for GPUs that share it.
     rail: [g] index of that NIC in its node, -1. leaf: [g] leaf that it hangs on, -1. leaf_up, leaf_down: [leaf] the
@@ -34,6 +34,8 @@ class Network:
     that are no tree): there only `route` and `spread` know the links.
     speed: [g] of its kernels relative to a sound GPU's, 0 if it is down. switch: [node * nics + j] where a NIC hangs in
     `paths`, -1 if it is down or cut off; part: [node * nics + j] connected part of the fabric, -1.
+    pcie: [g] link from a GPU to the PCIe switch of its NIC; slot: [node * nics + j] link from there to that NIC; the
+    next one leads back. -1 where the file gives no `node.pcie`.
     """
 
     capacity: NDArray[np.float64]
@@ -55,6 +57,8 @@ class Network:
     part: tuple[int, ...]
     nic_links: tuple[int, ...]
     paths: Paths
+    pcie: Ids
+    slot: Ids
 
     def node_of(self, g: int) -> int:
         """Return the node of a GPU."""
@@ -102,11 +106,16 @@ class Network:
         for out, home in self._nics(src, dst):
             if self.part[out] >= 0 and self.part[out] == self.part[home]:
                 leave, arrive = self._carrier(out, src, dst), self._carrier(home, dst, dst)
-                before = (*self._within_node(src, leave), self.nic_links[out])
-                after = (self.nic_links[home] + 1, *self._within_node(arrive, dst))
+                before = (*self._within_node(src, leave), *self._slots(leave, out), self.nic_links[out])
+                back = (link + 1 for link in reversed(self._slots(arrive, home)))
+                after = (self.nic_links[home] + 1, *back, *self._within_node(arrive, dst))
                 return before, self.switch[out], self.switch[home], after
         raise LayoutError(f"is cut off from GPU {dst}: no NIC of its node reaches one of node {self.node_of(dst)}",
                           value=src, key="faults", remedy="Mend a link, switch or NIC between them.")
+
+    def _slots(self, g: int, nic: int) -> tuple[int, ...]:
+        """Return the links from a GPU to a NIC of its PCIe switch."""
+        return (int(self.pcie[g]), int(self.slot[nic])) if self.pcie[g] >= 0 else ()
 
     def _nics(self, src: int, dst: int) -> Iterable[tuple[int, int]]:
         """Return pairs of NICs to try, the best first: own, or that of the destination's rail, then any."""
@@ -149,7 +158,7 @@ def build(config: TopologyConfig) -> tuple[Switches, Damage]:
 
 
 def _arrays(config: TopologyConfig, switches: Switches, damage: Damage) -> Network:
-    """Return the network: links of NVLink, then NICs, then between switches, each there and back."""
+    """Return the network: links of NVLink, then NICs, then between switches, then PCIe, each there and back."""
     ranks = np.arange(config.gpus)
     sound = np.ones(config.gpus, dtype=bool)
     sound[sorted(damage.gpu_down)] = False
@@ -168,12 +177,14 @@ def _arrays(config: TopologyConfig, switches: Switches, damage: Damage) -> Netwo
     _check_whole(config, part)
     uses = _uses(config, part)
     named = _lines(config, switches, damage, ranks[sound], nics)
-    lines = [*named, *ways.lines]
+    slots, pcie, slot = _pcie(config, ranks[sound], nics, place + len(ways.lines))
+    lines = [*named, *ways.lines, *slots]
     own = np.where(uses >= 0, np.array([*nic_links, -1])[uses], -1)
     net = Network(
         capacity=_frozen([line[1] for line in lines], np.float64),
         latency=_frozen([line[2] for line in lines], np.float64),
-        kind=("nvlink",) * (2 * int(sound.sum())) + ("nic",) * (2 * len(nics)) + ("fabric",) * len(ways.lines),
+        kind=("nvlink",) * (2 * int(sound.sum())) + ("nic",) * (2 * len(nics)) + ("fabric",) * len(ways.lines)
+        + ("pcie",) * len(slots),
         name=tuple(line[0] for line in lines),
         gpus_per_node=config.node.gpus,
         gpu_up=_frozen(up, np.int64),
@@ -184,11 +195,17 @@ def _arrays(config: TopologyConfig, switches: Switches, damage: Damage) -> Netwo
         leaf=_frozen(np.full(config.gpus, -1), np.int64),
         leaf_up=_frozen([], np.int64),
         leaf_down=_frozen([], np.int64),
-        speed=_frozen(np.where(sound, [damage.speed.get(g, 1.0) for g in range(config.gpus)], 0.0), np.float64),
+        speed=_frozen(np.where(sound, _speeds(config, damage), 0.0), np.float64),
         nics_per_node=config.node.nics,
-        switch=tuple(switch), part=tuple(part), nic_links=tuple(nic_links), paths=ways,
+        switch=tuple(switch), part=tuple(part), nic_links=tuple(nic_links), paths=ways, pcie=pcie, slot=slot,
     )
     return _with_leaves(net, np.where(uses >= 0, np.array([*switch, -1])[uses], -1))
+
+
+def _speeds(config: TopologyConfig, damage: Damage) -> NDArray[np.float64]:
+    """Return the speed of each GPU [g]: a fault's, times what jitter leaves of it."""
+    faulty: NDArray[np.float64] = np.array([damage.speed.get(g, 1.0) for g in range(config.gpus)])
+    return faulty * config.jitter.speeds(config.gpus) if config.jitter else faulty
 
 
 def _with_leaves(net: Network, switch: Ids) -> Network:
@@ -252,9 +269,10 @@ def _check_whole(config: TopologyConfig, part: list[int]) -> None:
 
 
 def _lines(config: TopologyConfig, switches: Switches, damage: Damage, ranks: Ids,
-           nics: list[int]) -> list[tuple[str, float, float]]:
+           nics: list[int]) -> list[Line]:
     """Return name, capacity [B/s] and latency [s] of the NVLink and NIC links."""
-    lines, half = [], config.node.nvlink_latency / 2
+    lines: list[Line] = []
+    half = config.node.nvlink_latency / 2
     for rank in ranks.tolist():
         node, i = divmod(rank, config.node.gpus)
         width = damage.nvlink.get(rank, config.node.nvlink)
@@ -267,6 +285,26 @@ def _lines(config: TopologyConfig, switches: Switches, damage: Damage, ranks: Id
         leaf = names[switches.home[number]]
         lines += [(f"nic{node}.{j}->{leaf}", width, delay), (f"{leaf}->nic{node}.{j}", width, delay)]
     return lines
+
+
+def _pcie(config: TopologyConfig, ranks: Ids, nics: list[int], first: int) -> tuple[list[Line], Ids, Ids]:
+    """Return name, capacity and latency of the PCIe links, numbered from `first`, and `Network.pcie` and `.slot`.
+
+    A NIC and the GPUs that use it hang on one PCIe switch. The latency is within the NIC's, measured end to end.
+    """
+    pcie, slot = np.full(config.gpus, -1), np.full(config.nics, -1)
+    lines: list[Line] = []
+    width, share = config.node.pcie, config.node.gpus // config.node.nics
+    if width is not None and nics:
+        ends = [(pcie, g, "gpu", config.node.gpus, g // share) for g in ranks.tolist()]
+        ends += [(slot, k, "nic", config.node.nics, k) for k in nics]
+        for ids, number, kind, each, k in ends:
+            ids[number] = first + len(lines)
+            end = f"{kind}{number // each}.{number % each}"
+            switch = f"pcie{k // config.node.nics}.{k % config.node.nics}"
+            there, back = (end, switch) if kind == "gpu" else (switch, end)
+            lines += [(f"{there}->{back}", width, 0.0), (f"{back}->{there}", width, 0.0)]
+    return lines, _frozen(pcie, np.int64), _frozen(slot, np.int64)
 
 
 def _frozen(values: Any, kind: type) -> NDArray[Any]:

@@ -21,15 +21,34 @@ def _dollars(value: object) -> float:
 Dollars = Annotated[float, BeforeValidator(_dollars)]
 
 
+def _whole(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    remedy = "Write a number without quotes, for example 8."
+    if isinstance(value, float):
+        remedy = f"Write {value:.0f}." if value.is_integer() else "Write a number without decimals."
+    elif str(value).strip().isdigit():
+        remedy = f"Write {str(value).strip()} without quotes."
+    raise InputError("is no whole number", value=value, remedy=remedy)
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number as such: no text, no true or false, no 8.0."""
+
+
 class Node(BaseModel):
     """What one server holds."""
 
     model_config = FROZEN
 
-    gpus: int = Field(gt=0, description="GPUs per node")
+    gpus: Whole = Field(gt=0, description="GPUs per node")
     nvlink: Bandwidth = Field(gt=0, description="NVLink of one GPU [B/s in one direction]")
-    nics: int = Field(gt=0, description="NICs per node; neighbouring GPUs share one where there are fewer than GPUs")
+    nics: Whole = Field(gt=0, description="NICs per node; neighbouring GPUs share one where there are fewer than GPUs")
     nic: Bandwidth = Field(gt=0, description="line rate of one NIC [B/s in one direction]")
+    pcie: Bandwidth | None = Field(
+        None, gt=0,
+        description="PCIe slot of one GPU, and of one NIC [B/s in one direction]; left out, no slot is a bottleneck",
+    )
     nvlink_latency: Seconds = Field(
         default="3.33 us",
         validate_default=True,
@@ -58,7 +77,7 @@ class Fabric(BaseModel):
     model_config = FROZEN
 
     kind: str = Field(description="family, a row of FABRICS")
-    switch_ports: int = Field(ge=2, description="ports of one switch, each at the NIC's line rate; even")
+    switch_ports: Whole = Field(ge=2, description="ports of one switch, each at the NIC's line rate; even")
     latency: Seconds = Field(description="NIC to NIC across leaves, two cables between switches, 64 B [s]")
     leaf_latency: Seconds = Field(
         default_factory=lambda data: data.get("latency", 0.0),
@@ -68,25 +87,26 @@ class Fabric(BaseModel):
         default="",
         description=f"one of {', '.join(ROUTINGS)}; default: rail_local where the family has rails, else adaptive",
     )
-    seed: int = Field(default=0, ge=0, description="of the hash of routing ecmp")
-    planes: int = Field(default=0, ge=0, description="planes of multi_plane; default: one per NIC of a node")
-    rails: int = Field(default=0, ge=0, description="rails of nvl72's scale-out network; default: 4, one per GPU of a "
-                       "compute tray")
-    leaf_gpus: int = Field(default=0, ge=0, description="GPUs under one leaf of clos_3; default: all its down ports")
-    pod_gpus: int = Field(default=0, ge=0, description="GPUs of one pod of clos_3")
-    spine_ports: int = Field(default=0, ge=0, description="ports of a switch above clos_3's leaves; default: as leaves")
-    oversubscription: tuple[float, ...] = Field(
+    seed: Whole = Field(default=0, ge=0, description="of the hash of routing ecmp")
+    planes: Whole = Field(default=0, ge=0, description="planes of multi_plane; default: one per NIC of a node")
+    rails: Whole = Field(default=0, ge=0, description="rails of nvl72's scale-out network; default: 4, one per GPU of "
+                         "a compute tray")
+    leaf_gpus: Whole = Field(default=0, ge=0, description="GPUs under one leaf of clos_3; default: all its down ports")
+    pod_gpus: Whole = Field(default=0, ge=0, description="GPUs of one pod of clos_3")
+    spine_ports: Whole = Field(default=0, ge=0, description="ports of a switch above clos_3's leaves; default: as "
+                               "leaves")
+    oversubscription: tuple[Annotated[float, Field(strict=True)], ...] = Field(
         default=(), description="of clos_3: bandwidth below over bandwidth above, at the leaf and at the pod"
     )
-    group_routers: int = Field(default=0, ge=0, description="routers of one group of dragonfly, a")
-    global_ports: int = Field(default=0, ge=0, description="ports of one dragonfly router to other groups, h; "
+    group_routers: Whole = Field(default=0, ge=0, description="routers of one group of dragonfly, a")
+    global_ports: Whole = Field(default=0, ge=0, description="ports of one dragonfly router to other groups, h; "
                               "default: a / 2")
-    router_nics: int = Field(default=0, ge=0, description="NICs on one router, p, of dragonfly (default: a / 2) and "
+    router_nics: Whole = Field(default=0, ge=0, description="NICs on one router, p, of dragonfly (default: a / 2) and "
                              "slim_fly (default: half of its network ports)")
-    groups: int = Field(default=0, ge=0, description="groups of dragonfly; default: as few as hold the nodes")
-    q: int = Field(default=0, ge=0, description="slim_fly's prime power; 2 q^2 routers")
-    dims: tuple[int, ...] = Field(default=(), description="switches of torus_3d in each dimension")
-    cables: int = Field(default=1, gt=0, description="cables between neighbours of torus_3d")
+    groups: Whole = Field(default=0, ge=0, description="groups of dragonfly; default: as few as hold the nodes")
+    q: Whole = Field(default=0, ge=0, description="slim_fly's prime power; 2 q^2 routers")
+    dims: tuple[Whole, ...] = Field(default=(), description="switches of torus_3d in each dimension")
+    cables: Whole = Field(default=1, gt=0, description="cables between neighbours of torus_3d")
     file: str = Field(default="", description="graph of a custom fabric: .graphml or node-link .json, as a path seen "
                       "from the topology file")
 
@@ -164,7 +184,7 @@ class Cluster(BaseModel):
 
     name: str = Field(description="name for reports")
     gpu: str = Field(description="hardware profile of every GPU")
-    nodes: int = Field(gt=0, description="servers")
+    nodes: Whole = Field(gt=0, description="servers")
     node: Node = Field(description="one server")
     fabric: Fabric = Field(description="the network between servers")
 

@@ -69,6 +69,8 @@ def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
         else:
             nics[_place(data, vertex, cluster)] = vertex
     for one, other, data in source.edges(data=True):
+        if one == other:
+            raise InputError("is joined to itself", value=str(one), remedy="Take that edge out: it leads nowhere.")
         edge = _edge(data, f"{one} - {other}")
         if {source.nodes[end]["kind"] for end in (one, other)} == {"switch"}:
             graph.add_edge((str(one),), (str(other),), **edge)
@@ -86,7 +88,7 @@ def _place(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
     limits = (("node", cluster.nodes), ("nic", cluster.node.nics))
     for name, limit in limits:
         value = data.get(name)
-        if not isinstance(value, int) or not 0 <= value < limit:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
             raise InputError(f"is no {name} of this cluster", value=value, key=f"{vertex}.{name}",
                              remedy=f"Write a number from 0 to {limit - 1}.")
     return int(data["node"] * cluster.node.nics + data["nic"])
@@ -94,11 +96,11 @@ def _place(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
 
 def _edge(data: dict[str, Any], name: str) -> dict[str, Any]:
     cables = data.get("cables", 1)
-    if not str(cables).isdigit():
+    if not isinstance(cables, int) or isinstance(cables, bool):
         raise InputError(f"cables of the edge {name} are no whole number", value=cables, remedy="Write cables: 2.")
     try:
         edge = {"bandwidth": bandwidth(data.get("bandwidth", "")), "latency": seconds(data.get("latency", "")),
-                "cables": int(cables)}
+                "cables": cables}
     except InputError as error:
         raise InputError(f"of the edge {name} {error.rule}", value=error.value, remedy=error.remedy) from error
     if not edge["bandwidth"] or edge["cables"] < 1:

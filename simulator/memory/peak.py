@@ -1,0 +1,123 @@
+"""Bytes per rank over a step: what stays, and activations as the schedule's order takes and frees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.program import Costs, Program, buckets
+from simulator.program.coflows import stage_hosts
+from simulator.scenario import Scenario
+from simulator.schedules import Action, Schedule
+
+CATEGORIES = ("parameters", "gradients", "optimizer", "activations", "buffers", "margin")
+GRADIENTS, PARAMETERS = 2, 3
+"""What ZeRO shards from this stage on."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RankMemory:
+    """Peak memory of the ranks at one pipeline index. stages: that it holds. by_category: bytes at the peak [B]."""
+
+    pipeline_index: int
+    stages: tuple[int, ...]
+    by_category: dict[str, float]
+
+    @property
+    def peak(self) -> float:
+        """Return the peak [B]."""
+        return sum(self.by_category.values())
+
+
+def memory(program: Program) -> tuple[RankMemory, ...]:
+    """Return the peak memory of each pipeline index."""
+    return memory_of(program.scenario, program.costs, program.schedule)
+
+
+def memory_of(scenario: Scenario, priced: Costs, schedule: Schedule) -> tuple[RankMemory, ...]:
+    """Return the peak memory of each pipeline index; nothing has to be lowered or run for it."""
+    hosts = stage_hosts(schedule)
+    return tuple(_rank(scenario, priced, (hosts, order), index) for index, order in enumerate(schedule.ranks))
+
+
+def _rank(scenario: Scenario, priced: Costs, runs: tuple[dict[int, tuple[int, ...]], tuple[Action, ...]], index: int
+          ) -> RankMemory:
+    """Return the peak of one pipeline index. runs: stage -> its pipeline indices, and this one's actions."""
+    layout, recipe, (hosts, order) = scenario.layout, scenario.recipe, runs
+    stages = tuple(stage for stage, indices in hosts.items() if index in indices)
+    count = sum(sum(priced.parameters(stage)) for stage in stages)
+    shard = buckets.updated(priced, layout, hosts, stages)
+    activations, buffers = _peak_activations(priced, order), _buffers(scenario, priced, stages)
+    return RankMemory(
+        index,
+        stages,
+        {
+            "parameters": (shard if layout.zero >= PARAMETERS else count) * recipe.parameter,
+            "gradients": (shard if layout.zero >= GRADIENTS else count) * recipe.gradient,
+            "optimizer": shard * (recipe.master + recipe.moments),
+            "activations": activations,
+            "buffers": buffers,
+            "margin": scenario.workload.training.fragmentation * (activations + buffers),
+        },
+    )
+
+
+def _peak_activations(priced: Costs, order: tuple[Action, ...]) -> float:
+    """Return the largest sum of kept activations in the order of a rank's actions [B].
+
+    A micro-batch's activations are freed by its full backward or, where that is split, by its weight gradient. While a
+    block is run again, what it does not keep is there once more.
+    """
+    now = peak = 0.0
+    for _, change, again in _changes(priced, order):
+        peak = max(peak, now + again, now + change)
+        now += change
+    return peak
+
+
+def _changes(priced: Costs, order: tuple[Action, ...]) -> list[tuple[int, float, float]]:
+    """Return what each half of an action does: (position, bytes taken, bytes there while it runs)."""
+    stages = {stage for action in order for _, _, stage in action.halves()}
+    kept = {stage: priced.saved(stage) for stage in stages}
+    again = {stage: max((block.transient for block in priced.stage(stage)), default=0.0) for stage in stages}
+    found = []
+    for position, action in enumerate(order):
+        for kind, _, stage in action.halves():
+            if kind == "F":
+                found.append((position, kept[stage], kept[stage]))
+            else:
+                found.append((position, 0.0 if kind == "I" else -kept[stage], again[stage]))
+    return found
+
+
+def over_time(program: Program, index: int, start: Floats, end: Floats) -> tuple[Floats, Floats]:
+    """Return times [s] and the kept activations from each on [B], of the ranks at a pipeline index.
+
+    start, end: of the first and the last op of each of that rank's actions, by position [s]. A forward pass takes its
+    bytes when it starts, a backward pass frees them when it ends.
+    """
+    changes = _changes(program.costs, program.schedule.ranks[index])
+    times = np.array([start[position] if change > 0 else end[position] for position, change, _ in changes])
+    order = np.argsort(times, kind="stable")
+    held: Floats = np.cumsum(np.array([change for _, change, _ in changes])[order])
+    return times[order], held
+
+
+def _buffers(scenario: Scenario, priced: Costs, stages: tuple[int, ...]) -> float:
+    """Return what moves between GPUs and is not kept [B].
+
+    Received tokens of dispatch and combine; two residual streams each way for pipeline sends; with tensor parallelism a
+    gathered input and what is to be scattered; under ZeRO 3 two blocks' whole parameters, and one's whole gradients
+    where those are sharded.
+    """
+    work, layout, recipe = priced.work, scenario.layout, scenario.recipe
+    most = max((load.received for load in priced.loads.distinct), default=0.0) if priced.loads else 0.0
+    exchange = 2 * work.own * work.etp * most * work.model.hidden_size * 2.0
+    tensor = 2 * work.tokens * work.model.hidden_size * 2.0 if layout.tp > 1 else 0.0
+    largest = max((sum(priced.held([kind])) for stage in stages for kind in priced.stages[stage]), default=0.0)
+    whole = largest * recipe.gradient if layout.zero >= GRADIENTS else 0.0
+    whole += 2 * largest * recipe.parameter if layout.zero >= PARAMETERS else 0.0
+    return exchange + 4 * priced.activation_bytes() + tensor + whole

@@ -1,0 +1,136 @@
+"""The picture that papers draw of a pipeline schedule: a row per rank, a coloured cell per action with its number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simulator.plot.steps import CHUNK_COLOURS, CHUNK_NAMES, metadata
+from simulator.schedules import Action, Bubble, Half, Schedule, Times, spans
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PAPER = 7.2
+"""Width of a page's figure [inch]."""
+
+_ROW = 0.24  # height of a rank [inch]
+_DIGIT = 0.62  # width of a digit, of its size
+_DARK = ("I", "W", "B")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    rank: int
+    start: float
+    width: float
+    half: Half
+    later: bool
+    """Stands on a later stage of its rank, such as the way back of a V."""
+
+
+def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> None:
+    """Draw a schedule; overlapped pairs share a border. measured: for the caption."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "simulate"
+    import matplotlib.pyplot as plt
+
+    cells = list(_cells(drawn, times))
+    shortest = min((cell.width for cell in cells if cell.width > 0), default=1.0)
+    width = min(max(PAPER, 0.125 * measured.makespan / shortest + 0.8), 24.0)
+    figure, axes = plt.subplots(figsize=(width, _ROW * len(drawn.ranks) + 1.25), layout="constrained")
+    _draw(axes, cells, (width - 0.8) / (measured.makespan or 1.0))
+    _frame_pairs(axes, drawn, times)
+    axes.set_xlim(0, measured.makespan)
+    axes.set_ylim(len(drawn.ranks) - 0.5, -0.5)
+    axes.set_yticks(range(len(drawn.ranks)), [f"rank {rank}" for rank in range(len(drawn.ranks))])
+    axes.set_xlabel("time, in the unit of the chunk times", fontsize=7)
+    axes.tick_params(labelsize=7, length=2)
+    axes.set_facecolor("#F2F2F2")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    _legend(axes, cells)
+    figure.suptitle(_caption(drawn, times, measured), fontsize=8)
+    figure.savefig(path, dpi=200, metadata=metadata(path))
+    plt.close(figure)
+
+
+def _cells(drawn: Schedule, times: Times) -> Iterator[_Cell]:
+    """Yield the cells of every action, two for a pair."""
+    for rank, line in enumerate(spans(drawn, times)):
+        stages = sorted({half[2] for action in drawn.ranks[rank] for half in action.halves()})
+        for action, (start, end) in zip(drawn.ranks[rank], line, strict=True):
+            at = start
+            for half, share in _shares(action, times):
+                width = (end - start) * share
+                yield _Cell(rank, at, width, half, half[2] != stages[0])
+                at += width
+
+
+def _shares(action: Action, times: Times) -> Iterator[tuple[Half, float]]:
+    """Yield each half of an action and its part of the action's width: as long as it would take alone."""
+    halves = action.halves()
+    alone = [times.seconds(kind, stage) for kind, _, stage in halves]
+    whole = sum(alone) or 1.0
+    for half, part in zip(halves, alone, strict=True):
+        yield half, part / whole
+
+
+def _draw(axes: Axes, cells: list[_Cell], inch: float) -> None:
+    """Fill the cells and number them where the numbers can be read. inch: per unit of time."""
+    groups: dict[tuple[str, bool, int], list[tuple[float, float]]] = {}
+    for cell in cells:
+        groups.setdefault((cell.half[0], cell.later, cell.rank), []).append((cell.start, cell.width))
+    for (kind, later, rank), bars in groups.items():
+        axes.broken_barh(bars, (rank - 0.46, 0.92), facecolors=_colour(kind, later), edgecolors="white", linewidth=0.4)
+    digits = max((len(str(cell.half[1])) for cell in cells), default=1)
+    for cell in cells:
+        size = min(6.5, 72 * inch * cell.width * 0.92 / (_DIGIT * digits))
+        if size >= 2.5:
+            axes.text(
+                cell.start + cell.width / 2, cell.rank, str(cell.half[1]), ha="center", va="center", fontsize=size,
+                color="white" if cell.half[0] in _DARK and not cell.later else "black",
+            )
+
+
+def _colour(kind: str, later: bool) -> tuple[float, float, float]:
+    """Return a kind's colour, paler on a later stage of the rank."""
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = to_rgb(CHUNK_COLOURS[kind])
+    pale = 0.55 if later else 0.0
+    return red + (1 - red) * pale, green + (1 - green) * pale, blue + (1 - blue) * pale
+
+
+def _frame_pairs(axes: Axes, drawn: Schedule, times: Times) -> None:
+    """Put one border around the two halves of each overlapped pair."""
+    for rank, line in enumerate(spans(drawn, times)):
+        bars = [(start, end - start) for action, (start, end) in zip(drawn.ranks[rank], line, strict=True)
+                if action.kind == "FB"]
+        axes.broken_barh(bars, (rank - 0.46, 0.92), facecolors="none", edgecolors="black", linewidth=0.8, zorder=3)
+
+
+def _legend(axes: Axes, cells: list[_Cell]) -> None:
+    from matplotlib.patches import Patch
+
+    later = {cell.half[0] for cell in cells if cell.later}
+    shown = [kind for kind in CHUNK_NAMES if any(cell.half[0] == kind for cell in cells)]
+    handles = [Patch(color=_colour(kind, later=False), label=f"{kind}: {CHUNK_NAMES[kind]}") for kind in shown]
+    if later:
+        handles.append(Patch(color="#BBBBBB", label="paler: a later stage of the same rank"))
+    axes.legend(handles=handles, fontsize=6.5, frameon=False, ncols=len(handles), loc="upper center",
+                bbox_to_anchor=(0.5, -2.1 * _ROW / (_ROW * (axes.get_ylim()[0] + 0.5))), handlelength=1.2)
+
+
+def _caption(drawn: Schedule, times: Times, measured: Bubble) -> str:
+    paired = any(action.kind == "FB" for order in drawn.ranks for action in order)
+    kinds = ("F", "I", "W", "B", "FB") if paired else ("F", "I", "W", "B")
+    of = ", ".join(f"{kind.replace('FB', 'F&B')} {times.each[kind]:.4g}" for kind in kinds if kind in times.each)
+    return (
+        f"{drawn.name}: {drawn.stages} stages on {len(drawn.ranks)} ranks, {drawn.micro_batches} micro-batches; "
+        f"chunk times {of}; ends at {measured.makespan:.4g}, bubble {measured.bubble:.4g}"
+    )
