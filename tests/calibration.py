@@ -8,7 +8,7 @@ from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import ROOT, data, read, validate
 from simulator.model import ModelConfig
 from simulator.ops import Work, block_ops
-from simulator.precision import RECIPES, RECOMPUTE
+from simulator.precision import RECIPES
 
 TOKENS = 4096  # of every measurement in DeepSeek's trace and in DeepEP's tables
 PHASES = {
@@ -54,7 +54,7 @@ def v3_layer():
         float(TOKENS * V3.num_experts_per_tok),
         TOKENS * ROUTING.gpus,
         V3.n_routed_experts // 64,
-        frozenset(RECOMPUTE),
+        frozenset(("norm", "mla_up_projection", "swiglu")),  # arXiv 2412.19437, sections 3.2.3 and 3.3.3
     )
     (ops,) = block_ops("moe", work)
     return ops

@@ -190,12 +190,14 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(files, capsys, tmp_path, co
         (("run", "absent.yaml"), "absent.yaml: topology: 'absent.yaml' does not exist. Give a path, or one of the "),
         (("run", "h800-2084"), "h800-2084: topology: 'h800-2084' does not exist. Did you mean 'h800-2048'?"),
         (("run", "mine.yaml", "-w", "deepsek-v3"), "Did you mean 'deepseek-v3'?"),
-        ((*RUN, "--set", "layout.pp=7"), "--set: layout.pp: 7 does not divide 8 GPUs: tp 1 x pp 7 x dp must be 8. "
-         "The nearest that do: 4 and 8."),
-        ((*RUN, "--set", "layout.ep=3"), "--set: layout.ep: 3 must divide both dp 4"),
-        ((*RUN, "--set", "layout.tp=2"), "--set: layout.tp: 2 is not simulated yet. Write 'tp: 1'."),
+        ((*RUN, "--set", "layout.pp=7"), "--set: layout.pp: 7 does not divide 8 GPUs: tp 1 x cp 1 x pp 7 x dp must be "
+         "8. The nearest that do: 4 and 8."),
+        ((*RUN, "--set", "layout.ep=3"), "--set: layout.ep: 3 must divide 8 routed experts, and times etp 1 it must "
+         "divide tp 1 x cp 1 x dp 4 = 4 (= 8 GPUs / pp 2). The nearest that do: 2 and 4."),
+        ((*RUN, "--set", "layout.tp=3"), "--set: layout.tp: 3 does not divide 8 GPUs: tp 3 x cp 1 x pp 2 x dp must be "
+         "8. The nearest that do: 2 and 4."),
         ((*RUN, "--set", "layout.epp=4"), "--set: layout.epp: 'epp' is not a key here. Did you mean "),
-        ((*RUN, "--set", "schedule.name=zb1p"), "--set: schedule.name: 'zb1p' is not a schedule. Use one of 1f1b, "),
+        ((*RUN, "--set", "schedule.name=zb1p"), "--set: schedule.name: 'zb1p' is not a schedule. Use one of gpipe, "),
         ((*RUN, "--set", "precision.recipe=fp4"), "--set: precision.recipe: 'fp4' is not a recipe. Use one of "),
         ((*RUN, "--set", "node.nic=50"), "--set: node.nic: '50' has no unit. Write '50 GB/s bidirectional'"),
         ((*RUN, "--set", "training.seq_length=0"), "--set: training.seq_length: 0 is not accepted: input should be "),

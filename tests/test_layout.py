@@ -37,19 +37,22 @@ def test_deepseek_v3s_layout_on_2048_gpus():
             {"pp": 7},
             2048,
             V3,
-            "layout.pp: 7 does not divide 2048 GPUs: tp 1 x pp 7 x dp must be 2048. The nearest that do: 4 and 8.",
+            "layout.pp: 7 does not divide 2048 GPUs: tp 1 x cp 1 x pp 7 x dp must be 2048. "
+            "The nearest that do: 4 and 8.",
         ),
         (
             {"pp": 4096},
             2048,
             V3,
-            "layout.pp: 4096 does not divide 2048 GPUs: tp 1 x pp 4096 x dp must be 2048. The nearest that do: 2048.",
+            "layout.pp: 4096 does not divide 2048 GPUs: tp 1 x cp 1 x pp 4096 x dp must be 2048. "
+            "The nearest that do: 2048.",
         ),
         (
             {"pp": 16, "ep": 48},
             2048,
             V3,
-            "layout.ep: 48 must divide both dp 128 (= 2048 GPUs / pp 16) and 256 routed experts. "
+            "layout.ep: 48 must divide 256 routed experts, and times etp 1 it must divide tp 1 x cp 1 x dp 128 "
+            "= 128 (= 2048 GPUs / pp 16). "
             "The nearest that do: 32 and 64.",
         ),
         (
@@ -57,7 +60,8 @@ def test_deepseek_v3s_layout_on_2048_gpus():
             {"pp": 1, "ep": 96},
             192,
             V3,
-            "layout.ep: 96 must divide both dp 192 (= 192 GPUs / pp 1) and 256 routed experts. "
+            "layout.ep: 96 must divide 256 routed experts, and times etp 1 it must divide tp 1 x cp 1 x dp 192 "
+            "= 192 (= 192 GPUs / pp 1). "
             "The nearest that do: 64.",
         ),
         (
@@ -65,10 +69,18 @@ def test_deepseek_v3s_layout_on_2048_gpus():
             {"pp": 16, "ep": 256},
             2048,
             V3,
-            "layout.ep: 256 must divide both dp 128 (= 2048 GPUs / pp 16) and 256 routed experts. "
+            "layout.ep: 256 must divide 256 routed experts, and times etp 1 it must divide tp 1 x cp 1 x dp 128 "
+            "= 128 (= 2048 GPUs / pp 16). "
             "The nearest that do: 128.",
         ),
-        ({"tp": 2}, 2048, V3, "layout.tp: 2 is not simulated yet. Write 'tp: 1'."),
+        (
+            # 3 divides neither 128 heads nor 2,048 GPUs, and the product is looked at first.
+            {"tp": 3},
+            2048,
+            V3,
+            "layout.tp: 3 does not divide 2048 GPUs: tp 3 x cp 1 x pp 1 x dp must be 2048. "
+            "The nearest that do: 2 and 4.",
+        ),
     ],
 )
 def test_degrees_that_do_not_fit_are_told_the_whole_product_and_the_nearest_that_do(degrees, gpus, model, message):
@@ -97,17 +109,19 @@ def test_ranks_run_over_replicas_first_and_expert_groups_are_runs_of_them():
         [4, 5, 6, 7],
         [8, 9, 10, 11],
     ]
-    assert [layout.expert_group(rank) for rank in (0, 1, 2, 5, 11)] == [(0, 1), (0, 1), (2, 3), (4, 5), (10, 11)]
+    assert layout.groups("expert").tolist() == [[0, 1], [2, 3]]
+    assert layout.ranks(1, "expert").tolist() == [[4, 5], [6, 7]]
+    assert layout.ranks(2, "expert_data").tolist() == [[8, 10], [9, 11]]
 
 
 @pytest.mark.parametrize(("pp", "ep"), [(1, 1), (1, 8), (2, 4), (16, 64), (16, 128), (32, 1)])
 def test_expert_groups_part_the_ranks_of_a_pipeline_index(pp, ep):
     layout = resolve(LayoutConfig(pp=pp, ep=ep), 2048, V3)
-    groups = {layout.expert_group(rank) for rank in range(2048)}
+    groups = [tuple(group) for index in range(pp) for group in layout.ranks(index, "expert").tolist()]
     assert sorted(rank for group in groups for rank in group) == list(range(2048))
     assert {len(group) for group in groups} == {ep}
     assert all(len({layout.pipeline_index(rank) for rank in group}) == 1 for group in groups)
-    assert all(layout.rank(layout.pipeline_index(rank), layout.replica(rank)) == rank for rank in range(2048))
+    assert all(layout.rank(layout.pipeline_index(rank), layout.place(rank)) == rank for rank in range(2048))
 
 
 # Stages

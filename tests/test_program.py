@@ -9,6 +9,8 @@ from builders import configuration_name, dense, lone, pair_program, scenario, si
 
 from simulator.engine import run
 from simulator.program import STREAMS, Program, lower
+from simulator.program.buckets import Bucket, holders, of_block
+from simulator.program.coflows import stage_hosts
 
 # The order that DeepSeek's profile shows (arXiv 2412.19437, figure 4; the streams 7, 23 and 27 of profile-data).
 PAIR_COMPUTE = ["attn(F)", "mlp(B)", "mlp(W)", "mlp(F)", "attn(B)", "attn(W)"]
@@ -48,24 +50,27 @@ def waits(one: Program, row: int) -> list[int]:
 
 def test_a_pair_of_moe_layers_runs_in_the_published_order():
     one = pair_program(1)
-    assert stream(one, "compute", 1) == PAIR_COMPUTE
-    assert stream(one, "communication", 1) == PAIR_COMMUNICATION
-    assert stream(one, "side", 1) == ["side(W)"]
+    pair = action_of(one, "FB")
+    assert stream(one, "compute", pair) == PAIR_COMPUTE
+    assert stream(one, "communication", pair) == PAIR_COMMUNICATION
+    assert stream(one, "side", pair) == ["side(W)"]
 
 
 def test_two_pairs_run_one_after_the_other_on_each_stream():
     one = pair_program(2)
-    assert stream(one, "compute", 1) == 2 * PAIR_COMPUTE
-    assert stream(one, "communication", 1) == 2 * PAIR_COMMUNICATION
-    assert stream(one, "side", 1) == 2 * ["side(W)"]
+    pair = action_of(one, "FB")
+    assert stream(one, "compute", pair) == 2 * PAIR_COMPUTE
+    assert stream(one, "communication", pair) == 2 * PAIR_COMMUNICATION
+    assert stream(one, "side", pair) == 2 * ["side(W)"]
 
 
 def test_in_a_pair_each_half_waits_for_its_own_tokens_only():
     one = pair_program(1)
-    rows = {one.labels[one.label[row]]: row for row in np.flatnonzero(one.action == 1).tolist()}
+    pair = action_of(one, "FB")
+    rows = {one.labels[one.label[row]]: row for row in np.flatnonzero(one.action == pair).tolist()}
 
     def inputs(label: str) -> set[str]:
-        due = (row for row in waits(one, rows[label]) if one.action[row] == 1)
+        due = (row for row in waits(one, rows[label]) if one.action[row] == pair)
         return {one.labels[one.label[row]] for row in due}
 
     assert inputs("attn(F)") == set()
@@ -86,8 +91,9 @@ def test_a_dense_layer_in_a_pair_runs_alone_before_the_next_moe_layer():
     # backward's lone dense layer.
     one = pair_program(kinds=("dense", "moe"))
     dense_f, dense_b = ["attn(F)", "mlp(F)"], ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]
-    assert stream(one, "compute", 1) == dense_f + PAIR_COMPUTE + dense_b
-    assert stream(one, "communication", 1) == PAIR_COMMUNICATION
+    pair = action_of(one, "FB")
+    assert stream(one, "compute", pair) == dense_f + PAIR_COMPUTE + dense_b
+    assert stream(one, "communication", pair) == PAIR_COMMUNICATION
 
 
 def test_a_pair_is_quicker_than_its_halves_and_hides_communication():
@@ -189,36 +195,72 @@ def test_all_members_of_a_coflow_call_it_equally_often(changes):
         assert sorted(one.rank[rows].tolist()) == list(one.coflows[kind.pop()].members)
 
 
+def shared_buckets(one: Program, rank: int) -> list[Bucket]:
+    """Return the buckets that a class of ranks holds together with others, one for each block that has it."""
+    order, hosts = one.schedule.ranks[one.pipeline_index(rank)], stage_hosts(one.schedule)
+    stages = dict.fromkeys(stage for action in order for _, _, stage in action.halves())
+    blocks = [(stage, number) for stage in stages for number in range(len(one.costs.stages[stage]))]
+    found = [bucket for block in blocks for bucket in of_block(one.costs, *block)]
+    return [bucket for bucket in found
+            if holders(one.scenario.layout, bucket.group, hosts[bucket.stage]).shape[1] > 1]
+
+
 @small
-def test_gradients_are_reduced_after_the_last_weight_gradient_of_their_stage(changes):
+def test_each_blocks_gradients_are_reduced_once_its_last_weight_gradient_is_there(changes):
     timeline = simulated(scenario(**changes))
     one = timeline.program
-    reduces = named(one, "reduce-scatter")
-    assert len(reduces) > 0
-    for row in reduces:
-        rank, stage = int(one.rank[row]), one.coflows[one.coflow[row]].label[1] // 2
+    kernels = named(one, "attn(W)", "mlp(W)", "side(W)")
+    for rank in range(one.ranks):
         order = one.schedule.ranks[one.pipeline_index(rank)]
-        last = max(at for at, action in enumerate(order) if stage in [s for _, _, s in action.halves()])
-        action = one.actions.index((rank, last, str(order[last].kind)))
-        weights = [r for r in named(one, "attn(W)", "mlp(W)", "side(W)") if one.action[r] == action]
-        assert weights
-        assert max(weights) in waits(one, row)
-        assert timeline.arrive[row] >= timeline.end[weights].max()
+        reduces = [row for row in named(one, "reduce-scatter").tolist() if one.rank[row] == rank]
+        assert len(reduces) == len(shared_buckets(one, rank))
+        for row in reduces:
+            due = [made for made in waits(one, row) if made in kernels]
+            assert due, "a reduce-scatter waits for no weight gradient"
+            assert timeline.arrive[row] >= timeline.end[due].max()
+            last = [one.actions[one.action[made]] for made in due]
+            stages = {stage for _, position, _ in last for kind, _, stage in order[position].halves() if kind != "F"}
+            rest = (half for _, position, _ in last for action in order[position + 1:] for half in action.halves())
+            assert not {stage for kind, _, stage in rest if kind in ("B", "W")} & stages
 
 
 @small
-def test_the_optimizer_waits_for_every_reduce_scatter_and_every_all_gather_for_the_optimizer(changes):
+def test_the_optimizer_waits_for_every_reduce_scatter_and_first_passes_for_the_parameters(changes):
     one = lower(scenario(**changes))
+    first = named(one, "attn(F)")
     for rank in range(one.ranks):
         update = next(row for row in named(one, "optimizer") if one.rank[row] == rank)
         reduces = [row for row in named(one, "reduce-scatter") if one.rank[row] == rank]
         gathers = [row for row in named(one, "all-gather") if one.rank[row] == rank]
+        assert len(reduces) == len(gathers) > 0
+        assert set(reduces) <= set(waits(one, update))
         if changes.get("layout__zero") == 0:  # a ring all-reduce: gradients are gathered before the update
             assert set(gathers) <= set(waits(one, update))
             continue
-        assert set(reduces) <= set(waits(one, update))
-        assert len(reduces) == len(gathers)
+        for row in gathers:  # what the step before updated travels beside the first passes, which wait for it
+            assert not any(one.coflow[due] < 0 for due in waits(one, row))
+            assert any(row in waits(one, use) for use in first if one.rank[use] == rank)
+
+
+@small
+def test_without_overlap_parameters_are_gathered_behind_the_optimizer(changes):
+    one = lower(scenario(**changes, layout__overlap_param_gather=False))
+    for rank in range(one.ranks if changes.get("layout__zero") != 0 else 0):
+        update = next(row for row in named(one, "optimizer") if one.rank[row] == rank)
+        gathers = [row for row in named(one, "all-gather") if one.rank[row] == rank]
+        assert gathers
         assert all(update in waits(one, row) for row in gathers)
+
+
+@small
+def test_without_overlap_gradients_are_reduced_behind_all_backward_passes(changes):
+    timeline = simulated(scenario(**changes, layout__overlap_grad_reduce=False))
+    one = timeline.program
+    for rank in range(one.ranks):
+        kernels = (one.rank == rank) & (one.coflow < 0)
+        kernels[named(one, "optimizer")] = False
+        reduces = [row for row in named(one, "reduce-scatter") if one.rank[row] == rank]
+        assert timeline.start[reduces].min() >= timeline.end[kernels].max()
 
 
 # Sends
@@ -227,22 +269,27 @@ def test_the_optimizer_waits_for_every_reduce_scatter_and_every_all_gather_for_t
 def test_1f1b_sends_activations_down_and_gradients_up_once_per_micro_batch():
     # 8 GPUs in pp 4 x dp 2, 16 sequences: 8 micro-batches. Stages 0 to 2 send F, stages 3 to 1 send B.
     one = lower(scenario(layout__pp=4))
-    rows = named(one, "send F", "send B")
-    sends = [(one.coflows[one.coflow[row]].label, one.pipeline_index(int(one.rank[row]))) for row in rows]
-    due = {(("F", 0), 0), (("F", 1), 1), (("F", 2), 2), (("B", 3), 3), (("B", 2), 2), (("B", 1), 1)}
+    sends = [sent(one, row) for row in named(one, "send F", "send B")]
+    due = {("F", 0), ("F", 1), ("F", 2), ("B", 3), ("B", 2), ("B", 1)}
     assert set(sends) == due
-    assert {sends.count(one_) for one_ in due} == {8}
+    assert {sends.count(edge) for edge in due} == {8}
 
 
 def test_dualpipe_sends_along_both_directions_but_not_between_the_two_stages_of_a_rank():
     # pp 4, stages 0..3 down the ranks and, in the other direction, up: rank r holds stages r and 3 - r. Unfolded, each
-    # stage boundary is crossed from both of its hosts.
+    # stage boundary is crossed from both of its hosts: stage s goes from rank s to s + 1 and from 3 - s to 2 - s.
     one = lower(scenario(schedule__name="dualpipe", layout__pp=4), folded=False)
-    rows = named(one, "send F", "send B")
-    sends = {(one.coflows[one.coflow[row]].label, one.pipeline_index(int(one.rank[row]))) for row in rows}
-    forward = {(("F", stage), rank) for stage in range(3) for rank in (stage, 3 - stage)}
-    backward = {(("B", stage), rank) for stage in range(1, 4) for rank in (stage, 3 - stage)}
-    assert sends == forward | backward
+    rows = named(one, "send F", "send B").tolist()
+    forward = {("F", rank) for stage in range(3) for rank in (stage, 3 - stage)}
+    backward = {("B", rank) for stage in range(1, 4) for rank in (stage, 3 - stage)}
+    assert {sent(one, row) for row in rows} == forward | backward
+    # Each micro-batch crosses the three boundaries down and up again once, in each of the 2 replicas.
+    assert len(rows) == 2 * 3 * one.scenario.micro_batches * 2
+
+
+def sent(one: Program, row: int) -> tuple[str, int]:
+    """Return (F or B, pipeline index of the sender)."""
+    return one.coflows[one.coflow[row]].label[0], one.pipeline_index(int(one.rank[row]))
 
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
@@ -259,7 +306,7 @@ def test_a_replica_whose_stages_lie_further_apart_starts_its_second_stage_later(
     # behind the spines: 3 ms more on the way.
     timeline = simulated(
         dense(nodes=4, node__gpus=1, node__nics=1, fabric__switch_ports=6, fabric__latency="3.003 ms",
-              fabric__leaf_latency="3 us", training__global_batch_size=8),
+              fabric__leaf_latency="3 us", training__global_batch_size=8, layout__zero=0),
         folded=False,
     )
     one = timeline.program

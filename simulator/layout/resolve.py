@@ -23,20 +23,27 @@ def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
             f"makes {stages} stages of the model's {len(model.blocks)} blocks: layers, embedding, head, MTP", key=key,
             value=config.vpp if config.vpp > 1 else config.pp, remedy="Every stage needs one: choose fewer stages.",
         )
-    if config.shard and (dp * config.cp) % config.shard:
-        raise LayoutError(
-            f"does not divide the {dp * config.cp} ranks (cp {config.cp} x dp {dp}) that share parameters",
-            key="layout.shard", value=config.shard,
-            remedy=f"The nearest that do: {_nearest(config.shard, _divisors(dp * config.cp))}.",
-        )
     layout = Layout(gpus, config.tp, config.pp, config.ep, dp, config.zero, config.cp, config.vpp, etp, config.shard,
                     tuple(config.order.split("-")))
-    if layout.inner("dense") != layout.inner("expert"):
+    _check_shards(layout, model)
+    if model.n_routed_experts and layout.inner("dense") != layout.inner("expert"):
         raise LayoutError(
             f"puts {layout.inner('dense')} ranks of the dense grid but {layout.inner('expert')} of the experts' before "
             "the next pipeline index", key="layout.order", value=config.order, remedy="Put pp last.",
         )
     return layout
+
+
+def _check_shards(layout: Layout, model: ModelConfig) -> None:
+    """Refuse runs of `layout.shard` ranks that do not part those that hold the same parameters."""
+    shared = {f"cp {layout.cp} x dp {layout.dp} ranks that share parameters": layout.cp * layout.dp}
+    if model.n_routed_experts and layout.edp > layout.shard:  # fewer are one run
+        shared[f"{layout.edp} ranks that share routed experts"] = layout.edp
+    for what, ranks in shared.items():
+        if layout.shard and ranks % layout.shard:
+            legal = [n for n in _divisors(ranks) if all(other % n == 0 for other in shared.values())]
+            raise LayoutError(f"does not divide the {what}", key="layout.shard", value=layout.shard,
+                              remedy=f"The nearest that do: {_nearest(layout.shard, legal)}.")
 
 
 def _replicas(config: LayoutConfig, gpus: int) -> int:

@@ -2,7 +2,8 @@
 
 The kernels and their order are those of DeepSeek's published profile (github deepseek-ai/profile-data, train.json).
 Linear layers are cut over the tensor parallel group: those that read the residual stream by columns, the output by
-rows; MLA's compressions are whole on every GPU, its expansions cut by heads.
+rows; MLA's compressions are whole on every GPU and see its own tokens, its expansions are cut by heads and see the
+compressed vectors of all, gathered (Megatron-LM, multi_latent_attention.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from simulator.ops.core import core, core_backward
 from simulator.ops.op import (
     Op,
     Ops,
+    Transfer,
     Work,
     again,
     by_channel,
@@ -34,7 +36,6 @@ def forward(work: Work) -> Ops:
     out = (*quantise(recipe, t * context), gemm("o", t, h, context, recipe.gemm))
     head = (
         norm(recipe, "input norm", own * h, 2.0 * own * h + normed),
-        *parallel.gather(work),
         *_down(work),
         *_up(work, first=True),
         *_positions(work),
@@ -87,23 +88,41 @@ def _expansions(work: Work) -> list[tuple[str, int, int]]:
     return [(name, out // work.tp, inp) for name, out, inp in rows if name in ("q_b", "kv_b")]
 
 
+def _compressed(work: Work, name: str) -> bool:
+    """Tell whether a projection is whole on every GPU."""
+    return work.model.is_mla and name in ("q_a", "kv_a")
+
+
+def _reads(work: Work, name: str) -> float:
+    """Return the tokens that a projection of the residual stream sees."""
+    return work.own if _compressed(work, name) else float(work.tokens)
+
+
 def _down(work: Work) -> Ops:
     """Return the projections that read the normed residual stream."""
-    recipe, t = work.recipe, work.tokens
-    ops: list[Op] = []
+    recipe = work.recipe
+    ops: list[Op | Transfer] = []
     for name, out, inp in _columns(work):
-        ops += (*quantise(recipe, t * inp), gemm(name, t, out, inp, recipe.gemm))
+        tokens = _reads(work, name)
+        ops += () if _compressed(work, name) else parallel.gather(work)
+        ops += (*quantise(recipe, tokens * inp), gemm(name, tokens, out, inp, recipe.gemm))
     return tuple(ops)
+
+
+def _latent(work: Work, name: str, width: int) -> int:
+    """Return the width of what an expansion's GPUs gather: the keys' rotary part travels with their compression."""
+    return width + (work.model.qk_rope_head_dim if name == "kv_b" else 0)
 
 
 def _up(work: Work, *, first: bool) -> Ops:
     """Return MLA's norms of the compressed vectors and its up-projections; nothing without MLA."""
-    recipe, t = work.recipe, work.tokens
-    ops: list[Op] = []
+    recipe, t, own = work.recipe, work.tokens, work.own
+    ops: list[Op | Transfer] = []
     for name, out, inp in _expansions(work):
         ops += (
-            norm(recipe, f"{name} norm", t * inp, 2.0 * t * inp if first else 0.0),
-            moved(f"{name} input", "copy", t * inp, 4.0),
+            norm(recipe, f"{name} norm", own * inp, 2.0 * own * inp if first else 0.0),
+            moved(f"{name} input", "copy", own * inp, 4.0),
+            *parallel.gather(work, "gather compressed", _latent(work, name, inp)),
             *quantise(recipe, t * inp),
             gemm(name, t, out, inp, recipe.gemm),
         )
@@ -149,7 +168,7 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
         *core_backward(work),
         *_positions_backward(work),
         *(again((norm(work.recipe, "input norm", own * h),)) if "norm" in work.recompute else ()),
-        *parallel.input_gradient(work, _down_backward(work)),
+        *_down_backward(work),
     )
     last = (_add(work, "residual gradient"), norm_backward(work.recipe, "input norm backward", own * h))
     return (first, last) if work.tp > 1 else ((*first, *last), ())
@@ -177,7 +196,7 @@ def _positions_backward(work: Work) -> Ops:
 
 def _up_backward(work: Work) -> Ops:
     model, recipe, t, heads = work.model, work.recipe, work.tokens, work.heads
-    ops: list[Op] = [
+    ops: list[Op | Transfer] = [
         moved("gather dk rope", "copy", t * heads * model.qk_rope_head_dim, 2.0),
         moved("gather dk", "copy", t * heads * model.qk_nope_head_dim, 4.0),
         moved("gather dv", "copy", t * heads * model.v_dim, 4.0),
@@ -186,23 +205,32 @@ def _up_backward(work: Work) -> Ops:
         ops += (
             *transpose(recipe, out * inp),
             *quantise(recipe, t * out),
-            gemm(f"{name} dgrad", t, inp, out, recipe.gemm),
+            # Again, for the weight gradient; the norm waits for the sum of the expansion's input gradient.
+            *parallel.gather(work, "gather compressed again", _latent(work, name, inp)),
+            *parallel.scatter(work, (gemm(f"{name} dgrad", t, inp, out, recipe.gemm),), "sum compressed gradient",
+                              _latent(work, name, inp)),
             *by_channel(recipe, t * out, t * inp),
-            norm_backward(recipe, f"{name} norm backward", t * inp),
+            norm_backward(recipe, f"{name} norm backward", work.own * inp),
         )
     return tuple(ops)
 
 
 def _down_backward(work: Work) -> Ops:
-    recipe, t = work.recipe, work.tokens
-    ops: list[Op] = []
+    """Return the input gradients of what reads the residual stream.
+
+    A projection that is whole on every GPU leaves no partial sums; one that is cut by columns does.
+    """
+    recipe = work.recipe
+    ops: list[Op | Transfer] = []
     for name, out, inp in _columns(work):
-        ops += (
-            *quantise(recipe, t * out),
+        tokens = _reads(work, name)
+        dgrad = (
+            *quantise(recipe, tokens * out),
             *transpose(recipe, out * inp),
-            gemm(f"{name} dgrad", t, inp, out, recipe.gemm),
-            *by_channel(recipe, t * inp, t * out),
+            gemm(f"{name} dgrad", tokens, inp, out, recipe.gemm),
+            *by_channel(recipe, tokens * inp, tokens * out),
         )
+        ops += dgrad if _compressed(work, name) else parallel.input_gradient(work, dgrad)
     return tuple(ops)
 
 
@@ -211,5 +239,6 @@ def weight_gradient(work: Work) -> Ops:
     h, context = work.model.hidden_size, work.heads * work.model.v_dim
     held = {row[0]: row for row in (*_columns(work), *_expansions(work), ("o", h, context))}
     return tuple(
-        wgrad(f"{name} wgrad", *held[name][1:], work.tokens, work.recipe.gemm) for name, _, _ in work.model.projections
+        wgrad(f"{name} wgrad", *held[name][1:], _reads(work, name), work.recipe.gemm)
+        for name, _, _ in work.model.projections
     )

@@ -12,22 +12,25 @@ from __future__ import annotations
 from simulator.ops.op import LATE, Ops, Transfer, Work
 
 
-def gather(work: Work, name: str = "gather input") -> Ops:
-    """Return the all-gather before a layer that is cut by columns, in the dtype of its GEMM's input."""
+def gather(work: Work, name: str = "gather input", width: int = 0) -> Ops:
+    """Return the all-gather before a layer that is cut by columns, in the dtype of its GEMM's input.
+
+    width: of what is gathered, 0 for the residual stream's.
+    """
     if work.tp == 1 or not work.sequence_parallel:
         return ()
-    size = work.tokens * work.model.hidden_size * work.recipe.activation
+    size = work.tokens * (width or work.model.hidden_size) * work.recipe.activation
     return (Transfer(name, "tp", size, beside=1 if work.tp_overlap else 0),)
 
 
-def scatter(work: Work, gemm: Ops = (), name: str = "scatter output") -> Ops:
+def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int = 0) -> Ops:
     """Return a layer that is cut by rows with what adds up its partial sums, in BF16.
 
-    gemm: the layer; beside it if `tp_comm_overlap` says so, else behind it.
+    gemm: the layer; beside it if `tp_comm_overlap` says so, else behind it. width: see `gather`.
     """
     if work.tp == 1:
         return gemm
-    size = work.tokens * work.model.hidden_size * 2.0 * (1 if work.sequence_parallel else 2)
+    size = work.tokens * (width or work.model.hidden_size) * 2.0 * (1 if work.sequence_parallel else 2)
     if work.tp_overlap and gemm:
         return (Transfer(name, "tp", size, beside=len(gemm)), *gemm)
     return (*gemm, Transfer(name, "tp", size))

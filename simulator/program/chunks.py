@@ -1,4 +1,4 @@
-"""The ops of one action on one rank, on four streams, with what waits for what.
+"""The ops of one action on one rank, on streams, with what waits for what.
 
 The order of an overlapped pair is the one that DeepSeek's published profile shows, layer pair by layer pair:
 
@@ -18,8 +18,8 @@ from simulator.ops import LATE
 from simulator.program.costs import BlockCost, Costs, Hop, Segment
 from simulator.schedules import Action
 
-COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR = range(6)
-STREAMS = ("compute", "side", "communication", "data", "send", "tensor")
+COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR, GRADIENT = range(7)
+STREAMS = ("compute", "side", "communication", "data", "send", "tensor", "gradient")
 
 FORWARD_INPUT, GRADIENT_INPUT = -1, -2
 """Dependencies on what another action hands over, until the program knows which row that is."""

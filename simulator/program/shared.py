@@ -13,7 +13,7 @@ from typing import Protocol
 
 from simulator.ops import Op
 from simulator.program import buckets
-from simulator.program.chunks import COMPUTE, DATA, Chunk, Mark
+from simulator.program.chunks import COMPUTE, DATA, GRADIENT, Chunk, Mark
 from simulator.program.coflows import Coflows
 from simulator.program.costs import Costs
 from simulator.scenario import Scenario
@@ -41,7 +41,11 @@ class Builder(Protocol):
 
 @dataclass
 class Shared:
-    """Lays one rank's rows of the data stream between the rows of its actions. Local state of `lower`."""
+    """Lays one rank's rows of the data and gradient streams between those of its actions. Local state of `lower`.
+
+    Gathers and reductions do not wait for each other, as in FSDP2, which has a stream for each (PyTorch,
+    FSDPCommContext): a gather that is due early would hold up the gradients of the blocks before it.
+    """
 
     builder: Builder
     rank_class: int
@@ -102,7 +106,7 @@ class Shared:
         """Reduce what is left, update, gather; return the optimizer's seconds on a sound GPU."""
         self._open(len(self.builder.schedule.ranks[self.layout.pipeline_index(self.rank)]))
         for mark, made in self.owed:
-            self._reduce(mark, made)
+            self._reduce(mark, [*made, *self.owed[-1][1]])  # none begins before the last weight gradient is there
         seconds = self._optimizer()
         update = self.builder.row(self.rank_class, COMPUTE, "optimizer", seconds)
         self.builder.waits += [(update, row) for row in self.reduced]
@@ -125,15 +129,15 @@ class Shared:
     def _reduce(self, mark: Mark, made: list[int]) -> None:
         """Sum a block's gradients: scatter them, add over hybrid groups, and without ZeRO gather the sums."""
         for kind in ("reduce_scatter", "all_reduce", *(() if self.layout.zero else ("all_gather",))):
-            self.reduced += self._collect(kind, mark[1:], made)
+            self.reduced += self._collect(kind, mark[1:], made, GRADIENT)
 
-    def _collect(self, kind: str, block: tuple[int, int], after: Iterable[int]) -> list[int]:
+    def _collect(self, kind: str, block: tuple[int, int], after: Iterable[int], stream: int = DATA) -> list[int]:
         """Add a collective of a block's dense and routed parameters; return its rows."""
         rows = []
         for bucket in buckets.of_block(self.costs, *block):
             coflow = self._coflow(kind, bucket)
             if coflow >= 0:
-                row = self.builder.row(self.rank_class, DATA, kind.replace("_", "-"), 0.0, coflow)
+                row = self.builder.row(self.rank_class, stream, kind.replace("_", "-"), 0.0, coflow)
                 self.builder.waits += [(row, due) for due in after]
                 rows.append(row)
         return rows

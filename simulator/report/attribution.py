@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from simulator.program import STREAMS, Program
 from simulator.timeline import Timeline, measure, subtract, union
 
-COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR = range(len(STREAMS))
+COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR, GRADIENT = range(len(STREAMS))
 Floats = NDArray[np.float64]
 Intervals = tuple[Floats, Floats]
 
@@ -46,7 +46,7 @@ def _idle(timeline: Timeline, rank: int) -> dict[str, float]:
     left = subtract(*left, union(timeline.start[kernels], timeline.end[kernels]))
     sends = _carries(program, "pipeline")
     exchanges = own & (program.stream == COMMUNICATION) & ~sends
-    data = own & (program.stream == DATA)
+    data = own & np.isin(program.stream, (DATA, GRADIENT))
     inside = own & (program.stream == TENSOR)
     context = inside & _carries(program, "context")
     tensor = inside & ~context
@@ -113,7 +113,7 @@ def _outside(timeline: Timeline, rank: int, since: float) -> float:
     """Return the time after the last chunk in which gradients or parameters travel and nothing computes [s]."""
     program = timeline.program
     own = program.rank == rank
-    data = own & (program.stream == DATA)
+    data = own & np.isin(program.stream, (DATA, GRADIENT))
     kernels = own & (program.coflow < 0)
     spans = union(np.maximum(timeline.arrive[data], since), np.maximum(timeline.end[data], since))
     return measure(*subtract(*spans, union(timeline.start[kernels], timeline.end[kernels])))
