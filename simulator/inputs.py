@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -87,6 +89,16 @@ def read(path: Path, shown: str = "") -> Document:
     if path.suffix == ".json":
         return _read_json(text, file)
     return _read_yaml(text, file)
+
+
+def read_trace(path: Path) -> Any:
+    """Read a JSON file as profilers write it, plain or compressed (.gz). Errors: InputError."""
+    file = _shown(path)
+    try:
+        raw = path.read_bytes()
+        return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"cannot be read as JSON: {error}", file=file) from error
 
 
 def _shown(path: Path) -> str:

@@ -93,6 +93,10 @@ def _output(_: click.Context, parameter: click.Parameter, value: str | None) -> 
 
     path = Path(value)
     try:
+        if parameter.name == "trace":
+            from simulator.trace import check_target
+
+            return check_target(value)
         check_writable(path)
         if parameter.name == "plot":
             from simulator.plot import check_format
@@ -121,9 +125,10 @@ def _common(command: Command) -> Command:
 @click.option("-w", "--workload", default="deepseek-v3", show_default=True, help="What to train.")
 @click.option("--alternatives/--no-alternatives", default=True, show_default=True,
               help="Also run the alternatives of what the workload assumes.")
+@click.option("--trace", callback=_output, metavar="FILE",
+              help="Write the step for Perfetto: .json or .json.gz; for a folder one file per class of ranks.")
 @_common
-def run(topology: str, workload: str, alternatives: bool, sets: dict[str, Any], json: Path | None,
-        plot: Path | None) -> None:
+def run(topology: str, workload: str, alternatives: bool, trace: Path | None, **output: Any) -> None:
     """Simulate one training step on a cluster, and the run that it belongs to."""
     from simulator.compare import with_alternatives, with_imbalance, with_stragglers
     from simulator.engine import run as execute
@@ -131,19 +136,23 @@ def run(topology: str, workload: str, alternatives: bool, sets: dict[str, Any], 
     from simulator.report import summarise
     from simulator.scenario import load
 
-    scenario = load(topology, workload, sets)
+    scenario = load(topology, workload, output["sets"])
     started = time.perf_counter()
     timeline = execute(lower(scenario))
     wall = time.perf_counter() - started
     report = with_stragglers(with_imbalance(replace(summarise(timeline), wall=wall)))
     if alternatives:
         report = with_alternatives(report)
-    if plot:
+    if output["plot"]:
         from simulator import plot as figures
         from simulator.store import write
 
-        write(plot, lambda path: figures.step(timeline, report, path))
-    _emit(report.as_dict, json, lambda console: _show_report(console, report))
+        write(output["plot"], lambda path: figures.step(timeline, report, path))
+    if trace:
+        from simulator.trace import write as write_trace
+
+        write_trace(timeline, trace)
+    _emit(report.as_dict, output["json"], lambda console: _show_report(console, report))
 
 
 @cli.command()

@@ -1,0 +1,149 @@
+"""A timeline as Chrome trace events: a process per class of ranks, a thread per stream.
+
+The format is that of "Trace Event Format" (Google, 2016) as PyTorch's profiler writes it and Perfetto reads it: times in
+microseconds; X complete events, s and f the ends of an arrow, C counters, M names.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulator.program import STREAMS
+from simulator.schedules import Action
+from simulator.timeline import Timeline
+from simulator.trace.groups import Calls
+
+Event = dict[str, Any]
+SEND = STREAMS.index("send")
+LANES = 100
+"""Threads per stream: sends are unordered, so that some that are on their way at once need lines of their own."""
+_PASS = re.compile(r"\(([FBIW])\)|send ([FB])")
+
+
+def micro(seconds: float) -> float:
+    """Return microseconds with three digits, as profilers write them."""
+    return round(1e6 * seconds, 3)
+
+
+@dataclass
+class Writer:
+    """Turns a timeline into events. Keeps where each row is drawn, for the arrows."""
+
+    timeline: Timeline
+    place: dict[int, tuple[int, int]] = field(default_factory=dict)  # row -> process and thread
+
+    def __post_init__(self) -> None:
+        program = self.timeline.program
+        self.calls = Calls(program)
+        self.stages = program.schedule.place()
+        self.lists = {name: getattr(program, name).tolist()
+                      for name in ("rank", "stream", "label", "coflow", "action", "seconds")}
+        self.begin, self.end = self.timeline.start.tolist(), self.timeline.end.tolist()
+        self.arrive = self.timeline.arrive.tolist()
+
+    def process(self, rank: int) -> int:
+        """Return the process of a class of ranks: the first rank that it stands for."""
+        return int(self.timeline.program.first_rank[rank])
+
+    def rank(self, rank: int) -> Iterator[Event]:
+        """Yield the names, kernels and transfers of one class of ranks."""
+        rows = [row for row, owner in enumerate(self.lists["rank"]) if owner == rank]
+        threads = self._threads(rows)
+        program, process = self.timeline.program, self.process(rank)
+        several = f"stands for {int(program.multiplicity[rank]):,} ranks"
+        yield _name("process_name", process, 0, f"rank {process}, pipeline index {program.pipeline_index(rank)}, {several}")
+        yield {"ph": "M", "name": "process_sort_index", "pid": process, "tid": 0, "args": {"sort_index": rank}}
+        for thread in sorted(set(threads.values())):
+            lane = f" {thread % LANES + 1}" if thread % LANES else ""
+            yield _name("thread_name", process, thread, f"stream {thread // LANES} {STREAMS[thread // LANES]}{lane}")
+            yield {"ph": "M", "name": "thread_sort_index", "pid": process, "tid": thread,
+                   "args": {"sort_index": thread}}
+        for row in sorted(rows, key=lambda row: self.begin[row]):
+            self.place[row] = process, threads[row]
+            yield from self._row(row, rank)
+
+    def _threads(self, rows: Sequence[int]) -> dict[int, int]:
+        """Return the thread of each row: its stream's, or another lane where an earlier row is still under way."""
+        free: dict[int, list[tuple[float, int]]] = {}
+        threads = {}
+        for row in sorted(rows, key=lambda row: (self.begin[row], row)):
+            stream = self.lists["stream"][row]
+            lanes = free.setdefault(stream, [])
+            lane = heapq.heappop(lanes)[1] if lanes and lanes[0][0] <= self.begin[row] else len(lanes)
+            heapq.heappush(lanes, (self.end[row], lane))
+            threads[row] = stream * LANES + lane
+        return threads
+
+    def _row(self, row: int, rank: int) -> Iterator[Event]:
+        program, (process, thread) = self.timeline.program, self.place[row]
+        label = program.labels[self.lists["label"][row]]
+        arguments: Event = {"stream": self.lists["stream"][row], "device": 0, "correlation": row, **self._action(row)}
+        name = label
+        if self.lists["coflow"][row] >= 0:
+            flow = program.coflows[self.lists["coflow"][row]]
+            call = self.calls.of(rank, flow, label, self._peer(row, rank, label))
+            name = f"ncclDevKernel_{call.kernel} {label}"
+            arguments |= call.arguments
+            waited = self.begin[row] - self.arrive[row]
+            if waited > 1e-9:
+                arguments["waited for peers us"] = micro(waited)
+        yield {"ph": "X", "cat": "kernel", "name": name, "pid": process, "tid": thread, "ts": micro(self.begin[row]),
+               "dur": micro(self.end[row] - self.begin[row]), "args": arguments}
+
+    def _act(self, row: int) -> tuple[int, Action | None]:
+        """Return the pipeline index and the action of a row; no action for the optimizer and what surrounds it."""
+        program = self.timeline.program
+        rank, position, kind = program.actions[self.lists["action"][row]]
+        index = program.pipeline_index(rank)
+        return index, None if kind == "update" else program.schedule.ranks[index][position]
+
+    def _action(self, row: int) -> Event:
+        _, action = self._act(row)
+        if action is None:
+            return {"action": "update"}
+        halves = action.halves()
+        if len(halves) == 1:
+            return {"action": str(action), "stage": halves[0][2], "micro-batch": halves[0][1]}
+        return {"action": str(action), "stage": [half[2] for half in halves],
+                "micro-batch": [half[1] for half in halves]}
+
+    def _peer(self, row: int, rank: int, label: str) -> int:
+        """Return the rank that a send goes to, -1 for what is no send."""
+        found = _PASS.fullmatch(label)
+        index, action = self._act(row)
+        if found is None or not found[2] or action is None:
+            return -1
+        names = ("F",) if found[2] == "F" else ("B", "I")
+        micro_batch, stage = next((m, s) for kind, m, s in action.halves() if (kind == "F") == (found[2] == "F"))
+        following = stage + 1 if found[2] == "F" else stage - 1
+        target = next(self.stages[kind, micro_batch, following][0] for kind in names
+                      if (kind, micro_batch, following) in self.stages)  # type: ignore[index]
+        layout = self.timeline.program.scenario.layout
+        return layout.rank(target, layout.place(self.process(rank)))
+
+    def arrows(self) -> Iterator[Event]:
+        """Yield an arrow from every pipeline send to what waits for it, where both are drawn."""
+        program = self.timeline.program
+        pointer, wait = program.wait_ptr.tolist(), program.wait.tolist()
+        sends = {number for number, flow in enumerate(program.coflows) if flow.traffic == "pipeline"}
+        number = 0
+        for row in range(len(self.begin)):
+            for source in wait[pointer[row] : pointer[row + 1]]:
+                if self.lists["coflow"][source] in sends and self.lists["stream"][row] != self.lists["stream"][source]:
+                    if source in self.place and row in self.place:
+                        yield from self._arrow(number, source, row)
+                        number += 1
+
+    def _arrow(self, number: int, source: int, target: int) -> Iterator[Event]:
+        for phase, row, extra in (("s", source, {}), ("f", target, {"bp": "e"})):
+            process, thread = self.place[row]
+            yield {"ph": phase, "id": number, "cat": "pipeline", "name": "send", "pid": process, "tid": thread,
+                   "ts": micro(self.begin[row]), **extra}
+
+
+def _name(kind: str, process: int, thread: int, name: str) -> Event:
+    return {"ph": "M", "name": kind, "pid": process, "tid": thread, "args": {"name": name}}
