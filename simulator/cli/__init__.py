@@ -1,6 +1,6 @@
 """The command line: the only module that prints.
 
-`commands`, `collective`, `schedule` and `topology` have the commands, `text` the tables.
+`commands`, `collective`, `schedule`, `topology` and `trace` have the commands, `text` the tables.
 """
 
 from __future__ import annotations
@@ -9,5 +9,6 @@ from simulator.cli.collective import collective
 from simulator.cli.commands import main
 from simulator.cli.schedule import schedule
 from simulator.cli.topology import topology
+from simulator.cli.trace import trace
 
-__all__ = ["collective", "main", "schedule", "topology"]
+__all__ = ["collective", "main", "schedule", "topology", "trace"]

@@ -77,8 +77,8 @@ def _text(summary: Summary, simulated: Summary | None, streams: Mapping[str, str
         shown = f"{name} ({streams[name]})" if name in streams else name
         table.add_row(shown, f"{count:,}", format_seconds(busy),
                       *pair(busy, mine[streams[name]][1] if streams.get(name) in mine else None))
-    whole = (("span", summary.span, simulated and simulated.span),
-             ("any compute", summary.compute, simulated and simulated.compute))
+    whole = (("span", summary.span, simulated.span if simulated else None),
+             ("any compute", summary.compute, simulated.compute if simulated else None))
     for label, value, other in whole:
         table.add_row(label, "", format_seconds(value), *pair(value, other), style="bold")
     yield table

@@ -12,8 +12,10 @@ from simulator.timeline import Intervals, Timeline, covered, measure, union
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Communication of one class of ranks. communication: time with some transfer on its way [s]. hidden: that part of
-    it in which the rank computes [s]. ranks: that the class stands for.
+    """Communication of one class of ranks.
+
+    communication: time with some transfer on its way [s]. hidden: that part of it in which the rank computes [s].
+    rank: the first of the class. ranks: that it stands for.
     """
 
     rank: int

@@ -1,7 +1,7 @@
 """A timeline as Chrome trace events: a process per class of ranks, a thread per stream.
 
-The format is that of "Trace Event Format" (Google, 2016) as PyTorch's profiler writes it and Perfetto reads it: times in
-microseconds; X complete events, s and f the ends of an arrow, C counters, M names.
+The format is that of "Trace Event Format" (Google, 2016) as PyTorch's profiler writes it and Perfetto reads it: times
+in microseconds; X complete events, s and f the ends of an arrow, C counters, M names.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from simulator.program import STREAMS
-from simulator.schedules import Action
+from simulator.schedules import Action, Kind, Place
 from simulator.timeline import Timeline
 from simulator.trace.groups import Calls
 
@@ -21,7 +23,7 @@ Event = dict[str, Any]
 SEND = STREAMS.index("send")
 LANES = 100
 """Threads per stream: sends are unordered, so that some that are on their way at once need lines of their own."""
-_PASS = re.compile(r"\(([FBIW])\)|send ([FB])")
+_SEND = re.compile(r"send ([FB])")
 
 
 def micro(seconds: float) -> float:
@@ -55,7 +57,8 @@ class Writer:
         threads = self._threads(rows)
         program, process = self.timeline.program, self.process(rank)
         several = f"stands for {int(program.multiplicity[rank]):,} ranks"
-        yield _name("process_name", process, 0, f"rank {process}, pipeline index {program.pipeline_index(rank)}, {several}")
+        name = f"rank {process}, pipeline index {program.pipeline_index(rank)}, {several}"
+        yield _name("process_name", process, 0, name)
         yield {"ph": "M", "name": "process_sort_index", "pid": process, "tid": 0, "args": {"sort_index": rank}}
         for thread in sorted(set(threads.values())):
             lane = f" {thread % LANES + 1}" if thread % LANES else ""
@@ -85,7 +88,7 @@ class Writer:
         name = label
         if self.lists["coflow"][row] >= 0:
             flow = program.coflows[self.lists["coflow"][row]]
-            call = self.calls.of(rank, flow, label, self._peer(row, rank, label))
+            call = self.calls.of(rank, flow, label, self._peer(row, rank))
             name = f"ncclDevKernel_{call.kernel} {label}"
             arguments |= call.arguments
             waited = self.begin[row] - self.arrive[row]
@@ -94,15 +97,14 @@ class Writer:
         yield {"ph": "X", "cat": "kernel", "name": name, "pid": process, "tid": thread, "ts": micro(self.begin[row]),
                "dur": micro(self.end[row] - self.begin[row]), "args": arguments}
 
-    def _act(self, row: int) -> tuple[int, Action | None]:
-        """Return the pipeline index and the action of a row; no action for the optimizer and what surrounds it."""
+    def _act(self, row: int) -> Action | None:
+        """Return the action of a row; none for the optimizer and what surrounds it."""
         program = self.timeline.program
         rank, position, kind = program.actions[self.lists["action"][row]]
-        index = program.pipeline_index(rank)
-        return index, None if kind == "update" else program.schedule.ranks[index][position]
+        return None if kind == "update" else program.schedule.ranks[program.pipeline_index(rank)][position]
 
     def _action(self, row: int) -> Event:
-        _, action = self._act(row)
+        action = self._act(row)
         if action is None:
             return {"action": "update"}
         halves = action.halves()
@@ -111,34 +113,39 @@ class Writer:
         return {"action": str(action), "stage": [half[2] for half in halves],
                 "micro-batch": [half[1] for half in halves]}
 
-    def _peer(self, row: int, rank: int, label: str) -> int:
+    def _target(self, row: int) -> Place | None:
+        """Return the pipeline index that a send goes to and the position of the action there; None for other rows."""
+        found, action = _SEND.fullmatch(self.timeline.program.labels[self.lists["label"][row]]), self._act(row)
+        if found is None or action is None:
+            return None
+        forward = found[1] == "F"
+        micro_batch, stage = next((m, s) for kind, m, s in action.halves() if (kind == "F") == forward)
+        kinds: tuple[Kind, ...] = ("F",) if forward else ("B", "I")
+        following = stage + 1 if forward else stage - 1
+        return next(self.stages[kind, micro_batch, following] for kind in kinds
+                    if (kind, micro_batch, following) in self.stages)
+
+    def _peer(self, row: int, rank: int) -> int:
         """Return the rank that a send goes to, -1 for what is no send."""
-        found = _PASS.fullmatch(label)
-        index, action = self._act(row)
-        if found is None or not found[2] or action is None:
-            return -1
-        names = ("F",) if found[2] == "F" else ("B", "I")
-        micro_batch, stage = next((m, s) for kind, m, s in action.halves() if (kind == "F") == (found[2] == "F"))
-        following = stage + 1 if found[2] == "F" else stage - 1
-        target = next(self.stages[kind, micro_batch, following][0] for kind in names
-                      if (kind, micro_batch, following) in self.stages)  # type: ignore[index]
-        layout = self.timeline.program.scenario.layout
-        return layout.rank(target, layout.place(self.process(rank)))
+        target, layout = self._target(row), self.timeline.program.scenario.layout
+        return layout.rank(target[0], layout.place(self.process(rank))) if target else -1
 
     def arrows(self) -> Iterator[Event]:
         """Yield an arrow from every pipeline send to what waits for it, where both are drawn."""
         program = self.timeline.program
-        pointer, wait = program.wait_ptr.tolist(), program.wait.tolist()
-        sends = {number for number, flow in enumerate(program.coflows) if flow.traffic == "pipeline"}
+        takers = np.repeat(np.arange(len(self.begin)), np.diff(program.wait_ptr))
+        sent = np.array([*(flow.traffic == "pipeline" for flow in program.coflows), False])[program.coflow]
         number = 0
-        for row in range(len(self.begin)):
-            for source in wait[pointer[row] : pointer[row + 1]]:
-                if self.lists["coflow"][source] in sends and self.lists["stream"][row] != self.lists["stream"][source]:
-                    if source in self.place and row in self.place:
-                        yield from self._arrow(number, source, row)
-                        number += 1
+        for edge in np.flatnonzero(sent[program.wait]).tolist():
+            source, row = int(program.wait[edge]), int(takers[edge])
+            target = self._target(source)  # what comes next on the send's own stream waits for it too
+            given = target and program.actions[self.lists["action"][row]][1] == target[1]
+            if given and source in self.place and row in self.place:
+                yield from self._arrow(number, source, row)
+                number += 1
 
     def _arrow(self, number: int, source: int, target: int) -> Iterator[Event]:
+        # An arrow's head binds to the slice around it: `bp: e`.
         for phase, row, extra in (("s", source, {}), ("f", target, {"bp": "e"})):
             process, thread = self.place[row]
             yield {"ph": phase, "id": number, "cat": "pipeline", "name": "send", "pid": process, "tid": thread,

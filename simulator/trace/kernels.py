@@ -23,8 +23,10 @@ CATEGORIES = ("kernel", "Kernel", "gpu_memcpy", "gpu_memset")
 
 @dataclass(frozen=True)
 class Kernels:
-    """What ran on one GPU. process: its name. stream, name, group: [kernel], group as `trace.classes` has it. start,
-    end: [kernel] s. classes: class -> summed duration [s].
+    """What ran on one GPU.
+
+    process: its name. stream, name, group: [kernel], group as `trace.classes` has it. start, end: [kernel] s. classes:
+    class -> summed duration [s].
     """
 
     process: str

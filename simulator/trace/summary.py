@@ -17,10 +17,11 @@ GROUP = {rule.name: rule.group for rule in RULES}
 
 @dataclass(frozen=True)
 class Summary:
-    """One process of a profile, in seconds. span: from its first kernel to the end of its last. streams: stream ->
-    (kernels, busy time). classes: class -> summed duration, longest first. communication: time in which some kernel
-    moves bytes between GPUs or waits for peers. hidden: that part of it in which compute runs. compute: time in which
-    some other kernel runs.
+    """One process of a profile, in seconds.
+
+    span: from its first kernel to the end of its last. streams: stream -> (kernels, busy time). classes: class ->
+    summed duration, longest first. communication: time in which some kernel moves bytes between GPUs or waits for
+    peers. hidden: that part of it in which compute runs. compute: time in which some other kernel runs.
     """
 
     process: str

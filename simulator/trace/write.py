@@ -36,7 +36,7 @@ def write(timeline: Timeline, path: Path) -> tuple[Path, ...]:
     """Write a timeline; return the files: one, or where the name holds {rank} one per class of ranks."""
     classes = range(timeline.program.ranks)
     if RANK not in path.name:
-        write_bytes(path, encode(tree(timeline, classes), path))
+        write_bytes(path, encode(tree(timeline, classes, links=True), path))
         return (path,)
     paths = []
     for rank in classes:
@@ -53,8 +53,8 @@ def encode(trace: dict[str, Any], path: Path) -> bytes:
     return gzip.compress(text, compresslevel=6, mtime=0) if path.suffix == ".gz" else text
 
 
-def tree(timeline: Timeline, classes: Sequence[int]) -> dict[str, Any]:
-    """Return the trace of some classes of ranks, links with those of more than one."""
+def tree(timeline: Timeline, classes: Sequence[int], *, links: bool = False) -> dict[str, Any]:
+    """Return the trace of some classes of ranks. links: with a process that has their counters."""
     scenario = timeline.program.scenario
     writer = Writer(timeline)
     return {
@@ -68,7 +68,7 @@ def tree(timeline: Timeline, classes: Sequence[int]) -> dict[str, Any]:
         }],
         "displayTimeUnit": "ms",
         "traceName": f"{scenario.workload.name} on {scenario.topology.name}, one simulated step",
-        "traceEvents": list(_events(timeline, writer, classes)),
+        "traceEvents": [*_events(timeline, writer, classes), *(_links(timeline) if links else ())],
     }
 
 
@@ -77,8 +77,10 @@ def _events(timeline: Timeline, writer: Writer, classes: Sequence[int]) -> Itera
         yield from writer.rank(rank)
         yield from memory_events(timeline, rank, writer.process(rank))
     yield from writer.arrows()
-    if len(classes) == timeline.program.ranks:
-        links = timeline.program.scenario.topology.gpus  # a process after those of all ranks
-        yield {"ph": "M", "name": "process_name", "pid": links, "tid": 0, "args": {"name": "links"}}
-        yield {"ph": "M", "name": "process_sort_index", "pid": links, "tid": 0, "args": {"sort_index": links}}
-        yield from link_events(timeline, links)
+
+
+def _links(timeline: Timeline) -> Iterator[Event]:
+    process = timeline.program.scenario.topology.gpus  # after those of all ranks
+    yield {"ph": "M", "name": "process_name", "pid": process, "tid": 0, "args": {"name": "links"}}
+    yield {"ph": "M", "name": "process_sort_index", "pid": process, "tid": 0, "args": {"sort_index": process}}
+    yield from link_events(timeline, process)
