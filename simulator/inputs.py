@@ -101,6 +101,14 @@ def read_trace(path: Path) -> Any:
         raise InputError(f"cannot be read as JSON: {error}", file=file) from error
 
 
+def source(document: Document) -> str:
+    """Return the text that a document was read from, or its tree as JSON where it came from no file."""
+    path = Path(document.file)
+    if document.file and path.is_file():
+        return path.read_text(encoding="utf-8")
+    return json.dumps(document.data, indent=1, ensure_ascii=False)
+
+
 def _shown(path: Path) -> str:
     """Return a path as a user reads it: from the working folder where it lies below that."""
     whole = path.absolute()
@@ -117,6 +125,11 @@ def data(kind: str, name: str) -> Document:
         raise InputError(f"is not among the {kind} known", value=name, remedy=f"{hint}Known: {', '.join(known)}.")
     text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
     return _read_yaml(text, f"simulator/data/{kind}/{name}.yaml")
+
+
+def asset(name: str) -> str:
+    """Return the text of one of the package's own styles and scripts, `simulator/data/page/<name>`."""
+    return (resources.files("simulator") / "data" / "page" / name).read_text(encoding="utf-8")
 
 
 def table(name: str) -> list[dict[str, str]]:

@@ -10,6 +10,8 @@ from simulator.plot.clusters import cluster
 from simulator.plot.collectives import collective
 from simulator.plot.kernels import kernels
 from simulator.plot.schedules import schedule
-from simulator.plot.steps import FORMATS, check_format, comparison, step
+from simulator.plot.steps import FORMATS, PART_COLOURS, check_format, comparison, step
 
-__all__ = ["FORMATS", "check_format", "cluster", "collective", "comparison", "kernels", "schedule", "step"]
+__all__ = [
+    "FORMATS", "PART_COLOURS", "check_format", "cluster", "collective", "comparison", "kernels", "schedule", "step",
+]  # fmt: skip

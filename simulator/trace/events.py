@@ -17,7 +17,7 @@ import numpy as np
 from simulator.program import STREAMS
 from simulator.schedules import Action, Kind, Place
 from simulator.timeline import Timeline
-from simulator.trace.groups import Calls
+from simulator.trace.groups import KERNELS, Calls
 
 Event = dict[str, Any]
 SEND = STREAMS.index("send")
@@ -54,7 +54,7 @@ class Writer:
     def rank(self, rank: int) -> Iterator[Event]:
         """Yield the names, kernels and transfers of one class of ranks."""
         rows = [row for row, owner in enumerate(self.lists["rank"]) if owner == rank]
-        threads = self._threads(rows)
+        threads = self.threads(rows)
         program, process = self.timeline.program, self.process(rank)
         several = f"stands for {int(program.multiplicity[rank]):,} ranks"
         name = f"rank {process}, pipeline index {program.pipeline_index(rank)}, {several}"
@@ -69,7 +69,7 @@ class Writer:
             self.place[row] = process, threads[row]
             yield from self._row(row, rank)
 
-    def _threads(self, rows: Sequence[int]) -> dict[int, int]:
+    def threads(self, rows: Sequence[int]) -> dict[int, int]:
         """Return the thread of each row: its stream's, or another lane where an earlier row is still under way."""
         free: dict[int, list[tuple[float, int]]] = {}
         threads = {}
@@ -83,7 +83,7 @@ class Writer:
 
     def _row(self, row: int, rank: int) -> Iterator[Event]:
         program, (process, thread) = self.timeline.program, self.place[row]
-        label = program.labels[self.lists["label"][row]]
+        label = self.label(row)
         arguments: Event = {"stream": self.lists["stream"][row], "device": 0, "correlation": row, **self._action(row)}
         name = label
         if self.lists["coflow"][row] >= 0:
@@ -97,10 +97,24 @@ class Writer:
         yield {"ph": "X", "cat": "kernel", "name": name, "pid": process, "tid": thread, "ts": micro(self.begin[row]),
                "dur": micro(self.end[row] - self.begin[row]), "args": arguments}
 
+    def label(self, row: int) -> str:
+        """Return the label of a row."""
+        return self.timeline.program.labels[self.lists["label"][row]]
+
+    def kernel(self, row: int) -> str:
+        """Return the kind of a row's transfer, as `groups.KERNELS` calls it; empty for what computes."""
+        flow = self.lists["coflow"][row]
+        if flow < 0:
+            return ""
+        return KERNELS.get(self.timeline.program.coflows[flow].label[0], "Collective")
+
     def _act(self, row: int) -> Action | None:
-        """Return the action of a row; none for the optimizer and what surrounds it."""
+        return self.act(self.lists["action"][row])
+
+    def act(self, number: int) -> Action | None:
+        """Return an action of the program; none for the optimizer and what surrounds it."""
         program = self.timeline.program
-        rank, position, kind = program.actions[self.lists["action"][row]]
+        rank, position, kind = program.actions[number]
         return None if kind == "update" else program.schedule.ranks[program.pipeline_index(rank)][position]
 
     def _action(self, row: int) -> Event:
@@ -115,7 +129,7 @@ class Writer:
 
     def _target(self, row: int) -> Place | None:
         """Return the pipeline index that a send goes to and the position of the action there; None for other rows."""
-        found, action = _SEND.fullmatch(self.timeline.program.labels[self.lists["label"][row]]), self._act(row)
+        found, action = _SEND.fullmatch(self.label(row)), self._act(row)
         if found is None or action is None:
             return None
         forward = found[1] == "F"
