@@ -14,13 +14,20 @@ from simulator.program.costs import costs_of
 from simulator.program.loads import levelled, loads
 from simulator.report import Imbalance, Report, Span, Stragglers, summarise
 from simulator.scenario import Assumption, Scenario, variants
+from simulator.timeline import Timeline
 from simulator.topology import network
 from simulator.units import format_bandwidth, format_bytes, format_seconds
 
 
 def simulate(scenario: Scenario) -> Report:
     """Return the report of a scenario."""
-    return with_stragglers(with_imbalance(summarise(run(lower(scenario)))))
+    return executed(scenario)[1]
+
+
+def executed(scenario: Scenario) -> tuple[Timeline, Report]:
+    """Return the timeline and the report of a scenario."""
+    timeline = run(lower(scenario))
+    return timeline, with_stragglers(with_imbalance(summarise(timeline)))
 
 
 def with_imbalance(report: Report) -> Report:

@@ -58,7 +58,8 @@ def bounds(reports: Sequence[Report]) -> Chart:
             "x": [row[1] for row in rows], "text": [row[2] for row in rows], "textposition": "none",
             "customdata": [100.0 * row[1] / report.step_time for row in rows],
             "marker": {"color": LINES[number % len(LINES)]},
-            "hovertemplate": "%{y}: %{x:.4g} s, %{customdata:.0f}% of the step<br>%{text}<extra>%{fullData.name}</extra>",
+            "hovertemplate": "%{y}: %{x:.4g} s, %{customdata:.0f}% of the step<br>%{text}"
+                             "<extra>%{fullData.name}</extra>",
         })
     return _chart(data, 150 + 60 * len(reports) + 40, barmode="group", showlegend=len(reports) > 1,
                   xaxis={"title": {"text": "no step can be shorter [s]"}}, yaxis={"autorange": "reversed"})
@@ -112,7 +113,8 @@ def overlap(report: Report) -> Chart:
         {"type": "bar", "name": name, "x": labels, "y": values, "marker": {"color": colour},
          "customdata": [100.0 * value / one.communication if one.communication else 0.0
                         for value, one in zip(values, report.overlap, strict=True)],
-         "hovertemplate": f"{name}: %{{y:.4g}} s, %{{customdata:.1f}}% of communication<extra>pipeline index %{{x}}</extra>"}
+         "hovertemplate": f"{name}: %{{y:.4g}} s, %{{customdata:.1f}}% of communication"
+                          "<extra>pipeline index %{x}</extra>"}
         for name, (colour, values) in parts.items()
     ]
     return _chart(data, 340, barmode="stack", xaxis={"title": {"text": "pipeline index"}, "type": "category"},
@@ -123,7 +125,8 @@ def links(report: Report) -> Chart:
     """Return how busy the busiest link of each kind is, and the traffic that a GPU sends by kind."""
     shares = report.utilisation
     data = [{
-        "type": "bar", "x": list(shares), "y": [100.0 * share for share in shares.values()], "marker": {"color": LINES[0]},
+        "type": "bar", "x": list(shares), "y": [100.0 * share for share in shares.values()],
+        "marker": {"color": LINES[0]},
         "hovertemplate": "%{x}: %{y:.1f}% of the step<extra></extra>",
     }]
     return _chart(data, 340, showlegend=False, xaxis={"title": {"text": "busiest link of each kind"}},

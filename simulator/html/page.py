@@ -18,8 +18,8 @@ from simulator.timeline import Timeline
 
 MOST_SCENES = 6
 """A timeline takes about a megabyte: a page has those of so many scenarios."""
-HINT = ("Drag to move; wheel with Ctrl, or after a click, to zoom, as do W and S; A and D move; double click shows all. "
-        "Every class of ranks that are alike was simulated once.")
+HINT = ("Drag to move; wheel with Ctrl, or after a click, to zoom, as do W and S; A and D move; double click shows "
+        "all. Every class of ranks that are alike was simulated once.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ def comparison(runs: Sequence[tuple[Timeline, Report]], given: Inputs) -> str:
         for place, (label, report) in enumerate(zip(labels, reports, strict=True))
     )
     said = "".join(
-        f"<h3>{text(label)} against {text(labels[0])}</h3><ul>{''.join(f'<li>{text(line)}' for line in why(reports[0], r))}"
-        "</ul>" for label, r in zip(labels[1:], reports[1:], strict=True)
+        f"<h3>{text(label)} against {text(labels[0])}</h3>{_items(why(reports[0], report))}"
+        for label, report in zip(labels[1:], reports[1:], strict=True)
     )
     body = [
         _head("Side by side", ", ".join(labels)),
@@ -80,6 +80,10 @@ def comparison(runs: Sequence[tuple[Timeline, Report]], given: Inputs) -> str:
     ]
     scenes = [spans.scene(label, timeline) for label, (timeline, _) in zip(labels, runs, strict=True)]
     return _page(f"{' | '.join(labels)}", body, drawn, scenes[:MOST_SCENES])
+
+
+def _items(lines: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>"
 
 
 def _costs(report: Report) -> str:

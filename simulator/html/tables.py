@@ -38,7 +38,8 @@ def table(heads: Cells, body: Iterable[Cells], numeric: Iterable[int] = ()) -> s
         return f"<tr>{''.join(parts)}</tr>"
 
     head = f"<thead>{row(heads, 'th')}</thead>" if any(heads) else ""
-    return f'<div class="scroll"><table>{head}<tbody>{"".join(row(cells, "td") for cells in body)}</tbody></table></div>'
+    rest = "".join(row(cells, "td") for cells in body)
+    return f'<div class="scroll"><table>{head}<tbody>{rest}</tbody></table></div>'
 
 
 def tiles(report: Report) -> str:
@@ -141,8 +142,8 @@ def provenance(scenario: Scenario) -> str:
     measured = table(("kernel table", "values", "source"), listed)
     return (
         f"<h3>Datasheet: {text(gpu.name)}</h3>{sheet}"
-        '<p class="soft">Kernel tables are calibrated on kernels and links alone, never on a training step. The figures '
-        "of the cluster's links stand in the topology file below.</p>"
+        '<p class="soft">Kernel tables are calibrated on kernels and links alone, never on a training step. The '
+        "figures of the cluster's links stand in the topology file below.</p>"
         f"<details><summary>Measured kernels: {text(kernels.name)}, {len(listed)} rows with their sources</summary>"
         f"{measured}</details>"
     )

@@ -42,8 +42,9 @@ class Writer:
         program = self.timeline.program
         self.calls = Calls(program)
         self.stages = program.schedule.place()
-        self.lists = {name: getattr(program, name).tolist()
-                      for name in ("rank", "stream", "label", "coflow", "action", "seconds")}
+        self.lists: dict[str, list[int]] = {
+            name: getattr(program, name).tolist() for name in ("rank", "stream", "label", "coflow", "action")
+        }
         self.begin, self.end = self.timeline.start.tolist(), self.timeline.end.tolist()
         self.arrive = self.timeline.arrive.tolist()
 
