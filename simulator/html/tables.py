@@ -106,7 +106,7 @@ def comparison(reports: Sequence[Report]) -> str:
     """Return the quantities that decide, side by side."""
     labels = names(reports)
     heads = ["quantity", labels[0], *(head for label in labels[1:] for head in (label, "ratio"))]
-    body = [[row.quantity, *_cells(row)] for row in rows(reports)]
+    body = [[row.quantity, *_cells(row)] for row in rows(reports) if any(row.values)]
     return table(heads, body, range(1, len(heads)))
 
 
