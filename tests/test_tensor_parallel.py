@@ -66,13 +66,15 @@ def test_zero_keeps_every_optimizer_state_once_or_once_per_hybrid_group(model, l
     for index in range(degrees.pp):
         stages = tuple(stage for stage, indices in hosts.items() if index in indices)
         states += degrees.per_stage * buckets.updated(priced, degrees, hosts, stages)
-    count = sum(sum(one.model.block_parameters(kind)) for kind in one.model.blocks)
-    if degrees.zero == 0:
-        assert states > count
-    elif degrees.shard:  # every group that is smaller than the ranks that share parameters keeps a copy
-        assert states > count * (1 + 1e-9) or degrees.per_stage == degrees.shard
-    else:
-        assert states == pytest.approx(count, rel=1e-12)
+    copies = [1, 1]
+    for number, group in enumerate(("data", "expert_data")):
+        members = degrees.groups(group).shape[1] * len(hosts[0])
+        if degrees.zero == 0:
+            copies[number] = members
+        elif degrees.shard:
+            copies[number] = max(1, members // degrees.shard)
+    blocks = [one.model.block_parameters(kind) for kind in one.model.blocks]
+    assert states == pytest.approx(sum(block[number] * copies[number] for block in blocks for number in (0, 1)))
 
 
 # Bytes over NVLink, per GPU and step
