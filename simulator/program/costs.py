@@ -186,7 +186,7 @@ def block_seconds(parts: Iterable[BlockCost]) -> float:
 
 
 def _stages(scenario: Scenario, blocks: dict[BlockKind, tuple[BlockCost, ...]]) -> Stages:
-    rule, pp, model = scenario.workload.layout.stages, scenario.layout.pp, scenario.model
+    rule, pp, model = scenario.workload.layout.stages, scenario.schedule.stages, scenario.model
     if not isinstance(rule, str):
         return parse_stages(rule, pp, model)
     if rule == "even":
