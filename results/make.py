@@ -63,7 +63,7 @@ def same(path: Path, text: str) -> bool:
 
 def readme() -> str:
     """Return the project's README with the table of DeepSeek-V3 as the simulator computes it today."""
-    pair = validate(("deepseek-v3-chunk",))[0]
+    pair = next(validate(("deepseek-v3-chunk",)))
     report = simulate(load("h800-2048"))
     known = {row.quantity: row for row in report.references()}
     step, hours = known["step_time_s"], known["gpu_hours_per_trillion_tokens"]
@@ -249,7 +249,7 @@ def sites() -> str:
 
 def calibration() -> str:
     """Return one chunk pair beside DeepSeek's profile, on whose kernels the kernel tables are calibrated."""
-    checks = validate(("deepseek-v3-chunk",))
+    checks = list(validate(("deepseek-v3-chunk",)))
     lines = ["# One overlapped chunk pair of four MoE layers", "",
              "Calibration, not prediction: the kernel tables come from this profile's kernels. How the three streams",
              "wait for each other is not fitted.", "",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.precision import PEAK
 from simulator.program import Program
 from simulator.scenario import Scenario
 from simulator.topology import network
@@ -25,7 +26,7 @@ class Bound:
 def bounds(program: Program) -> tuple[Bound, ...]:
     """Return the lower bounds of a step."""
     scenario = program.scenario
-    executed = [sum(n / scenario.gpu.peak[dtype] for dtype, n in flops.items()) for flops in program.flops]
+    executed = [sum(n / scenario.gpu.peak[PEAK[dtype]] for dtype, n in flops.items()) for flops in program.flops]
     busiest = max(sum(seconds.values()) for seconds in program.class_seconds)
     sent = sum(nic for nic, _ in traffic(program).values())
     line = _nic_rate(scenario)

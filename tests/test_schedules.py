@@ -14,6 +14,7 @@ from simulator.schedules import (
     dependencies,
     durations,
     execution_order,
+    grid,
     makespan,
     peak_in_flight,
     spans,
@@ -26,8 +27,9 @@ SHAPES = [
     for name, family in SCHEDULES.items()
     for size in SIZES
     for virtual in ((family.virtual,) if family.virtual else (1, 2, 3))
-    if name != "interleaved" or virtual == 1 or size[1] % size[0] == 0
+    if name != "custom" and (name != "interleaved" or virtual == 1 or size[1] % size[0] == 0)
 ]
+SHAPES += [build("custom", 4, 8, text="\n".join(grid(build("dualpipe", 4, 8))))]
 every_schedule = pytest.mark.parametrize("schedule", SHAPES)
 
 
@@ -58,8 +60,9 @@ def test_every_schedule_prints_and_reads_back(schedule):
 @every_schedule
 def test_every_schedule_passes_its_check_under_its_own_name(schedule):
     check(schedule)
-    virtual = schedule.stages // len(schedule.ranks)
-    assert schedule == build(schedule.name, len(schedule.ranks), schedule.micro_batches, virtual=virtual)
+    virtual, text = schedule.stages // len(schedule.ranks), "\n".join(grid(schedule))
+    options = {"text": text} if schedule.name == "custom" else {}
+    assert schedule == build(schedule.name, len(schedule.ranks), schedule.micro_batches, virtual=virtual, **options)
 
 
 @every_schedule
@@ -190,7 +193,10 @@ def test_dualpipe_runs_on_rank_p_minus_1_minus_r_what_rank_r_runs_with_the_direc
 @pytest.mark.parametrize(
     ("name", "stages", "micro_batches", "words"),
     [
-        ("gpipes", 2, 4, "'gpipes' is not a schedule. Use one of gpipe, 1f1b, interleaved"),
+        ("gpipes", 2, 4, "'gpipes' is not a schedule. Use one of gpipe, 1f1b, interleaved, zb-h1, zb-h2, zb-1p"),
+        ("zb-v", 4, 7, "7 micro-batches are too few.*Use at least 8"),
+        ("dualpipev", 4, 7, "7 micro-batches are too few.*8 stages on 4 ranks. Use at least 8"),
+        ("custom", 4, 7, "'custom' has no text"),
         ("1f1b", 0, 4, "0 stages are too few. Use at least 1"),
         ("1f1b", 2, 0, "0 micro-batches are too few. Use at least 1"),
         ("dualpipe", 3, 8, "3 stages.*Use 4 stages"),
@@ -201,6 +207,47 @@ def test_dualpipe_runs_on_rank_p_minus_1_minus_r_what_rank_r_runs_with_the_direc
 def test_a_schedule_that_cannot_be_built_says_what_to_use(name, stages, micro_batches, words):
     with pytest.raises(ScheduleError, match=words):
         build(name, stages, micro_batches)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("1f1b", {"virtual": 2}, "2 virtual stages per rank do not fit 1f1b, which has 1. Leave it out, or use inter"),
+        ("dualpipev", {"virtual": 3}, "3 virtual stages per rank do not fit dualpipev, which has 2"),
+        ("interleaved", {"virtual": 0}, "0 virtual stages are too few"),
+        ("interleaved", {"virtual": 2, "group": 3}, "3 micro-batches in a group are fewer than 4 ranks.*at least 4"),
+        ("interleaved", {"virtual": 2, "group": 7}, "8 micro-batches leave a group of 1 over.*The nearest.*: 7 and 14"),
+        ("zb-1p", {"limit": 0.5}, "0.5 chunks hold no micro-batch. Allow at least 1"),
+        ("zb-1p", {"times": {"F": 1, "I": 1}}, "has no time for W on stage 0. Add W"),
+        ("zb-1p", {"times": {"F": (1, 2), "I": 1, "W": 1}}, "has no time for F on stage 2"),
+        ("zb-1p", {"times": {"F": (1, 2), "I": (1, 2, 3), "W": 1}}, r"\[2, 3\] stages have times"),
+    ],
+)
+def test_options_that_do_not_fit_say_what_to_use(name, options, words):
+    with pytest.raises(ScheduleError, match=words):
+        build(name, 4, 8, **options)
+
+
+def test_interleaved_of_two_ranks_written_out():
+    # Stages 0 and 2 on rank 0, 1 and 3 on rank 1; groups of two micro-batches through one stage, then through the next.
+    # Rank 0 runs 2 x 1 + 2 = 4 forwards ahead, rank 1 two.
+    assert lines(build("interleaved", 2, 2, virtual=2)) == [
+        "F0@0 F1@0 F0@2 F1@2 B0@2 B1@2 B0@0 B1@0",
+        "F0@1 F1@1 F0@3 B0@3 F1@3 B1@3 B0@1 B1@1",
+    ]
+    assert build("interleaved", 4, 9).ranks == build("1f1b", 4, 9).ranks
+
+
+def test_zero_bubble_by_hand_written_out():
+    # H1 keeps as many W back as 1F1B has forwards fewer, H2 twice as many, with twice the forwards ahead.
+    assert lines(build("zb-h1", 2, 3)) == [
+        "F0@0 F1@0 I0@0 W0@0 F2@0 I1@0 W1@0 I2@0 W2@0",
+        "F0@1 I0@1 F1@1 I1@1 W0@1 F2@1 I2@1 W1@1 W2@1",
+    ]
+    assert lines(build("zb-h2", 2, 3)) == [
+        "F0@0 F1@0 F2@0 I0@0 W0@0 I1@0 W1@0 I2@0 W2@0",
+        "F0@1 I0@1 F1@1 I1@1 F2@1 I2@1 W0@1 W1@1 W2@1",
+    ]
 
 
 @pytest.mark.parametrize(

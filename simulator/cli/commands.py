@@ -192,11 +192,22 @@ def _axis(key: str, value: Any) -> list[Any]:
 @cli.command()
 @click.argument("cases", nargs=-1, metavar="[CASE]...")
 @click.option("--json", callback=_output, metavar="FILE", help="Write the checks as JSON; - for standard output.")
-def validate(cases: tuple[str, ...], json: Path | None) -> None:
-    """Set simulated figures beside published ones."""
+@click.option("--alternatives/--no-alternatives", default=False, show_default=True,
+              help="Also run the other choices for what a source does not say, and give the span over them.")
+def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> None:
+    """Set simulated figures beside published ones.
+
+    CASE: a publication such as megatron_2022, or a row of one; all of them unless told, which takes minutes.
+    """
+    from rich.console import Console
+
     from simulator.validate import validate as check
 
-    checks = check(cases)
+    checks = []
+    with Console(stderr=True).status("") as status:  # shows nothing where standard error is no terminal
+        for row in check(cases, alternatives=alternatives):
+            checks.append(row)
+            status.update(f"{len(checks)} done, last {row.case}: {row.error:+.1%}")
     _emit(lambda: {"checks": [row.as_dict() for row in checks]}, json, lambda console: _show_checks(console, checks))
 
 

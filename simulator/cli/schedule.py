@@ -49,7 +49,7 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
 @click.option("--virtual", type=int, default=1, show_default=True, help="V: stages per rank, of interleaved.")
 @click.option("--group", type=int, default=0, help="Micro-batches per group of interleaved, P to M.")
 @click.option("--times", default="F=1,I=1,W=1", show_default=True, callback=_times, metavar="F=1,I=1,W=1,FB=3",
-              help="Of a micro-batch on 1/P of the model; B is I + W and FB is F + B unless given; comm to the next rank.")
+              help="Of a micro-batch on 1/P of the model; B is I + W, FB is F + B unless given; comm: to the next.")
 @click.option("--memory", type=float, default=0.0, help="Chunks that a rank of zb-1p or zb-2p may hold.")
 @click.option("--kept", type=float, default=1.0, show_default=True,
               help="Share of a chunk that its weight gradient still needs, for --memory.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -214,16 +214,34 @@ def _value(value: float, unit: str) -> str:
     return f"{value:.1%}" if not unit else f"{number(value)} {unit}"
 
 
-def checks_text(checks: Iterable[Any]) -> Iterator[RenderableType]:
-    """Return the checks as a table per case."""
-    by_case: dict[str, list[Any]] = {}
+def checks_text(checks: Sequence[Any]) -> Iterator[RenderableType]:
+    """Return the checks as a table per publication, and their mean error."""
+    from simulator.validate import score
+
+    by_file: dict[str, list[Any]] = {}
     for check in checks:
-        by_case.setdefault(check.case, []).append(check)
-    for case, found in by_case.items():
-        table = _table(f"{case} ({found[0].use})", "quantity", "published", "simulated", "error")
-        for check in found:
-            table.add_row(check.quantity, f"{number(check.published)} {check.unit}".strip(),
-                          f"{number(check.simulated)} {check.unit}".strip(), f"{check.error:+.1%}")
-        yield table
-        yield Text(f"source: {'; '.join(dict.fromkeys(check.source for check in found))}", style="dim")
+        by_file.setdefault(check.case.partition("/")[0], []).append(check)
+    for name, found in by_file.items():
+        yield _checks(name, found)
+        if all("/" not in check.case for check in found):
+            yield Text(f"source: {'; '.join(dict.fromkeys(check.source for check in found))}", style="dim")
         yield Text()
+    total = score([check for check in checks if "/" in check.case])
+    if total:
+        count, mean, worst = total
+        yield Text(f"{count} figures, nothing fitted to them: mean absolute error {mean:.1%}, worst {worst.case} "
+                   f"{worst.error:+.1%}", style="bold")
+
+
+def _checks(name: str, found: Sequence[Any]) -> Table:
+    rows = any("/" in check.case for check in found)
+    last = ["over the alternatives"] if any(check.span for check in found) else []
+    table = _table(f"{name} ({found[0].use})", *(["case"] if rows else []), "quantity", "published", "simulated",
+                   "error", *last, left=2 if rows else 1)
+    for check in found:
+        ends = [f"{end / check.published - 1:+.1%}" for end in check.span]
+        table.add_row(*([check.case.partition("/")[2] or check.case] if rows else []), check.quantity,
+                      *(f"{number(value)} {check.unit}".strip() for value in (check.published, check.simulated)),
+                      f"{check.error:+.1%}{'' if check.scored else ' (not scored)'}",
+                      *([" to ".join(ends)] if ends else []))
+    return table

@@ -39,6 +39,8 @@ class ExpertsConfig(BaseModel):
     file: str | None = Field(None, description="recorded: CSV or NPZ, [layer, expert] or [step, layer, expert]")
     capacity_factor: float | None = Field(
         None, gt=0, description="tokens beyond this multiple of an even share are dropped, per GPU and expert")
+    resolve: Literal["worst", "each"] = Field(
+        "worst", description="the busiest GPU of a group stands for all, or every GPU has its own load: exact, slower")
     redundant_experts: int = Field(0, ge=0, description="replicas beside the experts themselves, placed by EPLB")
 
     @property

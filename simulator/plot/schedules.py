@@ -12,13 +12,14 @@ from simulator.schedules import Action, Bubble, Half, Schedule, Times, spans
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PAPER = 7.2
 """Width of a page's figure [inch]."""
 
 _ROW = 0.24  # height of a rank [inch]
 _DIGIT = 0.62  # width of a digit, of its size
-_DARK = ("I", "W", "B")
+_DARK = ("W", "B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> Non
     cells = list(_cells(drawn, times))
     shortest = min((cell.width for cell in cells if cell.width > 0), default=1.0)
     width = min(max(PAPER, 0.125 * measured.makespan / shortest + 0.8), 24.0)
-    figure, axes = plt.subplots(figsize=(width, _ROW * len(drawn.ranks) + 1.25), layout="constrained")
+    figure, axes = plt.subplots(figsize=(width, _ROW * len(drawn.ranks) + 1.05), layout="constrained")
     _draw(axes, cells, (width - 0.8) / (measured.makespan or 1.0))
     _frame_pairs(axes, drawn, times)
     axes.set_xlim(0, measured.makespan)
@@ -53,7 +54,7 @@ def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> Non
     axes.set_facecolor("#F2F2F2")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    _legend(axes, cells)
+    _legend(figure, cells)
     figure.suptitle(_caption(drawn, times, measured), fontsize=8)
     figure.savefig(path, dpi=200, metadata=metadata(path))
     plt.close(figure)
@@ -114,16 +115,15 @@ def _frame_pairs(axes: Axes, drawn: Schedule, times: Times) -> None:
         axes.broken_barh(bars, (rank - 0.46, 0.92), facecolors="none", edgecolors="black", linewidth=0.8, zorder=3)
 
 
-def _legend(axes: Axes, cells: list[_Cell]) -> None:
+def _legend(figure: Figure, cells: list[_Cell]) -> None:
     from matplotlib.patches import Patch
 
-    later = {cell.half[0] for cell in cells if cell.later}
     shown = [kind for kind in CHUNK_NAMES if any(cell.half[0] == kind for cell in cells)]
     handles = [Patch(color=_colour(kind, later=False), label=f"{kind}: {CHUNK_NAMES[kind]}") for kind in shown]
-    if later:
+    if any(cell.later for cell in cells):
         handles.append(Patch(color="#BBBBBB", label="paler: a later stage of the same rank"))
-    axes.legend(handles=handles, fontsize=6.5, frameon=False, ncols=len(handles), loc="upper center",
-                bbox_to_anchor=(0.5, -2.1 * _ROW / (_ROW * (axes.get_ylim()[0] + 0.5))), handlelength=1.2)
+    figure.legend(handles=handles, fontsize=6.5, frameon=False, ncols=len(handles), loc="outside lower center",
+                  handlelength=1.2)
 
 
 def _caption(drawn: Schedule, times: Times, measured: Bubble) -> str:

@@ -70,8 +70,8 @@ class Coflows:
         assert costs.loads is not None
         index, load = place
         for row in layout.ranks(index, "expert").tolist():
-            unit = exchange(network, tuple(row), costs.loads.distinct[load])
             for kind in EXCHANGES:
+                unit = exchange(network, tuple(row), costs.loads.distinct[load], back=kind == "combine")
                 self._add((kind, load), unit.scaled(costs.token_bytes(kind)), tuple(row))
 
     def add_sends(self, network: Network, layout: Layout, edge: Edge, size: float) -> None:

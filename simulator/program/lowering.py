@@ -11,10 +11,11 @@ import numpy as np
 from simulator.program.chunks import COMMUNICATION, FORWARD_INPUT, GRADIENT_INPUT, SEND, Chunk, chunk
 from simulator.program.coflows import SENDS, Coflows, coflows, stage_hosts
 from simulator.program.costs import Costs, costs
-from simulator.program.folding import Partition, fold, unfolded
+from simulator.program.folding import Partition, fold, members, unfolded
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
 from simulator.program.shared import Shared
+from simulator.program.timed import schedule_of
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Kind, Place, Schedule
 from simulator.topology import Network, network
@@ -22,7 +23,8 @@ from simulator.topology import Network, network
 
 def lower(scenario: Scenario, *, folded: bool = True) -> Program:
     """Return the program of one step. folded: ranks that are alike are simulated once."""
-    return lower_schedule(scenario, scenario.schedule, costs(scenario), folded=folded)
+    priced = costs(scenario)
+    return lower_schedule(scenario, schedule_of(scenario, priced), priced, folded=folded)
 
 
 def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, folded: bool = True) -> Program:
@@ -30,7 +32,8 @@ def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, fol
     net = network(scenario.topology)
     layout = scenario.layout
     table = coflows(net, layout, schedule, priced)
-    parts = fold(net, schedule, table, layout) if folded else unfolded(net, table, layout.gpus)
+    loads = members(layout) if priced.apart else ()
+    parts = fold(net, schedule, table, layout, loads) if folded else unfolded(net, table, layout.gpus)
     builder = _Builder(scenario, schedule, priced, table, parts)
     for rank_class, rank in enumerate(parts.first_rank.tolist()):
         builder.add_rank(rank_class, rank, float(net.speed[rank]))
@@ -59,12 +62,13 @@ class _Builder:
     actions: list[tuple[int, int, str]] = field(default_factory=list)
     calls: defaultdict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
     instances: dict[tuple[int, int], int] = field(default_factory=dict)
-    chunks: dict[Action, Chunk] = field(default_factory=dict)
+    chunks: dict[tuple[Action, int], Chunk] = field(default_factory=dict)
     totals: list[tuple[dict[str, float], dict[str, float], float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.places = self.schedule.place()
         self.hosts = stage_hosts(self.schedule)
+        self.members = members(self.scenario.layout) if self.costs.apart else ()
         self.speed = 1.0
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends between stages on the
         # stream of dispatch and combine, after the last combine(F) of a chunk pair (arXiv 2412.19437, figure 4).
@@ -81,7 +85,7 @@ class _Builder:
         shared = Shared(self, rank_class, rank)
         shared.begin_step(order)
         for position, action in enumerate(order):
-            rows = self._chunk(action)
+            rows = self._chunk(action, rank)
             gathered = shared.before(rows)
             base = self._add_action(rank_class, rank, (index, position), action)
             shared.after(position, (base, rows), gathered)
@@ -93,11 +97,12 @@ class _Builder:
         seconds["optimizer"] += shared.end_step() / speed
         self.totals.append((dict(seconds), dict(flops), recomputed))
 
-    def _chunk(self, action: Action) -> Chunk:
+    def _chunk(self, action: Action, rank: int) -> Chunk:
+        member = int(self.members[self.scenario.layout.place(rank)]) if len(self.members) else -1
         shape = Action(action.kind, 0, action.stage, 0 if action.kind == "FB" else -1, action.stage_b)
-        if shape not in self.chunks:
-            self.chunks[shape] = chunk(shape, self.costs)
-        return self.chunks[shape]
+        if (shape, member) not in self.chunks:
+            self.chunks[shape, member] = chunk(shape, self.costs, member)
+        return self.chunks[shape, member]
 
     def row(self, rank_class: int, stream: int, label: str, seconds: float, coflow: int = -1) -> int:
         """Add a row; return its number."""
@@ -120,7 +125,7 @@ class _Builder:
 
     def _add_action(self, rank_class: int, rank: int, place: Place, action: Action) -> int:
         """Add the rows of an action; return the number of the first."""
-        base, rows = len(self.rank), self._chunk(action)
+        base, rows = len(self.rank), self._chunk(action, rank)
         self.actions.append((rank_class, place[1], str(action.kind)))
         sources = self._sources(action, rank)
         for stream, label, seconds, what, after in zip(
@@ -155,7 +160,7 @@ class _Builder:
         base: the first of its rows.
         """
         action = self.schedule.ranks[place[0]][place[1]]
-        rows = self._chunk(action)
+        rows = self._chunk(action, rank)
         for kind, micro_batch, stage in action.halves():
             half = "F" if kind == "F" else "B"
             following = stage + 1 if half == "F" else stage - 1

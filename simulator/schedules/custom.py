@@ -31,5 +31,5 @@ def checked(schedule: Schedule) -> None:
         check(schedule)
     except ScheduleError as error:
         if error.places:
-            error.remedy = f"{error.remedy}\n{excerpt(schedule, error.places)}"
+            error.remedy = f"{error.remedy} Marked here: {' | '.join(excerpt(schedule, error.places))}"
         raise

@@ -36,15 +36,15 @@ def grid(schedule: Schedule, marks: Collection[Place] = ()) -> list[str]:
     ]
 
 
-def excerpt(schedule: Schedule, places: Sequence[Place], around: int = 4) -> str:
-    """Return the part of the grid around some places, by position, each place between `>` and `<`."""
+def excerpt(schedule: Schedule, places: Sequence[Place], around: int = 4) -> list[str]:
+    """Return the part of the grid around some places, a line per rank, each place between `>` and `<`."""
     lines = []
     for rank in sorted({rank for rank, _ in places}):
         order, marked = schedule.ranks[rank], {position for r, position in places if r == rank}
         first, last = max(min(marked) - around, 0), min(max(marked) + around + 1, len(order))
         cells = [_cell(order[position], position in marked) for position in range(first, last)]
         lines.append(" ".join([f"rank {rank}:", *["..."] * (first > 0), *cells, *["..."] * (last < len(order))]))
-    return "\n".join(lines)
+    return lines
 
 
 def read(text: str, name: str = "custom") -> Schedule:

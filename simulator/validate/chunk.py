@@ -1,53 +1,26 @@
-"""The published cases: what the simulator says beside what was measured. Calibration is named as such."""
+"""DeepSeek's published profile of one overlapped chunk pair: a calibration, not a prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from simulator import inputs
-from simulator.compare import simulate
 from simulator.engine import run
-from simulator.errors import InputError
 from simulator.model import BlockKind
 from simulator.program import STREAMS, Program, costs, lower_schedule
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule
 from simulator.timeline import Timeline, measure, union
+from simulator.validate.check import Check
 
 PAIR_LAYERS = 4
 PHASE_NAMES = {
     "attn(F)": "attention_f", "mlp(F)": "mlp_f", "mlp(B)": "mlp_b", "mlp(W)": "mlp_w", "attn(B)": "attention_b",
     "attn(W)": "attention_w",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One published figure beside the simulated one. unit: of both. use: calibration or validation."""
-
-    case: str
-    quantity: str
-    unit: str
-    published: float
-    simulated: float
-    use: str
-    source: str
-
-    @property
-    def error(self) -> float:
-        """Return the signed relative error."""
-        return self.simulated / self.published - 1.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the check as `simulate validate --json` writes it."""
-        return {
-            "case": self.case, "quantity": self.quantity, "unit": self.unit, "published": self.published,
-            "simulated": self.simulated, "error_percent": 100 * self.error, "use": self.use, "source": self.source,
-        }
 
 
 def chunk_pair() -> tuple[Check, ...]:
@@ -115,26 +88,3 @@ def _payload(timeline: Timeline, name: str) -> float:
     program = timeline.program
     rows = np.flatnonzero((program.label == program.labels.index(name)) & _pair(program))
     return 1e3 * float(np.sum(timeline.end[rows] - timeline.start[rows])) / PAIR_LAYERS
-
-
-def pre_training() -> tuple[Check, ...]:
-    """Return the checks of DeepSeek-V3's pre-training on 2,048 H800s. Nothing is fitted to them."""
-    report = simulate(load("h800-2048", "deepseek-v3"))
-    return tuple(
-        Check("deepseek-v3", row.quantity, "", row.published, row.simulated, "validation", row.source)
-        for row in report.references()
-    )
-
-
-CASES: dict[str, Callable[[], tuple[Check, ...]]] = {
-    "deepseek-v3-chunk": chunk_pair,
-    "deepseek-v3": pre_training,
-}
-
-
-def validate(names: tuple[str, ...] = ()) -> tuple[Check, ...]:
-    """Return the checks of the named cases, of all where none is named. Errors: InputError on an unknown name."""
-    for name in names:
-        if name not in CASES:
-            raise InputError("is not a case", key="CASE", value=name, remedy=f"Known: {', '.join(CASES)}.")
-    return tuple(check for name in names or CASES for check in CASES[name]())

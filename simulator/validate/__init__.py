@@ -1,0 +1,58 @@
+"""The published cases: what the simulator says beside what was measured. Calibration is named as such.
+
+`case`: the cases as data. `chunk`: DeepSeek's profile, a calibration. `steps`: whole steps, runs and memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from simulator.errors import InputError
+from simulator.validate.case import MemoryCase, StepCase, files
+from simulator.validate.check import Check, score
+from simulator.validate.chunk import chunk_pair, pair_program
+from simulator.validate.steps import memory_check, pre_training, step_check
+
+__all__ = ["BUNDLES", "Check", "names", "pair_program", "score", "validate"]
+
+BUNDLES: dict[str, Callable[[], tuple[Check, ...]]] = {
+    "deepseek-v3-chunk": chunk_pair,
+    "deepseek-v3": pre_training,
+}
+"""name -> checks that belong together and are no rows of a file."""
+
+
+def names() -> tuple[str, ...]:
+    """Return every name that `validate` takes: bundles, files, and the cases in them."""
+    found = list(BUNDLES)
+    for name, table in files().items():
+        found += [name, *(row.case for row in (*table.cases, *table.memory))]
+    return tuple(found)
+
+
+def validate(chosen: tuple[str, ...] = (), *, alternatives: bool = False) -> Iterator[Check]:
+    """Return the checks of the named cases as they are done, of all where none is named.
+
+    alternatives: also run other choices for what a source does not say. Errors: InputError on an unknown name.
+    """
+    known = names()
+    for name in chosen:
+        if name not in known:
+            tables = [*BUNDLES, *files()]
+            raise InputError("is not a case", key="CASE", value=name,
+                             remedy=f"Known: {', '.join(tables)}, and their rows.")
+    return _checks(chosen, alternatives=alternatives)
+
+
+def _checks(chosen: tuple[str, ...], *, alternatives: bool) -> Iterator[Check]:
+    for name, bundle in BUNDLES.items():
+        if not chosen or name in chosen:
+            yield from bundle()
+    for name, table in files().items():
+        for row in (*table.cases, *table.memory):
+            if chosen and name not in chosen and row.case not in chosen:
+                continue
+            if isinstance(row, StepCase):
+                yield step_check(row, table.source, alternatives=alternatives)
+            elif isinstance(row, MemoryCase):
+                yield memory_check(row, table.source)
