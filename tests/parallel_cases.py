@@ -40,8 +40,8 @@ EXPERTS = [
 
 def changes(model: str, layout: dict[str, object]) -> dict[str, object]:
     """Return a model in a layout, short sequences."""
-    kept = layout if "moe" in model else {key: layout[key] for key in layout if key not in ("layout__ep", "layout__etp")}
-    return {**SHORT, **MODELS[model], **kept}
+    experts = () if "moe" in model else ("layout__ep", "layout__etp")
+    return {**SHORT, **MODELS[model], **{key: layout[key] for key in layout if key not in experts}}
 
 
 def every_case() -> list[tuple[str, dict[str, object]]]:

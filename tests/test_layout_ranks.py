@@ -139,8 +139,8 @@ def test_any_layout_that_is_accepted_parts_the_ranks(**degrees):
          "The nearest that do: 16 and 32."),
         ({"tp": 2, "sequence_parallel": False}, "layout.sequence_parallel: False is off beside routed experts and "
          "tensor parallelism. Write sequence_parallel: true, which Megatron requires there too."),
-        ({"tp": 2, "pp": 2, "ep": 4, "etp": 1, "order": "tp-cp-ep-pp-dp"}, "layout.order: 'tp-cp-ep-pp-dp' puts 2 ranks "
-         "of the dense grid but 4 of the experts' before the next pipeline index. Put pp last."),
+        ({"tp": 2, "pp": 2, "ep": 4, "etp": 1, "order": "tp-cp-ep-pp-dp"}, "layout.order: 'tp-cp-ep-pp-dp' puts 2 "
+         "ranks of the dense grid but 4 of the experts' before the next pipeline index. Put pp last."),
     ],
 )
 def test_degrees_that_do_not_fit_are_told_every_term_and_the_nearest_that_do(degrees, message):
@@ -150,7 +150,7 @@ def test_degrees_that_do_not_fit_are_told_every_term_and_the_nearest_that_do(deg
 
 
 def test_an_order_names_each_dimension():
-    with pytest.raises(InputError, match="layout.order: 'tp-cp-dp-pp' does not name each dimension once"):
+    with pytest.raises(InputError, match=r"layout\.order: 'tp-cp-dp-pp' does not name each dimension once"):
         scenario(layout__order="tp-cp-dp-pp")
 
 
@@ -169,8 +169,8 @@ def test_shards_part_the_ranks_that_share_experts_too():
     [
         ({"layout__cp": 4, "layout__pp": 1, "training__seq_length": 2046}, "training.seq_length: 2046 does not divide "
          "over cp 4 x tp 1 = 4 parts. Write a multiple of 4."),
-        ({"layout__tp": 4, "training__seq_length": 2046}, "training.seq_length: 2046 does not divide over cp 1 x tp 4 = "
-         "4 parts. Write a multiple of 4."),
+        ({"layout__tp": 4, "training__seq_length": 2046}, "training.seq_length: 2046 does not divide over cp 1 x tp 4 "
+         "= 4 parts. Write a multiple of 4."),
         ({"layout__cp": 2, "training__attention": "unfused"}, "training.attention: 'unfused' needs the whole sequence "
          "on a GPU, and cp cuts it. Write attention: flash, or cp: 1."),
     ],

@@ -158,3 +158,8 @@ def test_experts_are_sharded_among_those_who_hold_the_same():
     routed = one.model.moe_layers * one.model.n_routed_experts * one.model.expert_parameters
     held = memory(lower(one))[0].by_category
     assert held["parameters"] == pytest.approx(2 * ((one.model.parameters - routed) / 4 + routed / 2 / 2))
+
+
+def test_parameters_that_are_not_sharded_again_stay_whole_for_the_step():
+    one = dense(**FOUR, layout__zero=3, layout__reshard_after_forward=False)
+    assert memory(lower(one))[0].by_category["parameters"] == pytest.approx(2 * one.model.parameters)
