@@ -33,7 +33,7 @@ def block(*, again: bool = False, **phases: tuple[Segment | Hop, ...]) -> BlockC
 
 def timeline(action: str, *blocks: BlockCost) -> list[tuple[str, float, float]]:
     """Return (stream, start, end) of an action of one rank over blocks; every transfer has a link of its own."""
-    stage: Any = SimpleNamespace(parts=lambda _: list(enumerate(blocks)))
+    stage: Any = SimpleNamespace(parts=lambda *_: list(enumerate(blocks)))
     made = chunk(Action.parse(action), stage)
     rows, flows = [], []
     columns = zip(made.stream, made.seconds, made.exchange, made.after, strict=True)
