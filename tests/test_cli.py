@@ -195,7 +195,7 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(files, capsys, tmp_path, co
         ((*RUN, "--set", "layout.ep=3"), "--set: layout.ep: 3 must divide both dp 4"),
         ((*RUN, "--set", "layout.tp=2"), "--set: layout.tp: 2 is not simulated yet. Write 'tp: 1'."),
         ((*RUN, "--set", "layout.epp=4"), "--set: layout.epp: 'epp' is not a key here. Did you mean "),
-        ((*RUN, "--set", "schedule.name=zb1p"), "--set: schedule.name: 'zb1p' is not a schedule. Use one of gpipe, 1f1b, "),
+        ((*RUN, "--set", "schedule.name=zb1p"), "--set: schedule.name: 'zb1p' is not a schedule. Use one of gpipe, "),
         ((*RUN, "--set", "precision.recipe=fp4"), "--set: precision.recipe: 'fp4' is not a recipe. Use one of "),
         ((*RUN, "--set", "node.nic=50"), "--set: node.nic: '50' has no unit. Write '50 GB/s bidirectional'"),
         ((*RUN, "--set", "training.seq_length=0"), "--set: training.seq_length: 0 is not accepted: input should be "),
