@@ -30,7 +30,7 @@ class ExpertsConfig(BaseModel):
 
     distribution: Distribution = Field("balanced", description="popularity of the experts")
     seed: int = Field(0, ge=0, description="of popularities and of the sampled router scores")
-    sms: int = Field(20, ge=0, description="SMs that dispatch and combine kernels hold")
+    sms: int = Field(20, ge=0, description="SMs that dispatch and combine hold in overlapped pairs")
     exponent: float | None = Field(None, ge=0, description="power law: popularity of the n-th expert ~ n^-exponent")
     sigma: float | None = Field(None, ge=0, description="log-normal: deviation of a popularity's logarithm")
     max_violation: float | None = Field(

@@ -174,9 +174,9 @@ class Costs:
         return self.work.tokens / self.work.tp * self.work.model.hidden_size * 2.0
 
 
-def costs(scenario: Scenario) -> Costs:
-    """Return the costs of a scenario's blocks and its map from blocks to stages."""
-    return costs_of(scenario, loads(scenario))
+def costs(scenario: Scenario, *, pairs: bool | None = None) -> Costs:
+    """Return the costs of a scenario's blocks and its map from blocks to stages. pairs: see `costs_of`."""
+    return costs_of(scenario, loads(scenario), pairs=pairs)
 
 
 def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
@@ -200,9 +200,13 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
     )
 
 
-def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
-    """Return the costs of blocks whose experts carry other loads than the scenario says."""
-    reserved = scenario.workload.experts.sms if scenario.model.n_routed_experts and scenario.layout.ep > 1 else 0
+def costs_of(scenario: Scenario, asked: Loads | None, *, pairs: bool | None = None) -> Costs:
+    """Return the costs of blocks whose experts carry other loads than the scenario says.
+
+    pairs: forward and backward passes overlap, so that GEMMs leave SMs to the exchanges; None: as the schedule has it.
+    """
+    paired = scenario.schedule.overlaps if pairs is None else pairs
+    reserved = scenario.workload.experts.sms if paired and scenario.layout.ep > 1 else 0
     chosen = scenario.workload.training.attention
     processor = Processor(scenario.gpu, scenario.kernels, reserved, "" if chosen in ("flash", "unfused") else chosen)
     kinds = dict.fromkeys(scenario.model.blocks)

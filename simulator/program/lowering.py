@@ -15,7 +15,7 @@ from simulator.program.folding import Partition, fold, members, unfolded
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
 from simulator.program.shared import Shared
-from simulator.program.timed import schedule_of
+from simulator.program.timed import timed_schedule
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Kind, Place, Schedule
 from simulator.topology import Network, network
@@ -24,7 +24,7 @@ from simulator.topology import Network, network
 def lower(scenario: Scenario, *, folded: bool = True) -> Program:
     """Return the program of one step. folded: ranks that are alike are simulated once."""
     priced = costs(scenario)
-    return lower_schedule(scenario, schedule_of(scenario, priced), priced, folded=folded)
+    return lower_schedule(scenario, timed_schedule(scenario, priced), priced, folded=folded)
 
 
 def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, folded: bool = True) -> Program:

@@ -22,20 +22,20 @@ EXCHANGES = {"F": ("dispatch", "combine"), "I": ("cached_dispatch", "combine"), 
 """kind of action -> exchanges of a block with experts"""
 
 
-def schedule_of(scenario: Scenario, priced: Costs) -> Schedule:
+def timed_schedule(scenario: Scenario, priced: Costs) -> Schedule:
     """Return a scenario's schedule; one whose order depends on times is built again for the costs of its stages."""
     config, layout = scenario.workload.schedule, scenario.layout
     if not SCHEDULES[config.name].timed:
         return scenario.schedule
     schedule = schedules.build(
         config.name, layout.pp, scenario.micro_batches, virtual=layout.vpp, limit=config.limit,
-        times=times(scenario, priced),
+        times=chunk_times(scenario, priced),
     )
     schedules.check(schedule)
     return schedule
 
 
-def times(scenario: Scenario, priced: Costs) -> Times:
+def chunk_times(scenario: Scenario, priced: Costs) -> Times:
     """Return the seconds of F, I and W on each stage, and of a send, where nothing else runs [s]."""
     alone = _Alone(scenario, priced, network(scenario.topology))
     stages = range(scenario.schedule.stages)
