@@ -272,7 +272,7 @@ def _settle(s: State, now: float) -> None:
 def _share(s: State, changed: int, now: float) -> None:
     """Give new rates to the coflows in s.found, which are marked, and to all that share links with them."""
     found = s.found
-    flows = _component(s.call, s.kind, s.part, s.link, (s.crossing, found, s.todo, s.counts), changed)
+    flows = _component(s, changed)
     first = s.call[found[0]]
     if flows == 1 and s.kind[first.kind].lone:
         first.fresh = _cap(s, first)
@@ -289,13 +289,9 @@ def _share(s: State, changed: int, now: float) -> None:
 
 
 @inner
-def _component(calls: Records, kinds: Records, parts: Records, links: Records, rooms: tuple[Any, ...], count: int
-               ) -> int:
-    """Complete `found` by all coflows that hang together with those in it over links. Return how many there are.
-
-    rooms: crossings, found, todo, counts of the state.
-    """
-    crossings, found, todo, counts = rooms
+def _component(s: State, count: int) -> int:
+    """Complete s.found by all coflows that hang together with those in it over links. Return how many there are."""
+    calls, kinds, parts, links, found, todo = s.call, s.kind, s.part, s.link, s.found, s.todo
     todo[:count] = found[:count]
     left = count
     while left:
@@ -304,7 +300,7 @@ def _component(calls: Records, kinds: Records, parts: Records, links: Records, r
         for i in range(kinds[kind].begin, kinds[kind + 1].begin):
             link = links[parts[i].link]
             if link.on > 1:
-                more = _meet(calls, crossings, link.users, counts[_STAMP], found, count)
+                more = _meet(calls, s.crossing, link.users, s.counts[_STAMP], found, count)
                 todo[left : left + more - count] = found[count:more]
                 left += more - count
                 count = more
