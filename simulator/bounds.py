@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.precision import PEAK
 from simulator.program import Program
 from simulator.scenario import Scenario
 from simulator.topology import network
@@ -25,7 +26,7 @@ class Bound:
 def bounds(program: Program) -> tuple[Bound, ...]:
     """Return the lower bounds of a step."""
     scenario = program.scenario
-    executed = [sum(n / scenario.gpu.peak[dtype] for dtype, n in flops.items()) for flops in program.flops]
+    executed = [sum(n / scenario.gpu.peak[_peak(dtype)] for dtype, n in flops.items()) for flops in program.flops]
     busiest = max(sum(seconds.values()) for seconds in program.class_seconds)
     sent = sum(nic for nic, _ in traffic(program).values())
     line = _nic_rate(scenario)
@@ -37,6 +38,11 @@ def bounds(program: Program) -> tuple[Bound, ...]:
         Bound("busiest link", occupied, f"sum of bytes / (bandwidth x kernel efficiency) on {name}"),
         Bound("critical path", critical_path(program), "longest chain of ops, every transfer alone on its links"),
     )
+
+
+def _peak(dtype: str) -> str:
+    """Return the datasheet's dtype that bounds a GEMM's."""
+    return {str(name): peak for name, peak in PEAK.items()}[dtype]
 
 
 def _nic_rate(scenario: Scenario) -> float:

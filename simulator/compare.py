@@ -9,7 +9,7 @@ from typing import Any
 
 from simulator.engine import run
 from simulator.errors import InputError
-from simulator.program import lower, lower_schedule
+from simulator.program import lower, lower_schedule, timed_schedule
 from simulator.program.costs import costs_of
 from simulator.program.loads import levelled, loads
 from simulator.report import Imbalance, Report, Span, Stragglers, summarise
@@ -36,7 +36,8 @@ def with_imbalance(report: Report) -> Report:
     found = loads(scenario)
     if found is None or scenario.workload.experts.even:
         return report
-    even = run(lower_schedule(scenario, scenario.schedule, costs_of(scenario, levelled(found)))).step_time
+    priced = costs_of(scenario, levelled(found))
+    even = run(lower_schedule(scenario, timed_schedule(scenario, priced), priced)).step_time
     lost = report.step_time - even
     return replace(report, imbalance=Imbalance(lost, found.worst_share, found.mean_share, found.dropped))
 

@@ -109,6 +109,14 @@ def source(document: Document) -> str:
     return json.dumps(document.data, indent=1, ensure_ascii=False)
 
 
+def text(path: Path) -> str:
+    """Return the text of a file. Errors: InputError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", file=_shown(path)) from error
+
+
 def _shown(path: Path) -> str:
     """Return a path as a user reads it: from the working folder where it lies below that."""
     whole = path.absolute()

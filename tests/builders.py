@@ -87,7 +87,7 @@ def simulated(one: Scenario, *, folded: bool = True):
 def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: object) -> Program:
     """Return an overlapped pair of MoE layers on one pipeline index, between the forward and backward that it needs."""
     one = scenario(layout__pp=1, layout__ep=4, training__global_batch_size=16, **changes)
-    priced = costs(one)
+    priced = costs(one, pairs=True)
     order = (Action("F", 0, 0), Action("FB", 1, 0, 0, 0), Action("B", 1, 0))
     stages = (kinds or ("moe",) * layers,)
     return lower_schedule(one, Schedule("pair", 1, 2, (order,)), replace(priced, stages=stages))
@@ -142,13 +142,6 @@ def program(rows: list[dict[str, Any]], coflows: tuple[Coflow, ...] = (), capaci
         first_rank=np.arange(ranks), multiplicity=np.ones(ranks, dtype=np.int64),
         class_seconds=({},) * ranks, flops=({},) * ranks, recomputed=(0.0,) * ranks,
     )
-
-
-def spans(*given: Any, **keys: Any) -> list[tuple[float, float]]:
-    """Return (start, end) of every row of a program by hand, rounded to the picosecond."""
-    timeline = run(program(*given, **keys))
-    ends = zip(timeline.start.tolist(), timeline.end.tolist(), strict=True)
-    return [(round(start, 12), round(end, 12)) for start, end in ends]
 
 
 def _ints(values: Any) -> np.ndarray:

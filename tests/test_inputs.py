@@ -262,7 +262,7 @@ def test_duplicate_keys_in_json_are_refused_as_in_yaml(read):
             "nodes: 3",
             "nodes: 3\ntorus: 5",
             "mine.yaml:4: torus: 'torus' is not a key here. Known keys: name, gpu, nodes, node, fabric, price, "
-                "prices, faults.",
+                "prices, faults, jitter.",
         ),
         (
             "400 GB/s bidirectional",
@@ -273,8 +273,7 @@ def test_duplicate_keys_in_json_are_refused_as_in_yaml(read):
         (
             "nodes: 3",
             "nodes: three",
-            "mine.yaml:3: nodes: 'three' is not accepted: "
-            "input should be a valid integer, unable to parse string as an integer.",
+            "mine.yaml:3: nodes: 'three' is no whole number. Write a number without quotes, for example 8.",
         ),
     ],
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from builders import scenario
+from builders import scenario, simulated
 
 from simulator.compare import simulate
 from simulator.engine import run
@@ -98,3 +98,33 @@ def test_the_buffers_hold_what_the_busiest_gpu_receives():
     grown = unequal.worst_memory.by_category["buffers"] - even.worst_memory.by_category["buffers"]
     width = scenario().model.hidden_size * 2.0
     assert grown == pytest.approx(2 * 2048 * width * (most - loads(scenario()).even.received))
+
+
+UNLIKE = {"distribution": "log_normal", "sigma": 0.5, "seed": 3}
+
+
+@pytest.mark.parametrize("ep", [2, 4])
+def test_outside_of_pairs_the_busiest_gpu_stands_for_all_exactly(ep):
+    # Every phase ends with an exchange of the whole group: whoever is done first waits for the busiest.
+    worst, each = (simulated(scenario(layout__ep=ep, experts={**UNLIKE, "resolve": how})) for how in ("worst", "each"))
+    assert each.step_time == pytest.approx(worst.step_time, rel=1e-12)
+    assert each.program.ranks == worst.program.ranks * ep
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "dualpipe", "zb-v"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_loads_of_their_own_fold_exactly(schedule, seed):
+    # Two replicas of an expert group of 2 at each of 2 pipeline indices: the replicas fold, the members do not.
+    one = scenario(layout__ep=2, schedule__name=schedule,
+                   experts={"distribution": "dirichlet", "concentration": 1.0, "seed": seed, "resolve": "each"})
+    folded, whole = simulated(one), simulated(one, folded=False)
+    assert folded.step_time == pytest.approx(whole.step_time, rel=1e-9)
+    assert folded.program.ranks < whole.program.ranks
+
+
+def test_in_pairs_the_busiest_of_every_phase_is_an_estimate():
+    # A GPU that is late in one phase can catch up in the next, but exchanges are slow while any member computes.
+    def one(how):
+        return simulated(scenario(layout__ep=4, schedule__name="dualpipe", experts={**UNLIKE, "resolve": how}))
+
+    assert one("each").step_time == pytest.approx(one("worst").step_time, rel=0.03)

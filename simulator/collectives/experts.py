@@ -11,7 +11,7 @@ import numpy as np
 
 from simulator.collectives.demand import Demand, Loads, Round, Rounds, total
 from simulator.collectives.paths import Floats, Links, ways
-from simulator.experts import Copies
+from simulator.experts import Copies, Routing
 from simulator.topology import Network
 
 
@@ -34,13 +34,24 @@ class Load(Protocol):
     def gpus_per_node(self) -> int:
         """Return the GPUs of the group on each node."""
 
+    @property
+    def each(self) -> tuple[tuple[float, float], ...]:
+        """Return (pairs, tokens received) of every GPU of the group; empty where the busiest stands for all."""
 
-def exchange(network: Network, members: Sequence[int], load: Load) -> Demand:
+    @property
+    def reach(self) -> tuple[float, ...]:
+        """Return the probability that a token goes to each node of the group."""
+
+
+def exchange(network: Network, members: Sequence[int], load: Load | Routing, *, back: bool = False) -> Demand:
     """Return hierarchical dispatch of one byte per token copy: NIC once per distinct remote node, then NVLink.
 
     Scale it by the bytes of all tokens of one GPU, each once. Combine is its mirror and loads the links alike: partial
     sums go over NVLink to the GPU of the token's rail and over its NIC home. DeepSeek-V3, arXiv 2412.19437, 3.2.2.
+    Where GPUs have loads of their own, every link carries its own copies. back: combine, whose copies go the other way.
     """
+    if not isinstance(load, Routing) and load.each:
+        return _apart(network, np.asarray(members), load, back=back)
     nvlink, nic = _units(network, tuple(members), load.ep_nodes, load.gpus_per_node)
     links, place = np.unique(np.concatenate([nvlink.links, nic.links]), return_inverse=True)
     sizes = np.concatenate([nvlink.bytes * load.over_nvlink, nic.bytes * load.over_nic])
@@ -85,3 +96,32 @@ def without_forwarding(network: Network) -> Network:
     if network.paths.routing != "rail_local":
         return network
     return replace(network, paths=replace(network.paths, routing="adaptive"))
+
+
+def _apart(network: Network, ranks: Links, load: Load, *, back: bool) -> Demand:
+    """Return the exchange of a group whose GPUs receive unlike numbers of tokens.
+
+    A node's GPUs pass on what came for the others: a token of each of the group's nodes reaches GPU g with probability
+    received(g) / ep, so that g gets received(g) / g_n from each of its node's g_n GPUs, one of which is g itself.
+    """
+    up, down = (network.gpu_down, network.gpu_up) if back else (network.gpu_up, network.gpu_down)
+    on_node = load.gpus_per_node
+    received = np.array([tokens for _, tokens in load.each]) / on_node
+    handed = received.reshape(-1, on_node).sum(axis=1).repeat(on_node) - received
+    ports: Loads = [
+        (np.array([link]), float(size))
+        for links, sizes in ((up[ranks], handed), (down[ranks], received * (on_node - 1)))
+        for link, size in zip(links.tolist(), sizes.tolist(), strict=True)
+    ]
+    near = network.route(int(ranks[0]), int(ranks[1]))[1] if on_node > 1 else 0.0
+    if load.ep_nodes == 1:
+        return total(ports, near)
+    node, rail = np.divmod(np.arange(len(ranks)), on_node)
+    one, other = np.nonzero((node[:, None] != node) & (rail[:, None] == rail))
+    src, dst = (other, one) if back else (one, other)
+    way = ways(network, ranks[src], ranks[dst])
+    sizes = np.array(load.reach)[other // on_node]
+    links, which = np.unique(way.link, return_inverse=True)
+    carried = np.bincount(which, way.share * sizes[way.pair], len(links))
+    ports += [(np.array([link]), float(size)) for link, size in zip(links.tolist(), carried.tolist(), strict=True)]
+    return total(ports, near + way.latency(len(src), network.latency))

@@ -30,7 +30,7 @@ class ExpertsConfig(BaseModel):
 
     distribution: Distribution = Field("balanced", description="popularity of the experts")
     seed: int = Field(0, ge=0, description="of popularities and of the sampled router scores")
-    sms: int = Field(20, ge=0, description="SMs that dispatch and combine kernels hold")
+    sms: int = Field(20, ge=0, description="SMs that dispatch and combine hold in overlapped pairs")
     exponent: float | None = Field(None, ge=0, description="power law: popularity of the n-th expert ~ n^-exponent")
     sigma: float | None = Field(None, ge=0, description="log-normal: deviation of a popularity's logarithm")
     max_violation: float | None = Field(
@@ -39,6 +39,8 @@ class ExpertsConfig(BaseModel):
     file: str | None = Field(None, description="recorded: CSV or NPZ, [layer, expert] or [step, layer, expert]")
     capacity_factor: float | None = Field(
         None, gt=0, description="tokens beyond this multiple of an even share are dropped, per GPU and expert")
+    resolve: Literal["worst", "each"] = Field(
+        "worst", description="the busiest GPU of a group stands for all, or every GPU has its own load: exact, slower")
     redundant_experts: int = Field(0, ge=0, description="replicas beside the experts themselves, placed by EPLB")
 
     @property

@@ -51,11 +51,12 @@ def _rank(scenario: Scenario, priced: Costs, runs: tuple[dict[int, tuple[int, ..
     count = sum(sum(priced.parameters(stage)) for stage in stages)
     shard = buckets.updated(priced, layout, hosts, stages)
     activations, buffers = _peak_activations(priced, order), _buffers(scenario, priced, stages)
+    resharded = layout.zero >= PARAMETERS and scenario.workload.layout.reshard_after_forward
     return RankMemory(
         index,
         stages,
         {
-            "parameters": (shard if layout.zero >= PARAMETERS else count) * recipe.parameter,
+            "parameters": (shard if resharded else count) * recipe.parameter,
             "gradients": (shard if layout.zero >= GRADIENTS else count) * recipe.gradient,
             "optimizer": shard * (recipe.master + recipe.moments),
             "activations": activations,
@@ -119,5 +120,6 @@ def _buffers(scenario: Scenario, priced: Costs, stages: tuple[int, ...]) -> floa
     tensor = 2 * work.tokens * work.model.hidden_size * 2.0 if layout.tp > 1 else 0.0
     largest = max((sum(priced.held([kind])) for stage in stages for kind in priced.stages[stage]), default=0.0)
     whole = largest * recipe.gradient if layout.zero >= GRADIENTS else 0.0
-    whole += 2 * largest * recipe.parameter if layout.zero >= PARAMETERS else 0.0
+    resharded = layout.zero >= PARAMETERS and scenario.workload.layout.reshard_after_forward
+    whole += 2 * largest * recipe.parameter if resharded else 0.0
     return exchange + 4 * priced.activation_bytes() + tensor + whole

@@ -26,7 +26,8 @@ CHUNK_NAMES = {
 }
 PART_COLOURS = {
     "gemm": "#0072B2", "attention": "#56B4E9", "memory_bound": "#009E73", "kernel_gaps": "#F0E442",
-    "optimizer": "#666666", "expert_waiting": "#8C510A", "expert_exposed": "#D55E00", "pipeline_exposed": "#E69F00",
+    "optimizer": "#666666", "expert_waiting": "#8C510A", "expert_exposed": "#D55E00",
+    "tensor_exposed": "#542788", "context_exposed": "#998EC3", "pipeline_exposed": "#E69F00",
     "data_exposed": "#CC79A7", "bubble": "#DDDDDD",
 }
 

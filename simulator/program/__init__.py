@@ -1,6 +1,7 @@
 """A schedule lowered with costs and groups: ops per stream per rank, dependencies; folding.
 
 `costs` prices blocks, `chunks` orders an action's ops on streams, `coflows` lists every transfer of the cluster,
+`timed` gives a searched schedule its times,
 `folding` finds the ranks that are alike, `quotient` keeps one of each, `lowering` puts the columns together.
 """
 
@@ -10,5 +11,6 @@ from simulator.program.chunks import STREAMS
 from simulator.program.costs import Costs, costs
 from simulator.program.lowering import lower, lower_schedule
 from simulator.program.program import Coflow, Program
+from simulator.program.timed import chunk_times, timed_schedule
 
-__all__ = ["STREAMS", "Coflow", "Costs", "Program", "costs", "lower", "lower_schedule"]
+__all__ = ["STREAMS", "Coflow", "Costs", "Program", "chunk_times", "costs", "lower", "lower_schedule", "timed_schedule"]

@@ -156,19 +156,19 @@ class _Line:
         return Done(self.after, tuple(row for row, _ in self.beside), tuple(self.late))
 
 
-def chunk(action: Action, costs: Costs) -> Chunk:
-    """Return the rows of one action."""
+def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
+    """Return the rows of one action. member: of the expert group, where its GPUs have loads of their own."""
     rows = Chunk()
     if action.kind == "FB":
-        _pairs(rows, _blocks(costs, action.stage), _blocks(costs, action.stage_b)[::-1])
+        _pairs(rows, _blocks(costs, action.stage, member), _blocks(costs, action.stage_b, member)[::-1])
     elif action.kind == "F":
-        for block in _blocks(costs, action.stage):
+        for block in _blocks(costs, action.stage, member):
             _forward(rows, block)
     elif action.kind == "W":
-        for block in _blocks(costs, action.stage)[::-1]:
+        for block in _blocks(costs, action.stage, member)[::-1]:
             _weights(rows, block)
     else:
-        for block in _blocks(costs, action.stage)[::-1]:
+        for block in _blocks(costs, action.stage, member)[::-1]:
             _backward(rows, block, weights=action.kind == "B")
     return rows
 
@@ -177,8 +177,8 @@ Block = tuple[int, int, BlockCost]
 """stage, number of the model's block in it, cost of (a part of) that block"""
 
 
-def _blocks(costs: Costs, stage: int) -> list[Block]:
-    return [(stage, number, part) for number, part in costs.parts(stage)]
+def _blocks(costs: Costs, stage: int, member: int) -> list[Block]:
+    return [(stage, number, part) for number, part in costs.parts(stage, member)]
 
 
 def _forward(rows: Chunk, block: Block, *, again: bool = False) -> None:

@@ -105,7 +105,8 @@ class Costs:
     """Costs of a scenario's blocks on its GPU.
 
     work: of a layer whose experts are equally popular. loads: of the MoE layers, None without experts. stages: kinds of
-    the blocks on each stage. blocks: kind -> parts, with even loads. loaded: (kind, load) -> parts of a MoE block.
+    the blocks on each stage. blocks: kind -> parts, with even loads. loaded: (kind, load, member) -> parts of a MoE
+    block; member: of the expert group where every GPU has its own load, else -1.
     """
 
     processor: Processor
@@ -113,20 +114,26 @@ class Costs:
     loads: Loads | None
     stages: Stages
     blocks: dict[BlockKind, tuple[BlockCost, ...]] = field(repr=False)
-    loaded: dict[tuple[BlockKind, int], tuple[BlockCost, ...]] = field(repr=False)
+    loaded: dict[tuple[BlockKind, int, int], tuple[BlockCost, ...]] = field(repr=False)
 
-    def stage(self, index: int) -> list[BlockCost]:
-        """Return the blocks of a stage in forward order, an MTP module as its parts."""
-        return [part for _, part in self.parts(index)]
+    @property
+    def apart(self) -> bool:
+        """Tell whether the GPUs of an expert group have loads of their own."""
+        return any(member >= 0 for _, _, member in self.loaded)
 
-    def parts(self, index: int) -> list[tuple[int, BlockCost]]:
+    def stage(self, index: int, member: int = -1) -> list[BlockCost]:
+        """Return the blocks of a stage in forward order, an MTP module as its parts. member: of the expert group."""
+        return [part for _, part in self.parts(index, member)]
+
+    def parts(self, index: int, member: int = -1) -> list[tuple[int, BlockCost]]:
         """Return the blocks of a stage as `stage`, each with the number of the model's block that it is part of."""
+        member = max(member, 0) if self.apart else -1
         layer = sum(kind in ("moe", "mtp") for stage in self.stages[:index] for kind in stage)
         parts: list[tuple[int, BlockCost]] = []
         for number, kind in enumerate(self.stages[index]):
             found = self.blocks[kind]
             if self.loads and kind in ("moe", "mtp"):
-                found = self.loaded[kind, self.loads.layers[layer % len(self.loads.layers)]]
+                found = self.loaded[kind, self.loads.layers[layer % len(self.loads.layers)], member]
                 layer += 1
             parts += [(number, part) for part in found]
         return parts
@@ -167,23 +174,24 @@ class Costs:
         return self.work.tokens / self.work.tp * self.work.model.hidden_size * 2.0
 
 
-def costs(scenario: Scenario) -> Costs:
-    """Return the costs of a scenario's blocks and its map from blocks to stages."""
-    return costs_of(scenario, loads(scenario))
+def costs(scenario: Scenario, *, pairs: bool | None = None) -> Costs:
+    """Return the costs of a scenario's blocks and its map from blocks to stages. pairs: see `costs_of`."""
+    return costs_of(scenario, loads(scenario), pairs=pairs)
 
 
-def work(scenario: Scenario, load: Load | None) -> Work:
-    """Return what one micro-batch asks of a layer with a load on one GPU."""
+def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
+    """Return what one micro-batch asks of a layer with a load on one GPU. member: of its expert group, -1: any."""
     model, layout, config = scenario.model, scenario.layout, scenario.workload.layout
     training, seen = scenario.workload.training, scenario.tokens_per_micro_batch // layout.cp
     tokens = seen / layout.tp if config.sequence_parallel else float(seen)
+    rows, received = load.of(member) if load else (0.0, 0.0)
     return Work(
         model=model,
         recipe=scenario.recipe,
         tokens=seen,
         seq_length=training.seq_length,
-        expert_rows=tokens * load.rows * layout.etp if load else 0.0,
-        received=tokens * load.received if load else 0.0,
+        expert_rows=tokens * rows * layout.etp,
+        received=tokens * received,
         local_experts=(model.n_routed_experts + scenario.workload.experts.redundant_experts) // layout.ep,
         recompute=frozenset(training.recompute),
         tp=layout.tp, cp=layout.cp, etp=layout.etp, sequence_parallel=config.sequence_parallel,
@@ -192,17 +200,21 @@ def work(scenario: Scenario, load: Load | None) -> Work:
     )
 
 
-def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
-    """Return the costs of blocks whose experts carry other loads than the scenario says."""
-    reserved = scenario.workload.experts.sms if scenario.model.n_routed_experts and scenario.layout.ep > 1 else 0
+def costs_of(scenario: Scenario, asked: Loads | None, *, pairs: bool | None = None) -> Costs:
+    """Return the costs of blocks whose experts carry other loads than the scenario says.
+
+    pairs: forward and backward passes overlap, so that GEMMs leave SMs to the exchanges; None: as the schedule has it.
+    """
+    paired = scenario.schedule.overlaps if pairs is None else pairs
+    reserved = scenario.workload.experts.sms if paired and scenario.layout.ep > 1 else 0
     chosen = scenario.workload.training.attention
     processor = Processor(scenario.gpu, scenario.kernels, reserved, "" if chosen in ("flash", "unfused") else chosen)
     kinds = dict.fromkeys(scenario.model.blocks)
     travels = 0 if scenario.layout.ep > 1 else -1
 
-    def price(kind: BlockKind, load: Load | None, number: int) -> tuple[BlockCost, ...]:
+    def price(kind: BlockKind, load: Load | None, number: int, member: int = -1) -> tuple[BlockCost, ...]:
         known = blocks.get(kind, ())  # a load changes nothing but the experts' own phases
-        asks = work(scenario, load)
+        asks = work(scenario, load, member)
         again = _again(kind, asks)
         # What the same parts keep if nothing is computed again.
         whole = [saved(ops.forward) for ops in block_ops(kind, replace(asks, recompute=frozenset()))]
@@ -215,11 +227,12 @@ def costs_of(scenario: Scenario, asked: Loads | None) -> Costs:
     blocks: dict[BlockKind, tuple[BlockCost, ...]] = {}
     for kind in kinds:
         blocks[kind] = price(kind, even, travels)
-    loaded: dict[tuple[BlockKind, int], tuple[BlockCost, ...]] = {
-        (kind, number): price(kind, load, number if travels == 0 else -1)
+    loaded: dict[tuple[BlockKind, int, int], tuple[BlockCost, ...]] = {
+        (kind, number, member): price(kind, load, number if travels == 0 else -1, member)
         for number, load in enumerate(asked.distinct if asked else ())
         for kind in kinds
         if kind in ("moe", "mtp")
+        for member in (range(len(load.each)) if load.each else (-1,))
     }
     return Costs(processor, work(scenario, even), asked, _stages(scenario, blocks), blocks, loaded)
 

@@ -33,11 +33,25 @@ class Partition:
     first_coflow: NDArray[np.int64]
 
 
-def fold(network: Network, schedule: Schedule, table: Coflows, layout: Layout) -> Partition:
-    """Return the coarsest equitable partition."""
+def members(layout: Layout) -> Sequence[int]:
+    """Return which member of its expert group each place is [place]."""
+    groups = layout.groups("expert")
+    found = np.empty(layout.per_stage, dtype=np.int64)
+    found[groups] = np.arange(groups.shape[1])
+    return tuple(found.tolist())
+
+
+def fold(network: Network, schedule: Schedule, table: Coflows, layout: Layout, loads: Sequence[int] = ()) -> Partition:
+    """Return the coarsest equitable partition. loads: number of each place's own load [place], none where all share."""
     programs = _codes(program_colours(schedule))
     index = np.array([layout.pipeline_index(rank) for rank in range(layout.gpus)])
-    ranks = _mix(programs[index] * np.uint64(1 << 20) + _codes(network.speed.tolist()))
+    if loads:
+        place = np.array([layout.place(rank) for rank in range(layout.gpus)])
+        programs = programs * np.uint64(layout.ep)
+        programs = programs[index] + np.array(loads, dtype=np.uint64)[place]
+    else:
+        programs = programs[index]
+    ranks = _mix(programs * np.uint64(1 << 20) + _codes(network.speed.tolist()))
     alike = zip(network.capacity.tolist(), network.latency.tolist(), network.kind, strict=True)
     links = _mix(_codes(list(alike)))
     flows = _mix(_codes(list(zip(table.label, table.latency, strict=True))))

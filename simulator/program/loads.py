@@ -2,8 +2,10 @@
 
 Every exchange waits for the last GPU of its group and ends with its busiest link, so the worst of each phase of each
 layer paces everybody. Taking the worst of every phase as everybody's is exact where a barrier follows each phase (every
-chunk outside of a pair) and an upper bound where a GPU that is late in one phase can catch up in the next before the
-group meets (overlapped pairs). Ranks stay alike, so the program folds as with even loads.
+chunk outside of a pair) and an estimate in overlapped pairs, where a GPU that is late in one phase can catch up in the
+next before the group meets, but communication is slow for as long as any member computes. Ranks stay alike, so the
+program folds as with even loads. With `experts.resolve: each` every GPU of a group gets its own rows and every link its
+own copies instead: exact, and as many classes of ranks more.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ class Load:
     rows: (token, expert) pairs that a GPU computes. received: tokens that dispatch brings, each once.
     over_nic/over_nvlink: copies of a token that a NIC and an NVLink port carry in one direction. mean_nic/mean_nvlink:
     the same, mean over the group, as sent. ep_nodes: nodes of the group. gpus_per_node: GPUs of the group on each node.
+    each: (pairs, tokens received) of every GPU of the group, empty where the busiest stands for all [gpu]. reach:
+    probability that a token of the group goes to each node [node].
     """
 
     rows: float
@@ -35,6 +39,12 @@ class Load:
     mean_nvlink: float
     ep_nodes: int
     gpus_per_node: int
+    each: tuple[tuple[float, float], ...] = ()
+    reach: tuple[float, ...] = ()
+
+    def of(self, member: int) -> tuple[float, float]:
+        """Return the pairs that a GPU computes and the tokens that it receives. member: of the group, -1: any."""
+        return self.each[member] if self.each and member >= 0 else (self.rows, self.received)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +70,8 @@ def even_load(routing: Routing, top_k: int) -> Load:
     return Load(float(top_k), routing.gpus, *links, *links, routing.ep_nodes, routing.gpus_per_node)
 
 
-def worst_load(visits: Visits) -> Load:
-    """Return the load of a layer's busiest GPU and of its busiest links."""
+def worst_load(visits: Visits, *, each: bool = False) -> Load:
+    """Return the load of a layer's busiest GPU and of its busiest links. each: with those of every GPU and node."""
     copies = EXPECTED["hierarchical"](visits, 1.0)
     nic, nvlink = copies.busiest()
     return Load(
@@ -73,6 +83,8 @@ def worst_load(visits: Visits) -> Load:
         mean_nvlink=float(copies.nvlink.sum()) / len(visits.gpus),
         ep_nodes=len(visits.nodes),
         gpus_per_node=visits.gpus_per_node,
+        each=tuple(zip(visits.rows(1.0).tolist(), visits.received(1.0).tolist(), strict=True)) if each else (),
+        reach=tuple(visits.nodes.tolist()) if each else (),
     )
 
 
@@ -95,7 +107,7 @@ def loads(scenario: Scenario) -> Loads | None:
         return Loads(even, (even,), (0,) * (model.moe_layers + model.num_nextn_predict_layers))
     visits = _visits(model, config, layout.ep, gpus, tokens) if scenario.counts is None else (
         survey(model, config, layout.ep, gpus, tokens, np.array(scenario.counts)))
-    found = [worst_load(layer) for layer in visits]
+    found = [worst_load(layer, each=config.resolve == "each") for layer in visits]
     distinct = tuple(dict.fromkeys(found))
     shares = [float(layer.pairs.max() / layer.pairs.mean()) for layer in visits]
     return Loads(even, distinct, tuple(distinct.index(load) for load in found), max(shares),

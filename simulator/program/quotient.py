@@ -48,6 +48,8 @@ def _mean_share(label: tuple[str, int], kind: str, loads: Loads | None) -> float
     if loads is None or label[0] not in EXCHANGES:
         return 1.0
     load = loads.distinct[label[1]]
+    if load.each:
+        return 1.0
     mean, most = (load.mean_nic, load.over_nic) if kind == "nic" else (load.mean_nvlink, load.over_nvlink)
     return mean / most if most else 1.0
 

@@ -47,7 +47,7 @@ def cross_check(documents: tuple[Document, Document], site: TopologyConfig, work
                          remedy="DeepSeek-V3 keeps 20.")
     _check_sequence(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
-    schedule = _schedule(workload.schedule, ranks, micro_batches)
+    schedule = _schedule(workload.schedule, ranks, micro_batches, documents[1])
     if not isinstance(workload.layout.stages, str):
         parse_stages(workload.layout.stages, schedule.stages, architecture)
     return Scenario(
@@ -103,12 +103,25 @@ def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
             )
 
 
-def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int) -> Schedule:
+def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Document) -> Schedule:
+    """Return the schedule; one whose order depends on times is built for equal chunks first, and again when lowered."""
+    if bool(config.file) != (config.name == "custom"):
+        raise InputError("and schedule.name custom go together", key="schedule.file", value=config.file,
+                         remedy="Write both, or neither.")
+    text = inputs.text(Path(run.file).parent / config.file) if config.file else ""
     try:
-        schedule = schedules.build(config.name, ranks.pp, micro_batches, virtual=ranks.vpp, group=config.group)
+        schedule = schedules.build(config.name, ranks.pp, micro_batches, virtual=ranks.vpp, group=config.group,
+                                   limit=config.limit, text=text)
+        schedules.check(schedule)
     except InputError as error:
-        raise error.at(key="layout.vpp" if ranks.vpp > 1 and error.value == ranks.vpp else "schedule.name") from error
-    schedules.check(schedule)
+        wrong = ranks.vpp > 1 and error.value == ranks.vpp
+        raise error.at(key="layout.vpp" if wrong else "schedule.name") from error
+    if len(schedule.ranks) != ranks.pp or schedule.micro_batches != micro_batches:
+        raise InputError(
+            f"has {len(schedule.ranks)} ranks and {schedule.micro_batches} micro-batches where layout.pp is {ranks.pp} "
+            f"and the batch makes {micro_batches}", key="schedule.file" if config.file else "schedule.name",
+            value=config.file or config.name, remedy="Change layout.pp or training.global_batch_size, or the grid.",
+        )
     return schedule
 
 

@@ -30,6 +30,8 @@ class ScheduleConfig(_Section):
     """The pipeline schedule."""
 
     name: str = Field(description="a row of simulator.schedules.SCHEDULES")
+    limit: float = Field(0, ge=0, description="zb-1p, zb-2p: chunks that a rank may hold; 0: the schedule's own")
+    file: str = Field("", description="custom: a grid as `simulate schedule` prints it, seen from this file")
     group: int = Field(0, ge=0, description="interleaved: micro-batches that a stage runs in a row; 0: as many as pp")
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Literal, NamedTuple, cast, get_args
 
@@ -70,14 +69,20 @@ class Action(_Fields):
         return cls(cast(Kind, kind), *map(int, numbers[:2]))
 
 
-def in_turn(turns: Iterable[tuple[Kind, int]]) -> tuple[Action, ...]:
+def in_turn(turns: Sequence[tuple[Kind, int]]) -> tuple[Action, ...]:
     """Return single actions of these kinds and stages, each for the next micro-batch of its kind and stage, from 0.
 
     Not checked one by one: builders of large schedules call it.
     """
-    following: defaultdict[tuple[Kind, int], count[int]] = defaultdict(count)
+    following: dict[tuple[Kind, int], count[int]] = {}
+    numbers = []
+    for turn in turns:
+        counter = following.get(turn)
+        if counter is None:
+            counter = following[turn] = count()
+        numbers.append(next(counter))
     made = tuple.__new__
-    return tuple([made(Action, (turn[0], next(following[turn]), turn[1], -1, -1)) for turn in turns])
+    return tuple([made(Action, (kind, m, stage, -1, -1)) for (kind, stage), m in zip(turns, numbers, strict=True)])
 
 
 def singles(kind: Kind, chunks: Iterable[tuple[int, int]]) -> list[Action]:

@@ -43,6 +43,11 @@ class Schedule:
                 yield (rank, position), action
 
     @cached_property
+    def overlaps(self) -> bool:
+        """Tell whether some forward and backward passes run as overlapped pairs."""
+        return any(action.kind == "FB" for order in self.ranks for action in order)
+
+    @cached_property
     def table(self) -> Table:
         """The actions as columns."""
         return Table.of(self.ranks)

@@ -10,7 +10,7 @@ the optimizer step validated afterwards (section 4) ranks need not start and end
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -29,9 +29,8 @@ Codes = NDArray[np.int64]
 
 _KINDS: tuple[Kind, ...] = ("F", "I", "W")
 _COMPILED_FROM = 20_000  # actions over all tries from which compiling (or loading what was compiled) is worth it
-
-
-_FINALISTS = 8
+_FULL_RUNS = 250_000  # micro-batches over ranks and tries that are run in full, where a short run has chosen
+_SHORT_RUNS = 800_000  # the same of short runs
 _Try = tuple[tuple[float, float], Codes]
 """(longest time from a rank's first action to its last, time until all have ended), and indices of _KINDS [rank, step].
 """
@@ -52,9 +51,12 @@ class _Rules(NamedTuple):
 
 
 _GRID = tuple(
-    _Rules(*row)
-    for row in product((0.0, 0.4, 0.8, 1.0), (0.5, 1.0), (True, False), (1.0, 1.5, 2.0, 2.5), (0.0, 1.0))
+    _Rules(late_w, late_f, alternate, ahead, more)
+    for late_f, late_w, alternate, ahead, more in product(
+        (1.0, 0.5), (0.0, 0.4, 0.8, 1.0), (True, False), (1.0, 1.5, 2.0, 2.5), (0.0, 1.0)
+    )
 )
+"""Those that are more often best come first."""
 
 
 def build_1p(shape: Shape) -> Schedule:
@@ -71,11 +73,13 @@ def _search(name: str, shape: Shape, limit: float) -> Schedule:
     if limit < 1:
         raise ScheduleError("chunks hold no micro-batch", value=limit, remedy="Allow at least 1.")
     times = np.array([[shape.times.seconds(kind, stage) for stage in range(shape.ranks)] for kind in _KINDS])
-    rules: Iterable[_Rules] = _GRID
+    rules: Sequence[_Rules] = _GRID
     pilot = 3 * shape.ranks + 4
     if shape.micro_batches > pilot + 2 * shape.ranks:
         # What is best depends on how the pipeline fills and drains, so a short run can choose whom to run in full.
-        rules = sorted(rules, key=lambda row: _try(row, pilot, times, shape, limit)[0])[:_FINALISTS]
+        rules = rules[: max(len(_GRID) // 2, _SHORT_RUNS // (shape.ranks * pilot))]
+        rules = sorted(rules, key=lambda row: _try(row, pilot, times, shape, limit)[0])
+        rules = rules[: max(4, min(16, _FULL_RUNS // (shape.ranks * shape.micro_batches)))]
     tries = [_try(row, shape.micro_batches, times, shape, limit) for row in rules]
     _, codes = min(tries + _handmade(times, shape, limit), key=lambda found: found[0])
     ranks = tuple(in_turn([(_KINDS[code], rank) for code in line]) for rank, line in enumerate(codes.tolist()))
@@ -158,15 +162,20 @@ def greedy(  # noqa: C901, PLR0912, PLR0915 - one loop, so that it can be compil
     codes = np.zeros((ranks, 3 * micro_batches), dtype=np.int64)
     count = np.zeros((3, ranks), dtype=np.int64)
     free = np.zeros(ranks)  # when the running action ends
-    wake = np.zeros(ranks)  # when to decide again
     last = np.full(ranks, -1)
     first = np.full(ranks, unknown)
+    # Who decides next: a tree of the earlier of each two, by rank where they tie; leaves from `size` on.
+    size = 1
+    while size < ranks:
+        size *= 2
+    wake = np.full(size, unknown)
+    wake[:ranks] = 0.0
+    earlier = np.arange(-size, size)
+    for node in range(size - 1, 0, -1):
+        earlier[node] = earlier[2 * node]
     left = 3 * micro_batches * ranks
     while left:
-        rank = 0
-        for other in range(1, ranks):
-            if wake[other] < wake[rank]:
-                rank = other
+        rank = other = earlier[1]
         now = wake[rank]
         f, i, w = count[0, rank], count[1, rank], count[2, rank]
         next_i = i_ready[rank, i] if i < f else unknown
@@ -184,28 +193,33 @@ def greedy(  # noqa: C901, PLR0912, PLR0915 - one loop, so that it can be compil
         if chosen < 0:
             # Wait for what is known to come; where nothing is known, until a neighbour starts something.
             wake[rank] = next_i if next_f <= now else min(next_i, next_f)
-            continue
-        number = count[chosen, rank]
-        end = now + times[chosen, rank]
-        codes[rank, f + i + w] = chosen
-        count[chosen, rank] += 1
-        first[rank] = min(first[rank], now)
-        last[rank] = chosen
-        left -= 1
-        free[rank] = wake[rank] = end
-        other = rank
-        if chosen == 0 and rank < ranks - 1:
-            other = rank + 1
-            f_ready[other, number] = end + comm
-        elif chosen == 0:
-            i_ready[rank, number] = end
-        elif chosen == 1 and rank > 0:
-            other = rank - 1
-            i_ready[other, number] = end + comm
-        if other != rank and wake[other] > max(free[other], now):
-            wake[other] = max(free[other], now)
-        if f + i + w + 1 == 3 * micro_batches:
-            wake[rank] = unknown
+        else:
+            number = count[chosen, rank]
+            end = now + times[chosen, rank]
+            codes[rank, f + i + w] = chosen
+            count[chosen, rank] += 1
+            first[rank] = min(first[rank], now)
+            last[rank] = chosen
+            left -= 1
+            free[rank] = wake[rank] = end
+            if chosen == 0 and rank < ranks - 1:
+                other = rank + 1
+                f_ready[other, number] = end + comm
+            elif chosen == 0:
+                i_ready[rank, number] = end
+            elif chosen == 1 and rank > 0:
+                other = rank - 1
+                i_ready[other, number] = end + comm
+            if other != rank and wake[other] > max(free[other], now):
+                wake[other] = max(free[other], now)
+            if f + i + w + 1 == 3 * micro_batches:
+                wake[rank] = unknown
+        for changed in (rank, other):
+            node = (changed + size) // 2
+            while node:
+                one, two = earlier[2 * node], earlier[2 * node + 1]
+                earlier[node] = one if wake[one] <= wake[two] else two
+                node //= 2
     longest = 0.0
     for rank in range(ranks):
         longest = max(longest, free[rank] - first[rank])

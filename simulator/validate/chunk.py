@@ -66,7 +66,7 @@ def pair_program() -> Program:
          "schedule.name": "1f1b", "training.global_batch_size": 128},
     )
     layers: tuple[BlockKind, ...] = tuple(["moe"] * PAIR_LAYERS)
-    priced = replace(costs(scenario), stages=(layers,))
+    priced = replace(costs(scenario, pairs=True), stages=(layers,))
     order = (Action("F", 0, 0), Action("FB", 1, 0, 0, 0), Action("B", 1, 0))
     schedule = Schedule("pair", 1, 2, (order,))
     return lower_schedule(scenario, schedule, priced)

@@ -1,0 +1,41 @@
+"""Every schedule as a step of the simulator: it is lowered, runs to its end, and folds exactly."""
+
+import pytest
+from builders import scenario, simulated
+
+from simulator.program import chunk_times, costs, lower, timed_schedule
+from simulator.schedules import SCHEDULES, check, peak_in_flight
+
+NAMES = [name for name in SCHEDULES if name != "custom"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_schedule_runs_as_a_step_and_folds_exactly(name):
+    one = scenario(schedule__name=name, layout__pp=2, layout__stages="balanced")
+    folded, unfolded = (simulated(one, folded=how) for how in (True, False))
+    assert folded.step_time == pytest.approx(unfolded.step_time, rel=1e-9)
+    run = [(a[2], a[1]) for a in folded.program.actions if a[2] != "update"]
+    assert len(run) == sum(len(folded.program.schedule.ranks[one.layout.pipeline_index(rank)])
+                           for rank in folded.program.first_rank.tolist())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if SCHEDULES[name].timed])
+def test_a_searched_schedule_is_searched_with_the_times_of_the_step(name):
+    one = scenario(schedule__name=name, layout__pp=4, layout__stages="balanced")
+    priced = costs(one)
+    schedule, times = timed_schedule(one, priced), chunk_times(one, priced)
+    check(schedule)
+    assert lower(one).schedule == schedule
+    assert max(peak_in_flight(schedule)) <= (4 if name == "zb-1p" else 8)
+    # A stage's seconds are those of its blocks, communication apart.
+    parts = (("F", ("attention_f", "mlp_f")), ("W", ("mlp_w", "side_w", "attention_w")))
+    for kind, phases in parts:
+        for stage in range(4):
+            seconds = sum(block.phases[phase, False].total for block in priced.stage(stage) for phase in phases)
+            assert times.seconds(kind, stage) == pytest.approx(seconds)
+    assert times.comm == pytest.approx(priced.activation_bytes() / one.topology.node.nic)
+
+
+def test_other_schedules_keep_their_order_whatever_the_times():
+    one = scenario(schedule__name="dualpipe")
+    assert timed_schedule(one, costs(one)) is one.schedule
