@@ -1,4 +1,4 @@
-"""The page: what stands in it, and that a browser opens it from disk, complains of nothing and shows values on hover."""
+"""The page: what stands in it, and that a browser opens it from disk, complains of nothing, shows values on hover."""
 
 import importlib.util
 import json
@@ -10,7 +10,7 @@ from builders import CLUSTER, TRAINING, scenario
 
 from simulator.cli.commands import _main
 from simulator.compare import executed, with_alternatives
-from simulator.html import Inputs, comparison, run
+from simulator.html import Inputs, comparison, run, spans
 from simulator.html.charts import breakdown, links, memory_by_stage, memory_lines, overlap
 from simulator.html.spans import TENTHS, scene
 from simulator.html.tables import provenance, table
@@ -115,6 +115,17 @@ def test_a_scene_has_every_row_of_the_timeline_once(small):
     known = sorted((round(start * TENTHS), timeline.program.labels[label]) for start, label in zip(
         timeline.start.tolist(), timeline.program.label.tolist(), strict=True))
     assert sorted((start, label) for start, _, label in starts) == known
+
+
+def test_a_scene_of_very_many_spans_shows_some_classes_of_ranks(monkeypatch):
+    timeline = executed(scenario(faults=[{"gpu": 3, "speed": 0.7}]))[0]
+    assert spans.chosen(timeline) == list(range(8))
+    monkeypatch.setattr(spans, "MOST", len(timeline.program.rank) // 2)
+    found = scene("one", timeline)
+    assert len(found["ranks"]) == 4
+    assert found["classes"] == 8
+    monkeypatch.setattr(spans, "MOST", 1)
+    assert spans.chosen(timeline) == [0]
 
 
 # The command

@@ -139,6 +139,29 @@ def test_tensor_parallel_transfers_are_gathers_and_scatters_or_sums(parallel):
         assert calls == {("ncclDevKernel_AllReduce", whole, whole)}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layout__zero": 0}, {"layout__zero": 3}, {"layout__zero": 3, "layout__shard": 2},
+        {"layout__tp": 2, "layout__etp": 2}, {"precision__recipe": "fp8_block"}, {"faults": [{"gpu": 3, "speed": 0.7}]},
+        {"layout__cp": 2, "layout__cp_comm": "p2p"}, {"layout__cp": 2, "layout__cp_comm": "all_gather"},
+        {"schedule__name": "zb-v", "layout__vpp": 2}, {"training__recompute": ["full"]},
+    ],
+    ids=str,
+)
+def test_a_group_holds_the_rank_that_calls_and_every_call_moves_elements(changes):
+    timeline = run(lower(scenario(**changes)))
+    calls = [event for event in kernels(tree(timeline, range(timeline.program.ranks))["traceEvents"])
+             if event["name"].startswith("nccl")]
+    assert calls
+    for event in calls:
+        ranks = json.loads(event["args"]["Process Group Ranks"])
+        assert event["pid"] in ranks
+        assert len(set(ranks)) == event["args"]["Group size"] > 1
+        assert event["args"]["In msg nelems"] > 0
+        assert event["args"]["Out msg nelems"] > 0
+
+
 def test_long_groups_are_cut_as_pytorch_cuts_them():
     # record_param_comms writes 29 ranks, dots and the last one.
     text = Call("AllGather", 1, 64, "Float", "data", tuple(range(64))).arguments["Process Group Ranks"]

@@ -11,6 +11,8 @@ from simulator.program import STREAMS
 from simulator.timeline import Timeline
 from simulator.trace.events import LANES, Writer
 
+MOST = 200_000
+"""Spans of one scene: about four megabytes. A step with more shows classes of ranks spread over all of them."""
 TENTHS = 1e7
 """Units of the columns: a tenth of a microsecond."""
 COLOURS = (
@@ -35,7 +37,7 @@ def scene(name: str, timeline: Timeline) -> dict[str, Any]:
     shown, labels = _labels(writer)
     actions, acts = _actions(writer)
     ranks = []
-    for rank in range(program.ranks):
+    for rank in chosen(timeline):
         rows = np.flatnonzero(program.rank == rank)
         lanes: defaultdict[int, list[int]] = defaultdict(list)
         for row, thread in writer.threads(rows.tolist()).items():
@@ -46,7 +48,15 @@ def scene(name: str, timeline: Timeline) -> dict[str, Any]:
             "name": f"pipeline index {index}: rank {first}, stands for {int(program.multiplicity[rank]):,} GPUs",
             "lanes": [_lane(timeline, thread, found, (labels, acts)) for thread, found in sorted(lanes.items())],
         })
-    return {"name": name, "step": timeline.step_time, "labels": shown, "actions": actions, "ranks": ranks}
+    return {"name": name, "step": timeline.step_time, "labels": shown, "actions": actions, "ranks": ranks,
+            "classes": program.ranks}
+
+
+def chosen(timeline: Timeline) -> list[int]:
+    """Return the classes of ranks that a scene shows: all, or as many as MOST allows, spread evenly."""
+    program = timeline.program
+    count = min(program.ranks, max(1, program.ranks * MOST // max(1, len(program.rank))))
+    return sorted({round(place) for place in np.linspace(0, program.ranks - 1, count).tolist()})
 
 
 def _lane(timeline: Timeline, thread: int, found: list[int], codes: tuple[list[int], list[int]]) -> dict[str, Any]:

@@ -46,6 +46,7 @@
       };
       return chip;
     }));
+    if (scene.ranks.length < scene.classes) bar.append(`${scene.ranks.length} of ${scene.classes} classes of ranks`);
   }
   function arrange() {
     let top = AXIS;
