@@ -146,7 +146,7 @@ class _Builder:
 
 
 def _owed(actions: list[Piece], order: Order) -> Iterator[tuple[int, tuple[str, int, int], list[int]]]:
-    """Yield the gradients that are summed at the end of the step: position of the action, block, rows that make them."""
+    """Yield gradients that are summed at the end of the step: position of the action, block, rows that make them."""
     owing = np.array([bool(piece.owed) for piece in actions], dtype=bool)
     for position in np.flatnonzero(owing[order.code]).tolist():
         for mark, made in actions[order.code[position]].owed:
