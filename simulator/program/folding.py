@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +45,14 @@ def fold(network: Network, schedule: Schedule, table: Coflows, layout: Layout) -
     flows = _mix(_codes(list(zip(table.label, table.latency, strict=True))))
     lengths = np.array([len(ids) for ids in table.links], dtype=np.int64)
     on_link = _Incidence(
-        np.repeat(np.arange(len(lengths)), lengths), _flat(table.links), _ranked(_flat(table.bytes, np.float64))
+        np.repeat(np.arange(len(lengths)), lengths), flat(table.links), _ranked(flat(table.bytes, np.float64))
     )
     lengths = np.array([len(ids) for ids in table.members], dtype=np.int64)
     owner = np.repeat(np.arange(len(lengths)), lengths)
     # A send's source and target play different parts; the members of a collective do not.
     sends = np.array([label[0] in SENDS for label in table.label], dtype=bool)[owner]
     role = np.where(sends, np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner], 0).astype(np.uint64)
-    on_rank = _Incidence(owner, _flat(table.members), role)
+    on_rank = _Incidence(owner, flat(table.members), role)
     counts: tuple[int, ...] = ()
     while counts != (counts := tuple(len(np.unique(c)) for c in (ranks, links, flows))):
         flows = _mix(flows + on_link.gather(links, len(flows)) + on_rank.gather(ranks, len(flows)))
@@ -138,7 +139,16 @@ def _ranked(values: NDArray[np.float64]) -> Colours:
     return np.unique(values, return_inverse=True)[1].astype(np.uint64)
 
 
-def _flat(rows: Sequence[Sequence[float]], kind: type = np.int64) -> NDArray[np.generic]:
+@overload
+def flat(rows: Sequence[Sequence[float]], kind: type[np.float64]) -> NDArray[np.float64]: ...
+
+
+@overload
+def flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]: ...
+
+
+def flat(rows: Sequence[Sequence[float]], kind: type[np.generic] = np.int64) -> NDArray[Any]:
+    """Return all values of some rows, one row behind another."""
     total = sum(map(len, rows))
     return np.fromiter(chain.from_iterable(rows), dtype=kind, count=total)
 

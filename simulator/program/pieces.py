@@ -24,9 +24,9 @@ Far = tuple[int, int, int, int]
 class Piece:
     """Rows as columns, numbered from 0.
 
-    coflow: number in the whole cluster's table, or -1. action: which of the actions in `kinds`. waits: (row, row that it
-    waits for). wanted: (row, FORWARD or GRADIENT). handed: rows that make these. reduced: rows that sum gradients. owed:
-    gradients that are summed at the end of the step, with the rows that make them. base: first row of the chunk.
+    coflow: number in the whole cluster's table, or -1. action: which of the actions in `kinds`. waits: (row, row that
+    it waits for). wanted: (row, FORWARD or GRADIENT). handed: rows that make these. reduced: rows that sum gradients.
+    owed: gradients that are summed at the end of the step, with the rows that make them. base: first row of the chunk.
     """
 
     speed: float
