@@ -127,17 +127,17 @@ def _write(plan: Sweep, finished: Sequence[Finished], folder: Folder, figure: Pa
         from simulator import plot
 
         if "ok" in columns["status"]:
-            write(figure, lambda path: plot.sweep(columns, plan.config.figures, _caption(plan), path))
+            write(figure, lambda path: plot.sweep(columns, plan.config.figures, _caption(plan, columns), path))
         else:
             click.echo(f"no figure: none of {len(finished)} points is legal", err=True)
     return columns
 
 
-def _caption(plan: Sweep) -> str:
+def _caption(plan: Sweep, columns: Mapping[str, Sequence[Any]]) -> str:
     config = plan.config
     fixed = [f"{path} {value}" for path, value in config.set.items()]
-    files = {"workload": config.workload, "topology": config.topology}
-    base = " on ".join(name for key, name in files.items() if key not in plan.axes)
+    names = {key: next(filter(None, columns[f"{key}.name"])) for key in ("workload", "topology")}
+    base = " on ".join(name for key, name in names.items() if key not in plan.axes)
     return ", ".join([base or config.name, *fixed])
 
 

@@ -79,14 +79,23 @@ class _Shown:
         if name not in self.columns:
             raise InputError("is no column of the sweep", key="figures", value=name,
                              remedy="Name an output as in `simulate run --json`, or a derived column.")
-        factor = 1.0 if self.figure.label else VALUES.get(name, ("", 1.0))[1]
+        factor = 1e3 if self._short else 1.0 if self.figure.label else VALUES.get(name, ("", 1.0))[1]
         if any(value is not None and not isinstance(value, int | float) for value in self.columns[name]):
             raise InputError("holds no numbers", key="figures", value=name, remedy="Name a column that does.")
         return [None if value is None else value * factor for value in self.columns[name]]
 
     @property
+    def _short(self) -> bool:
+        """Tell whether steps are so short that milliseconds read better."""
+        if self.figure.value != "step_time_s" or self.figure.label:
+            return False
+        return max(filter(None, self.columns["step_time_s"]), default=1.0) < 0.1
+
+    @property
     def label(self) -> str:
         """Return the value's name with its unit."""
+        if self._short:
+            return "step time [ms]"
         return self.figure.label or VALUES.get(self.figure.value, (self.figure.value, 1.0))[0]
 
     def lines(self) -> dict[Any, list[tuple[Any, float]]]:
@@ -182,11 +191,13 @@ def _knee(axes: Axes, shown: _Shown) -> None:
                   linewidth=1, label=str(name) or None)
         bend = knee(points) if len(points) > 2 else None
         if bend:
-            axes.plot(*bend, marker="o", markersize=8, markerfacecolor="none", markeredgecolor=colour, linewidth=0,
-                      label=None if marked else f"knee: within {WITHIN:.0%} of the last")
+            axes.plot(*bend, marker="o", markersize=8, markerfacecolor="none", markeredgecolor=colour, linewidth=0)
             axes.annotate(f"{bend[0]:g}", bend, xytext=(0, 6), textcoords="offset points", fontsize=6, ha="center",
                           color=colour)
             marked = True
+    if marked:
+        axes.plot([], [], marker="o", markersize=6, markerfacecolor="none", markeredgecolor="#666666", linewidth=0,
+                  label=f"knee: {WITHIN:.0%} off the last")
     axes.set_xlabel(_name(shown.figure.x, unit), fontsize=7)
     axes.set_ylabel(shown.label, fontsize=7)
     axes.margins(y=0.12)

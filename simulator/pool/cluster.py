@@ -11,7 +11,7 @@ from simulator.pool.jobs import Function, Job, Outcome, called
 
 AHEAD = 256
 """Jobs that the scheduler knows at a time: enough for any crew, and few to cancel."""
-TIMEOUT = 10  # [s] for a scheduler to answer
+TIMEOUT = 30  # [s] for a scheduler to answer
 
 
 def dask(function: Function, jobs: Sequence[Job], address: str) -> Generator[Outcome, None, None]:
@@ -30,7 +30,7 @@ def dask(function: Function, jobs: Sequence[Job], address: str) -> Generator[Out
         return future
 
     try:
-        running = as_completed([submit(job) for job in islice(waiting, AHEAD)])
+        running = as_completed([submit(job) for job in islice(waiting, AHEAD)], loop=client.loop)
         for future in running:
             job = of.pop(future)
             yield _outcome(job, future)
