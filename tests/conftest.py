@@ -30,8 +30,8 @@ def scheduler(tmp_path_factory):
     address = f"tcp://127.0.0.1:{number}"
     scratch = str(tmp_path_factory.mktemp("dask"))
     calls = [
-        ["dask_scheduler", "--host", "127.0.0.1", "--port", str(number), "--no-dashboard", "--dashboard-address", ":0"],
-        *[["dask_worker", address, "--no-nanny", "--no-dashboard", "--nthreads", "1", "--local-directory", scratch]] * 2,
+        ["dask_scheduler", "--host", "127.0.0.1", "--port", str(number), "--dashboard-address", ":0"],
+        *[["dask_worker", address, "--no-nanny", "--nthreads", "1", "--local-directory", scratch]] * 2,
     ]
     processes = [
         subprocess.Popen(

@@ -187,17 +187,16 @@ def _knee(axes: Axes, shown: _Shown) -> None:
         unit = scale[1]
         points = sorted(zip(scale[0], (value for _, value in pairs), strict=True))
         colour = COLOURS[number % len(COLOURS)]
-        axes.plot(*zip(*points, strict=True), color=colour, marker=MARKERS[number % len(MARKERS)], markersize=3,
-                  linewidth=1, label=str(name) or None)
         bend = knee(points) if len(points) > 2 else None
+        label = ", ".join([str(name)] * bool(name) + [f"knee {bend[0]:g}" if bend else "no knee"])
+        axes.plot(*zip(*points, strict=True), color=colour, marker=MARKERS[number % len(MARKERS)], markersize=3,
+                  linewidth=1, label=label)
         if bend:
             axes.plot(*bend, marker="o", markersize=8, markerfacecolor="none", markeredgecolor=colour, linewidth=0)
-            axes.annotate(f"{bend[0]:g}", bend, xytext=(0, 6), textcoords="offset points", fontsize=6, ha="center",
-                          color=colour)
             marked = True
     if marked:
-        axes.plot([], [], marker="o", markersize=6, markerfacecolor="none", markeredgecolor="#666666", linewidth=0,
-                  label=f"knee: {WITHIN:.0%} off the last")
+        axes.text(0.98, 0.97, f"circle: knee, from where on the rest\nstays within {WITHIN:.0%} of the last",
+                  transform=axes.transAxes, fontsize=6, ha="right", va="top", color="#444444")
     axes.set_xlabel(_name(shown.figure.x, unit), fontsize=7)
     axes.set_ylabel(shown.label, fontsize=7)
     axes.margins(y=0.12)
@@ -256,7 +255,7 @@ def _heat_map(axes: Axes, shown: _Shown) -> None:
     middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
-            axes.text(column, row, f"{value:.3g}" if value < 100 else f"{value:.0f}", ha="center", va="center",
+            axes.text(column, row, f"{value:#.3g}" if value < 100 else f"{value:.0f}", ha="center", va="center",
                       fontsize=5.5, color="black" if value > middle else "white")
     for setter, path, found, axis in ((axes.set_xticks, shown.figure.x, across, axes.set_xlabel),
                                       (axes.set_yticks, shown.figure.y, up, axes.set_ylabel)):

@@ -64,6 +64,8 @@ class Expression:
             return None if isinstance(found, complex) else found
         except (Nothing, ZeroDivisionError, OverflowError):
             return None
+        except InputError:  # of the name's own owner; it is a ValueError too
+            raise
         except (TypeError, ValueError) as error:
             raise InputError(f"cannot be worked out: {error}", value=self.text) from error
 
