@@ -27,6 +27,7 @@ NAMES = {
     "topology.node.nvlink": "NVLink", "topology.node.nic": "NIC", "topology.nodes": "nodes",
     "layout.ep": "expert-parallel size", "layout.pp": "pipeline stages", "layout.tp": "tensor-parallel size",
     "schedule.name": "schedule", "training.global_batch_size": "sequences per step",
+    "model.topk_group": "groups of experts per token",
     "training.micro_batch_size": "sequences per micro-batch", "topology.gpu": "GPU", "precision.recipe": "precision",
     "experts.max_violation": "imbalance of experts, MaxVio", "topology": "cluster", "workload": "workload",
 }
@@ -168,12 +169,17 @@ def _name(path: str, unit: str = "") -> str:
     return f"{name} [{unit}]" if unit else name
 
 
-def _legend(axes: Axes, shown: _Shown, extra: int = 0) -> None:
-    entries = len(axes.get_legend_handles_labels()[0])
-    if entries + extra < 1:
+def _digits(value: float) -> str:
+    return f"{value:#.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _legend(axes: Axes, shown: _Shown) -> None:
+    labels = axes.get_legend_handles_labels()[1]
+    if not labels:
         return
+    across = len(labels) if sum(len(label) + 8 for label in labels) < 60 else 2
     title = _name(shown.figure.by) if shown.figure.by else None
-    axes.legend(fontsize=6, title=title, title_fontsize=6, frameon=False, ncols=4 if entries > 3 else max(entries, 1),
+    axes.legend(fontsize=6, title=title, title_fontsize=6, frameon=False, ncols=across,
                 loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1.0, handlelength=1.6, borderaxespad=0.2)
 
 
@@ -188,7 +194,7 @@ def _knee(axes: Axes, shown: _Shown) -> None:
         points = sorted(zip(scale[0], (value for _, value in pairs), strict=True))
         colour = COLOURS[number % len(COLOURS)]
         bend = knee(points) if len(points) > 2 else None
-        label = ", ".join([str(name)] * bool(name) + [f"knee {bend[0]:g}" if bend else "no knee"])
+        label = ", ".join([str(name)] * bool(name) + [f"knee {bend[0]:.3g}" if bend else "no knee"])
         axes.plot(*zip(*points, strict=True), color=colour, marker=MARKERS[number % len(MARKERS)], markersize=3,
                   linewidth=1, label=label)
         if bend:
@@ -224,16 +230,18 @@ def _scaling(axes: Axes, shown: _Shown) -> None:
                   linewidth=1, label=str(name) or "simulated")
         for gpus, value in points[1:]:
             share = value / (first[1] * gpus / first[0])
-            axes.annotate(f"{share:.0%}", (gpus, value), xytext=(2, -9), textcoords="offset points", fontsize=6,
-                          color=colour)
+            place, side = ((-3, 4), "right") if number % 2 == 0 else ((3, -8), "left")
+            axes.annotate(f"{share:.0%}", (gpus, value), xytext=place, textcoords="offset points", fontsize=6,
+                          ha=side, color=colour)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.margins(x=0.1, y=0.1)
     ticks = sorted({gpus for gpus in shown.columns["gpus"] if gpus is not None})
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="y", which="minor", labelsize=6)
-    axes.set_xlabel("GPUs", fontsize=7)
+    axes.set_xlabel("GPUs (beside a point: its share of proportional growth)", fontsize=7)
     axes.set_ylabel(shown.label, fontsize=7)
     axes.grid(linewidth=0.3, color="#DDDDDD")
     _legend(axes, shown)
@@ -255,7 +263,7 @@ def _heat_map(axes: Axes, shown: _Shown) -> None:
     middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
-            axes.text(column, row, f"{value:#.3g}" if value < 100 else f"{value:.0f}", ha="center", va="center",
+            axes.text(column, row, _digits(value), ha="center", va="center",
                       fontsize=5.5, color="black" if value > middle else "white")
     for setter, path, found, axis in ((axes.set_xticks, shown.figure.x, across, axes.set_xlabel),
                                       (axes.set_yticks, shown.figure.y, up, axes.set_ylabel)):
@@ -275,7 +283,7 @@ def _bars(axes: Axes, shown: _Shown) -> None:
         places = [names.index(str(x)) + (number - (len(lines) - 1) / 2) * width for x, _ in pairs]
         bars = axes.barh(places, [value for _, value in pairs], height=width * 0.9, label=str(name) or None,
                          color=COLOURS[number % len(COLOURS)])
-        axes.bar_label(bars, fmt="%.3g", fontsize=6, padding=2)
+        axes.bar_label(bars, [_digits(value) for _, value in pairs], fontsize=6, padding=2)
     missing = set(range(len(names))) - {names.index(str(x)) for pairs in lines.values() for x, _ in pairs}
     for place in missing:
         axes.text(0, place, " not legal", va="center", fontsize=6, color="#666666")

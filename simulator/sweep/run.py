@@ -56,7 +56,10 @@ def run(points: Sequence[Point], folder: Folder, *, penalties: bool = False, poo
         else:
             yield Finished(point, tree, kept=True)
     # In the order of groups, so that a worker finds what it computed for the point before.
-    first = sorted((twins[0] for twins in same.values()), key=lambda point: (_first(points, point), point.number))
+    places: dict[str, int] = {}
+    for point in points:
+        places.setdefault(point.group, point.number)
+    first = sorted((twins[0] for twins in same.values()), key=lambda point: (places[point.group], point.number))
     jobs = [Job(point.name, Task(point.cluster, point.run, point.refusal, penalties, program()), point.group)
             for point in first]
     outcomes = POOLS[pool](run_point, jobs, where)
@@ -71,10 +74,6 @@ def run(points: Sequence[Point], folder: Folder, *, penalties: bool = False, poo
                 yield Finished(point, tree)
     finally:
         outcomes.close()
-
-
-def _first(points: Sequence[Point], point: Point) -> int:
-    return next(other.number for other in points if other.group == point.group)
 
 
 def _failed(outcome: Outcome) -> dict[str, Any]:
