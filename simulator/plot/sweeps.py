@@ -270,6 +270,8 @@ def _heat_map(axes: Axes, shown: _Shown) -> None:
         scale = numbers(found)
         setter(range(len(found)), [f"{number:g}" for number in scale[0]] if scale else list(map(str, found)))
         axis(_name(path, scale[1] if scale else ""), fontsize=7)
+    if np.isnan(cells).any():
+        axes.set_title("hatched: not legal", fontsize=6, loc="right", pad=2)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label(shown.label, fontsize=7)
     bar.ax.tick_params(labelsize=6.5)
@@ -289,7 +291,7 @@ def _bars(axes: Axes, shown: _Shown) -> None:
         axes.text(0, place, " not legal", va="center", fontsize=6, color="#666666")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.margins(x=0.12)
+    axes.margins(x=0.16)
     axes.set_xlabel(shown.label, fontsize=7)
     axes.set_ylabel(_name(shown.figure.x), fontsize=7)
     _legend(axes, shown)
