@@ -18,9 +18,14 @@ from simulator.topology import network
 from simulator.units import format_bandwidth, format_bytes, format_seconds
 
 
-def simulate(scenario: Scenario) -> Report:
-    """Return the report of a scenario."""
-    return with_stragglers(with_imbalance(summarise(run(lower(scenario)))))
+def simulate(scenario: Scenario, *, penalties: bool = True) -> Report:
+    """Return the report of a scenario.
+
+    penalties: also what unequal experts and slow GPUs cost and what would make the run fit, each found by simulating
+    or pricing again.
+    """
+    report = summarise(run(lower(scenario)), advise=penalties)
+    return with_stragglers(with_imbalance(report)) if penalties else report
 
 
 def with_imbalance(report: Report) -> Report:

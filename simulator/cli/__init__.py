@@ -1,6 +1,6 @@
 """The command line: the only module that prints.
 
-`commands`, `collective`, `schedule` and `topology` have the commands, `text` the tables.
+`commands`, `collective`, `schedule`, `sweep` and `topology` have the commands, `text` the tables.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from simulator.cli.collective import collective
 from simulator.cli.commands import main
 from simulator.cli.schedule import schedule
+from simulator.cli.sweep import sweep
 from simulator.cli.topology import topology
 
-__all__ = ["collective", "main", "schedule", "topology"]
+__all__ = ["collective", "main", "schedule", "sweep", "topology"]

@@ -1,7 +1,8 @@
 """Figures. The only room that imports matplotlib, and only when a figure is drawn.
 
 `steps`: one step and several beside each other. `clusters`: the graph of a cluster. `collectives`: one that runs
-alone. `kernels`: measured kernels beside the kernel tables. `schedules`: a pipeline schedule by itself.
+alone. `kernels`: measured kernels beside the kernel tables. `schedules`: a pipeline schedule by itself. `sweeps`: many
+points.
 """
 
 from __future__ import annotations
@@ -11,5 +12,9 @@ from simulator.plot.collectives import collective
 from simulator.plot.kernels import kernels
 from simulator.plot.schedules import schedule
 from simulator.plot.steps import FORMATS, check_format, comparison, step
+from simulator.plot.sweeps import SweepFigure, knee, sweep
 
-__all__ = ["FORMATS", "check_format", "cluster", "collective", "comparison", "kernels", "schedule", "step"]
+__all__ = [
+    "FORMATS", "SweepFigure", "check_format", "cluster", "collective", "comparison", "kernels", "knee", "schedule",
+    "step", "sweep",
+]  # fmt: skip
