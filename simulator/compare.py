@@ -19,15 +19,20 @@ from simulator.topology import network
 from simulator.units import format_bandwidth, format_bytes, format_seconds
 
 
-def simulate(scenario: Scenario) -> Report:
-    """Return the report of a scenario."""
-    return executed(scenario)[1]
+def simulate(scenario: Scenario, *, penalties: bool = True) -> Report:
+    """Return the report of a scenario.
+
+    penalties: also what unequal experts and slow GPUs cost and what would make the run fit, each found by simulating
+    or pricing again.
+    """
+    return executed(scenario, penalties=penalties)[1]
 
 
-def executed(scenario: Scenario) -> tuple[Timeline, Report]:
-    """Return the timeline and the report of a scenario."""
+def executed(scenario: Scenario, *, penalties: bool = True) -> tuple[Timeline, Report]:
+    """Return the timeline and the report of a scenario. penalties: see `simulate`."""
     timeline = run(lower(scenario))
-    return timeline, with_stragglers(with_imbalance(summarise(timeline)))
+    report = summarise(timeline, advise=penalties)
+    return timeline, with_stragglers(with_imbalance(report)) if penalties else report
 
 
 def with_imbalance(report: Report) -> Report:

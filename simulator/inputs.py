@@ -30,7 +30,9 @@ Config = TypeVar("Config", bound=BaseModel)
 Path_ = tuple[str | int, ...]
 
 ROOT = Path(__file__).resolve().parent
-SINGULAR = {"topologies": "topology", "workloads": "workload"}
+SINGULAR = {"topologies": "topology", "workloads": "workload", "sweeps": "sweep"}
+FOLDERS = {"sweeps": "workloads/sweeps"}
+"""kind -> where its shipped files lie, for those that do not lie in a folder of its name"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,10 @@ class Document:
 
 
 def shipped(kind: str) -> dict[str, Path]:
-    """Return the shipped files of a kind (`topologies` or `workloads`), name -> path."""
-    packed = ROOT / "data" / kind
-    folder = packed if packed.is_dir() else ROOT.parent / kind
+    """Return the shipped files of a kind, a key of SINGULAR, name -> path."""
+    place = FOLDERS.get(kind, kind)
+    packed = ROOT / "data" / place
+    folder = packed if packed.is_dir() else ROOT.parent / place
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

@@ -63,7 +63,7 @@ def choose(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.intp]:
     else:
         group_scores = grouped.max(axis=2)
     kept = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
-    within = np.take_along_axis(grouped, kept[:, :, None], axis=1).reshape(len(scores), -1)
+    within = grouped[np.arange(len(scores))[:, None], kept].reshape(len(scores), -1)
     best = np.argpartition(within, -top_k, axis=1)[:, -top_k:]
     chosen: NDArray[np.intp] = np.take_along_axis(kept, best // width, axis=1) * width + best % width
     return chosen
@@ -100,12 +100,12 @@ def _scores(tokens: int, experts: int, seed: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=8)
 def _even_load(tokens: int, model: ModelConfig, seed: int) -> NDArray[np.float64]:
-    return _group_load(_scores(tokens, model.n_routed_experts, seed), model)
+    return _group_load(choose(_scores(tokens, model.n_routed_experts, seed), model), model)
 
 
-def _group_load(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.float64]:
-    """Return how many experts of each group the tokens choose. scores: [token, expert]. Returns [group]."""
-    group = choose(scores, model) * model.n_group // model.n_routed_experts
+def _group_load(chosen: NDArray[np.intp], model: ModelConfig) -> NDArray[np.float64]:
+    """Return how many experts of each group the tokens choose. chosen: [token, top_k]. Returns [group]."""
+    group = chosen * model.n_group // model.n_routed_experts
     return np.maximum(1.0, np.bincount(group.ravel(), minlength=model.n_group).astype(np.float64))
 
 
@@ -121,24 +121,31 @@ def weights(popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0) 
     1%; with one 1.5% where no expert has more than about three times the mean load, 3% up to eight times. An expert
     that every token shall pick needs its group in every token, which the group's score does not give: 15%.
     """
+    return _fitted(popularity, model, seed)[0]
+
+
+def _fitted(popularity: NDArray[np.float64], model: ModelConfig, seed: int
+            ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
+    """Return `weights`, and what CORRECTED_TOKENS tokens choose with them where finding the weights has shown it."""
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
     if top_k == experts:
-        return np.ones(experts, dtype=np.float32)
+        return np.ones(experts, dtype=np.float32), None
     alone = np.log1p(-np.minimum(popularity, MOST)) / np.log1p(-top_k / experts)
     result: NDArray[np.float32] = np.maximum(alone, LEAST).astype(np.float32)
     if model.topk_group == model.n_group:
-        return result
+        return result, None
     scores = _scores(CORRECTED_TOKENS, experts, seed)
     even, wanted = _even_load(CORRECTED_TOKENS, model, seed), popularity.reshape(model.n_group, -1).sum(axis=1)
     factor = np.ones(model.n_group)
     for _ in range(CORRECTIONS):
+        chosen = choose(scores ** (1.0 / result), model)
         # The same scores with all weights 1 tell how far sampling alone is off.
-        found = _group_load(scores ** (1.0 / result), model) / even * top_k / model.n_group
+        found = _group_load(chosen, model) / even * top_k / model.n_group
         if np.abs(wanted / found - 1.0).max() < CLOSE:
-            break
+            return result, chosen
         factor *= (wanted / found) ** STEP
         result = np.maximum(alone * np.repeat(factor, experts // model.n_group), LEAST).astype(np.float32)
-    return result
+    return result, None
 
 
 def sample(popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0, tokens: int = CORRECTED_TOKENS
@@ -147,4 +154,7 @@ def sample(popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0, t
 
     popularity: expected choices per token [expert], sums to top_k. Returns [token, top_k].
     """
-    return choose(_scores(tokens, model.n_routed_experts, seed) ** (1.0 / weights(popularity, model, seed)), model)
+    weight, chosen = _fitted(popularity, model, seed)
+    if chosen is not None and tokens == CORRECTED_TOKENS:
+        return chosen
+    return choose(_scores(tokens, model.n_routed_experts, seed) ** (1.0 / weight), model)

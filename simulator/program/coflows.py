@@ -120,13 +120,12 @@ def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage; a bidirectional pipeline holds each twice."""
     table = schedule.table
     pair = table.stage_b >= 0
-    stages, ranks = (np.concatenate([one, other[pair]]) for one, other in (
-        (table.stage, table.stage_b), (table.rank, table.rank)))
-    both = np.stack([stages, ranks])
+    stages, ranks = [table.stage, table.stage_b[pair]], [table.rank, table.rank[pair]]
+    both = np.stack([np.concatenate(stages), np.concatenate(ranks)])
     hosts: dict[int, list[int]] = {}
     for stage, rank in np.unique(both, axis=1).T.tolist():
         hosts.setdefault(stage, []).append(rank)
-    return {stage: tuple(ranks) for stage, ranks in hosts.items()}
+    return {stage: tuple(held) for stage, held in hosts.items()}
 
 
 def pipeline_edges(schedule: Schedule) -> list[Edge]:

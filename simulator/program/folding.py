@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.layout import Layout
 from simulator.program.coflows import SENDS, Coflows
-from simulator.schedules import Schedule, dependencies
+from simulator.schedules import Schedule
 from simulator.topology import Network
 
 Colours = NDArray[np.uint64]
@@ -44,25 +46,25 @@ def members(layout: Layout) -> Sequence[int]:
 def fold(network: Network, schedule: Schedule, table: Coflows, layout: Layout, loads: Sequence[int] = ()) -> Partition:
     """Return the coarsest equitable partition. loads: number of each place's own load [place], none where all share."""
     programs = _codes(program_colours(schedule))
-    index = np.array([layout.pipeline_index(rank) for rank in range(layout.gpus)])
+    index = np.arange(layout.gpus) // layout.inner() % layout.pp  # Layout.pipeline_index of every rank
+    programs = programs[index]
     if loads:
         place = np.array([layout.place(rank) for rank in range(layout.gpus)])
-        programs = programs * np.uint64(layout.ep)
-        programs = programs[index] + np.array(loads, dtype=np.uint64)[place]
-    else:
-        programs = programs[index]
+        programs = programs * np.uint64(layout.ep) + np.array(loads, dtype=np.uint64)[place]
     ranks = _mix(programs * np.uint64(1 << 20) + _codes(network.speed.tolist()))
     alike = zip(network.capacity.tolist(), network.latency.tolist(), network.kind, strict=True)
     links = _mix(_codes(list(alike)))
     flows = _mix(_codes(list(zip(table.label, table.latency, strict=True))))
     lengths = np.array([len(ids) for ids in table.links], dtype=np.int64)
     on_link = _Incidence(
-        np.repeat(np.arange(len(lengths)), lengths), _flat(table.links), _codes(_flat(table.bytes, float).tolist())
+        np.repeat(np.arange(len(lengths)), lengths), flat(table.links), _ranked(flat(table.bytes, np.float64))
     )
     lengths = np.array([len(ids) for ids in table.members], dtype=np.int64)
-    role = np.concatenate([_roles(label[0], count) for label, count in zip(table.label, lengths, strict=True)] or [
-        np.zeros(0, np.uint64)])
-    on_rank = _Incidence(np.repeat(np.arange(len(lengths)), lengths), _flat(table.members), role)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    # A send's source and target play different parts; the members of a collective do not.
+    sends = np.array([label[0] in SENDS for label in table.label], dtype=bool)[owner]
+    role = np.where(sends, np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner], 0).astype(np.uint64)
+    on_rank = _Incidence(owner, flat(table.members), role)
     counts: tuple[int, ...] = ()
     while counts != (counts := tuple(len(np.unique(c)) for c in (ranks, links, flows))):
         flows = _mix(flows + on_link.gather(links, len(flows)) + on_rank.gather(ranks, len(flows)))
@@ -82,19 +84,28 @@ def program_colours(schedule: Schedule) -> list[int]:
 
     Micro-batches are not compared: they cost the same, and what waits for what is compared by position.
     """
-    needs = dependencies(schedule)
-    shapes = [tuple(tuple((kind, stage) for kind, _, stage in a.halves()) for a in rank) for rank in schedule.ranks]
-    colours = _small(shapes)
-    while True:
-        refined = _small(
-            [
-                (colours[rank], tuple(tuple(sorted((colours[r], at) for r, at in place)) for place in needs[rank]))
-                for rank in range(len(needs))
-            ]
-        )
-        if len(set(refined)) == len(set(colours)):
-            return refined
-        colours = refined
+    table, needs = schedule.table, schedule.needs
+    position = np.arange(len(table.rank)) - table.start[table.rank]
+    halves = _mix(_mix(table.kind.astype(np.uint64)) + table.stage.astype(np.uint64))
+    halves = _mix(halves + table.stage_b.astype(np.uint64))
+    waits, which = np.nonzero(needs >= 0)
+    source = needs[waits, which]
+    at = _mix(position[source].astype(np.uint64))
+    place = _mix(position.astype(np.uint64))
+    # What a rank runs is a set of (position, action, set of (rank, position) that it waits for).
+    colours = _mix(_sums(table.rank, _mix(halves ^ place), len(schedule.ranks)))
+    counts = 0
+    while counts != (counts := len(set(colours.tolist()))):
+        met = _sums(waits, _mix(at + colours[table.rank[source]]), len(position))
+        colours = _mix(colours + _sums(table.rank, _mix(_mix(met) ^ place), len(schedule.ranks)))
+    return _small(colours.tolist())
+
+
+def _sums(at: NDArray[np.int64], colours: Colours, count: int) -> Colours:
+    """Return the sum of the colours at each place: a hash of their multiset."""
+    total = np.zeros(count, dtype=np.uint64)
+    np.add.at(total, at, colours)
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +125,7 @@ class _Incidence:
         return self._sum(self.other, colours[self.flow], count)
 
     def _sum(self, at: NDArray[np.int64], colours: Colours, count: int) -> Colours:
-        total = np.zeros(count, dtype=np.uint64)
-        np.add.at(total, at, _mix(colours ^ _mix(self.how)))
-        return total
-
-
-def _roles(kind: str, count: int) -> Colours:
-    # A send's source and target play different parts; the members of a collective do not.
-    return np.arange(count, dtype=np.uint64) if kind in SENDS else np.zeros(count, dtype=np.uint64)
+        return _sums(at, _mix(colours ^ _mix(self.how)), count)
 
 
 def _mix(values: Colours) -> Colours:
@@ -142,8 +146,23 @@ def _small(values: Sequence[Hashable]) -> list[int]:
     return [seen.setdefault(value, len(seen)) for value in values]
 
 
-def _flat(rows: Sequence[Sequence[float]], kind: type = np.int64) -> NDArray[np.int64]:
-    return np.array([value for row in rows for value in row], dtype=kind)
+def _ranked(values: NDArray[np.float64]) -> Colours:
+    """Return small integers, equal where the values are equal."""
+    return np.unique(values, return_inverse=True)[1].astype(np.uint64)
+
+
+@overload
+def flat(rows: Sequence[Sequence[float]], kind: type[np.float64]) -> NDArray[np.float64]: ...
+
+
+@overload
+def flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]: ...
+
+
+def flat(rows: Sequence[Sequence[float]], kind: type[np.generic] = np.int64) -> NDArray[Any]:
+    """Return all values of some rows, one row behind another."""
+    total = sum(map(len, rows))
+    return np.fromiter(chain.from_iterable(rows), dtype=kind, count=total)
 
 
 def _partition(*colours: Colours) -> Partition:

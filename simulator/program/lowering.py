@@ -146,7 +146,7 @@ class _Builder:
 
 
 def _owed(actions: list[Piece], order: Order) -> Iterator[tuple[int, tuple[str, int, int], list[int]]]:
-    """Yield the gradients that are summed at the end of the step: position of the action, block, rows that make them."""
+    """Yield gradients that are summed at the end of the step: position of the action, block, rows that make them."""
     owing = np.array([bool(piece.owed) for piece in actions], dtype=bool)
     for position in np.flatnonzero(owing[order.code]).tolist():
         for mark, made in actions[order.code[position]].owed:
@@ -251,9 +251,9 @@ class _Layer:
         return self.place.base[last] + optimizer, row
 
     def _instances(self, rank: Ints, coflow: Ints) -> Ints:
-        """Return the instance of each row: the n-th calls of all members of a coflow; of a send, each call of each rank.
+        """Return the instance of each row, in the order in which they appear.
 
-        Numbered in the order in which they appear.
+        The n-th calls of all members of a coflow are one; of a send, each call of each rank.
         """
         parts, table = self.parts, self.builder.table
         sends = np.array([table.label[first][0] in SENDS for first in parts.first_coflow.tolist()], dtype=bool)

@@ -14,8 +14,10 @@ from simulator.schedules.table import BACKWARD, DGRAD, FORWARD, PAIR, WGRAD
 
 
 class Key(NamedTuple):
-    """What tells actions of a pipeline rank apart. to, to_b: ranks that take the output of the forward and of the
-    backward half, -1 if none. final: whether it is the last pass that makes gradients of its stage.
+    """What tells actions of a pipeline rank apart.
+
+    to, to_b: ranks that take the output of the forward and of the backward half, -1 if none. final: whether it is the
+    last pass that makes gradients of its stage.
     """
 
     kind: Kind
@@ -51,7 +53,9 @@ class Order:
 
 
 def rows_of(schedule: Schedule) -> tuple[Ints, Ints]:
-    """Return the rows of `Schedule.table` that run each forward pass and make each gradient [micro-batch, stage], or -1.
+    """Return the rows of `Schedule.table` that run each forward pass and that make each gradient, -1 where none.
+
+    Both [micro-batch, stage].
     """
     found, _ = schedule.table.rows(schedule.stages, schedule.micro_batches)
     return found[FORWARD], np.where(found[BACKWARD] >= 0, found[BACKWARD], found[DGRAD])
@@ -88,8 +92,7 @@ def handed_from(schedule: Schedule) -> Ints:
 
 
 def handed_to(schedule: Schedule) -> Ints:
-    """Return the pipeline ranks that take what each row of the table makes, forward and gradient; -1 if none [row, 2].
-    """
+    """Return the pipeline ranks that take each row's forward output and its gradient; -1 where none [row, 2]."""
     taken = _neighbours(schedule, ahead=True)
     return np.where(taken < 0, -1, schedule.table.rank[taken])
 

@@ -24,9 +24,9 @@ Far = tuple[int, int, int, int]
 class Piece:
     """Rows as columns, numbered from 0.
 
-    coflow: number in the whole cluster's table, or -1. action: which of the actions in `kinds`. waits: (row, row that it
-    waits for). wanted: (row, FORWARD or GRADIENT). handed: rows that make these. reduced: rows that sum gradients. owed:
-    gradients that are summed at the end of the step, with the rows that make them. base: first row of the chunk.
+    coflow: number in the whole cluster's table, or -1. action: which of the actions in `kinds`. waits: (row, row that
+    it waits for). wanted: (row, FORWARD or GRADIENT). handed: rows that make these. reduced: rows that sum gradients.
+    owed: gradients that are summed at the end of the step, with the rows that make them. base: first row of the chunk.
     """
 
     speed: float
@@ -151,9 +151,9 @@ def stream_order(rank: Ints, stream: Ints) -> tuple[Ints, Ints]:
 
 def csr(rows: int, pairs: Sequence[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
     """Return (row, other) pairs as CSR by row, each pair once."""
-    # As one number a pair is sorted and compared many times faster than as two.
-    both = np.unique(np.concatenate([row * rows + other for row, other in pairs]))
-    row, other = np.divmod(both, max(rows, 1))
+    # As one number a pair is sorted and compared many times faster than as two; np.unique would hash instead.
+    both = np.sort(np.concatenate([row * rows + other for row, other in pairs]))
+    row, other = np.divmod(both[np.diff(both, prepend=-1) > 0], max(rows, 1))
     return _ends(np.bincount(row, minlength=rows)), other
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
 from simulator.hardware import CommunicationModel
 from simulator.program.coflows import EXCHANGES, KERNELS, SENDS, TRAFFIC, Coflows
-from simulator.program.folding import Partition
+from simulator.program.folding import Partition, flat
 from simulator.program.loads import Loads
 from simulator.program.program import Coflow, Ints
 from simulator.scenario import Scenario
@@ -24,23 +23,32 @@ def fold_coflows(
     In an equitable partition the link that stands for its class carries what every link of the class carries, so the
     bytes that all coflows of one class put on it are that class's demand.
     """
-    stands = {link: number for number, link in enumerate(parts.first_link.tolist())}
-    classes = parts.coflow.tolist()
-    load_of: list[defaultdict[int, float]] = [defaultdict(float) for _ in parts.first_coflow]
-    sent = [{"nic": 0.0, "nvlink": 0.0} for _ in parts.first_coflow]
-    out = {**dict.fromkeys(net.nic_up.tolist(), "nic"), **dict.fromkeys(net.gpu_up.tolist(), "nvlink")}
-    for flow, (links, sizes) in enumerate(zip(table.links, table.bytes, strict=True)):
-        for link, size in zip(links, sizes, strict=True):
-            if link in stands:
-                load_of[classes[flow]][stands[link]] += size
-            if link in out:
-                sent[classes[flow]][out[link]] += size * _mean_share(table.label[flow], out[link], loads)
-    touched = sorted({link for load in load_of for link in load})
-    folding = _Folding(scenario, net, table, parts, {link: place for place, link in enumerate(touched)})
+    classes, links = len(parts.first_coflow), len(parts.first_link)
+    stands = np.full(len(parts.link), -1, dtype=np.int64)
+    stands[parts.first_link] = np.arange(links)
+    of = parts.coflow[np.repeat(np.arange(len(table.links)), [len(one) for one in table.links])]
+    at, size = flat(table.links), flat(table.bytes, np.float64)
+    # Sums go through the coflows in their order: what they give is as exact, and the same on every machine.
+    used = stands[at] >= 0
+    pair, place = np.unique(of[used] * links + stands[at[used]], return_inverse=True)
+    load = np.bincount(place, size[used], len(pair))
+    sent = {}
+    for kind, ports in (("nic", net.nic_up), ("nvlink", net.gpu_up)):
+        out = np.zeros(len(parts.link), dtype=bool)
+        out[ports[ports >= 0]] = True
+        share = np.array([_mean_share(table.label[first], kind, loads) for first in parts.first_coflow.tolist()])
+        out = out[at]
+        sent[kind] = np.bincount(of[out], size[out] * share[of[out]], classes).tolist()
+    touched = np.unique(pair % links)
+    folding = _Folding(scenario, net, table, parts, {link: place for place, link in enumerate(touched.tolist())})
+    of_class: list[dict[int, float]] = [{} for _ in range(classes)]
+    for number, link, total in zip((pair // links).tolist(), (pair % links).tolist(), load.tolist(), strict=True):
+        of_class[number][link] = total
     flows = tuple(
-        folding.coflow(first, load_of[number], sent[number]) for number, first in enumerate(parts.first_coflow.tolist())
+        folding.coflow(first, of_class[number], {kind: each[number] for kind, each in sent.items()})
+        for number, first in enumerate(parts.first_coflow.tolist())
     )
-    return np.array(touched, dtype=np.int64), flows
+    return touched, flows
 
 
 def _mean_share(label: tuple[str, int], kind: str, loads: Loads | None) -> float:

@@ -12,6 +12,7 @@ from simulator.timeline import Timeline, measure, subtract, union
 
 COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR, GRADIENT = range(len(STREAMS))
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Intervals = tuple[Floats, Floats]
 
 EXPOSED = ("expert_waiting", "expert_exposed", "tensor_exposed", "context_exposed", "pipeline_exposed", "data_exposed",
@@ -29,30 +30,43 @@ def breakdown(timeline: Timeline) -> dict[str, float]:
     """
     program = timeline.program
     rows: defaultdict[str, Floats] = defaultdict(lambda: np.zeros(program.ranks))
-    for rank in range(program.ranks):
+    sends, context = _carries(program, "pipeline"), _carries(program, "context")
+    for rank, (own, inbound) in enumerate(zip(_rows(program), _inbound(program, sends), strict=True)):
         for name, seconds in program.class_seconds[rank].items():
             rows[name][rank] = seconds
-        for name, seconds in _idle(timeline, rank).items():
+        stream = program.stream[own]
+        parts = {
+            "kernels": own[program.coflow[own] < 0], "inbound": inbound,
+            "data": own[np.isin(stream, (DATA, GRADIENT))],
+            "exchanges": own[(stream == COMMUNICATION) & ~sends[own]],
+            "tensor": own[(stream == TENSOR) & ~context[own]], "context": own[(stream == TENSOR) & context[own]],
+        }
+        for name, seconds in _idle(timeline, parts).items():
             rows[name][rank] += seconds  # unequal experts made some of it part of the kernels
     names = ["gemm", "attention", "memory_bound", "kernel_gaps", "optimizer", *EXPOSED]
     return {name: program.mean(rows[name]) for name in names if name in rows}
 
 
-def _idle(timeline: Timeline, rank: int) -> dict[str, float]:
-    program = timeline.program
-    own = program.rank == rank
-    kernels = own & (program.coflow < 0)
+def _rows(program: Program) -> list[Ints]:
+    """Return the rows of each class of ranks: sorted once, for a mask per class takes as long as all rows together."""
+    order = np.argsort(program.rank, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(program.rank, minlength=program.ranks))[:-1])
+
+
+def _inbound(program: Program, sends: NDArray[np.bool_]) -> list[Ints]:
+    """Return the sends that rows of each class of ranks wait for, each once."""
+    waiter = np.repeat(program.rank, np.diff(program.wait_ptr))
+    some = sends[program.wait]
+    rank, row = np.divmod(np.unique(waiter[some] * len(sends) + program.wait[some]), max(1, len(sends)))
+    return np.split(row, np.cumsum(np.bincount(rank, minlength=program.ranks))[:-1])
+
+
+def _idle(timeline: Timeline, parts: dict[str, Ints]) -> dict[str, float]:
+    """Return why one rank's SMs idle. parts: its rows by kind, and the sends that it waits for."""
+    kernels, exchanges, inbound = parts["kernels"], parts["exchanges"], parts["inbound"]
+    tensor, context, data = parts["tensor"], parts["context"], parts["data"]
     left: Intervals = (np.array([0.0]), np.array([timeline.step_time]))
     left = subtract(*left, union(timeline.start[kernels], timeline.end[kernels]))
-    sends = _carries(program, "pipeline")
-    exchanges = own & (program.stream == COMMUNICATION) & ~sends
-    data = own & np.isin(program.stream, (DATA, GRADIENT))
-    inside = own & (program.stream == TENSOR)
-    context = inside & _carries(program, "context")
-    tensor = inside & ~context
-    inbound = np.zeros(len(program.rank), dtype=bool)
-    inbound[program.wait[np.repeat(own, np.diff(program.wait_ptr))]] = True
-    inbound &= sends
     causes = {
         "expert_exposed": (timeline.start[exchanges], timeline.end[exchanges]),
         "expert_waiting": (timeline.arrive[exchanges], timeline.start[exchanges]),
@@ -91,9 +105,9 @@ def phases(timeline: Timeline) -> dict[str, float]:
             continue
         rows[kind][rank] += max(0.0, end - max(start, reached[rank]))
         reached[rank] = max(reached[rank], end)
-    for rank in range(program.ranks):
+    for rank, own in enumerate(_rows(program)):
         rows["optimizer"][rank] = program.class_seconds[rank].get("optimizer", 0.0)
-        rows["data_parallel"][rank] = _outside(timeline, rank, reached[rank])
+        rows["data_parallel"][rank] = _outside(timeline, own, reached[rank])
         counted = sum(values[rank] for values in rows.values())
         rows["bubble"][rank] += timeline.step_time - counted
     return {kind: program.mean(rows[kind]) for kind in CHUNKS}
@@ -109,11 +123,13 @@ def _chunk_spans(timeline: Timeline) -> Intervals:
     return first, last
 
 
-def _outside(timeline: Timeline, rank: int, since: float) -> float:
-    """Return the time after the last chunk in which gradients or parameters travel and nothing computes [s]."""
+def _outside(timeline: Timeline, own: Ints, since: float) -> float:
+    """Return the time after the last chunk in which gradients or parameters travel and nothing computes [s].
+
+    own: rows of one rank.
+    """
     program = timeline.program
-    own = program.rank == rank
-    data = own & np.isin(program.stream, (DATA, GRADIENT))
-    kernels = own & (program.coflow < 0)
+    data = own[np.isin(program.stream[own], (DATA, GRADIENT))]
+    kernels = own[program.coflow[own] < 0]
     spans = union(np.maximum(timeline.arrive[data], since), np.maximum(timeline.end[data], since))
     return measure(*subtract(*spans, union(timeline.start[kernels], timeline.end[kernels])))

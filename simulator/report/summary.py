@@ -272,8 +272,8 @@ class Report:
         }
 
 
-def summarise(timeline: Timeline) -> Report:
-    """Return the report of an executed step."""
+def summarise(timeline: Timeline, *, advise: bool = True) -> Report:
+    """Return the report of an executed step. advise: weigh what would make a run fit that does not."""
     program = timeline.program
     scenario = program.scenario
     # DeepSeek names the BF16 peak for its FP8 run too (arXiv 2505.09343), so that runs of all formats compare.
@@ -293,7 +293,7 @@ def summarise(timeline: Timeline) -> Report:
         utilisation=_utilisation(timeline),
         overlap=overlap(timeline),
         memory=held,
-        remedies=() if fits else remedies(scenario),
+        remedies=remedies(scenario) if advise and not fits else (),
         bounds=bounds(program),
         stages=print_stages(program.costs.stages),
         executor=timeline.executor,

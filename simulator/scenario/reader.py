@@ -30,7 +30,7 @@ def load(topology_name: str, workload_name: str = "deepseek-v3", sets: Mapping[s
         "workload": inputs.read(inputs.find(workload_name, "workloads")),
     }
     for path, value in (sets or {}).items():
-        kind, inner = _owner(path)
+        kind, inner = owner(path)
         documents[kind] = inputs.override(documents[kind], inner, value)
     return build(documents["topology"], documents["workload"])
 
@@ -42,8 +42,8 @@ def workload_of(name: str) -> tuple[WorkloadConfig, ModelConfig]:
     return workload, _model(document, workload)
 
 
-def _owner(path: str) -> tuple[str, str]:
-    """Return which file a path of keys belongs to, and the path inside it."""
+def owner(path: str) -> tuple[str, str]:
+    """Return which file a path of keys belongs to, and the path inside it. Errors: InputError."""
     head, _, rest = path.partition(".")
     if head in ("topology", "workload") and rest:
         return head, rest
@@ -102,8 +102,22 @@ def _paths(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
             yield from _paths(value, f"{above}{key}.")
 
 
+def inline(run: Document) -> Document:
+    """Return a workload whose model needs no other file: it holds the keys of its config.json. Errors: InputError."""
+    workload = inputs.validate(run, WorkloadConfig)
+    document = _model_document(run, workload)
+    _prefixed(document)  # refuses keys of cost that are not read, before they are dropped
+    kept = {key: value for key, value in document.data.items() if key in KEYS}
+    return replace(run, data={**run.data, "model": kept})
+
+
 def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
-    """Return the model of a workload: inline keys, or a config.json with the keys beside it in its stead."""
+    """Return the model of a workload. Errors: InputError."""
+    return _prefixed(_model_document(run, workload))
+
+
+def _model_document(run: Document, workload: WorkloadConfig) -> Document:
+    """Return the keys of a model: inline ones, or those of a config.json with the keys beside it in its stead."""
     lines = {keys[1:]: line for keys, line in run.lines.items() if keys[0] == "model" and len(keys) > 1}
     replaced = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
     own = {key: value for key, value in workload.model.items() if key != "hf_config"}
@@ -112,7 +126,7 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
             error = InputError("is no key of a model that simulate reads", value=key, remedy=_near_model_key(key))
             raise error.at(**run.place(("model", key)))
     if "hf_config" not in workload.model:
-        return _prefixed(Document(run.file, {"name": workload.name, **own}, lines, replaced))
+        return Document(run.file, {"name": workload.name, **own}, lines, replaced)
     path = Path(run.file).parent / str(workload.model["hf_config"])
     if not path.is_file():
         raise InputError(
@@ -121,7 +135,7 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
         ).at(**run.place(("model", "hf_config")))
     document = inputs.read(path)
     merged = {"name": path.stem, **document.data, **own}
-    return _prefixed(replace(document, data=merged, overridden=replaced))
+    return replace(document, data=merged, overridden=replaced)
 
 
 def _prefixed(document: Document) -> ModelConfig:

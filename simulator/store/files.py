@@ -1,4 +1,4 @@
-"""Results on disk, written atomically: a reader sees the old file or the whole new one."""
+"""One file, written beside its place and then put there."""
 
 from __future__ import annotations
 

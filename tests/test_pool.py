@@ -1,0 +1,103 @@
+"""Pools: every job has one outcome, whatever happens to its worker; processes here, and on a real Dask cluster."""
+
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import port
+
+from simulator.errors import InputError
+from simulator.pool import POOLS, TRIES, Job
+from simulator.pool.processes import _Queue
+
+
+def twice(number):
+    return 2 * number
+
+
+def dies_once(marker):
+    if Path(marker).exists():
+        return "alive"
+    Path(marker).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
+def jobs(*payloads):
+    return [Job(str(number), payload) for number, payload in enumerate(payloads)]
+
+
+@pytest.fixture(params=POOLS)
+def pool(request):
+    """Return each pool as a function of a function and jobs."""
+    where = request.getfixturevalue("scheduler") if request.param == "dask" else 2
+    return lambda function, some: list(POOLS[request.param](function, some, where))
+
+
+def test_every_job_has_one_outcome(pool):
+    outcomes = pool(twice, jobs(*range(20)))
+    assert sorted((int(one.job.key), one.value) for one in outcomes) == [(n, 2 * n) for n in range(20)]
+    assert all(not one.error and one.seconds >= 0 for one in outcomes)
+
+
+def test_what_a_function_raises_is_the_outcome_of_its_job_alone(pool):
+    outcomes = {one.job.key: one for one in pool(math.sqrt, jobs(4.0, -1.0, 9.0))}
+    assert [outcomes[key].value for key in "012"] == [2.0, None, 3.0]
+    assert outcomes["1"].error.startswith("ValueError: ")
+
+
+def test_no_jobs_need_no_worker():
+    assert list(POOLS["processes"](twice, [], 2)) == []
+
+
+def test_a_worker_that_dies_is_replaced_and_its_job_begun_again(tmp_path):
+    outcomes = list(POOLS["processes"](dies_once, jobs(*(str(tmp_path / str(n)) for n in range(3))), 2))
+    assert [one.value for one in outcomes] == ["alive"] * 3
+    assert all(not one.error for one in outcomes)
+
+
+def test_a_job_whose_workers_all_die_says_so_and_the_others_go_on():
+    # os._exit(3) ends the process at once; 3 tries, then the row. The job after it runs on the fourth process.
+    (outcome,) = POOLS["processes"](os._exit, jobs(3), 1)
+    assert outcome.tries == TRIES
+    assert outcome.error == "its worker died 3 times, the last time with exit status 3"
+
+
+def test_closing_a_pool_ends_its_workers():
+    running = POOLS["processes"](pid_then_sleep, jobs(0, 30.0), 2)
+    worker = next(running).value
+    running.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
+def pid_then_sleep(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_workers_keep_to_their_group_and_then_take_one_that_nobody_has():
+    queue = _Queue([Job(key, None, group) for key, group in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("b2", "b"))])
+    assert queue.next("", set()).key == "a1"
+    assert queue.next("", {"a"}).key == "b1"
+    assert queue.next("b", {"a", "b"}).key == "b2"
+    assert queue.next("b", {"a", "b"}).key == "a2"
+
+
+def test_a_scheduler_that_does_not_answer_is_bad_input(monkeypatch):
+    pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
+    monkeypatch.setattr("simulator.pool.cluster.TIMEOUT", 1)
+    with pytest.raises(InputError, match="is no Dask scheduler that answers"):
+        list(POOLS["dask"](twice, jobs(1), f"tcp://127.0.0.1:{port()}"))
+    with pytest.raises(InputError, match="is no Dask scheduler that answers"):
+        list(POOLS["dask"](twice, jobs(1), "nonsense://here"))
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"simulate\[distributed\]"):
+        list(POOLS["dask"](twice, jobs(1), "tcp://127.0.0.1:8786"))
