@@ -14,6 +14,7 @@ from simulator.program.costs import costs_of
 from simulator.program.loads import levelled, loads
 from simulator.report import Imbalance, Report, Span, Stragglers, summarise
 from simulator.scenario import Assumption, Scenario, variants
+from simulator.timeline import Timeline
 from simulator.topology import network
 from simulator.units import format_bandwidth, format_bytes, format_seconds
 
@@ -24,8 +25,14 @@ def simulate(scenario: Scenario, *, penalties: bool = True) -> Report:
     penalties: also what unequal experts and slow GPUs cost and what would make the run fit, each found by simulating
     or pricing again.
     """
-    report = summarise(run(lower(scenario)), advise=penalties)
-    return with_stragglers(with_imbalance(report)) if penalties else report
+    return executed(scenario, penalties=penalties)[1]
+
+
+def executed(scenario: Scenario, *, penalties: bool = True) -> tuple[Timeline, Report]:
+    """Return the timeline and the report of a scenario. penalties: see `simulate`."""
+    timeline = run(lower(scenario))
+    report = summarise(timeline, advise=penalties)
+    return timeline, with_stragglers(with_imbalance(report)) if penalties else report
 
 
 def with_imbalance(report: Report) -> Report:

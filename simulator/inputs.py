@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -92,6 +94,24 @@ def read(path: Path, shown: str = "") -> Document:
     return _read_yaml(text, file)
 
 
+def read_trace(path: Path) -> Any:
+    """Read a JSON file as profilers write it, plain or compressed (.gz). Errors: InputError."""
+    file = _shown(path)
+    try:
+        raw = path.read_bytes()
+        return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"cannot be read as JSON: {error}", file=file) from error
+
+
+def source(document: Document) -> str:
+    """Return the text that a document was read from, or its tree as JSON where it came from no file."""
+    path = Path(document.file)
+    if document.file and path.is_file():
+        return path.read_text(encoding="utf-8")
+    return json.dumps(document.data, indent=1, ensure_ascii=False)
+
+
 def text(path: Path) -> str:
     """Return the text of a file. Errors: InputError."""
     try:
@@ -116,6 +136,11 @@ def data(kind: str, name: str) -> Document:
         raise InputError(f"is not among the {kind} known", value=name, remedy=f"{hint}Known: {', '.join(known)}.")
     text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
     return _read_yaml(text, f"simulator/data/{kind}/{name}.yaml")
+
+
+def asset(name: str) -> str:
+    """Return the text of one of the package's own styles and scripts, `simulator/data/page/<name>`."""
+    return (resources.files("simulator") / "data" / "page" / name).read_text(encoding="utf-8")
 
 
 def table(name: str) -> list[dict[str, str]]:

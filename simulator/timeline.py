@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from simulator.program import Program
 
 Floats = NDArray[np.float64]
+Intervals = tuple[Floats, Floats]
+"""start and end of disjoint intervals in order [s]"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ def subtract(start: Floats, end: Floats, minus: tuple[Floats, Floats]) -> tuple[
     left, right = edges[:-1], edges[1:]
     keep = _inside(left, (start, end)) & ~_inside(left, minus)
     return left[keep], right[keep]
+
+
+def covered(spans: Intervals, other: Intervals) -> float:
+    """Return how long some of `spans` lie inside of `other`; both disjoint and in order."""
+    return measure(*spans) - measure(*subtract(*spans, other))
 
 
 def _inside(points: Floats, intervals: tuple[Floats, Floats]) -> NDArray[np.bool_]:

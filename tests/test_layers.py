@@ -34,7 +34,7 @@ ROWS = [
     {"__init__", "__main__"},
 ]
 ROW = {room: row for row, rooms in enumerate(ROWS, start=1) for room in rooms}
-OWNERS = {"matplotlib": {"plot"}, "rich": {"cli"}, "click": {"cli"}}
+OWNERS = {"matplotlib": {"plot"}, "rich": {"cli"}, "click": {"cli"}, "plotly": {"html"}}
 """package -> the only rooms that import it."""
 
 

@@ -16,6 +16,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from simulator.html import Inputs
     from simulator.report import Report
     from simulator.scenario import Scenario
 
@@ -33,7 +34,8 @@ def _main(arguments: Sequence[str]) -> int:
     from simulator.errors import InputError, SimulateError
 
     try:
-        return int(cli.main(list(arguments), prog_name="simulate", standalone_mode=False) or 0)
+        return int(cli.main(list(arguments), prog_name="simulate", standalone_mode=False, obj=tuple(arguments))
+                   or 0)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         return 130
@@ -93,6 +95,10 @@ def _output(_: click.Context, parameter: click.Parameter, value: str | None) -> 
 
     path = Path(value)
     try:
+        if parameter.name == "trace":
+            from simulator.trace import check_target
+
+            return check_target(value)
         check_writable(path)
         if parameter.name == "plot":
             from simulator.plot import check_format
@@ -110,6 +116,7 @@ def _common(command: Command) -> Command:
         click.option("--json", callback=_output, metavar="FILE",
                      help="Write the report as JSON; - for standard output."),
         click.option("--plot", callback=_output, metavar="FILE", help="Draw a figure: .png, .svg or .pdf."),
+        click.option("--html", callback=_output, metavar="FILE", help="Write a page with everything, for a browser."),
     )
     for option in reversed(options):
         command = option(command)
@@ -121,9 +128,10 @@ def _common(command: Command) -> Command:
 @click.option("-w", "--workload", default="deepseek-v3", show_default=True, help="What to train.")
 @click.option("--alternatives/--no-alternatives", default=True, show_default=True,
               help="Also run the alternatives of what the workload assumes.")
+@click.option("--trace", callback=_output, metavar="FILE",
+              help="Write the step for Perfetto: .json or .json.gz; for a folder one file per class of ranks.")
 @_common
-def run(topology: str, workload: str, alternatives: bool, sets: dict[str, Any], json: Path | None,
-        plot: Path | None) -> None:
+def run(topology: str, workload: str, alternatives: bool, trace: Path | None, **output: Any) -> None:
     """Simulate one training step on a cluster, and the run that it belongs to."""
     from simulator.compare import with_alternatives, with_imbalance, with_stragglers
     from simulator.engine import run as execute
@@ -131,19 +139,27 @@ def run(topology: str, workload: str, alternatives: bool, sets: dict[str, Any], 
     from simulator.report import summarise
     from simulator.scenario import load
 
-    scenario = load(topology, workload, sets)
+    scenario = load(topology, workload, output["sets"])
     started = time.perf_counter()
     timeline = execute(lower(scenario))
     wall = time.perf_counter() - started
     report = with_stragglers(with_imbalance(replace(summarise(timeline), wall=wall)))
     if alternatives:
         report = with_alternatives(report)
-    if plot:
+    if output["plot"]:
         from simulator import plot as figures
         from simulator.store import write
 
-        write(plot, lambda path: figures.step(timeline, report, path))
-    _emit(report.as_dict, json, lambda console: _show_report(console, report))
+        write(output["plot"], lambda path: figures.step(timeline, report, path))
+    if trace:
+        from simulator.trace import write as write_trace
+
+        write_trace(timeline, trace)
+    if output["html"]:
+        from simulator import html as pages
+
+        _write_page(output["html"], lambda given: pages.run(timeline, report, given))
+    _emit(report.as_dict, output["json"], lambda console: _show_report(console, report))
 
 
 @cli.command()
@@ -151,23 +167,38 @@ def run(topology: str, workload: str, alternatives: bool, sets: dict[str, Any], 
 @click.option("-w", "--workload", "workloads", multiple=True, default=("deepseek-v3",), show_default=True,
               help="What to train; repeat to compare.")
 @_common
-def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], sets: dict[str, Any], json: Path | None,
-            plot: Path | None) -> None:
+def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: Any) -> None:
     """Simulate scenarios side by side: what changes, by how much, and why."""
-    from simulator.compare import as_dict, simulate
+    from simulator.compare import as_dict, executed
 
-    scenarios = list(_product(topologies, workloads, sets))
-    reports = []
+    scenarios = list(_product(topologies, workloads, output["sets"]))
+    reports, timelines = [], []
     for scenario in scenarios:
         started = time.perf_counter()
-        report = simulate(scenario)
+        timeline, report = executed(scenario)
         reports.append(replace(report, wall=time.perf_counter() - started))
-    if plot:
+        timelines += [timeline] if output["html"] else []
+    if output["plot"]:
         from simulator import plot as figures
         from simulator.store import write
 
-        write(plot, lambda path: figures.comparison(reports, path))
-    _emit(lambda: as_dict(reports), json, lambda console: _show_comparison(console, reports))
+        write(output["plot"], lambda path: figures.comparison(reports, path))
+    if output["html"]:
+        from simulator import html as pages
+
+        runs = list(zip(timelines, reports, strict=True))
+        _write_page(output["html"], lambda given: pages.comparison(runs, given))
+    _emit(lambda: as_dict(reports), output["json"], lambda console: _show_comparison(console, reports))
+
+
+def _write_page(path: Path, page: Callable[[Inputs], str]) -> None:
+    """Write a page that says which call made it."""
+    import shlex
+
+    from simulator.html import Inputs
+    from simulator.store import write_text
+
+    write_text(path, page(Inputs(f"simulate {shlex.join(click.get_current_context().obj)}")))
 
 
 def _product(topologies: Sequence[str], workloads: Sequence[str], sets: dict[str, Any]) -> Sequence[Scenario]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from simulator.compare import Row, binding, memory_line, names, rows, why
 from simulator.layout import Layout
-from simulator.report import Report
+from simulator.report import Report, mean_share
 from simulator.units import format_bytes, format_seconds
 
 PART_NOTES = {
@@ -54,6 +54,9 @@ def report_text(report: Report) -> Iterator[RenderableType]:
     """Return the parts of a report."""
     yield from _head(report)
     yield _breakdown(report)
+    hidden = mean_share(report.overlap)
+    if hidden is not None:
+        yield Text(f"{hidden:.1%} of communication runs beside compute, all ranks together", style="dim")
     yield Text()
     yield Text(f"Peak memory: {memory_line(report)}", style="bold")
     yield _memory(report)

@@ -11,10 +11,10 @@ from simulator.plot.clusters import cluster
 from simulator.plot.collectives import collective
 from simulator.plot.kernels import kernels
 from simulator.plot.schedules import schedule
-from simulator.plot.steps import FORMATS, check_format, comparison, step
+from simulator.plot.steps import FORMATS, PART_COLOURS, check_format, comparison, step
 from simulator.plot.sweeps import SweepFigure, knee, sweep
 
 __all__ = [
-    "FORMATS", "SweepFigure", "check_format", "cluster", "collective", "comparison", "kernels", "knee", "schedule",
-    "step", "sweep",
+    "FORMATS", "PART_COLOURS", "SweepFigure", "check_format", "cluster", "collective", "comparison", "kernels", "knee",
+    "schedule", "step", "sweep",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simulator.report.overlap import Overlap, mean_share
 from simulator.report.summary import Comparison, Imbalance, Report, Span, Stragglers, summarise
 
-__all__ = ["Comparison", "Imbalance", "Report", "Span", "Stragglers", "summarise"]
+__all__ = ["Comparison", "Imbalance", "Overlap", "Report", "Span", "Stragglers", "mean_share", "summarise"]

@@ -12,6 +12,7 @@ from simulator.layout import print_stages
 from simulator.memory import CATEGORIES, RankMemory, Remedy, memory, remedies
 from simulator.program import Program
 from simulator.report.attribution import breakdown, phases
+from simulator.report.overlap import Overlap, mean_share, overlap
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 
@@ -94,6 +95,7 @@ class Report:
     ops: int
     events: int
     rank_classes: int
+    overlap: tuple[Overlap, ...] = ()
     assumed: tuple[Span, ...] = ()
     remedies: tuple[Remedy, ...] = ()
     imbalance: Imbalance | None = None
@@ -197,6 +199,7 @@ class Report:
                 kind: dict(zip(("nic", "nvlink"), self.traffic.get(kind, (0.0, 0.0)), strict=True)) for kind in TRAFFIC
             },
             "link_utilisation": self.utilisation,
+            "overlap": self._overlap(),
             "stages": list(self.stages),
             "memory": self._memory(),
             "bounds": [{"name": b.name, "seconds": b.seconds, "formula": b.formula} for b in self.bounds],
@@ -227,6 +230,16 @@ class Report:
                 "executor": self.executor, "ops": self.ops, "events": self.events,
                 "rank_classes": self.rank_classes, "wall_s": self.wall,
             },
+        }
+
+    def _overlap(self) -> dict[str, Any]:
+        return {
+            "communication_beside_compute": mean_share(self.overlap),
+            "by_rank": [
+                {"rank": one.rank, "pipeline_index": one.pipeline_index, "ranks": one.ranks,
+                 "communication_s": one.communication, "hidden_s": one.hidden, "share": one.share}
+                for one in self.overlap
+            ],
         }
 
     def _imbalance(self) -> dict[str, Any] | None:
@@ -278,6 +291,7 @@ def summarise(timeline: Timeline, *, advise: bool = True) -> Report:
         phases=phases(timeline),
         traffic=traffic(program),
         utilisation=_utilisation(timeline),
+        overlap=overlap(timeline),
         memory=held,
         remedies=remedies(scenario) if advise and not fits else (),
         bounds=bounds(program),

@@ -40,6 +40,15 @@ def write(path: Path, produce: Callable[[Path], None]) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+
+    def produce(place: Path) -> None:
+        place.write_bytes(content)
+
+    write(path, produce)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
 

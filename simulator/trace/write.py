@@ -1,0 +1,86 @@
+"""Traces on disk: one file with all classes of ranks, or one file for each."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from simulator.errors import InputError
+from simulator.store import check_writable, write_bytes
+from simulator.timeline import Timeline
+from simulator.trace.counters import link_events, memory_events
+from simulator.trace.events import Event, Writer
+
+ENDINGS = (".json", ".json.gz")
+RANK = "{rank}"
+"""Stands for the rank in the name of a file."""
+
+
+def check_target(text: str) -> Path:
+    """Return where a trace goes. Errors: InputError on a file that no viewer would open or that cannot be written."""
+    path = Path(text)
+    if path.is_dir() or text.endswith("/"):
+        check_writable(path / "trace.json")
+        return path / f"rank-{RANK}.json.gz"
+    if not path.name.endswith(ENDINGS):
+        raise InputError("is no trace", value=path.name,
+                         remedy=f"End it in {' or '.join(ENDINGS)}, or name a folder for one file per class of ranks.")
+    check_writable(path)
+    return path
+
+
+def write(timeline: Timeline, path: Path) -> tuple[Path, ...]:
+    """Write a timeline; return the files: one, or where the name holds {rank} one per class of ranks."""
+    classes = range(timeline.program.ranks)
+    if RANK not in path.name:
+        write_bytes(path, encode(tree(timeline, classes, links=True), path))
+        return (path,)
+    paths = []
+    for rank in classes:
+        number = f"{int(timeline.program.first_rank[rank]):05d}"
+        paths.append(path.with_name(path.name.replace(RANK, number)))
+        write_bytes(paths[-1], encode(tree(timeline, [rank]), paths[-1]))
+    return tuple(paths)
+
+
+def encode(trace: dict[str, Any], path: Path) -> bytes:
+    """Return a trace as bytes, compressed if its name ends so; the same trace gives the same bytes."""
+    # Tools that look for `"rank": 3` ask for the blank.
+    text = json.dumps(trace, ensure_ascii=False, allow_nan=False, separators=(",", ": ")).encode()
+    return gzip.compress(text, compresslevel=6, mtime=0) if path.suffix == ".gz" else text
+
+
+def tree(timeline: Timeline, classes: Sequence[int], *, links: bool = False) -> dict[str, Any]:
+    """Return the trace of some classes of ranks. links: with a process that has their counters."""
+    scenario = timeline.program.scenario
+    writer = Writer(timeline)
+    return {
+        "schemaVersion": 1,
+        "distributedInfo": {
+            "backend": "nccl", "rank": writer.process(classes[0]), "world_size": scenario.topology.gpus,
+        },
+        "deviceProperties": [{
+            "id": 0, "name": scenario.gpu.name.upper(), "totalGlobalMem": int(scenario.gpu.memory.capacity),
+            "numSms": scenario.gpu.sms,
+        }],
+        "displayTimeUnit": "ms",
+        "traceName": f"{scenario.workload.name} on {scenario.topology.name}, one simulated step",
+        "traceEvents": [*_events(timeline, writer, classes), *(_links(timeline) if links else ())],
+    }
+
+
+def _events(timeline: Timeline, writer: Writer, classes: Sequence[int]) -> Iterator[Event]:
+    for rank in classes:
+        yield from writer.rank(rank)
+        yield from memory_events(timeline, rank, writer.process(rank))
+    yield from writer.arrows()
+
+
+def _links(timeline: Timeline) -> Iterator[Event]:
+    process = timeline.program.scenario.topology.gpus  # after those of all ranks
+    yield {"ph": "M", "name": "process_name", "pid": process, "tid": 0, "args": {"name": "links"}}
+    yield {"ph": "M", "name": "process_sort_index", "pid": process, "tid": 0, "args": {"sort_index": process}}
+    yield from link_events(timeline, process)
