@@ -6,11 +6,11 @@ Parquet.
 
 from __future__ import annotations
 
-from simulator.store.files import check_writable, to_json, write, write_text
+from simulator.store.files import check_writable, to_json, write, write_bytes, write_text
 from simulator.store.folder import Folder
 from simulator.store.tables import Rows, columns, flat, write_csv, write_parquet
 
 __all__ = [
-    "Folder", "Rows", "check_writable", "columns", "flat", "to_json", "write", "write_csv", "write_parquet",
-    "write_text",
+    "Folder", "Rows", "check_writable", "columns", "flat", "to_json", "write", "write_bytes", "write_csv",
+    "write_parquet", "write_text",
 ]  # fmt: skip
