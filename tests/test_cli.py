@@ -318,8 +318,8 @@ def test_the_python_api_is_the_same_verbs(files):
     assert report.scenario.topology.name == CLUSTER["name"]
     assert report.as_dict()["workload"] == TRAINING["name"]
     assert set(simulator.__all__) == {"load", "lower", "run", "summarise"}
-    with pytest.raises(AttributeError, match="has no attribute 'sweep'"):
-        _ = simulator.sweep
+    with pytest.raises(AttributeError, match="has no attribute 'simulate'"):
+        _ = simulator.simulate
 
 
 def test_the_cli_and_the_api_give_the_same_numbers(files, capsys):
