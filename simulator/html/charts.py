@@ -98,7 +98,7 @@ def memory_lines(timeline: Timeline) -> Chart:
             "y": [round(size / 1e9, 4) for size in held["activations"].tolist()],
             "hovertemplate": "%{y:.2f} GB at %{x:.4g} s<extra>%{fullData.name}</extra>",
         })
-    return _chart(data, 340, showlegend=program.ranks > 1, hovermode="closest",
+    return _chart(data, 340, showlegend=1 < program.ranks <= len(LINES), hovermode="closest",
                   xaxis={"title": {"text": "time in the step [s]"}}, yaxis={"title": {"text": "kept activations [GB]"}})
 
 

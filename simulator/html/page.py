@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,13 @@ def _reproduce(scenarios: Sequence[Scenario], given: Inputs) -> str:
     return _section("Reproduce", f'<div class="card"><pre id="command">{text(given.command)}</pre>{shown}</div>')
 
 
+def _version() -> str:
+    try:
+        return f"simulate {metadata.version('simulate')}"
+    except metadata.PackageNotFoundError:  # run from its folder
+        return "simulate"
+
+
 def _script(name: str, tree: Any) -> str:
     # Inside a script element only "<" could end it early.
     packed = json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -163,14 +171,12 @@ def _script(name: str, tree: Any) -> str:
 def _page(title: str, body: Iterable[str], drawn: dict[str, Any], scenes: Sequence[dict[str, Any]]) -> str:
     from plotly.offline import get_plotlyjs
 
-    from simulator import __version__
-
     scripts = "".join(f"<script>{inputs.asset(name)}</script>" for name in ("charts.js", "timeline.js"))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{text(title)}</title><style>{inputs.asset('style.css')}</style></head>"
-        f'<body><main>{"".join(body)}<footer>simulate {__version__}</footer></main><div id="tip" role="tooltip"></div>'
+        f'<body><main>{"".join(body)}<footer>{_version()}</footer></main><div id="tip" role="tooltip"></div>'
         f'{_script("charts", drawn)}{_script("scenes", list(scenes))}'
         f"<script>{get_plotlyjs()}</script>{scripts}</body></html>\n"
     )

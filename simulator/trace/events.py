@@ -6,7 +6,6 @@ in microseconds; X complete events, s and f the ends of an arrow, C counters, M 
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -72,14 +71,13 @@ class Writer:
 
     def threads(self, rows: Sequence[int]) -> dict[int, int]:
         """Return the thread of each row: its stream's, or another lane where an earlier row is still under way."""
-        free: dict[int, list[tuple[float, int]]] = {}
+        busy: dict[int, list[float]] = {}  # stream -> when each of its lanes is free again
         threads = {}
         for row in sorted(rows, key=lambda row: (self.begin[row], row)):
-            stream = self.lists["stream"][row]
-            lanes = free.setdefault(stream, [])
-            lane = heapq.heappop(lanes)[1] if lanes and lanes[0][0] <= self.begin[row] else len(lanes)
-            heapq.heappush(lanes, (self.end[row], lane))
-            threads[row] = stream * LANES + lane
+            lanes = busy.setdefault(self.lists["stream"][row], [])
+            lane = next((place for place, end in enumerate(lanes) if end <= self.begin[row]), len(lanes))
+            lanes[lane : lane + 1] = [self.end[row]]
+            threads[row] = self.lists["stream"][row] * LANES + lane
         return threads
 
     def _row(self, row: int, rank: int) -> Iterator[Event]:
