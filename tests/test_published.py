@@ -7,7 +7,8 @@ from simulator.layout import balance, cut, print_stages
 from simulator.program import costs
 from simulator.program.costs import block_seconds
 from simulator.scenario import load
-from simulator.validate import CASES, PHASE_NAMES, validate
+from simulator.validate import BUNDLES, validate
+from simulator.validate.chunk import PHASE_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_payloads_beside_compute_take_what_the_profile_shows(pair, name):
 
 
 def test_calibration_is_named_as_such():
-    uses = {case: {check.use for check in validate((case,))} for case in CASES}
+    uses = {case: {check.use for check in validate((case,))} for case in BUNDLES}
     assert uses == {"deepseek-v3-chunk": {"calibration"}, "deepseek-v3": {"validation"}}
 
 
