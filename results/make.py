@@ -2,6 +2,7 @@
 
     python results/make.py            # write
     python results/make.py --check    # exit 1 if a table would change
+    python results/make.py published.md         # one table; this one takes minutes, and --all adds it to the others
 
 Every number below comes from a simulation that runs here. Figures are written, not checked: their bytes depend on the
 version of matplotlib.
@@ -10,10 +11,12 @@ version of matplotlib.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+
+import steps
 
 from simulator import inputs, load, lower, plot, run, summarise
 from simulator.collectives import expert_row
@@ -34,26 +37,38 @@ HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
 
 
+TABLES: dict[str, Callable[[], str]] = {}
+"""file -> what it should hold; filled at the end of this file."""
+SLOW = ("published.md",)
+"""files that take minutes: written by name, and checked with --all"""
+
+
 def main() -> int:
-    """Write or check every table."""
-    tables = {
-        "deepseek-v3-ledger.md": ledger(), "h800-or-h100.md": sites(), "calibration.md": calibration(),
-        "nvlink-cut.md": nvlink_cut(), "deepep.md": deepep(), "topologies.md": topologies(), "kernels.md": kernels(),
-        "../README.md": readme(),
-    }
+    """Write or check tables: the named ones, else all but the slow ones, which --all adds."""
+    words = sys.argv[1:]
+    named = [word for word in words if not word.startswith("--")]
+    chosen = named or [name for name in TABLES if "--all" in words or name not in SLOW]
+    tables = {name: TABLES[name]() for name in chosen}
     stale = [name for name, text in tables.items() if not same(HERE / name, text)]
-    if "--check" in sys.argv[1:]:
+    if "--check" in words:
         print(f"results: {len(tables)} tables, stale: {', '.join(stale) or 'none'}")
         return 1 if stale else 0
     for name in stale:
         write_text(HERE / name, tables[name])
+    if not named:
+        figures()
+    print(f"results: wrote {', '.join(stale) or 'figures only'}")
+    return 0
+
+
+def figures() -> None:
+    """Draw every figure."""
     timeline = run(lower(load("h800-2048")))
     write(HERE / "deepseek-v3-step.png", lambda path: plot.step(timeline, summarise(timeline), path))
     reports = [simulate(load(site)) for site in ("h800-2048", "h100-2048")]
     write(HERE / "h800-or-h100.png", lambda path: plot.comparison(reports, path))
     write(HERE / "kernels.png", lambda path: plot.kernels(residuals(), path))
-    print(f"results: wrote {', '.join(stale) or 'figures only'}")
-    return 0
+    write(HERE / "schedules.png", lambda path: plot.comparison(steps.reports(), path))
 
 
 def same(path: Path, text: str) -> bool:
@@ -284,6 +299,12 @@ def kernels() -> str:
               "Sources: `simulator/data/measured`. Reproduce: `python results/make.py`.", ""]
     return "\n".join(lines)
 
+
+TABLES |= {
+    "deepseek-v3-ledger.md": ledger, "h800-or-h100.md": sites, "calibration.md": calibration,
+    "nvlink-cut.md": nvlink_cut, "deepep.md": deepep, "topologies.md": topologies, "kernels.md": kernels,
+    "schedules.md": steps.schedules, "published.md": steps.published, "../README.md": readme,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

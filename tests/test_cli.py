@@ -102,8 +102,11 @@ def test_validate_shows_published_beside_simulated(capsys):
     text = succeeds(capsys, "validate", "deepseek-v3-chunk")
     assert "calibration" in text
     assert "attn(F), kernels per layer" in text
-    checks = json.loads(succeeds(capsys, "validate", "--json", "-"))["checks"]
-    assert {row["case"] for row in checks} == {"deepseek-v3-chunk", "deepseek-v3"}
+    text = succeeds(capsys, "validate", "megatron_2021/1.7b", "megatron_2022/22b-states", "--alternatives")
+    assert "2 figures, nothing fitted to them: mean absolute error" in text
+    checks = json.loads(succeeds(capsys, "validate", "megatron_2022/22b-full", "--json", "-"))["checks"]
+    assert [(row["case"], row["published"], row["use"]) for row in checks] == [
+        ("megatron_2022/22b-full", 1.42, "validation")]
 
 
 def test_json_has_every_key_that_stays_stable(files, capsys):

@@ -122,8 +122,9 @@ def test_loads_of_their_own_fold_exactly(schedule, seed):
     assert folded.program.ranks < whole.program.ranks
 
 
-def test_in_pairs_a_late_gpu_can_catch_up_so_that_the_busiest_of_every_phase_is_an_upper_bound():
+def test_in_pairs_the_busiest_of_every_phase_is_an_estimate():
+    # A GPU that is late in one phase can catch up in the next, but exchanges are slow while any member computes.
     def one(how):
-        return scenario(layout__ep=4, schedule__name="dualpipe", experts={**UNLIKE, "resolve": how})
+        return simulated(scenario(layout__ep=4, schedule__name="dualpipe", experts={**UNLIKE, "resolve": how}))
 
-    assert simulated(one("each")).step_time <= simulated(one("worst")).step_time * (1 + 1e-12)
+    assert one("each").step_time == pytest.approx(one("worst").step_time, rel=0.03)

@@ -9,6 +9,6 @@ that are equal; k of them are one flow whose weights are k times as large.
 """
 
 from simulator.fairshare.bundling import bundle, pick
-from simulator.fairshare.filling import max_min, max_min_few
+from simulator.fairshare.filling import TOGETHER, UNBOUNDED, max_min, max_min_few
 
-__all__ = ["bundle", "max_min", "max_min_few", "pick"]
+__all__ = ["TOGETHER", "UNBOUNDED", "bundle", "max_min", "max_min_few", "pick"]

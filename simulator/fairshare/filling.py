@@ -16,9 +16,9 @@ from simulator.errors import EngineError
 
 # Links that fill within this ratio of each other fill together. Without it, equal flows on equal links could differ
 # in the last bit by the order of a sum. It overfills a link by as much at most.
-_TOGETHER = 1 + 1e-12
+TOGETHER = 1 + 1e-12
 
-_UNBOUNDED = "A flow crosses no link of finite capacity and has no cap, so its rate is unbounded. Give it a cap."
+UNBOUNDED = "A flow crosses no link of finite capacity and has no cap, so its rate is unbounded. Give it a cap."
 
 
 def max_min(
@@ -42,9 +42,9 @@ def max_min(
         fills = np.divide(room, share, out=np.full(len(room), math.inf), where=share > 0)
         level = max(level, min(fills.min(initial=math.inf), cap[rising].min()))
         if level == math.inf:
-            raise EngineError(_UNBOUNDED)
-        stops = cap <= level * _TOGETHER
-        stops[owner[fills[link] <= level * _TOGETHER]] = True
+            raise EngineError(UNBOUNDED)
+        stops = cap <= level * TOGETHER
+        stops[owner[fills[link] <= level * TOGETHER]] = True
         stops &= rising
         rate[stops] = level
         rising &= ~stops
@@ -76,8 +76,8 @@ def max_min_few(
         fills = _fills(room, flows, rising)
         level = max(level, min([*fills.values(), *[caps[f] for f in rising]]))
         if level == math.inf:
-            raise EngineError(_UNBOUNDED)
-        limit = level * _TOGETHER
+            raise EngineError(UNBOUNDED)
+        limit = level * TOGETHER
         full = {link for link, fill in fills.items() if fill <= limit}
         stops = [f for f in rising if caps[f] <= limit or any(w > 0 and link in full for link, w in flows[f])]
         for f in stops:

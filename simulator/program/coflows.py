@@ -13,7 +13,8 @@ from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.program.buckets import Bucket, holders, of_stage, shards
 from simulator.program.costs import BlockCost, Costs, Hop
-from simulator.schedules import Kind, Schedule
+from simulator.program.orders import handed_to
+from simulator.schedules import Schedule
 from simulator.topology import Network
 
 EXCHANGES = ("dispatch", "cached_dispatch", "combine")
@@ -117,26 +118,25 @@ class Coflows:
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage; a bidirectional pipeline holds each twice."""
-    hosts: dict[int, set[int]] = {}
-    for (rank, _), action in schedule.actions():
-        for _, _, stage in action.halves():
-            hosts.setdefault(stage, set()).add(rank)
-    return {stage: tuple(sorted(ranks)) for stage, ranks in sorted(hosts.items())}
+    table = schedule.table
+    pair = table.stage_b >= 0
+    stages, ranks = (np.concatenate([one, other[pair]]) for one, other in (
+        (table.stage, table.stage_b), (table.rank, table.rank)))
+    both = np.stack([stages, ranks])
+    hosts: dict[int, list[int]] = {}
+    for stage, rank in np.unique(both, axis=1).T.tolist():
+        hosts.setdefault(stage, []).append(rank)
+    return {stage: tuple(ranks) for stage, ranks in hosts.items()}
 
 
 def pipeline_edges(schedule: Schedule) -> list[Edge]:
     """Return the edges over which ranks hand on."""
-    places = schedule.place()
-    edges: dict[Edge, None] = {}
-    for (kind, micro_batch, stage), (rank, _) in places.items():
-        if kind == "W":
-            continue
-        following = stage + 1 if kind == "F" else stage - 1
-        names: tuple[Kind, ...] = ("F",) if kind == "F" else ("B", "I")
-        for name in names:
-            target = places.get((name, micro_batch, following))
-            if target and target[0] != rank:
-                edges["F" if kind == "F" else "B", rank, target[0]] = None
+    table, taken = schedule.table, handed_to(schedule)
+    edges: list[Edge] = []
+    for half, name in enumerate(SENDS):
+        crosses = (taken[:, half] >= 0) & (taken[:, half] != table.rank)
+        pairs = np.unique(np.stack([table.rank[crosses], taken[crosses, half]]), axis=1).T
+        edges += [(name, source, target) for source, target in pairs.tolist()]
     return sorted(edges)
 
 

@@ -2,9 +2,10 @@
 
 Every exchange waits for the last GPU of its group and ends with its busiest link, so the worst of each phase of each
 layer paces everybody. Taking the worst of every phase as everybody's is exact where a barrier follows each phase (every
-chunk outside of a pair) and an upper bound where a GPU that is late in one phase can catch up in the next before the
-group meets (overlapped pairs). Ranks stay alike, so the program folds as with even loads. With `experts.resolve: each`
-every GPU of a group gets its own rows and every link its own copies instead: exact, and as many classes of ranks more.
+chunk outside of a pair) and an estimate in overlapped pairs, where a GPU that is late in one phase can catch up in the
+next before the group meets, but communication is slow for as long as any member computes. Ranks stay alike, so the
+program folds as with even loads. With `experts.resolve: each` every GPU of a group gets its own rows and every link its
+own copies instead: exact, and as many classes of ranks more.
 """
 
 from __future__ import annotations

@@ -1,24 +1,34 @@
-"""Schedule + costs + coflows -> Program."""
+"""Schedule + costs + coflows -> Program.
+
+Of each rank the different pieces are written down (`_Builder`), then all rows are laid at once (`_Layer`): large
+programs have millions of them.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.program.chunks import COMMUNICATION, FORWARD_INPUT, GRADIENT_INPUT, SEND, Chunk, chunk
 from simulator.program.coflows import SENDS, Coflows, coflows, stage_hosts
 from simulator.program.costs import Costs, costs
 from simulator.program.folding import Partition, fold, members, unfolded
+from simulator.program.orders import Key, Order, handed_from, orders
+from simulator.program.pieces import FORWARD, GRADIENT, Far, Piece, Places, csr, stream_order
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
-from simulator.program.shared import Shared
+from simulator.program.shared import GRADIENTS, Shared
 from simulator.program.timed import timed_schedule
 from simulator.scenario import Scenario
-from simulator.schedules import Action, Kind, Place, Schedule
+from simulator.schedules import Action, Schedule
 from simulator.topology import Network, network
+
+Totals = tuple[dict[str, float], dict[str, float], float]
+"""of one rank: class of op -> busy compute [s], dtype -> FLOPs, FLOPs that ran before"""
+_INPUTS = {FORWARD_INPUT: FORWARD, GRADIENT_INPUT: GRADIENT}
 
 
 def lower(scenario: Scenario, *, folded: bool = True) -> Program:
@@ -34,191 +44,240 @@ def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, fol
     table = coflows(net, layout, schedule, priced)
     loads = members(layout) if priced.apart else ()
     parts = fold(net, schedule, table, layout, loads) if folded else unfolded(net, table, layout.gpus)
-    builder = _Builder(scenario, schedule, priced, table, parts)
-    for rank_class, rank in enumerate(parts.first_rank.tolist()):
-        builder.add_rank(rank_class, rank, float(net.speed[rank]))
-    return builder.finish(net)
+    builder = _Builder(scenario, schedule, priced, table)
+    for rank in parts.first_rank.tolist():
+        builder.add_rank(rank, float(net.speed[rank]))
+    return _Layer(builder, parts).program(net)
 
 
 @dataclass
 class _Builder:
-    """Collects rows rank by rank. Local state of `lower`; nothing outside sees it."""
+    """Collects the pieces of one rank after the other. Local state of `lower`; nothing outside sees it.
+
+    which: pieces in the order of their places, rank by rank: one before the actions, each action, one behind. far: what
+    waits for rows of other pieces, by place. indices: pipeline index of each rank.
+    """
 
     scenario: Scenario
     schedule: Schedule
     costs: Costs
     table: Coflows
-    parts: Partition
-    rank: list[int] = field(default_factory=list)
-    stream: list[int] = field(default_factory=list)
-    label: list[str] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    coflow: list[int] = field(default_factory=list)
-    instance: list[int] = field(default_factory=list)
-    action: list[int] = field(default_factory=list)
-    waits: list[tuple[int, int]] = field(default_factory=list)  # (row, row that it waits for)
-    handed: dict[tuple[int, int, str], list[int]] = field(default_factory=dict)  # (class, position, F or B) -> rows
-    wanted: list[tuple[int, tuple[int, int, str]]] = field(default_factory=list)
-    actions: list[tuple[int, int, str]] = field(default_factory=list)
-    calls: defaultdict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
-    instances: dict[tuple[int, int], int] = field(default_factory=dict)
-    chunks: dict[tuple[Action, int], Chunk] = field(default_factory=dict)
-    totals: list[tuple[dict[str, float], dict[str, float], float]] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    which: list[Ints] = field(default_factory=list)
+    far: list[Far] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+    totals: list[Totals] = field(default_factory=list)
+    chunks: dict[tuple[Key, int], Chunk] = field(default_factory=dict)
+    places: int = 0
+    member: int = -1  # of its expert group, of the rank that is being added, where each has a load of its own
 
     def __post_init__(self) -> None:
-        self.places = self.schedule.place()
         self.hosts = stage_hosts(self.schedule)
         self.members = members(self.scenario.layout) if self.costs.apart else ()
-        self.speed = 1.0
+        self.orders = orders(self.schedule, every_pass=self.scenario.layout.zero >= GRADIENTS)
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends between stages on the
         # stream of dispatch and combine, after the last combine(F) of a chunk pair (arXiv 2412.19437, figure 4).
         self.send_stream = COMMUNICATION if self.costs.processor.reserved_sms else SEND
 
-    def add_rank(self, rank_class: int, rank: int, speed: float) -> None:
+    def add_rank(self, rank: int, speed: float) -> None:
         """Add all rows of the rank that stands for its class. speed: of its kernels, 1 for a sound GPU."""
-        self.speed = speed
         index = self.scenario.layout.pipeline_index(rank)
-        order = self.schedule.ranks[index]
-        seconds: defaultdict[str, float] = defaultdict(float)
-        flops: defaultdict[str, float] = defaultdict(float)
-        recomputed = 0.0
-        shared = Shared(self, rank_class, rank)
-        shared.begin_step(order)
-        for position, action in enumerate(order):
-            rows = self._chunk(action, rank)
-            gathered = shared.before(rows)
-            base = self._add_action(rank_class, rank, (index, position), action)
-            shared.after(position, (base, rows), gathered)
-            for name, value in rows.classes.items():
-                seconds[name] += value / speed
-            for dtype, value in rows.flops.items():
-                flops[dtype] += value
-            recomputed += rows.recomputed
-        seconds["optimizer"] += shared.end_step() / speed
-        self.totals.append((dict(seconds), dict(flops), recomputed))
+        self.member = self.members[self.scenario.layout.place(rank)] if self.members else -1
+        order = self.orders[index]
+        shared = Shared(self.scenario, self.costs, self.table, self.hosts, rank, speed, order.final)
+        begin = shared.begin_step(order.first)
+        actions = [self._piece(key, (index, rank), shared) for key in order.keys]
+        end, seconds, far = shared.end_step(_owed(actions, order))
+        number, behind = len(self.pieces), self.places + len(order.code) + 1
+        self.pieces += [begin, *actions, end]
+        self.which.append(np.concatenate([[number], number + 1 + order.code, [number + 1 + len(actions)]]))
+        self.far += [(behind, row, self.places + at, due) for _, row, at, due in far]
+        for stage, position in order.first.items():
+            key = order.keys[order.code[position]]
+            piece = actions[order.code[position]]
+            for mark, row in self._chunk(key).begins.items():
+                if mark[:2] == ("F", stage) and row < len(self._chunk(key).stream):
+                    self.far += [(self.places + 1 + position, piece.base + row, self.places, due)
+                                 for due in shared.gathers.get(mark, ())]
+        self.indices.append(index)
+        self.totals.append(_totals([self._chunk(key) for key in order.keys], order.code, seconds, speed))
+        self.places = behind + 1
 
-    def _chunk(self, action: Action, rank: int) -> Chunk:
-        member = int(self.members[self.scenario.layout.place(rank)]) if len(self.members) else -1
-        shape = Action(action.kind, 0, action.stage, 0 if action.kind == "FB" else -1, action.stage_b)
-        if (shape, member) not in self.chunks:
-            self.chunks[shape, member] = chunk(shape, self.costs, member)
-        return self.chunks[shape, member]
+    def _chunk(self, key: Key) -> Chunk:
+        shape = (Key(*key[:3]), self.member)
+        if shape not in self.chunks:
+            action = Action(key.kind, 0, key.stage, 0 if key.kind == "FB" else -1, key.stage_b)
+            self.chunks[shape] = chunk(action, self.costs, self.member)
+        return self.chunks[shape]
 
-    def row(self, rank_class: int, stream: int, label: str, seconds: float, coflow: int = -1) -> int:
-        """Add a row; return its number."""
-        self.rank.append(rank_class)
-        self.stream.append(stream)
-        self.label.append(label)
-        self.seconds.append(seconds / self.speed)
-        self.action.append(len(self.actions) - 1)
-        self.coflow.append(-1 if coflow < 0 else int(self.parts.coflow[coflow]))
-        self.instance.append(-1 if coflow < 0 else self._instance(rank_class, int(self.parts.coflow[coflow])))
-        return len(self.rank) - 1
-
-    def _instance(self, rank_class: int, coflow: int) -> int:
-        """Return the number of a coflow's next call; the n-th calls of all members are one instance."""
-        call = self.calls[rank_class, coflow]
-        self.calls[rank_class, coflow] += 1
-        if self.table.label[int(self.parts.first_coflow[coflow])][0] in SENDS:
-            return self.instances.setdefault((coflow, (rank_class + 1) << 32 | call), len(self.instances))
-        return self.instances.setdefault((coflow, call), len(self.instances))
-
-    def _add_action(self, rank_class: int, rank: int, place: Place, action: Action) -> int:
-        """Add the rows of an action; return the number of the first."""
-        base, rows = len(self.rank), self._chunk(action, rank)
-        self.actions.append((rank_class, place[1], str(action.kind)))
-        sources = self._sources(action, rank)
+    def _piece(self, key: Key, place: tuple[int, int], shared: Shared) -> Piece:
+        """Return the rows of an action and of what goes with it. place: (pipeline index, rank)."""
+        piece, rows = Piece(shared.speed), self._chunk(key)
+        gathered = shared.before(piece, rows)
+        piece.kinds.append(str(key.kind))
+        base = piece.base = len(piece.stream)
+        last = self.schedule.stages - 1
+        comes = {FORWARD_INPUT: key.forward > 0, GRADIENT_INPUT: 0 <= key.backward < last}
         for stream, label, seconds, what, after in zip(
             rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True
         ):
-            row = self.row(rank_class, stream, label, seconds, self.table.index[(*what, rank)] if what[0] else -1)
-            self.waits += [(row, base + due) for due in after if due >= 0]
-            self.wanted += [(row, sources[due]) for due in after if due in sources]
-        self._hand_on(rank_class, rank, place, base)
-        return base
+            row = piece.row(stream, label, seconds, self.table.index[(*what, place[1])] if what[0] else -1)
+            piece.waits += [(row, base + due) for due in after if due >= 0]
+            piece.wanted += [(row, _INPUTS[due]) for due in after if due < 0 and comes[due]]
+        if 0 <= key.forward < last:
+            self._hand_on(piece, rows.forward_out, ("F", place[0], key.to), place[1])
+        if key.backward > 0:
+            self._hand_on(piece, rows.gradient_out, ("B", place[0], key.to_b), place[1])
+        shared.after(piece, rows, gathered, key.final)
+        return piece
 
-    def _sources(self, action: Action, rank: int) -> dict[int, tuple[int, int, str]]:
-        """Return which output each input of an action is: marker -> (class, position, F or B)."""
-        sources = {}
-        replica = self.scenario.layout.place(rank)
-        for kind, micro_batch, stage in action.halves():
-            if kind == "F" and stage:
-                sources[FORWARD_INPUT] = (*self._producer(("F",), micro_batch, stage - 1, replica), "F")
-            if kind in ("B", "I") and stage < self.schedule.stages - 1:
-                sources[GRADIENT_INPUT] = (*self._producer(("B", "I"), micro_batch, stage + 1, replica), "B")
-        return sources
-
-    def _producer(self, kinds: Iterable[Kind], micro_batch: int, stage: int, replica: int) -> tuple[int, int]:
-        """Return the class and the position of the rank of the same replica that makes an input."""
-        found = (self.places.get((kind, micro_batch, stage)) for kind in kinds)
-        index, position = next(place for place in found if place is not None)
-        return int(self.parts.rank[self.scenario.layout.rank(index, replica)]), position
-
-    def _hand_on(self, rank_class: int, rank: int, place: Place, base: int) -> None:
+    def _hand_on(self, piece: Piece, made: tuple[int, ...], edge: tuple[str, int, int], rank: int) -> None:
         """Send what an action makes to the rank that runs the next stage, or leave it where it is.
 
-        base: the first of its rows.
+        made: rows of the chunk.
         """
-        action = self.schedule.ranks[place[0]][place[1]]
-        rows = self._chunk(action, rank)
-        for kind, micro_batch, stage in action.halves():
-            half = "F" if kind == "F" else "B"
-            following = stage + 1 if half == "F" else stage - 1
-            if kind == "W" or not 0 <= following < self.schedule.stages:
-                continue
-            names: tuple[Kind, ...] = ("F",) if half == "F" else ("B", "I")
-            target = next(self.places[name, micro_batch, following][0] for name in names
-                          if (name, micro_batch, following) in self.places)
-            out = [base + row for row in (rows.forward_out if half == "F" else rows.gradient_out) if row >= 0]
-            edge = self.table.edges.get((half, place[0], target))
-            if edge is not None:
-                sent = self.row(rank_class, self.send_stream, f"send {half}", 0.0, self.table.index[half, edge, rank])
-                self.waits += [(sent, row) for row in out]
-                out = [sent]
-            self.handed[rank_class, place[1], half] = out
+        out = [piece.base + row for row in made if row >= 0]
+        number = self.table.edges.get(edge)
+        if number is not None:
+            sent = piece.row(self.send_stream, f"send {edge[0]}", 0.0, self.table.index[edge[0], number, rank])
+            piece.waits += [(sent, row) for row in out]
+            out = [sent]
+        piece.handed[FORWARD if edge[0] == "F" else GRADIENT].extend(out)
 
-    def finish(self, net: Network) -> Program:
-        """Resolve what ranks hand to each other and return the columns."""
-        waits = self.waits + [(row, made) for row, source in self.wanted for made in self.handed[source]]
-        pointer, wait = _csr(len(self.rank), waits + _stream_order(self.rank, self.stream))
-        labels = tuple(dict.fromkeys(self.label))
-        code = {label: number for number, label in enumerate(labels)}
-        touched, flows = fold_coflows(self.scenario, net, self.table, self.parts, self.costs.loads)
-        count = np.bincount(self.parts.rank, minlength=len(self.parts.first_rank))
+
+def _owed(actions: list[Piece], order: Order) -> Iterator[tuple[int, tuple[str, int, int], list[int]]]:
+    """Yield the gradients that are summed at the end of the step: position of the action, block, rows that make them."""
+    owing = np.array([bool(piece.owed) for piece in actions], dtype=bool)
+    for position in np.flatnonzero(owing[order.code]).tolist():
+        for mark, made in actions[order.code[position]].owed:
+            yield position, mark, made
+
+
+def _totals(chunks: list[Chunk], code: Ints, optimizer: float, speed: float) -> Totals:
+    """Return a rank's sums. code: chunk of each action in order. optimizer: of a sound GPU [s]."""
+
+    def summed(tables: list[dict[str, float]]) -> dict[str, float]:
+        _, first = np.unique(code, return_index=True)
+        names = dict.fromkeys(name for number in code[np.sort(first)].tolist() for name in tables[number])
+        # Summed one by one, as they are laid; numpy's sum adds pairwise.
+        return {name: _last(np.array([table.get(name, 0.0) for table in tables])[code]) for name in names}
+
+    seconds = summed([{name: value / speed for name, value in rows.classes.items()} for rows in chunks])
+    seconds["optimizer"] = seconds.get("optimizer", 0.0) + optimizer / speed
+    recomputed = _last(np.array([rows.recomputed for rows in chunks], dtype=np.float64)[code])
+    return seconds, summed([rows.flops for rows in chunks]), recomputed
+
+
+def _last(values: NDArray[np.float64]) -> float:
+    return float(np.cumsum(values)[-1]) if len(values) else 0.0
+
+
+@dataclass
+class _Layer:
+    """Lays all rows. starts: first place of each class of ranks, and the number of all places."""
+
+    builder: _Builder
+    parts: Partition
+
+    def __post_init__(self) -> None:
+        lengths = np.array([len(which) for which in self.builder.which], dtype=np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.place = Places.of(self.builder.pieces, np.concatenate(self.builder.which))
+        self.ranks = np.repeat(np.arange(len(lengths)), lengths)  # of each place
+
+    def program(self, net: Network) -> Program:
+        """Return the columns."""
+        builder, parts, place = self.builder, self.parts, self.place
+        rank = np.repeat(self.ranks, np.diff(place.base))
+        stream = place.ints("stream")
+        labels, label = self._labels()
+        coflow = place.ints("coflow")
+        coflow = np.where(coflow < 0, -1, np.append(parts.coflow, -1)[coflow])
+        action, actions = self._actions()
+        waits = [place.waits(), place.inputs(self._sources()), place.far(builder.far), self._updates()]
+        pointer, wait = csr(place.rows, [*waits, stream_order(rank, stream)])
+        touched, flows = fold_coflows(builder.scenario, net, builder.table, parts, builder.costs.loads)
         return Program(
-            scenario=self.scenario, costs=self.costs, schedule=self.schedule, labels=labels,
-            rank=_ints(self.rank), stream=_ints(self.stream), label=_ints([code[label] for label in self.label]),
-            seconds=np.array(self.seconds), coflow=_ints(self.coflow), instance=_ints(self.instance),
-            action=_ints(self.action), wait_ptr=pointer, wait=wait, actions=tuple(self.actions), coflows=flows,
-            capacity=net.capacity[self.parts.first_link[touched]],
-            link_names=tuple(net.name[link] for link in self.parts.first_link[touched].tolist()),
-            first_rank=self.parts.first_rank, multiplicity=count,
-            class_seconds=tuple(total[0] for total in self.totals), flops=tuple(total[1] for total in self.totals),
-            recomputed=tuple(total[2] for total in self.totals),
+            scenario=builder.scenario, costs=builder.costs, schedule=builder.schedule, labels=labels,
+            rank=rank, stream=stream, label=label, seconds=place.floats("seconds"), coflow=coflow,
+            instance=self._instances(rank, coflow), action=action, wait_ptr=pointer, wait=wait, actions=actions,
+            coflows=flows, capacity=net.capacity[parts.first_link[touched]],
+            link_names=tuple(net.name[link] for link in parts.first_link[touched].tolist()),
+            first_rank=parts.first_rank, multiplicity=np.bincount(parts.rank, minlength=len(parts.first_rank)),
+            class_seconds=tuple(total[0] for total in builder.totals),
+            flops=tuple(total[1] for total in builder.totals),
+            recomputed=tuple(total[2] for total in builder.totals),
         )
 
+    def _labels(self) -> tuple[tuple[str, ...], Ints]:
+        """Return the labels in the order in which they appear, and that of each row."""
+        code: dict[str, int] = {}
+        for piece in self.builder.pieces:
+            for label in piece.label:
+                code.setdefault(label, len(code))
+        used, number = _renumbered(self.place.column([[code[name] for name in one.label] for one in self.place.pieces]))
+        names = list(code)
+        return tuple(names[label] for label in used.tolist()), number
 
-def _ints(values: Iterable[int]) -> Ints:
-    return np.array(list(values), dtype=np.int64)
+    def _actions(self) -> tuple[Ints, tuple[tuple[int, int, str], ...]]:
+        """Return the action of each row, and all actions: (class of ranks, position, kind of chunk)."""
+        of_row, place, kinds = self.place.action()
+        rank = self.ranks[place]
+        position = place - self.starts[rank] - 1
+        # Parameters are gathered before an action, but have no position of their own.
+        update = np.array([kind == "update" for kind in kinds], dtype=bool)
+        position[update & (place != self.starts[rank + 1] - 1)] = -1
+        return of_row, tuple(zip(rank.tolist(), position.tolist(), kinds, strict=True))
+
+    def _sources(self) -> Ints:
+        """Return the places that make the inputs of each place, -1 where none [place, 2]."""
+        layout, starts, schedule = self.builder.scenario.layout, self.starts, self.builder.schedule
+        table, made = schedule.table, handed_from(schedule)
+        found = np.full((len(self.ranks), 2), -1, dtype=np.int64)
+        for number, index in enumerate(self.builder.indices):
+            replica = layout.place(int(self.parts.first_rank[number]))
+            peers = self.parts.rank[[layout.rank(other, replica) for other in range(len(schedule.ranks))]]
+            own = made[table.start[index] : table.start[index + 1]]
+            maker = table.rank[own]
+            places = starts[peers[maker]] + 1 + own - table.start[maker]
+            found[starts[number] + 1 : starts[number + 1] - 1] = np.where(own < 0, -1, places)
+        return found
+
+    def _updates(self) -> tuple[Ints, Ints]:
+        """Return each rank's optimizer and the rows that sum its gradients."""
+        place, row = self.place.reduced()
+        last = self.starts[self.ranks[place] + 1] - 1
+        optimizer = np.array([piece.base for piece in self.place.pieces], dtype=np.int64)[self.place.which[last]]
+        return self.place.base[last] + optimizer, row
+
+    def _instances(self, rank: Ints, coflow: Ints) -> Ints:
+        """Return the instance of each row: the n-th calls of all members of a coflow; of a send, each call of each rank.
+
+        Numbered in the order in which they appear.
+        """
+        parts, table = self.parts, self.builder.table
+        sends = np.array([table.label[first][0] in SENDS for first in parts.first_coflow.tolist()], dtype=bool)
+        rows = np.flatnonzero(coflow >= 0)
+        kind = coflow[rows]
+        order = np.argsort(rank[rows] * len(sends) + kind, kind="stable")
+        line = (rank[rows] * len(sends) + kind)[order]
+        begins = np.diff(line, prepend=-1) != 0
+        number = np.arange(len(rows))
+        call = np.empty(len(rows), dtype=np.int64)
+        call[order] = number - np.maximum.accumulate(np.where(begins, number, 0))
+        most = np.zeros(len(sends) + 1, dtype=np.int64)
+        np.maximum.at(most, kind + 1, call + 1)
+        ends = np.cumsum(most)
+        instance = np.full(len(rank), -1, dtype=np.int64)
+        instance[rows] = _renumbered(np.where(sends[kind], ends[-1] + number, ends[kind] + call))[1]
+        return instance
 
 
-def _stream_order(rank: list[int], stream: list[int]) -> list[tuple[int, int]]:
-    """Return (row, row before it on its stream); sends are unordered, they only share links."""
-    before: dict[tuple[int, int], int] = {}
-    order = []
-    for row, place in enumerate(zip(rank, stream, strict=True)):
-        if place[1] != SEND:
-            if place in before:
-                order.append((row, before[place]))
-            before[place] = row
-    return order
-
-
-def _csr(rows: int, pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
-    """Return (row, other) pairs as CSR by row, each pair once."""
-    if not pairs:
-        return np.zeros(rows + 1, np.int64), np.zeros(0, np.int64)
-    table = np.unique(np.array(pairs, dtype=np.int64), axis=0)
-    pointer = np.zeros(rows + 1, np.int64)
-    np.cumsum(np.bincount(table[:, 0], minlength=rows), out=pointer[1:])
-    return pointer, table[:, 1]
+def _renumbered(values: Ints) -> tuple[Ints, Ints]:
+    """Return the different values in the order in which they appear, and for each value its place there."""
+    first = np.full(values.max(initial=-1) + 1, len(values), dtype=np.int64)
+    first[values[::-1]] = np.arange(len(values))[::-1]  # of equal ones the last write, the first place, stays
+    order = np.argsort(first, kind="stable")[: np.count_nonzero(first < len(values))]
+    number = np.empty(len(first), dtype=np.int64)
+    number[order] = np.arange(len(order))
+    return order, number[values]

@@ -9,136 +9,131 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from simulator.ops import Op
 from simulator.program import buckets
 from simulator.program.chunks import COMPUTE, DATA, GRADIENT, Chunk, Mark
 from simulator.program.coflows import Coflows
 from simulator.program.costs import Costs
+from simulator.program.pieces import Far, Piece
 from simulator.scenario import Scenario
-from simulator.schedules import Action, Schedule
 
 STATES, GRADIENTS, PARAMETERS = 1, 2, 3
 """What ZeRO shards from this stage on."""
-
-
-class Builder(Protocol):
-    """What collects the rows of a program."""
-
-    scenario: Scenario
-    schedule: Schedule
-    costs: Costs
-    table: Coflows
-    rank: list[int]
-    waits: list[tuple[int, int]]
-    actions: list[tuple[int, int, str]]
-    hosts: dict[int, tuple[int, ...]]
-
-    def row(self, rank_class: int, stream: int, label: str, seconds: float, coflow: int = -1) -> int:
-        """Add a row; return its number."""
+UPDATE = "update"
+"""kind of the actions that are not the schedule's"""
 
 
 @dataclass
 class Shared:
-    """Lays one rank's rows of the data and gradient streams between those of its actions. Local state of `lower`.
+    """Lays one rank's rows of the data and gradient streams before, in and behind the pieces of its actions.
 
-    Gathers and reductions do not wait for each other, as in FSDP2, which has a stream for each (PyTorch,
-    FSDPCommContext): a gather that is due early would hold up the gradients of the blocks before it.
+    Local state of `lower`. Gathers and reductions do not wait for each other, as in FSDP2, which has a stream for each
+    (PyTorch, FSDPCommContext): a gather that is due early would hold up the gradients of the blocks before it.
+    final: stage -> position of its last backward pass. hosts: see `stage_hosts`. gathers: rows of the first piece that
+    bring a block's parameters.
     """
 
-    builder: Builder
-    rank_class: int
+    scenario: Scenario
+    costs: Costs
+    table: Coflows
+    hosts: dict[int, tuple[int, ...]]
     rank: int
+    speed: float
+    final: dict[int, int]
     gathers: dict[Mark, list[int]] = field(default_factory=dict)
-    reduced: list[int] = field(default_factory=list)
-    final: dict[int, int] = field(default_factory=dict)  # stage -> position of its last backward pass
-    owed: list[tuple[Mark, list[int]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        scenario = self.builder.scenario
-        self.costs, self.layout, self.config = self.builder.costs, scenario.layout, scenario.workload.layout
+        self.layout, self.config = self.scenario.layout, self.scenario.workload.layout
         self.resharded = self.layout.zero == PARAMETERS and self.config.reshard_after_forward
         # Parameters that are whole during a step are gathered once, beside its first forward passes.
         self.early = not self.resharded and (self.layout.zero == PARAMETERS or self.config.overlap_param_gather)
 
-    def begin_step(self, order: tuple[Action, ...]) -> None:
+    def begin_step(self, stages: Iterable[int]) -> Piece:
         """Gather the parameters that the step before updated, in the order in which the first passes need them."""
-        halves = [(position, half) for position, action in enumerate(order) for half in action.halves()]
-        self.final = {stage: position for position, (kind, _, stage) in halves if kind in ("B", "W")}
-        if not self.layout.zero or not self.early:
-            return
-        self._open()
-        for stage in dict.fromkeys(stage for _, (kind, _, stage) in halves if kind == "F"):
-            for number in range(len(self.costs.stages[stage])):
-                self.gathers["F", stage, number] = self._collect("all_gather", (stage, number), ())
+        piece = Piece(self.speed)
+        if self.layout.zero and self.early:
+            piece.kinds.append(UPDATE)
+            for stage in stages:
+                for number in range(len(self.costs.stages[stage])):
+                    self.gathers["F", stage, number] = self._collect(piece, "all_gather", (stage, number), ())
+        return piece
 
-    def before(self, rows: Chunk) -> dict[Mark, list[int]]:
-        """Return the gathers that an action's blocks wait for; of resharded parameters new ones."""
+    def before(self, piece: Piece, rows: Chunk) -> dict[Mark, list[int]]:
+        """Gather what an action's blocks wait for, if parameters are resharded; return the rows."""
         if not self.resharded:
-            return {mark: self.gathers.pop(mark) for mark in rows.begins if mark in self.gathers}
-        self._open()
+            return {}
+        piece.kinds.append(UPDATE)
         marks = list(rows.begins.items())
-        base = len(self.builder.rank) + sum(self._count(mark) for mark, _ in marks)
+        base = len(piece.stream) + sum(self._count(mark) for mark, _ in marks)
         result = {}
         for number, (mark, _) in enumerate(marks):
             # One block ahead: while the block before computes, as soon as the one before that is done.
             begin = marks[number - 1][1] - 1 if number else -1
-            result[mark] = self._collect("all_gather", mark[1:], [base + begin] if begin >= 0 else [])
+            result[mark] = self._collect(piece, "all_gather", mark[1:], [base + begin] if begin >= 0 else [])
         return result
 
-    def after(self, position: int, built: tuple[int, Chunk], gathered: dict[Mark, list[int]]) -> None:
-        """Make an action's blocks wait for their parameters, and reduce the gradients that it completes."""
-        base, rows = built
+    def after(self, piece: Piece, rows: Chunk, gathered: dict[Mark, list[int]], final: bool) -> None:
+        """Make an action's blocks wait for their parameters, and reduce the gradients that it completes.
+
+        final: whether it is the last backward pass of its stage.
+        """
         for mark, due in gathered.items():
             if rows.begins[mark] < len(rows.stream):
-                self.builder.waits += [(base + rows.begins[mark], row) for row in due]
+                piece.waits += [(piece.base + rows.begins[mark], row) for row in due]
+        if self.layout.zero < GRADIENTS and not final:
+            return
         for mark, ends in rows.ends.items():
-            if self.layout.zero < GRADIENTS and self.final[mark[1]] != position:
-                continue
-            made = [base + row for row in ends]
+            made = [piece.base + row for row in ends]
             if self.config.overlap_grad_reduce:
-                self._reduce(mark, made)
+                self._reduce(piece, mark, made)
             else:
-                self.owed.append((mark, made))
+                piece.owed.append((mark, made))
 
-    def end_step(self) -> float:
-        """Reduce what is left, update, gather; return the optimizer's seconds on a sound GPU."""
-        self._open(len(self.builder.schedule.ranks[self.layout.pipeline_index(self.rank)]))
-        for mark, made in self.owed:
-            self._reduce(mark, [*made, *self.owed[-1][1]])  # none begins before the last weight gradient is there
+    def end_step(self, owed: Iterable[tuple[int, Mark, list[int]]]) -> tuple[Piece, float, list[Far]]:
+        """Reduce what is left, update, gather.
+
+        owed: position of an action, what it made, by which of its rows. Returns the piece, whose row `base`, the
+        optimizer, waits for the reductions of all pieces; the optimizer's seconds on a sound GPU; and what waits for
+        actions, with places counted from the rank's first piece, its last being -1.
+        """
+        piece, far, owing = Piece(self.speed, kinds=[UPDATE]), [], list(owed)
+        for position, mark, made in owing:
+            before = len(piece.stream)
+            self._reduce(piece, mark, ())
+            # None begins before the last weight gradient is there.
+            for at, rows in ((position, made), (owing[-1][0], owing[-1][2])):
+                far += [(-1, row, at + 1, due) for row in range(before, len(piece.stream)) for due in rows]
         seconds = self._optimizer()
-        update = self.builder.row(self.rank_class, COMPUTE, "optimizer", seconds)
-        self.builder.waits += [(update, row) for row in self.reduced]
+        update = piece.row(COMPUTE, "optimizer", seconds)
+        piece.base = update
         if STATES <= self.layout.zero < PARAMETERS and not self.early:
             for stage in sorted(self.final):
                 for number in range(len(self.costs.stages[stage])):
-                    self._collect("all_gather", (stage, number), [update])
-        return seconds
-
-    def _open(self, position: int = -1) -> None:
-        self.builder.actions.append((self.rank_class, position, "update"))
+                    self._collect(piece, "all_gather", (stage, number), [update])
+        return piece, seconds, far
 
     def _count(self, mark: Mark) -> int:
         return sum(self._coflow("all_gather", bucket) >= 0 for bucket in buckets.of_block(self.costs, *mark[1:]))
 
     def _coflow(self, kind: str, bucket: buckets.Bucket) -> int:
-        table = self.builder.table
+        table = self.table
         return table.index.get((kind, table.buckets.get(bucket, -1), self.rank), -1)
 
-    def _reduce(self, mark: Mark, made: list[int]) -> None:
+    def _reduce(self, piece: Piece, mark: Mark, made: Iterable[int]) -> None:
         """Sum a block's gradients: scatter them, add over hybrid groups, and without ZeRO gather the sums."""
         for kind in ("reduce_scatter", "all_reduce", *(() if self.layout.zero else ("all_gather",))):
-            self.reduced += self._collect(kind, mark[1:], made, GRADIENT)
+            piece.reduced += self._collect(piece, kind, mark[1:], made, GRADIENT)
 
-    def _collect(self, kind: str, block: tuple[int, int], after: Iterable[int], stream: int = DATA) -> list[int]:
+    def _collect(self, piece: Piece, kind: str, block: tuple[int, int], after: Iterable[int], stream: int = DATA
+                 ) -> list[int]:
         """Add a collective of a block's dense and routed parameters; return its rows."""
         rows = []
         for bucket in buckets.of_block(self.costs, *block):
             coflow = self._coflow(kind, bucket)
             if coflow >= 0:
-                row = self.builder.row(self.rank_class, stream, kind.replace("_", "-"), 0.0, coflow)
-                self.builder.waits += [(row, due) for due in after]
+                row = piece.row(stream, kind.replace("_", "-"), 0.0, coflow)
+                piece.waits += [(row, due) for due in after]
                 rows.append(row)
         return rows
 
@@ -146,5 +141,5 @@ class Shared:
         """Return the seconds of AdamW over what this rank updates: gradient, master, moments, parameter."""
         recipe = self.costs.work.recipe
         each = recipe.gradient + 2 * recipe.master + 2 * recipe.moments + recipe.parameter
-        count = buckets.updated(self.costs, self.layout, self.builder.hosts, tuple(self.final))
+        count = buckets.updated(self.costs, self.layout, self.hosts, tuple(self.final))
         return self.costs.processor.seconds((Op("adamw", "optimizer", bytes=count * each),), beside=False)

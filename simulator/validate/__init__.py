@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from simulator.errors import InputError
 from simulator.validate.case import MemoryCase, StepCase, files
 from simulator.validate.check import Check, score
-from simulator.validate.chunk import chunk_pair, pair_program
+from simulator.validate.chunk import PHASE_NAMES, chunk_pair, pair_program
 from simulator.validate.steps import memory_check, pre_training, step_check
 
-__all__ = ["BUNDLES", "Check", "names", "pair_program", "score", "validate"]
+__all__ = ["BUNDLES", "PHASE_NAMES", "Check", "names", "pair_program", "score", "validate"]
 
 BUNDLES: dict[str, Callable[[], tuple[Check, ...]]] = {
     "deepseek-v3-chunk": chunk_pair,
