@@ -144,6 +144,13 @@ def program(rows: list[dict[str, Any]], coflows: tuple[Coflow, ...] = (), capaci
     )
 
 
+def spans(*given_rows: Any, **keys: Any) -> list[tuple[float, float]]:
+    """Return (start, end) of every row of a program by hand, rounded to the picosecond."""
+    timeline = run(program(*given_rows, **keys))
+    ends = zip(timeline.start.tolist(), timeline.end.tolist(), strict=True)
+    return [(round(start, 12), round(end, 12)) for start, end in ends]
+
+
 def _ints(values: Any) -> np.ndarray:
     return np.array(list(values), dtype=np.int64)
 

@@ -215,7 +215,7 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(files, capsys, tmp_path, co
         ((*RUN, "--json", "no/out.json"), "--json: 'no/out.json' lies in a folder that does not exist. Create the "),
         ((*RUN, "--plot", "no/out.png"), "--plot: 'no/out.png' lies in a folder that does not exist. Create the "),
         ((*COMPARE, "--json", "."), "--json: '.' is a folder. Name a file in it."),
-        (("validate", "llama"), "CASE: 'llama' is not a case. Known: deepseek-v3-chunk, deepseek-v3."),
+        (("validate", "llama"), "CASE: 'llama' is not a case. Known: deepseek-v3-chunk, deepseek-v3"),
     ],
 )
 def test_a_wrong_input_is_told_place_value_rule_and_remedy_in_one_line(files, capsys, tmp_path, arguments, message):
@@ -318,8 +318,8 @@ def test_the_python_api_is_the_same_verbs(files):
     assert report.scenario.topology.name == CLUSTER["name"]
     assert report.as_dict()["workload"] == TRAINING["name"]
     assert set(simulator.__all__) == {"load", "lower", "run", "summarise"}
-    with pytest.raises(AttributeError, match="has no attribute 'sweep'"):
-        _ = simulator.sweep
+    with pytest.raises(AttributeError, match="has no attribute 'simulate'"):
+        _ = simulator.simulate
 
 
 def test_the_cli_and_the_api_give_the_same_numbers(files, capsys):

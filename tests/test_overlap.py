@@ -4,8 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import flow, kernel, spans, transfer
+from builders import flow, kernel, program, transfer
 
+from simulator.engine import run
 from simulator.ops import LATE, Op, Transfer, Work
 from simulator.ops import Transfer as Moves
 from simulator.program import STREAMS
@@ -44,8 +45,9 @@ def timeline(action: str, *blocks: BlockCost) -> list[tuple[str, float, float]]:
             flows.append(flow(float(size), 0, links=((len(flows), 1.0),)))
         else:
             rows.append(kernel(0, time, *due, stream=STREAMS[stream]))
-    found = spans(rows, tuple(flows), (RATE,) * max(1, len(flows)))
-    return [(STREAMS[stream], *span) for stream, span in zip(made.stream, found, strict=True)]
+    done = run(program(rows, tuple(flows), (RATE,) * max(1, len(flows))))
+    spans = zip(made.stream, done.start.tolist(), done.end.tolist(), strict=True)
+    return [(STREAMS[stream], round(start, 12), round(end, 12)) for stream, start, end in spans]
 
 
 # Inside a phase

@@ -103,6 +103,14 @@ def test_rows_hold_axes_inputs_outputs_and_derived_columns(write, at_home, capsy
     assert float(one["memory.peak_bytes"]) == report.worst_memory.peak
 
 
+def test_json_holds_the_same_rows(write, at_home, capsys):
+    assert _main(["sweep", "s.yaml", "--json", "-"]) == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["sweep"] == "trial"
+    assert [str(row["axis.layout.ep"]) for row in tree["rows"]] == [row["axis.layout.ep"] for row in table()]
+    assert tree["rows"][0]["step_time_s"] == float(table()[0]["step_time_s"])
+
+
 def test_an_illegal_point_is_a_row_that_says_why(write, at_home):
     _main(["sweep", "s.yaml"])
     illegal = [row for row in table() if row["status"] == "illegal"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _output, cli
+from simulator.cli.commands import _emit, _output, cli
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,18 +27,19 @@ SHOWN = 40
               help="Folder of results; the sweep's name unless given. What it holds already is not repeated.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes; one for each core unless given.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler to use instead: tcp://host:8786.")
+@click.option("--json", callback=_output, metavar="FILE", help="Write the rows as JSON too; - for standard output.")
 @click.option("--plot", callback=_output, metavar="FILE", help="Draw the sweep's figures: .png, .svg or .pdf.")
 @click.pass_context
-def sweep(context: click.Context, sweep_file: str, output: Path | None, workers: int | None, scheduler: str | None,
-          plot: Path | None) -> None:
+def sweep(  # noqa: PLR0913, PLR0917 - one for each option
+    context: click.Context, sweep_file: str, output: Path | None, workers: int | None, scheduler: str | None,
+    json: Path | None, plot: Path | None,
+) -> None:  # fmt: skip
     """Simulate many points: a grid, a list or random draws over any keys of the two files.
 
     SWEEP.yaml is a file, or the bare name of a shipped one. Interrupt it at any moment; the same command continues.
     """
     if workers and scheduler:
         raise click.BadParameter("Give --workers or --scheduler, not both.", param_hint="--scheduler")
-    from rich.console import Console
-
     from simulator.pool import cores
     from simulator.store import Folder
     from simulator.sweep import points, read
@@ -46,7 +47,6 @@ def sweep(context: click.Context, sweep_file: str, output: Path | None, workers:
     plan = read(sweep_file)
     folder = Folder(output or Path(plan.config.name))
     chosen = points(plan)
-    console = Console(highlight=False) if Console().is_terminal else Console(highlight=False, width=110)
     with folder.open():
         how = {"pool": "dask", "where": scheduler} if scheduler else {"where": workers or cores()}
         try:
@@ -57,8 +57,8 @@ def sweep(context: click.Context, sweep_file: str, output: Path | None, workers:
                        "continues", err=True)
             context.exit(130)
         columns = _write(plan, finished, folder, plot)
-    for part in _text(plan, columns, folder.root):
-        console.print(part)
+    text = _text(plan, columns, folder.root)
+    _emit(lambda: _tree(plan, columns), json, lambda console: console.print(*text, sep="\n"))
     context.exit(1 if "failed" in columns["status"] else 0)
 
 
@@ -131,6 +131,11 @@ def _write(plan: Sweep, finished: Sequence[Finished], folder: Folder, figure: Pa
         else:
             click.echo(f"no figure: none of {len(finished)} points is legal", err=True)
     return columns
+
+
+def _tree(plan: Sweep, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return {"schema_version": 1, "sweep": plan.config.name, "rows": rows}
 
 
 def _caption(plan: Sweep, columns: Mapping[str, Sequence[Any]]) -> str:

@@ -44,7 +44,8 @@ class Folder:
             except OSError as error:
                 raise InputError("is in use by another sweep", value=str(self.root),
                                  remedy="Wait for it, or name another folder.") from error
-            for torn in self.points.glob(".*.json"):  # half written when a sweep was killed; nobody else writes now
+            # Half written when a sweep was killed; nobody else writes now.
+            for torn in [*self.points.glob(".*.json"), *self.root.glob(".results-*")]:
                 torn.unlink()
             yield
 
