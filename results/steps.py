@@ -20,7 +20,7 @@ What the simulator leaves out, in the order of its size in these cases:
 - `tp_comm_overlap` is simulated as if a gather or scatter and its GEMM ran side by side from end to end. Transformer
   Engine cuts the GEMM into pieces, each less efficient, and the first piece waits.
 - FP8 per tensor: the GEMM table rests on five medians of one benchmark, and nothing was published of how far the clock
-  falls under FP8 at the power limit. The pass that finds a tensor's largest value (current scaling) is not counted.
+  falls under FP8 at the power limit.
 - The host: launches, data loading, logging, garbage collection, and ranks that wait for the slowest of thousands.
 - Fully sharded runs of MoE models (FSDP rows of moe_parallel_folding) have no published layout; they are shown, not
   scored.

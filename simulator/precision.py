@@ -3,8 +3,9 @@
 fp8_block: DeepSeek-V3, arXiv 2412.19437, section 3.3: E4M3 GEMMs, 1x128 activation tiles with an FP32 scale each,
 128x128 weight blocks, FP32 gradients and master weights, BF16 AdamW moments, dispatch in FP8, combine in BF16.
 bf16: Megatron-LM's mixed precision, arXiv 2205.05198, section 4: BF16 weights, FP32 gradients, master and moments.
-fp8_tensor: Transformer Engine's delayed or current scaling, one scale per tensor: every GEMM input is cast once, by a
+fp8_tensor: Transformer Engine's delayed scaling, one scale per tensor: every GEMM input is cast once, by a
 kernel that writes its transpose too, since Hopper's FP8 GEMM reads K-major only; weights stay BF16, dispatch is BF16.
+fp8_current: its current scaling: a pass over the tensor finds its largest value before the cast.
 mxfp8: OCP's microscaling, 32 elements to an 8-bit scale, in hardware from Blackwell on; otherwise as fp8_tensor.
 """
 
@@ -83,6 +84,10 @@ RECIPES: dict[str, Recipe] = {
     "fp8_tensor": Recipe(
         name="fp8_tensor", gemm="fp8_tensor", dispatch="bf16", parameter=2, gradient=4, master=4, moments=8,
         saved_attention_output=2.0, cast="cast_transpose", cast_bytes=4.0,
+    ),
+    "fp8_current": Recipe(
+        name="fp8_current", gemm="fp8_tensor", dispatch="bf16", parameter=2, gradient=4, master=4, moments=8,
+        saved_attention_output=2.0, cast="cast_transpose", cast_bytes=6.0,  # read once more for the largest value
     ),
     "mxfp8": Recipe(
         name="mxfp8", gemm="mxfp8", dispatch="bf16", parameter=2, gradient=4, master=4, moments=8,

@@ -28,7 +28,8 @@ def test_a_recipe_names_kinds_and_dtypes_that_exist(recipe):
 def test_a_cast_reads_bf16_and_writes_each_copy_once(recipe):
     # DeepSeek's scales are a 32nd of what is written and were counted as nothing when the share of HBM was taken.
     copies = 2 if recipe.casts_once else 1
-    exact = {"bf16": 0.0, "fp8": 3.0, "fp8_tensor": 4.0}.get(recipe.gemm, 2.0 + copies * BYTES[recipe.gemm])
+    exact = {"bf16": 0.0, "fp8_block": 3.0, "fp8_tensor": 4.0, "fp8_current": 6.0}.get(
+        recipe.name, 2.0 + copies * BYTES[recipe.gemm])
     assert sum(op.bytes for op in quantise(recipe, 10, 30)) == pytest.approx(40 * exact)
 
 
@@ -42,7 +43,7 @@ def test_each_gpu_runs_the_recipes_of_its_tensor_cores():
         gpu: {name for name, recipe in RECIPES.items() if recipe.peak in validate(data("gpus", gpu), GpuConfig).peak}
         for gpu in ("a100", "h100", "h200", "h800")
     }
-    hopper = {"bf16", "fp8_block", "fp8_tensor"}
+    hopper = {"bf16", "fp8_block", "fp8_tensor", "fp8_current"}
     assert runs == {"a100": {"bf16"}, "h100": hopper, "h200": hopper, "h800": hopper}
 
 
