@@ -8,6 +8,7 @@ from builders import transfer as moves
 
 from simulator.bounds import critical_path
 from simulator.engine import run
+from simulator.program import lower
 from simulator.report import Report, summarise
 
 EVERY = configurations()
@@ -109,6 +110,14 @@ def test_the_critical_path_follows_a_coflow_through_its_last_member():
     # Rank 1 is ready at 3 s; 0.25 s latency and 25 GB; then rank 0 goes on for 1 s: 3 + 0.25 + 0.5 + 1.
     rows = [kernel(0, 1.0), kernel(1, 3.0), moves(0, 0, 0), moves(1, 0, 1), kernel(0, 1.0, 2)]
     assert critical_path(program(rows, (flow(25e9, 0, 1, latency=0.25),))) == 4.75
+
+
+@pytest.mark.parametrize("changes", [{}, {"layout__ep": 4}, {"schedule__name": "dualpipe"}, {"layout__zero": 3}])
+def test_the_critical_path_of_a_large_program_is_found_compiled_and_has_the_same_bits(monkeypatch, changes):
+    one = lower(scenario(**changes))
+    listed = critical_path(one)
+    monkeypatch.setattr("simulator.bounds._MANY", 0)
+    assert critical_path(one) == listed
 
 
 def test_the_nic_bound_reads_the_nics_that_there_are():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -86,6 +87,12 @@ def _nics(network: Network, src: Links, dst: Links) -> tuple[Links, Links]:
     return src // g * nics + rail, dst // g * nics + network.rail[dst]
 
 
+@lru_cache(maxsize=4)  # thousands of groups ask for it
+def _of_nics(network: Network) -> tuple[Links, Links, Links]:
+    """Return switch, nic_links and part of the network as arrays."""
+    return np.array(network.switch), np.array(network.nic_links), np.array(network.part)
+
+
 def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
     """Tell which pairs go the preferred way: GPUs and NICs sound, one way for all pairs of two switches."""
     g = np.arange(len(network.gpu_up)) % network.gpus_per_node
@@ -94,7 +101,7 @@ def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
         return np.zeros(len(src), dtype=bool)
     if (network.gpu_up < 0).any():
         return np.zeros(len(src), dtype=bool)
-    part = np.array(network.part)
+    _, _, part = _of_nics(network)
     out, home = _nics(network, src, dst)
     sound: NDArray[np.bool_] = (part[out] >= 0) & (part[out] == part[home])
     return sound
@@ -107,7 +114,7 @@ def _all(network: Network, pair: Links, src: Links, dst: Links) -> list[Entries]
     rail = out % network.nics_per_node
     carrier = np.where(network.rail[src] == rail, src, src // g * g + dst % g)
     handed = carrier != src
-    number, nic = np.array(network.switch), np.array(network.nic_links)
+    number, nic, _ = _of_nics(network)
     entries = [
         (pair[handed], network.gpu_up[src[handed]]),
         (pair[handed], network.gpu_down[carrier[handed]]),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.collectives import COLLECTIVES, Demand, exchange, send
+from simulator.collectives.paths import ways
 from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.program.buckets import Bucket, holders, of_stage, shards
@@ -31,6 +32,7 @@ Key = tuple[str, int, int]
 """(kind, what of it, rank): exchanges (kind, load, rank), sends (pass, edge, source), collectives of buckets (kind,
 number of the bucket, rank), of tensor and context parallelism (kind, bytes, rank). It is how a rank names the coflow
 that it takes part in."""
+Ranks = NDArray[np.int64]
 Edge = tuple[str, int, int]
 """(F or B, from pipeline index, to pipeline index)"""
 
@@ -78,14 +80,14 @@ class Coflows:
     def add_sends(self, network: Network, layout: Layout, edge: Edge, size: float) -> None:
         """Add the sends of one pipeline edge in every replica."""
         number = self.edges.setdefault(edge, len(self.edges))
-        for place in range(layout.per_stage):
-            pair = (layout.rank(edge[1], place), layout.rank(edge[2], place))
-            links, latency = send(network, *pair)
+        high, low = np.divmod(np.arange(layout.per_stage), layout.inner())
+        src, dst = (low + layout.inner() * (index + layout.pp * high) for index in edge[1:])
+        for source, target, (links, latency) in zip(src.tolist(), dst.tolist(), _sends(network, src, dst), strict=True):
             # Alike on all edges: who sends to whom tells them apart, and the two directions of a pipeline are mirrors.
-            self._append((edge[0], 0), links, [size] * len(links), latency, pair)
-            self.index[edge[0], number, pair[0]] = len(self.label) - 1
+            self._append((edge[0], 0), links, [size] * len(links), latency, (source, target))
+            self.index[edge[0], number, source] = len(self.label) - 1
 
-    def add_transfers(self, network: Network, groups: NDArray[np.int64], transfer: Transfer) -> None:
+    def add_transfers(self, network: Network, groups: Ranks, transfer: Transfer) -> None:
         """Add a tensor or context parallel collective in every group. groups: ranks [group, member]."""
         label = (transfer.group, round(transfer.bytes))
         for row in groups.tolist():
@@ -114,6 +116,28 @@ class Coflows:
             unit = COLLECTIVES["all_gather"](network, tuple(row))  # an all-reduce passes twice over its shard
             self._add(("all_reduce", number), unit.scaled(
                 2 * bucket.parameters * widths[0] / inside.shape[1]), tuple(row))
+
+
+def _sends(network: Network, src: Ranks, dst: Ranks) -> list[tuple[Sequence[int], float]]:
+    """Return the links and the latency of many sends as `send` does of each: all at once where there is one way.
+
+    Not where PCIe links stand on it: `ways` names them in another order.
+    """
+    way = ways(network, src, dst)
+    if (way.share != 1.0).any() or (network.pcie >= 0).any():
+        return [send(network, *pair) for pair in zip(src.tolist(), dst.tolist(), strict=True)]
+    # In order, for latencies add up to other bits in another: to the NIC and over it, the fabric, the rest.
+    kind = np.array(network.kind)[way.link]
+    nics = np.cumsum(kind == "nic") - (kind == "nic")
+    count = np.bincount(way.pair, minlength=len(src))
+    ends = np.cumsum(count)
+    begun = nics > np.repeat(nics[np.minimum(ends - count, len(nics) - 1)], count) if len(nics) else nics > 0
+    order = np.lexsort((np.where(kind == "fabric", 1, np.where(begun, 2, 0)), way.pair))
+    link = way.link[order]
+    latency = np.bincount(way.pair, network.latency[link], len(src)).tolist()
+    links = link.tolist()
+    return [(links[end - size : end], late)
+            for end, size, late in zip(ends.tolist(), count.tolist(), latency, strict=True)]
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
