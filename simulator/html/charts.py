@@ -8,8 +8,8 @@ from typing import Any
 from simulator.compare import names
 from simulator.plot import PART_COLOURS
 from simulator.report import Report
+from simulator.report.series import memory_over_time
 from simulator.timeline import Timeline
-from simulator.trace.counters import memory_over_time
 
 Chart = dict[str, Any]
 # Okabe and Ito's colours, told apart by most colour-blind readers.
