@@ -15,6 +15,7 @@ from pathlib import Path
 from simulator.errors import InputError
 from simulator.plot.clusters import cluster
 from simulator.plot.collectives import collective
+from simulator.plot.column import check_content
 from simulator.plot.experts import experts, traffic
 from simulator.plot.kernels import kernels
 from simulator.plot.links import links
@@ -47,13 +48,5 @@ def check_figure(name: str, scenario: Scenario | None = None) -> None:
         near = difflib.get_close_matches(name, FIGURES, n=1)
         remedy = f"Did you mean {near[0]!r}?" if near else f"Use one of {', '.join(FIGURES)}."
         raise InputError("is not a figure", key="--figure", value=name, remedy=remedy)
-    if scenario is None:
-        return
-    ways = {
-        "links": (scenario.topology.gpus == 1, "needs links, and a lone GPU uses none"),
-        "traffic": (scenario.layout.ep == 1, "needs experts on several GPUs: layout.ep is 1"),
-        "experts": (not scenario.model.n_routed_experts, f"needs experts, and {scenario.workload.name} has none"),
-    }
-    lacks, rule = ways.get(name, (False, ""))
-    if lacks:
-        raise InputError(rule, key="--figure", value=name, remedy="Draw another: step or memory always are there.")
+    if scenario is not None:
+        check_content(name, scenario)

@@ -8,12 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simulator.errors import InputError
 from simulator.plot.steps import caption, metadata
 from simulator.plot.sweeps import WIDTH
 from simulator.report import Report
+from simulator.scenario import Scenario
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+def check_content(name: str, scenario: Scenario) -> None:
+    """Refuse a figure that has nothing to show in a scenario. name: of a row of FIGURES. Errors: InputError."""
+    needs = {
+        "links": (scenario.topology.gpus == 1, "needs links, and a lone GPU uses none"),
+        "traffic": (scenario.layout.ep == 1, "needs experts on several GPUs: layout.ep is 1"),
+        "experts": (not scenario.model.n_routed_experts, f"needs experts, and {scenario.workload.name} has none"),
+    }
+    lacks, rule = needs.get(name, (False, ""))
+    if lacks:
+        raise InputError(rule, key="--figure", value=name, remedy="Draw step or memory, which every run has.")
 
 
 @contextmanager
@@ -40,6 +54,12 @@ def panels(heights: Sequence[float], report: Report, note: str, path: Path, *, s
         for axes in figure.axes:
             axes.tick_params(labelsize=6.5, length=2.5)
         figure.suptitle(title, fontsize=7)
+        # The layout's last digits differ from call to call, and SVG's ids are made of them.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for axes in figure.axes:
+            left, bottom, width, height = axes.get_position(original=True).bounds
+            axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
         figure.savefig(path, dpi=200, metadata=metadata(path))
     finally:
         plt.close(figure)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.experts import EXPECTED, Visits
-from simulator.plot.column import above, panels
+from simulator.plot.column import above, check_content, panels
 from simulator.program import Program
 from simulator.program.loads import layer_visits
 from simulator.report import Report
@@ -23,7 +23,11 @@ FILL, EVEN = "#0072B2", "#D55E00"  # Okabe and Ito
 
 
 def traffic(timeline: Timeline, report: Report, path: Path) -> None:
-    """Draw what dispatch moves between the GPUs of an expert group for a micro-batch in its least even layer."""
+    """Draw what dispatch moves between the GPUs of an expert group for a micro-batch in its least even layer.
+
+    Errors: InputError where no two GPUs hold different experts.
+    """
+    check_content("traffic", report.scenario)
     program = timeline.program
     layer, visits = least_even(program)
     sent = dispatched(program, visits) / 1e6
@@ -40,14 +44,18 @@ def traffic(timeline: Timeline, report: Report, path: Path) -> None:
 
 
 def experts(timeline: Timeline, report: Report, path: Path) -> None:
-    """Draw the tokens of each expert in all layers, and of each expert and GPU in the least even layer."""
+    """Draw the tokens of each expert in all layers, and of each expert and GPU in the least even layer.
+
+    Errors: InputError without experts.
+    """
+    check_content("experts", report.scenario)
     program = timeline.program
     layer, visits = least_even(program)
     each = np.array([found.experts for found in layer_visits(program.scenario)])
     of_group = program.costs.work.own * len(visits.gpus)
     note = f"lower panels: {layer}, one micro-batch of all {len(visits.gpus)} GPUs of an expert group"
     with panels([1.6, 1.25, 1.25], report, note, path) as (heat, lone, gpus):
-        _layers(heat, each)
+        _layers(heat, each, program.scenario.model.moe_layers)
         _bars(lone, visits.experts * of_group, "expert")
         _bars(gpus, visits.rows(program.costs.work.own), "GPU of the expert group")
 
@@ -84,12 +92,14 @@ def _nodes(axes: Axes, visits: Visits, sent: Floats) -> None:
     axes.set_title("\n".join(labels), fontsize=6.5)
 
 
-def _layers(axes: Axes, each: Floats) -> None:
+def _layers(axes: Axes, each: Floats, layers: int) -> None:
+    """Draw tokens [layer, expert] over an even share. layers: those that are not of an MTP module."""
     shares = each / each.mean(axis=1, keepdims=True)
     image = axes.imshow(shares, aspect="auto", cmap="viridis", interpolation="nearest",
-                        vmin=min(0.95, shares.min()), vmax=max(1.05, shares.max()))
+                        vmin=min(0.95, shares.min()), vmax=max(1.05, shares.max()),
+                        extent=(-0.5, each.shape[1] - 0.5, len(each) + 0.5, 0.5))
     axes.set_xlabel("expert", fontsize=7)
-    axes.set_ylabel("MoE layer", fontsize=7)
+    axes.set_ylabel("MoE layer, MTP last" if len(each) > layers else "MoE layer", fontsize=7)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05)
     bar.set_label("tokens / even share", fontsize=6.5)
 
