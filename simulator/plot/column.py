@@ -44,7 +44,7 @@ def panels(heights: Sequence[float], report: Report, note: str, path: Path, *, s
     matplotlib.rcParams["svg.hashsalt"] = "simulate"  # else SVG's ids are random
     import matplotlib.pyplot as plt
 
-    title = textwrap.fill(f"{caption(report)}; {note}", 66)
+    title = textwrap.fill(f"{caption(report)}; {note}".replace(" s,", "\N{NO-BREAK SPACE}s,"), 66)
     figure, grid = plt.subplots(
         len(heights), 1, figsize=(WIDTH, sum(heights) + 0.13 * (title.count("\n") + 1)), squeeze=False,
         sharex=shared, layout="constrained", height_ratios=heights,

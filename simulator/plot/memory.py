@@ -37,7 +37,7 @@ def memory(timeline: Timeline, report: Report, path: Path) -> None:
     fullest = int(np.argmax(peaks))
     several = program.ranks > 1
     note = f"GPU of pipeline index {program.pipeline_index(fullest)}, the fullest" if several else "one GPU"
-    with panels([2.3, 1.7] if several else [2.3], report, note, path, shared=True) as rows:
+    with panels([2.3, 2.0] if several else [2.3], report, note, path, shared=True) as rows:
         _categories(rows[0], held[fullest], timeline.step_time)
         _lines(rows[0], peaks[fullest], report.scenario.gpu.memory.capacity)
         above(rows[0], 4)
@@ -78,11 +78,9 @@ def _totals(axes: Axes, timeline: Timeline, held: list[tuple[Floats, dict[str, F
     for index, (times, parts) in zip(indices, held, strict=True):
         total = np.sum(list(parts.values()), axis=0) / 1e9
         axes.step(times, total, where="post", color=shades(norm(index)), linewidth=0.7)
-    inside = axes.inset_axes((0.3, 0.24, 0.4, 0.06))  # where no line comes: whoever holds nothing holds parameters
-    bar = axes.figure.colorbar(mpl.cm.ScalarMappable(norm, shades), cax=inside, orientation="horizontal",
-                               ticks=mpl.ticker.MaxNLocator(integer=True, nbins=5))
-    bar.set_label("pipeline index", fontsize=6.5, labelpad=1)
-    inside.tick_params(labelsize=6, length=2, pad=1)
+    bar = axes.figure.colorbar(mpl.cm.ScalarMappable(norm, shades), ax=axes, location="top", fraction=0.05, shrink=0.6,
+                               aspect=30, pad=0.02, ticks=mpl.ticker.MaxNLocator(integer=True, nbins=5))
+    bar.set_label("pipeline index", fontsize=6.5, labelpad=2)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("all categories [GB]", fontsize=7)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
