@@ -20,9 +20,9 @@ from simulator.memory import memory
 from simulator.program import STREAMS, lower
 from simulator.report import mean_share, summarise
 from simulator.report.overlap import Overlap, overlap
+from simulator.report.series import link_use, memory_over_time
 from simulator.timeline import Timeline, covered
 from simulator.trace import check_target, of_tree, summaries, write
-from simulator.trace.counters import link_use, memory_over_time
 from simulator.trace.groups import Call
 from simulator.trace.write import encode, tree
 from simulator.validate.chunk import pair_program

@@ -109,6 +109,28 @@ def _output(_: click.Context, parameter: click.Parameter, value: str | None) -> 
     return path
 
 
+def _figure(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Refuse a name that is no figure; the default needs no look at the table."""
+    if value != "step":
+        from simulator.plot import check_figure
+
+        check_figure(value)
+    return value
+
+
+def _check_figure(figure: str, plot: Path | None, scenario: Scenario) -> None:
+    """Refuse a figure that nobody draws, or that a scenario has not, before the work is done."""
+    if figure == "step":
+        return
+    if plot is None:
+        from simulator.errors import InputError
+
+        raise InputError("means nothing without --plot", key="--figure", value=figure, remedy="Add --plot FILE.")
+    from simulator.plot import check_figure
+
+    check_figure(figure, scenario)
+
+
 def _common(command: Command) -> Command:
     options = (
         click.option("--set", "sets", multiple=True, callback=_sets, metavar="KEY=VALUE",
@@ -130,8 +152,10 @@ def _common(command: Command) -> Command:
               help="Also run the alternatives of what the workload assumes.")
 @click.option("--trace", callback=_output, metavar="FILE",
               help="Write the step for Perfetto: .json or .json.gz; for a folder one file per class of ranks.")
+@click.option("--figure", default="step", show_default=True, metavar="NAME", callback=_figure,
+              help="What --plot draws: step, links, memory, traffic or experts.")
 @_common
-def run(topology: str, workload: str, alternatives: bool, trace: Path | None, **output: Any) -> None:
+def run(topology: str, workload: str, alternatives: bool, trace: Path | None, figure: str, **output: Any) -> None:
     """Simulate one training step on a cluster, and the run that it belongs to."""
     from simulator.compare import with_alternatives, with_imbalance, with_stragglers
     from simulator.engine import run as execute
@@ -140,6 +164,7 @@ def run(topology: str, workload: str, alternatives: bool, trace: Path | None, **
     from simulator.scenario import load
 
     scenario = load(topology, workload, output["sets"])
+    _check_figure(figure, output["plot"], scenario)
     started = time.perf_counter()
     timeline = execute(lower(scenario))
     wall = time.perf_counter() - started
@@ -150,7 +175,7 @@ def run(topology: str, workload: str, alternatives: bool, trace: Path | None, **
         from simulator import plot as figures
         from simulator.store import write
 
-        write(output["plot"], lambda path: figures.step(timeline, report, path))
+        write(output["plot"], lambda path: figures.FIGURES[figure](timeline, report, path))
     if trace:
         from simulator.trace import write as write_trace
 

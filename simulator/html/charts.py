@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from simulator.compare import names
-from simulator.plot import PART_COLOURS
+from simulator.plot import MEMORY_COLOURS, PART_COLOURS
 from simulator.report import Report
+from simulator.report.series import memory_over_time
 from simulator.timeline import Timeline
-from simulator.trace.counters import memory_over_time
 
 Chart = dict[str, Any]
-# Okabe and Ito's colours, told apart by most colour-blind readers.
-MEMORY_COLOURS = {
-    "parameters": "#0072B2", "gradients": "#56B4E9", "optimizer": "#009E73", "activations": "#E69F00",
-    "buffers": "#CC79A7", "margin": "#999999",
-}
 PARTS = {**PART_COLOURS, "tensor_exposed": "#882255", "context_exposed": "#AA4499"}
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#666666")
 DASHES = ("solid", "dash", "dot", "dashdot")

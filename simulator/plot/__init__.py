@@ -1,20 +1,52 @@
 """Figures. The only room that imports matplotlib, and only when a figure is drawn.
 
-`steps`: one step and several beside each other. `clusters`: the graph of a cluster. `collectives`: one that runs
-alone. `kernels`: measured kernels beside the kernel tables. `schedules`: a pipeline schedule by itself. `sweeps`: many
-points.
+`FIGURES`: of one step, by name. `steps`: its lanes and parts, and several steps beside each other. `links`, `memory`:
+over its time. `experts`: who sends what to whom, tokens of experts; `column`: what these share. `clusters`: the graph
+of a cluster. `collectives`: one that runs alone. `kernels`: measured kernels beside the kernel tables. `schedules`: a
+pipeline schedule by itself. `sweeps`: many points.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from simulator.errors import InputError
 from simulator.plot.clusters import cluster
 from simulator.plot.collectives import collective
+from simulator.plot.column import check_content
+from simulator.plot.experts import experts, traffic
 from simulator.plot.kernels import kernels
+from simulator.plot.links import links
+from simulator.plot.memory import MEMORY_COLOURS, memory
 from simulator.plot.schedules import schedule
 from simulator.plot.steps import FORMATS, PART_COLOURS, check_format, comparison, step
 from simulator.plot.sweeps import SweepFigure, knee, sweep
+from simulator.report import Report
+from simulator.scenario import Scenario
+from simulator.timeline import Timeline
 
 __all__ = [
-    "FORMATS", "PART_COLOURS", "SweepFigure", "check_format", "cluster", "collective", "comparison", "kernels", "knee",
-    "schedule", "step", "sweep",
+    "FIGURES", "FORMATS", "MEMORY_COLOURS", "PART_COLOURS", "SweepFigure", "check_figure", "check_format", "cluster",
+    "collective", "comparison", "kernels", "knee", "schedule", "step", "sweep",
 ]  # fmt: skip
+
+FIGURES: dict[str, Callable[[Timeline, Report, Path], None]] = {
+    "step": step,
+    "links": links,
+    "memory": memory,
+    "traffic": traffic,
+    "experts": experts,
+}
+"""name -> function that draws a step: (timeline, report, file)."""
+
+
+def check_figure(name: str, scenario: Scenario | None = None) -> None:
+    """Refuse a name that is no figure of a step, or one that has nothing to show in a scenario. Errors: InputError."""
+    if name not in FIGURES:
+        near = difflib.get_close_matches(name, FIGURES, n=1)
+        remedy = f"Did you mean {near[0]!r}?" if near else f"Use one of {', '.join(FIGURES)}."
+        raise InputError("is not a figure", key="--figure", value=name, remedy=remedy)
+    if scenario is not None:
+        check_content(name, scenario)

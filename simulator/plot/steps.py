@@ -52,7 +52,7 @@ def step(timeline: Timeline, report: Report, path: Path) -> None:
     )
     _lanes(lanes, timeline)
     _parts(parts, [report])
-    figure.suptitle(_caption(report), fontsize=9)
+    figure.suptitle(caption(report), fontsize=9)
     figure.savefig(path, dpi=160, metadata=metadata(path))
     plt.close(figure)
 
@@ -78,7 +78,8 @@ def metadata(path: Path) -> dict[str, str | None]:
     return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})  # type: ignore[return-value]
 
 
-def _caption(report: Report) -> str:
+def caption(report: Report) -> str:
+    """Return the scenario of a step in one line."""
     scenario = report.scenario
     return (
         f"{scenario.workload.name} on {scenario.topology.name}: {scenario.topology.gpus} GPUs, "

@@ -98,20 +98,33 @@ def loads(scenario: Scenario) -> Loads | None:
     model, config, layout = scenario.model, scenario.workload.experts, scenario.layout
     if not model.n_routed_experts:
         return None
-    # Of an expert group's members, which stand etp ranks apart, so many share a node.
-    gpus = max(1, scenario.topology.node.gpus // layout.etp)
-    tokens = scenario.tokens_per_micro_batch // layout.cp
-    tokens = tokens // layout.tp if scenario.workload.layout.sequence_parallel else tokens
-    even = even_load(route(model, layout.ep, gpus, config.seed), model.num_experts_per_tok)
+    even = even_load(route(model, layout.ep, _on_node(scenario), config.seed), model.num_experts_per_tok)
     if config.even:
         return Loads(even, (even,), (0,) * (model.moe_layers + model.num_nextn_predict_layers))
-    visits = _visits(model, config, layout.ep, gpus, tokens) if scenario.counts is None else (
-        survey(model, config, layout.ep, gpus, tokens, np.array(scenario.counts)))
+    visits = layer_visits(scenario)
     found = [worst_load(layer, each=config.resolve == "each") for layer in visits]
     distinct = tuple(dict.fromkeys(found))
     shares = [float(layer.pairs.max() / layer.pairs.mean()) for layer in visits]
     return Loads(even, distinct, tuple(distinct.index(load) for load in found), max(shares),
                  float(np.mean(shares)), float(np.mean([layer.dropped for layer in visits])))
+
+
+def layer_visits(scenario: Scenario) -> tuple[Visits, ...]:
+    """Return what one token does in each MoE layer of a scenario, MTP modules last; nothing without experts."""
+    model, config, layout = scenario.model, scenario.workload.experts, scenario.layout
+    if not model.n_routed_experts:
+        return ()
+    gpus = _on_node(scenario)
+    tokens = scenario.tokens_per_micro_batch // layout.cp
+    tokens = tokens // layout.tp if scenario.workload.layout.sequence_parallel else tokens
+    if scenario.counts is None:
+        return _visits(model, config, layout.ep, gpus, tokens)
+    return survey(model, config, layout.ep, gpus, tokens, np.array(scenario.counts))
+
+
+def _on_node(scenario: Scenario) -> int:
+    """Return how many members of an expert group, which stand etp ranks apart, share a node."""
+    return max(1, scenario.topology.node.gpus // scenario.layout.etp)
 
 
 @lru_cache(maxsize=16)  # alternatives of a run share their experts

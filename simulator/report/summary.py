@@ -13,12 +13,11 @@ from simulator.memory import CATEGORIES, RankMemory, Remedy, memory, remedies
 from simulator.program import Program
 from simulator.report.attribution import breakdown, phases
 from simulator.report.overlap import Overlap, mean_share, overlap
+from simulator.report.series import link_kind
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 
 SCHEMA_VERSION = 1
-_KINDS = (("nvswitch", "nvlink"), ("pcie", "pcie"), ("nic", "nic"))
-"""part of a link's name -> its kind, the first that fits"""
 TRAFFIC = ("expert", "pipeline", "data", "tensor", "context")
 
 
@@ -313,6 +312,6 @@ def _utilisation(timeline: Timeline) -> dict[str, float]:
     program = timeline.program
     shares: dict[str, float] = {}
     for name, busy in zip(program.link_names, link_seconds(program).tolist(), strict=True):
-        kind = next((kind for word, kind in _KINDS if word in name), "fabric")
+        kind = link_kind(name)
         shares[kind] = max(shares.get(kind, 0.0), busy / timeline.step_time)
     return dict(sorted(shares.items()))
