@@ -137,7 +137,7 @@ def _remedies(report: Report) -> Iterator[RenderableType]:
         verdict = "fits" if one.peak <= capacity else "still too much"
         freed = format_bytes(report.worst_memory.peak - one.peak)
         yield Text(f"  --set '{one.key}={one.value}' frees {freed}: {format_bytes(one.peak)}, {verdict}; "
-                   f"{format_seconds(max(0.0, one.seconds))} more kernel time per step", style="red")
+                   f"{format_seconds(max(0.0, one.seconds))} more per step, gradients and bubble apart", style="red")
 
 
 def _breakdown(report: Report) -> Table:
@@ -167,7 +167,10 @@ def _bounds(report: Report) -> Table:
 
 
 def _references(report: Report) -> Table:
-    table = _table("Beside what was published", "quantity", "published", "simulated", "error", "source")
+    title, scenario = "Beside what was published", report.scenario
+    if not scenario.as_published:
+        title += f", on {scenario.workload.published_on or 'another cluster'} as shipped: this run differs"
+    table = _table(title, "quantity", "published", "simulated", "error", "source")
     for row in report.references():
         table.add_row(row.quantity, number(row.published), number(row.simulated), f"{row.error:+.1%}", row.source)
     return table
@@ -236,6 +239,10 @@ def checks_text(checks: Sequence[Any]) -> Iterator[RenderableType]:
                    f"{worst.error:+.1%}", style="bold")
 
 
+def _figure(value: float, unit: str) -> str:
+    return format_bytes(value) if unit == "B" else f"{number(value)} {unit}".strip()
+
+
 def _checks(name: str, found: Sequence[Any]) -> Table:
     rows = any("/" in check.case for check in found)
     last = ["over the alternatives"] if any(check.span for check in found) else []
@@ -244,7 +251,7 @@ def _checks(name: str, found: Sequence[Any]) -> Table:
     for check in found:
         ends = [f"{end / check.published - 1:+.1%}" for end in check.span]
         table.add_row(*([check.case.partition("/")[2] or check.case] if rows else []), check.quantity,
-                      *(f"{number(value)} {check.unit}".strip() for value in (check.published, check.simulated)),
+                      *(_figure(value, check.unit) for value in (check.published, check.simulated)),
                       f"{check.error:+.1%}{'' if check.scored else ' (not scored)'}",
                       *([" to ".join(ends)] if ends else []))
     return table

@@ -89,7 +89,8 @@ def _check_experts(config: LayoutConfig, model: ModelConfig, sizes: tuple[int, i
     gpus, dp, etp = sizes
     experts, ranks = model.n_routed_experts or 1, config.tp * config.cp * dp
     if not model.n_routed_experts and (config.ep > 1 or config.etp > 1):
-        raise LayoutError("must be 1: the model has no routed experts", key="layout.ep", value=config.ep,
+        key, value = ("layout.ep", config.ep) if config.ep > 1 else ("layout.etp", config.etp)
+        raise LayoutError("must be 1: the model has no routed experts", key=key, value=value,
                           remedy="Leave ep and etp out.")
     if ranks % etp or (model.n_routed_experts and model.moe_intermediate_size % etp):
         legal = [n for n in _divisors(ranks) if model.moe_intermediate_size % n == 0]

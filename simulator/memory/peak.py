@@ -70,7 +70,8 @@ def _peak_activations(priced: Costs, order: tuple[Action, ...]) -> float:
     """Return the largest sum of kept activations in the order of a rank's actions [B].
 
     A micro-batch's activations are freed by its full backward or, where that is split, by its weight gradient. While a
-    block is run again, what it does not keep is there once more.
+    block is run again, what it does not keep is there once more; where the backward pass is split, what the weight
+    gradients read of that stays until they have run.
     """
     now = peak = 0.0
     for _, change, again in _changes(priced, order):
@@ -84,13 +85,13 @@ def _changes(priced: Costs, order: tuple[Action, ...]) -> list[tuple[int, float,
     stages = {stage for action in order for _, _, stage in action.halves()}
     kept = {stage: priced.saved(stage) for stage in stages}
     again = {stage: max((block.transient for block in priced.stage(stage)), default=0.0) for stage in stages}
+    read = {stage: sum(block.reread for block in priced.stage(stage)) for stage in stages}
     found = []
     for position, action in enumerate(order):
         for kind, _, stage in action.halves():
-            if kind == "F":
-                found.append((position, kept[stage], kept[stage]))
-            else:
-                found.append((position, 0.0 if kind == "I" else -kept[stage], again[stage]))
+            change = {"F": kept[stage], "B": -kept[stage], "I": read[stage], "W": -kept[stage] - read[stage]}[kind]
+            there = {"F": kept[stage], "B": again[stage], "I": max(again[stage], read[stage]), "W": 0.0}[kind]
+            found.append((position, change, there))
     return found
 
 

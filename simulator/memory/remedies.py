@@ -9,8 +9,8 @@ from typing import Any
 from simulator import inputs
 from simulator.errors import InputError
 from simulator.memory.peak import memory_of
-from simulator.program import Costs
-from simulator.program.costs import block_seconds, costs_of
+from simulator.program import Costs, chunk_times
+from simulator.program.costs import costs_of
 from simulator.program.loads import levelled, loads
 from simulator.scenario import Scenario, build
 
@@ -19,8 +19,8 @@ from simulator.scenario import Scenario, build
 class Remedy:
     """A change of one key.
 
-    key, value: as `--set` takes them. peak: with it [B]. seconds: of kernels that it adds to the busiest rank's step
-    [s]; what it adds to communication is not in it.
+    key, value: as `--set` takes them. peak: with it [B]. seconds: that it adds to the busiest rank's step, if nothing
+    else ran [s]: kernels, exchanges and what waits inside layers; the bubble and gradients are not in it.
     """
 
     key: str
@@ -59,7 +59,7 @@ def _candidates(scenario: Scenario) -> Iterator[tuple[str, Any]]:
              *(["core_attention"] if training.attention == "unfused" else []), "full"]
     for name in names:
         if name not in training.recompute and "full" not in training.recompute:
-            yield "training.recompute", [*training.recompute, name]
+            yield "training.recompute", ["full"] if name == "full" else [*training.recompute, name]
     if len(names) > 2:  # all but full together
         yield "training.recompute", [*dict.fromkeys([*training.recompute, *names[:-1]])]
     if training.micro_batch_size > 1:
@@ -81,10 +81,11 @@ def _peak_and_seconds(scenario: Scenario) -> tuple[float, float]:
 
 
 def _busiest(scenario: Scenario, priced: Costs) -> float:
-    """Return the kernel time of the busiest pipeline index in a step [s]."""
-    each = [block_seconds(priced.stage(stage)) for stage in range(scenario.schedule.stages)]
-    backward = (
+    """Return the time of the busiest pipeline index in a step where nothing else runs, see `Remedy` [s]."""
+    table = chunk_times(scenario, priced)
+    each = [sum(table.seconds(kind, stage) for kind in ("F", "I", "W")) for stage in range(scenario.schedule.stages)]
+    totals = (  # every micro-batch's chunk is counted once, by what ends it
         sum(each[stage] for action in order for kind, _, stage in action.halves() if kind in ("B", "W"))
         for order in scenario.schedule.ranks
     )
-    return max(backward)
+    return max(totals)

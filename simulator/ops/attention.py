@@ -104,8 +104,8 @@ def _down(work: Work) -> Ops:
     ops: list[Op | Transfer] = []
     for name, out, inp in _columns(work):
         tokens = _reads(work, name)
-        ops += () if _compressed(work, name) else parallel.gather(work)
-        ops += (*quantise(recipe, tokens * inp), gemm(name, tokens, out, inp, recipe.gemm))
+        ops += quantise(recipe, tokens * inp) if _compressed(work, name) else parallel.cast_and_gather(work)
+        ops.append(gemm(name, tokens, out, inp, recipe.gemm))
     return tuple(ops)
 
 
@@ -159,8 +159,8 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
     first = (
         *_stream_backward(work),
         *((moved("cast back from 12 bits", "quantise", t * context, 3.5),) if work.recipe.keeps_coded else ()),
-        *(() if work.model.parallel_residual else parallel.gather(work, "gather output gradient")),
-        *quantise(work.recipe, t * h),
+        *(quantise(work.recipe, t * h) if work.model.parallel_residual
+          else parallel.cast_and_gather(work, "gather output gradient")),
         *transpose(work.recipe, h * context),
         gemm("o dgrad", t, context, h, work.recipe.gemm),
         *by_channel(work.recipe, t * context, t * h),

@@ -21,7 +21,7 @@ def embed(work: Work) -> Ops:
 def embed_wgrad(work: Work) -> Ops:
     """Return the scatter of gradients into the input embedding, in FP32."""
     size = work.tokens * work.model.hidden_size
-    return (*parallel.gather(work, "gather embedding gradient"), moved("scatter", "embedding", size, 10.0))
+    return (*parallel.gather(work, "gather embedding gradient", each=2.0), moved("scatter", "embedding", size, 10.0))
 
 
 def head_forward(work: Work) -> Ops:
@@ -29,7 +29,7 @@ def head_forward(work: Work) -> Ops:
     t, own, h, vocab = work.tokens, work.own, work.model.hidden_size, _vocabulary(work)
     return (
         norm(work.recipe, "final norm", own * h, 4.0 * own * h),
-        *parallel.gather(work),
+        *parallel.gather(work, each=2.0),
         gemm("head", t, vocab, h, "bf16"),
         # Fused cross-entropy reads the BF16 logits and writes their gradient over them.
         keep(moved("loss", "loss", t * vocab, 4.0), 2.0 * t * vocab),
@@ -39,7 +39,7 @@ def head_forward(work: Work) -> Ops:
 def head_backward(work: Work) -> tuple[Ops, Ops]:
     """Return the input gradient of the output head in two parts, as `attention.input_gradient`."""
     t, h, vocab = work.tokens, work.model.hidden_size, _vocabulary(work)
-    first = parallel.input_gradient(work, (gemm("head dgrad", t, h, vocab, "bf16"),))
+    first = parallel.input_gradient(work, (gemm("head dgrad", t, h, vocab, "bf16"),), each=2.0)
     last = (norm_backward(work.recipe, "final norm backward", work.own * h),)
     return (first, last) if work.tp > 1 else ((*first, *last), ())
 

@@ -22,6 +22,7 @@ from simulator.ops.op import (
     transpose,
     wgrad,
 )
+from simulator.precision import BYTES
 
 
 def _widths(work: Work, width: int) -> int:
@@ -91,8 +92,9 @@ def dense_forward(work: Work) -> Ops:
     """Return a dense FFN with the addition to the residual stream."""
     width, t, h = work.model.intermediate_size // work.tp, work.tokens, work.model.hidden_size
     ops = forward(work, t, width)
-    before = () if work.model.parallel_residual else parallel.gather(work)
-    return (*before, *quantise(work.recipe, t * h), *ops[:2], *parallel.scatter(work, ops[2:]), residual(work))
+    shared = work.model.parallel_residual  # the attention has gathered it
+    before = quantise(work.recipe, t * h) if shared else parallel.cast_and_gather(work)
+    return (*before, *ops[:2], *parallel.scatter(work, ops[2:]), residual(work))
 
 
 def dense_backward(work: Work) -> Ops:
@@ -102,8 +104,8 @@ def dense_backward(work: Work) -> Ops:
     # A parallel FFN's gradient is added to the attention's before both are summed over the group.
     outer = outer if work.model.parallel_residual else parallel.input_gradient(work, outer)
     dropped = (moved("dropout backward", "dropout", work.own * h, 5.0),) if work.model.layer_norm else ()
-    return (*dropped, *parallel.gather(work, "gather output gradient"), *quantise(work.recipe, t * h),
-            *by_channel(work.recipe, t * h), *_norm_again(work), *inner, *outer)
+    return (*dropped, *parallel.cast_and_gather(work, "gather output gradient"), *by_channel(work.recipe, t * h),
+            *_norm_again(work), *inner, *outer)
 
 
 def dense_wgrad(work: Work) -> Ops:
@@ -117,8 +119,13 @@ def route(work: Work) -> Ops:
     return (
         gemm("router", t, model.n_routed_experts, h, "bf16"),
         moved("top-k", "router", t * model.n_routed_experts, 4.0),
-        *quantise(work.recipe, t * h),
+        *(quantise(work.recipe, t * h) if _travels_cast(work) else ()),
     )
+
+
+def _travels_cast(work: Work) -> bool:
+    """Tell whether tokens are cast before dispatch, and not where the experts read them."""
+    return work.recipe.dispatch == work.recipe.gemm
 
 
 def route_backward(work: Work) -> Ops:
@@ -137,12 +144,14 @@ def experts_forward(work: Work) -> Ops:
     recipe, rows, weight = work.recipe, work.expert_rows, work.local_experts * work.model.expert_parameters / work.etp
     received = work.received * work.etp
     # What dispatch brought is kept as the input of the weight gradients.
-    arrived = Op("received tokens", "copy", saved=recipe.activation * received * h)
+    each = BYTES[recipe.dispatch]
+    arrived = Op("received tokens", "copy", saved=each * received * h)
     return (
         *_shared_forward(work),
         *parallel.expert_tensor(work, "gather received tokens"),
         moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0),
-        moved("expand", "permute", (received + rows) * h, recipe.activation),
+        moved("expand", "permute", (received + rows) * h, each),
+        *(() if _travels_cast(work) else quantise(recipe, rows * h)),
         *transpose(recipe, weight),
         *forward(work, rows, width, work.local_experts),
         moved("reduce", "permute", (rows + received) * h, 2.0),
@@ -158,7 +167,8 @@ def experts_backward(work: Work) -> Ops:
     return (
         *_shared_backward(work),
         *parallel.expert_tensor(work, "gather result gradients"),
-        moved("expand gradients", "permute", (received + rows) * h, work.recipe.activation),
+        moved("expand gradients", "permute", (received + rows) * h, BYTES[work.recipe.dispatch]),
+        *(() if _travels_cast(work) else quantise(work.recipe, rows * h)),
         *inner,
         *outer,
         *_norm_again(work),

@@ -9,18 +9,29 @@ behind the second, and one behind the first's input gradient.
 
 from __future__ import annotations
 
-from simulator.ops.op import LATE, Ops, Transfer, Work
+from simulator.ops.op import LATE, Ops, Transfer, Work, moved, quantise
+from simulator.precision import BYTES
 
 
-def gather(work: Work, name: str = "gather input", width: int = 0) -> Ops:
-    """Return the all-gather before a layer that is cut by columns, in the dtype of its GEMM's input.
+def gather(work: Work, name: str = "gather input", width: int = 0, each: float = 0.0) -> Ops:
+    """Return the all-gather before a layer that is cut by columns.
 
-    width: of what is gathered, 0 for the residual stream's.
+    width: of what is gathered, 0 for the residual stream's. each: bytes of an element, 0 for those of a GEMM's input.
     """
     if work.tp == 1 or not work.sequence_parallel:
         return ()
-    size = work.tokens * (width or work.model.hidden_size) * work.recipe.activation
+    size = work.tokens * (width or work.model.hidden_size) * (each or work.recipe.activation)
     return (Transfer(name, "tp", size, beside=1 if work.tp_overlap else 0),)
+
+
+def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> Ops:
+    """Return the cast of a layer's input and its all-gather: what travels is cast before, each GPU its own tokens.
+
+    Transformer Engine gathers FP8 (its `_all_gather_fp8`). width: see `gather`.
+    """
+    gathered = gather(work, name, width)
+    tokens = work.own if gathered else float(work.tokens)
+    return (*quantise(work.recipe, tokens * (width or work.model.hidden_size)), *gathered)
 
 
 def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int = 0) -> Ops:
@@ -36,11 +47,12 @@ def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int
     return (*gemm, Transfer(name, "tp", size))
 
 
-def input_gradient(work: Work, dgrad: Ops) -> Ops:
+def input_gradient(work: Work, dgrad: Ops, each: float = 0.0) -> Ops:
     """Return the input gradient of a layer that is cut by columns.
 
     Its input is gathered again beside it, for the weight gradient; the sum over the group travels beside the weight
-    gradient (Megatron-LM, LinearWithGradAccumulationAndAsyncCommunication).
+    gradient (Megatron-LM, LinearWithGradAccumulationAndAsyncCommunication). What was cast before it was gathered is
+    transposed behind. each: see `gather`.
     """
     if work.tp == 1:
         return dgrad
@@ -48,7 +60,9 @@ def input_gradient(work: Work, dgrad: Ops) -> Ops:
     total = Transfer("sum input gradient", "tp", size * 2.0 * (1 if work.sequence_parallel else 2), beside=LATE)
     if not work.sequence_parallel:
         return (*dgrad, total)
-    return (Transfer("gather input again", "tp", size * work.recipe.activation, beside=len(dgrad)), *dgrad, total)
+    again = Transfer("gather input again", "tp", size * (each or work.recipe.activation), beside=len(dgrad))
+    turned = () if each or not work.recipe.casts_once else (moved("transpose gathered", "transpose", size, 2.0),)
+    return (again, *dgrad, total, *turned)
 
 
 def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
@@ -71,5 +85,5 @@ def expert_tensor(work: Work, name: str) -> Ops:
     """Return the gather of received tokens, or the scatter of their results, in an expert tensor group."""
     if work.etp == 1:
         return ()
-    each = work.recipe.activation if name.startswith("gather") else 2.0
+    each = BYTES[work.recipe.dispatch] if name.startswith("gather") else 2.0
     return (Transfer(name, "etp", work.etp * work.received * work.model.hidden_size * each),)

@@ -181,7 +181,8 @@ def coflows(network: Network, layout: Layout, schedule: Schedule, costs: Costs) 
     at: dict[int, list[BlockCost]] = {}
     for stage, indices in hosts.items():
         for index in indices:
-            at.setdefault(index, []).extend(costs.stage(stage))
+            for member in costs.members:
+                at.setdefault(index, []).extend(costs.stage(stage, member))
     places = {(index, block.load) for index, blocks in at.items() for block in blocks if block.exchanges_experts}
     for place in sorted(places):
         table.add_exchanges(network, layout, costs, place)

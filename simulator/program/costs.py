@@ -20,6 +20,9 @@ PHASES = ("attention_f", "mlp_f", "mlp_b", "mlp_w", "side_w", "attention_b", "at
 CLASSES = {"gemm": "gemm", "wgrad": "gemm", "attention": "attention", "attention_backward": "attention"}
 """op kind -> class of the breakdown; every other kind is memory-bound."""
 
+READ_BY_WEIGHTS = frozenset({"norm", "swiglu"})
+"""What may be recomputed and is the input of a linear layer; what attention computes again only it reads."""
+
 Stages = tuple[tuple[BlockKind, ...], ...]
 
 
@@ -83,7 +86,8 @@ class BlockCost:
 
     load: which of the scenario's expert loads its exchanges carry, -1 if nothing travels. saved: bytes kept until the
     backward pass [B]. again: its backward pass runs the whole forward pass first (full recompute). transient: bytes
-    that are there again while the backward pass computes them again [B]. mean: what the same block costs a GPU of mean
+    that are there again while the backward pass computes them again [B]. reread: of those, what the weight gradients
+    read, so that a backward pass that is split holds it until then [B]. mean: what the same block costs a GPU of mean
     load, if this is the cost of the busiest one.
     """
 
@@ -92,6 +96,7 @@ class BlockCost:
     saved: float
     again: bool = False
     transient: float = 0.0
+    reread: float = 0.0
     mean: BlockCost | None = None
 
     @property
@@ -120,6 +125,11 @@ class Costs:
     def apart(self) -> bool:
         """Tell whether the GPUs of an expert group have loads of their own."""
         return any(member >= 0 for _, _, member in self.loaded)
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Return the members of an expert group that have costs of their own; -1 alone where all share theirs."""
+        return tuple(sorted({member for _, _, member in self.loaded})) or (-1,)
 
     def stage(self, index: int, member: int = -1) -> list[BlockCost]:
         """Return the blocks of a stage in forward order, an MTP module as its parts. member: of the expert group."""
@@ -193,7 +203,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         expert_rows=tokens * rows * layout.etp,
         received=tokens * received,
         local_experts=(model.n_routed_experts + scenario.workload.experts.redundant_experts) // layout.ep,
-        recompute=frozenset(training.recompute),
+        recompute=frozenset(["full"] if "full" in training.recompute else training.recompute),
         tp=layout.tp, cp=layout.cp, etp=layout.etp, sequence_parallel=config.sequence_parallel,
         tp_overlap=config.tp_comm_overlap, cp_gather=config.cp_comm == "all_gather",
         unfused=training.attention == "unfused",
@@ -216,11 +226,13 @@ def costs_of(scenario: Scenario, asked: Loads | None, *, pairs: bool | None = No
         known = blocks.get(kind, ())  # a load changes nothing but the experts' own phases
         asks = work(scenario, load, member)
         again = _again(kind, asks)
-        # What the same parts keep if nothing is computed again.
-        whole = [saved(ops.forward) for ops in block_ops(kind, replace(asks, recompute=frozenset()))]
+        # What the same parts keep if nothing is computed again, and if nothing that weight gradients read is.
+        fewer = (frozenset[str](), asks.recompute - READ_BY_WEIGHTS)
+        kept = zip(*([saved(ops.forward) for ops in block_ops(kind, replace(asks, recompute=names))]
+                     for names in fewer), strict=True)
         return tuple(
-            _block(ops, processor, (number, kept), like, again=again)
-            for ops, kept, like in zip_longest(block_ops(kind, asks), whole, known)
+            _block(ops, processor, (number, *sizes), like, again=again)
+            for ops, sizes, like in zip_longest(block_ops(kind, asks), kept, known)
         )
 
     even = asked.even if asked else None
@@ -244,15 +256,15 @@ def _again(kind: BlockKind, asks: Work) -> float | None:
     return 2.0 * asks.own * asks.model.hidden_size
 
 
-def _block(ops: BlockOps, processor: Processor, known: tuple[int, float], like: BlockCost | None, *,
+def _block(ops: BlockOps, processor: Processor, known: tuple[int, float, float], like: BlockCost | None, *,
            again: float | None) -> BlockCost:
     """Return what a block costs.
 
     known: its load, see `BlockCost`, which counts where the block has experts; bytes that it keeps if nothing is
-    recomputed. like: the same block with another load, if known. again: bytes that full recompute keeps of it, None
-    without.
+    recomputed, and if nothing that weight gradients read is. like: the same block with another load, if known. again:
+    bytes that full recompute keeps of it, None without.
     """
-    load, whole = known
+    load, whole, unread = known
     phases = {
         (phase, beside): like.phases[phase, beside]
         if like and phase.startswith("attention")
@@ -262,7 +274,9 @@ def _block(ops: BlockOps, processor: Processor, known: tuple[int, float], like: 
     }
     kept = saved(ops.forward) if again is None else again
     transient = max(0.0, whole - kept)
-    return BlockCost(load if ops.exchanges_experts else -1, phases, kept, again is not None, transient, like)
+    # Of a whole layer that is run again nearly everything is some linear layer's input: an upper end.
+    reread = max(0.0, unread - kept) if again is None else transient
+    return BlockCost(load if ops.exchanges_experts else -1, phases, kept, again is not None, transient, reread, like)
 
 
 def _phase(ops: Iterable[Op | Transfer], processor: Processor, *, beside: bool) -> Phase:

@@ -209,6 +209,7 @@ class Report:
                 "gpu_hours": self.gpu_hours,
                 "cost_usd": self.cost,
             },
+            "reference_is_this_run": scenario.as_published,
             "reference": [
                 {
                     "quantity": row.quantity, "published": row.published, "simulated": row.simulated,

@@ -35,6 +35,9 @@ def cross_check(documents: tuple[Document, Document], site: TopologyConfig, work
             f"was not measured on {gpu.name}", key="training.attention", value=workload.training.attention,
             remedy=f"Write one of flash, unfused, {', '.join(kernels.attention)}.",
         )
+    if "mla_up_projection" in workload.training.recompute and not architecture.is_mla:
+        raise InputError("is nothing that this model has", key="training.recompute", value="mla_up_projection",
+                         remedy="Leave it out: only multi-head latent attention expands compressed vectors.")
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
     copies = architecture.n_routed_experts + workload.experts.redundant_experts
@@ -105,10 +108,17 @@ def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
 
 def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Document) -> Schedule:
     """Return the schedule; one whose order depends on times is built for equal chunks first, and again when lowered."""
-    if bool(config.file) != (config.name == "custom"):
-        raise InputError("and schedule.name custom go together", key="schedule.file", value=config.file,
-                         remedy="Write both, or neither.")
-    text = inputs.text(Path(run.file).parent / config.file) if config.file else ""
+    if config.name == "custom" and not config.file:
+        raise InputError("needs a grid", key="schedule.name", value="custom", remedy="Add schedule.file.")
+    for key, names in (("file", ("custom",)), ("group", ("interleaved",)), ("limit", ("zb-1p", "zb-2p"))):
+        if getattr(config, key) and config.name not in names:
+            raise InputError(f"means nothing to schedule {config.name}", key=f"schedule.{key}",
+                             value=getattr(config, key), remedy=f"Leave it out; {' and '.join(names)} read it.")
+    path = Path(run.file).parent / config.file
+    if config.file and not path.is_file():
+        raise InputError("does not exist", key="schedule.file", value=config.file,
+                         remedy="Give its path, seen from the workload's file.")
+    text = inputs.text(path) if config.file else ""
     try:
         schedule = schedules.build(config.name, ranks.pp, micro_batches, virtual=ranks.vpp, group=config.group,
                                    limit=config.limit, text=text)

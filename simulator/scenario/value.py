@@ -36,6 +36,12 @@ class Scenario:
     counts: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
 
     @property
+    def as_published(self) -> bool:
+        """Tell whether this is the run whose figures the workload gives: its own cluster, no key overridden."""
+        site = self.workload.published_on
+        return (not site or site == self.topology.name) and not any(file.overridden for file in self.documents)
+
+    @property
     def tokens_per_micro_batch(self) -> int:
         """Return the tokens of one micro-batch."""
         return self.workload.training.micro_batch_size * self.workload.training.seq_length

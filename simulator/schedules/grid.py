@@ -50,10 +50,13 @@ def excerpt(schedule: Schedule, places: Sequence[Place], around: int = 4) -> lis
 def read(text: str, name: str = "custom") -> Schedule:
     """Return the schedule that a grid shows; stages and micro-batches are as many as it names.
 
-    A line per rank, `rank 0:` or `0 |` before it if you like; cells by blanks, `.` for an idle slot, `#` for a remark.
+    A line per rank, `rank 0:` or `0 |` before it if you like, on all of them or none: what stands around lines that have
+    it, as `simulate schedule` prints, is no part of the grid. Cells by blanks, `.` for an idle slot, `#` for a remark.
     Errors: ScheduleError for a cell that is no action, or no line at all.
     """
-    lines = [_PREFIX.sub("", line.partition("#")[0], count=1).split() for line in text.splitlines()]
+    rows = [line.partition("#")[0] for line in text.splitlines()]
+    marked = [row for row in rows if _PREFIX.match(row)]
+    lines = [_PREFIX.sub("", row, count=1).split() for row in marked or rows]
     ranks = tuple(tuple(Action.parse(cell) for cell in line if cell != IDLE) for line in lines if line)
     halves = [half for order in ranks for action in order for half in action.halves()]
     if not halves:

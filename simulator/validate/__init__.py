@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator
 
 from simulator.errors import InputError
@@ -38,9 +39,10 @@ def validate(chosen: tuple[str, ...] = (), *, alternatives: bool = False) -> Ite
     known = names()
     for name in chosen:
         if name not in known:
-            tables = [*BUNDLES, *files()]
-            raise InputError("is not a case", key="CASE", value=name,
-                             remedy=f"Known: {', '.join(tables)}, and their rows.")
+            near = difflib.get_close_matches(name, known, n=3) if "/" in name else []
+            tables = ", ".join([*BUNDLES, *files()])
+            remedy = f"Near are {', '.join(near)}." if near else f"Known: {tables}, and their rows."
+            raise InputError("is not a case", key="CASE", value=name, remedy=remedy)
     return _checks(chosen, alternatives=alternatives)
 
 
