@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import gallery
 import steps
 
 from simulator import inputs, load, lower, plot, run, summarise
@@ -55,6 +56,8 @@ def main() -> int:
         return 1 if stale else 0
     for name in stale:
         write_text(HERE / name, tables[name])
+    for name in gallery.FIGURES.keys() & tables.keys():
+        write((HERE / name).with_suffix(".png"), gallery.FIGURES[name])
     if not named:
         figures()
     print(f"results: wrote {', '.join(stale) or 'figures only'}")
@@ -304,6 +307,7 @@ TABLES |= {
     "deepseek-v3-ledger.md": ledger, "h800-or-h100.md": sites, "calibration.md": calibration,
     "nvlink-cut.md": nvlink_cut, "deepep.md": deepep, "topologies.md": topologies, "kernels.md": kernels,
     "schedules.md": steps.schedules, "published.md": steps.published, "../README.md": readme,
+    **gallery.TABLES,
 }
 
 if __name__ == "__main__":
