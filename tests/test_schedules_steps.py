@@ -27,12 +27,14 @@ def test_a_searched_schedule_is_searched_with_the_times_of_the_step(name):
     check(schedule)
     assert lower(one).schedule == schedule
     assert max(peak_in_flight(schedule)) <= (4 if name == "zb-1p" else 8)
-    # A stage's seconds are those of its blocks, communication apart.
+    # A stage's seconds are those of its blocks' kernels; F also waits for dispatch and combine, W for nothing.
     parts = (("F", ("attention_f", "mlp_f")), ("W", ("mlp_w", "side_w", "attention_w")))
     for kind, phases in parts:
         for stage in range(4):
             seconds = sum(block.phases[phase, False].total for block in priced.stage(stage) for phase in phases)
-            assert times.seconds(kind, stage) == pytest.approx(seconds)
+            waits = kind == "F" and any(block.exchanges_experts for block in priced.stage(stage))
+            assert times.seconds(kind, stage) > seconds if waits else (
+                times.seconds(kind, stage) == pytest.approx(seconds))
     assert times.comm == pytest.approx(priced.activation_bytes() / one.topology.node.nic)
 
 

@@ -68,7 +68,8 @@ def test_a_lone_gpu_loses_what_its_kernels_lose():
 def test_replicas_wait_for_the_slowest_of_them():
     # Two replicas, no pipeline: both end with the gradients' reduce-scatter, so that one GPU at 0.8 makes everybody's
     # kernels before it a quarter longer; what follows it (the optimizer, communication) is not.
-    common = {"nodes": 1, "node__gpus": 2, "node__nics": 2, "fabric__kind": "single_node", "layout__pp": 1}
+    common = {"nodes": 1, "node__gpus": 2, "node__nics": 2, "fabric__kind": "single_node", "layout__pp": 1,
+              "layout__overlap_param_gather": False, "layout__overlap_grad_reduce": False}
     report = simulate(dense(**common, faults=[{"gpu": 1, "speed": 0.8}]))
     both = simulate(dense(**common, faults=[{"gpu": 0, "speed": 0.8}, {"gpu": 1, "speed": 0.8}]))
     sound = simulate(dense(**common))
