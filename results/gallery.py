@@ -287,9 +287,10 @@ def waterfall() -> list[tuple[str, float, str]]:
 def gpu_hours() -> str:
     """Return the GPU-hours of V3's and of Llama 405B's run, why they differ, and where each run's go."""
     lines = ["# GPU-hours of DeepSeek-V3's and Llama 3.1 405B's runs", "",
-             "From the one to the other, one change at a time. Rows 3 to 5 scale by arithmetic what was simulated, with",
-             "6 FLOPs for each parameter that a token uses; rows 2 and 6 to 9 are simulated. The order matters: FP8",
-             "saves what it does under DualPipe, DualPipe what it does in BF16.", "", "| | GPU-hours | this change | what it is |", "|---|---:|---:|---|"]
+             "From the one to the other, one change at a time. Rows 3 to 5 scale by arithmetic what was simulated,",
+             "with 6 FLOPs for each parameter that a token uses; rows 2 and 6 to 9 are simulated. The order matters:",
+             "FP8 saves what it does under DualPipe, DualPipe what it does in BF16.", "",
+             "| | GPU-hours | this change | what it is |", "|---|---:|---:|---|"]
     before = 0.0
     for name, hours, what in waterfall():
         change = f"x {hours / before:.3f}" if before else ""
