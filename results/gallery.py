@@ -161,10 +161,11 @@ def fabrics() -> str:
               "For this traffic a plane is as good as a tree: DeepEP's exchange goes to the GPU of the same number on",
               "the other node and turns to its neighbours over NVLink, so it never has to cross planes. The tree with",
               "full bisection carries the same bytes through its spines at the same rate. What multi-plane buys is",
-              "size: 16,384 endpoints from two layers of switches ([topologies.md](topologies.md)). Oversubscription is",
-              "what costs: above pods of 512 GPUs little, for groups of 64 experts' GPUs stay inside; at the leaves much.",
-              "", "Traffic is spread ideally here. Hashed ECMP (`--set topology.fabric.routing=ecmp`), whose collisions are",
-              "what a tree may lose by, takes many minutes to simulate at this size and is not in the table.", "",
+              "size: 16,384 endpoints from two layers of switches ([topologies.md](topologies.md)). What costs is",
+              "oversubscription: above pods of 512 GPUs little, for groups of 64 GPUs that share experts stay inside;",
+              "at the leaves much.", "",
+              "Traffic is spread ideally here. Hashed ECMP (`--set topology.fabric.routing=ecmp`), by whose collisions",
+              "a tree may lose, takes many minutes to simulate at this size and is not in the table.", "",
               "![step on each fabric](fabrics.png)", "",
               "Reproduce: `simulate compare h800-2048-mpft h800-2048`, `simulate run h800-2048 --set",
               "topology.fabric.kind=fat_tree_2`, and `simulate run h800-2048 --set topology.fabric.kind=clos_3 --set",
@@ -246,12 +247,117 @@ def draw_precision(path: Path) -> None:
     plot.comparison([report("h800-2048", sets={"precision.recipe": recipe}) for recipe in PRECISIONS[0][-1]], path)
 
 
+SLOWER = ({"precision.recipe": "bf16"}, {"schedule.name": "1f1b"}, {"model.topk_group": 8})
+"""what V3 does without in the waterfall: FP8, DualPipe, the limit of 4 nodes per token"""
+
+
+def without(count: int) -> Report:
+    """Return V3 without the first `count` of SLOWER."""
+    return report("h800-2048", sets={key: value for keys in SLOWER[:count] for key, value in keys.items()})
+
+
+def published_hours(one: Report) -> float:
+    """Return the GPU-hours of the run that the source gives."""
+    return next(row.published for row in one.references() if row.quantity == "gpu_hours")
+
+
+def waterfall() -> list[tuple[str, float, str]]:
+    """Return GPU-hours from Llama 405B's run to DeepSeek-V3's, one change at a time: (change, hours, what it is)."""
+    llama, v3 = report("h100-16384", LLAMA), without(0)
+    model = v3.scenario.model
+    flops, sparse = (one.quantities()["flops_per_token"] for one in (llama, v3))
+    dense = sparse + 6.0 * (model.parameters - model.active_parameters)
+    tokens = llama.gpu_hours * v3.scenario.workload.training.tokens / llama.scenario.workload.training.tokens
+    return [
+        ("Llama 405B, published", published_hours(llama), "16,384 H100, 15.6 T tokens, BF16"),
+        ("bookkeeping taken off", llama.gpu_hours, "the simulated run: every step at full batch, nothing breaks"),
+        ("14.8 T tokens", tokens, "V3's instead of 15.6 T"),
+        ("V3's size, dense", tokens * dense / flops,
+         f"{dense / 1e9:,.0f} GFLOPs per token instead of {flops / 1e9:,.0f}, at 405B's FLOP/s"),
+        ("sparsity", tokens * sparse / flops, f"{sparse / 1e9:,.0f} GFLOPs per token, at 405B's FLOP/s"),
+        ("its kernels, H800, EP64", without(3).gpu_hours,
+         "simulated: BF16, 1F1B, any 8 experts; small GEMMs, exposed expert traffic, bubble; does not fit 80 GB"),
+        ("at most 4 nodes per token", without(2).gpu_hours, "network: fewer bytes over the NICs; does not fit either"),
+        ("DualPipe", without(1).gpu_hours, "schedule: dispatch and combine beside compute; does not fit either"),
+        ("FP8", v3.gpu_hours, "precision: faster GEMMs, half the bytes of dispatch, fits"),
+        ("V3, published", published_hours(v3), "what the simulated run leaves out is put back"),
+    ]
+
+
+def gpu_hours() -> str:
+    """Return the GPU-hours of V3's and of Llama 405B's run, why they differ, and where each run's go."""
+    lines = ["# GPU-hours of DeepSeek-V3's and Llama 3.1 405B's runs", "",
+             "From the one to the other, one change at a time. Rows 3 to 5 scale by arithmetic what was simulated,",
+             "with 6 FLOPs for each parameter that a token uses; rows 2 and 6 to 9 are simulated. The order matters:",
+             "FP8 saves what it does under DualPipe, DualPipe what it does in BF16.", "",
+             "| | GPU-hours | this change | what it is |", "|---|---:|---:|---|"]
+    before = 0.0
+    for name, hours, what in waterfall():
+        change = f"x {hours / before:.3f}" if before else ""
+        lines.append(f"| {name} | {hours / 1e6:.2f} M | {change} | {what} |")
+        before = hours
+    lines += ["", "![GPU-hours after each change](gpu-hours.png)", "", *where(), *bookkeeping(),
+              "Reproduce: `simulate run h100-16384 llama-3.1-405b`, `simulate run h800-2048`, and `simulate run",
+              "h800-2048 --set precision.recipe=bf16 --set schedule.name=1f1b --set model.topk_group=8` with fewer and",
+              "fewer of them.", ""]
+    return "\n".join(lines)
+
+
+def where() -> list[str]:
+    """Return where the simulated GPU-hours of both runs go."""
+    found = {"DeepSeek-V3": without(0), "Llama 405B": report("h100-16384", LLAMA)}
+    lines = ["## Where they go", "", f"| simulated, M GPU-hours | {' | '.join(found)} |", "|---|---:|---:|"]
+    ideal = [one.mfu * one.gpu_hours for one in found.values()]
+    lines.append(f"| (the model's FLOPs at the BF16 peak) | {' | '.join(f'({hours / 1e6:.3f})' for hours in ideal)} |")
+    parts = dict.fromkeys(part for one in found.values() for part in one.breakdown)
+    rows = {part.replace("_", " "): [one.gpu_hours * one.breakdown.get(part, 0.0) / one.step_time
+                                     for one in found.values()] for part in parts}
+    rows["the whole"] = [one.gpu_hours for one in found.values()]
+    return [*lines, *(f"| {part} | {' | '.join(f'{hours / 1e6:.3f}' for hours in row)} |"
+                      for part, row in rows.items() if max(row) >= 500.0), ""]
+
+
+def bookkeeping() -> list[str]:
+    """Return what published hours hold beyond the simulated steps, as far as the sources give it."""
+    llama, v3 = report("h100-16384", LLAMA), without(0)
+    long = load("h100-16384", f"{LLAMA}-128k")
+    tokens, length = long.workload.training.tokens, long.workload.training.seq_length
+    rate = next(row.value for row in long.workload.reference if row.quantity == "tflops_per_gpu") * 1e12
+    more = tokens * (long.model.flops_per_token(length) / rate / 3600 - llama.gpu_hours
+                     / llama.scenario.workload.training.tokens)
+    ramp = report("h800-2048", sets={"training.global_batch_size": 4096}).gpu_hours - v3.gpu_hours
+    share = 469e9 / v3.scenario.workload.training.tokens
+    gaps = [published_hours(one) - one.gpu_hours for one in (llama, v3)]
+    slower = next(row.simulated / row.published for row in llama.references() if row.quantity == "step_time_s")
+    return [
+        "## What the published hours hold besides", "",
+        "| | M GPU-hours |", "|---|---:|",
+        f"| Llama 405B: published less simulated | {gaps[0] / 1e6:+.2f} |",
+        f"| - {tokens / 1e9:.0f} B of its tokens at 128K, at the published {rate / 1e12:.0f} TFLOP/s "
+        f"| {more / 1e6:+.2f} |",
+        f"| - interruptions, if effective time was 90% (above it, says the paper) | {llama.gpu_hours / 9 / 1e6:+.2f} |",
+        f"| DeepSeek-V3: published less simulated | {gaps[1] / 1e6:+.3f} |",
+        f"| - batch ramp, at most: the first 469 B tokens all at 4,096 sequences | {ramp * share / 1e6:+.3f} |", "",
+        "V3's published total is 180 K GPU-hours per trillion tokens times 14.8, so it says nothing of its ramp or its",
+        "interruptions: the gap is the step's own, item by item in [deepseek-v3-ledger.md](deepseek-v3-ledger.md).",
+        "For 405B long context and interruptions together are more than the gap, as they should be: the simulated",
+        f"step is {slower - 1:.0%} slower than the one that the paper's 400 TFLOP/s give.", "",
+    ]
+
+
+def draw_hours(path: Path) -> None:
+    """Draw the GPU-hours after each change."""
+    bars([(name, hours) for name, hours, _ in waterfall()], HOURS, "each with all above it",
+         "From Llama 3.1 405B's run to DeepSeek-V3's, one change at a time", path)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "nvlink.md": nvlink, "slow-nic.md": slow_nic, "fabrics.md": fabrics, "fp8-or-bf16.md": precision,
+    "gpu-hours.md": gpu_hours,
 }
 """file -> what it should hold"""
 FIGURES: dict[str, Callable[[Path], None]] = {
     "nvlink.md": draw_nvlink, "slow-nic.md": draw_slow_nic, "fabrics.md": draw_fabrics,
-    "fp8-or-bf16.md": draw_precision,
+    "fp8-or-bf16.md": draw_precision, "gpu-hours.md": draw_hours,
 }
 """file -> what draws the figure of the same name"""
