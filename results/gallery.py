@@ -217,8 +217,8 @@ def precision() -> str:
         "  profile. Those norms reach a third of HBM's bandwidth; `bf16` and `fp8_tensor` get a training stack's fused",
         "  norms, twice as fast. The row with fused norms takes that difference out: it is small. What else FP8 spends",
         "  on memory is mostly casting.",
-        "- `fp8_tensor`'s GEMMs rest on five medians of one benchmark, and the pass that finds a tensor's largest",
-        f"  value is not counted. Megatron-Bridge published {' and '.join(f'{step:.1f} s' for step in known)} for the "
+        "- `fp8_tensor`'s GEMMs rest on five medians of one benchmark; `fp8_current` reads every tensor once more for",
+        f"  its scale. Megatron-Bridge published {' and '.join(f'{step:.1f} s' for step in known)} for the "
         f"last row; simulated {bridge:.1f} s.",
         "  Read FP8 per tensor as the most that it can save. That it beats `fp8_block` is no finding either.",
         "- `bf16` and `fp8_tensor` send tokens to their experts in BF16, twice the bytes of FP8.",
@@ -228,7 +228,7 @@ def precision() -> str:
         "",
         "![the parts of V3's step](fp8-or-bf16.png)", "",
         "Reproduce: `simulate compare h800-2048 --set 'precision.recipe=[bf16, fp8_block, fp8_tensor]'`, `simulate",
-        "compare h100-16384 llama-3.1-405b --set 'precision.recipe=[bf16, fp8_tensor]'`.", "",
+        "compare h100-16384 -w llama-3.1-405b --set 'precision.recipe=[bf16, fp8_tensor]'`.", "",
     ]
     return "\n".join(lines)
 
@@ -297,7 +297,7 @@ def gpu_hours() -> str:
         lines.append(f"| {name} | {hours / 1e6:.2f} M | {change} | {what} |")
         before = hours
     lines += ["", "![GPU-hours after each change](gpu-hours.png)", "", *where(), *bookkeeping(),
-              "Reproduce: `simulate run h100-16384 llama-3.1-405b`, `simulate run h800-2048`, and `simulate run",
+              "Reproduce: `simulate run h100-16384 -w llama-3.1-405b`, `simulate run h800-2048`, and `simulate run",
               "h800-2048 --set precision.recipe=bf16 --set schedule.name=1f1b --set model.topk_group=8` with fewer and",
               "fewer of them.", ""]
     return "\n".join(lines)
