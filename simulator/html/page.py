@@ -90,9 +90,10 @@ def sweep(
 ) -> str:
     """Return the page of a sweep. columns: as `sweep.table` makes them. documents: the sweep and what it varies."""
     drawn = sweeps.charts(columns, figures)
+    titles = sweeps.titles(columns, figures) if drawn else []
     body = [
         _head(title, sweeps.counts(columns)),
-        *(_section(chart["layout"]["yaxis"]["title"]["text"], _chart(drawn, name)) for name, chart in drawn.items()),
+        *(_section(said, _chart(drawn, name)) for said, name in zip(titles, drawn, strict=True)),
         _section("The points", _card(sweeps.points(columns)), sweeps.note(columns)),
         _written(documents, given),
     ]

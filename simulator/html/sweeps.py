@@ -10,6 +10,7 @@ from typing import Any
 from simulator.html.charts import LINES, Chart, chart
 from simulator.html.tables import number, table
 from simulator.plot.sweeps import Columns, Shown, SweepFigure, axis_name, default, knee, numbers
+from simulator.units import format_bytes
 
 MOST_ROWS = 1000
 """Points that a page lists; results.csv has them all."""
@@ -87,7 +88,8 @@ def _bars(shown: Shown) -> Chart:
 
 
 def _drawn(data: list[Chart], x: str, y: str) -> Chart:
-    return chart(data, 380, showlegend=len(data) > 1, hovermode="closest", xaxis={"title": {"text": x}},
+    legend = len(data) > 1 or "knee" in str(data[0].get("name"))
+    return chart(data, 380, showlegend=legend, hovermode="closest", xaxis={"title": {"text": x}},
                  yaxis={"title": {"text": y}})
 
 
@@ -95,6 +97,13 @@ KINDS: dict[str, Callable[[Shown], Chart]] = {
     "knee": _curves, "scaling": _scaling, "heat_map": _heat_map, "bars": _bars,
 }
 """kind of a figure -> what makes its chart"""
+
+
+def titles(columns: Columns, figures: Sequence[SweepFigure]) -> list[str]:
+    """Return what each chart shows over what."""
+    shown = [Shown(one, columns) for one in list(figures) or [default(columns)]]
+    return [f"{one.label} over {' and '.join(axis_name(path) for path in (one.figure.x, one.figure.y) if path)}"
+            for one in shown]
 
 
 def counts(columns: Columns) -> str:
@@ -110,15 +119,21 @@ def note(columns: Columns) -> str:
 
 
 def points(columns: Columns) -> str:
-    """Return the points: their axes, what decides, and why an illegal one is none."""
+    """Return the points: their axes, what decides, and what became of each."""
     axes = [name for name in columns if name.startswith("axis.")]
     known = [name for name in (*OUTPUTS, *_derived(columns)) if name in columns]
     heads = [*(name.removeprefix("axis.") for name in axes), *(OUTPUTS.get(name, name) for name in known), ""]
     body = []
     for place in range(min(MOST_ROWS, len(columns["point"]))):
-        row = [_cell(columns[name][place]) for name in (*axes, *known)]
-        body.append([*row, columns["error"][place] or ""])
-    return table(heads, body, range(len(axes), len(axes) + len(known)))
+        row = [_cell(name, columns[name][place]) for name in (*axes, *known)]
+        body.append([*row, columns["status"][place]])
+    return table(heads, body, range(len(axes), len(axes) + len(known))) + _refusals(columns)
+
+
+def _refusals(columns: Columns) -> str:
+    """Return why points are none, each reason once."""
+    found = Counter(error for error in columns["error"] if error)
+    return table(("points", "why not"), [(str(count), error) for error, count in found.most_common()]) if found else ""
 
 
 def _derived(columns: Columns) -> list[str]:
@@ -127,16 +142,18 @@ def _derived(columns: Columns) -> list[str]:
     return [name for name in heads if not name.startswith("axis.") and name not in ("point", "status", "error")]
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number(value) if isinstance(value, int | float) else str(value)
+    if not isinstance(value, int | float):
+        return str(value)
+    return format_bytes(value) if name.endswith("_bytes") else number(value)
 
 
 OUTPUTS = {
     "step_time_s": "step [s]", "tflops_per_gpu": "TFLOP/s per GPU", "mfu": "MFU", "bubble_fraction": "bubble",
-    "run.gpu_hours": "GPU-hours", "memory.peak_bytes": "peak memory [B]", "memory.fits": "fits",
+    "run.gpu_hours": "GPU-hours", "memory.peak_bytes": "peak memory", "memory.fits": "fits",
 }
 """Column -> its head in the table."""
