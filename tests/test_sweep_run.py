@@ -329,3 +329,27 @@ def test_points_come_first_from_the_folder(write, at_home):
     assert [one.kept for one in first] == [False] * 3
     assert [one.kept for one in again] == [True] * 3 + [False]
     assert [one.tree for one in again[:3]] == [one.tree for one in first]
+
+
+def test_a_page_has_every_panel_every_point_and_the_command(write, at_home):
+    nvlink = ["200 GB/s bidirectional", "400 GB/s bidirectional", "900 GB/s bidirectional"]
+    write(figures=[{"kind": "knee", "x": "topology.node.nvlink", "by": "layout.ep"},
+                   {"kind": "heat_map", "x": "topology.node.nvlink", "y": "layout.ep"},
+                   {"kind": "scaling", "x": "topology.node.nvlink", "by": "layout.ep", "value": "tokens_per_second"},
+                   {"kind": "bars", "x": "layout.ep", "value": "ms", "label": "step [ms]"}],
+          axes={"layout.ep": [1, 3], "topology.node.nvlink": nvlink})
+    assert _main(["sweep", "s.yaml", "--html", "page.html"]) == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    drawn = json.loads(page.split('id="charts">')[1].split("</script>")[0])
+    kinds = [chart["data"][0]["type"] for chart in drawn.values()]
+    assert kinds == ["scatter", "heatmap", "scatter", "bar"]
+    # ep 3 does not divide the GPUs: three points with a reason, and a hole in the heat map.
+    curve, cells = drawn["figure0"]["data"][0], drawn["figure1"]["data"][0]["z"]
+    assert curve["x"] == [200, 400, 900]
+    assert curve["y"] == cells[0]
+    assert cells[1] == [None] * 3
+    assert page.count("<td>illegal</td>") == 3
+    assert "<td>3</td><td>layout.ep: 3 must divide" in page
+    assert "step time [ms] over NVLink and expert-parallel size" in page
+    assert "simulate sweep s.yaml --html page.html" in page
+    assert "6 points: 3 ok, 3 illegal" in page

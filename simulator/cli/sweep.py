@@ -29,10 +29,11 @@ SHOWN = 40
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler to use instead: tcp://host:8786.")
 @click.option("--json", callback=_output, metavar="FILE", help="Write the rows as JSON too; - for standard output.")
 @click.option("--plot", callback=_output, metavar="FILE", help="Draw the sweep's figures: .png, .svg or .pdf.")
+@click.option("--html", callback=_output, metavar="FILE", help="Write a page with everything, for a browser.")
 @click.pass_context
 def sweep(  # noqa: PLR0913, PLR0917 - one for each option
     context: click.Context, sweep_file: str, output: Path | None, workers: int | None, scheduler: str | None,
-    json: Path | None, plot: Path | None,
+    json: Path | None, plot: Path | None, html: Path | None,
 ) -> None:  # fmt: skip
     """Simulate many points: a grid, a list or random draws over any keys of the two files.
 
@@ -57,6 +58,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
                        "continues", err=True)
             context.exit(130)
         columns = _write(plan, finished, folder, plot)
+    if html:
+        _page(plan, columns, html)
     text = _text(plan, columns, folder.root)
     _emit(lambda: _tree(plan, columns), json, lambda console: console.print(*text, sep="\n"))
     context.exit(1 if "failed" in columns["status"] else 0)
@@ -131,6 +134,19 @@ def _write(plan: Sweep, finished: Sequence[Finished], folder: Folder, figure: Pa
         else:
             click.echo(f"no figure: none of {len(finished)} points is legal", err=True)
     return columns
+
+
+def _page(plan: Sweep, columns: Mapping[str, Sequence[Any]], path: Path) -> None:
+    from simulator import html, inputs
+    from simulator.cli.commands import _write_page
+
+    config = plan.config
+    named = [(kind, str(name)) for kind, base in (("topology", config.topology), ("workload", config.workload))
+             for name in plan.axes.get(kind, [base])]
+    files = {"topology": "topologies", "workload": "workloads"}
+    documents = [plan.document, *(inputs.read(plan.file(name, files[kind])) for kind, name in named)]
+    title = f"{config.name}: {_caption(plan, columns)}" if "ok" in columns["status"] else config.name
+    _write_page(path, lambda given: html.sweep(columns, config.figures, title, given, documents))
 
 
 def _tree(plan: Sweep, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

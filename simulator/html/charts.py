@@ -17,7 +17,8 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C5
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def _chart(data: list[Chart], height: int, **layout: Any) -> Chart:
+def chart(data: list[Chart], height: int, **layout: Any) -> Chart:
+    """Return a chart of some height [px] with the margins and the legend that all have."""
     margin = {"l": 10, "r": 16, "t": 10, "b": 44}
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
     return {"data": data, "layout": {"height": height, "margin": margin, "legend": legend, **layout}}
@@ -37,7 +38,7 @@ def breakdown(reports: Sequence[Report]) -> Chart:
             "customdata": shares, "marker": {"color": PARTS.get(part, "#882255")},
             "hovertemplate": "%{fullData.name}: %{x:.4g} s, %{customdata:.1f}% of the step<extra></extra>",
         })
-    return _chart(data, 130 + 46 * len(reports), barmode="stack", bargap=0.35,
+    return chart(data, 130 + 46 * len(reports), barmode="stack", bargap=0.35,
                   xaxis={"title": {"text": "exposed time in a step, mean over ranks [s]"}},
                   yaxis={"autorange": "reversed", "showticklabels": len(reports) > 1})
 
@@ -56,7 +57,7 @@ def bounds(reports: Sequence[Report]) -> Chart:
             "hovertemplate": "%{y}: %{x:.4g} s, %{customdata:.0f}% of the step<br>%{text}"
                              "<extra>%{fullData.name}</extra>",
         })
-    return _chart(data, 150 + 60 * len(reports) + 40, barmode="group", showlegend=len(reports) > 1,
+    return chart(data, 150 + 60 * len(reports) + 40, barmode="group", showlegend=len(reports) > 1,
                   xaxis={"title": {"text": "no step can be shorter [s]"}}, yaxis={"autorange": "reversed"})
 
 
@@ -74,7 +75,7 @@ def memory_by_stage(report: Report) -> Chart:
         "y": [capacity, capacity], "line": {"color": "#D55E00", "dash": "dash", "width": 2},
         "hovertemplate": "capacity: %{y:.2f} GB<extra></extra>",
     })
-    return _chart(data, 340, barmode="stack", xaxis={"title": {"text": "pipeline index"}, "dtick": _tick(len(indices))},
+    return chart(data, 340, barmode="stack", xaxis={"title": {"text": "pipeline index"}, "dtick": _tick(len(indices))},
                   yaxis={"title": {"text": "peak memory [GB]"}})
 
 
@@ -93,7 +94,7 @@ def memory_lines(timeline: Timeline) -> Chart:
             "y": [round(size / 1e9, 4) for size in held["activations"].tolist()],
             "hovertemplate": "%{y:.2f} GB at %{x:.4g} s<extra>%{fullData.name}</extra>",
         })
-    return _chart(data, 340, showlegend=1 < program.ranks <= len(LINES), hovermode="closest",
+    return chart(data, 340, showlegend=1 < program.ranks <= len(LINES), hovermode="closest",
                   xaxis={"title": {"text": "time in the step [s]"}}, yaxis={"title": {"text": "kept activations [GB]"}})
 
 
@@ -112,7 +113,7 @@ def overlap(report: Report) -> Chart:
                           "<extra>pipeline index %{x}</extra>"}
         for name, (colour, values) in parts.items()
     ]
-    return _chart(data, 340, barmode="stack", xaxis={"title": {"text": "pipeline index"}, "type": "category"},
+    return chart(data, 340, barmode="stack", xaxis={"title": {"text": "pipeline index"}, "type": "category"},
                   yaxis={"title": {"text": "communication in a step [s]"}})
 
 
@@ -124,7 +125,7 @@ def links(report: Report) -> Chart:
         "marker": {"color": LINES[0]},
         "hovertemplate": "%{x}: %{y:.1f}% of the step<extra></extra>",
     }]
-    return _chart(data, 340, showlegend=False, xaxis={"title": {"text": "busiest link of each kind"}},
+    return chart(data, 340, showlegend=False, xaxis={"title": {"text": "busiest link of each kind"}},
                   yaxis={"title": {"text": "busy [% of the step]"}, "range": [0, 100]})
 
 

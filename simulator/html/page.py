@@ -11,8 +11,10 @@ from typing import Any
 
 from simulator import inputs
 from simulator.compare import binding, names, why
-from simulator.html import charts, spans, tables
+from simulator.html import charts, spans, sweeps, tables
 from simulator.html.tables import text
+from simulator.inputs import Document
+from simulator.plot.sweeps import Columns, SweepFigure
 from simulator.report import Report
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
@@ -83,6 +85,21 @@ def comparison(runs: Sequence[tuple[Timeline, Report]], given: Inputs) -> str:
     return _page(f"{' | '.join(labels)}", body, drawn, scenes[:MOST_SCENES])
 
 
+def sweep(
+    columns: Columns, figures: Sequence[SweepFigure], title: str, given: Inputs, documents: Sequence[Document]
+) -> str:
+    """Return the page of a sweep. columns: as `sweep.table` makes them. documents: the sweep and what it varies."""
+    drawn = sweeps.charts(columns, figures)
+    titles = sweeps.titles(columns, figures) if drawn else []
+    body = [
+        _head(title, sweeps.counts(columns)),
+        *(_section(said, _chart(drawn, name)) for said, name in zip(titles, drawn, strict=True)),
+        _section("The points", _card(sweeps.points(columns)), sweeps.note(columns)),
+        _written(documents, given),
+    ]
+    return _page(title, body, drawn, [])
+
+
 def _items(lines: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>"
 
@@ -140,13 +157,17 @@ def _provenance(scenarios: Sequence[Scenario]) -> str:
 
 
 def _reproduce(scenarios: Sequence[Scenario], given: Inputs) -> str:
+    return _written([document for scenario in scenarios for document in scenario.documents], given)
+
+
+def _written(documents: Iterable[Document], given: Inputs) -> str:
+    """Return the command and the text of every file that it reads."""
     files: dict[str, str] = {}
-    for scenario in scenarios:
-        for document in scenario.documents:
-            files.setdefault(document.file, inputs.source(document))
-            if "hf_config" in document.data.get("model", {}):
-                config = Path(document.file).parent / str(document.data["model"]["hf_config"])
-                files.setdefault(str(config), inputs.source(inputs.read(config)))
+    for document in documents:
+        files.setdefault(document.file, inputs.source(document))
+        if "hf_config" in document.data.get("model", {}):
+            config = Path(document.file).parent / str(document.data["model"]["hf_config"])
+            files.setdefault(str(config), inputs.source(inputs.read(config)))
     shown = "".join(
         f"<details open><summary>{text(Path(file).name)}</summary><pre>{text(source)}</pre></details>"
         if place < 2 else f"<details><summary>{text(Path(file).name)}</summary><pre>{text(source)}</pre></details>"

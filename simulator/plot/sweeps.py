@@ -58,8 +58,8 @@ class SweepFigure(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """A figure beside the columns that it draws. ok: rows that have a value."""
+class Shown:
+    """A figure beside the columns that it draws."""
 
     figure: SweepFigure
     columns: Columns
@@ -121,7 +121,7 @@ def sweep(columns: Columns, figures: Sequence[SweepFigure], caption: str, path: 
     figure, panels = plt.subplots(len(chosen), 1, figsize=(WIDTH, HEIGHT * len(chosen) + 0.35), squeeze=False,
                                   layout="constrained")
     for axes, one in zip(panels[:, 0], chosen, strict=True):
-        PANELS[one.kind](axes, _Shown(one, columns))
+        PANELS[one.kind](axes, Shown(one, columns))
         axes.tick_params(labelsize=6.5)
     figure.suptitle(textwrap.fill(caption, 66), fontsize=7)
     figure.savefig(path, dpi=200, metadata=metadata(path))
@@ -164,7 +164,8 @@ def knee(pairs: Sequence[tuple[float, float]], within: float = WITHIN) -> tuple[
     return found
 
 
-def _name(path: str, unit: str = "") -> str:
+def axis_name(path: str, unit: str = "") -> str:
+    """Return how a figure calls an axis."""
     name = NAMES.get(path, path)
     return f"{name} [{unit}]" if unit else name
 
@@ -173,17 +174,17 @@ def _digits(value: float) -> str:
     return f"{value:#.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
-def _legend(axes: Axes, shown: _Shown) -> None:
+def _legend(axes: Axes, shown: Shown) -> None:
     labels = axes.get_legend_handles_labels()[1]
     if not labels:
         return
     across = len(labels) if sum(len(label) + 8 for label in labels) < 60 else 2
-    title = _name(shown.figure.by) if shown.figure.by else None
+    title = axis_name(shown.figure.by) if shown.figure.by else None
     axes.legend(fontsize=6, title=title, title_fontsize=6, frameon=False, ncols=across,
                 loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1.0, handlelength=1.6, borderaxespad=0.2)
 
 
-def _knee(axes: Axes, shown: _Shown) -> None:
+def _knee(axes: Axes, shown: Shown) -> None:
     marked = False
     unit = ""
     for number, (name, pairs) in enumerate(shown.lines().items()):
@@ -203,14 +204,14 @@ def _knee(axes: Axes, shown: _Shown) -> None:
     if marked:
         axes.text(0.98, 0.97, f"circle: knee, from where on the rest\nstays within {WITHIN:.0%} of the last",
                   transform=axes.transAxes, fontsize=6, ha="right", va="top", color="#444444")
-    axes.set_xlabel(_name(shown.figure.x, unit), fontsize=7)
+    axes.set_xlabel(axis_name(shown.figure.x, unit), fontsize=7)
     axes.set_ylabel(shown.label, fontsize=7)
     axes.margins(y=0.12)
     axes.grid(linewidth=0.3, color="#DDDDDD")
     _legend(axes, shown)
 
 
-def _scaling(axes: Axes, shown: _Shown) -> None:
+def _scaling(axes: Axes, shown: Shown) -> None:
     """Draw throughput over GPUs, both logarithmic, beside proportional growth from each line's smallest cluster."""
     if "gpus" not in shown.columns:
         raise InputError("was simulated of no point", key="figures", value="gpus")
@@ -247,7 +248,7 @@ def _scaling(axes: Axes, shown: _Shown) -> None:
     _legend(axes, shown)
 
 
-def _heat_map(axes: Axes, shown: _Shown) -> None:
+def _heat_map(axes: Axes, shown: Shown) -> None:
     """Draw a cell for each pair of values, its number inside; hatched where the point is not legal."""
     import numpy as np
 
@@ -269,7 +270,7 @@ def _heat_map(axes: Axes, shown: _Shown) -> None:
                                       (axes.set_yticks, shown.figure.y, up, axes.set_ylabel)):
         scale = numbers(found)
         setter(range(len(found)), [f"{number:g}" for number in scale[0]] if scale else list(map(str, found)))
-        axis(_name(path, scale[1] if scale else ""), fontsize=7)
+        axis(axis_name(path, scale[1] if scale else ""), fontsize=7)
     if np.isnan(cells).any():
         axes.set_title("hatched: not legal", fontsize=6, loc="right", pad=2)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02)
@@ -277,7 +278,7 @@ def _heat_map(axes: Axes, shown: _Shown) -> None:
     bar.ax.tick_params(labelsize=6.5)
 
 
-def _bars(axes: Axes, shown: _Shown) -> None:
+def _bars(axes: Axes, shown: Shown) -> None:
     lines = shown.lines()
     names = list(dict.fromkeys(map(str, shown.axis(shown.figure.x))))
     width = 0.8 / max(len(lines), 1)
@@ -293,11 +294,11 @@ def _bars(axes: Axes, shown: _Shown) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.16)
     axes.set_xlabel(shown.label, fontsize=7)
-    axes.set_ylabel(_name(shown.figure.x), fontsize=7)
+    axes.set_ylabel(axis_name(shown.figure.x), fontsize=7)
     _legend(axes, shown)
 
 
-PANELS: dict[str, Callable[[Axes, _Shown], None]] = {
+PANELS: dict[str, Callable[[Axes, Shown], None]] = {
     "knee": _knee, "scaling": _scaling, "heat_map": _heat_map, "bars": _bars,
 }
 """kind of a figure -> what draws it"""
