@@ -216,15 +216,9 @@ def precision() -> str:
         "- `fp8_block` is DeepSeek's: GEMMs from DeepGEMM, norms, quantisation and the rest from DeepSeek's own",
         "  profile. Those norms reach a third of HBM's bandwidth; `bf16` and `fp8_tensor` get a training stack's fused",
         "  norms, twice as fast. The row with fused norms takes that difference out: it is small. What else FP8 spends",
-<<<<<<< HEAD
         "  on memory is mostly casting.",
         "- `fp8_tensor`'s GEMMs rest on five medians of one benchmark; `fp8_current` reads every tensor once more for",
         f"  its scale. Megatron-Bridge published {' and '.join(f'{step:.1f} s' for step in known)} for the "
-=======
-        "  on memory has other causes, casts among them.",
-        "- `fp8_tensor`'s GEMMs rest on five medians of one benchmark, and the pass that finds a tensor's largest",
-        f"  value is not counted. Megatron-Bridge published {' and '.join(f'{step:.1f} s' for step in known)} for the "
->>>>>>> gallery
         f"last row; simulated {bridge:.1f} s.",
         "  Read FP8 per tensor as the most that it can save. That it beats `fp8_block` is no finding either.",
         "- `bf16` and `fp8_tensor` send tokens to their experts in BF16, twice the bytes of FP8.",

@@ -24,6 +24,12 @@ What the simulator leaves out, in the order of its size in these cases:
 - The host: launches, data loading, logging, garbage collection, and ranks that wait for the slowest of thousands.
 - Fully sharded runs of MoE models (FSDP rows of moe_parallel_folding) have no published layout; they are shown, not
   scored.
+
+Beyond 20%: Llama 405B in FP8 (megatron_bridge_h100 twice, mlperf_llama31_405b) is where tensor-parallel transfers are
+largest beside the GEMMs, a third of their time, and GEMMs fastest: the first three points add up, and with every
+transfer exposed, the other end of the span, a fifth of the step is still missing. DeepSeek-V2's number of GPUs, layout
+and schedule were not published, nor how its custom kernels overlapped dispatch and combine.
+
 """
 
 SCHEDULES: tuple[tuple[str, dict[str, object]], ...] = (
