@@ -99,6 +99,9 @@ def readme() -> str:
         f"| {model.parameters / 1e9:.2f} B, {model.active_parameters / 1e9:.2f} B | |",
         f"| training FLOPs per token at 4,096 tokens | 250 G | {flops / 1e9:.1f} G | |",
     ]
+    # The score of all published steps stands in their own table, which takes minutes to write.
+    scored = (HERE / "published.md").read_text(encoding="utf-8").splitlines()
+    table += ["", next(line for line in scored if line.startswith("**"))]
     text = (HERE.parent / "README.md").read_text(encoding="utf-8")
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
@@ -167,7 +170,7 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
     )
     even, other = (trial for _, trial in alternatives(scenario))
     yield "the stage map 'even' instead of the balanced one", even, costs(even), "not published; another simple rule"
-    yield "head and MTP alone on the last stage", other, costs(other), "not published; see the workload's `assumed`"
+    yield "layer 60 beside head and MTP on the last stage", other, costs(other), "not published; see the workload's `assumed`"
 
 
 def notifications() -> dict[str, float]:
