@@ -170,7 +170,8 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
     )
     even, other = (trial for _, trial in alternatives(scenario))
     yield "the stage map 'even' instead of the balanced one", even, costs(even), "not published; another simple rule"
-    yield "layer 60 beside head and MTP on the last stage", other, costs(other), "not published; see the workload's `assumed`"
+    yield ("layer 60 beside head and MTP on the last stage", other, costs(other),
+           "not published; see the workload's `assumed`")
 
 
 def notifications() -> dict[str, float]:
