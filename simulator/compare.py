@@ -114,7 +114,7 @@ def _own(report: Report, reports: Sequence[Report]) -> str:
     """Return the values of the keys in which a report's scenario differs from some other one: `ep 32`."""
     keys = dict.fromkeys(path for other in reports for path, _, _ in differences(report, other))
     own = {path: value for other in reports for path, value, _ in differences(report, other)}
-    return ", ".join(f"{path.rpartition('.')[2]} {own[path]}" for path in keys)
+    return ", ".join(f"{path.removesuffix('.name').rpartition('.')[2]} {own[path]}" for path in keys)
 
 
 def rows(reports: Sequence[Report]) -> tuple[Row, ...]:

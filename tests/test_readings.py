@@ -1,7 +1,7 @@
 """What a second reading found: each mistake with the smallest case that shows it."""
 
 import pytest
-from builders import dense, scenario, simulated
+from builders import dense, lone, scenario, simulated
 
 from simulator.errors import InputError
 from simulator.memory import memory_of
@@ -9,21 +9,40 @@ from simulator.ops import Op, Transfer, block_ops
 from simulator.program import costs
 from simulator.program.costs import work
 from simulator.scenario import load
-from simulator.schedules import build, grid, read
+from simulator.schedules import Action, Schedule, build, grid, read
 from simulator.validate import validate
 
 
-def activations(one):
-    return max(rank.by_category["activations"] for rank in memory_of(one, costs(one), one.schedule))
+def activations(one, schedule=None):
+    return max(rank.by_category["activations"] for rank in memory_of(one, costs(one), schedule or one.schedule))
 
 
-@pytest.mark.parametrize("names", [["swiglu"], ["norm", "swiglu"], ["full"]])
-def test_what_i_computes_again_stays_until_w_has_read_it(names):
-    # ZB-H1 holds as many micro-batches as 1F1B, and besides what its waiting weight gradients read of the recomputed.
-    whole = activations(dense(schedule__name="zb-h1", training__recompute=[]))
-    split = activations(dense(schedule__name="zb-h1", training__recompute=names))
-    merged = activations(dense(schedule__name="1f1b", training__recompute=names))
-    assert merged < split <= whole * (1 + 1e-12)
+def by_hand(*order):
+    """Return the schedule of one rank and one stage that runs these actions."""
+    return Schedule("by hand", 1, 2, (tuple(Action.parse(text) for text in order),))
+
+
+# SwiGLU's output of a layer: 2 B x 2,048 tokens x 4,096 wide; four layers.
+SWIGLU = 2 * 2048 * 4096
+
+
+def test_what_i_computes_again_stays_until_w_has_read_it():
+    # After both I the outputs that both W read are there again, as if they had been kept all along.
+    split = by_hand("F0@0", "F1@0", "I0@0", "I1@0", "W0@0", "W1@0")
+    kept, again = (activations(lone(training__recompute=names), split) for names in ([], ["swiglu"]))
+    assert again == pytest.approx(kept, rel=1e-12)
+
+
+def test_a_full_backward_brings_back_one_layer_at_a_time():
+    merged = by_hand("F0@0", "F1@0", "B0@0", "B1@0")
+    kept, again = (activations(lone(training__recompute=names), merged) for names in ([], ["swiglu"]))
+    assert kept - again == pytest.approx(2 * 4 * SWIGLU - SWIGLU, rel=1e-12)
+
+
+def test_a_layer_that_is_run_again_is_whole_until_its_weight_gradients_have_run():
+    split = by_hand("F0@0", "F1@0", "I0@0", "I1@0", "W0@0", "W1@0")
+    whole, full = (activations(lone(training__recompute=names), split) for names in ([], ["full"]))
+    assert full == pytest.approx(whole, rel=1e-12)
 
 
 def test_what_attention_alone_reads_again_is_not_held_for_weight_gradients():
@@ -120,3 +139,17 @@ def test_published_figures_of_another_run_say_so():
     assert load("h800-2048", "deepseek-v3").as_published
     assert not load("h100-2048", "deepseek-v3").as_published
     assert not load("h800-2048", "deepseek-v3", {"layout.ep": 32}).as_published
+
+
+def test_gemms_leave_sms_to_exchanges_only_where_passes_overlap():
+    # DeepSeek-V3's 20 of 132; without pairs nothing runs beside dispatch and combine.
+    kept = {name: costs(scenario(schedule__name=name)).processor.reserved_sms for name in ("1f1b", "zb-v", "dualpipe")}
+    assert kept == {"1f1b": 0, "zb-v": 0, "dualpipe": 20}
+
+
+def test_zero_3_has_two_blocks_parameters_whole_at_a_time():
+    # Of the dense model's blocks a layer is the largest: 15,730,688 parameters of 2 B.
+    layer = 16 * 128 * 1024 + 1024 * 1024 + 2 * 1024 + 3 * 1024 * 4096
+    whole, shards = (memory_of(one, costs(one), one.schedule)[0].by_category["buffers"]
+                     for one in (dense(layout__zero=3), dense(layout__zero=2)))
+    assert whole - shards == 2 * layer * 2

@@ -31,8 +31,9 @@ def _curves(shown: Shown) -> Chart:
         scale = numbers([x for x, _ in pairs])
         unit = scale[1] if scale else ""
         places = scale[0] if scale else [str(x) for x, _ in pairs]
-        points = sorted(zip(places, (value for _, value in pairs), strict=True))
-        bend = knee(points) if scale and len(points) > 2 else None  # type: ignore[arg-type]
+        values = [value for _, value in pairs]
+        points = sorted(zip(places, values, strict=True))
+        bend = knee(list(zip(scale[0], values, strict=True))) if scale and len(values) > 2 else None
         label = ", ".join([str(name)] * bool(name) + ([f"knee {bend[0]:.3g}"] if bend else []))
         data.append(_line(label or shown.label, points, place))
     return _drawn(data, axis_name(shown.figure.x, unit), shown.label)

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from simulator.scenario.config import LIST_KEYS, QUANTITIES, Assumption, WorkloadConfig
+from simulator.scenario.config import LIST_KEYS, QUANTITIES, Assumption, Quantity, WorkloadConfig
 from simulator.scenario.reader import build, inline, load, owner, variants, workload_of
 from simulator.scenario.value import Scenario
 
 __all__ = [
-    "LIST_KEYS", "QUANTITIES", "Assumption", "Scenario", "WorkloadConfig", "build", "inline", "load", "owner",
-    "variants", "workload_of",
+    "LIST_KEYS", "QUANTITIES", "Assumption", "Quantity", "Scenario", "WorkloadConfig", "build", "inline", "load",
+    "owner", "variants", "workload_of",
 ]  # fmt: skip

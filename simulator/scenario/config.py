@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from simulator.errors import InputError
 from simulator.experts import ExpertsConfig
@@ -81,19 +81,22 @@ class PrecisionConfig(_Section):
         return name
 
 
+def _reported(name: str) -> str:
+    if name not in QUANTITIES:
+        raise InputError("is not reported", value=name, remedy=f"Known: {', '.join(QUANTITIES)}.")
+    return name
+
+
+Quantity = Annotated[str, AfterValidator(_reported)]
+"""The name of a figure that reports have."""
+
+
 class Reference(_Section):
     """A published figure that the simulated one stands beside."""
 
-    quantity: str = Field(description="one of QUANTITIES")
+    quantity: Quantity = Field(description="one of QUANTITIES")
     value: float = Field(gt=0, description="as published, in the quantity's unit")
     source: str = Field(description="where it was published")
-
-    @field_validator("quantity")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in QUANTITIES:
-            raise InputError("is not reported", value=name, remedy=f"Known: {', '.join(QUANTITIES)}.")
-        return name
 
 
 class Assumption(_Section):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from simulator.errors import ScheduleError
@@ -15,7 +14,7 @@ from simulator.schedules.formulas import FORMULAS, Bubble, Formula, bubble
 from simulator.schedules.grid import excerpt, grid, read
 from simulator.schedules.schedule import Dependencies, Place, Schedule, check, dependencies, execution_order
 from simulator.schedules.shape import Family, Placement, Shape
-from simulator.schedules.times import Times, durations
+from simulator.schedules.times import EQUAL, Times, durations
 from simulator.schedules.timing import Durations, makespan, peak_in_flight, spans
 
 __all__ = [
@@ -100,12 +99,12 @@ def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Option
         free = ", ".join(other for other, row in SCHEDULES.items() if not row.virtual)
         rule = f"virtual stages per rank do not fit {name}, which has {family.virtual}"
         raise ScheduleError(rule, value=virtual, remedy=f"Leave it out, or use {free}.")
-    given = dict(options)
-    times, limit = given.pop("times", None), given.pop("limit", None) or 0
-    shape = Shape(ranks, micro_batches, limit=limit, **given)  # type: ignore[arg-type]
-    if times is not None:
-        shape = replace(shape, times=times if isinstance(times, Times) else Times.of(times))  # type: ignore[arg-type]
-    return shape
+    times = options.get("times")
+    return Shape(
+        ranks, micro_batches, virtual, group=options.get("group", 0), limit=options.get("limit") or 0,
+        kept=options.get("kept", 1.0), text=options.get("text", ""),
+        times=EQUAL if times is None else times if isinstance(times, Times) else Times.of(times),
+    )
 
 
 @contextmanager

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from simulator import inputs
-from simulator.errors import InputError
-from simulator.scenario import QUANTITIES, Scenario, load
+from simulator.scenario import Quantity, Scenario, load
 
 
 class _Published(BaseModel):
@@ -30,16 +29,9 @@ class _Published(BaseModel):
 class StepCase(_Published):
     """A training step or run whose figure was published."""
 
-    quantity: str = Field(description="one of scenario.QUANTITIES")
+    quantity: Quantity = Field(description="one of scenario.QUANTITIES")
     published: float = Field(gt=0, description="in the quantity's unit")
     alternatives: tuple[dict[str, Any], ...] = Field((), description="other choices for what the source does not say")
-
-    @field_validator("quantity")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in QUANTITIES:
-            raise InputError("is not reported", value=name, remedy=f"Known: {', '.join(QUANTITIES)}.")
-        return name
 
 
 class MemoryCase(_Published):
