@@ -103,7 +103,8 @@ def test_validate_shows_published_beside_simulated(capsys):
     assert "calibration" in text
     assert "attn(F), kernels per layer" in text
     text = succeeds(capsys, "validate", "megatron_2021/1.7b", "megatron_2022/22b-states", "--alternatives")
-    assert "2 figures, nothing fitted to them: mean absolute error" in text
+    assert "published steps and runs: 1, nothing fitted to them; mean absolute error" in text
+    assert "published memory figures: 1, nothing fitted to them; mean absolute error 1.5%" in text
     checks = json.loads(succeeds(capsys, "validate", "megatron_2022/22b-full", "--json", "-"))["checks"]
     assert [(row["case"], row["published"], row["use"]) for row in checks] == [
         ("megatron_2022/22b-full", 1.42, "validation")]

@@ -232,11 +232,13 @@ def checks_text(checks: Sequence[Any]) -> Iterator[RenderableType]:
         if all("/" not in check.case for check in found):
             yield Text(f"source: {'; '.join(dict.fromkeys(check.source for check in found))}", style="dim")
         yield Text()
-    total = score([check for check in checks if "/" in check.case])
-    if total:
-        count, mean, worst = total
-        yield Text(f"{count} figures, nothing fitted to them: mean absolute error {mean:.1%}, worst {worst.case} "
-                   f"{worst.error:+.1%}", style="bold")
+    rows = [check for check in checks if "/" in check.case]
+    for what, memory in (("published steps and runs", False), ("published memory figures", True)):
+        total = score([check for check in rows if (check.unit == "B") == memory])
+        if total:
+            count, mean, worst = total
+            yield Text(f"{what}: {count}, nothing fitted to them; mean absolute error {mean:.1%}, worst {worst.case} "
+                       f"{worst.error:+.1%}", style="bold")
 
 
 def _figure(value: float, unit: str) -> str:
