@@ -36,23 +36,40 @@ def nvlink() -> str:
     rows = [(speed, at_nvlink(speed)) for speed in NVLINK]
     last = rows[-1][1].step_time
     bend = knee([(speed, found.step_time) for speed, found in rows])
-    lines = ["# How much NVLink does DeepSeek-V3 need?", "",
-             "2,048 H800, PP16, EP64, tokens limited to 4 nodes; only NVLink changes. NICs stay at 50 GB/s.", "",
-             "| NVLink, bidirectional | step | against 900 GB/s | exposed expert traffic | NVLink busy | NIC busy |",
-             "|---:|---:|---:|---:|---:|---:|"]
-    lines += [f"| {speed} GB/s | {found.step_time:.2f} s | {found.step_time / last - 1:+.1%} "
-              f"| {found.breakdown['expert_exposed']:.2f} s | {found.utilisation['nvlink']:.0%} "
-              f"| {found.utilisation['nic']:.0%} |" for speed, found in rows]
-    said = f"at {bend[0]} GB/s, from where on the step stays within 1% of the last" if bend else "none up to 900 GB/s"
-    lines += ["", f"The knee: {said}.", "",
-              "Dispatch and combine send a token once to a node over its NIC, then over NVLink to its experts' GPUs.",
-              "At 100 GB/s NVLink is the slower of the two; from 300 GB/s on the NIC binds and the exposed traffic no",
-              "longer changes: what little is left to gain is where gradients cross NVLink. Nothing here was fitted to",
-              "a step; DeepEP's kernels were calibrated at 400 GB/s, and their efficiency is taken to hold elsewhere.",
-              "",
-              "![step over NVLink](nvlink.png)", "",
-              "Reproduce: `simulate sweep nvlink --plot nvlink.png`, which adds EP16, EP32 and EP128; one point:",
-              "`simulate run h800-2048 --set 'topology.node.nvlink=100 GB/s bidirectional'`.", ""]
+    lines = [
+        "# How much NVLink does DeepSeek-V3 need?",
+        "",
+        "2,048 H800, PP16, EP64, tokens limited to 4 nodes; only NVLink changes. NICs stay at 50 GB/s.",
+        "",
+        "| NVLink, bidirectional | step | against 900 GB/s | exposed expert traffic | NVLink busy | NIC busy |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {speed} GB/s | {found.step_time:.2f} s | {found.step_time / last - 1:+.1%} "
+        f"| {found.breakdown['expert_exposed']:.2f} s | {found.utilisation['nvlink']:.0%} "
+        f"| {found.utilisation['nic']:.0%} |"
+        for speed, found in rows
+    ]
+    said = (
+        f"at {bend[0]} GB/s, from where on the step stays within 1% of the last"
+        if bend
+        else "none up to 900 GB/s"
+    )
+    lines += [
+        "",
+        f"The knee: {said}.",
+        "",
+        "Dispatch and combine send a token once to a node over its NIC, then over NVLink to its experts' GPUs.",
+        "At 100 GB/s NVLink is the slower of the two; from 300 GB/s on the NIC binds and the exposed traffic no",
+        "longer changes: what little is left to gain is where gradients cross NVLink. Nothing here was fitted to",
+        "a step; DeepEP's kernels were calibrated at 400 GB/s, and their efficiency is taken to hold elsewhere.",
+        "",
+        "![step over NVLink](nvlink.png)",
+        "",
+        "Reproduce: `simulate sweep nvlink --plot nvlink.png`, which adds EP16, EP32 and EP128; one point:",
+        "`simulate run h800-2048 --set 'topology.node.nvlink=100 GB/s bidirectional'`.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -63,37 +80,59 @@ def at_nvlink(speed: int) -> Report:
 
 def draw_nvlink(path: Path) -> None:
     """Draw the step over NVLink's bandwidth."""
-    columns = {"point": list(NVLINK), "axis.topology.node.nvlink": [f"{speed} GB/s" for speed in NVLINK],
-               "step_time_s": [at_nvlink(speed).step_time for speed in NVLINK]}
-    plot.sweep(columns, [SweepFigure(kind="knee", x="topology.node.nvlink")],
-               "DeepSeek-V3 on 2,048 H800, EP64; NVLink bidirectional", path)
+    columns = {
+        "point": list(NVLINK),
+        "axis.topology.node.nvlink": [f"{speed} GB/s" for speed in NVLINK],
+        "step_time_s": [at_nvlink(speed).step_time for speed in NVLINK],
+    }
+    plot.sweep(
+        columns,
+        [SweepFigure(kind="knee", x="topology.node.nvlink")],
+        "DeepSeek-V3 on 2,048 H800, EP64; NVLink bidirectional",
+        path,
+    )
 
 
 def slow_nic() -> str:
     """Return what slow NICs cost V3, all of them and a single one."""
     base = at_nic(50.0).step_time
-    lines = ["# What does a slow NIC cost DeepSeek-V3?", "",
-             "2,048 H800, one NIC for each GPU, PP16, EP64. The last columns drop the limit of 4 nodes per token.", "",
-             "| every NIC, per direction | step | against 50 GB/s | exposed expert traffic | NIC busy "
-             "| no node limit | the limit saves |", "|---:|---:|---:|---:|---:|---:|---:|"]
+    lines = [
+        "# What does a slow NIC cost DeepSeek-V3?",
+        "",
+        "2,048 H800, one NIC for each GPU, PP16, EP64. The last columns drop the limit of 4 nodes per token.",
+        "",
+        "| every NIC, per direction | step | against 50 GB/s | exposed expert traffic | NIC busy "
+        "| no node limit | the limit saves |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for speed in NICS:
         found, free = at_nic(speed), at_nic(speed, 8)
-        lines.append(f"| {speed:g} GB/s | {found.step_time:.2f} s | {found.step_time / base - 1:+.1%} "
-                     f"| {found.breakdown['expert_exposed']:.2f} s | {found.utilisation['nic']:.0%} "
-                     f"| {free.step_time:.2f} s | {1 - found.step_time / free.step_time:.1%} |")
+        lines.append(
+            f"| {speed:g} GB/s | {found.step_time:.2f} s | {found.step_time / base - 1:+.1%} "
+            f"| {found.breakdown['expert_exposed']:.2f} s | {found.utilisation['nic']:.0%} "
+            f"| {free.step_time:.2f} s | {1 - found.step_time / free.step_time:.1%} |"
+        )
     one, every = one_slow_nic().step_time, at_nic(25.0).step_time
-    lines += ["", "| NICs at 25 GB/s | step | against none |", "|---|---:|---:|",
-              f"| the NIC of one GPU of 2,048 | {one:.2f} s | {one / base - 1:+.1%} |",
-              f"| every NIC | {every:.2f} s | {every / base - 1:+.1%} |", "",
-              f"One NIC in 2,048 costs {(one - base) / (every - base):.0%} of what slowing all of them costs: its "
-              "group of experts waits",
-              "for it at every exchange, and its pipeline and everybody's gradients wait for that group. Down to",
-              "25 GB/s the overlapped pairs hide most of the traffic; at 12.5 GB/s a pair's exchanges take longer than",
-              "its compute, and all that is beyond shows.",
-              "", "![step over NIC](slow-nic.png)", "",
-              "Reproduce: `simulate compare h800-2048 --set 'topology.node.nic=[50 GB/s per direction, 25 GB/s per",
-              "direction]'`, `simulate sweep nic`, and `simulate run h800-2048 --set 'topology.faults=[{nic: [0, 0],",
-              "bandwidth: 25 GB/s per direction}]'`.", ""]
+    lines += [
+        "",
+        "| NICs at 25 GB/s | step | against none |",
+        "|---|---:|---:|",
+        f"| the NIC of one GPU of 2,048 | {one:.2f} s | {one / base - 1:+.1%} |",
+        f"| every NIC | {every:.2f} s | {every / base - 1:+.1%} |",
+        "",
+        f"One NIC in 2,048 costs {(one - base) / (every - base):.0%} of what slowing all of them costs: its "
+        "group of experts waits",
+        "for it at every exchange, and its pipeline and everybody's gradients wait for that group. Down to",
+        "25 GB/s the overlapped pairs hide most of the traffic; at 12.5 GB/s a pair's exchanges take longer than",
+        "its compute, and all that is beyond shows.",
+        "",
+        "![step over NIC](slow-nic.png)",
+        "",
+        "Reproduce: `simulate compare h800-2048 --set 'topology.node.nic=[50 GB/s per direction, 25 GB/s per",
+        "direction]'`, `simulate sweep nic`, and `simulate run h800-2048 --set 'topology.faults=[{nic: [0, 0],",
+        "bandwidth: 25 GB/s per direction}]'`.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -105,31 +144,48 @@ def at_nic(speed: float, groups: int = 4) -> Report:
 
 def one_slow_nic() -> Report:
     """Return V3 with one GPU's NIC at half its speed."""
-    return report("h800-2048", sets={"topology.faults": [{"nic": [0, 0], "bandwidth": "25 GB/s per direction"}]})
+    return report(
+        "h800-2048",
+        sets={"topology.faults": [{"nic": [0, 0], "bandwidth": "25 GB/s per direction"}]},
+    )
 
 
 def draw_slow_nic(path: Path) -> None:
     """Draw the step over the NICs' bandwidth, with and without the limit of nodes per token."""
     points = [(groups, speed) for groups in (4, 8) for speed in NICS]
-    columns = {"point": list(range(len(points))),
-               "axis.topology.node.nic": [f"{speed:g} GB/s" for _, speed in points],
-               "axis.model.topk_group": [{4: "4, as V3", 8: "all 8"}[groups] for groups, _ in points],
-               "step_time_s": [at_nic(speed, groups).step_time for groups, speed in points]}
-    plot.sweep(columns, [SweepFigure(kind="knee", x="topology.node.nic", by="model.topk_group")],
-               "DeepSeek-V3 on 2,048 H800, EP64; NIC per direction", path)
+    columns = {
+        "point": list(range(len(points))),
+        "axis.topology.node.nic": [f"{speed:g} GB/s" for _, speed in points],
+        "axis.model.topk_group": [{4: "4, as V3", 8: "all 8"}[groups] for groups, _ in points],
+        "step_time_s": [at_nic(speed, groups).step_time for groups, speed in points],
+    }
+    plot.sweep(
+        columns,
+        [SweepFigure(kind="knee", x="topology.node.nic", by="model.topk_group")],
+        "DeepSeek-V3 on 2,048 H800, EP64; NIC per direction",
+        path,
+    )
 
 
-def bars(rows: Sequence[tuple[str, float]], value: str, axis: str, caption: str, path: Path) -> None:
+def bars(
+    rows: Sequence[tuple[str, float]], value: str, axis: str, caption: str, path: Path
+) -> None:
     """Draw a bar for each row. value: column as plot.sweeps knows it, in SI units. axis: what the names are."""
-    columns = {"point": list(range(len(rows))), f"axis.{axis}": [name for name, _ in rows],
-               value: [figure for _, figure in rows]}
+    columns = {
+        "point": list(range(len(rows))),
+        f"axis.{axis}": [name for name, _ in rows],
+        value: [figure for _, figure in rows],
+    }
     plot.sweep(columns, [SweepFigure(kind="bars", x=axis, value=value)], caption, path)
 
 
 def clos(leaf: int, pod: int) -> dict[str, object]:
     """Return the keys of a three-layer Clos with pods of 512 GPUs. leaf, pod: oversubscription."""
-    return {"topology.fabric.kind": "clos_3", "topology.fabric.pod_gpus": 512,
-            "topology.fabric.oversubscription": [leaf, pod]}
+    return {
+        "topology.fabric.kind": "clos_3",
+        "topology.fabric.pod_gpus": 512,
+        "topology.fabric.oversubscription": [leaf, pod],
+    }
 
 
 FABRIC_ROWS: tuple[tuple[str, str, dict[str, object]], ...] = (
@@ -149,27 +205,39 @@ def fabrics() -> str:
     """Return a V3 step on other fabrics between the same nodes and NICs."""
     found = [(name, report(site, sets=sets)) for name, site, sets in FABRIC_ROWS]
     base = found[0][1].step_time
-    lines = ["# Multi-plane or fat tree for DeepSeek-V3?", "",
-             "256 nodes of 8 H800 with a 400 Gb/s NIC each and 64-port switches; only the fabric between them changes.",
-             "", "| fabric | switches | cables between switches | step | against multi-plane | busiest cable |",
-             "|---|---:|---:|---:|---:|---:|"]
+    lines = [
+        "# Multi-plane or fat tree for DeepSeek-V3?",
+        "",
+        "256 nodes of 8 H800 with a 400 Gb/s NIC each and 64-port switches; only the fabric between them changes.",
+        "",
+        "| fabric | switches | cables between switches | step | against multi-plane | busiest cable |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for name, one in found:
         built = FABRICS[one.scenario.topology.fabric.kind].build(one.scenario.topology)
-        lines.append(f"| {name} | {len(built.graph):,} | {built.cables:,} | {one.step_time:.3f} s "
-                     f"| {one.step_time / base - 1:+.2%} | {one.utilisation['fabric']:.0%} |")
-    lines += ["",
-              "For this traffic a plane is as good as a tree: DeepEP's exchange goes to the GPU of the same number on",
-              "the other node and turns to its neighbours over NVLink, so it never has to cross planes. The tree with",
-              "full bisection carries the same bytes through its spines at the same rate. What multi-plane buys is",
-              "size: 16,384 endpoints from two layers of switches ([topologies.md](topologies.md)). What costs is",
-              "oversubscription: above pods of 512 GPUs little, for groups of 64 GPUs that share experts stay inside;",
-              "at the leaves much.", "",
-              "Traffic is spread ideally here. Hashed ECMP (`--set topology.fabric.routing=ecmp`), by whose collisions",
-              "a tree may lose, takes many minutes to simulate at this size and is not in the table.", "",
-              "![step on each fabric](fabrics.png)", "",
-              "Reproduce: `simulate compare h800-2048-mpft h800-2048`, `simulate run h800-2048 --set",
-              "topology.fabric.kind=fat_tree_2`, and `simulate run h800-2048 --set topology.fabric.kind=clos_3 --set",
-              "topology.fabric.pod_gpus=512 --set 'topology.fabric.oversubscription=[4, 1]'`.", ""]
+        lines.append(
+            f"| {name} | {len(built.graph):,} | {built.cables:,} | {one.step_time:.3f} s "
+            f"| {one.step_time / base - 1:+.2%} | {one.utilisation['fabric']:.0%} |"
+        )
+    lines += [
+        "",
+        "For this traffic a plane is as good as a tree: DeepEP's exchange goes to the GPU of the same number on",
+        "the other node and turns to its neighbours over NVLink, so it never has to cross planes. The tree with",
+        "full bisection carries the same bytes through its spines at the same rate. What multi-plane buys is",
+        "size: 16,384 endpoints from two layers of switches ([topologies.md](topologies.md)). What costs is",
+        "oversubscription: above pods of 512 GPUs little, for groups of 64 GPUs that share experts stay inside;",
+        "at the leaves much.",
+        "",
+        "Traffic is spread ideally here. Hashed ECMP (`--set topology.fabric.routing=ecmp`), by whose collisions",
+        "a tree may lose, takes many minutes to simulate at this size and is not in the table.",
+        "",
+        "![step on each fabric](fabrics.png)",
+        "",
+        "Reproduce: `simulate compare h800-2048-mpft h800-2048`, `simulate run h800-2048 --set",
+        "topology.fabric.kind=fat_tree_2`, and `simulate run h800-2048 --set topology.fabric.kind=clos_3 --set",
+        "topology.fabric.pod_gpus=512 --set 'topology.fabric.oversubscription=[4, 1]'`.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -179,9 +247,16 @@ def draw_fabrics(path: Path) -> None:
     bars(rows, "step_time_s", "fabric", "DeepSeek-V3 on 2,048 H800, ideal spreading", path)
 
 
-BRIDGE: dict[str, object] = {  # Megatron-Bridge's layout for 1,024 H100: simulator/data/cases/megatron_bridge_h100.yaml
-    "layout.cp": 2, "layout.pp": 8, "layout.vpp": 8, "layout.zero": 1, "layout.cp_comm": "p2p",
-    "layout.tp_comm_overlap": True, "training.global_batch_size": 512,
+BRIDGE: dict[
+    str, object
+] = {  # Megatron-Bridge's layout for 1,024 H100: simulator/data/cases/megatron_bridge_h100.yaml
+    "layout.cp": 2,
+    "layout.pp": 8,
+    "layout.vpp": 8,
+    "layout.zero": 1,
+    "layout.cp_comm": "p2p",
+    "layout.tp_comm_overlap": True,
+    "training.global_batch_size": 512,
 }
 PRECISIONS: tuple[tuple[str, str, str, dict[str, object], tuple[str, ...]], ...] = (
     ("DeepSeek-V3, 2,048 H800", "h800-2048", V3, {}, ("bf16", "fp8_block", "fp8_tensor")),
@@ -195,16 +270,24 @@ def fused_norms(scenario: Scenario) -> Scenario:
     """Return a scenario whose norms are as fast as a training stack's one-pass kernels."""
     memory = scenario.kernels.memory
     fast = {kind: memory[f"fused_{kind}"] for kind in ("norm", "norm_backward")}
-    return replace(scenario, kernels=scenario.kernels.model_copy(update={"memory": {**memory, **fast}}))
+    return replace(
+        scenario, kernels=scenario.kernels.model_copy(update={"memory": {**memory, **fast}})
+    )
 
 
 def precision() -> str:
     """Return steps and memory in BF16 and in FP8."""
-    lines = ["# FP8 or BF16?", "",
-             "| | recipe | step | against BF16 | GEMMs | memory-bound | idle | peak memory | fits |",
-             "|---|---|---:|---:|---:|---:|---:|---:|---|"]
+    lines = [
+        "# FP8 or BF16?",
+        "",
+        "| | recipe | step | against BF16 | GEMMs | memory-bound | idle | peak memory | fits |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
     for name, site, workload, sets, recipes in PRECISIONS:
-        found = {recipe: report(site, workload, {**sets, "precision.recipe": recipe}) for recipe in recipes}
+        found = {
+            recipe: report(site, workload, {**sets, "precision.recipe": recipe})
+            for recipe in recipes
+        }
         if workload == V3:
             found["fp8_block, fused norms"] = summarise(run(lower(fused_norms(load(site)))))
         lines += [precision_row(name, recipe, one, found["bf16"]) for recipe, one in found.items()]
@@ -212,7 +295,9 @@ def precision() -> str:
     known = [case["published"] for case in cases if case["workload"] == LLAMA]
     bridge = report("h100-1024", LLAMA, {**BRIDGE, "precision.recipe": "fp8_tensor"}).step_time
     lines += [
-        "", "Read with the tables' sources in mind:", "",
+        "",
+        "Read with the tables' sources in mind:",
+        "",
         "- `fp8_block` is DeepSeek's: GEMMs from DeepGEMM, norms, quantisation and the rest from DeepSeek's own",
         "  profile. Those norms reach a third of HBM's bandwidth; `bf16` and `fp8_tensor` get a training stack's fused",
         "  norms, twice as fast. The row with fused norms takes that difference out: it is small. What else FP8 spends",
@@ -226,9 +311,11 @@ def precision() -> str:
         "- At 16,384 GPUs and 16 sequences a replica much of 405B's step moves gradients and parameters. They stay as",
         "  large as in BF16 while the GEMMs that hide them shrink, so FP8 saves less than half of what the GEMMs save.",
         "",
-        "![the parts of V3's step](fp8-or-bf16.png)", "",
+        "![the parts of V3's step](fp8-or-bf16.png)",
+        "",
         "Reproduce: `simulate compare h800-2048 --set 'precision.recipe=[bf16, fp8_block, fp8_tensor]'`, `simulate",
-        "compare h100-16384 -w llama-3.1-405b --set 'precision.recipe=[bf16, fp8_tensor]'`.", "",
+        "compare h100-16384 -w llama-3.1-405b --set 'precision.recipe=[bf16, fp8_tensor]'`.",
+        "",
     ]
     return "\n".join(lines)
 
@@ -236,15 +323,24 @@ def precision() -> str:
 def precision_row(name: str, recipe: str, one: Report, base: Report) -> str:
     """Return a row of the table of precisions."""
     parts, peak = one.breakdown, one.worst_memory.peak
-    idle = sum(seconds for part, seconds in parts.items() if part.endswith(("exposed", "waiting", "bubble")))
+    idle = sum(
+        seconds
+        for part, seconds in parts.items()
+        if part.endswith(("exposed", "waiting", "bubble"))
+    )
     fits = "yes" if peak <= one.scenario.gpu.memory.capacity else "no"
-    return (f"| {name} | {recipe} | {one.step_time:.2f} s | {one.step_time / base.step_time - 1:+.1%} "
-            f"| {parts['gemm']:.2f} s | {parts['memory_bound']:.2f} s | {idle:.2f} s | {peak / 1e9:.1f} GB | {fits} |")
+    return (
+        f"| {name} | {recipe} | {one.step_time:.2f} s | {one.step_time / base.step_time - 1:+.1%} "
+        f"| {parts['gemm']:.2f} s | {parts['memory_bound']:.2f} s | {idle:.2f} s | {peak / 1e9:.1f} GB | {fits} |"
+    )
 
 
 def draw_precision(path: Path) -> None:
     """Draw the parts of V3's step in each precision."""
-    plot.comparison([report("h800-2048", sets={"precision.recipe": recipe}) for recipe in PRECISIONS[0][-1]], path)
+    plot.comparison(
+        [report("h800-2048", sets={"precision.recipe": recipe}) for recipe in PRECISIONS[0][-1]],
+        path,
+    )
 
 
 SLOWER = ({"precision.recipe": "bf16"}, {"schedule.name": "1f1b"}, {"model.topk_group": 8})
@@ -253,7 +349,9 @@ SLOWER = ({"precision.recipe": "bf16"}, {"schedule.name": "1f1b"}, {"model.topk_
 
 def without(count: int) -> Report:
     """Return V3 without the first `count` of SLOWER."""
-    return report("h800-2048", sets={key: value for keys in SLOWER[:count] for key, value in keys.items()})
+    return report(
+        "h800-2048", sets={key: value for keys in SLOWER[:count] for key, value in keys.items()}
+    )
 
 
 def published_hours(one: Report) -> float:
@@ -267,18 +365,44 @@ def waterfall() -> list[tuple[str, float, str]]:
     model = v3.scenario.model
     flops, sparse = (one.quantities()["flops_per_token"] for one in (llama, v3))
     dense = sparse + 6.0 * (model.parameters - model.active_parameters)
-    tokens = llama.gpu_hours * v3.scenario.workload.training.tokens / llama.scenario.workload.training.tokens
+    tokens = (
+        llama.gpu_hours
+        * v3.scenario.workload.training.tokens
+        / llama.scenario.workload.training.tokens
+    )
     return [
         ("Llama 405B, published", published_hours(llama), "16,384 H100, 15.6 T tokens, BF16"),
-        ("bookkeeping taken off", llama.gpu_hours, "the simulated run: every step at full batch, nothing breaks"),
+        (
+            "bookkeeping taken off",
+            llama.gpu_hours,
+            "the simulated run: every step at full batch, nothing breaks",
+        ),
         ("14.8 T tokens", tokens, "V3's instead of 15.6 T"),
-        ("V3's size, dense", tokens * dense / flops,
-         f"{dense / 1e9:,.0f} GFLOPs per token instead of {flops / 1e9:,.0f}, at 405B's FLOP/s"),
-        ("sparsity", tokens * sparse / flops, f"{sparse / 1e9:,.0f} GFLOPs per token, at 405B's FLOP/s"),
-        ("its kernels, H800, EP64", without(3).gpu_hours,
-         "simulated: BF16, 1F1B, any 8 experts; small GEMMs, exposed expert traffic, bubble; does not fit 80 GB"),
-        ("at most 4 nodes per token", without(2).gpu_hours, "network: fewer bytes over the NICs; does not fit either"),
-        ("DualPipe", without(1).gpu_hours, "schedule: dispatch and combine beside compute; does not fit either"),
+        (
+            "V3's size, dense",
+            tokens * dense / flops,
+            f"{dense / 1e9:,.0f} GFLOPs per token instead of {flops / 1e9:,.0f}, at 405B's FLOP/s",
+        ),
+        (
+            "sparsity",
+            tokens * sparse / flops,
+            f"{sparse / 1e9:,.0f} GFLOPs per token, at 405B's FLOP/s",
+        ),
+        (
+            "its kernels, H800, EP64",
+            without(3).gpu_hours,
+            "simulated: BF16, 1F1B, any 8 experts; small GEMMs, exposed expert traffic, bubble; does not fit 80 GB",
+        ),
+        (
+            "at most 4 nodes per token",
+            without(2).gpu_hours,
+            "network: fewer bytes over the NICs; does not fit either",
+        ),
+        (
+            "DualPipe",
+            without(1).gpu_hours,
+            "schedule: dispatch and combine beside compute; does not fit either",
+        ),
         ("FP8", v3.gpu_hours, "precision: faster GEMMs, half the bytes of dispatch, fits"),
         ("V3, published", published_hours(v3), "what the simulated run leaves out is put back"),
     ]
@@ -286,35 +410,65 @@ def waterfall() -> list[tuple[str, float, str]]:
 
 def gpu_hours() -> str:
     """Return the GPU-hours of V3's and of Llama 405B's run, why they differ, and where each run's go."""
-    lines = ["# GPU-hours of DeepSeek-V3's and Llama 3.1 405B's runs", "",
-             "From the one to the other, one change at a time. Rows 3 to 5 scale by arithmetic what was simulated,",
-             "with 6 FLOPs for each parameter that a token uses; rows 2 and 6 to 9 are simulated. The order matters:",
-             "FP8 saves what it does under DualPipe, DualPipe what it does in BF16.", "",
-             "| | GPU-hours | this change | what it is |", "|---|---:|---:|---|"]
+    lines = [
+        "# GPU-hours of DeepSeek-V3's and Llama 3.1 405B's runs",
+        "",
+        "From the one to the other, one change at a time. Rows 3 to 5 scale by arithmetic what was simulated,",
+        "with 6 FLOPs for each parameter that a token uses; rows 2 and 6 to 9 are simulated. The order matters:",
+        "FP8 saves what it does under DualPipe, DualPipe what it does in BF16.",
+        "",
+        "| | GPU-hours | this change | what it is |",
+        "|---|---:|---:|---|",
+    ]
     before = 0.0
     for name, hours, what in waterfall():
         change = f"x {hours / before:.3f}" if before else ""
         lines.append(f"| {name} | {hours / 1e6:.2f} M | {change} | {what} |")
         before = hours
-    lines += ["", "![GPU-hours after each change](gpu-hours.png)", "", *where(), *bookkeeping(),
-              "Reproduce: `simulate run h100-16384 -w llama-3.1-405b`, `simulate run h800-2048`, and `simulate run",
-              "h800-2048 --set precision.recipe=bf16 --set schedule.name=1f1b --set model.topk_group=8` with fewer and",
-              "fewer of them.", ""]
+    lines += [
+        "",
+        "![GPU-hours after each change](gpu-hours.png)",
+        "",
+        *where(),
+        *bookkeeping(),
+        "Reproduce: `simulate run h100-16384 -w llama-3.1-405b`, `simulate run h800-2048`, and `simulate run",
+        "h800-2048 --set precision.recipe=bf16 --set schedule.name=1f1b --set model.topk_group=8` with fewer and",
+        "fewer of them.",
+        "",
+    ]
     return "\n".join(lines)
 
 
 def where() -> list[str]:
     """Return where the simulated GPU-hours of both runs go."""
     found = {"DeepSeek-V3": without(0), "Llama 405B": report("h100-16384", LLAMA)}
-    lines = ["## Where they go", "", f"| simulated, M GPU-hours | {' | '.join(found)} |", "|---|---:|---:|"]
+    lines = [
+        "## Where they go",
+        "",
+        f"| simulated, M GPU-hours | {' | '.join(found)} |",
+        "|---|---:|---:|",
+    ]
     ideal = [one.mfu * one.gpu_hours for one in found.values()]
-    lines.append(f"| (the model's FLOPs at the BF16 peak) | {' | '.join(f'({hours / 1e6:.3f})' for hours in ideal)} |")
+    lines.append(
+        f"| (the model's FLOPs at the BF16 peak) | {' | '.join(f'({hours / 1e6:.3f})' for hours in ideal)} |"
+    )
     parts = dict.fromkeys(part for one in found.values() for part in one.breakdown)
-    rows = {part.replace("_", " "): [one.gpu_hours * one.breakdown.get(part, 0.0) / one.step_time
-                                     for one in found.values()] for part in parts}
+    rows = {
+        part.replace("_", " "): [
+            one.gpu_hours * one.breakdown.get(part, 0.0) / one.step_time for one in found.values()
+        ]
+        for part in parts
+    }
     rows["the whole"] = [one.gpu_hours for one in found.values()]
-    return [*lines, *(f"| {part} | {' | '.join(f'{hours / 1e6:.3f}' for hours in row)} |"
-                      for part, row in rows.items() if max(row) >= 500.0), ""]
+    return [
+        *lines,
+        *(
+            f"| {part} | {' | '.join(f'{hours / 1e6:.3f}' for hours in row)} |"
+            for part, row in rows.items()
+            if max(row) >= 500.0
+        ),
+        "",
+    ]
 
 
 def bookkeeping() -> list[str]:
@@ -322,42 +476,64 @@ def bookkeeping() -> list[str]:
     llama, v3 = report("h100-16384", LLAMA), without(0)
     long = load("h100-16384", f"{LLAMA}-128k")
     tokens, length = long.workload.training.tokens, long.workload.training.seq_length
-    rate = next(row.value for row in long.workload.reference if row.quantity == "tflops_per_gpu") * 1e12
-    more = tokens * (long.model.flops_per_token(length) / rate / 3600 - llama.gpu_hours
-                     / llama.scenario.workload.training.tokens)
+    rate = (
+        next(row.value for row in long.workload.reference if row.quantity == "tflops_per_gpu")
+        * 1e12
+    )
+    more = tokens * (
+        long.model.flops_per_token(length) / rate / 3600
+        - llama.gpu_hours / llama.scenario.workload.training.tokens
+    )
     ramp = report("h800-2048", sets={"training.global_batch_size": 4096}).gpu_hours - v3.gpu_hours
     share = 469e9 / v3.scenario.workload.training.tokens
     gaps = [published_hours(one) - one.gpu_hours for one in (llama, v3)]
-    slower = next(row.simulated / row.published for row in llama.references() if row.quantity == "step_time_s")
+    slower = next(
+        row.simulated / row.published for row in llama.references() if row.quantity == "step_time_s"
+    )
     return [
-        "## What the published hours hold besides", "",
-        "| | M GPU-hours |", "|---|---:|",
+        "## What the published hours hold besides",
+        "",
+        "| | M GPU-hours |",
+        "|---|---:|",
         f"| Llama 405B: published less simulated | {gaps[0] / 1e6:+.2f} |",
         f"| - {tokens / 1e9:.0f} B of its tokens at 128K, at the published {rate / 1e12:.0f} TFLOP/s "
         f"| {more / 1e6:+.2f} |",
         f"| - interruptions, if effective time was 90% (above it, says the paper) | {llama.gpu_hours / 9 / 1e6:+.2f} |",
         f"| DeepSeek-V3: published less simulated | {gaps[1] / 1e6:+.3f} |",
-        f"| - batch ramp, at most: the first 469 B tokens all at 4,096 sequences | {ramp * share / 1e6:+.3f} |", "",
+        f"| - batch ramp, at most: the first 469 B tokens all at 4,096 sequences | {ramp * share / 1e6:+.3f} |",
+        "",
         "V3's published total is 180 K GPU-hours per trillion tokens times 14.8, so it says nothing of its ramp or its",
         "interruptions: the gap is the step's own, item by item in [deepseek-v3-ledger.md](deepseek-v3-ledger.md).",
         "For 405B long context and interruptions together are more than the gap, as they should be: the simulated",
-        f"step is {slower - 1:.0%} slower than the one that the paper's 400 TFLOP/s give.", "",
+        f"step is {slower - 1:.0%} slower than the one that the paper's 400 TFLOP/s give.",
+        "",
     ]
 
 
 def draw_hours(path: Path) -> None:
     """Draw the GPU-hours after each change."""
-    bars([(name, hours) for name, hours, _ in waterfall()], HOURS, "each with all above it",
-         "From Llama 3.1 405B's run to DeepSeek-V3's, one change at a time", path)
+    bars(
+        [(name, hours) for name, hours, _ in waterfall()],
+        HOURS,
+        "each with all above it",
+        "From Llama 3.1 405B's run to DeepSeek-V3's, one change at a time",
+        path,
+    )
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "nvlink.md": nvlink, "slow-nic.md": slow_nic, "fabrics.md": fabrics, "fp8-or-bf16.md": precision,
+    "nvlink.md": nvlink,
+    "slow-nic.md": slow_nic,
+    "fabrics.md": fabrics,
+    "fp8-or-bf16.md": precision,
     "gpu-hours.md": gpu_hours,
 }
 """file -> what it should hold"""
 FIGURES: dict[str, Callable[[Path], None]] = {
-    "nvlink.md": draw_nvlink, "slow-nic.md": draw_slow_nic, "fabrics.md": draw_fabrics,
-    "fp8-or-bf16.md": draw_precision, "gpu-hours.md": draw_hours,
+    "nvlink.md": draw_nvlink,
+    "slow-nic.md": draw_slow_nic,
+    "fabrics.md": draw_fabrics,
+    "fp8-or-bf16.md": draw_precision,
+    "gpu-hours.md": draw_hours,
 }
 """file -> what draws the figure of the same name"""

@@ -4,8 +4,8 @@
     python results/make.py --check    # exit 1 if a table would change
     python results/make.py published.md         # one table; this one takes minutes, and --all adds it to the others
 
-Every number below comes from a simulation that runs here. Figures are written, not checked: their bytes depend on the
-version of matplotlib.
+Every number below comes from a simulation that runs here. Figures are written, not checked: their
+bytes depend on the version of matplotlib.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def main() -> int:
 def figures() -> None:
     """Draw every figure."""
     timeline = run(lower(load("h800-2048")))
-    write(HERE / "deepseek-v3-step.png", lambda path: plot.step(timeline, summarise(timeline), path))
+    write(
+        HERE / "deepseek-v3-step.png", lambda path: plot.step(timeline, summarise(timeline), path)
+    )
     reports = [simulate(load(site)) for site in ("h800-2048", "h100-2048")]
     write(HERE / "h800-or-h100.png", lambda path: plot.comparison(reports, path))
     write(HERE / "kernels.png", lambda path: plot.kernels(residuals(), path))
@@ -112,7 +114,9 @@ def ledger() -> str:
     """Return what the step of DeepSeek-V3 leaves out, each item alone, with its size."""
     scenario = load("h800-2048")
     base = run(lower(scenario)).step_time
-    published = next(row.value for row in scenario.workload.reference if row.quantity == "step_time_s")
+    published = next(
+        row.value for row in scenario.workload.reference if row.quantity == "step_time_s"
+    )
     lines = [
         "# What one step of DeepSeek-V3 leaves out",
         "",
@@ -124,8 +128,10 @@ def ledger() -> str:
         "| left out | adds | source of its size |",
         "|---|---:|---|",
     ]
-    lines += [f"| {what} | {run_with(trial, priced) - base:+.2f} s | {source} |"
-              for what, trial, priced, source in items(scenario)]
+    lines += [
+        f"| {what} | {run_with(trial, priced) - base:+.2f} s | {source} |"
+        for what, trial, priced, source in items(scenario)
+    ]
     lines += ["", "Reproduce: `python results/make.py`.", ""]
     return "\n".join(lines)
 
@@ -146,7 +152,8 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
     yield (
         "waiting for peers before every dispatch and combine, all of it as long as in the profile (an upper bound: "
         "part of it is the profiler's)",
-        with_communication(scenario, waiting), plain,
+        with_communication(scenario, waiting),
+        plain,
         "notification kernels of DeepSeek's profile, 1.9 to 2.2 ms each",
     )
     for limit, source in (
@@ -159,25 +166,41 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
     assert found is not None
     busier = replace(found.even, rows=1.125 * found.even.rows, received=1.125 * found.even.received)
     yield (
-        "every GPU's experts get 12.5% more rows than even instead of that", scenario,
+        "every GPU's experts get 12.5% more rows than even instead of that",
+        scenario,
         costs_of(scenario, replace(levelled(found), distinct=(busier,))),
         "the profile's rank 0 computes 36,864 rows in one of four layers, 32,768 are even",
     )
     slower = {kind: model.model_copy(update={"nic": 0.8}) for kind, model in tables.items()}
     yield (
-        "NICs at 40 GB/s instead of 43.8 to 47", with_communication(scenario, slower), plain,
+        "NICs at 40 GB/s instead of 43.8 to 47",
+        with_communication(scenario, slower),
+        plain,
         "arXiv 2505.09343: 40 GB/s effective",
     )
     even, other = (trial for _, trial in alternatives(scenario))
-    yield "the stage map 'even' instead of the balanced one", even, costs(even), "not published; another simple rule"
-    yield ("layer 60 beside head and MTP on the last stage", other, costs(other),
-           "not published; see the workload's `assumed`")
+    yield (
+        "the stage map 'even' instead of the balanced one",
+        even,
+        costs(even),
+        "not published; another simple rule",
+    )
+    yield (
+        "layer 60 beside head and MTP on the last stage",
+        other,
+        costs(other),
+        "not published; see the workload's `assumed`",
+    )
 
 
 def notifications() -> dict[str, float]:
     """Return how long the profile's notification kernels wait for the slowest of 64 ranks, by kind, mean [s]."""
     kernels = inputs.data("measured", "deepseek_v3_chunk").data["communication_us"]
-    of_kind = {"dispatch": ["dispatch(F)"], "cached_dispatch": ["combine(B)"], "combine": ["combine(F)", "dispatch(B)"]}
+    of_kind = {
+        "dispatch": ["dispatch(F)"],
+        "cached_dispatch": ["combine(B)"],
+        "combine": ["combine(F)", "dispatch(B)"],
+    }
     return {
         kind: 1e-6 * fmean(time for name in phases for time in kernels[name]["notify"])
         for kind, phases in of_kind.items()
@@ -186,17 +209,29 @@ def notifications() -> dict[str, float]:
 
 def nvlink_cut() -> str:
     """Return what NVLink's cut from 900 to 400 GB/s costs a V3 step, with and without node-limited routing."""
-    lines = ["# What the NVLink cut costs a DeepSeek-V3 step", "",
-             "| routing | H800, 400 GB/s | H100, 900 GB/s | the cut costs |", "|---|---:|---:|---:|"]
+    lines = [
+        "# What the NVLink cut costs a DeepSeek-V3 step",
+        "",
+        "| routing | H800, 400 GB/s | H100, 900 GB/s | the cut costs |",
+        "|---|---:|---:|---:|",
+    ]
     for name, sets in (
         ("at most 4 nodes per token", {}),
         ("any 8 experts", {"model.n_group": 1, "model.topk_group": 1}),
     ):
-        cut, whole = (simulate(load(site, sets=sets)).step_time for site in ("h800-2048", "h100-2048"))
-        lines.append(f"| {name} | {cut:.3f} s | {whole:.3f} s | {cut - whole:+.3f} s, {cut / whole - 1:+.2%} |")
-    lines += ["", "NICs bind dispatch and combine either way, so the cut is felt where gradients cross NVLink.",
-              "Reproduce: `simulate compare h800-2048 h100-2048`, and the same with",
-              "`--set model.n_group=1 --set model.topk_group=1`.", ""]
+        cut, whole = (
+            simulate(load(site, sets=sets)).step_time for site in ("h800-2048", "h100-2048")
+        )
+        lines.append(
+            f"| {name} | {cut:.3f} s | {whole:.3f} s | {cut - whole:+.3f} s, {cut / whole - 1:+.2%} |"
+        )
+    lines += [
+        "",
+        "NICs bind dispatch and combine either way, so the cut is felt where gradients cross NVLink.",
+        "Reproduce: `simulate compare h800-2048 h100-2048`, and the same with",
+        "`--set model.n_group=1 --set model.topk_group=1`.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -206,10 +241,15 @@ def deepep() -> str:
     published = {row["ep"]: row for row in (*tables["normal_kernels"], *tables["validation"])}
     site, model = load("h800-2048"), load("h800-2048").model
     net = network(site.topology)
-    lines = ["# Dispatch and combine beside DeepEP's table", "",
-             "4,096 tokens per GPU, hidden 7,168, top-8 of 4 nodes, GB/s in DeepEP's convention. Efficiencies come",
-             "from EP8 and EP64 alone.", "",
-             "| GPUs | dispatch | published | combine | published |", "|---:|---:|---:|---:|---:|"]
+    lines = [
+        "# Dispatch and combine beside DeepEP's table",
+        "",
+        "4,096 tokens per GPU, hidden 7,168, top-8 of 4 nodes, GB/s in DeepEP's convention. Efficiencies come",
+        "from EP8 and EP64 alone.",
+        "",
+        "| GPUs | dispatch | published | combine | published |",
+        "|---:|---:|---:|---:|---:|",
+    ]
     for ranks in (8, 16, 32, 64, 128):
         routing = benchmark_routing(model, ranks, net.gpus_per_node)
         cells = [str(ranks)]
@@ -217,25 +257,53 @@ def deepep() -> str:
             row = expert_row(net, ranks, site.kernels.communication, op, routing, 4096 * each)
             known = published.get(ranks, {}).get(f"{op}_gb_s")
             rate = row.algbw / 1e9
-            cells += [f"{rate:.1f}", f"{known} ({rate / known - 1:+.1%})" if known else "not published"]
+            cells += [
+                f"{rate:.1f}",
+                f"{known} ({rate / known - 1:+.1%})" if known else "not published",
+            ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"Source: {tables['source']}. Reproduce: `simulate collective h800-2048 --op dispatch --tokens 4096 "
-              "--ranks 64`.", ""]
+    lines += [
+        "",
+        f"Source: {tables['source']}. Reproduce: `simulate collective h800-2048 --op dispatch --tokens 4096 "
+        "--ranks 64`.",
+        "",
+    ]
     return "\n".join(lines)
 
 
 def topologies() -> str:
     """Return the counts of table 3 of arXiv 2505.09343, built or by formula."""
-    lines = ["# Fabrics of 64-port switches", "", "Beside table 3 of arXiv 2505.09343.", "",
-             "| fabric | endpoints | switches | cables | how |", "|---|---:|---:|---:|---|"]
-    for name, kind, nodes in (("FT2", "fat_tree_2", 256), ("MPFT", "multi_plane", 2048), ("FT3", "fat_tree_3", 8192)):
+    lines = [
+        "# Fabrics of 64-port switches",
+        "",
+        "Beside table 3 of arXiv 2505.09343.",
+        "",
+        "| fabric | endpoints | switches | cables | how |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for name, kind, nodes in (
+        ("FT2", "fat_tree_2", 256),
+        ("MPFT", "multi_plane", 2048),
+        ("FT3", "fat_tree_3", 8192),
+    ):
         base = load("h800-2048").topology
-        site = base.model_copy(update={"nodes": nodes, "fabric": base.fabric.model_copy(update={"kind": kind})})
+        site = base.model_copy(
+            update={"nodes": nodes, "fabric": base.fabric.model_copy(update={"kind": kind})}
+        )
         built = FABRICS[kind].build(site)
-        lines.append(f"| {name} | {len(built.home):,} | {len(built.graph):,} | {built.cables:,} | built |")
-    for name, counts in (("SF", slim_fly_counts(28, 21)), ("DF", dragonfly_counts(32, 16, 16, 511))):
+        lines.append(
+            f"| {name} | {len(built.home):,} | {len(built.graph):,} | {built.cables:,} | built |"
+        )
+    for name, counts in (
+        ("SF", slim_fly_counts(28, 21)),
+        ("DF", dragonfly_counts(32, 16, 16, 511)),
+    ):
         lines.append(f"| {name} | {' | '.join(f'{count:,}' for count in counts)} | formula |")
-    lines += ["", "All equal the published counts. `simulate topology FILE` describes and draws one.", ""]
+    lines += [
+        "",
+        "All equal the published counts. `simulate topology FILE` describes and draws one.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -260,57 +328,99 @@ def sites() -> str:
     heads = ("h800-2048", "h100-2048", "h800-2048, NIC at 25 GB/s")
     lines = ["# DeepSeek-V3 on H800 or H100", "", "One step, all else equal.", ""]
     lines += [f"| | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
-    lines += [f"| {row.quantity} | {' | '.join(f'{value:,.6g} {row.unit}'.strip() for value in row.values)} |"
-              for row in rows(reports)]
+    lines += [
+        f"| {row.quantity} | {' | '.join(f'{value:,.6g} {row.unit}'.strip() for value in row.values)} |"
+        for row in rows(reports)
+    ]
     for head, report in zip(heads[1:], reports[1:], strict=True):
-        lines += ["", f"{head} against {heads[0]}:", "", *(f"- {line}" for line in why(reports[0], report))]
-    lines += ["", "Reproduce: `simulate compare h800-2048 h100-2048`, and "
-              "`simulate run h800-2048 --set 'topology.node.nic=25 GB/s per direction'`.", ""]
+        lines += [
+            "",
+            f"{head} against {heads[0]}:",
+            "",
+            *(f"- {line}" for line in why(reports[0], report)),
+        ]
+    lines += [
+        "",
+        "Reproduce: `simulate compare h800-2048 h100-2048`, and "
+        "`simulate run h800-2048 --set 'topology.node.nic=25 GB/s per direction'`.",
+        "",
+    ]
     return "\n".join(lines)
 
 
 def calibration() -> str:
     """Return one chunk pair beside DeepSeek's profile, on whose kernels the kernel tables are calibrated."""
     checks = list(validate(("deepseek-v3-chunk",)))
-    lines = ["# One overlapped chunk pair of four MoE layers", "",
-             "Calibration, not prediction: the kernel tables come from this profile's kernels. How the three streams",
-             "wait for each other is not fitted.", "",
-             "| quantity | published | simulated | error |", "|---|---:|---:|---:|"]
-    lines += [f"| {row.quantity} | {row.published:.3f} ms | {row.simulated:.3f} ms | {row.error:+.1%} |"
-              for row in checks]
-    lines += ["", f"Source: {checks[0].source}. Reproduce: `simulate validate deepseek-v3-chunk`.", ""]
+    lines = [
+        "# One overlapped chunk pair of four MoE layers",
+        "",
+        "Calibration, not prediction: the kernel tables come from this profile's kernels. How the three streams",
+        "wait for each other is not fitted.",
+        "",
+        "| quantity | published | simulated | error |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row.quantity} | {row.published:.3f} ms | {row.simulated:.3f} ms | {row.error:+.1%} |"
+        for row in checks
+    ]
+    lines += [
+        "",
+        f"Source: {checks[0].source}. Reproduce: `simulate validate deepseek-v3-chunk`.",
+        "",
+    ]
     return "\n".join(lines)
 
 
 def kernels() -> str:
     """Return how well the kernel tables describe what was measured, by class of op."""
-    lines = ["# Kernels and links beside the kernel tables", "",
-             "Every profile is fitted to kernels and links alone, never to a training step. An error is computed over",
-             "measured, less one; bias is its mean. Rows of use `check` were not fitted. GEMMs are compared as in a",
-             "benchmark loop, without `sustained`.", "",
-             "| | GPU | class | rows | use | bias | rms | worst |", "|---|---|---|---:|---|---:|---:|---:|"]
-    lines += [f"| {row.group} | {row.gpu.upper()} | {row.name} | {len(row.measured)} "
-              f"| {'fit' if row.fitted else 'check'} | {row.bias:+.1%} | {row.rms:.1%} | {row.worst:+.1%} |"
-              for row in residuals()]
-    lines += ["", "![computed over measured](kernels.png)", "",
-              "- A GEMM of 2 ms and more takes 1.075 times the fit on an H100, 1.012 on an A100: by then the clock",
-              "  has settled under the power limit. In a training process it has everywhere, so every GEMM takes that",
-              "  much more than in a loop (`sustained`).",
-              "- vidur's norm and activation are vLLM's kernels. Hopper's `norm` and `activation` are those of",
-              "  DeepSeek's profile; a training stack's fused norm (`fused_norm`) reaches more than twice as much.",
-              "- The scores of unfused attention write four times what they read; the wave model has the one published",
-              "  row a third too fast. No other was found, so nothing is fitted to it.",
-              "- Attention over a quarter of the figures' work (32 heads of 2,048 tokens) reaches 0.7 of their rates:",
-              "  Transformer Engine's benchmark, one row. The tables do not know how much work a kernel gets.",
-              "- The best shapes of FP8 are the fastest of thousands: ordinary ones take more.", "",
-              "Sources: `simulator/data/measured`. Reproduce: `python results/make.py`.", ""]
+    lines = [
+        "# Kernels and links beside the kernel tables",
+        "",
+        "Every profile is fitted to kernels and links alone, never to a training step. An error is computed over",
+        "measured, less one; bias is its mean. Rows of use `check` were not fitted. GEMMs are compared as in a",
+        "benchmark loop, without `sustained`.",
+        "",
+        "| | GPU | class | rows | use | bias | rms | worst |",
+        "|---|---|---|---:|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row.group} | {row.gpu.upper()} | {row.name} | {len(row.measured)} "
+        f"| {'fit' if row.fitted else 'check'} | {row.bias:+.1%} | {row.rms:.1%} | {row.worst:+.1%} |"
+        for row in residuals()
+    ]
+    lines += [
+        "",
+        "![computed over measured](kernels.png)",
+        "",
+        "- A GEMM of 2 ms and more takes 1.075 times the fit on an H100, 1.012 on an A100: by then the clock",
+        "  has settled under the power limit. In a training process it has everywhere, so every GEMM takes that",
+        "  much more than in a loop (`sustained`).",
+        "- vidur's norm and activation are vLLM's kernels. Hopper's `norm` and `activation` are those of",
+        "  DeepSeek's profile; a training stack's fused norm (`fused_norm`) reaches more than twice as much.",
+        "- The scores of unfused attention write four times what they read; the wave model has the one published",
+        "  row a third too fast. No other was found, so nothing is fitted to it.",
+        "- Attention over a quarter of the figures' work (32 heads of 2,048 tokens) reaches 0.7 of their rates:",
+        "  Transformer Engine's benchmark, one row. The tables do not know how much work a kernel gets.",
+        "- The best shapes of FP8 are the fastest of thousands: ordinary ones take more.",
+        "",
+        "Sources: `simulator/data/measured`. Reproduce: `python results/make.py`.",
+        "",
+    ]
     return "\n".join(lines)
 
 
 TABLES |= {
-    "deepseek-v3-ledger.md": ledger, "h800-or-h100.md": sites, "calibration.md": calibration,
-    "nvlink-cut.md": nvlink_cut, "deepep.md": deepep, "topologies.md": topologies, "kernels.md": kernels,
-    "schedules.md": steps.schedules, "published.md": steps.published, "../README.md": readme,
+    "deepseek-v3-ledger.md": ledger,
+    "h800-or-h100.md": sites,
+    "calibration.md": calibration,
+    "nvlink-cut.md": nvlink_cut,
+    "deepep.md": deepep,
+    "topologies.md": topologies,
+    "kernels.md": kernels,
+    "schedules.md": steps.schedules,
+    "published.md": steps.published,
+    "../README.md": readme,
     **gallery.TABLES,
 }
 

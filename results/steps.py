@@ -33,8 +33,16 @@ and schedule were not published, nor how its custom kernels overlapped dispatch 
 """
 
 SCHEDULES: tuple[tuple[str, dict[str, object]], ...] = (
-    ("gpipe", {}), ("1f1b", {}), ("interleaved", {"layout.vpp": 2, "schedule.group": 20}), ("zb-h1", {}), ("zb-h2", {}),
-    ("zb-1p", {}), ("zb-2p", {}), ("zb-v", {}), ("dualpipe", {}), ("dualpipev", {}),
+    ("gpipe", {}),
+    ("1f1b", {}),
+    ("interleaved", {"layout.vpp": 2, "schedule.group": 20}),
+    ("zb-h1", {}),
+    ("zb-h2", {}),
+    ("zb-1p", {}),
+    ("zb-2p", {}),
+    ("zb-v", {}),
+    ("dualpipe", {}),
+    ("dualpipev", {}),
 )
 """name -> keys that it needs besides; 120 micro-batches are six groups of 20"""
 
@@ -46,22 +54,37 @@ def published() -> str:
     count, mean, worst = score(steps) or (0, 0.0, steps[0])
     within = sum(abs(check.error) <= 0.1 for check in steps if check.scored)
     lines = [
-        "# Whole steps beside what was published", "",
+        "# Whole steps beside what was published",
+        "",
         "One profile per GPU, calibrated on kernels and links alone; nothing is fitted to a step. What a source does",
         "not say follows a rule that does not look at the result, and the span over the other choices stands beside",
-        "the error. Cases whose layout was not published are shown in brackets and not scored.", "",
+        "the error. Cases whose layout was not published are shown in brackets and not scored.",
+        "",
         f"**{count} steps and runs: mean absolute error {mean:.1%}, {within} within 10%, worst "
-        f"{worst.case} {worst.error:+.1%}.**", "",
+        f"{worst.case} {worst.error:+.1%}.**",
+        "",
         "| case | quantity | published | simulated | error | over the alternatives | fits |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     lines += [_row(check) for check in steps]
-    lines += [*REASONS.splitlines(), "## Memory", "", "| case | what | published | simulated | error |",
-              "|---|---|---:|---:|---:|"]
-    lines += [f"| {check.case} | {check.quantity.replace('_', ' ')} | {check.published / 1e9:.2f} GB "
-              f"| {check.simulated / 1e9:.2f} GB | {check.error:+.1%}{'' if check.scored else ' (not scored)'} |"
-              for check in checks if check.unit == "B"]
-    lines += ["", "Reproduce: `simulate validate --alternatives`; one source: `simulate validate megatron_2022`.", ""]
+    lines += [
+        *REASONS.splitlines(),
+        "## Memory",
+        "",
+        "| case | what | published | simulated | error |",
+        "|---|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {check.case} | {check.quantity.replace('_', ' ')} | {check.published / 1e9:.2f} GB "
+        f"| {check.simulated / 1e9:.2f} GB | {check.error:+.1%}{'' if check.scored else ' (not scored)'} |"
+        for check in checks
+        if check.unit == "B"
+    ]
+    lines += [
+        "",
+        "Reproduce: `simulate validate --alternatives`; one source: `simulate validate megatron_2022`.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -70,8 +93,10 @@ def _row(check: Check) -> str:
     span = " to ".join(ends) if len(set(ends)) > 1 else ""
     error = f"{check.error:+.1%}" if check.scored else f"({check.error:+.1%})"
     fits = {True: "yes", False: "no", None: ""}[check.fits]
-    return (f"| {check.case} | {check.quantity} | {check.published:,.5g} {check.unit} | {check.simulated:,.5g} "
-            f"{check.unit} | {error} | {span} | {fits} |")
+    return (
+        f"| {check.case} | {check.quantity} | {check.published:,.5g} {check.unit} | {check.simulated:,.5g} "
+        f"{check.unit} | {error} | {span} | {fits} |"
+    )
 
 
 def schedules() -> str:
@@ -79,34 +104,49 @@ def schedules() -> str:
     reports = [(name, _with(name, keys)) for name, keys in SCHEDULES]
     base = dict(reports)["1f1b"].step_time
     lines = [
-        "# Pipeline schedules for DeepSeek-V3 on 2,048 H800s", "",
-        "All else equal: PP16, EP64, 120 micro-batches, stages balanced for each schedule's own number of them.", "",
+        "# Pipeline schedules for DeepSeek-V3 on 2,048 H800s",
+        "",
+        "All else equal: PP16, EP64, 120 micro-batches, stages balanced for each schedule's own number of them.",
+        "",
         "| schedule | step | against 1F1B | bubble | exposed expert traffic | peak memory | fits 84.9 GB |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
     lines += [_schedule(name, report, base) for name, report in reports]
     lines += [
-        "", "DualPipe is ahead because its pairs hide dispatch and combine, not because its bubble is smaller: the",
+        "",
+        "DualPipe is ahead because its pairs hide dispatch and combine, not because its bubble is smaller: the",
         "zero-bubble schedules leave as little idle and wait for every exchange. DualPipeV does the same with half the",
-        "parameters, on stages half as long.", "",
+        "parameters, on stages half as long.",
+        "",
         "Reproduce: `simulate compare h800-2048 --set layout.stages=balanced --set 'schedule.name=[gpipe, 1f1b, zb-h1,",
         "zb-h2, zb-1p, zb-2p, zb-v, dualpipe, dualpipev]'`, and `simulate run h800-2048 --set layout.stages=balanced",
-        "--set schedule.name=interleaved --set layout.vpp=2 --set schedule.group=20`.", "",
+        "--set schedule.name=interleaved --set layout.vpp=2 --set schedule.group=20`.",
+        "",
     ]
     return "\n".join(lines)
 
 
 def _with(name: str, keys: dict[str, object]) -> Report:
-    return summarise(run(lower(load("h800-2048", sets={"layout.stages": "balanced", "schedule.name": name, **keys}))))
+    return summarise(
+        run(
+            lower(
+                load("h800-2048", sets={"layout.stages": "balanced", "schedule.name": name, **keys})
+            )
+        )
+    )
 
 
 def _schedule(name: str, report: Report, base: float) -> str:
     peak, exposed = report.worst_memory.peak, report.breakdown["expert_exposed"]
     fits = "yes" if peak <= report.scenario.gpu.memory.capacity else "no"
-    return (f"| {name} | {report.step_time:.2f} s | {report.step_time / base - 1:+.1%} "
-            f"| {report.breakdown['bubble'] / report.step_time:.1%} | {exposed:.2f} s | {peak / 1e9:.1f} GB | {fits} |")
+    return (
+        f"| {name} | {report.step_time:.2f} s | {report.step_time / base - 1:+.1%} "
+        f"| {report.breakdown['bubble'] / report.step_time:.1%} | {exposed:.2f} s | {peak / 1e9:.1f} GB | {fits} |"
+    )
 
 
-def reports(names: Sequence[str] = ("1f1b", "zb-1p", "zb-v", "dualpipev", "dualpipe")) -> list[Report]:
+def reports(
+    names: Sequence[str] = ("1f1b", "zb-1p", "zb-v", "dualpipev", "dualpipe"),
+) -> list[Report]:
     """Return the schedules that are drawn side by side."""
     return [_with(name, {}) for name in names]

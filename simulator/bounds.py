@@ -28,17 +28,30 @@ class Bound:
 def bounds(program: Program) -> tuple[Bound, ...]:
     """Return the lower bounds of a step."""
     scenario = program.scenario
-    executed = [sum(n / scenario.gpu.peak[_peak(dtype)] for dtype, n in flops.items()) for flops in program.flops]
+    executed = [
+        sum(n / scenario.gpu.peak[_peak(dtype)] for dtype, n in flops.items())
+        for flops in program.flops
+    ]
     busiest = max(sum(seconds.values()) for seconds in program.class_seconds)
     sent = sum(nic for nic, _ in traffic(program).values())
     line = _nic_rate(scenario)
     name, occupied = busiest_link(program)
     return (
-        Bound("compute at peak", program.mean(np.array(executed)), "FLOPs that run / dense peak of their dtype, mean"),
+        Bound(
+            "compute at peak",
+            program.mean(np.array(executed)),
+            "FLOPs that run / dense peak of their dtype, mean",
+        ),
         Bound("compute as profiled", busiest, "sum of kernel times on the busiest rank"),
         Bound("NIC", sent / line, "bytes that a GPU sends over its NIC, mean / NIC bandwidth"),
-        Bound("busiest link", occupied, f"sum of bytes / (bandwidth x kernel efficiency) on {name}"),
-        Bound("critical path", critical_path(program), "longest chain of ops, every transfer alone on its links"),
+        Bound(
+            "busiest link", occupied, f"sum of bytes / (bandwidth x kernel efficiency) on {name}"
+        ),
+        Bound(
+            "critical path",
+            critical_path(program),
+            "longest chain of ops, every transfer alone on its links",
+        ),
     )
 
 
@@ -57,7 +70,10 @@ def _nic_rate(scenario: Scenario) -> float:
 def model_flops(program: Program) -> float:
     """Return the model's own FLOPs of a step: causal, output head included, no recompute."""
     scenario = program.scenario
-    return scenario.model.flops_per_token(scenario.workload.training.seq_length) * scenario.tokens_per_step
+    return (
+        scenario.model.flops_per_token(scenario.workload.training.seq_length)
+        * scenario.tokens_per_step
+    )
 
 
 def calls(program: Program) -> NDArray[np.int64]:
@@ -103,9 +119,13 @@ def critical_path(program: Program) -> float:
     first = np.concatenate([[0], np.cumsum(np.bincount(program.wait, minlength=len(waits)))])
     transfer = program.coflow >= 0
     call = np.full(len(waits), -1)
-    _, one, call[transfer] = np.unique(program.instance[transfer], return_index=True, return_inverse=True)
+    _, one, call[transfer] = np.unique(
+        program.instance[transfer], return_index=True, return_inverse=True
+    )
     flows = program.coflows
-    members = np.array([len(flow.members) for flow in flows], dtype=np.int64)[program.coflow[transfer][one]]
+    members = np.array([len(flow.members) for flow in flows], dtype=np.int64)[
+        program.coflow[transfer][one]
+    ]
     latency = np.array([flow.latency for flow in flows] + [0.0])[program.coflow]
     moving = np.array([flow.size / flow.rate for flow in flows] + [0.0])[program.coflow]
     times = np.stack([latency, np.where(transfer, moving, program.seconds)])
@@ -129,8 +149,9 @@ def _compiled() -> Callable[..., float]:
 def _longest(waiting: Any, first: Any, follower: Any, call: Any, missing: Any, times: Any) -> float:
     """Return the end of the last row [s]; for lists, and compiled for arrays, of which `waiting` and `missing` change.
 
-    waiting: rows that a row waits for. Its followers: follower[first[row]:first[row + 1]]. call: of a coflow, or -1.
-    missing: members of each call that have not arrived. times: latency, and time after it [2, row] s.
+    waiting: rows that a row waits for. Its followers: follower[first[row]:first[row + 1]]. call: of
+    a coflow, or -1. missing: members of each call that have not arrived. times: latency, and time
+    after it [2, row] s.
     """
     ready = [0.0] * len(waiting)
     before = [-1] * len(waiting)  # the member of the same call that arrived before

@@ -22,8 +22,8 @@ from simulator.units import format_bandwidth, format_bytes, format_seconds
 def simulate(scenario: Scenario, *, penalties: bool = True) -> Report:
     """Return the report of a scenario.
 
-    penalties: also what unequal experts and slow GPUs cost and what would make the run fit, each found by simulating
-    or pricing again.
+    penalties: also what unequal experts and slow GPUs cost and what would make the run fit, each
+    found by simulating or pricing again.
     """
     return executed(scenario, penalties=penalties)[1]
 
@@ -44,7 +44,9 @@ def with_imbalance(report: Report) -> Report:
     priced = costs_of(scenario, levelled(found))
     even = run(lower_schedule(scenario, timed_schedule(scenario, priced), priced)).step_time
     lost = report.step_time - even
-    return replace(report, imbalance=Imbalance(lost, found.worst_share, found.mean_share, found.dropped))
+    return replace(
+        report, imbalance=Imbalance(lost, found.worst_share, found.mean_share, found.dropped)
+    )
 
 
 def with_stragglers(report: Report) -> Report:
@@ -60,7 +62,9 @@ def with_stragglers(report: Report) -> Report:
 
 def with_alternatives(report: Report) -> Report:
     """Return the report with the step time of every alternative to what the workload assumes."""
-    spans = tuple(_span(report.scenario, assumption) for assumption in report.scenario.workload.assumed)
+    spans = tuple(
+        _span(report.scenario, assumption) for assumption in report.scenario.workload.assumed
+    )
     return replace(report, assumed=spans)
 
 
@@ -95,7 +99,9 @@ class Row:
     @property
     def relative(self) -> tuple[float, ...]:
         """Return each value over the first; not a number where the first is 0."""
-        return tuple(value / self.values[0] if self.values[0] else float("nan") for value in self.values)
+        return tuple(
+            value / self.values[0] if self.values[0] else float("nan") for value in self.values
+        )
 
 
 def names(reports: Sequence[Report]) -> tuple[str, ...]:
@@ -105,7 +111,9 @@ def names(reports: Sequence[Report]) -> tuple[str, ...]:
     if len(set(runs)) > 1:
         sites = [f"{site} {run_}" for site, run_ in zip(sites, runs, strict=True)]
     return tuple(
-        f"{site} {_own(report, reports) or f'({sites[:i].count(site) + 1})'}" if sites.count(site) > 1 else site
+        f"{site} {_own(report, reports) or f'({sites[:i].count(site) + 1})'}"
+        if sites.count(site) > 1
+        else site
         for i, (site, report) in enumerate(zip(sites, reports, strict=True))
     )
 
@@ -114,11 +122,14 @@ def _own(report: Report, reports: Sequence[Report]) -> str:
     """Return the values of the keys in which a report's scenario differs from some other one: `ep 32`."""
     keys = dict.fromkeys(path for other in reports for path, _, _ in differences(report, other))
     own = {path: value for other in reports for path, value, _ in differences(report, other)}
-    return ", ".join(f"{path.removesuffix('.name').rpartition('.')[2]} {own[path]}" for path in keys)
+    return ", ".join(
+        f"{path.removesuffix('.name').rpartition('.')[2]} {own[path]}" for path in keys
+    )
 
 
 def rows(reports: Sequence[Report]) -> tuple[Row, ...]:
     """Return the quantities that decide, over all reports."""
+
     def row(quantity: str, unit: str, values: Iterator[float]) -> Row:
         return Row(quantity, unit, tuple(values))
 
@@ -134,7 +145,9 @@ def rows(reports: Sequence[Report]) -> tuple[Row, ...]:
     parts = dict.fromkeys(name for report in reports for name in report.breakdown)
     table += [row(name, "s", (r.breakdown.get(name, 0.0) for r in reports)) for name in parts]
     kinds = dict.fromkeys(kind for report in reports for kind in report.utilisation)
-    table += [row(f"{kind} busy", "", (r.utilisation.get(kind, 0.0) for r in reports)) for kind in kinds]
+    table += [
+        row(f"{kind} busy", "", (r.utilisation.get(kind, 0.0) for r in reports)) for kind in kinds
+    ]
     return tuple(table)
 
 
@@ -142,7 +155,10 @@ def differences(first: Report, other: Report) -> tuple[tuple[str, str, str], ...
     """Return the input keys in which two scenarios differ, as (path, first value, other value)."""
     found: list[tuple[str, str, str]] = []
     for kind in ("topology", "workload"):
-        left, right = (getattr(r.scenario, kind).model_dump(mode="json", exclude={"reference"}) for r in (first, other))
+        left, right = (
+            getattr(r.scenario, kind).model_dump(mode="json", exclude={"reference"})
+            for r in (first, other)
+        )
         found += _differing(left, right, kind)
     return tuple(row for row in found if row[0] not in ("topology.name", "workload.name"))
 
@@ -150,14 +166,21 @@ def differences(first: Report, other: Report) -> tuple[tuple[str, str, str], ...
 def _differing(left: Any, right: Any, path: str) -> list[tuple[str, str, str]]:
     if isinstance(left, dict) and isinstance(right, dict):
         keys = dict.fromkeys([*left, *right])
-        return [row for key in keys for row in _differing(left.get(key), right.get(key), f"{path}.{key}")]
+        return [
+            row
+            for key in keys
+            for row in _differing(left.get(key), right.get(key), f"{path}.{key}")
+        ]
     if left == right:
         return []
     return [(path, _shown(path, left), _shown(path, right))]
 
 
 def _shown(path: str, value: Any) -> str:
-    if path in ("topology.node.nvlink", "topology.node.nic", "topology.node.pcie") and value is not None:
+    if (
+        path in ("topology.node.nvlink", "topology.node.nic", "topology.node.pcie")
+        and value is not None
+    ):
         return format_bandwidth(value)
     if path.endswith("latency"):
         return format_seconds(value)
@@ -179,8 +202,14 @@ def why(first: Report, other: Report) -> tuple[str, ...]:
         name: other.breakdown.get(name, 0.0) - first.breakdown.get(name, 0.0)
         for name in dict.fromkeys([*first.breakdown, *other.breakdown])
     }
-    largest = sorted((name for name in moved if abs(moved[name]) > 0.02 * abs(delta)), key=lambda n: -abs(moved[n]))
-    parts = ", ".join(f"{name} {'+' if moved[name] > 0 else '-'}{format_seconds(abs(moved[name]))}" for name in largest)
+    largest = sorted(
+        (name for name in moved if abs(moved[name]) > 0.02 * abs(delta)),
+        key=lambda n: -abs(moved[n]),
+    )
+    parts = ", ".join(
+        f"{name} {'+' if moved[name] > 0 else '-'}{format_seconds(abs(moved[name]))}"
+        for name in largest
+    )
     lines.append(f"exposed time, mean over ranks: {parts}")
     lines.append(binding(other))
     return tuple(lines)
@@ -207,12 +236,19 @@ def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
         "schema_version": 1,
         "scenarios": [report.as_dict() for report in reports],
         "rows": [
-            {"quantity": row.quantity, "unit": row.unit, "values": list(row.values),
-             "relative": [None if math.isnan(ratio) else ratio for ratio in row.relative]}
+            {
+                "quantity": row.quantity,
+                "unit": row.unit,
+                "values": list(row.values),
+                "relative": [None if math.isnan(ratio) else ratio for ratio in row.relative],
+            }
             for row in rows(reports)
         ],
         "differences": [
-            [{"key": key, "first": left, "this": right} for key, left, right in differences(reports[0], report)]
+            [
+                {"key": key, "first": left, "this": right}
+                for key, left, right in differences(reports[0], report)
+            ]
             for report in reports
         ],
         "why": [list(why(reports[0], report)) for report in reports[1:]],

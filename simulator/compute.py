@@ -18,9 +18,10 @@ from simulator.precision import PEAK, Dtype
 class Processor:
     """A GPU with its kernel table, and the SMs that communication kernels keep for themselves.
 
-    Persistent GEMMs leave `reserved_sms` free all the time: every GEMM of DeepSeek's profile has a grid of 112 of 132,
-    also while no communication runs. Other kernels lose those SMs only beside communication.
-    attention: implementation of fused attention, by its name in the kernel table; empty: the table's default.
+    Persistent GEMMs leave `reserved_sms` free all the time: every GEMM of DeepSeek's profile has a
+    grid of 112 of 132, also while no communication runs. Other kernels lose those SMs only beside
+    communication. attention: implementation of fused attention, by its name in the kernel table;
+    empty: the table's default.
     """
 
     gpu: GpuConfig
@@ -43,7 +44,11 @@ class Processor:
         if op.flops:
             return self._attention(op, beside=beside)
         # The shares of HBM were measured beside communication.
-        return op.bytes / (self.gpu.memory.bandwidth * self._share(op.kind)) / (1.0 if beside else slower.memory)
+        return (
+            op.bytes
+            / (self.gpu.memory.bandwidth * self._share(op.kind))
+            / (1.0 if beside else slower.memory)
+        )
 
     def peak(self, dtype: Dtype) -> float:
         """Return the dense peak of a dtype [FLOP/s]. Errors: InputError where the GPU has none."""
@@ -57,7 +62,9 @@ class Processor:
             return self.kernels.memory[kind]
         except KeyError:
             raise InputError(
-                f"has no op class '{kind}'", key="memory", file=f"simulator/data/kernels/{self.kernels.name}.yaml"
+                f"has no op class '{kind}'",
+                key="memory",
+                file=f"simulator/data/kernels/{self.kernels.name}.yaml",
             ) from None
 
     def _gemm(self, op: Op) -> float:
@@ -89,8 +96,12 @@ class Processor:
         """Return the chosen implementation, or one that was measured at this width where the chosen one was not."""
         table, name = self.kernels.attention, self.attention or self.kernels.default_attention
         if name not in table:
-            raise InputError(f"was not measured on {self.gpu.name}", key="attention", value=name,
-                             remedy=f"Known: {', '.join(table)}.")
+            raise InputError(
+                f"was not measured on {self.gpu.name}",
+                key="attention",
+                value=name,
+                remedy=f"Known: {', '.join(table)}.",
+            )
         others = (model for model in table.values() if width in model.forward)
         return table[name] if width in table[name].forward else next(others, table[name])
 

@@ -1,11 +1,11 @@
 """Every error that simulate raises on purpose.
 
-SimulateError                    base of the tree; exit status 1
-├── InputError                   what the user gave is wrong; exit status 2
-│   ├── UnitError                a quantity without a unit, or with the wrong one
-│   ├── LayoutError              degrees, stages or groups that do not fit the cluster or the model
-│   └── ScheduleError            a schedule that misses, repeats or deadlocks actions
-└── EngineError                  the executor stopped with work left; a fault of the program, not of the input
+SimulateError                    base of the tree; exit status 1 ├── InputError
+what the user gave is wrong; exit status 2 │   ├── UnitError                a quantity without a
+unit, or with the wrong one │   ├── LayoutError              degrees, stages or groups that do not
+fit the cluster or the model │   └── ScheduleError            a schedule that misses, repeats or
+deadlocks actions └── EngineError                  the executor stopped with work left; a fault of
+the program, not of the input
 """
 
 from __future__ import annotations
@@ -20,15 +20,29 @@ class SimulateError(Exception):
 class InputError(SimulateError, ValueError):
     """Say which value broke which rule, and what to write instead.
 
-    rule: what is wrong, as a clause that follows the value. remedy: one sentence. The place (file, line, key)
-    is filled in by whoever knows it, with `at`.
+    rule: what is wrong, as a clause that follows the value. remedy: one sentence. The place (file,
+    line, key) is filled in by whoever knows it, with `at`.
     """
 
     def __init__(
-        self, rule: str, *, value: object = None, remedy: str = "", key: str = "", file: str = "", line: int = 0
+        self,
+        rule: str,
+        *,
+        value: object = None,
+        remedy: str = "",
+        key: str = "",
+        file: str = "",
+        line: int = 0,
     ) -> None:
         super().__init__(rule)
-        self.rule, self.value, self.remedy, self.key, self.file, self.line = rule, value, remedy, key, file, line
+        self.rule, self.value, self.remedy, self.key, self.file, self.line = (
+            rule,
+            value,
+            remedy,
+            key,
+            file,
+            line,
+        )
 
     def at(self, *, file: str = "", line: int = 0, key: str = "") -> InputError:
         """Return the same error with the places that it does not have yet."""

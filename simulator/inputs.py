@@ -39,8 +39,8 @@ FOLDERS = {"sweeps": "workloads/sweeps"}
 class Document:
     """A file as plain dicts and lists, with the line of every key.
 
-    file: as the user wrote it. data: the tree. lines: path of keys -> line, from 1. overridden: paths of keys that
-    `--set` replaced.
+    file: as the user wrote it. data: the tree. lines: path of keys -> line, from 1. overridden:
+    paths of keys that `--set` replaced.
     """
 
     file: str
@@ -53,7 +53,9 @@ class Document:
         key = ".".join(str(part) for part in path)
         if any(path[: len(taken)] == taken for taken in self.overridden):
             return {"file": "--set", "key": key}
-        ends = (self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines)
+        ends = (
+            self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines
+        )
         return {"file": self.file, "line": next(ends, 0), "key": key}
 
 
@@ -78,7 +80,11 @@ def find(name: str, kind: str) -> Path:
         remedy = f"Shipped {kind}: {', '.join(known)}."
         raise InputError("is a folder, not a file", key=SINGULAR[kind], value=name, remedy=remedy)
     near = difflib.get_close_matches(stem, known, n=1, cutoff=0.6)
-    remedy = f"Did you mean '{near[0]}'?" if near else f"Give a path, or one of the shipped {kind}: {', '.join(known)}."
+    remedy = (
+        f"Did you mean '{near[0]}'?"
+        if near
+        else f"Give a path, or one of the shipped {kind}: {', '.join(known)}."
+    )
     raise InputError("does not exist", file=name, key=SINGULAR[kind], value=name, remedy=remedy)
 
 
@@ -129,11 +135,17 @@ def _shown(path: Path) -> str:
 def data(kind: str, name: str) -> Document:
     """Read one of the package's own data files, `simulator/data/<kind>/<name>.yaml`."""
     folder = resources.files("simulator") / "data" / kind
-    known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    known = sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean '{near[0]}'? " if near else ""
-        raise InputError(f"is not among the {kind} known", value=name, remedy=f"{hint}Known: {', '.join(known)}.")
+        raise InputError(
+            f"is not among the {kind} known", value=name, remedy=f"{hint}Known: {', '.join(known)}."
+        )
     text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
     return _read_yaml(text, f"simulator/data/{kind}/{name}.yaml")
 
@@ -145,15 +157,17 @@ def asset(name: str) -> str:
 
 def table(name: str) -> list[dict[str, str]]:
     """Read one of the package's own tables, `simulator/data/measured/<name>.csv`: heading -> text, row by row."""
-    text = (resources.files("simulator") / "data" / "measured" / f"{name}.csv").read_text(encoding="utf-8")
+    text = (resources.files("simulator") / "data" / "measured" / f"{name}.csv").read_text(
+        encoding="utf-8"
+    )
     return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
 
 
 def counts(path: Path) -> NDArray[np.float64]:
     """Read counts [layer, expert] or [step, layer, expert].
 
-    NPZ: its only array. CSV: a row per layer without a heading, or the columns (step,) layer, expert, count under one;
-    lines that begin with # are skipped. Errors: InputError.
+    NPZ: its only array. CSV: a row per layer without a heading, or the columns (step,) layer,
+    expert, count under one; lines that begin with # are skipped. Errors: InputError.
     """
     import numpy as np
 
@@ -165,8 +179,12 @@ def counts(path: Path) -> NDArray[np.float64]:
             raise error.at(file=file) from error
         raise InputError(f"cannot be read as counts: {error}", file=file) from error
     if table.ndim not in (2, 3) or not table.size:
-        raise InputError("is no shape of counts", file=file, value=table.shape,
-                         remedy="Give [layer, expert] or [step, layer, expert].")
+        raise InputError(
+            "is no shape of counts",
+            file=file,
+            value=table.shape,
+            remedy="Give [layer, expert] or [step, layer, expert].",
+        )
     if not (np.isfinite(table).all() and (table >= 0).all()):
         raise InputError("holds counts that are negative or not finite", file=file)
     return table
@@ -177,7 +195,10 @@ def _read_npz(path: Path) -> NDArray[np.float64]:
 
     with np.load(path, allow_pickle=False) as arrays:
         if len(arrays.files) != 1:
-            raise InputError(f"holds {len(arrays.files)} arrays", remedy="Save one: numpy.savez(file, counts=...).")
+            raise InputError(
+                f"holds {len(arrays.files)} arrays",
+                remedy="Save one: numpy.savez(file, counts=...).",
+            )
         return np.asarray(arrays[arrays.files[0]], dtype=np.float64)
 
 
@@ -188,14 +209,22 @@ def _read_csv(path: Path) -> NDArray[np.float64]:
     lines = [line for line in lines if line and not line.startswith("#")]
     names = [name.strip() for name in lines[0].split(",")] if lines else []
     if "count" not in names:
-        return np.array([[float(cell) for cell in line.split(",")] for line in lines], dtype=np.float64)
+        return np.array(
+            [[float(cell) for cell in line.split(",")] for line in lines], dtype=np.float64
+        )
     places = [name for name in ("step", "layer", "expert") if name in names]
     if sorted([*places, "count"]) != sorted(names) or places[-2:] != ["layer", "expert"]:
-        raise InputError("is no heading of counts", value=lines[0], remedy="Write step,layer,expert,count.")
-    rows = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]], dtype=np.float64)
+        raise InputError(
+            "is no heading of counts", value=lines[0], remedy="Write step,layer,expert,count."
+        )
+    rows = np.array(
+        [[float(cell) for cell in line.split(",")] for line in lines[1:]], dtype=np.float64
+    )
     if not len(rows):
         raise InputError("holds no counts")
-    index = tuple(np.unique(rows[:, names.index(name)], return_inverse=True)[1].ravel() for name in places)
+    index = tuple(
+        np.unique(rows[:, names.index(name)], return_inverse=True)[1].ravel() for name in places
+    )
     table = np.zeros([int(place.max()) + 1 for place in index])
     np.add.at(table, index, rows[:, names.index("count")])
     return table
@@ -232,7 +261,9 @@ def _read_yaml(text: str, file: str) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = (error.problem or error.context or "unreadable").split("\n")[0]
-        raise InputError(f"is not YAML: {problem}", file=file, line=mark.line + 1 if mark else 0) from error
+        raise InputError(
+            f"is not YAML: {problem}", file=file, line=mark.line + 1 if mark else 0
+        ) from error
     except YAMLError as error:
         raise InputError(f"is not YAML: {' '.join(str(error).split())}", file=file) from error
     _mapping(tree, file)
@@ -244,7 +275,9 @@ def _read_yaml(text: str, file: str) -> Document:
 
 def _mapping(tree: Any, file: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
-        raise InputError("holds no keys", file=file, remedy="Write 'key: value' lines, as the shipped files do.")
+        raise InputError(
+            "holds no keys", file=file, remedy="Write 'key: value' lines, as the shipped files do."
+        )
     return tree
 
 
@@ -258,7 +291,9 @@ def _plain(node: Any) -> Any:
             return kind(node)
     if node is None:
         return None
-    raise InputError("is no plain value", value=str(node), remedy="Write a number, a text, true, false, or null.")
+    raise InputError(
+        "is no plain value", value=str(node), remedy="Write a number, a text, true, false, or null."
+    )
 
 
 def _lines(node: Any, path: Path_) -> Iterator[tuple[Path_, int]]:
@@ -290,13 +325,17 @@ def override(document: Document, path: str, value: Any) -> Document:
     """Return the document with one key replaced. path: keys joined by dots, `node.nvlink`."""
     keys = path.split(".")
     if not all(keys):
-        raise InputError("is no path of keys", file="--set", value=path, remedy="Write for example node.nvlink.")
+        raise InputError(
+            "is no path of keys", file="--set", value=path, remedy="Write for example node.nvlink."
+        )
     tree = _copy(document.data)
     node: Any = tree
     for key in keys[:-1]:
         if not isinstance(node, dict) or not isinstance(node.setdefault(key, {}), dict):
             remedy = "Set the whole list or value above it."
-            raise InputError("is no group of keys", file="--set", key=path, value=key, remedy=remedy)
+            raise InputError(
+                "is no group of keys", file="--set", key=path, value=key, remedy=remedy
+            )
         node = node[key]
     node[keys[-1]] = value
     return replace(document, data=tree, overridden=document.overridden | {tuple(keys)})
@@ -333,7 +372,9 @@ def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -
     elif detail["type"] == "missing":
         error = InputError("is missing", remedy=f"Add '{path[-1]}:' there.")
     elif detail["type"] == "model_type":
-        error = InputError("is no group of keys", value=detail["input"], remedy="Write keys below it, with values.")
+        error = InputError(
+            "is no group of keys", value=detail["input"], remedy="Write keys below it, with values."
+        )
     else:
         rule = detail["msg"][0].lower() + detail["msg"][1:]
         error = InputError(f"is not accepted: {rule}", value=detail["input"])
@@ -353,7 +394,9 @@ def _fields(path: Path_, model: type[BaseModel]) -> list[str]:
         field = model.model_fields.get(str(part))
         inner = field.annotation if field else None
         candidates = [inner, *getattr(inner, "__args__", ())]
-        models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        models = [
+            kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
         if not models:
             return []
         model = models[0]

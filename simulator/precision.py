@@ -1,12 +1,13 @@
 """Precision recipes: which dtype multiplies, and how many bytes each tensor takes.
 
-fp8_block: DeepSeek-V3, arXiv 2412.19437, section 3.3: E4M3 GEMMs, 1x128 activation tiles with an FP32 scale each,
-128x128 weight blocks, FP32 gradients and master weights, BF16 AdamW moments, dispatch in FP8, combine in BF16.
-bf16: Megatron-LM's mixed precision, arXiv 2205.05198, section 4: BF16 weights, FP32 gradients, master and moments.
-fp8_tensor: Transformer Engine's delayed scaling, one scale per tensor: every GEMM input is cast once, by a
-kernel that writes its transpose too, since Hopper's FP8 GEMM reads K-major only; weights stay BF16, dispatch is BF16.
-fp8_current: its current scaling: a pass over the tensor finds its largest value before the cast.
-mxfp8: OCP's microscaling, 32 elements to an 8-bit scale, in hardware from Blackwell on; otherwise as fp8_tensor.
+fp8_block: DeepSeek-V3, arXiv 2412.19437, section 3.3: E4M3 GEMMs, 1x128 activation tiles with an
+FP32 scale each, 128x128 weight blocks, FP32 gradients and master weights, BF16 AdamW moments,
+dispatch in FP8, combine in BF16. bf16: Megatron-LM's mixed precision, arXiv 2205.05198, section 4:
+BF16 weights, FP32 gradients, master and moments. fp8_tensor: Transformer Engine's delayed scaling,
+one scale per tensor: every GEMM input is cast once, by a kernel that writes its transpose too,
+since Hopper's FP8 GEMM reads K-major only; weights stay BF16, dispatch is BF16. fp8_current: its
+current scaling: a pass over the tensor finds its largest value before the cast. mxfp8: OCP's
+microscaling, 32 elements to an 8-bit scale, in hardware from Blackwell on; otherwise as fp8_tensor.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ Dtype = Literal["bf16", "fp8", "fp8_tensor", "mxfp8"]
 RECOMPUTE = ("norm", "mla_up_projection", "swiglu", "core_attention", "full")
 """What the backward pass may compute again instead of keeping, by name."""
 
-BYTES: dict[Dtype, float] = {"bf16": 2.0, "fp8": 1.0 + 4.0 / 128.0, "fp8_tensor": 1.0, "mxfp8": 1.0 + 1.0 / 32.0}
+BYTES: dict[Dtype, float] = {
+    "bf16": 2.0,
+    "fp8": 1.0 + 4.0 / 128.0,
+    "fp8_tensor": 1.0,
+    "mxfp8": 1.0 + 1.0 / 32.0,
+}
 PEAK: dict[Dtype, str] = {"bf16": "bf16", "fp8": "fp8", "fp8_tensor": "fp8", "mxfp8": "mxfp8"}
 """dtype of a GEMM -> the datasheet's dtype whose peak bounds it. Hopper multiplies FP8 but knows no block scales."""
 
@@ -28,9 +34,10 @@ PEAK: dict[Dtype, str] = {"bf16": "bf16", "fp8": "fp8", "fp8_tensor": "fp8", "mx
 class Recipe:
     """The dtypes of a training run, as bytes per element [B].
 
-    gemm: dtype of the linear layers' GEMMs. saved_attention_output: how the attention output is kept.
-    cast: kind of the op that makes a GEMM input of a BF16 tensor, empty where nothing is cast. cast_bytes: that it
-    moves per element [B]. norm: kind of the norms of the stack that the recipe belongs to; `_backward` follows.
+    gemm: dtype of the linear layers' GEMMs. saved_attention_output: how the attention output is
+    kept. cast: kind of the op that makes a GEMM input of a BF16 tensor, empty where nothing is
+    cast. cast_bytes: that it moves per element [B]. norm: kind of the norms of the stack that the
+    recipe belongs to; `_backward` follows.
     """
 
     name: str
@@ -73,24 +80,62 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "fp8_block": Recipe(
-        name="fp8_block", gemm="fp8", dispatch="fp8", parameter=2, gradient=4, master=4, moments=4,
+        name="fp8_block",
+        gemm="fp8",
+        dispatch="fp8",
+        parameter=2,
+        gradient=4,
+        master=4,
+        moments=4,
         saved_attention_output=1.5 + 4 / 128,  # E5M6 in 12 bits: section 3.3.3 of the report
-        cast="quantise", cast_bytes=3.0, norm="norm",  # its norms are those of DeepSeek's published profile
+        cast="quantise",
+        cast_bytes=3.0,
+        norm="norm",  # its norms are those of DeepSeek's published profile
     ),
     "bf16": Recipe(
-        name="bf16", gemm="bf16", dispatch="bf16", parameter=2, gradient=4, master=4, moments=8,
+        name="bf16",
+        gemm="bf16",
+        dispatch="bf16",
+        parameter=2,
+        gradient=4,
+        master=4,
+        moments=8,
         saved_attention_output=2.0,
     ),
     "fp8_tensor": Recipe(
-        name="fp8_tensor", gemm="fp8_tensor", dispatch="bf16", parameter=2, gradient=4, master=4, moments=8,
-        saved_attention_output=2.0, cast="cast_transpose", cast_bytes=4.0,
+        name="fp8_tensor",
+        gemm="fp8_tensor",
+        dispatch="bf16",
+        parameter=2,
+        gradient=4,
+        master=4,
+        moments=8,
+        saved_attention_output=2.0,
+        cast="cast_transpose",
+        cast_bytes=4.0,
     ),
     "fp8_current": Recipe(
-        name="fp8_current", gemm="fp8_tensor", dispatch="bf16", parameter=2, gradient=4, master=4, moments=8,
-        saved_attention_output=2.0, cast="cast_transpose", cast_bytes=6.0,  # read once more for the largest value
+        name="fp8_current",
+        gemm="fp8_tensor",
+        dispatch="bf16",
+        parameter=2,
+        gradient=4,
+        master=4,
+        moments=8,
+        saved_attention_output=2.0,
+        cast="cast_transpose",
+        cast_bytes=6.0,  # read once more for the largest value
     ),
     "mxfp8": Recipe(
-        name="mxfp8", gemm="mxfp8", dispatch="bf16", parameter=2, gradient=4, master=4, moments=8,
-        saved_attention_output=2.0, cast="cast_transpose", cast_bytes=2.0 + 2.0 * BYTES["mxfp8"],
+        name="mxfp8",
+        gemm="mxfp8",
+        dispatch="bf16",
+        parameter=2,
+        gradient=4,
+        master=4,
+        moments=8,
+        saved_attention_output=2.0,
+        cast="cast_transpose",
+        cast_bytes=2.0 + 2.0 * BYTES["mxfp8"],
     ),
 }

@@ -1,7 +1,8 @@
 """Measured kernels beside what the kernel tables say of them: how well each class of op is described.
 
-Benchmarks ran alone and in a loop, so GEMMs are compared without `sustained` and nothing runs beside communication.
-The measurements are those of `simulator/data/measured`; no training step is among them.
+Benchmarks ran alone and in a loop, so GEMMs are compared without `sustained` and nothing runs
+beside communication. The measurements are those of `simulator/data/measured`; no training step is
+among them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ LARGE = 8e6
 class Residuals:
     """One class of op: what was measured and what the table computes, row by row [s].
 
-    group: kind of figure. fitted: whether the table's constants come from these rows; otherwise they are a check.
+    group: kind of figure. fitted: whether the table's constants come from these rows; otherwise
+    they are a check.
     """
 
     group: str
@@ -94,19 +96,37 @@ def _gemms() -> tuple[Residuals, ...]:
     found = []
     for gpu in ("a100", "h100"):
         rows = inputs.table(f"vidur_{gpu}_gemm")
-        for least in (512 if gpu == "a100" else 64, 2048):  # of the fit, see the table's source; of training
+        for least in (
+            512 if gpu == "a100" else 64,
+            2048,
+        ):  # of the fit, see the table's source; of training
             some = [row for row in rows if int(row["m"]) >= least]
             ops = [gemm("", int(row["m"]), int(row["n"]), int(row["k"]), "bf16") for row in some]
             name = f"BF16, {least:,} and more tokens"
-            found.append(_row("GEMM", name, processor(gpu), True, ops, [float(row["us"]) for row in some]))
+            found.append(
+                _row("GEMM", name, processor(gpu), True, ops, [float(row["us"]) for row in some])
+            )
     layer = _measured("training_kernels")["megatron_layer"]
     found += [
         _rated("BF16, 8,192 tokens", "a100", False, layer["gemms"], "bf16"),
-        _rated("BF16, batched, of unfused attention", "a100", False, layer["batched_gemms"], "bf16"),
-        _rated("FP8, blocks", "h800", True, _measured("deepgemm_a6d97a1")["dense_and_contiguous"], "fp8"),
+        _rated(
+            "BF16, batched, of unfused attention", "a100", False, layer["batched_gemms"], "bf16"
+        ),
+        _rated(
+            "FP8, blocks",
+            "h800",
+            True,
+            _measured("deepgemm_a6d97a1")["dense_and_contiguous"],
+            "fp8",
+        ),
         _per_tensor(),
-        _rated("FP8, per tensor, best shapes", "h100", False, _measured("fp8_tensor_gemm")["best_shapes"],
-               "fp8_tensor"),
+        _rated(
+            "FP8, per tensor, best shapes",
+            "h100",
+            False,
+            _measured("fp8_tensor_gemm")["best_shapes"],
+            "fp8_tensor",
+        ),
         _weight_gradients(),
     ]
     return tuple(found)
@@ -115,7 +135,9 @@ def _gemms() -> tuple[Residuals, ...]:
 def _per_tensor() -> Residuals:
     rows = _measured("fp8_tensor_gemm")["rows"]
     ops = [gemm("", row["m"], row["n"], row["k"], "fp8_tensor") for row in rows]
-    return _row("GEMM", "FP8, per tensor", processor("h100"), True, ops, [row["us"] for row in rows])
+    return _row(
+        "GEMM", "FP8, per tensor", processor("h100"), True, ops, [row["us"] for row in rows]
+    )
 
 
 def _weight_gradients() -> Residuals:
@@ -127,14 +149,18 @@ def _weight_gradients() -> Residuals:
     return Residuals("GEMM", "weight gradient FP8, blocks", "h800", True, measured, computed)
 
 
-def _rated(name: str, gpu: str, fitted: bool, rows: list[dict[str, Any]], dtype: Dtype) -> Residuals:
+def _rated(
+    name: str, gpu: str, fitted: bool, rows: list[dict[str, Any]], dtype: Dtype
+) -> Residuals:
     """Return GEMMs that were published as TFLOP/s."""
     ops = [gemm("", row["m"], row["n"], row["k"], dtype, row.get("groups", 1)) for row in rows]
     us = [op.flops / row["tflops"] / 1e6 for op, row in zip(ops, rows, strict=True)]
     return _row("GEMM", name, processor(gpu), fitted, ops, us)
 
 
-def _row(group: str, name: str, part: Processor, fitted: bool, ops: list[Op], us: list[float]) -> Residuals:
+def _row(
+    group: str, name: str, part: Processor, fitted: bool, ops: list[Op], us: list[float]
+) -> Residuals:
     return Residuals(group, name, part.gpu.name, fitted, np.array(us) * 1e-6, _benchmark(part, ops))
 
 
@@ -142,16 +168,32 @@ def _memory_bound() -> tuple[Residuals, ...]:
     found = []
     for gpu in ("a100", "h100"):
         for name, (kind, each) in VIDUR.items():
-            rows = [row for row in inputs.table("vidur_memory_bound") if (row["gpu"], row["op"]) == (gpu, name)]
+            rows = [
+                row
+                for row in inputs.table("vidur_memory_bound")
+                if (row["gpu"], row["op"]) == (gpu, name)
+            ]
             ops = [moved("", kind, 4096.0 * int(row["width"]), each) for row in rows]
             # Hopper's norm and activation are those of DeepSeek's profile.
             fitted = gpu == "a100" or name == "add"
             label = f"{kind}, vidur's {name}"
-            found.append(_row("memory-bound", label, processor(gpu), fitted, ops, [float(row["us"]) for row in rows]))
+            found.append(
+                _row(
+                    "memory-bound",
+                    label,
+                    processor(gpu),
+                    fitted,
+                    ops,
+                    [float(row["us"]) for row in rows],
+                )
+            )
     layer = _measured("training_kernels")["megatron_layer"]["memory_bound"]
     ops = [moved("", row["kind"], row["elements"], row["each"]) for row in layer]
     us = [1e3 * row["ms"] for row in layer]
-    return (*found, _row("memory-bound", "Megatron's fused kernels", processor("a100"), True, ops, us))
+    return (
+        *found,
+        _row("memory-bound", "Megatron's fused kernels", processor("a100"), True, ops, us),
+    )
 
 
 def _core(kind: str, width: int, length: int, passes: float) -> Op:
@@ -166,7 +208,10 @@ def _attention() -> tuple[Residuals, ...]:
     for name, widths in flash["h100"].items():
         ops, us = [], []
         for width, bars in widths.items():
-            for kind, key, passes in (("attention", "forward_causal", 1.0), ("attention_backward", "backward", 2.5)):
+            for kind, key, passes in (
+                ("attention", "forward_causal", 1.0),
+                ("attention_backward", "backward", 2.5),
+            ):
                 some = [_core(kind, int(width), at, passes) for at in lengths]
                 us += [op.flops / bar / 1e6 for op, bar in zip(some, bars[key], strict=True)]
                 ops += some
@@ -177,11 +222,23 @@ def _attention() -> tuple[Residuals, ...]:
 
 def _figure_of_ampere(flash: dict[str, Any]) -> Residuals:
     part, lengths = processor("a100"), flash["sequence"]
-    pairs = [(_core("attention", 64, at, 1.0), _core("attention_backward", 64, at, 2.5)) for at in lengths]
+    pairs = [
+        (_core("attention", 64, at, 1.0), _core("attention_backward", 64, at, 2.5))
+        for at in lengths
+    ]
     bars = flash["a100"]["flash2"]["64"]["forward_backward_causal"]
-    measured = [(one.flops + two.flops) / bar / 1e12 for (one, two), bar in zip(pairs, bars, strict=True)]
+    measured = [
+        (one.flops + two.flops) / bar / 1e12 for (one, two), bar in zip(pairs, bars, strict=True)
+    ]
     computed = [sum(part.kernel(op, beside=False) for op in pair) for pair in pairs]
-    return Residuals("attention", "flash2, width 64, both passes", "a100", True, np.array(measured), np.array(computed))
+    return Residuals(
+        "attention",
+        "flash2, width 64, both passes",
+        "a100",
+        True,
+        np.array(measured),
+        np.array(computed),
+    )
 
 
 def _transformer_engine(flash: dict[str, Any]) -> Iterable[Residuals]:
@@ -191,7 +248,10 @@ def _transformer_engine(flash: dict[str, Any]) -> Iterable[Residuals]:
         for row in flash["transformer_engine"]:
             at = row["sequence"]
             share = row["batch"] * row["heads"] * at * 128 / ATTENTION_TOKENS / ATTENTION_HIDDEN
-            pair = (_core("attention", 128, at, share), _core("attention_backward", 128, at, 2.5 * share))
+            pair = (
+                _core("attention", 128, at, share),
+                _core("attention_backward", 128, at, 2.5 * share),
+            )
             measured.append(row[f"{name}_ms"] * 1e-3)
             computed.append(sum(part.kernel(op, beside=False) for op in pair))
         label = f"{name}, Transformer Engine's own benchmark"
@@ -200,18 +260,28 @@ def _transformer_engine(flash: dict[str, Any]) -> Iterable[Residuals]:
 
 def _links() -> tuple[Residuals, ...]:
     """Return half an all-reduce inside a node, the reduce-scatter or all-gather of tensor parallelism."""
-    lines = {row["gpu"]: 1e9 * row["line_gb_s"] for row in _measured("nccl")["rows"] if row["link"] == "nvlink"}
+    lines = {
+        row["gpu"]: 1e9 * row["line_gb_s"]
+        for row in _measured("nccl")["rows"]
+        if row["link"] == "nvlink"
+    }
     found = []
     for gpu in ("a100", "h100"):
         model = processor(gpu).kernels.communication["nccl_tensor"]
         for ranks in (4, 8):
-            rows = [row for row in inputs.table("vidur_collectives") if _collective(row) == (gpu, "all_reduce", ranks)]
+            rows = [
+                row
+                for row in inputs.table("vidur_collectives")
+                if _collective(row) == (gpu, "all_reduce", ranks)
+            ]
             some = [row for row in rows if float(row["bytes"]) > LARGE]
             size = np.array([float(row["bytes"]) for row in some])
             half = np.array([float(row["us"]) for row in some]) * 0.5e-6
             moved_bytes = (ranks - 1) / ranks * size / (lines[gpu] * model.nvlink)
             computed = model.setup + (ranks - 1) * NVLINK_LATENCY + moved_bytes
-            found.append(Residuals("link", f"half an all-reduce on {ranks} GPUs", gpu, True, half, computed))
+            found.append(
+                Residuals("link", f"half an all-reduce on {ranks} GPUs", gpu, True, half, computed)
+            )
     return tuple(found)
 
 

@@ -26,7 +26,16 @@ _QUANTITY = re.compile(rf"^\s*{_NUMBER}\s*([^\W\d_].*?)\s*$")
 _DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
 SIZES = {f"{prefix}B": factor for prefix, factor in (_DECIMAL | _BINARY).items()}
-TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
+TIMES = {
+    "s": 1.0,
+    "ms": 1e-3,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ns": 1e-9,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
 BYTE_RATES = {f"{unit}/s": factor for unit, factor in SIZES.items()}
 BIT_RATES = {f"{prefix}b/s": factor / 8 for prefix, factor in _DECIMAL.items()}
 FLOP_RATES = {f"{prefix}FLOP/s": factor for prefix, factor in _DECIMAL.items()}
@@ -37,7 +46,8 @@ DIRECTIONS = {"per direction": 1.0, "bidirectional": 0.5}
 def parse(value: object, units: dict[str, float], example: str) -> float:
     """Return the SI value of text such as `80 GB`.
 
-    units: unit -> factor to SI. example: a legal text, for the message. Errors: UnitError on anything else.
+    units: unit -> factor to SI. example: a legal text, for the message. Errors: UnitError on
+    anything else.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise UnitError("has no unit", value=str(value), remedy=f"Write for example '{example}'.")
@@ -56,7 +66,9 @@ def parse(value: object, units: dict[str, float], example: str) -> float:
         )
     result = float(number) * units[unit]
     if not 0 <= result < math.inf:
-        raise UnitError("is negative or not finite", value=value, remedy=f"Write for example '{example}'.")
+        raise UnitError(
+            "is negative or not finite", value=value, remedy=f"Write for example '{example}'."
+        )
     return result
 
 
@@ -68,7 +80,9 @@ def bandwidth(value: object) -> float:
     if re.fullmatch(_NUMBER, number):
         one = number if words == "per direction" else f"{float(number) / 2:g}"
         both = f"{2 * float(number):g}" if words == "per direction" else number
-        remedy = f"Write '{both} GB/s bidirectional' (as datasheets do) or '{one} GB/s per direction'."
+        remedy = (
+            f"Write '{both} GB/s bidirectional' (as datasheets do) or '{one} GB/s per direction'."
+        )
         remedy = remedy if float(number) >= 0 else "Write for example '400 GB/s bidirectional'."
         raise UnitError("has no unit", value=text, remedy=remedy)
     try:
@@ -139,10 +153,14 @@ def format_bytes(value: float) -> str:
 
 def format_binary(value: float) -> str:
     """Print a size in powers of 1,024 so that `size` reads it back (to four digits)."""
-    return _scaled(value, ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")))
+    return _scaled(
+        value, ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+    )
 
 
 def format_bandwidth(value: float) -> str:
     """Print a bandwidth in one direction so that `bandwidth` reads it back (to four digits)."""
-    text = _scaled(value, ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")))
+    text = _scaled(
+        value, ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s"))
+    )
     return f"{text} per direction"

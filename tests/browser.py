@@ -10,16 +10,26 @@ import urllib.request
 from pathlib import Path
 
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
     "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
-    "--remote-debugging-port=0", "--remote-allow-origins=*",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+    "--remote-allow-origins=*",
 )
 
 
 def chromium() -> str | None:
     """Return the path of an installed Chromium."""
-    return next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+    return next(
+        (path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None
+    )
 
 
 class Page:
@@ -52,12 +62,22 @@ class Page:
     def open(self, path: Path, width: int = 1280, height: int = 900):
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         self.call("Page.navigate", url=path.absolute().as_uri())
-        self.wait("document.readyState === 'complete' && !!document.querySelector('.js-plotly-plot .main-svg')")
+        self.wait(
+            "document.readyState === 'complete' && !!document.querySelector('.js-plotly-plot .main-svg')"
+        )
 
     def evaluate(self, script: str):
-        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        result = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -79,15 +99,32 @@ class Page:
         )
 
     def shot(self, path: Path, *, whole: bool = False):
-        found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **(
-            {"clip": {"x": 0, "y": 0, "scale": 1, **self.evaluate(
-                "({width: document.documentElement.scrollWidth, height: document.documentElement.scrollHeight})")}}
-            if whole else {}))
+        found = self.call(
+            "Page.captureScreenshot",
+            format="png",
+            captureBeyondViewport=whole,
+            **(
+                {
+                    "clip": {
+                        "x": 0,
+                        "y": 0,
+                        "scale": 1,
+                        **self.evaluate(
+                            "({width: document.documentElement.scrollWidth, height: document.documentElement.scrollHeight})"
+                        ),
+                    }
+                }
+                if whole
+                else {}
+            ),
+        )
         path.write_bytes(base64.b64decode(found["data"]))
 
     def dark(self, on: bool = True):
-        self.call("Emulation.setEmulatedMedia",
-                  features=[{"name": "prefers-color-scheme", "value": "dark" if on else "light"}])
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if on else "light"}],
+        )
 
 
 @contextlib.contextmanager
@@ -98,7 +135,8 @@ def browser(folder: Path):
     program = chromium()
     profile = folder / "profile"
     process = subprocess.Popen(
-        [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=subprocess.DEVNULL,
+        [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -106,7 +144,9 @@ def browser(folder: Path):
         sockets = []
 
         def show(path: Path, **size) -> Page:
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT"
+            )
             with urllib.request.urlopen(request) as answer:
                 address = json.loads(answer.read())["webSocketDebuggerUrl"]
             sockets.append(websocket.create_connection(address, timeout=60))

@@ -1,6 +1,7 @@
 """Small clusters, small models and programs written by hand, for the tests of everything above them.
 
-`scenario` takes changes by the path of a key, dots as two underscores: `scenario(nodes=4, layout__ep=4)`.
+`scenario` takes changes by the path of a key, dots as two underscores: `scenario(nodes=4,
+layout__ep=4)`.
 """
 
 import copy
@@ -20,8 +21,18 @@ CLUSTER = {
     "name": "small",
     "gpu": "h800",
     "nodes": 2,
-    "node": {"gpus": 4, "nvlink": "400 GB/s bidirectional", "nics": 4, "nic": "50 GB/s per direction"},
-    "fabric": {"kind": "rail_optimised", "switch_ports": 8, "latency": "3.7 us", "leaf_latency": "2.8 us"},
+    "node": {
+        "gpus": 4,
+        "nvlink": "400 GB/s bidirectional",
+        "nics": 4,
+        "nic": "50 GB/s per direction",
+    },
+    "fabric": {
+        "kind": "rail_optimised",
+        "switch_ports": 8,
+        "latency": "3.7 us",
+        "leaf_latency": "2.8 us",
+    },
     "price": "2 USD per GPU-hour",
 }
 
@@ -49,8 +60,15 @@ TRAINING = {
     "precision": {"recipe": "bf16"},
 }
 
-_HOMES = {"nodes": CLUSTER, "node": CLUSTER, "fabric": CLUSTER, "gpu": CLUSTER, "price": CLUSTER,
-          "faults": CLUSTER, "jitter": CLUSTER}
+_HOMES = {
+    "nodes": CLUSTER,
+    "node": CLUSTER,
+    "fabric": CLUSTER,
+    "gpu": CLUSTER,
+    "price": CLUSTER,
+    "faults": CLUSTER,
+    "jitter": CLUSTER,
+}
 
 
 def documents(**changes: object) -> tuple[Document, Document]:
@@ -71,7 +89,14 @@ def scenario(**changes: object) -> Scenario:
 
 def dense(**changes: object) -> Scenario:
     """Return a scenario whose model has no experts."""
-    return scenario(**{"model__n_routed_experts": 0, "model__num_experts_per_tok": 0, "layout__ep": 1, **changes})
+    return scenario(
+        **{
+            "model__n_routed_experts": 0,
+            "model__num_experts_per_tok": 0,
+            "layout__ep": 1,
+            **changes,
+        }
+    )
 
 
 def lone(**changes: object) -> Scenario:
@@ -96,28 +121,61 @@ def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: obj
 # Programs by hand
 
 
-def kernel(rank: int, seconds: float, *after: int, stream: str = "compute", label: str = "kernel") -> dict[str, Any]:
+def kernel(
+    rank: int, seconds: float, *after: int, stream: str = "compute", label: str = "kernel"
+) -> dict[str, Any]:
     """Return a row that computes. after: rows that it waits for, besides its stream's order."""
-    return {"rank": rank, "stream": stream, "label": label, "seconds": seconds, "coflow": -1, "instance": -1,
-            "after": after}
+    return {
+        "rank": rank,
+        "stream": stream,
+        "label": label,
+        "seconds": seconds,
+        "coflow": -1,
+        "instance": -1,
+        "after": after,
+    }
 
 
-def transfer(rank: int, coflow: int, *after: int, instance: int = -1, stream: str = "communication",
-             label: str = "transfer") -> dict[str, Any]:
+def transfer(
+    rank: int,
+    coflow: int,
+    *after: int,
+    instance: int = -1,
+    stream: str = "communication",
+    label: str = "transfer",
+) -> dict[str, Any]:
     """Return a row that takes part in a coflow. instance: by default the coflow's only one."""
     number = 1000 + coflow if instance < 0 else instance
-    return {"rank": rank, "stream": stream, "label": label, "seconds": 0.0, "coflow": coflow, "instance": number,
-            "after": after}
+    return {
+        "rank": rank,
+        "stream": stream,
+        "label": label,
+        "seconds": 0.0,
+        "coflow": coflow,
+        "instance": number,
+        "after": after,
+    }
 
 
-def flow(size: float, *members: int, links: tuple[tuple[int, float], ...] = ((0, 1.0),), rate: float = 50e9,
-         beside: float = 1.0, latency: float = 0.0) -> Coflow:
+def flow(
+    size: float,
+    *members: int,
+    links: tuple[tuple[int, float], ...] = ((0, 1.0),),
+    rate: float = 50e9,
+    beside: float = 1.0,
+    latency: float = 0.0,
+) -> Coflow:
     """Return a coflow of `size` bytes on its slowest link, link 0 unless said."""
-    return Coflow(("dispatch", 0), "expert", members, links, size, rate, beside, latency, (size, 0.0))
+    return Coflow(
+        ("dispatch", 0), "expert", members, links, size, rate, beside, latency, (size, 0.0)
+    )
 
 
-def program(rows: list[dict[str, Any]], coflows: tuple[Coflow, ...] = (), capacity: tuple[float, ...] = (50e9,)
-            ) -> Program:
+def program(
+    rows: list[dict[str, Any]],
+    coflows: tuple[Coflow, ...] = (),
+    capacity: tuple[float, ...] = (50e9,),
+) -> Program:
     """Return rows as a Program: row n waits for its `after` and for the row before it on its rank's stream."""
     last: dict[tuple[int, str], int] = {}
     waits = []
@@ -132,15 +190,28 @@ def program(rows: list[dict[str, Any]], coflows: tuple[Coflow, ...] = (), capaci
     ranks = max(row["rank"] for row in rows) + 1
     nothing: Any = None
     return Program(
-        scenario=nothing, costs=nothing, schedule=nothing, labels=labels,
-        rank=_ints(row["rank"] for row in rows), stream=_ints(STREAMS.index(row["stream"]) for row in rows),
-        label=_ints(labels.index(row["label"]) for row in rows), seconds=np.array([row["seconds"] for row in rows]),
-        coflow=_ints(row["coflow"] for row in rows), instance=_ints(row["instance"] for row in rows),
-        action=_ints(0 for _ in rows), wait_ptr=_ints([0, *itertools.accumulate(len(due) for due in waits)]),
-        wait=_ints(row for due in waits for row in due), actions=((0, 0, "F"),), coflows=coflows,
-        capacity=np.array(capacity), link_names=tuple(f"link{n}" for n in range(len(capacity))),
-        first_rank=np.arange(ranks), multiplicity=np.ones(ranks, dtype=np.int64),
-        class_seconds=({},) * ranks, flops=({},) * ranks, recomputed=(0.0,) * ranks,
+        scenario=nothing,
+        costs=nothing,
+        schedule=nothing,
+        labels=labels,
+        rank=_ints(row["rank"] for row in rows),
+        stream=_ints(STREAMS.index(row["stream"]) for row in rows),
+        label=_ints(labels.index(row["label"]) for row in rows),
+        seconds=np.array([row["seconds"] for row in rows]),
+        coflow=_ints(row["coflow"] for row in rows),
+        instance=_ints(row["instance"] for row in rows),
+        action=_ints(0 for _ in rows),
+        wait_ptr=_ints([0, *itertools.accumulate(len(due) for due in waits)]),
+        wait=_ints(row for due in waits for row in due),
+        actions=((0, 0, "F"),),
+        coflows=coflows,
+        capacity=np.array(capacity),
+        link_names=tuple(f"link{n}" for n in range(len(capacity))),
+        first_rank=np.arange(ranks),
+        multiplicity=np.ones(ranks, dtype=np.int64),
+        class_seconds=({},) * ranks,
+        flops=({},) * ranks,
+        recomputed=(0.0,) * ranks,
     )
 
 
@@ -161,26 +232,49 @@ def _ints(values: Any) -> np.ndarray:
 def configurations() -> list[dict[str, object]]:
     """Return changes to the small cluster: schedules, layouts, links, recipes, with experts and without."""
     layouts = [
-        {"layout__pp": 2, "layout__ep": 2}, {"layout__pp": 2, "layout__ep": 4}, {"layout__pp": 4, "layout__ep": 2},
+        {"layout__pp": 2, "layout__ep": 2},
+        {"layout__pp": 2, "layout__ep": 4},
+        {"layout__pp": 4, "layout__ep": 2},
         {"nodes": 4, "layout__pp": 2, "layout__ep": 8, "training__global_batch_size": 64},
         {"layout__pp": 1, "layout__ep": 8, "schedule__name": "1f1b"},
-        {"layout__pp": 2, "layout__ep": 1, "model__n_routed_experts": 0, "model__num_experts_per_tok": 0},
+        {
+            "layout__pp": 2,
+            "layout__ep": 1,
+            "model__n_routed_experts": 0,
+            "model__num_experts_per_tok": 0,
+        },
     ]
-    links = [{}, {"node__nic": "5 GB/s per direction"}, {"node__nvlink": "20 GB/s bidirectional", "node__nics": 2}]
-    runs = [{"schedule__name": "1f1b", "precision__recipe": "bf16"},
-            {"schedule__name": "dualpipe", "precision__recipe": "fp8_block"}]
+    links = [
+        {},
+        {"node__nic": "5 GB/s per direction"},
+        {"node__nvlink": "20 GB/s bidirectional", "node__nics": 2},
+    ]
+    runs = [
+        {"schedule__name": "1f1b", "precision__recipe": "bf16"},
+        {"schedule__name": "dualpipe", "precision__recipe": "fp8_block"},
+    ]
     every = [{**run_, **link, **layout} for layout in layouts for link in links for run_ in runs]
     extra = [
-        {"layout__zero": 0}, {"fabric__switch_ports": 4, "nodes": 2, "node__gpus": 2, "node__nics": 2},
-        {"layout__stages": "balanced", "layout__pp": 4}, {"training__recompute": ["norm", "swiglu"]},
-        {"model__num_nextn_predict_layers": 1}, {"training__micro_batch_size": 2, "training__global_batch_size": 32},
+        {"layout__zero": 0},
+        {"fabric__switch_ports": 4, "nodes": 2, "node__gpus": 2, "node__nics": 2},
+        {"layout__stages": "balanced", "layout__pp": 4},
+        {"training__recompute": ["norm", "swiglu"]},
+        {"model__num_nextn_predict_layers": 1},
+        {"training__micro_batch_size": 2, "training__global_batch_size": 32},
     ]
-    return every + [{**one, "schedule__name": name} for one in extra for name in ("1f1b", "dualpipe")]
+    return every + [
+        {**one, "schedule__name": name} for one in extra for name in ("1f1b", "dualpipe")
+    ]
 
 
 def configuration_name(changes: dict[str, object]) -> str:
     """Return changes as a test's id: `pp=2,ep=4`."""
-    return ",".join(f"{path.split('__')[-1]}={value}".replace(" ", "") for path, value in changes.items()) or "as is"
+    return (
+        ",".join(
+            f"{path.split('__')[-1]}={value}".replace(" ", "") for path, value in changes.items()
+        )
+        or "as is"
+    )
 
 
 # Faster hardware
@@ -191,7 +285,8 @@ def _measured(model, k):
     if model.measured_on is None:
         return None
     return model.measured_on.model_copy(
-        update={"nic": k * model.measured_on.nic, "nvlink": k * model.measured_on.nvlink})
+        update={"nic": k * model.measured_on.nic, "nvlink": k * model.measured_on.nvlink}
+    )
 
 
 def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
@@ -201,32 +296,54 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     """
     kernels = one.kernels
     gemms = {
-        kind: {dtype: model.model_copy(update={"tile": model.tile / k, "ramp": model.ramp / k})
-               for dtype, model in getattr(kernels, kind).items()}
+        kind: {
+            dtype: model.model_copy(update={"tile": model.tile / k, "ramp": model.ramp / k})
+            for dtype, model in getattr(kernels, kind).items()
+        }
         for kind in ("gemm", "wgrad")
     }
     attention = {
-        name: model.model_copy(update={
-            way: {width: {at: rate * k for at, rate in table.items()} for width, table in getattr(model, way).items()}
-            for way in ("forward", "backward")
-        })
+        name: model.model_copy(
+            update={
+                way: {
+                    width: {at: rate * k for at, rate in table.items()}
+                    for width, table in getattr(model, way).items()
+                }
+                for way in ("forward", "backward")
+            }
+        )
         for name, model in kernels.attention.items()
     }
-    setups = {name: model.model_copy(update={"setup": model.setup / k, "measured_on": _measured(model, k)})
-              if links else model
-              for name, model in kernels.communication.items()}
+    setups = {
+        name: model.model_copy(
+            update={"setup": model.setup / k, "measured_on": _measured(model, k)}
+        )
+        if links
+        else model
+        for name, model in kernels.communication.items()
+    }
     memory = one.gpu.memory.model_copy(update={"bandwidth": one.gpu.memory.bandwidth * k})
-    gpu = one.gpu.model_copy(update={"peak": {dtype: rate * k for dtype, rate in one.gpu.peak.items()},
-                                     "memory": memory})
-    table = kernels.model_copy(update={**gemms, "attention": attention, "gap": kernels.gap / k,
-                                       "communication": setups})
-    return replace(one, gpu=gpu, kernels=table, topology=_quicker(one, k) if links else one.topology)
+    gpu = one.gpu.model_copy(
+        update={"peak": {dtype: rate * k for dtype, rate in one.gpu.peak.items()}, "memory": memory}
+    )
+    table = kernels.model_copy(
+        update={**gemms, "attention": attention, "gap": kernels.gap / k, "communication": setups}
+    )
+    return replace(
+        one, gpu=gpu, kernels=table, topology=_quicker(one, k) if links else one.topology
+    )
 
 
 def _quicker(one: Scenario, k: float):
     site = one.topology
-    node = site.node.model_copy(update={"nvlink": site.node.nvlink * k, "nic": site.node.nic * k,
-                                        "nvlink_latency": site.node.nvlink_latency / k})
-    fabric = site.fabric.model_copy(update={"latency": site.fabric.latency / k,
-                                            "leaf_latency": site.fabric.leaf_latency / k})
+    node = site.node.model_copy(
+        update={
+            "nvlink": site.node.nvlink * k,
+            "nic": site.node.nic * k,
+            "nvlink_latency": site.node.nvlink_latency / k,
+        }
+    )
+    fabric = site.fabric.model_copy(
+        update={"latency": site.fabric.latency / k, "leaf_latency": site.fabric.leaf_latency / k}
+    )
     return site.model_copy(update={"node": node, "fabric": fabric})

@@ -54,7 +54,9 @@ def v3_layer():
         float(TOKENS * V3.num_experts_per_tok),
         TOKENS * ROUTING.gpus,
         V3.n_routed_experts // 64,
-        frozenset(("norm", "mla_up_projection", "swiglu")),  # arXiv 2412.19437, sections 3.2.3 and 3.3.3
+        frozenset(
+            ("norm", "mla_up_projection", "swiglu")
+        ),  # arXiv 2412.19437, sections 3.2.3 and 3.3.3
     )
     (ops,) = block_ops("moe", work)
     return ops

@@ -30,13 +30,25 @@ def scheduler(tmp_path_factory):
     address = f"tcp://127.0.0.1:{number}"
     scratch = str(tmp_path_factory.mktemp("dask"))
     calls = [
-        ["dask_scheduler", "--host", "127.0.0.1", "--port", str(number), "--dashboard-address", ":0"],
-        *[["dask_worker", address, "--no-nanny", "--nthreads", "1", "--local-directory", scratch]] * 2,
+        [
+            "dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(number),
+            "--dashboard-address",
+            ":0",
+        ],
+        *[["dask_worker", address, "--no-nanny", "--nthreads", "1", "--local-directory", scratch]]
+        * 2,
     ]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.{call[0]}", *call[1:]], cwd=scratch, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
+            [sys.executable, "-m", f"distributed.cli.{call[0]}", *call[1:]],
+            cwd=scratch,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
         )
         for call in calls
     ]

@@ -16,7 +16,9 @@ def ring(folder, nodes=4, bandwidth="50 GB/s per direction"):
         graph.add_edge(f"s{n}", f"s{(n + 1) % nodes}", bandwidth=bandwidth, latency="0.45 us")
         for j in range(2):
             graph.add_node(f"n{n}.{j}", kind="nic", node=n, nic=j)
-            graph.add_edge(f"n{n}.{j}", f"s{n}", bandwidth="50 GB/s per direction", latency="1.4 us")
+            graph.add_edge(
+                f"n{n}.{j}", f"s{n}", bandwidth="50 GB/s per direction", latency="1.4 us"
+            )
     file = folder / "ring.json"
     file.write_text(json.dumps(nx.node_link_data(graph, edges="links")))
     return file
@@ -28,9 +30,19 @@ def cluster(kind, nodes=4, gpus=2, ports=8, nics=0, **fabric):
         "name": "small",
         "gpu": "h100",
         "nodes": nodes,
-        "node": {"gpus": gpus, "nvlink": "900 GB/s bidirectional", "nics": nics or gpus,
-                 "nic": "50 GB/s per direction"},
-        "fabric": {"kind": kind, "switch_ports": ports, "latency": "3.7 us", "leaf_latency": "2.8 us", **fabric},
+        "node": {
+            "gpus": gpus,
+            "nvlink": "900 GB/s bidirectional",
+            "nics": nics or gpus,
+            "nic": "50 GB/s per direction",
+        },
+        "fabric": {
+            "kind": kind,
+            "switch_ports": ports,
+            "latency": "3.7 us",
+            "leaf_latency": "2.8 us",
+            **fabric,
+        },
         "price": "2 USD per GPU-hour",
     }
     for key in ("faults", "prices"):

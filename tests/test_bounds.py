@@ -3,7 +3,18 @@
 from dataclasses import replace
 
 import pytest
-from builders import configuration_name, configurations, dense, faster, flow, kernel, lone, program, scenario, simulated
+from builders import (
+    configuration_name,
+    configurations,
+    dense,
+    faster,
+    flow,
+    kernel,
+    lone,
+    program,
+    scenario,
+    simulated,
+)
 from builders import transfer as moves
 
 from simulator.bounds import critical_path
@@ -40,7 +51,11 @@ def test_no_step_is_shorter_than_any_bound(changes):
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
 @pytest.mark.parametrize("unfolded", [False, True])
 def test_bounds_hold_whether_ranks_are_folded_or_not(name, unfolded):
-    one = summarise(simulated(scenario(schedule__name=name, node__nic="2 GB/s per direction"), folded=not unfolded))
+    one = summarise(
+        simulated(
+            scenario(schedule__name=name, node__nic="2 GB/s per direction"), folded=not unfolded
+        )
+    )
     assert all(b.seconds <= one.step_time * (1 + 1e-12) for b in one.bounds)
 
 
@@ -55,27 +70,47 @@ def test_one_gpu_takes_what_its_kernels_take():
 
 
 def test_kernels_at_their_peak_meet_the_bound_of_the_peak():
-    # Perfect kernels: no fixed times, no memory traffic, one output per tile on every SM at peak. 2,112 tokens are
-    # 16 x 132 SMs. What is left: waves of weight gradients that do not fill.
+    # Perfect kernels: no fixed times, no memory traffic, one output per tile on every SM at peak.
+    # 2,112 tokens are 16 x 132 SMs. What is left: waves of weight gradients that do not fill.
     one = lone(training__seq_length=2112)
     peak = one.gpu.peak["bf16"]
     perfect = {"mainloop": 1.0, "tile": 0.0, "ramp": 0.0, "tiles": ((1, 1, 1.0),), "sustained": 1.0}
     rates = {128: {4096: peak}}
-    attention = one.kernels.attention["cudnn"].model_copy(update={"forward": rates, "backward": rates})
+    attention = one.kernels.attention["cudnn"].model_copy(
+        update={"forward": rates, "backward": rates}
+    )
     kernels = one.kernels.model_copy(
-        update={"gap": 0.0, "attention": {"cudnn": attention},
-                "gemm": {"bf16": one.kernels.gemm["bf16"].model_copy(update=perfect)},
-                "wgrad": {"bf16": one.kernels.wgrad["bf16"].model_copy(update=perfect)}})
+        update={
+            "gap": 0.0,
+            "attention": {"cudnn": attention},
+            "gemm": {"bf16": one.kernels.gemm["bf16"].model_copy(update=perfect)},
+            "wgrad": {"bf16": one.kernels.wgrad["bf16"].model_copy(update=perfect)},
+        }
+    )
     gpu = one.gpu.model_copy(
-        update={"peak": {"bf16": peak}, "memory": one.gpu.memory.model_copy(update={"bandwidth": 1e30})})
+        update={
+            "peak": {"bf16": peak},
+            "memory": one.gpu.memory.model_copy(update={"bandwidth": 1e30}),
+        }
+    )
     ideal = report(replace(one, gpu=gpu, kernels=kernels))
     assert bound(ideal, "compute at peak") == pytest.approx(ideal.step_time, rel=2e-4)
 
 
 def test_where_computing_takes_no_time_the_gradients_way_over_the_nic_is_the_step():
-    # Two nodes of one GPU, no pipeline: a reduce-scatter, then an all-gather, over an ideal NIC without latency.
-    one = faster(dense(node__gpus=1, node__nics=1, layout__pp=1, fabric__latency="0 s", fabric__leaf_latency="0 s"),
-                 1e15, links=False)
+    # Two nodes of one GPU, no pipeline: a reduce-scatter, then an all-gather, over an ideal NIC
+    # without latency.
+    one = faster(
+        dense(
+            node__gpus=1,
+            node__nics=1,
+            layout__pp=1,
+            fabric__latency="0 s",
+            fabric__leaf_latency="0 s",
+        ),
+        1e15,
+        links=False,
+    )
     table = one.kernels.communication
     perfect = {**table, "nccl": table["nccl"].model_copy(update={"nic": 1.0})}
     ideal = report(replace(one, kernels=one.kernels.model_copy(update={"communication": perfect})))
@@ -84,8 +119,17 @@ def test_where_computing_takes_no_time_the_gradients_way_over_the_nic_is_the_ste
 
 def test_a_kernels_share_of_the_line_rate_is_in_the_busiest_links_bound():
     # The same with NCCL's own share of the NIC.
-    one = faster(dense(node__gpus=1, node__nics=1, layout__pp=1, fabric__latency="0 s", fabric__leaf_latency="0 s"),
-                 1e15, links=False)
+    one = faster(
+        dense(
+            node__gpus=1,
+            node__nics=1,
+            layout__pp=1,
+            fabric__latency="0 s",
+            fabric__leaf_latency="0 s",
+        ),
+        1e15,
+        links=False,
+    )
     found = report(one)
     assert bound(found, "busiest link") == pytest.approx(found.step_time, rel=1e-6)
     share = one.kernels.communication["nccl"].nic
@@ -93,27 +137,40 @@ def test_a_kernels_share_of_the_line_rate_is_in_the_busiest_links_bound():
 
 
 def test_without_a_pipeline_nothing_shares_links_and_the_critical_path_is_the_step():
-    # One stage of 1F1B alternates compute and exchanges; no two ops ever meet, unless gradients travel beside them.
-    one = report(scenario(layout__pp=1, layout__ep=8, layout__overlap_grad_reduce=False,
-                          layout__overlap_param_gather=False))
+    # One stage of 1F1B alternates compute and exchanges; no two ops ever meet, unless gradients
+    # travel beside them.
+    one = report(
+        scenario(
+            layout__pp=1,
+            layout__ep=8,
+            layout__overlap_grad_reduce=False,
+            layout__overlap_param_gather=False,
+        )
+    )
     assert bound(one, "critical path") == pytest.approx(one.step_time, rel=1e-12)
 
 
 def test_the_critical_path_leaves_out_what_ops_do_to_each_other():
-    # Two transfers of 50 GB share 50 GB/s, and two kernels of 1 s share the SMs: 2 s; each alone would take 1 s.
+    # Two transfers of 50 GB share 50 GB/s, and two kernels of 1 s share the SMs: 2 s; each alone
+    # would take 1 s.
     rows = [moves(0, 0), moves(1, 1), kernel(0, 1.0), kernel(0, 1.0, stream="side")]
     one = program(rows, (flow(50e9, 0), flow(50e9, 1)))
     assert (critical_path(one), run(one).step_time) == (1.0, 2.0)
 
 
 def test_the_critical_path_follows_a_coflow_through_its_last_member():
-    # Rank 1 is ready at 3 s; 0.25 s latency and 25 GB; then rank 0 goes on for 1 s: 3 + 0.25 + 0.5 + 1.
+    # Rank 1 is ready at 3 s; 0.25 s latency and 25 GB; then rank 0 goes on for 1 s: 3 + 0.25 + 0.5
+    # + 1.
     rows = [kernel(0, 1.0), kernel(1, 3.0), moves(0, 0, 0), moves(1, 0, 1), kernel(0, 1.0, 2)]
     assert critical_path(program(rows, (flow(25e9, 0, 1, latency=0.25),))) == 4.75
 
 
-@pytest.mark.parametrize("changes", [{}, {"layout__ep": 4}, {"schedule__name": "dualpipe"}, {"layout__zero": 3}])
-def test_the_critical_path_of_a_large_program_is_found_compiled_and_has_the_same_bits(monkeypatch, changes):
+@pytest.mark.parametrize(
+    "changes", [{}, {"layout__ep": 4}, {"schedule__name": "dualpipe"}, {"layout__zero": 3}]
+)
+def test_the_critical_path_of_a_large_program_is_found_compiled_and_has_the_same_bits(
+    monkeypatch, changes
+):
     one = lower(scenario(**changes))
     listed = critical_path(one)
     monkeypatch.setattr("simulator.bounds._MANY", 0)
@@ -121,7 +178,8 @@ def test_the_critical_path_of_a_large_program_is_found_compiled_and_has_the_same
 
 
 def test_the_nic_bound_reads_the_nics_that_there_are():
-    # The bound divides by what all NICs carry: 8 of 50 GB/s, one of them slowed to 5: 355 / 8 = 44.375 for each GPU.
+    # The bound divides by what all NICs carry: 8 of 50 GB/s, one of them slowed to 5: 355 / 8 =
+    # 44.375 for each GPU.
     slow = [{"nic": [0, 0], "bandwidth": "5 GB/s per direction"}]
     sound, ill = report(scenario(layout__ep=4)), report(scenario(layout__ep=4, faults=slow))
     assert bound(ill, "NIC") == pytest.approx(bound(sound, "NIC") * 50 / 44.375)

@@ -1,7 +1,7 @@
 """Calibration: constants of the kernel tables, recomputed from the measurements in `simulator/data/measured`.
 
-Ratios are formed again; shares of HBM take their bytes from `simulator.ops`. GEMMs, attention and collectives have
-files of their own beside this one.
+Ratios are formed again; shares of HBM take their bytes from `simulator.ops`. GEMMs, attention and
+collectives have files of their own beside this one.
 """
 
 import re
@@ -9,7 +9,18 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from calibration import AMPERE, CHUNK, HOPPER, LAYER, PHASES, ROUTING, TOKENS, TRACED, measured, measured_csv
+from calibration import (
+    AMPERE,
+    CHUNK,
+    HOPPER,
+    LAYER,
+    PHASES,
+    ROUTING,
+    TOKENS,
+    TRACED,
+    measured,
+    measured_csv,
+)
 
 from simulator.inputs import ROOT
 
@@ -25,7 +36,8 @@ MEMORY_BOUND = [
     "permute",
 ]
 
-# --- Memory-bound ops ---------------------------------------------------------------------------------------------
+# --- Memory-bound ops
+# ---------------------------------------------------------------------------------------------
 
 
 def traced_us(kind):
@@ -45,10 +57,16 @@ def test_memory_shares_are_counted_bytes_over_traced_time(kind):
 
 @pytest.mark.parametrize(
     ("kind", "phase", "traced"),
-    [("mapping", "mlp(F)", "mapping"), ("router", "attn(F)", "small"), ("router_backward", "attn(B)", "small")],
+    [
+        ("mapping", "mlp(F)", "mapping"),
+        ("router", "attn(F)", "small"),
+        ("router_backward", "attn(B)", "small"),
+    ],
 )
 def test_shares_of_small_kernels_stand_for_their_latency(kind, phase, traced):
-    share = moved_bytes(kind) / (CHUNK["class_us"][phase][traced] * 1e-6) / TRACED.gpu.memory.bandwidth
+    share = (
+        moved_bytes(kind) / (CHUNK["class_us"][phase][traced] * 1e-6) / TRACED.gpu.memory.bandwidth
+    )
     assert TRACED.kernels.memory[kind] == pytest.approx(share, rel=0.03)  # two digits in the table
 
 
@@ -65,7 +83,11 @@ def vidur_gb_s(gpu, op):
     """Return GB/s of every measured row of an op at 4,096 tokens."""
     table = measured_csv("vidur_memory_bound")
     rows = zip(*(table[key] for key in ("gpu", "op", "width", "us")), strict=True)
-    return [EACH[op] * TOKENS * int(width) / float(us) / 1e3 for g, o, width, us in rows if (g, o) == (gpu, op)]
+    return [
+        EACH[op] * TOKENS * int(width) / float(us) / 1e3
+        for g, o, width, us in rows
+        if (g, o) == (gpu, op)
+    ]
 
 
 LLAMA_7B = [("norm", "norm", 639), ("elementwise", "add", 1830), ("activation", "activation", 1017)]
@@ -117,9 +139,12 @@ def test_expert_kernels_on_ampere_are_those_of_hopper(kind):
 
 
 def test_norms_on_h100_agree_between_two_sources():
-    # The trace's share was measured beside communication, vidur's in a benchmark loop: 1.089 lies between.
+    # The trace's share was measured beside communication, vidur's in a benchmark loop: 1.089 lies
+    # between.
     alone = np.mean(vidur_gb_s("h100", "norm")) * 1e9 / HOPPER.gpu.memory.bandwidth
-    assert alone == pytest.approx(HOPPER.kernels.memory["norm"] * HOPPER.kernels.beside_communication.memory, rel=0.06)
+    assert alone == pytest.approx(
+        HOPPER.kernels.memory["norm"] * HOPPER.kernels.beside_communication.memory, rel=0.06
+    )
 
 
 STACK = measured("training_kernels")
@@ -140,7 +165,9 @@ def test_fused_norms_reach_what_apex_measured_on_a100_and_liger_on_h100():
         ("fused_norm", 4, row["forward_us"]),
         ("fused_norm_backward", 6, row["both_us"] - row["forward_us"]),
     ):
-        assert alone(HOPPER, kind) == pytest.approx(elements * each / us / 1e3 / row["peak_gb_s"], rel=0.002)
+        assert alone(HOPPER, kind) == pytest.approx(
+            elements * each / us / 1e3 / row["peak_gb_s"], rel=0.002
+        )
 
 
 def test_fused_norms_of_two_stacks_agree_within_a_tenth():
@@ -173,17 +200,22 @@ def test_casts_with_a_transpose_reach_what_transformer_engine_says():
     assert share == pytest.approx(0.389, abs=0.001)
 
 
-@pytest.mark.parametrize("row", STACK["megatron_layer"]["memory_bound"], ids=lambda row: row["kind"])
+@pytest.mark.parametrize(
+    "row", STACK["megatron_layer"]["memory_bound"], ids=lambda row: row["kind"]
+)
 def test_megatrons_fused_kernels_on_a100_take_their_printed_time(row):
     share = row["elements"] * row["each"] / (row["ms"] * 1e-3) / AMPERE.gpu.memory.bandwidth
     assert alone(AMPERE, row["kind"]) == pytest.approx(share, rel=0.002)
 
 
-# --- Beside communication -----------------------------------------------------------------------------------------
+# --- Beside communication
+# -----------------------------------------------------------------------------------------
 
 
 def chunk_rows(phase):
-    return np.array(CHUNK["expert_rows"]["forward" if phase == "mlp(F)" else "backward"]["rows"], dtype=float)
+    return np.array(
+        CHUNK["expert_rows"]["forward" if phase == "mlp(F)" else "backward"]["rows"], dtype=float
+    )
 
 
 def slowdown(rows, *, per_row):
@@ -210,20 +242,27 @@ for _row in measured("deepseek_v3_beside")["observations"]:
 
 def test_gemms_and_memory_bound_ops_slow_down_beside_communication_as_regressed():
     slower = HOPPER.kernels.beside_communication
-    assert {kind: len(rows) for kind, rows in OBSERVED.items()} == {"gemm": 16, "gemm_grouped": 4, "memory": 53}
-    # The layers' expert rows differ by a fifth, so times are taken per row. Dense GEMMs alone slow down by 1.012,
-    # grouped ones by 1.048; one factor stands for both.
+    assert {kind: len(rows) for kind, rows in OBSERVED.items()} == {
+        "gemm": 16,
+        "gemm_grouped": 4,
+        "memory": 53,
+    }
+    # The layers' expert rows differ by a fifth, so times are taken per row. Dense GEMMs alone slow
+    # down by 1.012, grouped ones by 1.048; one factor stands for both.
     assert slowdown(OBSERVED["memory"], per_row=True) == pytest.approx(slower.memory, abs=0.002)
     assert slowdown(OBSERVED["gemm"], per_row=True) == pytest.approx(1.012, abs=0.002)
     assert slowdown(OBSERVED["gemm_grouped"], per_row=True) == pytest.approx(1.048, abs=0.002)
-    assert slowdown(OBSERVED["gemm"] + OBSERVED["gemm_grouped"], per_row=True) == pytest.approx(slower.gemm, abs=0.002)
+    assert slowdown(OBSERVED["gemm"] + OBSERVED["gemm_grouped"], per_row=True) == pytest.approx(
+        slower.gemm, abs=0.002
+    )
 
 
 def test_the_gap_is_the_median_between_two_kernels():
     assert HOPPER.kernels.gap == pytest.approx(CHUNK["gap_us"]["median"] * 1e-6)
 
 
-# --- Communication kernels ----------------------------------------------------------------------------------------
+# --- Communication kernels
+# ----------------------------------------------------------------------------------------
 
 
 def deepep(domain):
@@ -245,7 +284,9 @@ def test_expert_kernels_reach_what_deepep_measured_on_the_wire(kind):
     model, kernel = HOPPER.kernels.communication[kind], kind.removeprefix("cached_")
     for link, domain in ((model.nic, "rdma"), (model.nvlink, "nvlink")):
         row = deepep(domain)
-        assert link == pytest.approx(row[f"{kernel}_gb_s"] * row["crossing"] / row["line_gb_s"], abs=0.0005)
+        assert link == pytest.approx(
+            row[f"{kernel}_gb_s"] * row["crossing"] / row["line_gb_s"], abs=0.0005
+        )
 
 
 def test_expert_kernels_beside_compute_take_the_fastest_layer_over_alone():
@@ -277,17 +318,24 @@ def test_nccl_reaches_its_published_bus_bandwidth():
     assert hopper.nic == ampere.nic == pytest.approx(nccl_share("nic", "h100"), abs=0.005)
 
 
-# --- The whole layer ----------------------------------------------------------------------------------------------
+# --- The whole layer
+# ----------------------------------------------------------------------------------------------
 
 
 def test_one_moe_layer_takes_its_measured_time_phase_by_phase():
     simulated = {
-        name: 1e3 * sum(TRACED.kernel(op, beside=True) for op in getattr(LAYER, phase) if op.flops or op.bytes)
+        name: 1e3
+        * sum(
+            TRACED.kernel(op, beside=True) for op in getattr(LAYER, phase) if op.flops or op.bytes
+        )
         for name, phase in PHASES.items()
     }
     published = CHUNK["phase_ms"]
     rows = ((name, ms, published[name]) for name, ms in simulated.items())
-    table = "\n".join(f"{name:8} {ours:6.3f} {theirs:6.3f} ms {ours / theirs - 1:+.1%}" for name, ours, theirs in rows)
+    table = "\n".join(
+        f"{name:8} {ours:6.3f} {theirs:6.3f} ms {ours / theirs - 1:+.1%}"
+        for name, ours, theirs in rows
+    )
     assert simulated == pytest.approx(published, rel=0.10), table
     assert sum(simulated.values()) == pytest.approx(sum(published.values()), rel=0.03), table
 
@@ -295,8 +343,12 @@ def test_one_moe_layer_takes_its_measured_time_phase_by_phase():
 def test_the_phases_are_the_sum_of_their_classes_and_fit_the_compute_stream():
     for name, ms in CHUNK["phase_ms"].items():
         assert sum(CHUNK["class_us"][name].values()) == pytest.approx(ms * 1e3, rel=0.002)
-    assert 4 * sum(CHUNK["phase_ms"].values()) == pytest.approx(CHUNK["busy_ms"]["compute"], rel=0.002)
-    kernels = sum(sum(times) for row in CHUNK["communication_us"].values() for times in row.values())
+    assert 4 * sum(CHUNK["phase_ms"].values()) == pytest.approx(
+        CHUNK["busy_ms"]["compute"], rel=0.002
+    )
+    kernels = sum(
+        sum(times) for row in CHUNK["communication_us"].values() for times in row.values()
+    )
     assert kernels * 1e-3 == pytest.approx(CHUNK["busy_ms"]["communication"], rel=0.002)
 
 
@@ -304,4 +356,6 @@ def test_every_measured_file_names_source_and_setup():
     folder = ROOT / "data" / "measured"
     for path in folder.iterdir():
         head = path.read_text(encoding="utf-8")
-        assert all(re.search(rf"^(# )?{key}: \S", head, re.MULTILINE) for key in ("source", "url", "setup")), path.name
+        assert all(
+            re.search(rf"^(# )?{key}: \S", head, re.MULTILINE) for key in ("source", "url", "setup")
+        ), path.name

@@ -1,6 +1,7 @@
 """Blackwell's kernel table from what was published of it, and how far it is off where nothing was fitted.
 
-Every constant that is not "as on Hopper" is computed again from `simulator/data/measured/blackwell.yaml`.
+Every constant that is not "as on Hopper" is computed again from
+`simulator/data/measured/blackwell.yaml`.
 """
 
 import math
@@ -40,8 +41,11 @@ def busbw(net, gpus, algorithm="", size=8 * 2**30):
 
 
 def test_fp8_gemms_come_within_a_fifth_of_every_published_shape():
-    # Least squares over these ten; the best shape on B200 reaches 24% more than sustained ones let it.
-    rows = [(GB200, row) for row in TABLES["gemm_fp8_gb200"]["rows"]] + [(B200, TABLES["gemm_best_b200"]["fp8"])]
+    # Least squares over these ten; the best shape on B200 reaches 24% more than sustained ones let
+    # it.
+    rows = [(GB200, row) for row in TABLES["gemm_fp8_gb200"]["rows"]] + [
+        (B200, TABLES["gemm_best_b200"]["fp8"])
+    ]
     off = np.array([math.log(bare(part, row, "fp8") / row["tflops"]) for part, row in rows])
     assert np.sqrt((off**2).mean()) == pytest.approx(0.11, abs=0.01)
     assert np.abs(off).max() < 0.23
@@ -66,22 +70,36 @@ def test_the_bf16_gemm_is_the_best_published_shape():
     row = TABLES["gemm_best_b200"]["bf16"]
     assert bare(B200, row, "bf16") == pytest.approx(row["tflops"], rel=0.001)
     assert KERNELS.gemm["bf16"].model_dump(include={"tile", "memory", "ramp", "tiles"}) == (
-        HOPPER.kernels.gemm["bf16"].model_dump(include={"tile", "memory", "ramp", "tiles"}))
+        HOPPER.kernels.gemm["bf16"].model_dump(include={"tile", "memory", "ramp", "tiles"})
+    )
 
 
 def test_attention_is_cudnns():
-    table, other, model = TABLES["attention_gb200"], TABLES["attention_64"], KERNELS.attention["cudnn"]
+    table, other, model = (
+        TABLES["attention_gb200"],
+        TABLES["attention_64"],
+        KERNELS.attention["cudnn"],
+    )
     at = table["sequence"].index(4096)
     narrow = dict(zip(other["sequence"], other["forward"], strict=True))
-    rates = {(width, way): table[str(width)][way][at] for width in (128, 192) for way in ("forward", "backward")}
+    rates = {
+        (width, way): table[str(width)][way][at]
+        for width in (128, 192)
+        for way in ("forward", "backward")
+    }
     rates |= {(64, "forward"): narrow[4096], (64, "backward"): 1132 * 453 / 542}
     hopper = HOPPER.kernels.attention["flash3"].forward[128]
-    curve = {length: rate / 1335 for length, rate in zip(table["sequence"], table["128"]["forward"], strict=True)}
+    curve = {
+        length: rate / 1335
+        for length, rate in zip(table["sequence"], table["128"]["forward"], strict=True)
+    }
     curve |= {1024: narrow[1024] / narrow[4096]}
     curve |= {512: curve[1024] * hopper[512] / hopper[1024]}
     for (width, way), rate in rates.items():
         found = getattr(model, way)[width]
-        assert found == pytest.approx({length: rate * part * 1e12 for length, part in curve.items()}, rel=0.003)
+        assert found == pytest.approx(
+            {length: rate * part * 1e12 for length, part in curve.items()}, rel=0.003
+        )
     # The same curve serves all widths and both ways, within 13% of what was measured.
     for width in ("128", "192"):
         for way in ("forward", "backward"):
@@ -101,11 +119,19 @@ def test_expert_kernels_reach_what_deepep_measured_on_the_wire(kind):
 def test_nvlink_rates_are_those_of_published_all_reduces():
     ring, *inside = TABLES["all_reduce"]["rows"]
     model = KERNELS.communication
-    assert model["nccl"].nvlink == model["nccl_simple"].nvlink == pytest.approx(
-        ring["busbw_gb_s"] / ring["line_gb_s"], abs=0.0005)
+    assert (
+        model["nccl"].nvlink
+        == model["nccl_simple"].nvlink
+        == pytest.approx(ring["busbw_gb_s"] / ring["line_gb_s"], abs=0.0005)
+    )
     assert model["nccl_ll"].nvlink == pytest.approx(model["nccl_simple"].nvlink / 2, abs=0.001)
-    assert model["nccl_ll128"].nvlink == pytest.approx(model["nccl_simple"].nvlink * 0.92, abs=0.001)
-    shares = [row["busbw_gb_s"] / row["line_gb_s"] * (row["gpus"] + 1) / (2 * (row["gpus"] - 1)) for row in inside]
+    assert model["nccl_ll128"].nvlink == pytest.approx(
+        model["nccl_simple"].nvlink * 0.92, abs=0.001
+    )
+    shares = [
+        row["busbw_gb_s"] / row["line_gb_s"] * (row["gpus"] + 1) / (2 * (row["gpus"] - 1))
+        for row in inside
+    ]
     assert model["nvls"].nvlink == pytest.approx(math.prod(shares) ** 0.5, abs=0.001)
 
 
@@ -148,7 +174,10 @@ def test_one_nvlink_domain_is_one_node(name):
 def test_racks_meet_on_four_rails():
     net = site("gb200-nvl72-576")
     assert (len(net.gpu_up), net.gpus_per_node) == (576, 72)
-    # GPU 5 of rack 0 (tray 1, rail 1) reaches its peer in the next rack through leaves of rail 1, the others first over
-    # NVLink.
-    assert [net.name[link] for link in net.route(5, 77)[0]] == ["nic0.5->leaf1.0", "leaf1.0->nic1.5"]
+    # GPU 5 of rack 0 (tray 1, rail 1) reaches its peer in the next rack through leaves of rail 1,
+    # the others first over NVLink.
+    assert [net.name[link] for link in net.route(5, 77)[0]] == [
+        "nic0.5->leaf1.0",
+        "leaf1.0->nic1.5",
+    ]
     assert [net.kind[link] for link in net.route(4, 77)[0]] == ["nvlink", "nvlink", "nic", "nic"]

@@ -1,6 +1,7 @@
 """Calibration of collectives: rates, setup and rounds of NCCL's kernels, recomputed from link measurements alone.
 
-Large messages give the rate, the curve over sizes the rest. Latencies of protocols are NCCL's (src/graph/tuning.cc).
+Large messages give the rate, the curve over sizes the rest. Latencies of protocols are NCCL's
+(src/graph/tuning.cc).
 """
 
 import numpy as np
@@ -15,7 +16,12 @@ LINE = {"h100": 450e9, "h800": 200e9, "a100": 300e9}
 KERNELS = {"h100": HOPPER.kernels, "h800": HOPPER.kernels, "a100": AMPERE.kernels}
 NVLINK, NIC = 3.33e-6, 3.7e-6  # DeepSeek, arXiv 2505.09343, table 5: what topologies say
 LL, LL128, SIMPLE = "nccl_ll", "nccl_ll128", "nccl_simple"
-ROUND = {LL: (0.6e-6, 2.7e-6), LL128: (1.9e-6, 4.0e-6), SIMPLE: (None, 14e-6), "nvls": (NVLINK, 18e-6)}
+ROUND = {
+    LL: (0.6e-6, 2.7e-6),
+    LL128: (1.9e-6, 4.0e-6),
+    SIMPLE: (None, 14e-6),
+    "nvls": (NVLINK, 18e-6),
+}
 """row -> NCCL 2.18's latency of a round on NVLink and across nodes; Simple's on NVLink is fitted."""
 LL128_BASE = 7.4e-6  # NCCL 2.18: base latency 14.0 us against LL's 6.6
 DECADES = ((1e3, 1e4), (1e5, 1e6), (1e6, 1e7), (1e7, 1e8))
@@ -24,17 +30,30 @@ DECADES = ((1e3, 1e4), (1e5, 1e6), (1e6, 1e7), (1e7, 1e8))
 def machine(gpu, nodes=1, gpus=8, nic="50 GB/s"):
     return network(
         TopologyConfig(
-            name=gpu, gpu=gpu, nodes=nodes, price="2 USD per GPU-hour",
-            node={"gpus": gpus, "nvlink": f"{LINE[gpu] / 1e9} GB/s per direction", "nics": gpus,
-                  "nic": f"{nic} per direction"},
-            fabric={"kind": "rail_optimised" if nodes > 1 else "single_node", "switch_ports": 64, "latency": "3.7 us"},
+            name=gpu,
+            gpu=gpu,
+            nodes=nodes,
+            price="2 USD per GPU-hour",
+            node={
+                "gpus": gpus,
+                "nvlink": f"{LINE[gpu] / 1e9} GB/s per direction",
+                "nics": gpus,
+                "nic": f"{nic} per direction",
+            },
+            fabric={
+                "kind": "rail_optimised" if nodes > 1 else "single_node",
+                "switch_ports": 64,
+                "latency": "3.7 us",
+            },
         )
-    )  # fmt: skip
+    )
 
 
 def seconds(gpu, op, ranks, size, algorithm=None, nodes=1):
     net = machine(gpu, nodes)
-    found = choices(net, range(ranks), KERNELS[gpu].communication, op, open_to(op, ALGORITHMS[op], algorithm))
+    found = choices(
+        net, range(ranks), KERNELS[gpu].communication, op, open_to(op, ALGORITHMS[op], algorithm)
+    )
     return fastest(found, size).seconds(size)
 
 
@@ -69,14 +88,20 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("gpu", "ranks", "algorithm", "published", "source"), PUBLISHED)
-def test_large_all_reduces_reach_the_published_bus_bandwidth(gpu, ranks, algorithm, published, source):
-    # Fitted: 370, 480 and 230. The others follow: from the formula of NVLS, and from H800's narrower NVLink.
-    assert busbw(gpu, "all_reduce", ranks, algorithm=algorithm) == pytest.approx(published, rel=0.03), source
+def test_large_all_reduces_reach_the_published_bus_bandwidth(
+    gpu, ranks, algorithm, published, source
+):
+    # Fitted: 370, 480 and 230. The others follow: from the formula of NVLS, and from H800's
+    # narrower NVLink.
+    assert busbw(gpu, "all_reduce", ranks, algorithm=algorithm) == pytest.approx(
+        published, rel=0.03
+    ), source
 
 
 def test_between_nodes_a_nic_reaches_46_to_49_gb_s():
-    # Point to point 46 to 48 (nccl-tests issue 290), all-to-all 48 to 49 (issue 267). In an all-to-all over 32 nodes
-    # 248 of 256 parts leave the node: what crosses a NIC is algbw x 248/256.
+    # Point to point 46 to 48 (nccl-tests issue 290), all-to-all 48 to 49 (issue 267). In an
+    # all-to-all over 32 nodes 248 of 256 parts leave the node: what crosses a NIC is algbw x
+    # 248/256.
     assert busbw("h100", "send_recv", 16, nodes=2) == pytest.approx(47, abs=1)
     crossing = busbw("h100", "all_to_all", 256, nodes=32) * 248 / 255
     assert 46 <= crossing <= 49
@@ -88,9 +113,12 @@ def test_two_nodes_reduce_at_the_expected_rate():
 
 
 def test_two_nodes_with_narrow_nics_reduce_at_their_rate():
-    # 2 x 8 H800 with 8 ConnectX-6 of 100 Gb/s: 161 GB/s (nccl-tests issue 153). NICs bind: S/8 each at 0.94 x 12.5.
+    # 2 x 8 H800 with 8 ConnectX-6 of 100 Gb/s: 161 GB/s (nccl-tests issue 153). NICs bind: S/8 each
+    # at 0.94 x 12.5.
     net, kernels = machine("h800", 2, nic="100 Gb/s"), HOPPER.kernels.communication
-    found = choices(net, range(16), kernels, "all_reduce", open_to("all_reduce", ALGORITHMS["all_reduce"], None))
+    found = choices(
+        net, range(16), kernels, "all_reduce", open_to("all_reduce", ALGORITHMS["all_reduce"], None)
+    )
     best = fastest(found, 8e9)
     assert best.algorithm == "nvls_tree"
     assert 8 / best.seconds(8e9) * BUS_FACTORS["all_reduce"](16) == pytest.approx(161, rel=0.10)
@@ -103,8 +131,12 @@ def nvls_rate(row):
 
 def test_the_rate_of_switches_that_add_is_that_of_eight_h100():
     rows = [row for row in measured("nccl")["rows"] if row["link"] == "nvls"]
-    assert HOPPER.kernels.communication["nvls"].nvlink == pytest.approx(nvls_rate(rows[0]), abs=0.0005)
-    assert [nvls_rate(row) for row in rows] == pytest.approx([nvls_rate(rows[0])] * len(rows), rel=0.025)
+    assert HOPPER.kernels.communication["nvls"].nvlink == pytest.approx(
+        nvls_rate(rows[0]), abs=0.0005
+    )
+    assert [nvls_rate(row) for row in rows] == pytest.approx(
+        [nvls_rate(rows[0])] * len(rows), rel=0.025
+    )
     assert "nvls" not in AMPERE.kernels.communication
 
 
@@ -115,11 +147,13 @@ def ring_us(gpu, ranks, size, setup_ll, rate_ll128, setup, hop):
     """Return the time of a ring all-reduce [us], the fastest of three protocols. Setup and hop in us."""
     rate, rounds = KERNELS[gpu].communication[SIMPLE].nvlink, 2 * (ranks - 1)
     ideal = 2 * (ranks - 1) / ranks * size / LINE[gpu] * 1e6
-    return np.minimum.reduce([
-        setup_ll + rounds * 0.6 + ideal / (rate / 2),
-        setup_ll + 7.4 + rounds * 1.9 + ideal / rate_ll128,
-        setup + rounds * hop + ideal / rate,
-    ])  # fmt: skip
+    return np.minimum.reduce(
+        [
+            setup_ll + rounds * 0.6 + ideal / (rate / 2),
+            setup_ll + 7.4 + rounds * 1.9 + ideal / rate_ll128,
+            setup + rounds * hop + ideal / rate,
+        ]
+    )
 
 
 def fit(gpu, start):
@@ -157,13 +191,17 @@ def test_hopper_setup_is_fitted_to_the_curve():
 def test_the_rest_of_the_protocols_is_nccls_own(part):
     rows = part.kernels.communication
     nic = rows["nccl"].nic
-    assert [rows[name].nic / nic for name in (LL, LL128, SIMPLE)] == pytest.approx([0.5, 0.92, 1.0], abs=0.001)
+    assert [rows[name].nic / nic for name in (LL, LL128, SIMPLE)] == pytest.approx(
+        [0.5, 0.92, 1.0], abs=0.001
+    )
     assert rows[LL].nvlink == pytest.approx(rows[SIMPLE].nvlink / 2, abs=0.0006)
     assert rows[LL128].setup - rows[LL].setup == pytest.approx(LL128_BASE)
     for name, (near, far) in ROUND.items():
         if name in rows:
             assert rows[name].nic_latency == pytest.approx(far / NIC, abs=0.001)
-            assert near is None or rows[name].nvlink_latency == pytest.approx(near / NVLINK, abs=0.001)
+            assert near is None or rows[name].nvlink_latency == pytest.approx(
+                near / NVLINK, abs=0.001
+            )
     assert rows[SIMPLE].nvlink == pytest.approx(rows["nccl"].nvlink, abs=0.005)
     assert rows["send_recv"].nic_latency == rows[SIMPLE].nic_latency
 
@@ -179,7 +217,9 @@ def test_sends_take_the_slope_of_large_ones_and_the_setup_of_small_ones(gpu):
     def error(x):
         return np.log((x[0] * 1e-6 + NVLINK + size / LINE[gpu] / share) / time)
 
-    assert row.setup == pytest.approx(least_squares(error, [5], loss="soft_l1", f_scale=0.1).x[0] * 1e-6, rel=0.02)
+    assert row.setup == pytest.approx(
+        least_squares(error, [5], loss="soft_l1", f_scale=0.1).x[0] * 1e-6, rel=0.02
+    )
 
 
 def residuals(gpu, op, link="nvlink", algorithm=None):
@@ -188,19 +228,25 @@ def residuals(gpu, op, link="nvlink", algorithm=None):
     nodes = 2 if link == "nic" else 1
     each = {int(n): machine(gpu, nodes, 8 if nodes == 1 else 1) for n in set(ranks)}
     table = open_to(op, ALGORITHMS[op], algorithm)
-    ways = {n: choices(net, range(n), KERNELS[gpu].communication, op, table) for n, net in each.items()}
+    ways = {
+        n: choices(net, range(n), KERNELS[gpu].communication, op, table) for n, net in each.items()
+    }
     ours = np.array([fastest(ways[int(n)], s).seconds(s) for n, s in zip(ranks, size, strict=True)])
     error = ours / time - 1
     found = {}
     for low, high in DECADES:
         some = (size >= low) & (size < high)
-        found[low] = (int(some.sum()), float(error[some].mean()), float(np.sqrt((error[some] ** 2).mean())))
+        found[low] = (
+            int(some.sum()),
+            float(error[some].mean()),
+            float(np.sqrt((error[some] ** 2).mean())),
+        )
     return found
 
 
 RESIDUALS = {
-    # rms by decade. 2 kB, the first row of each series, and the few below 1 MB carry the host: 62 us at 2 kB where
-    # 338 kB takes 35 us (8 A100), 38 us at 338 kB on 2 H100 and 21 us on 8.
+    # rms by decade. 2 kB, the first row of each series, and the few below 1 MB carry the host: 62
+    # us at 2 kB where 338 kB takes 35 us (8 A100), 38 us at 338 kB on 2 H100 and 21 us on 8.
     ("h100", "all_reduce", "nvlink"): {1e5: 0.45, 1e6: 0.15, 1e7: 0.08},
     ("a100", "all_reduce", "nvlink"): {1e5: 0.45, 1e6: 0.13, 1e7: 0.06},
     ("h100", "send_recv", "nvlink"): {1e5: 0.10, 1e6: 0.08, 1e7: 0.05},
@@ -216,7 +262,8 @@ def test_the_curve_over_sizes_is_met_within_its_scatter(gpu, op, link):
 
 
 def test_a_lone_send_between_nodes_was_measured_slower_than_a_nic():
-    # Not fitted: one pair of H100 reached 35.9 GB/s at 67 MB, where nccl-tests issue 290 has 46 to 48 per NIC.
+    # Not fitted: one pair of H100 reached 35.9 GB/s at 67 MB, where nccl-tests issue 290 has 46 to
+    # 48 per NIC.
     found = residuals("h100", "send_recv", "nic")
     assert found[1e7][1] == pytest.approx(-0.24, abs=0.02), found
     assert abs(found[1e3][1]) < 0.35, found
@@ -236,7 +283,10 @@ def half_an_all_reduce(gpu, setup, share):
 @pytest.mark.parametrize(("gpu", "rms"), [("h100", 0.066), ("a100", 0.093)])
 def test_collectives_of_tensor_parallelism_take_half_an_all_reduce(gpu, rms):
     row = KERNELS[gpu].communication["nccl_tensor"]
-    assert (row.nvlink, row.nic) == (KERNELS[gpu].communication[SIMPLE].nvlink, KERNELS[gpu].communication["nccl"].nic)
+    assert (row.nvlink, row.nic) == (
+        KERNELS[gpu].communication[SIMPLE].nvlink,
+        KERNELS[gpu].communication["nccl"].nic,
+    )
     best = least_squares(lambda x: half_an_all_reduce(gpu, x[0] * 1e-6, row.nvlink)[0], [20]).x[0]
     assert row.setup == pytest.approx(best * 1e-6, abs=0.1e-6)
     errors, _ = half_an_all_reduce(gpu, row.setup, row.nvlink)

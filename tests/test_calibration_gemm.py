@@ -33,13 +33,19 @@ class Waves:
 def deepgemm():
     rows = measured("deepgemm_a6d97a1")["dense_and_contiguous"]
     ops = [gemm("", row["m"], row["n"], row["k"], "fp8", row["groups"]) for row in rows]
-    return ops, np.array([op.flops / row["tflops"] / 1e12 for op, row in zip(ops, rows, strict=True)])
+    return ops, np.array(
+        [op.flops / row["tflops"] / 1e12 for op, row in zip(ops, rows, strict=True)]
+    )
 
 
 def vidur(gpu, tokens):
     """Return the FP16 GEMMs whose number of tokens satisfies `tokens`, and their seconds."""
     table = measured_csv(f"vidur_{gpu}_gemm")
-    rows = [row for row in zip(*(table[key] for key in ("m", "n", "k", "us")), strict=True) if tokens(int(row[0]))]
+    rows = [
+        row
+        for row in zip(*(table[key] for key in ("m", "n", "k", "us")), strict=True)
+        if tokens(int(row[0]))
+    ]
     ops = [gemm("", int(m), int(n), int(k), "bf16") for m, n, k, _ in rows]
     return ops, np.array([float(us) * 1e-6 for *_, us in rows])
 
@@ -72,12 +78,15 @@ UPPER = {"mainloop": 1.0, "tile": 1e-5, "memory": 1.0, "ramp": 2e-5}
 FITS = {
     "hopper gemm fp8": (HOPPER, HOPPER.kernels.gemm["fp8"], deepgemm, ALL),
     "hopper gemm bf16": (HOPPER, HOPPER.kernels.gemm["bf16"], lambda: stated(HOPPER), ALL),
-    "hopper gemm fp8_tensor": (HOPPER, HOPPER.kernels.gemm["fp8_tensor"], cublas_fp8, ("mainloop",)),
+    "hopper gemm fp8_tensor": (
+        HOPPER,
+        HOPPER.kernels.gemm["fp8_tensor"],
+        cublas_fp8,
+        ("mainloop",),
+    ),
     "hopper wgrad fp8": (TRACED, TRACED.kernels.wgrad["fp8"], traced_wgrads, ("mainloop", "tile")),
     "ampere gemm bf16": (AMPERE, AMPERE.kernels.gemm["bf16"], lambda: stated(AMPERE), ALL),
 }
-
-
 
 
 def rms(errors):
@@ -97,12 +106,15 @@ def test_the_wave_model_here_is_the_one_that_the_simulator_uses(name):
     part, model, rows, _ = FITS[name]
     ops, _ = rows()
     simulated = [part.kernel(op, beside=False) / model.sustained for op in ops]
-    assert Waves(part, ops, model).seconds(*(getattr(model, key) for key in ALL)) == pytest.approx(simulated, rel=1e-9)
+    assert Waves(part, ops, model).seconds(*(getattr(model, key) for key in ALL)) == pytest.approx(
+        simulated, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_no_other_constants_describe_the_measured_gemms_better(name):
-    # Compared by residual, not constant by constant: tile, memory and ramp trade against each other.
+    # Compared by residual, not constant by constant: tile, memory and ramp trade against each
+    # other.
     waves, seconds, errors = shipped_errors(name)
     model, free = FITS[name][1], FITS[name][3]
     fixed = {key: getattr(model, key) for key in ALL}
@@ -112,7 +124,9 @@ def test_no_other_constants_describe_the_measured_gemms_better(name):
 
     start, low, high = ([limit[key] for key in free] for limit in (START, LOWER, UPPER))
     refit = least_squares(residual, start, bounds=(low, high), x_scale=high, diff_step=1e-3)
-    assert rms(errors) == pytest.approx(rms(refit.fun), rel=0.02), dict(zip(free, refit.x, strict=True))
+    assert rms(errors) == pytest.approx(rms(refit.fun), rel=0.02), dict(
+        zip(free, refit.x, strict=True)
+    )
     assert model.mainloop == pytest.approx(refit.x[0], rel=0.02)
 
 
@@ -135,22 +149,34 @@ def test_the_source_states_rows_and_rms_of_the_fit(name):
 def test_gemms_of_64_tokens_reach_the_memory_share_of_the_table(gpu, part, reached):
     # 64 tokens x more than 60 MB of weights: nothing but reading the weights takes time.
     ops, seconds = vidur(gpu, lambda tokens: tokens == 64)
-    share = [op.bytes / s / part.gpu.memory.bandwidth for op, s in zip(ops, seconds, strict=True) if op.bytes > 60e6]
+    share = [
+        op.bytes / s / part.gpu.memory.bandwidth
+        for op, s in zip(ops, seconds, strict=True)
+        if op.bytes > 60e6
+    ]
     assert np.median(share) == pytest.approx(reached, abs=0.01)
     assert part.kernels.gemm["bf16"].memory == pytest.approx(reached, rel=0.1)
 
 
-@pytest.mark.parametrize(("part", "dtype"), [(HOPPER, "bf16"), (HOPPER, "fp8_tensor"), (AMPERE, "bf16")])
+@pytest.mark.parametrize(
+    ("part", "dtype"), [(HOPPER, "bf16"), (HOPPER, "fp8_tensor"), (AMPERE, "bf16")]
+)
 def test_weight_gradients_of_cublas_take_the_forward_constants_as_their_source_says(part, dtype):
     forward, gradient = part.kernels.gemm[dtype], part.kernels.wgrad[dtype]
-    assert all(getattr(forward, key) == getattr(gradient, key) for key in (*ALL, "tiles", "sustained"))
+    assert all(
+        getattr(forward, key) == getattr(gradient, key) for key in (*ALL, "tiles", "sustained")
+    )
 
 
 def test_fp8_with_one_scale_per_tensor_takes_the_rest_of_its_constants_from_bf16():
     table = HOPPER.kernels.gemm
-    assert all(getattr(table["fp8_tensor"], key) == getattr(table["bf16"], key) for key in (*ALL[1:], "tiles"))
+    assert all(
+        getattr(table["fp8_tensor"], key) == getattr(table["bf16"], key)
+        for key in (*ALL[1:], "tiles")
+    )
     for row in measured("fp8_tensor_gemm")["best_shapes"]:
-        # The fastest of thousands of shapes: a fit to ordinary ones should stay below, by a quarter at most.
+        # The fastest of thousands of shapes: a fit to ordinary ones should stay below, by a quarter
+        # at most.
         op = gemm("", row["m"], row["n"], row["k"], "fp8_tensor")
         assert 0.75 < op.flops / HOPPER.kernel(op, beside=False) / 1e12 / row["tflops"] < 1.02
 
@@ -167,7 +193,8 @@ def test_a_gemm_in_a_training_process_takes_as_long_as_the_long_ones_over_their_
 
 
 TRAINING = {
-    # From 2,048 tokens: rows, mean of log(fitted / measured), rms. Both are without bias; see `sustained` for the long.
+    # From 2,048 tokens: rows, mean of log(fitted / measured), rms. Both are without bias; see
+    # `sustained` for the long.
     "h100": (320, 0.005, 0.080),
     "a100": (448, -0.005, 0.068),
 }
@@ -177,13 +204,16 @@ TRAINING = {
 def test_the_wave_model_has_no_bias_at_the_shapes_of_training(part):
     ops, seconds = vidur(part.gpu.name, lambda tokens: tokens >= 2048)
     model = part.kernels.gemm["bf16"]
-    errors = np.log(Waves(part, ops, model).seconds(*(getattr(model, key) for key in ALL)) / seconds)
+    errors = np.log(
+        Waves(part, ops, model).seconds(*(getattr(model, key) for key in ALL)) / seconds
+    )
     found = (len(seconds), round(float(errors.mean()), 3), round(rms(errors), 3))
     assert found == TRAINING[part.gpu.name]
 
 
 def test_gemms_of_8192_tokens_on_a100_follow_without_a_fit():
-    # From another laboratory, twice as many tokens as any row of the fit: 3% on average, 7% at most.
+    # From another laboratory, twice as many tokens as any row of the fit: 3% on average, 7% at
+    # most.
     rows = measured("training_kernels")["megatron_layer"]["gemms"]
     ops = [gemm("", row["m"], row["n"], row["k"], "bf16") for row in rows]
     rates = [op.flops / AMPERE.kernel(op, beside=False) / 1e12 for op in ops]
@@ -193,13 +223,16 @@ def test_gemms_of_8192_tokens_on_a100_follow_without_a_fit():
 
 
 def test_batched_gemms_of_unfused_attention_are_not_fitted():
-    # The scores write four times what they read; the wave model has them a third faster than the one published row.
+    # The scores write four times what they read; the wave model has them a third faster than the
+    # one published row.
     scores, values = measured("training_kernels")["megatron_layer"]["batched_gemms"]
     rate = {}
     for row in (scores, values):
         op = gemm(row["name"], row["m"], row["n"], row["k"], "bf16", row["groups"])
         rate[row["name"]] = op.flops / AMPERE.kernel(op, beside=False) / 1e12 / row["tflops"]
-    assert rate == pytest.approx({"attention scores": 1.47, "attention over values": 1.03}, abs=0.02)
+    assert rate == pytest.approx(
+        {"attention scores": 1.47, "attention over values": 1.03}, abs=0.02
+    )
 
 
 def test_gemms_in_the_trace_take_longer_by_sustained_and_beside_communication():
@@ -214,13 +247,17 @@ def test_gemms_in_the_trace_take_longer_by_sustained_and_beside_communication():
 
 
 def test_two_streams_of_expert_weight_gradients_take_as_long_as_one():
-    # They share the SMs, so from the first start to the last end they take the sum of what each takes alone; the
-    # casts of gate+up stand between the two blocks.
+    # They share the SMs, so from the first start to the last end they take the sum of what each
+    # takes alone; the casts of gate+up stand between the two blocks.
     spans = [
         max(end for _, end in layer[name]) - layer[name][0][0]
         for layer in CHUNK["expert_wgrad_us"]
         for name in ("down", "gate+up")
     ]
-    routed = [op for op in (*LAYER.mlp_w, *LAYER.side_w) if op.kind == "wgrad" and op.shape[3] == 8192]
+    routed = [
+        op for op in (*LAYER.mlp_w, *LAYER.side_w) if op.kind == "wgrad" and op.shape[3] == 8192
+    ]
     assert len(routed) == 8
-    assert sum(TRACED.kernel(op, beside=True) for op in routed) == pytest.approx(sum(spans) / 4 * 1e-6, rel=0.03)
+    assert sum(TRACED.kernel(op, beside=True) for op in routed) == pytest.approx(
+        sum(spans) / 4 * 1e-6, rel=0.03
+    )

@@ -68,8 +68,18 @@ def run_json(capsys, *arguments: str) -> dict:
 
 def test_run_shows_the_step_the_parts_the_memory_and_the_bounds(files, capsys):
     text = succeeds(capsys, *RUN)
-    for part in ("tiny on small", "step time", "Where the step goes", "Peak memory", "fits", "Bounds", "critical path",
-                 "8 H800 GPUs", "GPU-hours", "simpy"):
+    for part in (
+        "tiny on small",
+        "step time",
+        "Where the step goes",
+        "Peak memory",
+        "fits",
+        "Bounds",
+        "critical path",
+        "8 H800 GPUs",
+        "GPU-hours",
+        "simpy",
+    ):
         assert part in text
 
 
@@ -90,7 +100,9 @@ def test_compare_shows_scenarios_side_by_side_and_why_they_differ(files, capsys)
 
 
 def test_compare_writes_all_reports_and_their_rows(files, capsys):
-    tree = json.loads(succeeds(capsys, "compare", "mine.yaml", "mine.yaml", "-w", "tiny.yaml", "--json", "-"))
+    tree = json.loads(
+        succeeds(capsys, "compare", "mine.yaml", "mine.yaml", "-w", "tiny.yaml", "--json", "-")
+    )
     assert len(tree["scenarios"]) == 2
     assert {"schema_version", "rows", "differences", "why"} <= set(tree)
     assert tree["rows"][0]["quantity"] == "step time"
@@ -102,12 +114,17 @@ def test_validate_shows_published_beside_simulated(capsys):
     text = succeeds(capsys, "validate", "deepseek-v3-chunk")
     assert "calibration" in text
     assert "attn(F), kernels per layer" in text
-    text = succeeds(capsys, "validate", "megatron_2021/1.7b", "megatron_2022/22b-states", "--alternatives")
+    text = succeeds(
+        capsys, "validate", "megatron_2021/1.7b", "megatron_2022/22b-states", "--alternatives"
+    )
     assert "published steps and runs: 1, nothing fitted to them; mean absolute error" in text
     assert "published memory figures: 1, nothing fitted to them; mean absolute error 1.5%" in text
-    checks = json.loads(succeeds(capsys, "validate", "megatron_2022/22b-full", "--json", "-"))["checks"]
+    checks = json.loads(succeeds(capsys, "validate", "megatron_2022/22b-full", "--json", "-"))[
+        "checks"
+    ]
     assert [(row["case"], row["published"], row["use"]) for row in checks] == [
-        ("megatron_2022/22b-full", 1.42, "validation")]
+        ("megatron_2022/22b-full", 1.42, "validation")
+    ]
 
 
 def test_json_has_every_key_that_stays_stable(files, capsys):
@@ -123,7 +140,9 @@ def test_json_has_every_key_that_stays_stable(files, capsys):
 
 
 def test_references_carry_published_simulated_error_and_source(files, capsys):
-    tree = run_json(capsys, "--set", "reference=[{quantity: step_time_s, value: 1.0, source: mine}]")
+    tree = run_json(
+        capsys, "--set", "reference=[{quantity: step_time_s, value: 1.0, source: mine}]"
+    )
     (row,) = tree["reference"]
     assert row["published"] == 1.0
     assert row["simulated"] == tree["step_time_s"]
@@ -137,8 +156,15 @@ def test_two_runs_write_the_same_bytes_but_for_the_wall_clock(files, capsys):
 
 
 def test_set_replaces_a_key_of_either_file(files, capsys):
-    tree = run_json(capsys, "--set", "node.nic=10 GB/s per direction", "--set", "schedule.name=dualpipe",
-                    "--set", "topology.name=other")
+    tree = run_json(
+        capsys,
+        "--set",
+        "node.nic=10 GB/s per direction",
+        "--set",
+        "schedule.name=dualpipe",
+        "--set",
+        "topology.name=other",
+    )
     assert tree["topology"] == "other"
     assert tree["phases_s"]["FB"] > 0
 
@@ -155,7 +181,11 @@ def test_a_step_that_does_not_fit_says_so(files, capsys):
 def test_json_and_text_together_when_json_goes_to_a_file(files, capsys, tmp_path):
     assert "step time" in succeeds(capsys, *RUN, "--json", "out.json")
     assert json.loads((tmp_path / "out.json").read_text())["gpus"] == 8
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "out.json", "tiny.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mine.yaml",
+        "out.json",
+        "tiny.yaml",
+    ]
     assert stat.S_IMODE((tmp_path / "out.json").stat().st_mode) == 0o644
 
 
@@ -176,8 +206,12 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("command", [RUN, COMPARE], ids=["run", "compare"])
-@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
-def test_a_figure_is_drawn_with_the_same_bytes_twice(files, capsys, tmp_path, command, ending, magic):
+@pytest.mark.parametrize(
+    ("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
+)
+def test_a_figure_is_drawn_with_the_same_bytes_twice(
+    files, capsys, tmp_path, command, ending, magic
+):
     for name in ("one", "two"):
         succeeds(capsys, *command, "--plot", f"{name}.{ending}")
     first, second = ((tmp_path / f"{name}.{ending}").read_bytes() for name in ("one", "two"))
@@ -191,35 +225,86 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(files, capsys, tmp_path, co
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "absent.yaml"), "absent.yaml: topology: 'absent.yaml' does not exist. Give a path, or one of the "),
-        (("run", "h800-2084"), "h800-2084: topology: 'h800-2084' does not exist. Did you mean 'h800-2048'?"),
+        (
+            ("run", "absent.yaml"),
+            "absent.yaml: topology: 'absent.yaml' does not exist. Give a path, or one of the ",
+        ),
+        (
+            ("run", "h800-2084"),
+            "h800-2084: topology: 'h800-2084' does not exist. Did you mean 'h800-2048'?",
+        ),
         (("run", "mine.yaml", "-w", "deepsek-v3"), "Did you mean 'deepseek-v3'?"),
-        ((*RUN, "--set", "layout.pp=7"), "--set: layout.pp: 7 does not divide 8 GPUs: tp 1 x cp 1 x pp 7 x dp must be "
-         "8. The nearest that do: 4 and 8."),
-        ((*RUN, "--set", "layout.ep=3"), "--set: layout.ep: 3 must divide 8 routed experts, and times etp 1 it must "
-         "divide tp 1 x cp 1 x dp 4 = 4 (= 8 GPUs / pp 2). The nearest that do: 2 and 4."),
-        ((*RUN, "--set", "layout.tp=3"), "--set: layout.tp: 3 does not divide 8 GPUs: tp 3 x cp 1 x pp 2 x dp must be "
-         "8. The nearest that do: 2 and 4."),
-        ((*RUN, "--set", "layout.epp=4"), "--set: layout.epp: 'epp' is not a key here. Did you mean "),
-        ((*RUN, "--set", "schedule.name=zb1p"), "--set: schedule.name: 'zb1p' is not a schedule. Use one of gpipe, "),
-        ((*RUN, "--set", "precision.recipe=fp4"), "--set: precision.recipe: 'fp4' is not a recipe. Use one of "),
-        ((*RUN, "--set", "node.nic=50"), "--set: node.nic: '50' has no unit. Write '50 GB/s bidirectional'"),
-        ((*RUN, "--set", "training.seq_length=0"), "--set: training.seq_length: 0 is not accepted: input should be "),
-        ((*RUN, "--set", "training.global_batch_size=15"), "does not divide over dp 4 x micro_batch_size 1 = 4. "
-         "The nearest that do: 12 and 16."),
-        ((*RUN, "--set", "name=x"), "name: is a key of both files. Write 'topology.name' or 'workload.name'."),
-        ((*RUN, "--set", "layuot.pp=4"),
-         "--set: layuot.pp: 'layuot' is no key of a topology or a workload. Did you mean 'layout'?"),
+        (
+            (*RUN, "--set", "layout.pp=7"),
+            "--set: layout.pp: 7 does not divide 8 GPUs: tp 1 x cp 1 x pp 7 x dp must be "
+            "8. The nearest that do: 4 and 8.",
+        ),
+        (
+            (*RUN, "--set", "layout.ep=3"),
+            "--set: layout.ep: 3 must divide 8 routed experts, and times etp 1 it must "
+            "divide tp 1 x cp 1 x dp 4 = 4 (= 8 GPUs / pp 2). The nearest that do: 2 and 4.",
+        ),
+        (
+            (*RUN, "--set", "layout.tp=3"),
+            "--set: layout.tp: 3 does not divide 8 GPUs: tp 3 x cp 1 x pp 2 x dp must be "
+            "8. The nearest that do: 2 and 4.",
+        ),
+        (
+            (*RUN, "--set", "layout.epp=4"),
+            "--set: layout.epp: 'epp' is not a key here. Did you mean ",
+        ),
+        (
+            (*RUN, "--set", "schedule.name=zb1p"),
+            "--set: schedule.name: 'zb1p' is not a schedule. Use one of gpipe, ",
+        ),
+        (
+            (*RUN, "--set", "precision.recipe=fp4"),
+            "--set: precision.recipe: 'fp4' is not a recipe. Use one of ",
+        ),
+        (
+            (*RUN, "--set", "node.nic=50"),
+            "--set: node.nic: '50' has no unit. Write '50 GB/s bidirectional'",
+        ),
+        (
+            (*RUN, "--set", "training.seq_length=0"),
+            "--set: training.seq_length: 0 is not accepted: input should be ",
+        ),
+        (
+            (*RUN, "--set", "training.global_batch_size=15"),
+            "does not divide over dp 4 x micro_batch_size 1 = 4. The nearest that do: 12 and 16.",
+        ),
+        (
+            (*RUN, "--set", "name=x"),
+            "name: is a key of both files. Write 'topology.name' or 'workload.name'.",
+        ),
+        (
+            (*RUN, "--set", "layuot.pp=4"),
+            "--set: layuot.pp: 'layuot' is no key of a topology or a workload. Did you mean 'layout'?",
+        ),
         ((*RUN, "--set", "layout.stages=[embedding 0-1]"), "names 1 stages where layout.pp is 2"),
         ((*RUN, "--set", "gpu=h900"), "gpu: 'h900' is not among the gpus known. Did you mean "),
-        ((*RUN, "--plot", "figure.gif"), "--plot: 'figure.gif' is no image format. End it in .png, .svg, .pdf."),
-        ((*RUN, "--json", "no/out.json"), "--json: 'no/out.json' lies in a folder that does not exist. Create the "),
-        ((*RUN, "--plot", "no/out.png"), "--plot: 'no/out.png' lies in a folder that does not exist. Create the "),
+        (
+            (*RUN, "--plot", "figure.gif"),
+            "--plot: 'figure.gif' is no image format. End it in .png, .svg, .pdf.",
+        ),
+        (
+            (*RUN, "--json", "no/out.json"),
+            "--json: 'no/out.json' lies in a folder that does not exist. Create the ",
+        ),
+        (
+            (*RUN, "--plot", "no/out.png"),
+            "--plot: 'no/out.png' lies in a folder that does not exist. Create the ",
+        ),
         ((*COMPARE, "--json", "."), "--json: '.' is a folder. Name a file in it."),
-        (("validate", "llama"), "CASE: 'llama' is not a case. Known: deepseek-v3-chunk, deepseek-v3"),
+        (
+            ("validate", "llama"),
+            "CASE: 'llama' is not a case. Known: deepseek-v3-chunk, deepseek-v3",
+        ),
     ],
 )
-def test_a_wrong_input_is_told_place_value_rule_and_remedy_in_one_line(files, capsys, tmp_path, arguments, message):
+def test_a_wrong_input_is_told_place_value_rule_and_remedy_in_one_line(
+    files, capsys, tmp_path, arguments, message
+):
     assert message in refused(capsys, *arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "tiny.yaml"]
 
@@ -227,13 +312,28 @@ def test_a_wrong_input_is_told_place_value_rule_and_remedy_in_one_line(files, ca
 @pytest.mark.parametrize(
     ("changes", "place", "message"),
     [
-        ({"node__nvlnk": "1 GB/s per direction"}, "mine.yaml:{line}: node.nvlnk", "Did you mean 'nvlink'?"),
+        (
+            {"node__nvlnk": "1 GB/s per direction"},
+            "mine.yaml:{line}: node.nvlnk",
+            "Did you mean 'nvlink'?",
+        ),
         ({"node__nic": 50}, "mine.yaml:{line}: node.nic", "'50' has no unit."),
-        ({"nodes": 0}, "mine.yaml:{line}: nodes", "0 is not accepted: input should be greater than 0."),
+        (
+            {"nodes": 0},
+            "mine.yaml:{line}: nodes",
+            "0 is not accepted: input should be greater than 0.",
+        ),
         ({"layout__pp": 7}, "tiny.yaml:{line}: layout.pp", "7 does not divide 8 GPUs"),
-        ({"schedule__name": "gpipes"}, "tiny.yaml:{line}: schedule.name", "'gpipes' is not a schedule."),
-        ({"gpu": "a100", "precision__recipe": "fp8_block"}, "tiny.yaml:{line}: precision.recipe",
-         "'fp8_block' multiplies in fp8, which a100 cannot: it has bf16. Write precision.recipe=bf16"),
+        (
+            {"schedule__name": "gpipes"},
+            "tiny.yaml:{line}: schedule.name",
+            "'gpipes' is not a schedule.",
+        ),
+        (
+            {"gpu": "a100", "precision__recipe": "fp8_block"},
+            "tiny.yaml:{line}: precision.recipe",
+            "'fp8_block' multiplies in fp8, which a100 cannot: it has bf16. Write precision.recipe=bf16",
+        ),
     ],
 )
 def test_a_wrong_file_is_named_with_its_line(files, capsys, changes, place, message):
@@ -241,7 +341,9 @@ def test_a_wrong_file_is_named_with_its_line(files, capsys, changes, place, mess
     told = refused(capsys, *RUN)
     file, key = place.split(":")[0], place.split(": ")[1].split(".")[-1]
     rows = Path(file).read_text(encoding="utf-8").splitlines()
-    line = max(number for number, row in enumerate(rows, 1) if f'"{key}":' in row)  # `name` also stands at the top
+    line = max(
+        number for number, row in enumerate(rows, 1) if f'"{key}":' in row
+    )  # `name` also stands at the top
     assert told.startswith(place.format(line=line) + ": ")
     assert message in told
 
@@ -301,8 +403,12 @@ def test_help_imports_nothing_heavy():
 
 
 def test_the_module_runs_as_a_program():
-    done = subprocess.run([sys.executable, "-m", "simulator", "run", "absent.yaml"], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "simulator", "run", "absent.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("simulate: absent.yaml: ")
     assert "Traceback" not in done.stderr
@@ -332,11 +438,30 @@ def test_the_cli_and_the_api_give_the_same_numbers(files, capsys):
 
 
 def test_a_list_of_faults_is_one_value_to_compare(capsys):
-    assert _main(["compare", "h800-2048", "--set", "faults=[{gpu: 17, speed: 0.9}]", "--set",
-                  "training.global_batch_size=4096", "--json", "-"]) == 0
+    assert (
+        _main(
+            [
+                "compare",
+                "h800-2048",
+                "--set",
+                "faults=[{gpu: 17, speed: 0.9}]",
+                "--set",
+                "training.global_batch_size=4096",
+                "--json",
+                "-",
+            ]
+        )
+        == 0
+    )
     assert len(json.loads(capsys.readouterr().out)["scenarios"]) == 1
 
 
 def test_no_ranks_are_too_few_for_a_collective(capsys):
-    assert _main(["collective", "h100-node", "--op", "all_reduce", "--bytes", "1GiB", "--ranks", "0"]) == 2
-    assert capsys.readouterr().err == "simulate: --ranks: 0 leaves nobody to talk to. Write 2 at least.\n"
+    assert (
+        _main(["collective", "h100-node", "--op", "all_reduce", "--bytes", "1GiB", "--ranks", "0"])
+        == 2
+    )
+    assert (
+        capsys.readouterr().err
+        == "simulate: --ranks: 0 leaves nobody to talk to. Write 2 at least.\n"
+    )

@@ -26,7 +26,12 @@ def cluster(nodes=4, gpus=2, nics=None, ports=4, kind="rail_optimised", faults=(
                 "nic": "50 GB/s per direction",
                 "nvlink_latency": "3.33 us",
             },
-            fabric={"kind": kind, "switch_ports": ports, "latency": "3.7 us", "leaf_latency": "2.8 us"},
+            fabric={
+                "kind": kind,
+                "switch_ports": ports,
+                "latency": "3.7 us",
+                "leaf_latency": "2.8 us",
+            },
             price="2 USD per GPU-hour",
             faults=list(faults),
         )
@@ -76,8 +81,9 @@ def test_a_send_across_leaves_crosses_two_nics_and_two_bundles():
 
 
 def test_rings_over_four_nodes_of_two():
-    # Inside a node: 1/2 of the buffer over NVLink, each way. Then each GPU's half goes round 4 nodes: 3/4 x 1/2 over
-    # its NIC. Of the hops 0 -> 1 -> 2 -> 3 -> 0 on each rail, 1 -> 2 and 3 -> 0 change the leaf.
+    # Inside a node: 1/2 of the buffer over NVLink, each way. Then each GPU's half goes round 4
+    # nodes: 3/4 x 1/2 over its NIC. Of the hops 0 -> 1 -> 2 -> 3 -> 0 on each rail, 1 -> 2 and 3 ->
+    # 0 change the leaf.
     net = cluster()
     demand = rings(net, range(8))
     assert on(demand, net.gpu_up) == on(demand, net.gpu_down) == [0.5] * 8
@@ -114,10 +120,12 @@ def test_a_ring_within_a_node_uses_nvlink_only():
 
 
 @pytest.mark.parametrize("name", COLLECTIVES)
-@pytest.mark.parametrize(("nodes", "gpus"), [(1, 2), (1, 8), (2, 1), (2, 4), (3, 2), (5, 4), (8, 8)])
+@pytest.mark.parametrize(
+    ("nodes", "gpus"), [(1, 2), (1, 8), (2, 1), (2, 4), (3, 2), (5, 4), (8, 8)]
+)
 def test_every_collective_sends_all_but_the_own_part_of_the_buffer(name, nodes, gpus):
-    # A reduce-scatter or all-gather over g GPUs of n nodes: (g-1)/g over NVLink and (n-1)/n/g over the NIC; together
-    # 1 - 1/(n g), which is what any of them must at least send and receive.
+    # A reduce-scatter or all-gather over g GPUs of n nodes: (g-1)/g over NVLink and (n-1)/n/g over
+    # the NIC; together 1 - 1/(n g), which is what any of them must at least send and receive.
     net = cluster(nodes, gpus, ports=32)
     demand = COLLECTIVES[name](net, range(nodes * gpus))
     nvlink, nic = (gpus - 1) / gpus, (nodes - 1) / nodes / gpus
@@ -150,8 +158,9 @@ def test_the_order_of_the_members_does_not_matter():
 
 
 def test_an_exchange_over_four_nodes_of_two():
-    # 3 of 4 nodes and 4 of 8 GPUs per token. NIC: 3 x 3/4 = 2.25 copies, the own node apart. NVLink: 4 x 1/2 = 2, the
-    # GPU on the rail apart. Leaf: 2 GPUs x 2.25 copies to 3 other nodes, 2 of which are behind the spines = 3.
+    # 3 of 4 nodes and 4 of 8 GPUs per token. NIC: 3 x 3/4 = 2.25 copies, the own node apart.
+    # NVLink: 4 x 1/2 = 2, the GPU on the rail apart. Leaf: 2 GPUs x 2.25 copies to 3 other nodes, 2
+    # of which are behind the spines = 3.
     net = cluster()
     demand = exchange(net, range(8), Routing(nodes=3.0, gpus=4.0, ep_nodes=4, gpus_per_node=2))
     assert on(demand, net.gpu_up) == on(demand, net.gpu_down) == [2.0] * 8
@@ -187,8 +196,8 @@ def test_an_exchange_within_a_node_uses_nvlink_only():
 @pytest.mark.parametrize(("nodes", "gpus"), [(2, 1), (2, 4), (3, 2), (4, 4), (7, 2), (8, 8)])
 @pytest.mark.parametrize("ports", [16, 32])
 def test_an_exchange_to_everybody_is_counted_pair_by_pair(nodes, gpus, ports):
-    # Oracle: each GPU sends a copy to the GPU of its rail on every other node, by the route that the cluster gives,
-    # which hands one to each neighbour, as does the source in its own node.
+    # Oracle: each GPU sends a copy to the GPU of its rail on every other node, by the route that
+    # the cluster gives, which hands one to each neighbour, as does the source in its own node.
     net = cluster(nodes, gpus, ports=ports)
     count = np.zeros(len(net.name))
     ranks = range(nodes * gpus)
@@ -196,14 +205,18 @@ def test_an_exchange_to_everybody_is_counted_pair_by_pair(nodes, gpus, ports):
         for node in range(nodes):
             rail = node * gpus + source % gpus
             neighbours = [rank for rank in ranks if rank // gpus == node and rank != rail]
-            for link in (*net.route(source, rail)[0], *(link for n in neighbours for link in net.route(rail, n)[0])):
+            for link in (
+                *net.route(source, rail)[0],
+                *(link for n in neighbours for link in net.route(rail, n)[0]),
+            ):
                 count[link] += 1
     demand = exchange(net, ranks, everywhere(nodes, gpus))
     assert on(demand, np.arange(len(net.name))) == pytest.approx(count.tolist())
 
 
 def test_an_exchange_with_shared_nics_crosses_the_spines_as_often():
-    # 4 nodes of 4 GPUs on 2 NICs: 4 GPUs on a leaf, each with 3 copies, 2 of 3 other nodes behind the spines: 8.
+    # 4 nodes of 4 GPUs on 2 NICs: 4 GPUs on a leaf, each with 3 copies, 2 of 3 other nodes behind
+    # the spines: 8.
     net = cluster(gpus=4, nics=2)
     demand = exchange(net, range(16), everywhere(4, 4))
     assert on(demand, net.leaf_up) == pytest.approx([8.0] * 4)
@@ -219,10 +232,14 @@ every_demand = pytest.mark.parametrize("name", DEMANDS)
 
 
 @every_demand
-@pytest.mark.parametrize("members", [range(2), range(2, 6), range(4, 8), range(8), range(16), range(4, 14)])
+@pytest.mark.parametrize(
+    "members", [range(2), range(2, 6), range(4, 8), range(8), range(16), range(4, 14)]
+)
 def test_what_goes_out_comes_in(name, members):
     net = cluster(nodes=8, ports=8)
-    up_gpu, down_gpu, up_nic, down_nic, up_leaf, down_leaf = totals(net, DEMANDS[name](net, members))
+    up_gpu, down_gpu, up_nic, down_nic, up_leaf, down_leaf = totals(
+        net, DEMANDS[name](net, members)
+    )
     assert up_gpu == pytest.approx(down_gpu)
     assert up_nic == pytest.approx(down_nic)
     assert up_leaf == pytest.approx(down_leaf)
@@ -237,7 +254,9 @@ def test_a_demand_names_each_link_once_and_only_those_with_bytes(name):
     assert demand.bytes.min() > 0
 
 
-@pytest.mark.parametrize("demand", [rings(cluster(), [3]), exchange(cluster(), [3], everywhere(1, 1))])
+@pytest.mark.parametrize(
+    "demand", [rings(cluster(), [3]), exchange(cluster(), [3], everywhere(1, 1))]
+)
 def test_one_gpu_alone_asks_for_nothing(demand):
     assert (demand.links.tolist(), demand.bytes.tolist(), demand.latency) == ([], [], 0.0)
 
@@ -252,15 +271,19 @@ def test_a_scaled_demand_has_as_many_times_the_bytes_and_the_same_latency():
 def test_a_link_is_busy_for_its_bytes_over_the_share_that_the_kernel_reaches():
     # 0.5 of NVLink and 0.8 of everything else; the bundles to the spines count with the NICs.
     net = cluster()
-    demand = Demand(np.array([net.gpu_up[0], net.nic_up[0], net.leaf_up[0]]), np.array([1.0, 2.0, 4.0]), 0.0)
+    demand = Demand(
+        np.array([net.gpu_up[0], net.nic_up[0], net.leaf_up[0]]), np.array([1.0, 2.0, 4.0]), 0.0
+    )
     kernel = CommunicationModel(nic=0.8, nvlink=0.5, source="made up")
     assert demand.occupied(net, kernel).tolist() == [2.0, 2.5, 5.0]
 
 
-@pytest.mark.parametrize("faults", [[], [{"nic": [1, 0], "down": True}], [{"nic": [0, 1], "down": True}]])
+@pytest.mark.parametrize(
+    "faults", [[], [{"nic": [1, 0], "down": True}], [{"nic": [0, 1], "down": True}]]
+)
 def test_an_exchange_takes_the_ways_that_there_are(faults):
-    # One copy over NICs, none forwarded: each GPU's copy spreads over its peers on the 3 other nodes, on every link of
-    # the way, the detour over a neighbour's NIC included.
+    # One copy over NICs, none forwarded: each GPU's copy spreads over its peers on the 3 other
+    # nodes, on every link of the way, the detour over a neighbour's NIC included.
     net = cluster(faults=faults)
     only = Routing(nodes=4 / 3, gpus=0.0, ep_nodes=4, gpus_per_node=2)
     asked = exchange(net, range(8), only)

@@ -44,18 +44,24 @@ def test_without_ranks_all_gpus_take_part(capsys):
     assert (row["ranks"], row["algorithm"]) == (2048, "hierarchical")
 
 
-@pytest.mark.parametrize(("op", "token", "deepep"), [("dispatch", 7392, 51), ("combine", 14336, 50)])
+@pytest.mark.parametrize(
+    ("op", "token", "deepep"), [("dispatch", 7392, 51), ("combine", 14336, 50)]
+)
 def test_dispatch_and_combine_speak_deepeps_convention(op, token, deepep, capsys):
-    # EP64 in DeepEP's table: 51 and 50 GB/s, of which 7/8 cross the wire. A token reaches 3.98 of its 4 nodes.
+    # EP64 in DeepEP's table: 51 and 50 GB/s, of which 7/8 cross the wire. A token reaches 3.98 of
+    # its 4 nodes.
     (row,) = rows(capsys, "--op", op, "--tokens", "4096", "--ranks", "64")
     assert row["deepep_gb_s"] == pytest.approx(deepep, rel=0.005)
     assert row["bytes"] == pytest.approx(4096 * token * 3.98, rel=0.005)
     assert row["busbw_gb_s"] == pytest.approx(row["deepep_gb_s"] * 7 / 8)
 
 
-@pytest.mark.parametrize(("op", "token", "time"), [("dispatch", 7408, 173e-6), ("combine", 14336, 314e-6)])
+@pytest.mark.parametrize(
+    ("op", "token", "time"), [("dispatch", 7408, 173e-6), ("combine", 14336, 314e-6)]
+)
 def test_low_latency_kernels_take_128_tokens_unless_told(op, token, time, capsys):
-    # DeepEP's table at EP64: 8 copies of each token, of which 7 leave the node; a dispatched one carries 16 B more.
+    # DeepEP's table at EP64: 8 copies of each token, of which 7 leave the node; a dispatched one
+    # carries 16 B more.
     common = ["--op", op, "--algorithm", "low_latency", "--ranks", "64"]
     (row,) = rows(capsys, *common)
     assert (row["algorithm"], row["binds"], row["bytes"]) == ("low_latency", "nic", 128 * 8 * token)
@@ -63,7 +69,9 @@ def test_low_latency_kernels_take_128_tokens_unless_told(op, token, time, capsys
     assert row["busbw_gb_s"] == pytest.approx(row["deepep_gb_s"] * 7 / 8)
     (half,) = rows(capsys, *common, "--tokens", "64")
     assert half["bytes"] == row["bytes"] / 2
-    assert row["time_s"] / 2 < half["time_s"] < row["time_s"]  # the kernel's start does not depend on tokens
+    assert (
+        row["time_s"] / 2 < half["time_s"] < row["time_s"]
+    )  # the kernel's start does not depend on tokens
 
 
 def test_flat_kernels_send_to_every_gpu_and_hierarchical_ones_to_every_node(capsys):
@@ -86,7 +94,10 @@ def test_low_latency_kernels_are_refused_where_none_were_measured(capsys):
 
 
 def test_the_columns_are_those_of_nccl_tests(capsys):
-    assert _main(["collective", "h100-2048", "--op", "all_reduce", "--bytes", "1GiB", "--ranks", "8"]) == 0
+    assert (
+        _main(["collective", "h100-2048", "--op", "all_reduce", "--bytes", "1GiB", "--ranks", "8"])
+        == 0
+    )
     title, head, units, line = (text.split() for text in capsys.readouterr().out.splitlines())
     assert title[:3] == ["all_reduce", "on", "8"]
     assert head == ["size", "count", "type", "algorithm", "protocol", "time", "algbw", "busbw"]
@@ -98,7 +109,16 @@ def test_the_columns_are_those_of_nccl_tests(capsys):
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_a_figure_is_drawn(ending, tmp_path, capsys):
     path = tmp_path / f"curve.{ending}"
-    arguments = ["--op", "all_reduce", "--bytes", "64KiB:1GiB", "--ranks", "16", "--plot", str(path)]
+    arguments = [
+        "--op",
+        "all_reduce",
+        "--bytes",
+        "64KiB:1GiB",
+        "--ranks",
+        "16",
+        "--plot",
+        str(path),
+    ]
     assert _main(["collective", "h800-2048", *arguments]) == 0
     assert path.stat().st_size > 5000
     capsys.readouterr()
@@ -119,38 +139,85 @@ def test_a_slower_nic_slows_what_crosses_nodes_and_nothing_else(tmp_path, capsys
 
 MISTAKES = [
     (["--op", "all_reduce", "--bytes", "5"], "--bytes: '5' has no unit. Write for example '1GiB'."),
-    (["--op", "all_reduce", "--bytes", "1MiB:x"],
-     "--bytes: 'x' is not a number with a unit. Write for example '1GiB'."),
-    (["--op", "all_reduce", "--bytes", "2GiB:1GiB"],
-     "--bytes: '2GiB:1GiB' does not go up from a size above zero. Write 1MiB:8GiB."),
-    (["--op", "all_reduce", "--bytes", "0B"], "--bytes: '0B' does not go up from a size above zero. Write 1MiB:8GiB."),
-    (["--op", "all_reduce"], "--bytes: is missing, which all_reduce needs. Write --bytes 1MiB:8GiB."),
-    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "3000"],
-     "--ranks: 3000 exceeds the 2048 GPUs of the cluster. Write 2048 at most."),
-    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "1"],
-     "--ranks: 1 leaves nobody to talk to. Write 2 at least."),
-    (["--op", "all_gather", "--bytes", "1GiB", "--algorithm", "tree"],
-     "--algorithm: 'tree' is no algorithm of all_gather. Known: ring, halving_doubling, hierarchical, nvls."),
-    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "12", "--algorithm", "hierarchical"],
-     "--ranks: 12 spreads a group of 12 GPUs unevenly over 2 nodes. Write a multiple of 8, or leave --algorithm out."),
-    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "12", "--algorithm", "halving_doubling"],
-     "--algorithm: 'halving_doubling' needs a power of two; these are 12 ranks. Choose ring, or --ranks 8."),
-    (["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "16", "--algorithm", "nvls"],
-     "--algorithm: 'nvls' stays inside one node; these are 2. Choose nvls_tree or sharp, or fewer ranks."),
-    (["--op", "dispatch", "--bytes", "1GiB"], "--tokens: is missing, which dispatch needs. Write --tokens 4096."),
-    (["--op", "dispatch", "--tokens", "4096", "--bytes", "1GiB"],
-     "--bytes: '1GiB' means nothing to dispatch. Write --tokens 4096 instead."),
-    (["--op", "all_reduce", "--bytes", "1GiB", "--tokens", "1"],
-     "--tokens: 1 means nothing to all_reduce. Write --bytes 1MiB:8GiB instead."),
+    (
+        ["--op", "all_reduce", "--bytes", "1MiB:x"],
+        "--bytes: 'x' is not a number with a unit. Write for example '1GiB'.",
+    ),
+    (
+        ["--op", "all_reduce", "--bytes", "2GiB:1GiB"],
+        "--bytes: '2GiB:1GiB' does not go up from a size above zero. Write 1MiB:8GiB.",
+    ),
+    (
+        ["--op", "all_reduce", "--bytes", "0B"],
+        "--bytes: '0B' does not go up from a size above zero. Write 1MiB:8GiB.",
+    ),
+    (
+        ["--op", "all_reduce"],
+        "--bytes: is missing, which all_reduce needs. Write --bytes 1MiB:8GiB.",
+    ),
+    (
+        ["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "3000"],
+        "--ranks: 3000 exceeds the 2048 GPUs of the cluster. Write 2048 at most.",
+    ),
+    (
+        ["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "1"],
+        "--ranks: 1 leaves nobody to talk to. Write 2 at least.",
+    ),
+    (
+        ["--op", "all_gather", "--bytes", "1GiB", "--algorithm", "tree"],
+        "--algorithm: 'tree' is no algorithm of all_gather. Known: ring, halving_doubling, hierarchical, nvls.",
+    ),
+    (
+        ["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "12", "--algorithm", "hierarchical"],
+        "--ranks: 12 spreads a group of 12 GPUs unevenly over 2 nodes. Write a multiple of 8, or leave --algorithm out.",
+    ),
+    (
+        [
+            "--op",
+            "all_reduce",
+            "--bytes",
+            "1GiB",
+            "--ranks",
+            "12",
+            "--algorithm",
+            "halving_doubling",
+        ],
+        "--algorithm: 'halving_doubling' needs a power of two; these are 12 ranks. Choose ring, or --ranks 8.",
+    ),
+    (
+        ["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "16", "--algorithm", "nvls"],
+        "--algorithm: 'nvls' stays inside one node; these are 2. Choose nvls_tree or sharp, or fewer ranks.",
+    ),
+    (
+        ["--op", "dispatch", "--bytes", "1GiB"],
+        "--tokens: is missing, which dispatch needs. Write --tokens 4096.",
+    ),
+    (
+        ["--op", "dispatch", "--tokens", "4096", "--bytes", "1GiB"],
+        "--bytes: '1GiB' means nothing to dispatch. Write --tokens 4096 instead.",
+    ),
+    (
+        ["--op", "all_reduce", "--bytes", "1GiB", "--tokens", "1"],
+        "--tokens: 1 means nothing to all_reduce. Write --bytes 1MiB:8GiB instead.",
+    ),
     (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 is no number of tokens. Write 4096."),
-    (["--op", "dispatch", "--tokens", "1", "--algorithm", "ring"],
-     "--algorithm: 'ring' is no algorithm of dispatch. Known: hierarchical, flat, low_latency."),
-    (["--op", "combine", "--algorithm", "flat"], "--tokens: is missing, which combine needs. Write --tokens 4096."),
-    (["--op", "dispatch", "--tokens", "1", "--plot", "x.png"],
-     "--plot: 'x.png' means nothing to dispatch. Leave it out."),
-    (["--op", "dispatch", "--tokens", "1", "--ranks", "12"],
-     "--ranks: 12 does not divide the 256 experts of deepseek-v3. Write a divisor."),
-]  # fmt: skip
+    (
+        ["--op", "dispatch", "--tokens", "1", "--algorithm", "ring"],
+        "--algorithm: 'ring' is no algorithm of dispatch. Known: hierarchical, flat, low_latency.",
+    ),
+    (
+        ["--op", "combine", "--algorithm", "flat"],
+        "--tokens: is missing, which combine needs. Write --tokens 4096.",
+    ),
+    (
+        ["--op", "dispatch", "--tokens", "1", "--plot", "x.png"],
+        "--plot: 'x.png' means nothing to dispatch. Leave it out.",
+    ),
+    (
+        ["--op", "dispatch", "--tokens", "1", "--ranks", "12"],
+        "--ranks: 12 does not divide the 256 experts of deepseek-v3. Write a divisor.",
+    ),
+]
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES)

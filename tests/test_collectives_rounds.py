@@ -37,7 +37,8 @@ every_algorithm = pytest.mark.parametrize(("op", "name"), TABLE)
 GB = 1e9
 B_NVLINK, B_NIC = 200 * GB, 50 * GB
 
-# Two views. Where rounds follow one another on different links, the coflow lets them overlap and ends earlier.
+# Two views. Where rounds follow one another on different links, the coflow lets them overlap and
+# ends earlier.
 APART = {"halving_doubling", "hierarchical"}
 
 
@@ -60,7 +61,8 @@ def one_node(n):
     ring, log = (n - 1) / n, math.log2(n)
     passes = {"ring": (ring, n - 1), "halving_doubling": (ring, log), "hierarchical": (ring, n - 1)}
     return {
-        # A chain inside the node: its inner GPUs pass the sum on and the result back. Switches halve the latency.
+        # A chain inside the node: its inner GPUs pass the sum on and the result back. Switches
+        # halve the latency.
         "all_reduce": {
             **{name: (2 * share, 2 * count) for name, (share, count) in passes.items()},
             "tree": (1.0 if n == 2 else 2.0, 2 * (n - 1)),
@@ -96,18 +98,22 @@ def test_across_nodes_of_one_gpu_rings_have_the_same_form_on_the_nic(n):
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 13])
 def test_across_nodes_double_trees_carry_twice_the_buffer_in_logarithmic_rounds(n):
-    # Up and down, half of the buffer in each tree: an inner node sends S/2 up and twice S/2 down, and as a leaf of
-    # the other tree S/2 up. With two nodes each is the root of one tree: S/2 up, S/2 down.
+    # Up and down, half of the buffer in each tree: an inner node sends S/2 up and twice S/2 down,
+    # and as a leaf of the other tree S/2 up. With two nodes each is the root of one tree: S/2 up,
+    # S/2 down.
     net = cluster(nodes=n, gpus=1, ports=32)
     seconds = resolve(net, rounds(net, "all_reduce", "tree", range(n)), IDEAL)
     busiest = {2: 1.0, 3: 1.5}.get(n, 2.0)
-    assert seconds == pytest.approx(busiest * GB / B_NIC + 2 * math.ceil(math.log2(n)) * LEAF, rel=1e-9)
+    assert seconds == pytest.approx(
+        busiest * GB / B_NIC + 2 * math.ceil(math.log2(n)) * LEAF, rel=1e-9
+    )
 
 
 def test_a_ring_per_rail_uses_every_nic():
-    # 2 nodes of 4 GPUs on one leaf: 4 rings of 8 ranks, each crossing twice on its own rail. Each NIC carries one of
-    # the 8 hops of one ring: 2 x 7/8 x S/4. The hop to the next node is handed to its rail's GPU over NVLink, so each
-    # GPU sends all 4 rings' 2 x 7/8 x S/4 but one's, and hands one on: 2 x 7/8 x S at 200 GB/s; NICs take as long.
+    # 2 nodes of 4 GPUs on one leaf: 4 rings of 8 ranks, each crossing twice on its own rail. Each
+    # NIC carries one of the 8 hops of one ring: 2 x 7/8 x S/4. The hop to the next node is handed
+    # to its rail's GPU over NVLink, so each GPU sends all 4 rings' 2 x 7/8 x S/4 but one's, and
+    # hands one on: 2 x 7/8 x S at 200 GB/s; NICs take as long.
     net = cluster(nodes=2, gpus=4, ports=16)
     plan = demand(net, rounds(net, "all_reduce", "ring", range(8)))
     table = dict(zip(plan.links.tolist(), plan.bytes.tolist(), strict=True))
@@ -120,7 +126,12 @@ def test_switches_that_add_take_the_nodes_share_over_each_nic_once():
     net = cluster(nodes=4, gpus=4, ports=16)
     plan = demand(net, rounds(net, "all_reduce", "sharp", range(16)))
     table = dict(zip(plan.links.tolist(), plan.bytes.tolist(), strict=True))
-    for links, each in ((net.nic_up, 0.25), (net.nic_down, 0.25), (net.gpu_up, 1.25), (net.gpu_down, 1.25)):
+    for links, each in (
+        (net.nic_up, 0.25),
+        (net.nic_down, 0.25),
+        (net.gpu_up, 1.25),
+        (net.gpu_down, 1.25),
+    ):
         assert [table[link] for link in links.tolist()] == pytest.approx([each * GB] * 16)
 
 
@@ -172,8 +183,9 @@ def test_a_coflow_takes_as_long_as_its_pairs_where_nothing_else_runs(op, name, w
 
 
 def test_phases_of_a_hierarchical_collective_overlap_in_a_step_only():
-    # 4 nodes of 2: 2 x 1/2 S over NVLink, then 2 x 3/8 S over the NIC. A step buckets gradients, so that the phases of
-    # neighbouring buckets overlap: the coflow takes the longer one. Alone, one follows the other.
+    # 4 nodes of 2: 2 x 1/2 S over NVLink, then 2 x 3/8 S over the NIC. A step buckets gradients, so
+    # that the phases of neighbouring buckets overlap: the coflow takes the longer one. Alone, one
+    # follows the other.
     net = cluster(nodes=4, gpus=2, ports=16)
     plan = rounds(net, "all_reduce", "hierarchical", range(8))
     delay = 2 * NVLINK + 6 * LEAF
@@ -183,10 +195,15 @@ def test_phases_of_a_hierarchical_collective_overlap_in_a_step_only():
 
 def test_a_step_lowers_the_hierarchical_rows_of_the_table():
     net = cluster()
-    one, other = rings(net, range(8)), demand(net, rounds(net, "all_gather", "hierarchical", range(8), 1.0))
+    one, other = (
+        rings(net, range(8)),
+        demand(net, rounds(net, "all_gather", "hierarchical", range(8), 1.0)),
+    )
     assert (one.links.tolist(), one.bytes.tolist(), one.latency) == (
-        other.links.tolist(), other.bytes.tolist(), other.latency,
-    )  # fmt: skip
+        other.links.tolist(),
+        other.bytes.tolist(),
+        other.latency,
+    )
 
 
 # Laws over the table
@@ -199,7 +216,10 @@ def test_time_is_affine_in_the_size(op, name, where):
     net = cluster(**shape)
     if possible(net, op, name, range(ranks)) is None:
         return
-    times = [resolve(net, rounds(net, op, name, range(ranks), size), IDEAL) for size in (GB, 2 * GB, 4 * GB)]
+    times = [
+        resolve(net, rounds(net, op, name, range(ranks), size), IDEAL)
+        for size in (GB, 2 * GB, 4 * GB)
+    ]
     assert times[2] - times[1] == pytest.approx(2 * (times[1] - times[0]), rel=1e-9)
 
 
@@ -218,12 +238,20 @@ def test_everything_k_times_as_fast_takes_a_kth(op, name):
     def at(k):
         net = network(
             TopologyConfig(
-                name="k", gpu="h800", nodes=4, price="2 USD per GPU-hour",
-                node={"gpus": 2, "nvlink": f"{400 * k} GB/s bidirectional", "nics": 2,
-                      "nic": f"{50 * k} GB/s per direction", "nvlink_latency": f"{3 / k} us"},
+                name="k",
+                gpu="h800",
+                nodes=4,
+                price="2 USD per GPU-hour",
+                node={
+                    "gpus": 2,
+                    "nvlink": f"{400 * k} GB/s bidirectional",
+                    "nics": 2,
+                    "nic": f"{50 * k} GB/s per direction",
+                    "nvlink_latency": f"{3 / k} us",
+                },
                 fabric={"kind": "rail_optimised", "switch_ports": 16, "latency": f"{4 / k} us"},
             )
-        )  # fmt: skip
+        )
         plan = possible(net, op, name, range(8))
         return None if plan is None else resolve(net, plan, IDEAL)
 
@@ -252,8 +280,9 @@ def test_members_that_lie_unevenly_take_a_ring_or_pairs():
     fits = {(op, name) for op, name in TABLE if possible(net, op, name, [0, 1, 2])}
     assert fits == {
         *((op, "ring") for op in ("all_reduce", "reduce_scatter", "all_gather", "broadcast")),
-        ("all_to_all", "pairwise"), ("send_recv", "direct"),
-    }  # fmt: skip
+        ("all_to_all", "pairwise"),
+        ("send_recv", "direct"),
+    }
 
 
 # Ways
@@ -267,7 +296,10 @@ def check_ways(net):
     assert (np.diff(way.pair) >= 0).all()
     for pair, (one, other) in enumerate(zip(src.tolist(), dst.tolist(), strict=True)):
         mine = way.pair == pair
-        assert dict(zip(way.link[mine].tolist(), way.share[mine].tolist(), strict=True)) == net.spread(one, other)[0]
+        assert (
+            dict(zip(way.link[mine].tolist(), way.share[mine].tolist(), strict=True))
+            == net.spread(one, other)[0]
+        )
     longest = max(net.route(one, other)[1] for one, other in itertools.product(ranks, ranks))
     assert way.latency(len(src), net.latency) == pytest.approx(longest)
 
@@ -279,7 +311,9 @@ def test_ways_of_many_pairs_are_those_of_each(kind, number, small):  # noqa: F81
 
 
 @pytest.mark.parametrize("routing", ["adaptive", "rail_local"])
-@pytest.mark.parametrize("fault", [{"nic": [1, 0], "down": True}, {"link": "leaf0.0 - spine0", "down": True}])
+@pytest.mark.parametrize(
+    "fault", [{"nic": [1, 0], "down": True}, {"link": "leaf0.0 - spine0", "down": True}]
+)
 def test_ways_lead_around_what_is_broken(routing, fault):
     check_ways(network(family("rail_optimised", ports=4, routing=routing, faults=[fault])))
 
@@ -294,20 +328,24 @@ def test_a_switch_is_met_over_ones_own_link():
 
 
 def test_pairs_of_unlike_sizes_share_a_nic_until_the_shorter_ends():
-    # GPUs 0 and 1 send 1 and 3 GB over one NIC of 50 GB/s: 25 each, at 40 ms the first has ended, the other has 2 GB
-    # left at 50 GB/s: 80 ms together. The same bytes over the same link: the coflow agrees.
+    # GPUs 0 and 1 send 1 and 3 GB over one NIC of 50 GB/s: 25 each, at 40 ms the first has ended,
+    # the other has 2 GB left at 50 GB/s: 80 ms together. The same bytes over the same link: the
+    # coflow agrees.
     net = cluster(nodes=2, gpus=2, nics=1)
     plan = Rounds((Round(np.array([0, 1]), np.array([2, 3]), np.array([1.0, 3.0]) * GB),))
     assert resolve(net, plan, IDEAL) - net.route(0, 2)[1] == pytest.approx(0.08)
 
 
 def test_a_pair_held_up_elsewhere_leaves_room_that_comes_too_late():
-    # NICs of 50 GB/s. 0 sends 2 GB to 2 and 2 GB to 4; 1 (another node, same rail) sends 6 GB to 4. Node 4 takes in 8
-    # GB: 160 ms. Its two senders have 25 each; 0's other pair has 25 too. At 80 ms both of 0's have ended, 4 GB of 1's
-    # are left at 50 GB/s: 160 ms. Now let 0 -> 4 be 4 GB: 0 sends 6 GB, 4 takes 10 GB in 200 ms either way.
+    # NICs of 50 GB/s. 0 sends 2 GB to 2 and 2 GB to 4; 1 (another node, same rail) sends 6 GB to 4.
+    # Node 4 takes in 8 GB: 160 ms. Its two senders have 25 each; 0's other pair has 25 too. At 80
+    # ms both of 0's have ended, 4 GB of 1's are left at 50 GB/s: 160 ms. Now let 0 -> 4 be 4 GB: 0
+    # sends 6 GB, 4 takes 10 GB in 200 ms either way.
     net = cluster(nodes=6, gpus=1, ports=16)
     for size, ends in ((2.0, 0.16), (4.0, 0.2)):
-        plan = Rounds((Round(np.array([0, 0, 1]), np.array([2, 4, 4]), np.array([2.0, size, 6.0]) * GB),))
+        plan = Rounds(
+            (Round(np.array([0, 0, 1]), np.array([2, 4, 4]), np.array([2.0, size, 6.0]) * GB),)
+        )
         assert resolve(net, plan, IDEAL) - LEAF == pytest.approx(ends)
 
 
@@ -316,8 +354,12 @@ def naive(capacity, way, size):
     left, clock = size.copy(), 0.0
     while (alive := left > 1e-9 * size).any():
         keep = alive[way.pair]
-        ptr = np.concatenate([[0], np.cumsum(np.bincount(way.pair[keep], minlength=len(size))[alive])])
-        rate = max_min(capacity, ptr, way.link[keep], way.share[keep], np.full(int(alive.sum()), np.inf))
+        ptr = np.concatenate(
+            [[0], np.cumsum(np.bincount(way.pair[keep], minlength=len(size))[alive])]
+        )
+        rate = max_min(
+            capacity, ptr, way.link[keep], way.share[keep], np.full(int(alive.sum()), np.inf)
+        )
         step = (left[alive] / rate).min()
         clock, left[alive] = clock + step, left[alive] - step * rate
     return clock
@@ -329,7 +371,10 @@ def test_merging_like_flows_changes_nothing(seed):
     rng = np.random.default_rng(seed)
     links, flows = rng.integers(2, 7), rng.integers(1, 25)
     capacity = rng.choice([1.0, 2.0], links)
-    each = [np.sort(rng.choice(links, rng.integers(1, min(3, links) + 1), replace=False)) for _ in range(flows)]
+    each = [
+        np.sort(rng.choice(links, rng.integers(1, min(3, links) + 1), replace=False))
+        for _ in range(flows)
+    ]
     pair = np.repeat(np.arange(flows), [len(some) for some in each])
     way = Ways(pair, np.concatenate(each), rng.choice([0.5, 1.0], len(pair)))
     size = rng.choice([1.0, 3.0], flows)
@@ -340,7 +385,11 @@ def test_merging_like_flows_changes_nothing(seed):
 
 
 def chosen(gpus, kernels, op, size, ranks=8):
-    net = cluster(nodes=max(1, ranks // 8), gpus=gpus, ports=64) if ranks > 8 else cluster(1, gpus, kind="single_node")
+    net = (
+        cluster(nodes=max(1, ranks // 8), gpus=gpus, ports=64)
+        if ranks > 8
+        else cluster(1, gpus, kind="single_node")
+    )
     found = choices(net, range(ranks), kernels, op, open_to(op, ALGORITHMS[op], None))
     best = fastest(found, size)
     assert all(best.seconds(size) <= other.seconds(size) for other in found)

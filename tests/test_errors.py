@@ -8,10 +8,19 @@ import re
 import pytest
 
 from simulator import errors
-from simulator.errors import EngineError, InputError, LayoutError, ScheduleError, SimulateError, UnitError
+from simulator.errors import (
+    EngineError,
+    InputError,
+    LayoutError,
+    ScheduleError,
+    SimulateError,
+    UnitError,
+)
 
 FIELDS = ("rule", "value", "remedy", "key", "file", "line")
-CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
+CLASSES = [
+    kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)
+]
 INPUT_ERRORS = [kind for kind in CLASSES if issubclass(kind, InputError)]
 
 
@@ -31,7 +40,10 @@ def drawn():
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_classes():
-    real = [(kind.__name__, kind.__base__.__name__ if kind is not SimulateError else "") for kind in CLASSES]
+    real = [
+        (kind.__name__, kind.__base__.__name__ if kind is not SimulateError else "")
+        for kind in CLASSES
+    ]
     assert sorted(drawn()) == sorted(real)
 
 
@@ -72,7 +84,9 @@ def test_every_error_says_in_a_docstring_what_it_means(kind):
     ],
 )
 def test_the_place_stands_before_the_message_as_far_as_it_is_known(place, head):
-    error = InputError("has no unit", value="400", remedy="Write '400 GB/s bidirectional'.", **place)
+    error = InputError(
+        "has no unit", value="400", remedy="Write '400 GB/s bidirectional'.", **place
+    )
     assert str(error) == f"{head}'400' has no unit. Write '400 GB/s bidirectional'."
 
 
@@ -86,7 +100,10 @@ def test_the_place_stands_before_the_message_as_far_as_it_is_known(place, head):
         (InputError("is odd", value=0), "0 is odd."),
         (InputError("is empty", value=""), "'' is empty."),
         (InputError("is wrong", value=False, key="on"), "on: False is wrong."),
-        (InputError("holds no keys", file="a.yaml", remedy="Write some."), "a.yaml: holds no keys. Write some."),
+        (
+            InputError("holds no keys", file="a.yaml", remedy="Write some."),
+            "a.yaml: holds no keys. Write some.",
+        ),
     ],
 )
 def test_a_message_is_value_rule_and_remedy(error, message):
@@ -106,24 +123,39 @@ def test_a_place_is_filled_in_once_and_by_whoever_knows_it_first():
 
 
 def test_no_place_is_forgotten_when_none_is_given():
-    assert str(UnitError("is wrong", key="k", file="a.yaml", line=2).at()) == "a.yaml:2: k: is wrong."
+    assert (
+        str(UnitError("is wrong", key="k", file="a.yaml", line=2).at()) == "a.yaml:2: k: is wrong."
+    )
 
 
 # Between processes
 
 
 @pytest.mark.parametrize("kind", INPUT_ERRORS)
-@pytest.mark.parametrize("carry", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize(
+    "carry", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy]
+)
 def test_an_input_error_crosses_to_another_process_with_all_its_fields(kind, carry):
-    error = kind("is wrong", value=(3, "x"), remedy="Write 4.", key="layout.pp", file="a.yaml", line=2)
+    error = kind(
+        "is wrong", value=(3, "x"), remedy="Write 4.", key="layout.pp", file="a.yaml", line=2
+    )
     back = carry(error)
     assert type(back) is kind
-    assert [getattr(back, field) for field in FIELDS] == ["is wrong", (3, "x"), "Write 4.", "layout.pp", "a.yaml", 2]
+    assert [getattr(back, field) for field in FIELDS] == [
+        "is wrong",
+        (3, "x"),
+        "Write 4.",
+        "layout.pp",
+        "a.yaml",
+        2,
+    ]
     assert str(back) == str(error)
 
 
 def test_an_error_whose_place_was_filled_in_later_crosses_too():
-    back = pickle.loads(pickle.dumps(ScheduleError("is wrong").at(file="a.yaml", line=2, key="schedule")))
+    back = pickle.loads(
+        pickle.dumps(ScheduleError("is wrong").at(file="a.yaml", line=2, key="schedule"))
+    )
     assert str(back) == "a.yaml:2: schedule: is wrong."
 
 

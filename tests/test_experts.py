@@ -27,7 +27,8 @@ def scores(tokens, seed=0):
 def reached(places, draws, per_place):
     """Return how many of `places` hold a draw, `draws` without replacement from places x per_place, in the mean.
 
-    A place is missed if all draws fall on the others: C(N - n, k) / C(N, k), by linearity for each place.
+    A place is missed if all draws fall on the others: C(N - n, k) / C(N, k), by linearity for each
+    place.
     """
     total = places * per_place
     return places * (1 - comb(total - per_place, draws) / comb(total, draws))
@@ -53,8 +54,8 @@ def test_a_token_stays_within_the_groups_that_it_may_reach(model):
 
 @every_rule
 def test_the_choice_is_that_of_a_plain_loop_over_the_rule(model):
-    # Oracle, arXiv 2412.19437, section 2.1.2 and config.json: the best groups by their two largest scores (noaux_tc)
-    # or by their largest, then the best experts of those groups.
+    # Oracle, arXiv 2412.19437, section 2.1.2 and config.json: the best groups by their two largest
+    # scores (noaux_tc) or by their largest, then the best experts of those groups.
     best, width = 2 if model.topk_method == "noaux_tc" else 1, 256 // model.n_group
     table = scores(200, seed=1)
     for row, chosen in zip(table, choose(table, model), strict=True):
@@ -67,7 +68,13 @@ def test_the_choice_is_that_of_a_plain_loop_over_the_rule(model):
 
 def test_two_large_scores_win_over_one_largest():
     # 2 groups of 2: sums 0.9 + 0.1 = 1.0 and 0.6 + 0.6 = 1.2; the largest score is in group 0.
-    tree = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    tree = {
+        "vocab_size": 8,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+    }
     moe = {"n_routed_experts": 4, "num_experts_per_tok": 1, "n_group": 2, "topk_group": 1}
     moe["moe_intermediate_size"] = 8
     table = np.array([[0.9, 0.1, 0.6, 0.61]], dtype=np.float32)
@@ -83,8 +90,8 @@ def test_distinct_counts_each_place_of_a_row_once():
 
 
 def test_a_token_of_v3_reaches_3_95_of_8_nodes():
-    # 4 groups of 32 experts, one group per node of 8 GPUs; those with the two largest scores hold nearly always one of
-    # the eight chosen.
+    # 4 groups of 32 experts, one group per node of 8 GPUs; those with the two largest scores hold
+    # nearly always one of the eight chosen.
     assert route(V3, 64, 8, 0).nodes == pytest.approx(3.95, abs=0.01)
 
 
@@ -93,8 +100,9 @@ def test_with_the_largest_score_per_group_a_token_reaches_3_98():
 
 
 def test_if_groups_were_chosen_independently_of_the_scores_a_token_would_reach_3_63():
-    # 4 groups given, 8 draws from their 128 experts: 4 x (1 - C(96, 8) / C(128, 8)). A model of just those experts
-    # on 32 GPUs has the same. The mean of 16,384 tokens has a deviation of 0.55 / 128 = 0.004.
+    # 4 groups given, 8 draws from their 128 experts: 4 x (1 - C(96, 8) / C(128, 8)). A model of
+    # just those experts on 32 GPUs has the same. The mean of 16,384 tokens has a deviation of 0.55
+    # / 128 = 0.004.
     assert reached(4, 8, 32) == pytest.approx(3.63, abs=0.005)
     half = V3.model_copy(update={"n_routed_experts": 128, "n_group": 4, "topk_group": 4})
     assert route(half, 32, 8, 0).nodes == pytest.approx(reached(4, 8, 32), abs=0.02)
@@ -102,7 +110,8 @@ def test_if_groups_were_chosen_independently_of_the_scores_a_token_would_reach_3
 
 @pytest.mark.parametrize("name", ["all groups", "no groups"])
 def test_without_a_limit_nodes_and_gpus_are_those_of_draws_without_replacement(name):
-    # 8 draws from 256 over 8 nodes of 32: 8 x (1 - C(224, 8) / C(256, 8)) = 5.295; over 64 GPUs of 4: 7.676.
+    # 8 draws from 256 over 8 nodes of 32: 8 x (1 - C(224, 8) / C(256, 8)) = 5.295; over 64 GPUs of
+    # 4: 7.676.
     routing = route(RULES[name], 64, 8, 0)
     assert reached(8, 8, 32) == pytest.approx(5.295, abs=0.0005)
     assert reached(64, 8, 4) == pytest.approx(7.676, abs=0.0005)
@@ -141,7 +150,8 @@ def test_within_a_node_the_nic_is_idle():
 
 
 def test_copies_follow_from_what_is_reached():
-    # Of 8 nodes one is the own: 7/8 of 4 nodes are remote. Of a node's 8 GPUs one receives over the rail: 7/8 of 6.
+    # Of 8 nodes one is the own: 7/8 of 4 nodes are remote. Of a node's 8 GPUs one receives over the
+    # rail: 7/8 of 6.
     routing = Routing(nodes=4.0, gpus=6.0, ep_nodes=8, gpus_per_node=8)
     assert (routing.over_nic, routing.over_nvlink) == (3.5, 5.25)
 

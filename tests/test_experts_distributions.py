@@ -5,7 +5,14 @@ import pytest
 
 from simulator import inputs
 from simulator.errors import InputError
-from simulator.experts import DISTRIBUTIONS, ExpertsConfig, choose, max_violation, popularity, weights
+from simulator.experts import (
+    DISTRIBUTIONS,
+    ExpertsConfig,
+    choose,
+    max_violation,
+    popularity,
+    weights,
+)
 from simulator.experts.config import USES
 from simulator.inputs import ROOT, Document, read, validate
 from simulator.model import ModelConfig
@@ -83,7 +90,10 @@ def test_without_spread_all_experts_are_alike(config):
 
 
 def test_a_dense_model_has_no_popularity():
-    assert popularity(ExpertsConfig(), V3.model_copy(update={"n_routed_experts": 0})).shape == (0, 0)
+    assert popularity(ExpertsConfig(), V3.model_copy(update={"n_routed_experts": 0})).shape == (
+        0,
+        0,
+    )
 
 
 # Each distribution's own shape
@@ -96,7 +106,8 @@ def test_the_power_law_falls_with_the_rank():
 
 @pytest.mark.parametrize("target", [0.04, 0.52, 0.72, 5.0, 25.0])
 def test_the_target_max_violation_is_reached(target):
-    # Wang et al., table 2: 0.04, 0.52, 0.72. At 25 an expert is picked by 26/32 of the tokens on average over layers.
+    # Wang et al., table 2: 0.04, 0.52, 0.72. At 25 an expert is picked by 26/32 of the tokens on
+    # average over layers.
     shares = popular(ExpertsConfig(distribution="log_normal", max_violation=target))
     assert max_violation(shares).mean() == pytest.approx(target, rel=1e-9)
 
@@ -107,8 +118,15 @@ def test_max_violation_is_that_of_the_largest_load():
 
 
 def test_what_exceeds_one_choice_per_token_goes_to_the_others():
-    # 2 choices of 4 experts in proportion 8:1:1:0 would be 1.6, 0.2, 0.2, 0: the first is full, 1 : 1 share the rest.
-    tree = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    # 2 choices of 4 experts in proportion 8:1:1:0 would be 1.6, 0.2, 0.2, 0: the first is full, 1 :
+    # 1 share the rest.
+    tree = {
+        "vocab_size": 8,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+    }
     model = ModelConfig(**tree, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=8)
     shares = popularity(CONFIGS["recorded"], model, np.array([[8.0, 1.0, 1.0, 0.0]]))
     assert shares.tolist() == [[1.0, 0.5, 0.5, 0.0]]
@@ -130,7 +148,10 @@ def off(share, model):
     Chance alone: sqrt(256 / (8 x 65,536)) = 2.2%.
     """
     scores = np.random.default_rng(77).random((65536, 256), dtype=np.float32)
-    loads = np.bincount(choose(scores ** (1.0 / weights(share, model)), model).ravel(), minlength=256) / 65536
+    loads = (
+        np.bincount(choose(scores ** (1.0 / weights(share, model)), model).ravel(), minlength=256)
+        / 65536
+    )
     assert loads.sum() == pytest.approx(8.0)
     return np.sqrt(np.average((loads / share - 1.0) ** 2, weights=share))
 
@@ -138,15 +159,18 @@ def off(share, model):
 @pytest.mark.parametrize("model", RULES.values(), ids=RULES)
 @every_distribution
 def test_the_loads_of_sampled_tokens_follow_the_popularity(config, model):
-    # The tolerances that `weights` states. Weights without the correction of groups are off by up to 4.8% here.
-    assert off(popular(config, model)[0], model) < np.hypot(0.0221, 0.008 if model.n_group == 1 else 0.015)
+    # The tolerances that `weights` states. Weights without the correction of groups are off by up
+    # to 4.8% here.
+    assert off(popular(config, model)[0], model) < np.hypot(
+        0.0221, 0.008 if model.n_group == 1 else 0.015
+    )
 
 
 @pytest.mark.parametrize("model", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("layer", range(3))
 def test_the_loads_follow_a_steep_popularity_too(layer, model):
-    # The most popular expert is picked by a quarter of the tokens. Weights in proportion to popularity are off by 3.0%
-    # without groups, 4.6% and 6.0% with them.
+    # The most popular expert is picked by a quarter of the tokens. Weights in proportion to
+    # popularity are off by 3.0% without groups, 4.6% and 6.0% with them.
     share = popular(ExpertsConfig(distribution="log_normal", sigma=0.8), model)[layer]
     assert share.max() > 0.18
     assert off(share, model) < np.hypot(0.0221, 0.008 if model.n_group == 1 else 0.03)
@@ -164,16 +188,29 @@ def test_alike_experts_have_weight_one(model):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"exponent": 1.0}, "mine.yaml: exponent: 1.0 is not used by distribution balanced. "
-         "Leave it out, or write distribution: power_law."),
-        ({"distribution": "power_law"}, "mine.yaml: distribution: 'power_law' needs exponent. Add 'exponent:' there."),
-        ({"distribution": "log_normal"}, "mine.yaml: distribution: 'log_normal' needs sigma or max_violation. "
-         "Add 'sigma:' there."),
-        ({"distribution": "log_normal", "sigma": 1.0, "max_violation": 1.0},
-         "mine.yaml: distribution: 'log_normal' needs sigma or max_violation, not both. Leave out max_violation."),
-        ({"distribution": "dirichlet", "concentration": 1.0, "file": "a.csv"},
-         "mine.yaml: file: 'a.csv' is not used by distribution dirichlet. "
-         "Leave it out, or write distribution: recorded."),
+        (
+            {"exponent": 1.0},
+            "mine.yaml: exponent: 1.0 is not used by distribution balanced. "
+            "Leave it out, or write distribution: power_law.",
+        ),
+        (
+            {"distribution": "power_law"},
+            "mine.yaml: distribution: 'power_law' needs exponent. Add 'exponent:' there.",
+        ),
+        (
+            {"distribution": "log_normal"},
+            "mine.yaml: distribution: 'log_normal' needs sigma or max_violation. "
+            "Add 'sigma:' there.",
+        ),
+        (
+            {"distribution": "log_normal", "sigma": 1.0, "max_violation": 1.0},
+            "mine.yaml: distribution: 'log_normal' needs sigma or max_violation, not both. Leave out max_violation.",
+        ),
+        (
+            {"distribution": "dirichlet", "concentration": 1.0, "file": "a.csv"},
+            "mine.yaml: file: 'a.csv' is not used by distribution dirichlet. "
+            "Leave it out, or write distribution: recorded.",
+        ),
     ],
 )
 def test_keys_that_the_distribution_does_not_use_are_refused(keys, message):
@@ -190,8 +227,14 @@ def test_a_configuration_survives_writing_and_reading(config):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        (np.ones((3, 256)), "holds counts of 3 layers and 256 experts. The model has 58 MoE layers of 256."),
-        (np.ones((58, 64)), "holds counts of 58 layers and 64 experts. The model has 58 MoE layers of 256."),
+        (
+            np.ones((3, 256)),
+            "holds counts of 3 layers and 256 experts. The model has 58 MoE layers of 256.",
+        ),
+        (
+            np.ones((58, 64)),
+            "holds counts of 58 layers and 64 experts. The model has 58 MoE layers of 256.",
+        ),
         (np.vstack([np.ones((57, 256)), np.zeros((1, 256))]), "counts no token in layer 57."),
     ],
 )
@@ -202,7 +245,9 @@ def test_counts_that_do_not_fit_the_model_are_refused(counts, message):
 
 
 def test_a_max_violation_beyond_every_token_is_refused():
-    with pytest.raises(InputError, match=r"40.0 is out of reach: an expert that every token picks has 31"):
+    with pytest.raises(
+        InputError, match=r"40.0 is out of reach: an expert that every token picks has 31"
+    ):
         popular(ExpertsConfig(distribution="log_normal", max_violation=40.0))
 
 
@@ -213,7 +258,9 @@ def test_counts_are_read_from_every_format(tmp_path):
     table = np.arange(12.0).reshape(2, 2, 3)
     (tmp_path / "flat.csv").write_text("# two layers\n0,1,2\n3,4,5\n", encoding="utf-8")
     rows = [f"{s},{y},{e},{table[s, y, e]}" for s in range(2) for y in range(2) for e in range(3)]
-    (tmp_path / "long.csv").write_text("\n".join(["step,layer,expert,count", *rows]), encoding="utf-8")
+    (tmp_path / "long.csv").write_text(
+        "\n".join(["step,layer,expert,count", *rows]), encoding="utf-8"
+    )
     np.savez(tmp_path / "all.npz", counts=table)
     assert (inputs.counts(tmp_path / "flat.csv") == table[0]).all()
     assert (inputs.counts(tmp_path / "long.csv") == table).all()
@@ -243,6 +290,10 @@ def test_files_that_hold_no_counts_are_refused(tmp_path, text, rule):
 def test_a_missing_file_and_a_crowded_archive_are_refused(tmp_path):
     np.savez(tmp_path / "two.npz", a=np.ones((1, 2)), b=np.ones((1, 2)))
     (tmp_path / "no.npz").write_text("text", encoding="utf-8")
-    for name, rule in (("none.csv", "cannot be read"), ("two.npz", "holds 2 arrays"), ("no.npz", "cannot be read")):
+    for name, rule in (
+        ("none.csv", "cannot be read"),
+        ("two.npz", "holds 2 arrays"),
+        ("no.npz", "cannot be read"),
+    ):
         with pytest.raises(InputError, match=rule):
             inputs.counts(tmp_path / name)

@@ -33,8 +33,13 @@ def gpu_loads(plan, given, gpus):
 
 def test_the_published_example_comes_out_as_published():
     # github deepseek-ai/EPLB, README: 2 layers, 12 experts, 16 replicas, 4 groups, 2 nodes, 8 GPUs.
-    given = np.array([[90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86],
-                      [20, 107, 104, 64, 19, 197, 187, 157, 172, 86, 16, 27]], dtype=float)
+    given = np.array(
+        [
+            [90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86],
+            [20, 107, 104, 64, 19, 197, 187, 157, 172, 86, 16, 27],
+        ],
+        dtype=float,
+    )
     assert rebalance(given, 16, 4, 2, 8).expert.tolist() == [
         [5, 6, 5, 7, 8, 4, 3, 4, 10, 9, 10, 2, 0, 1, 11, 1],
         [7, 10, 6, 8, 6, 11, 8, 9, 2, 4, 5, 1, 5, 0, 3, 1],
@@ -63,8 +68,9 @@ def test_replicas_carry_all_of_the_load(shape):
 
 @every_shape
 def test_gpus_are_packed_within_the_bound_of_greedy_packing(shape):
-    # The heaviest first into the lightest with room: a pack never ends more than one item above the lightest one with
-    # room at that time, so the largest is at most the node's mean plus its heaviest item.
+    # The heaviest first into the lightest with room: a pack never ends more than one item above the
+    # lightest one with room at that time, so the largest is at most the node's mean plus its
+    # heaviest item.
     given, plan = plan_of(shape)
     gpus, nodes = shape[4], shape[3] if shape[2] % shape[3] == 0 else 1
     each = gpu_loads(plan, given, gpus).reshape(len(given), nodes, -1)
@@ -104,5 +110,7 @@ def test_the_heaviest_goes_to_the_lightest_pack_with_room():
 
 @pytest.mark.parametrize("slots", [250, 300])
 def test_slots_that_do_not_divide_over_gpus_are_refused(slots):
-    with pytest.raises(InputError, match=r"do not divide over 64 GPUs\. Choose 0 plus a multiple of 64"):
+    with pytest.raises(
+        InputError, match=r"do not divide over 64 GPUs\. Choose 0 plus a multiple of 64"
+    ):
         rebalance(loads(256), slots, 8, 8, 64)

@@ -1,13 +1,21 @@
 """Dispatch and combine kernels against DeepEP's published table, predicted from its rows of 8 and 64 ranks.
 
-Source: github deepseek-ai/DeepEP, docs/legacy.md. Misses stand beside the prediction; nothing but 8 and 64 ranks is
-fitted. Normal kernels at 128 ranks were not published.
+Source: github deepseek-ai/DeepEP, docs/legacy.md. Misses stand beside the prediction; nothing but 8
+and 64 ranks is fitted. Normal kernels at 128 ranks were not published.
 """
 
 import numpy as np
 import pytest
 
-from simulator.collectives import Round, Rounds, cost, demand, straight, straight_row, without_forwarding
+from simulator.collectives import (
+    Round,
+    Rounds,
+    cost,
+    demand,
+    straight,
+    straight_row,
+    without_forwarding,
+)
 from simulator.experts import EXPECTED, Copies, Rates, kernel_time
 from simulator.experts.kernels import (
     LowLatencyKernels,
@@ -24,9 +32,14 @@ from simulator.topology import TopologyConfig, network
 V3 = validate(read(ROOT.parent / "workloads" / "models" / "deepseek-v3.json"), ModelConfig)
 ROWS = {row["ep"]: row for row in data("measured", "deepep").data["normal_kernels"]}
 TOKEN = {"dispatch": 7168 + 7168 / 128 * 4, "combine": 7168 * 2.0}  # FP8 with FP32 scales; BF16
-MESSAGE = {"dispatch": TOKEN["dispatch"] + 16, "combine": TOKEN["combine"]}  # low latency: with its index
+MESSAGE = {
+    "dispatch": TOKEN["dispatch"] + 16,
+    "combine": TOKEN["combine"],
+}  # low latency: with its index
 MEASURED = data("measured", "deepep").data
-LATENCY = {kind: tuple(row[f"{kind}_us"] * 1e-6 for row in MEASURED["low_latency"]) for kind in MESSAGE}  # of 8 and 64
+LATENCY = {
+    kind: tuple(row[f"{kind}_us"] * 1e-6 for row in MEASURED["low_latency"]) for kind in MESSAGE
+}  # of 8 and 64
 TABLE = validate(data("low_latency", "hopper"), LowLatencyKernels)
 SITE = validate(read(find("h800-2048", "topologies")), TopologyConfig)
 
@@ -43,7 +56,9 @@ def normal(kind, ranks):
 def low_latency(kind, ranks):
     """Return what the command says of 128 tokens per GPU on DeepSeek's cluster."""
     visits = low_latency_visits(V3, ranks, 8)
-    return straight_row(network(SITE), kind, "low_latency", visits, 128 * MESSAGE[kind], getattr(TABLE, kind))
+    return straight_row(
+        network(SITE), kind, "low_latency", visits, 128 * MESSAGE[kind], getattr(TABLE, kind)
+    )
 
 
 # (kind, ranks, published GB/s, miss of the prediction)
@@ -72,12 +87,17 @@ LOW_LATENCY = {
     ("combine", 128): -0.092,
     ("combine", 256): -0.041,
 }
-PUBLISHED = {row["ep"]: row for row in (*MEASURED["low_latency"], *MEASURED["low_latency_validation"])}
+PUBLISHED = {
+    row["ep"]: row for row in (*MEASURED["low_latency"], *MEASURED["low_latency_validation"])
+}
 
 
 @pytest.mark.parametrize(("kind", "ranks", "published", "miss"), NORMAL)
-def test_normal_kernels_come_within_13_percent_of_the_published_bandwidth(kind, ranks, published, miss):
-    # At 16 ranks NVLink binds; the kernel that forwards from the NIC reaches less there than the one within a node.
+def test_normal_kernels_come_within_13_percent_of_the_published_bandwidth(
+    kind, ranks, published, miss
+):
+    # At 16 ranks NVLink binds; the kernel that forwards from the NIC reaches less there than the
+    # one within a node.
     found = normal(kind, ranks)[1]
     assert found == pytest.approx(published, rel=0.13)
     assert found / published - 1 == pytest.approx(miss, abs=0.005)
@@ -89,7 +109,8 @@ def test_every_published_row_of_low_latency_kernels_is_predicted():
 
 @pytest.mark.parametrize(("kind", "ranks"), LOW_LATENCY)
 def test_low_latency_kernels_come_within_10_percent_of_the_published_time(kind, ranks):
-    # The prediction is too fast beyond 64 ranks: more peers cost DeepEP something that bytes do not explain.
+    # The prediction is too fast beyond 64 ranks: more peers cost DeepEP something that bytes do not
+    # explain.
     row, seconds = low_latency(kind, ranks), PUBLISHED[ranks][f"{kind}_us"] * 1e-6
     assert row.seconds == pytest.approx(seconds, rel=0.10)
     assert row.seconds / seconds - 1 == pytest.approx(LOW_LATENCY[kind, ranks], abs=0.005)
@@ -98,7 +119,8 @@ def test_low_latency_kernels_come_within_10_percent_of_the_published_time(kind, 
 
 @pytest.mark.parametrize("kind", MESSAGE)
 def test_the_shipped_low_latency_table_follows_from_8_and_64_ranks(kind):
-    # The same split as without a network, less the latency of the way: 3.33 us over NVLink, 3.7 us across leaves.
+    # The same split as without a network, less the latency of the way: 3.33 us over NVLink, 3.7 us
+    # across leaves.
     nvlink, size = ROWS[8][f"{kind}_gb_s"] * 1e9 * 7 / 8, 128 * MESSAGE[kind]
     known = (low_latency_visits(V3, 8, 8), low_latency_visits(V3, 64, 8))
     seconds = (LATENCY[kind][0] - 3.33e-6, LATENCY[kind][1] - 3.7e-6)
@@ -113,22 +135,30 @@ def test_the_shipped_low_latency_table_follows_from_8_and_64_ranks(kind):
 @pytest.mark.parametrize("way", ["flat", "low_latency"])
 @pytest.mark.parametrize("ranks", [8, 32])
 def test_pair_by_pair_and_as_a_coflow_straight_kernels_take_the_same_time(way, ranks):
-    # Every port is equally busy and nothing forwards, so that the busiest link tells the time of all.
+    # Every port is equally busy and nothing forwards, so that the busiest link tells the time of
+    # all.
     net = without_forwarding(network(SITE))
     sent = EXPECTED[way](benchmark_visits(V3, ranks, 8), 1e6)
     rounds = straight(sent)
     took = cost(net, rounds, TABLE.dispatch)
     assert took.transfer == pytest.approx(
-        kernel_time(sent, Rates(50e9 * TABLE.dispatch.nic, 200e9 * TABLE.dispatch.nvlink)).seconds)
+        kernel_time(sent, Rates(50e9 * TABLE.dispatch.nic, 200e9 * TABLE.dispatch.nvlink)).seconds
+    )
     asked = demand(net, rounds, TABLE.dispatch)
     assert asked.seconds(net, TABLE.dispatch) + TABLE.dispatch.setup == pytest.approx(took.seconds)
 
 
 def test_straight_kernels_cross_the_spines_where_hierarchical_ones_forward_over_nvlink():
     # GPU 0 to GPU 9: rail 0 to rail 1. Planes do not meet, so there NVLink forwards whoever sends.
-    for site, kinds in ((SITE, ["nic", "fabric", "fabric", "nic"]),
-                        (SITE.model_copy(update={"fabric": SITE.fabric.model_copy(update={"kind": "multi_plane"})}),
-                         ["nvlink", "nvlink", "nic", "nic"])):
+    for site, kinds in (
+        (SITE, ["nic", "fabric", "fabric", "nic"]),
+        (
+            SITE.model_copy(
+                update={"fabric": SITE.fabric.model_copy(update={"kind": "multi_plane"})}
+            ),
+            ["nvlink", "nvlink", "nic", "nic"],
+        ),
+    ):
         net = without_forwarding(network(site))
         assert [net.kind[link] for link in net.route(0, 9)[0]] == kinds
         one = Rounds((Round(np.array([0]), np.array([9]), np.array([1.0])),))
@@ -137,8 +167,15 @@ def test_straight_kernels_cross_the_spines_where_hierarchical_ones_forward_over_
 
 @pytest.mark.parametrize("kind", TOKEN)
 def test_which_link_binds_changes_with_the_number_of_nodes(kind):
-    # NVLink within a node and on two (6.5 GPUs per token, 7/8 of them, against one NIC copy at a third of the rate).
-    assert [normal(kind, ranks)[0].binds for ranks in (8, 16, 32, 64, 128)] == ["nvlink", "nvlink", "nic", "nic", "nic"]
+    # NVLink within a node and on two (6.5 GPUs per token, 7/8 of them, against one NIC copy at a
+    # third of the rate).
+    assert [normal(kind, ranks)[0].binds for ranks in (8, 16, 32, 64, 128)] == [
+        "nvlink",
+        "nvlink",
+        "nic",
+        "nic",
+        "nic",
+    ]
     assert [low_latency(kind, ranks).binds for ranks in (8, 16, 64)] == ["nvlink", "nic", "nic"]
 
 
@@ -152,9 +189,14 @@ def test_at_128_ranks_15_of_16_cross_instead_of_7_of_8():
 def test_flat_kernels_pay_for_every_gpu_on_the_nic(kind):
     visits = benchmark_visits(V3, 64, 8)
     rates = Rates(44.6e9, 133.9e9)
-    flat, grouped = (kernel_time(EXPECTED[way](visits, 4096 * TOKEN[kind]), rates) for way in ("flat", "hierarchical"))
+    flat, grouped = (
+        kernel_time(EXPECTED[way](visits, 4096 * TOKEN[kind]), rates)
+        for way in ("flat", "hierarchical")
+    )
     # 7.48 GPUs of which 56/64 are on other nodes, against 3.98 nodes of which 7/8 are.
-    assert flat.seconds / grouped.seconds == pytest.approx(visits.gpus.sum() / visits.nodes.sum(), rel=1e-6)
+    assert flat.seconds / grouped.seconds == pytest.approx(
+        visits.gpus.sum() / visits.nodes.sum(), rel=1e-6
+    )
 
 
 def test_a_kernel_ends_with_its_busiest_link():
@@ -171,7 +213,10 @@ def test_unlike_gpus_wait_for_the_busiest():
     nic = np.array([[0.0, 2.0], [2.0, 0.0]])
     skewed = np.array([[0.0, 4.0], [0.0, 0.0]])
     none, rates = np.zeros((2, 2)), Rates(1.0, 1.0)
-    assert kernel_time(Copies(skewed, none), rates).seconds == 2 * kernel_time(Copies(nic, none), rates).seconds
+    assert (
+        kernel_time(Copies(skewed, none), rates).seconds
+        == 2 * kernel_time(Copies(nic, none), rates).seconds
+    )
 
 
 def test_rates_are_those_of_the_shipped_kernel_table():

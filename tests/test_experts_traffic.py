@@ -12,7 +12,9 @@ from simulator.inputs import ROOT, read, validate
 from simulator.model import ModelConfig
 
 V3 = validate(read(ROOT.parent / "workloads" / "models" / "deepseek-v3.json"), ModelConfig)
-SMALL = V3.model_copy(update={"num_nextn_predict_layers": 0, "num_hidden_layers": 5})  # two MoE layers
+SMALL = V3.model_copy(
+    update={"num_nextn_predict_layers": 0, "num_hidden_layers": 5}
+)  # two MoE layers
 SHAPES = [(1, 8), (4, 8), (8, 8), (16, 8), (16, 4), (64, 8)]
 UNEVEN = ExpertsConfig(distribution="log_normal", max_violation=0.72)
 every_way = pytest.mark.parametrize("way", SAMPLED)
@@ -55,7 +57,10 @@ def test_everything_dispatched_is_combined(way, ep, per_node):
 def test_hierarchical_nic_copies_are_tokens_times_distinct_remote_nodes(ep, per_node):
     gpus, source = tokens(ep)
     on_node = on_nodes(per_node, ep)
-    remote = sum(len(set((row // on_node).tolist()) - {src // on_node}) for row, src in zip(gpus, source, strict=True))
+    remote = sum(
+        len(set((row // on_node).tolist()) - {src // on_node})
+        for row, src in zip(gpus, source, strict=True)
+    )
     assert SAMPLED["hierarchical"](gpus, source, ep, on_node).nic.sum() == remote
 
 
@@ -87,8 +92,8 @@ def test_straight_copies_are_one_per_distinct_gpu_or_one_per_choice(ep, per_node
 
 @every_shape
 def test_every_gpu_gets_the_tokens_that_chose_it_whichever_way(ep, per_node):
-    # Flat: over a link, or already there. Hierarchical: over NVLink, or it is the gate itself (its own tokens and
-    # those that came over its NIC for it).
+    # Flat: over a link, or already there. Hierarchical: over NVLink, or it is the gate itself (its
+    # own tokens and those that came over its NIC for it).
     gpus, source = tokens(ep)
     on_node = on_nodes(per_node, ep)
     hit = reached(gpus, ep)
@@ -97,19 +102,26 @@ def test_every_gpu_gets_the_tokens_that_chose_it_whichever_way(ep, per_node):
     assert ((flat.nic + flat.nvlink).sum(axis=0) + own == hit.sum(axis=0)).all()
     rail = source[:, None] % on_node == np.arange(ep) % on_node
     by_gate = (hit & rail).sum(axis=0)
-    assert (SAMPLED["hierarchical"](gpus, source, ep, on_node).nvlink.sum(axis=0) + by_gate == hit.sum(axis=0)).all()
+    assert (
+        SAMPLED["hierarchical"](gpus, source, ep, on_node).nvlink.sum(axis=0) + by_gate
+        == hit.sum(axis=0)
+    ).all()
 
 
 @every_way
 def test_expectations_are_the_means_of_many_tokens(way):
-    # 131,072 tokens of 16 GPUs, expectation from the same tokens. A NIC's sum counts some 8,000 tokens or more:
-    # five deviations are 6%.
+    # 131,072 tokens of 16 GPUs, expectation from the same tokens. A NIC's sum counts some 8,000
+    # tokens or more: five deviations are 6%.
     ep, on_node, count = 16, 8, 131072
     share = np.random.default_rng(3).dirichlet(np.full(256, 20.0)) * 8
     chosen = sample(share, V3, 5, count)
     gpus, source = chosen * ep // 256, np.random.default_rng(4).integers(0, ep, count)
-    visits = Visits(share, np.bincount(gpus.ravel(), minlength=ep) / count, reached(gpus, ep).mean(axis=0),
-                    reached(gpus // on_node, ep // on_node).mean(axis=0))
+    visits = Visits(
+        share,
+        np.bincount(gpus.ravel(), minlength=ep) / count,
+        reached(gpus, ep).mean(axis=0),
+        reached(gpus // on_node, ep // on_node).mean(axis=0),
+    )
     exact, mean = SAMPLED[way](gpus, source, ep, on_node), EXPECTED[way](visits, count / ep)
     for found, wanted in ((exact.nic, mean.nic), (exact.nvlink, mean.nvlink)):
         assert found.sum(axis=0) == pytest.approx(wanted.sum(axis=0), rel=0.06)
@@ -118,7 +130,10 @@ def test_expectations_are_the_means_of_many_tokens(way):
 
 @every_shape
 def test_alike_experts_load_links_as_route_says(ep, per_node):
-    routing, moved = route(V3, ep, per_node, 0), EXPECTED["hierarchical"](even(V3, ep, per_node, 0), 4096)
+    routing, moved = (
+        route(V3, ep, per_node, 0),
+        EXPECTED["hierarchical"](even(V3, ep, per_node, 0), 4096),
+    )
     for part, copies in ((moved.nic, routing.over_nic), (moved.nvlink, routing.over_nvlink)):
         assert part.sum(axis=0) == pytest.approx(np.full(ep, 4096 * copies))
         assert part.sum(axis=1) == pytest.approx(np.full(ep, 4096 * copies))
@@ -135,13 +150,17 @@ def test_alike_layers_are_alike_and_reach_3_95_nodes():
     assert layers[0].rows(4096) == pytest.approx(np.full(64, 4096 * 8))
 
 
-@pytest.mark.parametrize("config", [
-    UNEVEN,
-    ExpertsConfig(distribution="power_law", exponent=0.5),
-    ExpertsConfig(distribution="dirichlet", concentration=2.0, redundant_experts=64),
-    ExpertsConfig(distribution="log_normal", sigma=0.5, capacity_factor=1.0),
-    ExpertsConfig(capacity_factor=1.2, redundant_experts=64),
-], ids=["log-normal", "power law", "replicas", "capacity", "both"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        UNEVEN,
+        ExpertsConfig(distribution="power_law", exponent=0.5),
+        ExpertsConfig(distribution="dirichlet", concentration=2.0, redundant_experts=64),
+        ExpertsConfig(distribution="log_normal", sigma=0.5, capacity_factor=1.0),
+        ExpertsConfig(capacity_factor=1.2, redundant_experts=64),
+    ],
+    ids=["log-normal", "power law", "replicas", "capacity", "both"],
+)
 def test_what_a_token_does_adds_up_in_every_layer(config):
     for layer in survey(SMALL, config, 64, 8, 4096):
         assert layer.experts.sum() == pytest.approx(8 * (1 - layer.dropped))
@@ -157,20 +176,26 @@ def test_the_busiest_gpu_has_the_experts_that_are_popular():
     layer = survey(SMALL, UNEVEN, 64, 8, 4096)[0]
     assert layer.pairs == pytest.approx(layer.experts.reshape(64, 4).sum(axis=1))
     # Chance of the sample makes no GPU busy: those that receive most are those that compute most.
-    assert layer.gpus / layer.gpus.mean() == pytest.approx(layer.pairs / layer.pairs.mean(), abs=0.05)
+    assert layer.gpus / layer.gpus.mean() == pytest.approx(
+        layer.pairs / layer.pairs.mean(), abs=0.05
+    )
 
 
 def test_a_hint_of_imbalance_is_a_hint_of_traffic():
     # MaxVio 0.04 over 256 experts; 4 on a GPU: below 1.04 everywhere, whatever the sample.
-    for layer in survey(SMALL, ExpertsConfig(distribution="log_normal", max_violation=0.04), 64, 8, 4096):
+    for layer in survey(
+        SMALL, ExpertsConfig(distribution="log_normal", max_violation=0.04), 64, 8, 4096
+    ):
         assert 1.005 < layer.pairs.max() / layer.pairs.mean() < 1.04
         assert layer.gpus.max() / layer.gpus.mean() < 1.04
         assert layer.nodes.max() / layer.nodes.mean() < 1.02
 
 
 def test_replicas_even_out_gpus():
-    plain, replicated = (survey(SMALL, UNEVEN.model_copy(update={"redundant_experts": more}), 64, 8, 4096)
-                         for more in (0, 64))
+    plain, replicated = (
+        survey(SMALL, UNEVEN.model_copy(update={"redundant_experts": more}), 64, 8, 4096)
+        for more in (0, 64)
+    )
     for one, other in zip(plain, replicated, strict=True):
         assert other.pairs.max() < one.pairs.max()
         assert other.pairs.sum() == pytest.approx(one.pairs.sum())
@@ -182,7 +207,12 @@ def test_replicas_even_out_gpus():
 def test_an_expert_accepts_the_first_tokens_of_each_gpu():
     # GPU 0 sends tokens 0, 2, 3 and GPU 1 token 1; each may send an expert two.
     chosen, source = np.array([[0, 1], [0, 1], [0, 2], [0, 1]]), np.array([0, 1, 0, 0])
-    assert keep(chosen, source, 2, 3).tolist() == [[True, True], [True, True], [True, True], [False, True]]
+    assert keep(chosen, source, 2, 3).tolist() == [
+        [True, True],
+        [True, True],
+        [True, True],
+        [False, True],
+    ]
 
 
 def test_kept_and_dropped_choices_are_all_choices_and_none_exceeds_capacity():
@@ -195,7 +225,8 @@ def test_kept_and_dropped_choices_are_all_choices_and_none_exceeds_capacity():
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.1, 2.0])
 def test_expected_drops_are_those_of_sampled_tokens(factor):
-    # 16 GPUs of 4,096 tokens: 2,048 means of min(X, C) with X of mean 128 and deviation 11: 0.2% each.
+    # 16 GPUs of 4,096 tokens: 2,048 means of min(X, C) with X of mean 128 and deviation 11: 0.2%
+    # each.
     share = np.random.default_rng(1).dirichlet(np.full(256, 30.0)) * 8
     free = V3.model_copy(update={"n_group": 1, "topk_group": 1})
     chosen = sample(share, free, 2, 65536)

@@ -16,8 +16,13 @@ from simulator.report import summarise
 from simulator.scenario import load
 from simulator.schedules import build
 
-# 400 us across leaves beside 30 us within one: ranks that cross leaves and ranks that do not differ visibly.
-UNEQUAL = {"fabric__latency": "400 us", "fabric__leaf_latency": "30 us", "node__nic": "10 GB/s per direction"}
+# 400 us across leaves beside 30 us within one: ranks that cross leaves and ranks that do not differ
+# visibly.
+UNEQUAL = {
+    "fabric__latency": "400 us",
+    "fabric__leaf_latency": "30 us",
+    "node__nic": "10 GB/s per direction",
+}
 
 
 def agree(changes: dict[str, object]) -> tuple[int, int]:
@@ -27,7 +32,9 @@ def agree(changes: dict[str, object]) -> tuple[int, int]:
     assert whole.rank_classes == one.topology.gpus
     assert folded.step_time == pytest.approx(whole.step_time, rel=1e-9)
     for part in ("breakdown", "phases", "utilisation"):
-        assert getattr(folded, part) == pytest.approx(getattr(whole, part), rel=1e-9, abs=1e-9 * whole.step_time)
+        assert getattr(folded, part) == pytest.approx(
+            getattr(whole, part), rel=1e-9, abs=1e-9 * whole.step_time
+        )
     bounds = [{bound.name: bound.seconds for bound in report.bounds} for report in (folded, whole)]
     assert bounds[0] == pytest.approx(bounds[1], rel=1e-9)
     assert list(folded.traffic) == list(whole.traffic)
@@ -35,11 +42,14 @@ def agree(changes: dict[str, object]) -> tuple[int, int]:
         assert folded.traffic[kind] == pytest.approx(sent, rel=1e-9)
     assert folded.executed_flops == pytest.approx(whole.executed_flops, rel=1e-9)
     assert {rank.pipeline_index: rank.peak for rank in folded.memory}.items() <= {
-        rank.pipeline_index: rank.peak for rank in whole.memory}.items()
+        rank.pipeline_index: rank.peak for rank in whole.memory
+    }.items()
     return folded.rank_classes, whole.rank_classes
 
 
-@pytest.mark.parametrize("changes", configurations()[::2] + configurations()[1::4], ids=configuration_name)
+@pytest.mark.parametrize(
+    "changes", configurations()[::2] + configurations()[1::4], ids=configuration_name
+)
 def test_the_folded_run_is_the_unfolded_one(changes):
     classes, ranks = agree(changes)
     assert classes < ranks
@@ -51,11 +61,32 @@ def test_the_folded_run_is_the_unfolded_one(changes):
         # pp 2 on 4 nodes of 1 GPU: replica 0 crosses leaves where replica 1 does not.
         {"nodes": 4, "node__gpus": 1, "node__nics": 1, "fabric__switch_ports": 6, "layout__ep": 1},
         {"nodes": 4, "node__gpus": 1, "node__nics": 1, "fabric__switch_ports": 6, "layout__ep": 2},
-        {"nodes": 6, "node__gpus": 2, "node__nics": 1, "fabric__switch_ports": 8, "layout__ep": 2,
-         "training__global_batch_size": 48},
-        {"nodes": 3, "node__gpus": 2, "node__nics": 2, "fabric__switch_ports": 4, "layout__pp": 3, "layout__ep": 2,
-         "training__global_batch_size": 12, "model__num_hidden_layers": 6},
-        {"nodes": 8, "node__gpus": 1, "node__nics": 1, "fabric__switch_ports": 4, "layout__pp": 4, "layout__ep": 2},
+        {
+            "nodes": 6,
+            "node__gpus": 2,
+            "node__nics": 1,
+            "fabric__switch_ports": 8,
+            "layout__ep": 2,
+            "training__global_batch_size": 48,
+        },
+        {
+            "nodes": 3,
+            "node__gpus": 2,
+            "node__nics": 2,
+            "fabric__switch_ports": 4,
+            "layout__pp": 3,
+            "layout__ep": 2,
+            "training__global_batch_size": 12,
+            "model__num_hidden_layers": 6,
+        },
+        {
+            "nodes": 8,
+            "node__gpus": 1,
+            "node__nics": 1,
+            "fabric__switch_ports": 4,
+            "layout__pp": 4,
+            "layout__ep": 2,
+        },
         {"nodes": 8, "node__gpus": 1, "node__nics": 1, "fabric__switch_ports": 10, "layout__ep": 4},
     ],
     ids=configuration_name,
@@ -68,18 +99,31 @@ def test_leaves_that_part_the_replicas_do_not_part_folded_from_unfolded(layout, 
 
 
 @given(
-    nodes=st.integers(1, 6), gpus=st.sampled_from([1, 2, 4]), shared=st.booleans(),
-    ports=st.sampled_from([4, 6, 8, 10, 16]), pp=st.sampled_from([1, 2, 3, 4]), ep=st.sampled_from([1, 2, 4, 8]),
-    name=st.sampled_from(["1f1b", "dualpipe"]), zero=st.sampled_from([0, 1]), experts=st.booleans(),
+    nodes=st.integers(1, 6),
+    gpus=st.sampled_from([1, 2, 4]),
+    shared=st.booleans(),
+    ports=st.sampled_from([4, 6, 8, 10, 16]),
+    pp=st.sampled_from([1, 2, 3, 4]),
+    ep=st.sampled_from([1, 2, 4, 8]),
+    name=st.sampled_from(["1f1b", "dualpipe"]),
+    zero=st.sampled_from([0, 1]),
+    experts=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_any_layout_folds_exactly(*, nodes, gpus, shared, ports, pp, ep, name, zero, experts):
     assume(nodes * gpus % pp == 0)
     replicas = nodes * gpus // pp
     changes = {
-        **UNEQUAL, "nodes": nodes, "node__gpus": gpus, "node__nics": max(1, gpus // 2) if shared else gpus,
-        "fabric__switch_ports": ports, "layout__pp": pp, "layout__ep": ep if experts else 1, "layout__zero": zero,
-        "schedule__name": name, "training__global_batch_size": 2 * pp * replicas,
+        **UNEQUAL,
+        "nodes": nodes,
+        "node__gpus": gpus,
+        "node__nics": max(1, gpus // 2) if shared else gpus,
+        "fabric__switch_ports": ports,
+        "layout__pp": pp,
+        "layout__ep": ep if experts else 1,
+        "layout__zero": zero,
+        "schedule__name": name,
+        "training__global_batch_size": 2 * pp * replicas,
     }
     if not experts:
         changes |= {"model__n_routed_experts": 0, "model__num_experts_per_tok": 0}
@@ -108,7 +152,8 @@ def test_a_dense_model_whose_replicas_lie_alike_folds_too():
 
 
 def test_replicas_of_which_one_crosses_the_spines_are_not_folded():
-    # 4 nodes of 1 GPU, 3 to a leaf: replica 0 goes from node 0 to 2 in a leaf, replica 1 from 1 to 3 across.
+    # 4 nodes of 1 GPU, 3 to a leaf: replica 0 goes from node 0 to 2 in a leaf, replica 1 from 1 to
+    # 3 across.
     one = scenario(nodes=4, node__gpus=1, node__nics=1, fabric__switch_ports=6, layout__ep=1)
     assert lower(one).multiplicity.tolist() == [1, 1, 1, 1]
 
@@ -131,7 +176,9 @@ def test_classes_cover_every_rank_once():
         assert len(set(one.first_rank.tolist())) == one.ranks
 
 
-@pytest.mark.parametrize(("stages", "micro_batches"), list(itertools.product([2, 4, 6, 8], [16, 20])))
+@pytest.mark.parametrize(
+    ("stages", "micro_batches"), list(itertools.product([2, 4, 6, 8], [16, 20]))
+)
 def test_dualpipes_two_ends_are_alike_and_1f1bs_are_not(stages, micro_batches):
     both = program_colours(build("dualpipe", stages, micro_batches))
     assert both == both[::-1]
@@ -149,8 +196,9 @@ def test_folding_takes_the_same_classes_twice():
 
 
 def test_a_slow_gpu_unfolds_only_what_it_makes_different():
-    # 16 pipeline indices, no longer mirrored. On each, what differs: the slow GPU's replica; on its node and rail the
-    # ranks that share links with it; the rest of its expert group; the other expert group.
+    # 16 pipeline indices, no longer mirrored. On each, what differs: the slow GPU's replica; on its
+    # node and rail the ranks that share links with it; the rest of its expert group; the other
+    # expert group.
     batch = {"training.global_batch_size": 4096}
     ill = lower(load("h800-2048", sets={**batch, "faults": [{"gpu": 17, "speed": 0.9}]}))
     sound = lower(load("h800-2048", sets=batch))

@@ -13,17 +13,32 @@ from simulator.program import lower
 from simulator.report import summarise
 
 CASES = [
-    {**DENSE, "layout__tp": 2}, {**DENSE, "layout__tp": 4, "layout__tp_comm_overlap": True},
+    {**DENSE, "layout__tp": 2},
+    {**DENSE, "layout__tp": 4, "layout__tp_comm_overlap": True},
     {**DENSE, "layout__tp": 2, "layout__sequence_parallel": False},
-    {**DENSE, "layout__cp": 2}, {**DENSE, "layout__cp": 2, "layout__cp_comm": "all_gather", "layout__tp": 2},
+    {**DENSE, "layout__cp": 2},
+    {**DENSE, "layout__cp": 2, "layout__cp_comm": "all_gather", "layout__tp": 2},
     {**DENSE, "layout__order": "tp-cp-ep-pp-dp", "layout__tp": 2},
     {**DENSE, "layout__vpp": 2, "schedule__name": "interleaved"},
-    {**DENSE, "layout__vpp": 2, "layout__tp": 2, "schedule__name": "interleaved", "layout__zero": 3},
+    {
+        **DENSE,
+        "layout__vpp": 2,
+        "layout__tp": 2,
+        "schedule__name": "interleaved",
+        "layout__zero": 3,
+    },
     {**GPT, "layout__tp": 2, "training__attention": "unfused", "training__recompute": ["full"]},
-    {**DENSE, **MLA, "layout__tp": 2}, {**MLA, "layout__tp": 2, "layout__ep": 4, "layout__etp": 1},
-    {"layout__ep": 2, "layout__tp": 2, "layout__etp": 2}, {"layout__ep": 2, "layout__etp": 2},
+    {**DENSE, **MLA, "layout__tp": 2},
+    {**MLA, "layout__tp": 2, "layout__ep": 4, "layout__etp": 1},
+    {"layout__ep": 2, "layout__tp": 2, "layout__etp": 2},
+    {"layout__ep": 2, "layout__etp": 2},
     {"layout__ep": 2, "layout__tp": 2, "schedule__name": "dualpipe"},
-    {"layout__ep": 2, "layout__cp": 2, "schedule__name": "dualpipe", "training__recompute": ["full"]},
+    {
+        "layout__ep": 2,
+        "layout__cp": 2,
+        "schedule__name": "dualpipe",
+        "training__recompute": ["full"],
+    },
     *({**DENSE, "layout__zero": zero} for zero in (0, 2, 3)),
     *({"layout__ep": 2, "layout__zero": zero, "schedule__name": "dualpipe"} for zero in (0, 2, 3)),
     *({**DENSE, "layout__pp": 1, "layout__zero": zero, "layout__shard": 4} for zero in (1, 3)),
@@ -38,10 +53,22 @@ def test_the_folded_run_is_the_unfolded_one(changes):
     assert classes < ranks
 
 
-@pytest.mark.parametrize("changes", [one for one in CASES if one.get("layout__tp", 1) <= 2], ids=configuration_name)
+@pytest.mark.parametrize(
+    "changes", [one for one in CASES if one.get("layout__tp", 1) <= 2], ids=configuration_name
+)
 def test_leaves_that_part_the_replicas_do_not_part_folded_from_unfolded(changes):
     # 4 nodes of 2 GPUs, 3 nodes to a leaf.
-    agree({**SHORT, **UNEQUAL, "nodes": 4, "node__gpus": 2, "node__nics": 2, "fabric__switch_ports": 6, **changes})
+    agree(
+        {
+            **SHORT,
+            **UNEQUAL,
+            "nodes": 4,
+            "node__gpus": 2,
+            "node__nics": 2,
+            "fabric__switch_ports": 6,
+            **changes,
+        }
+    )
 
 
 @parallel
@@ -65,25 +92,43 @@ def test_parts_phases_and_bounds_hold(changes):
 
 
 @given(
-    model=st.sampled_from(sorted(MODELS)), tp=st.sampled_from([1, 2, 4]), cp=st.sampled_from([1, 2]),
-    pp=st.sampled_from([1, 2, 4]), ep=st.sampled_from([1, 2, 4]), etp=st.sampled_from([0, 1, 2]),
-    zero=st.sampled_from([0, 1, 2, 3]), shard=st.sampled_from([0, 2]),
+    model=st.sampled_from(sorted(MODELS)),
+    tp=st.sampled_from([1, 2, 4]),
+    cp=st.sampled_from([1, 2]),
+    pp=st.sampled_from([1, 2, 4]),
+    ep=st.sampled_from([1, 2, 4]),
+    etp=st.sampled_from([0, 1, 2]),
+    zero=st.sampled_from([0, 1, 2, 3]),
+    shard=st.sampled_from([0, 2]),
     order=st.sampled_from(["tp-cp-ep-dp-pp", "tp-cp-ep-pp-dp"]),
-    ports=st.sampled_from([4, 6, 8]), schedule=st.sampled_from(["1f1b", "interleaved", "dualpipe", "zb-h1", "zb-v"]),
+    ports=st.sampled_from([4, 6, 8]),
+    schedule=st.sampled_from(["1f1b", "interleaved", "dualpipe", "zb-h1", "zb-v"]),
     flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
 )
 @settings(max_examples=12, deadline=None)
 def test_any_layout_folds_exactly(*, model, order, ports, schedule, flags, **degrees):
-    # 4 nodes of 2 GPUs under leaves of 2, 3 or 4 nodes: replicas that cross leaves and some that do not.
+    # 4 nodes of 2 GPUs under leaves of 2, 3 or 4 nodes: replicas that cross leaves and some that do
+    # not.
     given_ = {f"layout__{name}": degree for name, degree in degrees.items()}
     if "moe" not in model:
         given_ |= {"layout__ep": 1, "layout__etp": 0}
     changes = {
-        **SHORT, **MODELS[model], **given_, **UNEQUAL, "nodes": 4, "node__gpus": 2, "node__nics": 2,
-        "fabric__switch_ports": ports, "layout__order": order, "schedule__name": schedule,
-        "layout__vpp": 2 if schedule == "interleaved" else 1, "layout__overlap_grad_reduce": flags[0],
-        "layout__reshard_after_forward": flags[1], "layout__tp_comm_overlap": flags[2],
-        "layout__cp_comm": "all_gather" if flags[2] else "p2p", "training__global_batch_size": 32,
+        **SHORT,
+        **MODELS[model],
+        **given_,
+        **UNEQUAL,
+        "nodes": 4,
+        "node__gpus": 2,
+        "node__nics": 2,
+        "fabric__switch_ports": ports,
+        "layout__order": order,
+        "schedule__name": schedule,
+        "layout__vpp": 2 if schedule == "interleaved" else 1,
+        "layout__overlap_grad_reduce": flags[0],
+        "layout__reshard_after_forward": flags[1],
+        "layout__tp_comm_overlap": flags[2],
+        "layout__cp_comm": "all_gather" if flags[2] else "p2p",
+        "training__global_batch_size": 32,
     }
     try:
         agree(changes)
@@ -93,7 +138,17 @@ def test_any_layout_folds_exactly(*, model, order, ports, schedule, flags, **deg
 
 @pytest.mark.parametrize("name", ["dualpipe", "dualpipev", "zb-v"])
 @pytest.mark.parametrize("zero", [2, 3])
-def test_holders_of_a_stage_that_run_it_in_other_orders_do_not_wait_for_each_other_for_ever(name, zero):
-    # In a bidirectional pipeline rank 0 runs stages 0 and 3, rank 3 stages 3 and 0: gradients are summed between them.
-    one = scenario(**SHORT, **DENSE, layout__pp=4, layout__zero=zero, schedule__name=name, model__num_hidden_layers=8)
+def test_holders_of_a_stage_that_run_it_in_other_orders_do_not_wait_for_each_other_for_ever(
+    name, zero
+):
+    # In a bidirectional pipeline rank 0 runs stages 0 and 3, rank 3 stages 3 and 0: gradients are
+    # summed between them.
+    one = scenario(
+        **SHORT,
+        **DENSE,
+        layout__pp=4,
+        layout__zero=zero,
+        schedule__name=name,
+        model__num_hidden_layers=8,
+    )
     assert run(lower(one, folded=False)).step_time > 0

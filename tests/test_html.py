@@ -25,7 +25,9 @@ needs_browser = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def small():
-    return executed(scenario(schedule__name="dualpipe", layout__pp=2, training__global_batch_size=32))
+    return executed(
+        scenario(schedule__name="dualpipe", layout__pp=2, training__global_batch_size=32)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ def page(small):
 
 
 def embedded(page, name):
-    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.DOTALL)
+    found = re.search(
+        rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.DOTALL
+    )
     return json.loads(found[1])
 
 
@@ -43,8 +47,15 @@ def embedded(page, name):
 
 def test_the_page_holds_the_numbers_the_command_and_both_files(small, page):
     report = small[1]
-    for part in (GIVEN.command, "mine.yaml", "tiny.yaml", f"{report.mfu:.1%}", "nearest bound",
-                 "Where the step goes", "Where the hardware&#x27;s figures come from"):
+    for part in (
+        GIVEN.command,
+        "mine.yaml",
+        "tiny.yaml",
+        f"{report.mfu:.1%}",
+        "nearest bound",
+        "Where the step goes",
+        "Where the hardware&#x27;s figures come from",
+    ):
         assert part in page
 
 
@@ -61,9 +72,16 @@ def test_every_hardware_figure_has_its_source(small):
     scenario_ = small[1].scenario
     shown = provenance(scenario_)
     kernels = scenario_.kernels
-    models = [model for group in (kernels.gemm, kernels.wgrad, kernels.attention, kernels.communication)
-              for model in group.values()]
-    for source in (*scenario_.gpu.sources.values(), *kernels.sources.values(), *(model.source for model in models)):
+    models = [
+        model
+        for group in (kernels.gemm, kernels.wgrad, kernels.attention, kernels.communication)
+        for model in group.values()
+    ]
+    for source in (
+        *scenario_.gpu.sources.values(),
+        *kernels.sources.values(),
+        *(model.source for model in models),
+    ):
         assert source.split("'")[0].split("&")[0].split("<")[0].split(">")[0] in shown
 
 
@@ -92,12 +110,17 @@ def test_bars_of_the_breakdown_add_up_to_the_step(small):
 def test_charts_of_memory_and_communication_show_the_reports_figures(small):
     timeline, report = small
     bars = [bar for bar in memory_by_stage(report)["data"] if bar["type"] == "bar"]
-    assert [sum(bar["y"][place] for bar in bars) for place in range(len(report.memory))] == pytest.approx(
-        [rank.peak / 1e9 for rank in report.memory])
-    assert max(memory_lines(timeline)["data"][0]["y"]) <= report.worst_memory.by_category["activations"] / 1e9 + 1e-3
+    assert [
+        sum(bar["y"][place] for bar in bars) for place in range(len(report.memory))
+    ] == pytest.approx([rank.peak / 1e9 for rank in report.memory])
+    assert (
+        max(memory_lines(timeline)["data"][0]["y"])
+        <= report.worst_memory.by_category["activations"] / 1e9 + 1e-3
+    )
     hidden, exposed = overlap(report)["data"]
     assert [a + b for a, b in zip(hidden["y"], exposed["y"], strict=True)] == pytest.approx(
-        [one.communication for one in report.overlap])
+        [one.communication for one in report.overlap]
+    )
     assert links(report)["data"][0]["x"] == list(report.utilisation)
 
 
@@ -109,11 +132,17 @@ def test_a_scene_has_every_row_of_the_timeline_once(small):
         for lane in rank["lanes"]:
             at = 0
             assert lane["name"].split()[0] in STREAMS
-            for step, length, label in zip(lane["start"], lane["length"], lane["label"], strict=True):
+            for step, length, label in zip(
+                lane["start"], lane["length"], lane["label"], strict=True
+            ):
                 at += step
                 starts.append((at, length, found["labels"][label]["text"]))
-    known = sorted((round(start * TENTHS), timeline.program.labels[label]) for start, label in zip(
-        timeline.start.tolist(), timeline.program.label.tolist(), strict=True))
+    known = sorted(
+        (round(start * TENTHS), timeline.program.labels[label])
+        for start, label in zip(
+            timeline.start.tolist(), timeline.program.label.tolist(), strict=True
+        )
+    )
     assert sorted((start, label) for start, _, label in starts) == known
 
 
@@ -144,7 +173,16 @@ def test_run_and_compare_write_pages_that_say_how_they_were_made(files, capsys):
     text = (files / "run.html").read_text(encoding="utf-8")
     assert "simulate run mine.yaml -w tiny.yaml --html run.html" in text
     assert "&quot;nvlink&quot;: &quot;400 GB/s bidirectional&quot;" in text
-    call = ["compare", "mine.yaml", "-w", "tiny.yaml", "--set", "layout.ep=[1, 2]", "--html", "both.html"]
+    call = [
+        "compare",
+        "mine.yaml",
+        "-w",
+        "tiny.yaml",
+        "--set",
+        "layout.ep=[1, 2]",
+        "--html",
+        "both.html",
+    ]
     assert _main(call) == 0
     text = (files / "both.html").read_text(encoding="utf-8")
     assert "--set &#x27;layout.ep=[1, 2]&#x27;" in text
@@ -169,7 +207,9 @@ def test_a_browser_opens_it_draws_it_and_shows_values_on_hover(small, tmp_path):
         left, top, width, height = page.box("#breakdown .barlayer")
         page.mouse("mouseMoved", left + 0.1 * width, top + height / 2)
         page.wait("!!document.querySelector('#breakdown .hovertext')")
-        assert "% of the step" in page.evaluate("document.querySelector('#breakdown .hovertext').textContent")
+        assert "% of the step" in page.evaluate(
+            "document.querySelector('#breakdown .hovertext').textContent"
+        )
         _timeline(page)
         page.dark()
         page.wait("getComputedStyle(document.body).backgroundColor === 'rgb(20, 22, 25)'")
@@ -178,7 +218,9 @@ def test_a_browser_opens_it_draws_it_and_shows_values_on_hover(small, tmp_path):
         assert {address.partition(":")[0] for address in page.asked} <= {"file", "data"}
         page = show(tmp_path / "both.html")
         before = page.evaluate("timeline.view()[1]")
-        page.evaluate("(() => { const s = document.querySelector('#timeline select'); s.value = 1; s.onchange(); })()")
+        page.evaluate(
+            "(() => { const s = document.querySelector('#timeline select'); s.value = 1; s.onchange(); })()"
+        )
         assert page.evaluate("timeline.view()[1]") != before
         assert page.faults == []
 
@@ -186,8 +228,10 @@ def test_a_browser_opens_it_draws_it_and_shows_values_on_hover(small, tmp_path):
 def _timeline(page):
     """Check that the canvas is painted, answers the mouse and zooms."""
     left, top, width, _ = page.box("#timeline canvas")
-    page.wait("(() => { const c = document.querySelector('#timeline canvas');"
-              "return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size > 20; })()")
+    page.wait(
+        "(() => { const c = document.querySelector('#timeline canvas');"
+        "return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size > 20; })()"
+    )
     found = ""
     for share in range(30, 95, 5):  # the first stripe of the first rank: compute
         page.mouse("mouseMoved", left + share / 100 * width, top + 54)

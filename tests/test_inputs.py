@@ -125,7 +125,9 @@ def test_every_key_knows_its_line_also_nested_and_in_lists(read):
 def test_an_unknown_path_has_the_line_of_its_longest_known_part(read):
     document = read(NESTED)
     assert document.place(("a", "c", 1, "z")) == {"file": "mine.yaml", "line": 8, "key": "a.c.1.z"}
-    assert [document.place(path)["line"] for path in [("a", "c", 7, "q"), ("d", "g"), ("h",), ()]] == [5, 9, 0, 0]
+    assert [
+        document.place(path)["line"] for path in [("a", "c", 7, "q"), ("d", "g"), ("h",), ()]
+    ] == [5, 9, 0, 0]
 
 
 # Overrides
@@ -173,7 +175,9 @@ def test_a_file_of_ones_own_goes_before_a_shipped_one_of_that_name(tmp_path, mon
     assert inputs.find("h800-2048", "topologies") == Path("h800-2048")
 
 
-@pytest.mark.parametrize("name", ["h800-2047", "h800-2047.yaml", "h800-2048.yaml", "topologies/h800-2047.yaml"])
+@pytest.mark.parametrize(
+    "name", ["h800-2047", "h800-2047.yaml", "h800-2048.yaml", "topologies/h800-2047.yaml"]
+)
 def test_a_name_that_is_nearly_shipped_is_told_the_right_one(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = refusal(inputs.find, name, "topologies")
@@ -206,7 +210,10 @@ def test_a_folder_is_told_to_be_one(tmp_path):
     [
         ("a: [1\nb: 2\n", "mine.yaml:2: is not YAML: expected ',' or ']', but got ':'."),
         ("a: 1\n b: 2\n", "mine.yaml:2: is not YAML: mapping values are not allowed here."),
-        ("a: 1\n\tb: 2\n", "mine.yaml:2: is not YAML: found character '\\t' that cannot start any token."),
+        (
+            "a: 1\n\tb: 2\n",
+            "mine.yaml:2: is not YAML: found character '\\t' that cannot start any token.",
+        ),
         ("a: *x\n", "mine.yaml:1: is not YAML: found undefined alias 'x'."),
         (
             "a:\n  b: 1\n  c: 2\n  b: 3\n",
@@ -218,25 +225,38 @@ def test_a_mistake_in_yaml_is_told_with_its_line(read, text, message):
     assert refusal(read, text) == message
 
 
-@pytest.mark.parametrize("text", ["", "# only a comment\n", "- 1\n- 2\n", "just words\n", "3\n", "~\n"])
+@pytest.mark.parametrize(
+    "text", ["", "# only a comment\n", "- 1\n- 2\n", "just words\n", "3\n", "~\n"]
+)
 def test_a_file_without_keys_is_told_so(read, text):
-    assert refusal(read, text) == "mine.yaml: holds no keys. Write 'key: value' lines, as the shipped files do."
+    assert (
+        refusal(read, text)
+        == "mine.yaml: holds no keys. Write 'key: value' lines, as the shipped files do."
+    )
 
 
 def test_json_is_read_and_its_mistakes_told_with_their_line(read):
     assert read('{"a": [1, 2.5, null]}', "mine.json").data == {"a": [1, 2.5, None]}
-    assert refusal(read, '{"a": 1,\n "b": }', "mine.json") == "mine.json:2: is not JSON: Expecting value."
+    assert (
+        refusal(read, '{"a": 1,\n "b": }', "mine.json")
+        == "mine.json:2: is not JSON: Expecting value."
+    )
     assert refusal(read, "[1]", "mine.json").startswith("mine.json: holds no keys.")
 
 
 def test_a_file_that_is_not_there_is_no_text_or_is_a_folder_is_an_input_error(read, tmp_path):
     assert "No such file or directory" in refusal(inputs.read, tmp_path / "nope.yaml")
     assert refusal(inputs.read, tmp_path).startswith(f"{tmp_path}: cannot be read: ")
-    assert refusal(read, b"\xff\xfe\x00").startswith("mine.yaml: cannot be read: 'utf-8' codec can't decode")
+    assert refusal(read, b"\xff\xfe\x00").startswith(
+        "mine.yaml: cannot be read: 'utf-8' codec can't decode"
+    )
 
 
 def test_merged_keys_are_read(read):
-    assert read("a: &a {b: 1}\nc:\n  <<: *a\n  d: 2\n").data == {"a": {"b": 1}, "c": {"b": 1, "d": 2}}
+    assert read("a: &a {b: 1}\nc:\n  <<: *a\n  d: 2\n").data == {
+        "a": {"b": 1},
+        "c": {"b": 1, "d": 2},
+    }
 
 
 def test_duplicate_keys_in_json_are_refused_as_in_yaml(read):
@@ -251,7 +271,11 @@ def test_duplicate_keys_in_json_are_refused_as_in_yaml(read):
     [
         ("nodes: 3\n", "", "mine.yaml: nodes: is missing. Add 'nodes:' there."),
         # A mistyped key is also a missing one: the mistyping says more.
-        ("nodes: 3", "nods: 3", "mine.yaml:3: nods: 'nods' is not a key here. Did you mean 'nodes'?"),
+        (
+            "nodes: 3",
+            "nods: 3",
+            "mine.yaml:3: nods: 'nods' is not a key here. Did you mean 'nodes'?",
+        ),
         ("  nics: 4\n", "", "mine.yaml:4: node.nics: is missing. Add 'nics:' there."),
         (
             "  nics: 4\n",
@@ -262,7 +286,7 @@ def test_duplicate_keys_in_json_are_refused_as_in_yaml(read):
             "nodes: 3",
             "nodes: 3\ntorus: 5",
             "mine.yaml:4: torus: 'torus' is not a key here. Known keys: name, gpu, nodes, node, fabric, price, "
-                "prices, faults, jitter.",
+            "prices, faults, jitter.",
         ),
         (
             "400 GB/s bidirectional",

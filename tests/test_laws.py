@@ -40,13 +40,18 @@ def test_a_faster_gpu_alone_does_not_divide_the_step_by_as_much():
 
 
 def test_half_the_nic_makes_deepseek_v3_slower(v3):
-    assert simulate(load("h800-2048", sets={"node.nic": "25 GB/s per direction"})).step_time > v3.step_time
+    assert (
+        simulate(load("h800-2048", sets={"node.nic": "25 GB/s per direction"})).step_time
+        > v3.step_time
+    )
 
 
 def test_the_full_nvlink_of_h100_makes_deepseek_v3_faster(v3):
     h100 = simulate(load("h100-2048"))
     assert h100.step_time < v3.step_time
-    assert h100.breakdown["gemm"] == pytest.approx(v3.breakdown["gemm"], rel=1e-12)  # the same compute
+    assert h100.breakdown["gemm"] == pytest.approx(
+        v3.breakdown["gemm"], rel=1e-12
+    )  # the same compute
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("1f1b", range(2, 12)), ("dualpipe", range(4, 16, 2))])
@@ -58,8 +63,13 @@ def test_more_micro_batches_take_longer(name, sizes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"model__num_hidden_layers": 6}, {"training__seq_length": 4096}, {"model__hidden_size": 2048},
-     {"model__num_nextn_predict_layers": 1}, {"model__moe_intermediate_size": 2048}],
+    [
+        {"model__num_hidden_layers": 6},
+        {"training__seq_length": 4096},
+        {"model__hidden_size": 2048},
+        {"model__num_nextn_predict_layers": 1},
+        {"model__moe_intermediate_size": 2048},
+    ],
     ids=configuration_name,
 )
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
@@ -68,9 +78,12 @@ def test_a_larger_model_or_longer_sequence_takes_longer(changes, name):
 
 
 def test_more_replicas_at_the_same_batch_per_replica_take_as_long_without_experts_or_longer():
-    # Only the gradients' way grows, from (n-1)/n of the parameters with n. ZeRO 1 would also shrink the optimizer.
-    few, many = (simulated(dense(nodes=nodes, training__global_batch_size=8 * nodes, layout__zero=0))
-                 for nodes in (2, 8))
+    # Only the gradients' way grows, from (n-1)/n of the parameters with n. ZeRO 1 would also shrink
+    # the optimizer.
+    few, many = (
+        simulated(dense(nodes=nodes, training__global_batch_size=8 * nodes, layout__zero=0))
+        for nodes in (2, 8)
+    )
     assert few.step_time < many.step_time < 1.2 * few.step_time
 
 
@@ -105,45 +118,69 @@ def test_what_a_whole_run_costs_follows_from_the_step():
 
 
 def test_expert_traffic_is_four_exchanges_per_layer_and_micro_batch():
-    # ep 4 over 2 nodes of 2 GPUs, no pipeline: 16 sequences / 4 replicas = 4 micro-batches of 2,048 tokens x 1,024;
-    # 3 MoE layers; dispatch and cached dispatch at FP8 with a 4 B scale per 128, two combines in BF16.
-    one = lower(scenario(node__gpus=2, node__nics=2, layout__pp=1, layout__ep=4, precision__recipe="fp8_block"))
+    # ep 4 over 2 nodes of 2 GPUs, no pipeline: 16 sequences / 4 replicas = 4 micro-batches of 2,048
+    # tokens x 1,024; 3 MoE layers; dispatch and cached dispatch at FP8 with a 4 B scale per 128,
+    # two combines in BF16.
+    one = lower(
+        scenario(
+            node__gpus=2, node__nics=2, layout__pp=1, layout__ep=4, precision__recipe="fp8_block"
+        )
+    )
     routing = one.costs.loads.even
     per_copy = 2048 * 1024 * (2 * (1 + 4 / 128) + 2 * 2.0) * 3 * 4
     assert routing.ep_nodes == 2
-    assert traffic(one)["expert"] == pytest.approx((routing.over_nic * per_copy, routing.over_nvlink * per_copy))
+    assert traffic(one)["expert"] == pytest.approx(
+        (routing.over_nic * per_copy, routing.over_nvlink * per_copy)
+    )
 
 
 def test_an_expert_group_within_a_node_uses_nvlink_alone():
     # ep 4 on one node of 4; pp 2 halves the layers that a GPU holds: 3 MoE layers / 2, on average.
     one = lower(scenario(layout__ep=4))
     per_copy = 2048 * 1024 * 4 * 2.0 * 3 * 4 / 2
-    assert traffic(one)["expert"] == (0.0, pytest.approx(one.costs.loads.even.over_nvlink * per_copy))
+    assert traffic(one)["expert"] == (
+        0.0,
+        pytest.approx(one.costs.loads.even.over_nvlink * per_copy),
+    )
 
 
 def test_pipeline_traffic_is_an_activation_and_a_gradient_per_boundary_and_micro_batch():
-    # pp 2 over 2 nodes: rank r sends 4 micro-batches of 2,048 x 1,024 x 2 B to rank r + 4 on its rail, and back: each
-    # GPU sends one of the two.
+    # pp 2 over 2 nodes: rank r sends 4 micro-batches of 2,048 x 1,024 x 2 B to rank r + 4 on its
+    # rail, and back: each GPU sends one of the two.
     assert traffic(lower(scenario()))["pipeline"] == (4 * 2048 * 1024 * 2.0, 0.0)
 
 
 def test_pipeline_traffic_within_a_node_uses_nvlink():
-    # pp 4 on a node of 4 GPUs: 3 boundaries x 2 directions x 8 micro-batches x 4 MiB over 4 GPUs; 2 nodes alike.
-    one = lower(dense(nodes=1, fabric__kind="single_node", layout__pp=4, training__global_batch_size=8))
+    # pp 4 on a node of 4 GPUs: 3 boundaries x 2 directions x 8 micro-batches x 4 MiB over 4 GPUs; 2
+    # nodes alike.
+    one = lower(
+        dense(nodes=1, fabric__kind="single_node", layout__pp=4, training__global_batch_size=8)
+    )
     assert traffic(one)["pipeline"] == (0.0, pytest.approx(3 * 2 * 8 * 2048 * 1024 * 2.0 / 4))
 
 
 @pytest.mark.parametrize(("nodes", "gpus"), [(2, 4), (4, 2), (8, 1), (3, 2)])
 def test_data_traffic_is_a_reduce_scatter_in_fp32_and_an_all_gather_in_bf16(nodes, gpus):
-    # Hierarchical rings of P parameters: (g-1)/g over NVLink, then (n-1)/n of a g-th over the NIC; 4 + 2 B each.
-    one = lower(dense(nodes=nodes, node__gpus=gpus, node__nics=gpus, layout__pp=1,
-                      training__global_batch_size=nodes * gpus))
+    # Hierarchical rings of P parameters: (g-1)/g over NVLink, then (n-1)/n of a g-th over the NIC;
+    # 4 + 2 B each.
+    one = lower(
+        dense(
+            nodes=nodes,
+            node__gpus=gpus,
+            node__nics=gpus,
+            layout__pp=1,
+            training__global_batch_size=nodes * gpus,
+        )
+    )
     size = 6 * one.scenario.model.parameters
-    assert traffic(one)["data"] == pytest.approx(((nodes - 1) / nodes / gpus * size, (gpus - 1) / gpus * size))
+    assert traffic(one)["data"] == pytest.approx(
+        ((nodes - 1) / nodes / gpus * size, (gpus - 1) / gpus * size)
+    )
 
 
 def test_routed_experts_are_reduced_among_the_gpus_that_hold_the_same_ones():
-    # 8 GPUs of one node, ep 4: dense parameters among 8 GPUs, routed ones (a quarter per GPU) among 2.
+    # 8 GPUs of one node, ep 4: dense parameters among 8 GPUs, routed ones (a quarter per GPU) among
+    # 2.
     one = lower(scenario(nodes=1, node__gpus=8, node__nics=8, layout__pp=1, layout__ep=4))
     model = one.scenario.model
     routed = model.moe_layers * model.n_routed_experts * model.expert_parameters
@@ -152,8 +189,11 @@ def test_routed_experts_are_reduced_among_the_gpus_that_hold_the_same_ones():
 
 
 def test_schedules_send_the_same_bytes_for_the_same_work():
-    # DualPipe holds every stage twice, so parameters travel between more ranks; tokens and activations do not.
-    first, second = (traffic(lower(scenario(schedule__name=name, layout__ep=4))) for name in ("1f1b", "dualpipe"))
+    # DualPipe holds every stage twice, so parameters travel between more ranks; tokens and
+    # activations do not.
+    first, second = (
+        traffic(lower(scenario(schedule__name=name, layout__ep=4))) for name in ("1f1b", "dualpipe")
+    )
     assert first["expert"] == pytest.approx(second["expert"])
     assert first["pipeline"] == pytest.approx(second["pipeline"])
     assert sum(first["data"]) < sum(second["data"])

@@ -41,7 +41,9 @@ OWNERS = {"matplotlib": {"plot"}, "rich": {"cli"}, "click": {"cli"}, "plotly": {
 def modules(root=ROOT):
     """Return the syntax tree of every module under a folder, by its dotted name: `schedules.action`, `ops.__init__`."""
     return {
-        ".".join(path.relative_to(root).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
+        ".".join(path.relative_to(root).with_suffix("").parts): ast.parse(
+            path.read_text(encoding="utf-8")
+        )
         for path in sorted(root.rglob("*.py"))
     }
 
@@ -71,7 +73,9 @@ def imports(name, tree, known):
             found = [f"{base}.{alias.name}" for alias in node.names]
         else:
             continue
-        own |= {target(text.partition(".")[2], known) for text in found if room(text) == "simulator"}
+        own |= {
+            target(text.partition(".")[2], known) for text in found if room(text) == "simulator"
+        }
         others |= {room(text) for text in found if room(text) != "simulator"}
     return own, others
 
@@ -134,7 +138,10 @@ def test_no_module_imports_itself_by_a_detour():
             "engine: imports report, which does not stand lower",
         ),
         (
-            {"engine": "if TYPE_CHECKING:\n    from simulator.report import Report", "report.__init__": ""},
+            {
+                "engine": "if TYPE_CHECKING:\n    from simulator.report import Report",
+                "report.__init__": "",
+            },
             "engine: imports report.__init__, which does not stand lower",
         ),
         (
@@ -145,11 +152,20 @@ def test_no_module_imports_itself_by_a_detour():
             {"ops.op": "from ..compute import Processor", "ops.__init__": "", "compute": ""},
             "ops.op: imports compute, which does not stand lower",
         ),
-        ({"report": "from simulator import load"}, "report: imports __init__, which does not stand lower"),
+        (
+            {"report": "from simulator import load"},
+            "report: imports __init__, which does not stand lower",
+        ),
         ({"report": "import simulator"}, "report: imports __init__, which does not stand lower"),
         ({"shed": ""}, "shed: has no row"),
-        ({"report": "import matplotlib.pyplot as plt"}, "report: imports matplotlib, which only plot may"),
-        ({"plot": "def show():\n    from rich.table import Table"}, "plot: imports rich, which only cli may"),
+        (
+            {"report": "import matplotlib.pyplot as plt"},
+            "report: imports matplotlib, which only plot may",
+        ),
+        (
+            {"plot": "def show():\n    from rich.table import Table"},
+            "plot: imports rich, which only cli may",
+        ),
     ],
 )
 def test_a_violation_is_found(sources, fault):
@@ -170,7 +186,9 @@ def test_what_is_allowed_is_no_violation():
 
 
 def test_a_detour_is_found():
-    trees = parsed({"ops.a": "from simulator.ops import b", "ops.b": "def f():\n    import simulator.ops.a"})
+    trees = parsed(
+        {"ops.a": "from simulator.ops import b", "ops.b": "def f():\n    import simulator.ops.a"}
+    )
     with pytest.raises(graphlib.CycleError):
         graphlib.TopologicalSorter(graph(trees)).prepare()
 
@@ -178,7 +196,9 @@ def test_a_detour_is_found():
 # Sizes
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_no_file_is_longer_than_400_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
@@ -220,6 +240,6 @@ def _gpu(path: Path) -> GpuConfig:
 
 @pytest.mark.parametrize("kind", ["topologies", "workloads"])
 def test_every_shipped_file_is_named_as_it_is_called(kind):
-    assert {path.stem: inputs.read(path).data["name"] for path in inputs.shipped(kind).values()} == {
-        name: name for name in inputs.shipped(kind)
-    }
+    assert {
+        path.stem: inputs.read(path).data["name"] for path in inputs.shipped(kind).values()
+    } == {name: name for name in inputs.shipped(kind)}

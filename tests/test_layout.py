@@ -8,10 +8,21 @@ from hypothesis import strategies as st
 
 from simulator.errors import LayoutError
 from simulator.inputs import ROOT, read, validate
-from simulator.layout import Layout, LayoutConfig, balance, cut, even, parse_stages, print_stages, resolve
+from simulator.layout import (
+    Layout,
+    LayoutConfig,
+    balance,
+    cut,
+    even,
+    parse_stages,
+    print_stages,
+    resolve,
+)
 from simulator.model import ModelConfig
 
-DENSE = ModelConfig(vocab_size=10, hidden_size=8, num_hidden_layers=4, num_attention_heads=2, intermediate_size=12)
+DENSE = ModelConfig(
+    vocab_size=10, hidden_size=8, num_hidden_layers=4, num_attention_heads=2, intermediate_size=12
+)
 V3 = validate(read(ROOT.parent / "workloads" / "models" / "deepseek-v3.json"), ModelConfig)
 WHOLE = "embedding 0-60 head mtp"
 
@@ -27,7 +38,9 @@ def refusal(call, *arguments):
 
 def test_deepseek_v3s_layout_on_2048_gpus():
     # arXiv 2412.19437, section 3.2: 16-way pipeline, 64-way experts; 2,048 / 16 = 128 replicas.
-    assert resolve(LayoutConfig(pp=16, ep=64), 2048, V3) == Layout(gpus=2048, tp=1, pp=16, ep=64, dp=128, zero=1)
+    assert resolve(LayoutConfig(pp=16, ep=64), 2048, V3) == Layout(
+        gpus=2048, tp=1, pp=16, ep=64, dp=128, zero=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,11 +96,15 @@ def test_deepseek_v3s_layout_on_2048_gpus():
         ),
     ],
 )
-def test_degrees_that_do_not_fit_are_told_the_whole_product_and_the_nearest_that_do(degrees, gpus, model, message):
+def test_degrees_that_do_not_fit_are_told_the_whole_product_and_the_nearest_that_do(
+    degrees, gpus, model, message
+):
     assert refusal(resolve, LayoutConfig(**degrees), gpus, model) == message
 
 
-@pytest.mark.parametrize("degrees", [{"pp": 4}, {"pp": 8}, {"pp": 16, "ep": 32}, {"pp": 16, "ep": 64}])
+@pytest.mark.parametrize(
+    "degrees", [{"pp": 4}, {"pp": 8}, {"pp": 16, "ep": 32}, {"pp": 16, "ep": 64}]
+)
 def test_the_remedies_work(degrees):
     assert resolve(LayoutConfig(**degrees), 2048, V3).gpus == 2048
 
@@ -117,11 +134,15 @@ def test_ranks_run_over_replicas_first_and_expert_groups_are_runs_of_them():
 @pytest.mark.parametrize(("pp", "ep"), [(1, 1), (1, 8), (2, 4), (16, 64), (16, 128), (32, 1)])
 def test_expert_groups_part_the_ranks_of_a_pipeline_index(pp, ep):
     layout = resolve(LayoutConfig(pp=pp, ep=ep), 2048, V3)
-    groups = [tuple(group) for index in range(pp) for group in layout.ranks(index, "expert").tolist()]
+    groups = [
+        tuple(group) for index in range(pp) for group in layout.ranks(index, "expert").tolist()
+    ]
     assert sorted(rank for group in groups for rank in group) == list(range(2048))
     assert {len(group) for group in groups} == {ep}
     assert all(len({layout.pipeline_index(rank) for rank in group}) == 1 for group in groups)
-    assert all(layout.rank(layout.pipeline_index(rank), layout.place(rank)) == rank for rank in range(2048))
+    assert all(
+        layout.rank(layout.pipeline_index(rank), layout.place(rank)) == rank for rank in range(2048)
+    )
 
 
 # Stages
@@ -162,7 +183,10 @@ def test_stages_print_as_people_write_them():
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([WHOLE], "names 1 stages where layout.pp is 2. Name as many, or write 'stages: balanced'."),
+        (
+            [WHOLE],
+            "names 1 stages where layout.pp is 2. Name as many, or write 'stages: balanced'.",
+        ),
         (["embedding 0-3", "5-60 head mtp"], "has 5 where 4 is due. {rule}"),
         (["embedding 0-3", "3-60 head mtp"], "has 3 where 4 is due. {rule}"),
         (["embedding 0-3", "60-4 head mtp"], "has head where 4 is due. {rule}"),
@@ -182,12 +206,18 @@ def test_stages_that_miss_repeat_or_invent_a_block_are_refused(stages, message):
 
 
 def test_a_rule_for_stages_that_is_not_known_is_refused():
-    with pytest.raises(ValueError, match=r"'blanced' is no map\. Write one text per stage, or balanced or even\."):
+    with pytest.raises(
+        ValueError, match=r"'blanced' is no map\. Write one text per stage, or balanced or even\."
+    ):
         LayoutConfig(stages="blanced")
 
 
 def test_a_stage_of_one_layer_may_be_written_as_a_number():
-    assert LayoutConfig(stages=["embedding 0", 1, "2 head"]).stages == ("embedding 0", "1", "2 head")
+    assert LayoutConfig(stages=["embedding 0", 1, "2 head"]).stages == (
+        "embedding 0",
+        "1",
+        "2 head",
+    )
 
 
 # Cuts
@@ -206,11 +236,14 @@ def cost(weights, lengths):
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 4))
 def test_balance_is_the_best_of_all_cuts(weights, parts):
-    # Oracle: the longest run is as short as any cut makes it; among those, the sum of squares is least.
+    # Oracle: the longest run is as short as any cut makes it; among those, the sum of squares is
+    # least.
     lengths = balance(weights, parts)
     assert len(lengths) == parts
     assert sum(lengths) == len(weights)
-    assert cost(weights, lengths) == min(cost(weights, other) for other in every_cut(len(weights), parts))
+    assert cost(weights, lengths) == min(
+        cost(weights, other) for other in every_cut(len(weights), parts)
+    )
     assert 0 not in lengths or len(weights) < parts
 
 
@@ -225,7 +258,11 @@ def test_no_cut_has_a_shorter_longest_run_than_balance_also_in_seconds(weights, 
     [
         ([1, 2, 3], 1, (3,)),
         ([3, 1, 1, 1, 3], 3, (1, 3, 1)),
-        ([5, 1, 1, 1], 3, (1, 1, 2)),  # 5 is the longest whatever is done; 1 + 2 is more even than 0 + 3
+        (
+            [5, 1, 1, 1],
+            3,
+            (1, 1, 2),
+        ),  # 5 is the longest whatever is done; 1 + 2 is more even than 0 + 3
         ([1, 1], 3, (0, 1, 1)),  # fewer blocks than runs
         ([], 2, (0, 0)),
     ],

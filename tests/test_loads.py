@@ -23,17 +23,26 @@ def test_even_experts_have_one_load_and_no_penalty():
 def test_each_layer_has_its_own_busiest_gpu():
     one = scenario(**UNEQUAL)
     found = loads(one)
-    visits = survey(one.model, one.workload.experts, one.layout.ep, one.topology.node.gpus, one.tokens_per_micro_batch)
+    visits = survey(
+        one.model,
+        one.workload.experts,
+        one.layout.ep,
+        one.topology.node.gpus,
+        one.tokens_per_micro_batch,
+    )
     for layer, place in zip(visits, found.layers, strict=True):
         load = found.distinct[place]
         assert load.rows == pytest.approx(layer.rows(1.0).max())
         assert load.received == pytest.approx(layer.received(1.0).max())
         assert load.rows >= layer.rows(1.0).mean()
-    assert found.worst_share == pytest.approx(max(layer.pairs.max() / layer.pairs.mean() for layer in visits))
+    assert found.worst_share == pytest.approx(
+        max(layer.pairs.max() / layer.pairs.mean() for layer in visits)
+    )
 
 
 def test_rows_of_all_gpus_are_the_choices_of_all_tokens():
-    # 4 GPUs of 100 tokens, each choosing top_k experts: whatever the popularity, nothing is lost on the way.
+    # 4 GPUs of 100 tokens, each choosing top_k experts: whatever the popularity, nothing is lost on
+    # the way.
     one = scenario(**UNEQUAL)
     for layer in survey(one.model, one.workload.experts, 4, 2, 100):
         assert np.sum(layer.rows(100.0)) == pytest.approx(4 * 100 * one.model.num_experts_per_tok)
@@ -50,7 +59,10 @@ def test_unequal_experts_make_the_step_longer_and_the_report_names_the_penalty(n
 
 
 def test_more_violation_costs_more():
-    steps = [run(lower(scenario(**{**UNEQUAL, "experts__max_violation": limit}))).step_time for limit in (0.1, 0.5, 2)]
+    steps = [
+        run(lower(scenario(**{**UNEQUAL, "experts__max_violation": limit}))).step_time
+        for limit in (0.1, 0.5, 2)
+    ]
     assert steps == sorted(steps)
 
 
@@ -67,14 +79,17 @@ def test_an_unequal_step_still_folds():
 
 def test_capacity_drops_choices_and_shortens_the_step():
     full = simulate(scenario(**{**UNEQUAL, "experts__max_violation": 2}))
-    capped = simulate(scenario(**{**UNEQUAL, "experts__max_violation": 2}, experts__capacity_factor=1.0))
+    capped = simulate(
+        scenario(**{**UNEQUAL, "experts__max_violation": 2}, experts__capacity_factor=1.0)
+    )
     assert capped.imbalance.dropped > 0
     assert capped.step_time < full.step_time
 
 
 def test_recorded_counts_are_read_beside_the_workload(tmp_path):
     counts = "layer,expert,count\n" + "".join(
-        f"{layer},{expert},{1 + expert}\n" for layer in range(3) for expert in range(8))
+        f"{layer},{expert},{1 + expert}\n" for layer in range(3) for expert in range(8)
+    )
     path = tmp_path / "counts.csv"
     path.write_text(counts, encoding="utf-8")
     found = loads(scenario(experts__distribution="recorded", experts__file=str(path)))
@@ -82,7 +97,8 @@ def test_recorded_counts_are_read_beside_the_workload(tmp_path):
 
 
 def test_unequal_experts_compute_and_move_no_more_only_less_evenly():
-    # The same tokens choose as many experts, so what runs is the same; the rest of the time is waiting.
+    # The same tokens choose as many experts, so what runs is the same; the rest of the time is
+    # waiting.
     even, unequal = simulate(scenario()), simulate(scenario(**UNEQUAL))
     assert unequal.executed_flops == pytest.approx(even.executed_flops, rel=1e-9)
     for name in ("attention", "memory_bound", "gemm"):
@@ -105,8 +121,12 @@ UNLIKE = {"distribution": "log_normal", "sigma": 0.5, "seed": 3}
 
 @pytest.mark.parametrize("ep", [2, 4])
 def test_outside_of_pairs_the_busiest_gpu_stands_for_all_exactly(ep):
-    # Every phase ends with an exchange of the whole group: whoever is done first waits for the busiest.
-    worst, each = (simulated(scenario(layout__ep=ep, experts={**UNLIKE, "resolve": how})) for how in ("worst", "each"))
+    # Every phase ends with an exchange of the whole group: whoever is done first waits for the
+    # busiest.
+    worst, each = (
+        simulated(scenario(layout__ep=ep, experts={**UNLIKE, "resolve": how}))
+        for how in ("worst", "each")
+    )
     assert each.step_time == pytest.approx(worst.step_time, rel=1e-12)
     assert each.program.ranks == worst.program.ranks * ep
 
@@ -114,17 +134,29 @@ def test_outside_of_pairs_the_busiest_gpu_stands_for_all_exactly(ep):
 @pytest.mark.parametrize("schedule", ["1f1b", "dualpipe", "zb-v"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_loads_of_their_own_fold_exactly(schedule, seed):
-    # Two replicas of an expert group of 2 at each of 2 pipeline indices: the replicas fold, the members do not.
-    one = scenario(layout__ep=2, schedule__name=schedule,
-                   experts={"distribution": "dirichlet", "concentration": 1.0, "seed": seed, "resolve": "each"})
+    # Two replicas of an expert group of 2 at each of 2 pipeline indices: the replicas fold, the
+    # members do not.
+    one = scenario(
+        layout__ep=2,
+        schedule__name=schedule,
+        experts={
+            "distribution": "dirichlet",
+            "concentration": 1.0,
+            "seed": seed,
+            "resolve": "each",
+        },
+    )
     folded, whole = simulated(one), simulated(one, folded=False)
     assert folded.step_time == pytest.approx(whole.step_time, rel=1e-9)
     assert folded.program.ranks < whole.program.ranks
 
 
 def test_in_pairs_the_busiest_of_every_phase_is_an_estimate():
-    # A GPU that is late in one phase can catch up in the next, but exchanges are slow while any member computes.
+    # A GPU that is late in one phase can catch up in the next, but exchanges are slow while any
+    # member computes.
     def one(how):
-        return simulated(scenario(layout__ep=4, schedule__name="dualpipe", experts={**UNLIKE, "resolve": how}))
+        return simulated(
+            scenario(layout__ep=4, schedule__name="dualpipe", experts={**UNLIKE, "resolve": how})
+        )
 
     assert one("each").step_time == pytest.approx(one("worst").step_time, rel=0.03)

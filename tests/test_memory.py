@@ -11,7 +11,8 @@ from simulator.report import summarise
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule, peak_in_flight
 
-# Attention: (8 + 2 x 4) heads x 128 x 1,024 for Q, K, V; 1,024 x 1,024; a norm. FFN: a norm, 3 x 1,024 x 4,096.
+# Attention: (8 + 2 x 4) heads x 128 x 1,024 for Q, K, V; 1,024 x 1,024; a norm. FFN: a norm, 3 x
+# 1,024 x 4,096.
 LAYER = 16 * 128 * 1024 + 1024 * 1024 + 2 * 1024 + 3 * 1024 * 4096
 ENDS = (4096 * 1024, 4096 * 1024 + 1024)  # embedding; head and its norm
 EXPERT = 3 * 1024 * 1024
@@ -49,8 +50,8 @@ def test_without_zero_every_replica_keeps_all_optimizer_states():
 
 
 def test_routed_experts_are_spread_over_ep_and_their_optimizer_over_what_is_left():
-    # pp 2 x dp 4, ep 2: stage 1 has two MoE layers and the head. 4 of 8 experts per GPU; 4 replicas shard the dense
-    # optimizer states, 4 / 2 those of the routed experts.
+    # pp 2 x dp 4, ep 2: stage 1 has two MoE layers and the head. 4 of 8 experts per GPU; 4 replicas
+    # shard the dense optimizer states, 4 / 2 those of the routed experts.
     held = by_index(scenario())[1]
     rest, routed = 2 * MOE_DENSE + ENDS[1], 2 * 8 * EXPERT / 2
     assert held["parameters"] == 2 * (rest + routed)
@@ -58,7 +59,8 @@ def test_routed_experts_are_spread_over_ep_and_their_optimizer_over_what_is_left
 
 
 def test_dualpipe_holds_every_stage_twice():
-    # Rank 0 and rank 1 both hold stages 0 and 1: all parameters, and 2 x 4 replicas shard the optimizer.
+    # Rank 0 and rank 1 both hold stages 0 and 1: all parameters, and 2 x 4 replicas shard the
+    # optimizer.
     held = by_index(dense(schedule__name="dualpipe"))
     count = 4 * LAYER + sum(ENDS)
     assert [held[index]["parameters"] for index in (0, 1)] == [2 * count] * 2
@@ -66,7 +68,8 @@ def test_dualpipe_holds_every_stage_twice():
 
 
 def test_fp8_training_keeps_bf16_moments():
-    # Master weights in FP32, two moments in BF16: 8 B per parameter (arXiv 2412.19437, section 3.3.3).
+    # Master weights in FP32, two moments in BF16: 8 B per parameter (arXiv 2412.19437, section
+    # 3.3.3).
     (held,) = by_index(lone(precision__recipe="fp8_block")).values()
     assert held["optimizer"] == 8 * 71_312_384
 
@@ -75,16 +78,17 @@ def test_fp8_training_keeps_bf16_moments():
 
 
 def test_what_a_dense_layer_keeps_for_its_backward_pass():
-    # BF16, per token: two residual streams and two norm outputs, 4 x 1,024; Q of 8 heads, K and V of 4, 128 wide,
-    # 2,048 in all; the softmax's sums, 8 in FP32; the attention's output, 1,024; gate and up, and SwiGLU's output,
-    # 3 x 4,096. 2,048 tokens.
+    # BF16, per token: two residual streams and two norm outputs, 4 x 1,024; Q of 8 heads, K and V
+    # of 4, 128 wide, 2,048 in all; the softmax's sums, 8 in FP32; the attention's output, 1,024;
+    # gate and up, and SwiGLU's output, 3 x 4,096. 2,048 tokens.
     per_token = 2 * (4 * 1024 + 2048 + 1024 + 3 * 4096) + 4 * 8
     assert costs(dense(layout__pp=4)).saved(1) == 2048 * per_token
 
 
 def test_recompute_keeps_neither_norms_nor_swiglu():
     kept = costs(dense(layout__pp=4)).saved(1) - costs(
-        dense(layout__pp=4, training__recompute=["norm", "swiglu"])).saved(1)
+        dense(layout__pp=4, training__recompute=["norm", "swiglu"])
+    ).saved(1)
     assert kept == 2048 * 2 * (2 * 1024 + 4096)
 
 
@@ -100,16 +104,20 @@ def test_1f1b_keeps_as_many_micro_batches_as_stages_are_left(batch, micro_batche
 
 @pytest.mark.parametrize("stages", [2, 4])
 def test_dualpipe_keeps_one_chunk_more_than_it_has_ranks(stages):
-    # With equal stages: P + 1 chunks on every rank (github.com/deepseek-ai/DualPipe: PP + 1 times the activations).
+    # With equal stages: P + 1 chunks on every rank (github.com/deepseek-ai/DualPipe: PP + 1 times
+    # the activations).
     one = scenario(schedule__name="dualpipe", layout__pp=stages, training__global_batch_size=32)
     equal = replace(costs(one), stages=(("moe",),) * stages)
     held = memory(lower_schedule(one, one.schedule, equal, folded=False))
     assert peak_in_flight(one.schedule) == [stages + 1] * stages
-    assert [rank.by_category["activations"] for rank in held] == [(stages + 1) * equal.saved(0)] * stages
+    assert [rank.by_category["activations"] for rank in held] == [
+        (stages + 1) * equal.saved(0)
+    ] * stages
 
 
 def test_a_split_backward_pass_keeps_activations_until_its_weight_gradient():
-    # F0 I0 F1 I1 W0 W1: both micro-batches are kept until W0; with full backward passes one at a time.
+    # F0 I0 F1 I1 W0 W1: both micro-batches are kept until W0; with full backward passes one at a
+    # time.
     one = lone(training__global_batch_size=2)
     priced = costs(one)
 
@@ -122,12 +130,15 @@ def test_a_split_backward_pass_keeps_activations_until_its_weight_gradient():
 
 
 def test_buffers_are_for_what_an_exchange_brings_and_for_the_sends():
-    # Dispatch and combine: received tokens x 1,024 x 2 B each; 4 residual streams of 2,048 x 1,024 x 2 B.
+    # Dispatch and combine: received tokens x 1,024 x 2 B each; 4 residual streams of 2,048 x 1,024
+    # x 2 B.
     one = scenario()
     priced = costs(one)
     due = 2 * priced.work.received * 1024 * 2 + 4 * 2048 * 1024 * 2
     assert by_index(one)[0]["buffers"] == pytest.approx(due)
-    assert 1 < priced.work.received / 2048 < 2  # ep 2: a token's 2 experts lie on both GPUs more often than not
+    assert (
+        1 < priced.work.received / 2048 < 2
+    )  # ep 2: a token's 2 experts lie on both GPUs more often than not
 
 
 # Reports

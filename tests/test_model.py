@@ -15,8 +15,19 @@ LLAMA = {
     "num_key_value_heads": 8,
     "intermediate_size": 14336,
 }
-TINY = {"vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
-MOE = TINY | {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 3, "n_shared_experts": 1}
+TINY = {
+    "vocab_size": 10,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+}
+MOE = TINY | {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 3,
+    "n_shared_experts": 1,
+}
 
 
 def model(tree, **changes):
@@ -38,7 +49,8 @@ def v3():
 
 
 def test_deepseek_v3_has_671_billion_parameters_of_which_a_token_meets_37(v3):
-    # arXiv 2412.19437, abstract: 671 B and 37 B; the published 37 B count the input embedding, 0.93 B, too.
+    # arXiv 2412.19437, abstract: 671 B and 37 B; the published 37 B count the input embedding, 0.93
+    # B, too.
     assert v3.parameters == 671_026_404_352
     assert v3.active_parameters == 36_625_603_584
     assert v3.parameters / 1e9 == pytest.approx(671.03, abs=0.005)
@@ -46,13 +58,15 @@ def test_deepseek_v3_has_671_billion_parameters_of_which_a_token_meets_37(v3):
 
 
 def test_deepseek_v3_takes_250_gflops_per_token_of_4096(v3):
-    # arXiv 2505.09343, table 2: 250 GFLOPs per token at 4,096. Here: 6 x 36,625,603,584, and 3 x the forward's causal
-    # attention, 128 heads x (192 + 128) x 4,096 = 167,772,160, on each of 61 layers.
+    # arXiv 2505.09343, table 2: 250 GFLOPs per token at 4,096. Here: 6 x 36,625,603,584, and 3 x
+    # the forward's causal attention, 128 heads x (192 + 128) x 4,096 = 167,772,160, on each of 61
+    # layers.
     assert v3.flops_per_token(4096) == 6 * 36_625_603_584 + 3 * 167_772_160 * 61 == 250_455_926_784
 
 
 def test_attention_counts_half_of_the_square(v3):
-    # QK: 2 x 192 FLOPs and PV: 2 x 128 per pair and head; a token meets S / 2 of S tokens: 128 x 320 x S.
+    # QK: 2 x 192 FLOPs and PV: 2 x 128 per pair and head; a token meets S / 2 of S tokens: 128 x
+    # 320 x S.
     assert v3.attention_flops_per_token(4096) == 128 * (2 * 192 + 2 * 128) * 4096 / 2
 
 
@@ -61,7 +75,8 @@ def test_attention_counts_half_of_the_square(v3):
     [
         ("embedding", 926_679_040, 0),  # 129,280 x 7,168
         ("dense", 583_483_392, 0),  # attention 187,114,496 + norm 7,168 + 3 x 7,168 x 18,432
-        # attention 187,114,496 + norm 7,168 + shared 3 x 7,168 x 2,048 + router 7,168 x 256; 256 experts.
+        # attention 187,114,496 + norm 7,168 + shared 3 x 7,168 x 2,048 + router 7,168 x 256; 256
+        # experts.
         ("moe", 232_996_864, 256 * 3 * 7168 * 2048),
         ("mtp", 335_771_648, 256 * 3 * 7168 * 2048),  # a MoE layer + 2 norms + 14,336 x 7,168
         ("head", 926_686_208, 0),  # 7,168 x 129,280 + norm 7,168
@@ -86,9 +101,21 @@ def test_multi_head_latent_attention_counted_by_hand(v3):
 
 
 def test_without_a_query_compression_latent_attention_has_one_query_matrix():
-    # DeepSeek-V2-Lite: "q_lora_rank": null. q: 2 heads x (4 + 2) from 8; kv_a: 3 + 2 from 8; kv_b: 2 x (4 + 4) from 3.
-    lite = {"q_lora_rank": None, "kv_lora_rank": 3, "qk_nope_head_dim": 4, "qk_rope_head_dim": 2, "v_head_dim": 4}
-    assert model(TINY | lite).projections == (("q", 12, 8), ("kv_a", 5, 8), ("kv_b", 16, 3), ("o", 8, 8))
+    # DeepSeek-V2-Lite: "q_lora_rank": null. q: 2 heads x (4 + 2) from 8; kv_a: 3 + 2 from 8; kv_b:
+    # 2 x (4 + 4) from 3.
+    lite = {
+        "q_lora_rank": None,
+        "kv_lora_rank": 3,
+        "qk_nope_head_dim": 4,
+        "qk_rope_head_dim": 2,
+        "v_head_dim": 4,
+    }
+    assert model(TINY | lite).projections == (
+        ("q", 12, 8),
+        ("kv_a", 5, 8),
+        ("kv_b", 16, 3),
+        ("o", 8, 8),
+    )
 
 
 def test_blocks_stand_in_forward_order_with_the_dense_layers_first(v3):
@@ -105,8 +132,9 @@ def test_the_parameters_are_the_sum_of_the_blocks_but_mtp(v3):
 
 
 def test_llama_3_1_8b_has_8_billion_parameters():
-    # A layer: qkv (32 + 2 x 8) x 128 x 4,096 + o 4,096 x 4,096 + FFN 3 x 4,096 x 14,336 + 2 norms = 218,112,000.
-    # 32 layers + embedding and head, 128,256 x 4,096 each, + the last norm. Meta's own count: 8.03 B.
+    # A layer: qkv (32 + 2 x 8) x 128 x 4,096 + o 4,096 x 4,096 + FFN 3 x 4,096 x 14,336 + 2 norms =
+    # 218,112,000. 32 layers + embedding and head, 128,256 x 4,096 each, + the last norm. Meta's own
+    # count: 8.03 B.
     llama = model(LLAMA)
     assert llama.parameters == 32 * 218_112_000 + 2 * 128256 * 4096 + 4096 == 8_030_261_248
     assert llama.active_parameters == 8_030_261_248 - 128256 * 4096
@@ -123,8 +151,9 @@ def test_a_tied_head_has_no_matrix_of_its_own_but_is_active():
 
 
 def test_a_tiny_moe_counted_by_hand():
-    # Attention 4 x 8 x 8 + norm 8 = 264. MoE layer: 264 + norm 8 + shared 3 x 8 x 3 + router 8 x 4 = 376, and
-    # 4 experts of 72. Two of them, embedding 80, head 88. A token misses 2 of 4 experts and the embedding.
+    # Attention 4 x 8 x 8 + norm 8 = 264. MoE layer: 264 + norm 8 + shared 3 x 8 x 3 + router 8 x 4
+    # = 376, and 4 experts of 72. Two of them, embedding 80, head 88. A token misses 2 of 4 experts
+    # and the embedding.
     tiny = model(MOE)
     assert tiny.block_parameters("moe") == (376, 288)
     assert tiny.parameters == 2 * (376 + 288) + 80 + 88 == 1496
@@ -161,11 +190,18 @@ def test_a_copy_counts_its_own_values():
 
 
 def test_unknown_keys_of_a_real_config_are_ignored():
-    extra = {"architectures": ["LlamaForCausalLM"], "rope_theta": 500000.0, "torch_dtype": "bfloat16", "eos": [1, 2]}
+    extra = {
+        "architectures": ["LlamaForCausalLM"],
+        "rope_theta": 500000.0,
+        "torch_dtype": "bfloat16",
+        "eos": [1, 2],
+    }
     assert model(LLAMA | extra) == model(LLAMA)
 
 
-@pytest.mark.parametrize("key", ["num_key_value_heads", "head_dim", "q_lora_rank", "kv_lora_rank", "n_routed_experts"])
+@pytest.mark.parametrize(
+    "key", ["num_key_value_heads", "head_dim", "q_lora_rank", "kv_lora_rank", "n_routed_experts"]
+)
 def test_null_means_that_the_key_is_absent(key):
     assert model(TINY, **{key: None}) == model(TINY)
 
@@ -192,7 +228,10 @@ def test_a_models_own_head_width_goes_before_the_quotient():
             {"num_experts_per_tok": 0},
             "mine.json: num_experts_per_tok: 0 must lie between 1 and n_routed_experts. Choose up to 4.",
         ),
-        ({"hidden_size": 0}, "mine.json: hidden_size: 0 is not accepted: input should be greater than 0."),
+        (
+            {"hidden_size": 0},
+            "mine.json: hidden_size: 0 is not accepted: input should be greater than 0.",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_is_refused(changes, message):

@@ -13,7 +13,9 @@ KEPT = ("norm", "mla_up_projection", "swiglu")
 """What is kept where it is not computed again. Fused attention keeps nothing of its core but Q, K and V, which it needs
 again too; full recompute is not a matter of ops: test_recompute.py."""
 
-V3 = inputs.validate(inputs.read(inputs.ROOT.parent / "workloads" / "models" / "deepseek-v3.json"), ModelConfig)
+V3 = inputs.validate(
+    inputs.read(inputs.ROOT.parent / "workloads" / "models" / "deepseek-v3.json"), ModelConfig
+)
 MODELS = {
     "mla": V3,
     "mla without q_lora": V3.model_copy(update={"q_lora_rank": 0}),
@@ -76,7 +78,11 @@ def matrices(kind, model):
         return 2 * h * h
     dense, _ = model.block_parameters(kind)
     norms = 2 * h + model.q_lora_rank + model.kv_lora_rank
-    return dense - norms + (model.num_experts_per_tok * model.expert_parameters if kind == "moe" else 0)
+    return (
+        dense
+        - norms
+        + (model.num_experts_per_tok * model.expert_parameters if kind == "moe" else 0)
+    )
 
 
 # FLOPs
@@ -86,16 +92,21 @@ def matrices(kind, model):
 @every_block
 @every_recipe
 def test_a_block_multiplies_six_flops_per_active_parameter_and_token(kind, model, recipe):
-    # Forward 2, input gradient 2, weight gradient 2. Attention's core has no parameters and counts apart.
+    # Forward 2, input gradient 2, weight gradient 2. Attention's core has no parameters and counts
+    # apart.
     block = ops(kind, model, recipe)
-    assert products(block.forward + block.backward) == pytest.approx(6 * matrices(kind, model) * TOKENS)
+    assert products(block.forward + block.backward) == pytest.approx(
+        6 * matrices(kind, model) * TOKENS
+    )
 
 
 @every_model
 @every_block
 @every_recipe
 @pytest.mark.parametrize("recompute", [(), RECOMPUTE])
-def test_backward_multiplies_twice_as_much_as_forward_recomputation_apart(kind, model, recipe, recompute):
+def test_backward_multiplies_twice_as_much_as_forward_recomputation_apart(
+    kind, model, recipe, recompute
+):
     block = ops(kind, model, recipe, recompute)
     assert products(block.backward) == pytest.approx(2 * products(block.forward))
 
@@ -103,12 +114,15 @@ def test_backward_multiplies_twice_as_much_as_forward_recomputation_apart(kind, 
 @every_model
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_attentions_core_is_two_causal_products_forward_and_five_backward(kind, model):
-    # A token meets half of a sequence of 4,096. Forward: QK and PV. Backward: FlashAttention computes QK again, then
-    # dV and dP of the width of V, dQ and dK of the width of Q (arXiv 2307.08691): 3 d_qk + 2 d_v.
+    # A token meets half of a sequence of 4,096. Forward: QK and PV. Backward: FlashAttention
+    # computes QK again, then dV and dP of the width of V, dQ and dK of the width of Q (arXiv
+    # 2307.08691): 3 d_qk + 2 d_v.
     block = ops(kind, model)
     pairs = TOKENS * 4096 / 2
     heads, qk, v = model.num_attention_heads, model.qk_dim, model.v_dim
-    assert [op.flops for op in block.forward if op.kind == "attention"] == [2 * pairs * heads * (qk + v)]
+    assert [op.flops for op in block.forward if op.kind == "attention"] == [
+        2 * pairs * heads * (qk + v)
+    ]
     assert [op.flops for op in block.backward if op.kind == "attention_backward"] == [
         2 * pairs * heads * (3 * qk + 2 * v)
     ]
@@ -116,12 +130,17 @@ def test_attentions_core_is_two_causal_products_forward_and_five_backward(kind, 
 
 @every_model
 def test_the_blocks_of_a_model_multiply_what_flops_per_token_says(model):
-    # flops_per_token leaves out MTP and counts norms as if they were matrices: two per layer and MLA's, one at the end.
+    # flops_per_token leaves out MTP and counts norms as if they were matrices: two per layer and
+    # MLA's, one at the end.
     blocks = [kind for kind in model.blocks if kind != "mtp"]
     per_block = {kind: ops(kind, model) for kind in set(blocks)}
     ran = sum(products(per_block[kind].forward + per_block[kind].backward) for kind in blocks)
-    core = sum(3 * op.flops for kind in blocks for op in per_block[kind].forward if op.kind == "attention")
-    norms = model.num_hidden_layers * (2 * model.hidden_size + model.q_lora_rank + model.kv_lora_rank)
+    core = sum(
+        3 * op.flops for kind in blocks for op in per_block[kind].forward if op.kind == "attention"
+    )
+    norms = model.num_hidden_layers * (
+        2 * model.hidden_size + model.q_lora_rank + model.kv_lora_rank
+    )
     told = model.flops_per_token(SEQUENCE) - 6 * (norms + model.hidden_size)
     assert (ran + core) / TOKENS == pytest.approx(told)
 
@@ -137,7 +156,8 @@ def test_flops_of_a_gemm_are_two_per_multiply_add_of_its_shape(kind, model):
 
 
 def test_a_dense_layer_of_v3_by_hand():
-    # Two per weight: attention 187,114,496, of which 1,536 + 512 + 7,168 are norms, and FFN 3 x 7,168 x 18,432.
+    # Two per weight: attention 187,114,496, of which 1,536 + 512 + 7,168 are norms, and FFN 3 x
+    # 7,168 x 18,432.
     attention = 187_114_496 - 1536 - 512 - 7168
     block = ops("dense", V3)
     assert products(block.forward) == 2 * TOKENS * (attention + 3 * 7168 * 18432)
@@ -145,7 +165,9 @@ def test_a_dense_layer_of_v3_by_hand():
 
 def test_an_mtp_module_is_its_projection_a_layer_and_the_shared_head():
     everything = work(V3)
-    assert block_ops("mtp", everything) == tuple(BLOCKS[part](everything) for part in ("mtp_input", "moe", "head"))
+    assert block_ops("mtp", everything) == tuple(
+        BLOCKS[part](everything) for part in ("mtp_input", "moe", "head")
+    )
     dense = work(V3.model_copy(update={"n_routed_experts": 0}))
     assert block_ops("mtp", dense)[1] == BLOCKS["dense"](dense)
 
@@ -168,10 +190,20 @@ def test_bf16_neither_casts_nor_transposes(kind, model, recompute):
 
 
 def test_fp8_multiplies_all_but_the_core_the_router_and_the_head_in_fp8():
-    # arXiv 2412.19437, section 3.3.1: embedding, head, gating, norms and attention keep their precision.
-    for kind, kept in {"dense": set(), "moe": {"router"}, "mtp_input": set(), "head": {"head"}}.items():
+    # arXiv 2412.19437, section 3.3.1: embedding, head, gating, norms and attention keep their
+    # precision.
+    for kind, kept in {
+        "dense": set(),
+        "moe": {"router"},
+        "mtp_input": set(),
+        "head": {"head"},
+    }.items():
         block = ops(kind, V3)
-        wide = {op.name.split()[0] for op in block.forward + block.backward if op.flops and op.dtype == "bf16"}
+        wide = {
+            op.name.split()[0]
+            for op in block.forward + block.backward
+            if op.flops and op.dtype == "bf16"
+        }
         assert wide - {"core"} == kept
 
 
@@ -205,8 +237,9 @@ def test_what_is_computed_again_is_not_kept(kind, recipe, again):
 @every_recipe
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_the_bytes_saved_by_each_by_hand(kind, recipe):
-    # norm: two normed residual streams. mla_up_projection: Q, K, V of 128 heads (192 + 192 + 128 wide, BF16), but
-    # for the 64 rotary elements of K that all heads share. swiglu: its output, as wide as a FFN, of each row.
+    # norm: two normed residual streams. mla_up_projection: Q, K, V of 128 heads (192 + 192 + 128
+    # wide, BF16), but for the 64 rotary elements of K that all heads share. swiglu: its output, as
+    # wide as a FFN, of each row.
     widths = {"dense": [18432], "moe": [2048] * 9}[kind]
     each = RECIPES[recipe].activation
     by_hand = {
@@ -215,21 +248,25 @@ def test_the_bytes_saved_by_each_by_hand(kind, recipe):
         "swiglu": each * sum(widths),
     }
     plain = saved(ops(kind, V3, recipe))
-    assert {again: plain - saved(ops(kind, V3, recipe, [again])) for again in KEPT} == pytest.approx(
-        {again: TOKENS * size for again, size in by_hand.items()}
-    )
+    assert {
+        again: plain - saved(ops(kind, V3, recipe, [again])) for again in KEPT
+    } == pytest.approx({again: TOKENS * size for again, size in by_hand.items()})
 
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_up_projections_run_again_as_they_ran_first(kind):
-    # q_b: 1,536 -> 128 x 192; kv_b: 512 -> 128 x 256. Norm and SwiGLU are memory-bound. The core: two causal products
-    # of 128 heads, 192 and 128 wide, over 4,096 tokens.
+    # q_b: 1,536 -> 128 x 192; kv_b: 512 -> 128 x 256. Norm and SwiGLU are memory-bound. The core:
+    # two causal products of 128 heads, 192 and 128 wide, over 4,096 tokens.
     flops = {
-        again: sum(op.flops for op in ops(kind, V3, recompute=[again]).backward if op.recompute) for again in RECOMPUTE
+        again: sum(op.flops for op in ops(kind, V3, recompute=[again]).backward if op.recompute)
+        for again in RECOMPUTE
     }
     assert flops == {
-        "norm": 0, "mla_up_projection": 2 * TOKENS * (1536 * 24576 + 512 * 32768), "swiglu": 0,
-        "core_attention": TOKENS * 128 * (192 + 128) * 4096, "full": 0,
+        "norm": 0,
+        "mla_up_projection": 2 * TOKENS * (1536 * 24576 + 512 * 32768),
+        "swiglu": 0,
+        "core_attention": TOKENS * 128 * (192 + 128) * 4096,
+        "full": 0,
     }
 
 
@@ -255,7 +292,9 @@ def test_without_mla_there_is_no_up_projection_to_run_again(kind):
 @every_model
 @every_block
 @every_recipe
-def test_every_op_is_of_a_known_kind_for_which_both_kernel_tables_have_a_figure(kind, model, recipe):
+def test_every_op_is_of_a_known_kind_for_which_both_kernel_tables_have_a_figure(
+    kind, model, recipe
+):
     block = ops(kind, model, recipe, RECOMPUTE)
     for op in block.forward + block.backward:
         assert op.kind in KINDS

@@ -28,7 +28,11 @@ def moves(time: float, beside: int = 0) -> Hop:
 
 def block(*, again: bool = False, **phases: tuple[Segment | Hop, ...]) -> BlockCost:
     """Return a block without experts whose phases hold what is given."""
-    empty = {(phase, beside): Phase(phases.get(phase, ())) for phase in PHASES for beside in (False, True)}
+    empty = {
+        (phase, beside): Phase(phases.get(phase, ()))
+        for phase in PHASES
+        for beside in (False, True)
+    }
     return BlockCost(-1, empty, 0.0, again)
 
 
@@ -61,20 +65,39 @@ def test_a_transfer_that_stands_before_kernels_is_exposed():
 def test_a_transfer_beside_a_kernel_is_hidden_up_to_its_length():
     # 0.5 s beside 1 s is free; 1.5 s beside 1 s makes the kernel after it wait 0.5 s.
     short = block(attention_f=(seconds(1), moves(0.5, 1), seconds(1), seconds(1)))
-    assert timeline("F0@0", short) == [("compute", 0, 1), ("tensor", 1, 1.5), ("compute", 1, 2), ("compute", 2, 3)]
+    assert timeline("F0@0", short) == [
+        ("compute", 0, 1),
+        ("tensor", 1, 1.5),
+        ("compute", 1, 2),
+        ("compute", 2, 3),
+    ]
     long = block(attention_f=(seconds(1), moves(1.5, 1), seconds(1), seconds(1)))
-    assert timeline("F0@0", long) == [("compute", 0, 1), ("tensor", 1, 2.5), ("compute", 1, 2), ("compute", 2.5, 3.5)]
+    assert timeline("F0@0", long) == [
+        ("compute", 0, 1),
+        ("tensor", 1, 2.5),
+        ("compute", 1, 2),
+        ("compute", 2.5, 3.5),
+    ]
 
 
 def test_transfers_of_a_rank_take_turns():
     # Two gathers beside the same second: the second one starts when the first is done.
     one = block(attention_f=(moves(0.5, 1), moves(0.5, 1), seconds(1), seconds(1)))
-    assert timeline("F0@0", one) == [("tensor", 0, 0.5), ("tensor", 0.5, 1), ("compute", 0, 1), ("compute", 1, 2)]
+    assert timeline("F0@0", one) == [
+        ("tensor", 0, 0.5),
+        ("tensor", 0.5, 1),
+        ("compute", 0, 1),
+        ("compute", 1, 2),
+    ]
 
 
 def test_the_next_block_waits_for_what_the_last_one_moves():
     one, other = block(attention_f=(seconds(1), moves(0.5))), block(attention_f=(seconds(1),))
-    assert timeline("F0@0", one, other) == [("compute", 0, 1), ("tensor", 1, 1.5), ("compute", 1.5, 2.5)]
+    assert timeline("F0@0", one, other) == [
+        ("compute", 0, 1),
+        ("tensor", 1, 1.5),
+        ("compute", 1.5, 2.5),
+    ]
 
 
 # Input gradients beside weight gradients
@@ -82,36 +105,71 @@ def test_the_next_block_waits_for_what_the_last_one_moves():
 
 @pytest.mark.parametrize(("late", "attention"), [(0.5, 2.0), (1.5, 2.5)])
 def test_the_sum_of_an_input_gradient_travels_beside_the_weight_gradient(late, attention):
-    # dgrad 0 to 1; its sum from 1 on, beside the weight gradient 1 to 2; attention's input gradient waits for both.
-    one = block(mlp_b=(seconds(1), moves(late, LATE)), mlp_w=(seconds(1),), attention_b=(seconds(1),))
+    # dgrad 0 to 1; its sum from 1 on, beside the weight gradient 1 to 2; attention's input gradient
+    # waits for both.
+    one = block(
+        mlp_b=(seconds(1), moves(late, LATE)), mlp_w=(seconds(1),), attention_b=(seconds(1),)
+    )
     assert timeline("B0@0", one) == [
-        ("compute", 0, 1), ("tensor", 1, 1 + late), ("compute", 1, 2), ("compute", attention, attention + 1)]
+        ("compute", 0, 1),
+        ("tensor", 1, 1 + late),
+        ("compute", 1, 2),
+        ("compute", attention, attention + 1),
+    ]
 
 
 def test_what_is_gathered_again_is_there_before_the_weight_gradient():
-    # The input is gathered again beside dgrad; the weight gradient multiplies with it: 1.5 s make it wait 0.5 s.
-    one = block(mlp_b=(moves(1.5, 1), seconds(1), moves(0.25, LATE)), mlp_w=(seconds(1),), attention_b=(seconds(1),))
+    # The input is gathered again beside dgrad; the weight gradient multiplies with it: 1.5 s make
+    # it wait 0.5 s.
+    one = block(
+        mlp_b=(moves(1.5, 1), seconds(1), moves(0.25, LATE)),
+        mlp_w=(seconds(1),),
+        attention_b=(seconds(1),),
+    )
     assert timeline("B0@0", one) == [
-        ("tensor", 0, 1.5), ("compute", 0, 1), ("tensor", 1.5, 1.75), ("compute", 1.5, 2.5), ("compute", 2.5, 3.5)]
+        ("tensor", 0, 1.5),
+        ("compute", 0, 1),
+        ("tensor", 1.5, 1.75),
+        ("compute", 1.5, 2.5),
+        ("compute", 2.5, 3.5),
+    ]
 
 
 def test_the_norm_waits_for_the_sum_and_the_weight_gradient_runs_before_it():
-    one = block(attention_b=(seconds(1), moves(0.5, LATE)), attention_w=(seconds(1),), attention_t=(seconds(0.25),))
+    one = block(
+        attention_b=(seconds(1), moves(0.5, LATE)),
+        attention_w=(seconds(1),),
+        attention_t=(seconds(0.25),),
+    )
     assert timeline("B0@0", one) == [
-        ("compute", 0, 1), ("tensor", 1, 1.5), ("compute", 1, 2), ("compute", 2, 2.25)]
+        ("compute", 0, 1),
+        ("tensor", 1, 1.5),
+        ("compute", 1, 2),
+        ("compute", 2, 2.25),
+    ]
 
 
 def test_without_its_weight_gradient_an_input_gradients_sum_is_exposed():
     # I of a split backward pass; W of another micro-batch may fill the gap, here is none.
-    one = block(attention_b=(seconds(1), moves(0.5, LATE)), attention_w=(seconds(1),), attention_t=(seconds(0.25),))
+    one = block(
+        attention_b=(seconds(1), moves(0.5, LATE)),
+        attention_w=(seconds(1),),
+        attention_t=(seconds(0.25),),
+    )
     assert timeline("I0@0", one) == [("compute", 0, 1), ("tensor", 1, 1.5), ("compute", 1.5, 1.75)]
     assert timeline("W0@0", one) == [("compute", 0, 1)]
 
 
 def test_full_recompute_runs_the_forward_pass_first_with_its_transfers():
-    one = block(again=True, attention_f=(seconds(1), moves(0.5), seconds(1)), attention_b=(seconds(3),))
+    one = block(
+        again=True, attention_f=(seconds(1), moves(0.5), seconds(1)), attention_b=(seconds(3),)
+    )
     assert timeline("B0@0", one) == [
-        ("compute", 0, 1), ("tensor", 1, 1.5), ("compute", 1.5, 2.5), ("compute", 2.5, 5.5)]
+        ("compute", 0, 1),
+        ("tensor", 1, 1.5),
+        ("compute", 1.5, 2.5),
+        ("compute", 2.5, 5.5),
+    ]
 
 
 # Ops to segments
@@ -149,5 +207,7 @@ def test_a_late_transfer_ends_a_segment_and_nothing_else():
 
 def test_a_work_keeps_its_own_tokens_alone_under_sequence_parallelism():
     model: Any = SimpleNamespace(num_attention_heads=8, kv_heads=2)
-    one, other = (Work(model, model, 1024, 1024, tp=4, sequence_parallel=flag) for flag in (True, False))
+    one, other = (
+        Work(model, model, 1024, 1024, tp=4, sequence_parallel=flag) for flag in (True, False)
+    )
     assert (one.own, other.own, one.heads, one.kv_heads) == (256.0, 1024.0, 2, 1)

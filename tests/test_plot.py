@@ -24,8 +24,21 @@ SHOWN = {
     # figure -> words that it must show, units among them
     "step": ("time [s]", "exposed time in a step, mean over ranks [s]"),
     "links": ("nvlink", "nic", "busy [%]", "time in the step [s]", "classes"),
-    "memory": ("memory of the GPU [GB]", "capacity", "activations", "margin", "pipeline index", "time in the step [s]"),
-    "traffic": ("to GPU of the expert group", "from GPU of the expert group", "sent [MB]", "NVLink", "NIC"),
+    "memory": (
+        "memory of the GPU [GB]",
+        "capacity",
+        "activations",
+        "margin",
+        "pipeline index",
+        "time in the step [s]",
+    ),
+    "traffic": (
+        "to GPU of the expert group",
+        "from GPU of the expert group",
+        "sent [MB]",
+        "NVLink",
+        "NIC",
+    ),
     "experts": ("expert", "GPU of the expert group", "tokens", "tokens / even share", "MoE layer"),
 }
 
@@ -55,7 +68,9 @@ def test_every_figure_is_an_image_and_the_same_bytes_twice(small, tmp_path, name
         FIGURES[name](*small, two)
         assert len(one.read_bytes()) > 5_000
         assert one.read_bytes() == two.read_bytes()
-    width, height = struct.unpack(">II", (tmp_path / "one.png").read_bytes()[16:24])  # PNG's first chunk, IHDR
+    width, height = struct.unpack(
+        ">II", (tmp_path / "one.png").read_bytes()[16:24]
+    )  # PNG's first chunk, IHDR
     assert width >= 700  # 3.5 inch, a paper's column, at 200 dots per inch
     assert height >= 400
 
@@ -64,7 +79,11 @@ def test_every_figure_is_an_image_and_the_same_bytes_twice(small, tmp_path, name
 def test_every_figure_names_the_scenario_and_its_units(small, tmp_path, readable, name):
     path = tmp_path / "figure.svg"
     FIGURES[name](*small, path)
-    words = " ".join("".join(node.itertext()) for node in ElementTree.parse(path).iter() if node.tag.endswith("text"))
+    words = " ".join(
+        "".join(node.itertext())
+        for node in ElementTree.parse(path).iter()
+        if node.tag.endswith("text")
+    )
     for word in ("tiny on small: 16 GPUs", "step", *SHOWN[name]):
         assert word in words, words
 
@@ -107,7 +126,8 @@ def test_a_wrong_name_is_told_the_near_one_or_all():
 
 
 def test_means_keep_the_area_of_a_series():
-    # 2 from 1 s to 3 s, then 4 until 5 s: spans of 2 s hold 1 s of 2, 1 s of 2 and 1 s of 4, 1 s of 4.
+    # 2 from 1 s to 3 s, then 4 until 5 s: spans of 2 s hold 1 s of 2, 1 s of 2 and 1 s of 4, 1 s of
+    # 4.
     times, values = np.array([1.0, 3.0, 5.0]), np.array([2.0, 4.0, 0.0])
     assert means(times, values, np.array([0.0, 2.0, 4.0, 6.0])).tolist() == [1.0, 3.0, 2.0]
 
@@ -115,8 +135,13 @@ def test_means_keep_the_area_of_a_series():
 def test_links_are_as_busy_as_the_report_says(small):
     timeline, report = small
     found = busy_shares(timeline, np.linspace(0.0, timeline.step_time, 51))
-    busiest = {kind: max(float(shares.mean()) for shares in links.values()) for kind, links in found.items()}
-    assert busiest == pytest.approx({kind: share for kind, share in report.utilisation.items() if share}, rel=1e-6)
+    busiest = {
+        kind: max(float(shares.mean()) for shares in links.values())
+        for kind, links in found.items()
+    }
+    assert busiest == pytest.approx(
+        {kind: share for kind, share in report.utilisation.items() if share}, rel=1e-6
+    )
 
 
 def test_memory_adds_up_to_no_more_than_the_reported_peak(small):
@@ -134,10 +159,14 @@ def test_memory_adds_up_to_no_more_than_the_reported_peak(small):
 def test_the_matrix_holds_the_bytes_that_the_run_dispatches(small):
     timeline, _ = small
     program = timeline.program
-    # A pipeline index has 8 GPUs here, one expert group, so a class of coflows is one exchange of one layer.
+    # A pipeline index has 8 GPUs here, one expert group, so a class of coflows is one exchange of
+    # one layer.
     matrices = [dispatched(program, visits).sum() for visits in layer_visits(program.scenario)]
-    sent = [sum(flow.sent) for flow, count in zip(program.coflows, calls(program), strict=True)
-            if flow.label[0] == "dispatch" and count]
+    sent = [
+        sum(flow.sent)
+        for flow, count in zip(program.coflows, calls(program), strict=True)
+        if flow.label[0] == "dispatch" and count
+    ]
     assert sent
     for size in sent:
         assert min(abs(size / matrix - 1.0) for matrix in matrices) < 1e-9
@@ -147,15 +176,25 @@ def test_balanced_traffic_by_hand():
     # 4 GPUs of 2 nodes, top 2 of 4 experts, one each; 2,048 tokens of 1,024 x 2 bytes (BF16).
     # A token picks 2 of 4 experts: it reaches a node with 1 - 1/C(4,2) = 5/6 and a GPU with 1/2.
     # NIC, same rail: 5/6 of the tokens. NVLink: those of both nodes' senders of the rail, 2 x 1/2.
-    one = scenario(nodes=2, node__gpus=2, node__nics=2, layout__pp=1, layout__ep=4, model__n_routed_experts=4)
+    one = scenario(
+        nodes=2, node__gpus=2, node__nics=2, layout__pp=1, layout__ep=4, model__n_routed_experts=4
+    )
     program = run(lower(one)).program
     name, visits = least_even(program)
     size = 2048 * 1024 * 2
     nic, nvlink = 5 / 6 * size, size
     assert name == "any MoE layer, all alike"
-    assert dispatched(program, visits) == pytest.approx(np.array([
-        [0, nvlink, nic, 0], [nvlink, 0, 0, nic], [nic, 0, 0, nvlink], [0, nic, nvlink, 0],
-    ]), rel=0.02)  # the probabilities are those of a sample
+    assert dispatched(program, visits) == pytest.approx(
+        np.array(
+            [
+                [0, nvlink, nic, 0],
+                [nvlink, 0, 0, nic],
+                [nic, 0, 0, nvlink],
+                [0, nic, nvlink, 0],
+            ]
+        ),
+        rel=0.02,
+    )  # the probabilities are those of a sample
 
 
 # The command
@@ -179,7 +218,10 @@ def test_the_command_draws_the_figure_that_it_is_told(tmp_path, monkeypatch, cap
     capsys.readouterr()
     for options, message in (
         (("--figure", "links"), "--figure: 'links' means nothing without --plot. Add --plot FILE."),
-        (("--figure", "link", "--plot", "x.png"), "--figure: 'link' is not a figure. Did you mean 'links'?"),
+        (
+            ("--figure", "link", "--plot", "x.png"),
+            "--figure: 'link' is not a figure. Did you mean 'links'?",
+        ),
         (("--figure", "traffic", "--plot", "x.png", "--set", "layout.ep=1"), "layout.ep is 1"),
     ):
         assert _main((*command, *options)) == 2

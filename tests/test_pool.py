@@ -40,7 +40,9 @@ def pool(request):
 
 def test_every_job_has_one_outcome(pool):
     outcomes = pool(twice, jobs(*range(20)))
-    assert sorted((int(one.job.key), one.value) for one in outcomes) == [(n, 2 * n) for n in range(20)]
+    assert sorted((int(one.job.key), one.value) for one in outcomes) == [
+        (n, 2 * n) for n in range(20)
+    ]
     assert all(not one.error and one.seconds >= 0 for one in outcomes)
 
 
@@ -55,13 +57,16 @@ def test_no_jobs_need_no_worker():
 
 
 def test_a_worker_that_dies_is_replaced_and_its_job_begun_again(tmp_path):
-    outcomes = list(POOLS["processes"](dies_once, jobs(*(str(tmp_path / str(n)) for n in range(3))), 2))
+    outcomes = list(
+        POOLS["processes"](dies_once, jobs(*(str(tmp_path / str(n)) for n in range(3))), 2)
+    )
     assert [one.value for one in outcomes] == ["alive"] * 3
     assert all(not one.error for one in outcomes)
 
 
 def test_a_job_whose_workers_all_die_says_so_and_the_others_go_on():
-    # os._exit(3) ends the process at once; 3 tries, then the row. The job after it runs on the fourth process.
+    # os._exit(3) ends the process at once; 3 tries, then the row. The job after it runs on the
+    # fourth process.
     (outcome,) = POOLS["processes"](os._exit, jobs(3), 1)
     assert outcome.tries == TRIES
     assert outcome.error == "its worker died 3 times, the last time with exit status 3"
@@ -81,7 +86,12 @@ def pid_then_sleep(seconds):
 
 
 def test_workers_keep_to_their_group_and_then_take_one_that_nobody_has():
-    queue = _Queue([Job(key, None, group) for key, group in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("b2", "b"))])
+    queue = _Queue(
+        [
+            Job(key, None, group)
+            for key, group in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("b2", "b"))
+        ]
+    )
     assert queue.next("", set()).key == "a1"
     assert queue.next("", {"a"}).key == "b1"
     assert queue.next("b", {"a", "b"}).key == "b2"

@@ -26,10 +26,12 @@ def test_a_recipe_names_kinds_and_dtypes_that_exist(recipe):
 
 @every_recipe
 def test_a_cast_reads_bf16_and_writes_each_copy_once(recipe):
-    # DeepSeek's scales are a 32nd of what is written and were counted as nothing when the share of HBM was taken.
+    # DeepSeek's scales are a 32nd of what is written and were counted as nothing when the share of
+    # HBM was taken.
     copies = 2 if recipe.casts_once else 1
     exact = {"bf16": 0.0, "fp8_block": 3.0, "fp8_tensor": 4.0, "fp8_current": 6.0}.get(
-        recipe.name, 2.0 + copies * BYTES[recipe.gemm])
+        recipe.name, 2.0 + copies * BYTES[recipe.gemm]
+    )
     assert sum(op.bytes for op in quantise(recipe, 10, 30)) == pytest.approx(40 * exact)
 
 
@@ -40,7 +42,11 @@ def test_gradients_may_be_kept_in_bf16(recipe):
 
 def test_each_gpu_runs_the_recipes_of_its_tensor_cores():
     runs = {
-        gpu: {name for name, recipe in RECIPES.items() if recipe.peak in validate(data("gpus", gpu), GpuConfig).peak}
+        gpu: {
+            name
+            for name, recipe in RECIPES.items()
+            if recipe.peak in validate(data("gpus", gpu), GpuConfig).peak
+        }
         for gpu in ("a100", "h100", "h200", "h800")
     }
     hopper = {"bf16", "fp8_block", "fp8_tensor", "fp8_current"}
@@ -49,7 +55,9 @@ def test_each_gpu_runs_the_recipes_of_its_tensor_cores():
 
 @pytest.mark.parametrize("site", ["h800-2048", "h100-2048"])
 def test_microscaling_is_refused_before_blackwell_with_a_remedy(site):
-    with pytest.raises(InputError, match=r"multiplies in mxfp8, which h\d00 cannot: it has bf16, fp8") as caught:
+    with pytest.raises(
+        InputError, match=r"multiplies in mxfp8, which h\d00 cannot: it has bf16, fp8"
+    ) as caught:
         load(site, sets={"precision.recipe": "mxfp8"})
     assert "precision.recipe=bf16" in str(caught.value)
 
@@ -61,6 +69,9 @@ def test_a_dtype_without_tensor_cores_has_no_peak():
 
 @pytest.mark.parametrize("dtype", ["fp8", "fp8_tensor"])
 def test_fp8_doubles_the_rate_of_a_large_gemm(dtype):
-    # Twice the peak, at 0.71 to 0.73 of it where BF16 has 0.77, and 1.075 longer for BF16 in a training process.
-    seconds = [HOPPER.kernel(gemm("", 8192, 28672, 8192, each), beside=False) for each in ("bf16", dtype)]
+    # Twice the peak, at 0.71 to 0.73 of it where BF16 has 0.77, and 1.075 longer for BF16 in a
+    # training process.
+    seconds = [
+        HOPPER.kernel(gemm("", 8192, 28672, 8192, each), beside=False) for each in ("bf16", dtype)
+    ]
     assert 1.7 < seconds[0] / seconds[1] < 2.2

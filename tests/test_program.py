@@ -12,7 +12,8 @@ from simulator.program import STREAMS, Program, lower
 from simulator.program.buckets import Bucket, holders, of_block
 from simulator.program.coflows import stage_hosts
 
-# The order that DeepSeek's profile shows (arXiv 2412.19437, figure 4; the streams 7, 23 and 27 of profile-data).
+# The order that DeepSeek's profile shows (arXiv 2412.19437, figure 4; the streams 7, 23 and 27 of
+# profile-data).
 PAIR_COMPUTE = ["attn(F)", "mlp(B)", "mlp(W)", "mlp(F)", "attn(B)", "attn(W)"]
 PAIR_COMMUNICATION = ["combine(B)", "dispatch(F)", "dispatch(B)", "combine(F)"]
 
@@ -38,7 +39,9 @@ def action_of(one: Program, kind: str) -> int:
 
 
 def named(one: Program, *labels: str) -> np.ndarray:
-    return np.flatnonzero(np.isin(one.label, [one.labels.index(label) for label in labels if label in one.labels]))
+    return np.flatnonzero(
+        np.isin(one.label, [one.labels.index(label) for label in labels if label in one.labels])
+    )
 
 
 def waits(one: Program, row: int) -> list[int]:
@@ -87,8 +90,8 @@ def test_in_a_pair_each_half_waits_for_its_own_tokens_only():
 
 
 def test_a_dense_layer_in_a_pair_runs_alone_before_the_next_moe_layer():
-    # Forward: dense, moe. Backward: moe, dense. The forward's lone dense layer first, then the pair, then the
-    # backward's lone dense layer.
+    # Forward: dense, moe. Backward: moe, dense. The forward's lone dense layer first, then the
+    # pair, then the backward's lone dense layer.
     one = pair_program(kinds=("dense", "moe"))
     dense_f, dense_b = ["attn(F)", "mlp(F)"], ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]
     pair = action_of(one, "FB")
@@ -110,7 +113,14 @@ def test_solo_chunks_alternate_compute_and_communication():
     one = lower(scenario(layout__pp=1, layout__ep=4, model__num_hidden_layers=2))
     forward, backward = action_of(one, "F"), action_of(one, "B")
     # embedding, dense layer, MoE layer, head (which has no mlp)
-    assert stream(one, "compute", forward) == ["attn(F)", "attn(F)", "mlp(F)", "attn(F)", "mlp(F)", "attn(F)"]
+    assert stream(one, "compute", forward) == [
+        "attn(F)",
+        "attn(F)",
+        "mlp(F)",
+        "attn(F)",
+        "mlp(F)",
+        "attn(F)",
+    ]
     assert stream(one, "communication", forward) == ["dispatch(F)", "combine(F)"]
     layer = ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]
     assert stream(one, "compute", backward) == ["attn(B)", "attn(W)", *layer, *layer, "attn(W)"]
@@ -118,28 +128,43 @@ def test_solo_chunks_alternate_compute_and_communication():
 
 
 def test_input_and_weight_gradients_of_a_split_backward_pass_share_its_ops():
-    one = lower(scenario(schedule__name="dualpipe", layout__pp=2, layout__stages=["embedding 0-1", "2-3 head"]))
+    one = lower(
+        scenario(
+            schedule__name="dualpipe", layout__pp=2, layout__stages=["embedding 0-1", "2-3 head"]
+        )
+    )
     split = [action for action, (_, _, kind) in enumerate(one.actions) if kind in ("I", "W")]
     kinds = [one.actions[action][2] for action in split]
     assert set(kinds) == {"I", "W"}
     for action, kind in zip(split, kinds, strict=True):
-        assert {label[-3:] for label in stream(one, "compute", action)} == ({"(B)"} if kind == "I" else {"(W)"})
-        exchanges = [label for label in stream(one, "communication", action) if not label.startswith("send")]
+        assert {label[-3:] for label in stream(one, "compute", action)} == (
+            {"(B)"} if kind == "I" else {"(W)"}
+        )
+        exchanges = [
+            label for label in stream(one, "communication", action) if not label.startswith("send")
+        ]
         assert (exchanges == []) == (kind == "W")
-        assert stream(one, "side", action) == ([] if kind == "I" else ["side(W)"] * len(stream(one, "side", action)))
+        assert stream(one, "side", action) == (
+            [] if kind == "I" else ["side(W)"] * len(stream(one, "side", action))
+        )
 
 
 @pytest.mark.parametrize("kind", ["F", "B"])
 def test_solo_chunks_expose_dispatch_and_combine(kind):
-    # Between an exchange's start and end no kernel of the chunk runs, weight gradients of the side stream apart.
+    # Between an exchange's start and end no kernel of the chunk runs, weight gradients of the side
+    # stream apart.
     timeline = simulated(scenario(layout__pp=1, layout__ep=4))
     one = timeline.program
     for action in [number for number, row in enumerate(one.actions) if row[2] == kind]:
-        talks = np.flatnonzero((one.action == action) & (one.stream == STREAMS.index("communication")))
+        talks = np.flatnonzero(
+            (one.action == action) & (one.stream == STREAMS.index("communication"))
+        )
         kernels = np.flatnonzero((one.action == action) & (one.stream == STREAMS.index("compute")))
         assert len(talks) == 2 * 3  # three MoE layers
         for row in talks:
-            apart = (timeline.end[kernels] <= timeline.start[row]) | (timeline.start[kernels] >= timeline.end[row])
+            apart = (timeline.end[kernels] <= timeline.start[row]) | (
+                timeline.start[kernels] >= timeline.end[row]
+            )
             assert apart.all()
 
 
@@ -201,8 +226,11 @@ def shared_buckets(one: Program, rank: int) -> list[Bucket]:
     stages = dict.fromkeys(stage for action in order for _, _, stage in action.halves())
     blocks = [(stage, number) for stage in stages for number in range(len(one.costs.stages[stage]))]
     found = [bucket for block in blocks for bucket in of_block(one.costs, *block)]
-    return [bucket for bucket in found
-            if holders(one.scenario.layout, bucket.group, hosts[bucket.stage]).shape[1] > 1]
+    return [
+        bucket
+        for bucket in found
+        if holders(one.scenario.layout, bucket.group, hosts[bucket.stage]).shape[1] > 1
+    ]
 
 
 @small
@@ -219,8 +247,18 @@ def test_each_blocks_gradients_are_reduced_once_its_last_weight_gradient_is_ther
             assert due, "a reduce-scatter waits for no weight gradient"
             assert timeline.arrive[row] >= timeline.end[due].max()
             last = [one.actions[one.action[made]] for made in due]
-            stages = {stage for _, position, _ in last for kind, _, stage in order[position].halves() if kind != "F"}
-            rest = (half for _, position, _ in last for action in order[position + 1:] for half in action.halves())
+            stages = {
+                stage
+                for _, position, _ in last
+                for kind, _, stage in order[position].halves()
+                if kind != "F"
+            }
+            rest = (
+                half
+                for _, position, _ in last
+                for action in order[position + 1 :]
+                for half in action.halves()
+            )
             assert not {stage for kind, _, stage in rest if kind in ("B", "W")} & stages
 
 
@@ -234,10 +272,14 @@ def test_the_optimizer_waits_for_every_reduce_scatter_and_first_passes_for_the_p
         gathers = [row for row in named(one, "all-gather") if one.rank[row] == rank]
         assert len(reduces) == len(gathers) > 0
         assert set(reduces) <= set(waits(one, update))
-        if changes.get("layout__zero") == 0:  # a ring all-reduce: gradients are gathered before the update
+        if (
+            changes.get("layout__zero") == 0
+        ):  # a ring all-reduce: gradients are gathered before the update
             assert set(gathers) <= set(waits(one, update))
             continue
-        for row in gathers:  # what the step before updated travels beside the first passes, which wait for it
+        for row in (
+            gathers
+        ):  # what the step before updated travels beside the first passes, which wait for it
             assert not any(one.coflow[due] < 0 for due in waits(one, row))
             assert any(row in waits(one, use) for use in first if one.rank[use] == rank)
 
@@ -267,7 +309,8 @@ def test_without_overlap_gradients_are_reduced_behind_all_backward_passes(change
 
 
 def test_1f1b_sends_activations_down_and_gradients_up_once_per_micro_batch():
-    # 8 GPUs in pp 4 x dp 2, 16 sequences: 8 micro-batches. Stages 0 to 2 send F, stages 3 to 1 send B.
+    # 8 GPUs in pp 4 x dp 2, 16 sequences: 8 micro-batches. Stages 0 to 2 send F, stages 3 to 1 send
+    # B.
     one = lower(scenario(layout__pp=4))
     sends = [sent(one, row) for row in named(one, "send F", "send B")]
     due = {("F", 0), ("F", 1), ("F", 2), ("B", 3), ("B", 2), ("B", 1)}
@@ -276,14 +319,16 @@ def test_1f1b_sends_activations_down_and_gradients_up_once_per_micro_batch():
 
 
 def test_dualpipe_sends_along_both_directions_but_not_between_the_two_stages_of_a_rank():
-    # pp 4, stages 0..3 down the ranks and, in the other direction, up: rank r holds stages r and 3 - r. Unfolded, each
-    # stage boundary is crossed from both of its hosts: stage s goes from rank s to s + 1 and from 3 - s to 2 - s.
+    # pp 4, stages 0..3 down the ranks and, in the other direction, up: rank r holds stages r and 3
+    # - r. Unfolded, each stage boundary is crossed from both of its hosts: stage s goes from rank s
+    # to s + 1 and from 3 - s to 2 - s.
     one = lower(scenario(schedule__name="dualpipe", layout__pp=4), folded=False)
     rows = named(one, "send F", "send B").tolist()
     forward = {("F", rank) for stage in range(3) for rank in (stage, 3 - stage)}
     backward = {("B", rank) for stage in range(1, 4) for rank in (stage, 3 - stage)}
     assert {sent(one, row) for row in rows} == forward | backward
-    # Each micro-batch crosses the three boundaries down and up again once, in each of the 2 replicas.
+    # Each micro-batch crosses the three boundaries down and up again once, in each of the 2
+    # replicas.
     assert len(rows) == 2 * 3 * one.scenario.micro_batches * 2
 
 
@@ -302,22 +347,35 @@ def test_every_replica_hands_on_to_itself(name):
 
 
 def test_a_replica_whose_stages_lie_further_apart_starts_its_second_stage_later():
-    # 4 nodes of 1 GPU, 3 to a leaf; pp 2 x dp 2: replica 0 sends from node 0 to 2, replica 1 from node 1 to 3, which is
-    # behind the spines: 3 ms more on the way.
+    # 4 nodes of 1 GPU, 3 to a leaf; pp 2 x dp 2: replica 0 sends from node 0 to 2, replica 1 from
+    # node 1 to 3, which is behind the spines: 3 ms more on the way.
     timeline = simulated(
-        dense(nodes=4, node__gpus=1, node__nics=1, fabric__switch_ports=6, fabric__latency="3.003 ms",
-              fabric__leaf_latency="3 us", training__global_batch_size=8, layout__zero=0),
+        dense(
+            nodes=4,
+            node__gpus=1,
+            node__nics=1,
+            fabric__switch_ports=6,
+            fabric__latency="3.003 ms",
+            fabric__leaf_latency="3 us",
+            training__global_batch_size=8,
+            layout__zero=0,
+        ),
         folded=False,
     )
     one = timeline.program
-    first = {int(one.first_rank[rank]): timeline.start[one.rank == rank].min() for rank in range(one.ranks)}
+    first = {
+        int(one.first_rank[rank]): timeline.start[one.rank == rank].min()
+        for rank in range(one.ranks)
+    }
     assert first[3] - first[2] == pytest.approx(3e-3, rel=1e-6)
 
 
 def test_sends_share_the_stream_of_dispatch_where_communication_has_its_own_sms():
     # SMs are kept for exchanges where passes overlap: DualPipe's.
     experts, none = lower(scenario(layout__ep=2, schedule__name="dualpipe")), lower(dense())
-    assert set(experts.stream[named(experts, "send F")].tolist()) == {STREAMS.index("communication")}
+    assert set(experts.stream[named(experts, "send F")].tolist()) == {
+        STREAMS.index("communication")
+    }
     assert set(none.stream[named(none, "send F")].tolist()) == {STREAMS.index("send")}
 
 
@@ -328,7 +386,9 @@ def test_sends_share_the_stream_of_dispatch_where_communication_has_its_own_sms(
 def test_classes_of_a_rank_sum_to_the_seconds_of_its_rows(changes):
     one = lower(scenario(**changes))
     for rank in range(one.ranks):
-        assert sum(one.class_seconds[rank].values()) == pytest.approx(one.seconds[one.rank == rank].sum(), rel=1e-12)
+        assert sum(one.class_seconds[rank].values()) == pytest.approx(
+            one.seconds[one.rank == rank].sum(), rel=1e-12
+        )
     assert (one.seconds[one.coflow >= 0] == 0).all()
     assert (one.seconds[one.coflow < 0] > 0).all()
 

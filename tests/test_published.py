@@ -24,13 +24,15 @@ def pair():
 
 
 def test_a_deepseek_v3_step_takes_19_9_s():
-    # arXiv 2412.19437, section 1: 180 K GPU-hours per trillion tokens on 2,048 GPUs; 15,360 x 4,096 tokens per step.
+    # arXiv 2412.19437, section 1: 180 K GPU-hours per trillion tokens on 2,048 GPUs; 15,360 x 4,096
+    # tokens per step.
     seconds_per_token = 180e3 * 3600 / 2048 / 1e12
     assert seconds_per_token * 15360 * 4096 == pytest.approx(19.91, abs=0.005)
 
 
 def test_the_simulated_step_is_within_12_percent_of_it(v3):
-    # Payloads at their fastest, ranks that never wait for slow ones, and no straggling explain a shorter step.
+    # Payloads at their fastest, ranks that never wait for slow ones, and no straggling explain a
+    # shorter step.
     error = v3.step_time / 19.91 - 1
     assert -0.12 < error < 0.12
 
@@ -45,11 +47,14 @@ def test_all_published_figures_of_time_agree_with_each_other(v3):
 
 
 def test_deepseek_v3_has_671_03_b_parameters_of_which_36_63_b_are_active(v3):
-    # arXiv 2412.19437, abstract: 671 B and 37 B, the input embedding of 0.93 B included in the latter.
+    # arXiv 2412.19437, abstract: 671 B and 37 B, the input embedding of 0.93 B included in the
+    # latter.
     found = v3.quantities()
     assert found["parameters"] / 1e9 == pytest.approx(671.03, abs=0.005)
     assert found["active_parameters"] / 1e9 == pytest.approx(36.63, abs=0.005)
-    assert (found["active_parameters"] + v3.scenario.model.embedding_parameters) / 1e9 == pytest.approx(37.55, abs=0.01)
+    assert (
+        found["active_parameters"] + v3.scenario.model.embedding_parameters
+    ) / 1e9 == pytest.approx(37.55, abs=0.01)
 
 
 def test_a_token_takes_250_5_gflops(v3):
@@ -64,7 +69,8 @@ def test_a_step_has_62_9_m_tokens_in_120_micro_batches_per_replica(v3):
 
 
 def test_the_bubble_is_of_the_size_that_dualpipe_claims(v3):
-    # (P/2 - 1)(FB + B - 3W) with P = 16 over 120 micro-batches is of the order of a tenth of the step.
+    # (P/2 - 1)(FB + B - 3W) with P = 16 over 120 micro-batches is of the order of a tenth of the
+    # step.
     assert 0.02 < v3.phases["bubble"] / v3.step_time < 0.15
 
 
@@ -108,21 +114,29 @@ def test_the_shipped_stage_map_is_the_balanced_one():
 
 def test_alternatives_of_what_is_assumed_stand_beside_it(v3):
     spans = {span.key: span for span in with_alternatives(v3).assumed}
-    assert list(spans) == ["layout.stages", "experts.max_violation", "layout.overlap_param_gather",
-                           "training.micro_batch_size"]
+    assert list(spans) == [
+        "layout.stages",
+        "experts.max_violation",
+        "layout.overlap_param_gather",
+        "training.micro_batch_size",
+    ]
     steps = dict(spans["layout.stages"].steps)
     assert len(steps) == 2
     assert all(0.8 * v3.step_time < step < 1.4 * v3.step_time for step in steps.values())
 
 
-# Whole steps of others: kernels and links alone are fitted, so the errors are what they are; all cases: results/
+# Whole steps of others: kernels and links alone are fitted, so the errors are what they are; all
+# cases: results/
 
 QUICK = (
     *(f"megatron_2021/{size}" for size in ("1.7b", "3.6b", "7.5b", "18b", "39b")),
     *(f"megatron_2022/22b-{how}" for how in ("selective", "full")),
     "dgxc_h100/8b-8",
-    *(f"zero_bubble/{size}-{name}-24" for size in ("1.5b", "6.2b")
-      for name in ("1f1b", "interleaved", "zb-1p", "zb-2p")),
+    *(
+        f"zero_bubble/{size}-{name}-24"
+        for size in ("1.5b", "6.2b")
+        for name in ("1f1b", "interleaved", "zb-1p", "zb-2p")
+    ),
 )
 
 
@@ -136,21 +150,36 @@ def test_quick_published_steps_are_met_within_a_tenth_each():
 
 def test_published_memory_is_met_within_3_percent():
     # arXiv 2205.05198, figure 1, as Calculon quotes it: 175 B and 530 B, layers of a stage.
-    rows = [f"megatron_2022/{size}-{what}" for size in ("175b", "530b") for what in (
-        "states", "activations-none", "activations-selective")]
-    assert {check.case: check.error for check in validate(tuple(rows)) if abs(check.error) > 0.03} == {}
+    rows = [
+        f"megatron_2022/{size}-{what}"
+        for size in ("175b", "530b")
+        for what in ("states", "activations-none", "activations-selective")
+    ]
+    assert {
+        check.case: check.error for check in validate(tuple(rows)) if abs(check.error) > 0.03
+    } == {}
 
 
 def test_every_case_names_a_shipped_topology_and_workload_and_is_called_once():
     rows = [row for table in files().values() for row in (*table.cases, *table.memory)]
     assert len({row.case for row in rows}) == len(rows)
-    assert all(row.case.partition("/")[0] == name for name, table in files().items()
-               for row in (*table.cases, *table.memory))
+    assert all(
+        row.case.partition("/")[0] == name
+        for name, table in files().items()
+        for row in (*table.cases, *table.memory)
+    )
     assert {row.topology for row in rows} <= set(shipped("topologies"))
     assert {row.workload for row in rows} <= set(shipped("workloads"))
 
 
 def test_an_a100_refuses_fp8_with_the_remedy_and_runs_v3_in_bf16():
-    with pytest.raises(InputError, match=r"multiplies in fp8, which a100 cannot.*Write precision\.recipe=bf16"):
+    with pytest.raises(
+        InputError, match=r"multiplies in fp8, which a100 cannot.*Write precision\.recipe=bf16"
+    ):
         load("h800-2048", "deepseek-v3", {"topology.gpu": "a100"})
-    assert load("h800-2048", "deepseek-v3", {"topology.gpu": "a100", "precision.recipe": "bf16"}).recipe.name == "bf16"
+    assert (
+        load(
+            "h800-2048", "deepseek-v3", {"topology.gpu": "a100", "precision.recipe": "bf16"}
+        ).recipe.name
+        == "bf16"
+    )

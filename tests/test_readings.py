@@ -14,7 +14,10 @@ from simulator.validate import validate
 
 
 def activations(one, schedule=None):
-    return max(rank.by_category["activations"] for rank in memory_of(one, costs(one), schedule or one.schedule))
+    return max(
+        rank.by_category["activations"]
+        for rank in memory_of(one, costs(one), schedule or one.schedule)
+    )
 
 
 def by_hand(*order):
@@ -29,13 +32,17 @@ SWIGLU = 2 * 2048 * 4096
 def test_what_i_computes_again_stays_until_w_has_read_it():
     # After both I the outputs that both W read are there again, as if they had been kept all along.
     split = by_hand("F0@0", "F1@0", "I0@0", "I1@0", "W0@0", "W1@0")
-    kept, again = (activations(lone(training__recompute=names), split) for names in ([], ["swiglu"]))
+    kept, again = (
+        activations(lone(training__recompute=names), split) for names in ([], ["swiglu"])
+    )
     assert again == pytest.approx(kept, rel=1e-12)
 
 
 def test_a_full_backward_brings_back_one_layer_at_a_time():
     merged = by_hand("F0@0", "F1@0", "B0@0", "B1@0")
-    kept, again = (activations(lone(training__recompute=names), merged) for names in ([], ["swiglu"]))
+    kept, again = (
+        activations(lone(training__recompute=names), merged) for names in ([], ["swiglu"])
+    )
     assert kept - again == pytest.approx(2 * 4 * SWIGLU - SWIGLU, rel=1e-12)
 
 
@@ -55,7 +62,9 @@ def test_what_attention_alone_reads_again_is_not_held_for_weight_gradients():
 def test_gpus_with_loads_of_their_own_gather_their_own_bytes_in_expert_tensor_groups():
     keys = {"layout__ep": 2, "layout__etp": 2, "layout__tp": 2, "layout__pp": 1}
     unlike = {"distribution": "log_normal", "sigma": 0.5, "seed": 3}
-    worst, each = (simulated(scenario(**keys, experts={**unlike, "resolve": how})) for how in ("worst", "each"))
+    worst, each = (
+        simulated(scenario(**keys, experts={**unlike, "resolve": how})) for how in ("worst", "each")
+    )
     assert each.step_time == pytest.approx(worst.step_time, rel=0.05)
 
 
@@ -87,31 +96,51 @@ def test_tokens_that_travel_in_bf16_are_cast_where_experts_read_them():
     found = costs(one)
     (ops,) = block_ops("moe", work(one, found.loads.even))
     rows = found.work.expert_rows * 1024
-    casts = [op.bytes / one.recipe.cast_bytes for op in ops.mlp_f if isinstance(op, Op) and op.name == "cast"]
+    casts = [
+        op.bytes / one.recipe.cast_bytes
+        for op in ops.mlp_f
+        if isinstance(op, Op) and op.name == "cast"
+    ]
     assert rows in casts
     assert not [op for op in ops.attention_f[-2:] if op.name == "cast"]
 
 
 def test_full_recompute_takes_the_other_names_in():
-    both, alone = (costs(dense(training__recompute=names)) for names in (["swiglu", "full"], ["full"]))
+    both, alone = (
+        costs(dense(training__recompute=names)) for names in (["swiglu", "full"], ["full"])
+    )
     assert both.blocks == alone.blocks
 
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe", "zb-v"])
 def test_what_simulate_schedule_prints_is_a_custom_schedule(name):
     schedule = build(name, 4, 8)
-    text = "\n".join([f"{name}: a title", *(f"rank {rank} | {line}" for rank, line in enumerate(grid(schedule))),
-                      "ends at 93"])
+    text = "\n".join(
+        [
+            f"{name}: a title",
+            *(f"rank {rank} | {line}" for rank, line in enumerate(grid(schedule))),
+            "ends at 93",
+        ]
+    )
     assert read(text).ranks == schedule.ranks
 
 
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        ({"schedule.group": 3}, "schedule.group: 3 means nothing to schedule dualpipe. Leave it out; interleaved"),
-        ({"schedule.limit": 3}, "schedule.limit: 3.0 means nothing to schedule dualpipe. Leave it out; zb-1p"),
+        (
+            {"schedule.group": 3},
+            "schedule.group: 3 means nothing to schedule dualpipe. Leave it out; interleaved",
+        ),
+        (
+            {"schedule.limit": 3},
+            "schedule.limit: 3.0 means nothing to schedule dualpipe. Leave it out; zb-1p",
+        ),
         ({"schedule.name": "custom"}, "schedule.name: 'custom' needs a grid. Add schedule.file."),
-        ({"schedule": {"name": "custom", "file": "nope.txt"}}, "schedule.file: 'nope.txt' does not exist."),
+        (
+            {"schedule": {"name": "custom", "file": "nope.txt"}},
+            "schedule.file: 'nope.txt' does not exist.",
+        ),
     ],
 )
 def test_keys_that_mean_nothing_are_refused(sets, message):
@@ -143,13 +172,18 @@ def test_published_figures_of_another_run_say_so():
 
 def test_gemms_leave_sms_to_exchanges_only_where_passes_overlap():
     # DeepSeek-V3's 20 of 132; without pairs nothing runs beside dispatch and combine.
-    kept = {name: costs(scenario(schedule__name=name)).processor.reserved_sms for name in ("1f1b", "zb-v", "dualpipe")}
+    kept = {
+        name: costs(scenario(schedule__name=name)).processor.reserved_sms
+        for name in ("1f1b", "zb-v", "dualpipe")
+    }
     assert kept == {"1f1b": 0, "zb-v": 0, "dualpipe": 20}
 
 
 def test_zero_3_has_two_blocks_parameters_whole_at_a_time():
     # Of the dense model's blocks a layer is the largest: 15,730,688 parameters of 2 B.
     layer = 16 * 128 * 1024 + 1024 * 1024 + 2 * 1024 + 3 * 1024 * 4096
-    whole, shards = (memory_of(one, costs(one), one.schedule)[0].by_category["buffers"]
-                     for one in (dense(layout__zero=3), dense(layout__zero=2)))
+    whole, shards = (
+        memory_of(one, costs(one), one.schedule)[0].by_category["buffers"]
+        for one in (dense(layout__zero=3), dense(layout__zero=2))
+    )
     assert whole - shards == 2 * layer * 2

@@ -19,18 +19,34 @@ ONE_NODE = {**SHORT, "nodes": 1, "fabric__kind": "single_node", "layout__pp": 1}
 
 def recomputed(one: Program) -> float:
     """Return the FLOPs that all GPUs execute a second time."""
-    return sum(count * flops for count, flops in zip(one.multiplicity.tolist(), one.recomputed, strict=True))
+    return sum(
+        count * flops
+        for count, flops in zip(one.multiplicity.tolist(), one.recomputed, strict=True)
+    )
 
 
 def executed(one: Program) -> float:
-    return sum(count * sum(flops.values()) for count, flops in zip(one.multiplicity.tolist(), one.flops, strict=True))
+    return sum(
+        count * sum(flops.values())
+        for count, flops in zip(one.multiplicity.tolist(), one.flops, strict=True)
+    )
 
 
 # Full
 
 
-@pytest.mark.parametrize("layout", [{}, {"layout__tp": 2}, {"layout__cp": 2}, {"layout__pp": 2}, {"layout__zero": 3},
-                                    {"layout__pp": 4, "schedule__name": "zb-h1"}], ids=str)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        {"layout__tp": 2},
+        {"layout__cp": 2},
+        {"layout__pp": 2},
+        {"layout__zero": 3},
+        {"layout__pp": 4, "schedule__name": "zb-h1"},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("model", [DENSE, {**DENSE, **MLA}, GPT], ids=["gqa", "mla", "gpt"])
 def test_full_recompute_runs_each_layers_forward_pass_once_more(model, layout):
     # Forward of a layer: 2 FLOPs per weight and token, and attention's two causal products.
@@ -58,9 +74,17 @@ def test_full_recompute_gathers_and_scatters_a_layer_once_more():
     assert again["tensor"][1] == pytest.approx(plain["tensor"][1] * (4 * 14 + 5) / (4 * 10 + 5))
 
 
-@pytest.mark.parametrize(("layout", "parts"), [({}, 1), ({"layout__tp": 4}, 4), ({"layout__cp": 2}, 2),
-                                               ({"layout__cp": 2, "layout__tp": 2}, 4),
-                                               ({"layout__tp": 4, "layout__sequence_parallel": False}, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("layout", "parts"),
+    [
+        ({}, 1),
+        ({"layout__tp": 4}, 4),
+        ({"layout__cp": 2}, 2),
+        ({"layout__cp": 2, "layout__tp": 2}, 4),
+        ({"layout__tp": 4, "layout__sequence_parallel": False}, 1),
+    ],
+    ids=str,
+)
 def test_full_recompute_keeps_the_inputs_of_layers_alone(layout, parts):
     # 512 x 1,024 x 2 B, cut over cp and, with sequence parallelism, tp.
     priced = costs(dense(**{**ONE_NODE, **layout}, **FULL))
@@ -80,8 +104,11 @@ def test_a_model_that_runs_again_is_slower_and_smaller_and_its_mfu_lower():
 
 
 def test_unfused_attention_multiplies_the_whole_matrix():
-    # Fused: causal, 2 products forward; backward 5, one of them QK again. Unfused: nothing skipped, 2 and 4 products.
-    fused, whole = (executed(lower(dense(**ONE_NODE, training__attention=way))) for way in ("flash", "unfused"))
+    # Fused: causal, 2 products forward; backward 5, one of them QK again. Unfused: nothing skipped,
+    # 2 and 4 products.
+    fused, whole = (
+        executed(lower(dense(**ONE_NODE, training__attention=way))) for way in ("flash", "unfused")
+    )
     product = 2 * 8 * 128 * 512 * (16 * 512) * 4  # heads, width, keys, tokens, layers
     assert whole - fused == pytest.approx(6 * product - 7 * product / 2, rel=1e-9)
 
@@ -89,8 +116,12 @@ def test_unfused_attention_multiplies_the_whole_matrix():
 @pytest.mark.parametrize("model", [GPT, DENSE], ids=["gpt", "gqa"])
 def test_core_attention_runs_its_two_products_again_and_keeps_nothing_of_the_matrix(model):
     changes = {**ONE_NODE, **model, "training__attention": "unfused"}
-    plain, again = (scenario(**changes, training__recompute=names) for names in ([], ["core_attention"]))
-    assert recomputed(lower(again)) == pytest.approx(2 * 2 * 8 * 128 * 512 * (16 * 512) * 4, rel=1e-9)
+    plain, again = (
+        scenario(**changes, training__recompute=names) for names in ([], ["core_attention"])
+    )
+    assert recomputed(lower(again)) == pytest.approx(
+        2 * 2 * 8 * 128 * 512 * (16 * 512) * 4, rel=1e-9
+    )
     kept = [costs(one).stage(0)[1].saved for one in (plain, again)]
     assert kept[0] - kept[1] == 5 * 8 * 512**2  # 5 a s^2 b bytes: two outputs of 2 B, a mask of 1
 
@@ -99,10 +130,22 @@ def test_core_attention_runs_its_two_products_again_and_keeps_nothing_of_the_mat
 
 
 GPT3 = inputs.validate(
-    inputs.Document("gpt3", {
-        "vocab_size": 51200, "hidden_size": 12288, "num_hidden_layers": 96, "num_attention_heads": 96,
-        "intermediate_size": 4 * 12288, "gated": False, "layer_norm": True, "learned_positions": 2048,
-    }, {}), ModelConfig)
+    inputs.Document(
+        "gpt3",
+        {
+            "vocab_size": 51200,
+            "hidden_size": 12288,
+            "num_hidden_layers": 96,
+            "num_attention_heads": 96,
+            "intermediate_size": 4 * 12288,
+            "gated": False,
+            "layer_norm": True,
+            "learned_positions": 2048,
+        },
+        {},
+    ),
+    ModelConfig,
+)
 S, H, A = 2048, 12288, 96
 
 
@@ -120,8 +163,11 @@ def test_a_layer_keeps_what_equation_1_says(b):
 
 @pytest.mark.parametrize("tp", [2, 8])
 def test_tensor_parallelism_keeps_what_equation_2_says(tp):
-    # Norms, dropout masks and the inputs of both halves stay whole: sbh (10 + 24 / t + 5 a s / (h t)).
-    assert layer(tp=tp, sequence_parallel=False) == pytest.approx(S * H * (10 + 24 / tp + 5 * A * S / (H * tp)))
+    # Norms, dropout masks and the inputs of both halves stay whole: sbh (10 + 24 / t + 5 a s / (h
+    # t)).
+    assert layer(tp=tp, sequence_parallel=False) == pytest.approx(
+        S * H * (10 + 24 / tp + 5 * A * S / (H * tp))
+    )
 
 
 @pytest.mark.parametrize("tp", [2, 8])
@@ -132,7 +178,9 @@ def test_sequence_parallelism_keeps_a_tth_as_equation_4_says(tp):
 @pytest.mark.parametrize("tp", [1, 8])
 def test_selective_recompute_keeps_what_equation_6_says(tp):
     # The paper's main result: 34 sbh / t, with sequence parallelism.
-    assert layer(tp=tp, recompute=frozenset({"core_attention"})) == pytest.approx(34 * S * H / tp, rel=1e-12)
+    assert layer(tp=tp, recompute=frozenset({"core_attention"})) == pytest.approx(
+        34 * S * H / tp, rel=1e-12
+    )
 
 
 def test_fused_attention_keeps_as_much_as_selective_recompute_but_for_the_softmaxs_sums():
@@ -141,7 +189,20 @@ def test_fused_attention_keeps_as_much_as_selective_recompute_but_for_the_softma
 
 
 def test_recompute_leaves_room_for_more_of_everything():
-    peaks = {name: max(rank.peak for rank in memory(lower(scenario(
-        **ONE_NODE, **GPT, training__attention="unfused", training__recompute=[name] if name else []))))
-        for name in ("", "core_attention", "full")}
+    peaks = {
+        name: max(
+            rank.peak
+            for rank in memory(
+                lower(
+                    scenario(
+                        **ONE_NODE,
+                        **GPT,
+                        training__attention="unfused",
+                        training__recompute=[name] if name else [],
+                    )
+                )
+            )
+        )
+        for name in ("", "core_attention", "full")
+    }
     assert peaks["full"] < peaks["core_attention"] < peaks[""]

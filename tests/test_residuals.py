@@ -23,7 +23,9 @@ def test_errors_are_signed_and_relative():
     assert row.rms == pytest.approx(np.sqrt((0.1**2 + 0.2**2) / 2))
 
 
-@pytest.mark.parametrize("row", [row for row in CLASSES if row.fitted], ids=lambda row: f"{row.gpu} {row.name}")
+@pytest.mark.parametrize(
+    "row", [row for row in CLASSES if row.fitted], ids=lambda row: f"{row.gpu} {row.name}"
+)
 def test_every_fitted_class_is_described_without_bias_and_within_its_scatter(row):
     bias, rms = LIMITS[row.group]
     assert abs(row.bias) <= bias

@@ -39,7 +39,12 @@ def lines(schedule):
 
 def written(micro_batches, *ranks, stages=2):
     """Return the schedule that these texts write out, one text per rank."""
-    return Schedule("mine", stages, micro_batches, tuple(tuple(map(Action.parse, text.split())) for text in ranks))
+    return Schedule(
+        "mine",
+        stages,
+        micro_batches,
+        tuple(tuple(map(Action.parse, text.split())) for text in ranks),
+    )
 
 
 @every_schedule
@@ -48,7 +53,9 @@ def test_every_schedule_runs_every_micro_batch_once_on_every_stage(schedule):
     chunks = sorted((m, s) for m in range(schedule.micro_batches) for s in range(schedule.stages))
     assert [(m, s) for kind, m, s in run if kind == "F"] == chunks
     assert sorted((m, s) for kind, m, s in run if kind in "BI") == chunks
-    assert [(m, s) for kind, m, s in run if kind == "W"] == [(m, s) for kind, m, s in run if kind == "I"]
+    assert [(m, s) for kind, m, s in run if kind == "W"] == [
+        (m, s) for kind, m, s in run if kind == "I"
+    ]
 
 
 @every_schedule
@@ -62,7 +69,9 @@ def test_every_schedule_passes_its_check_under_its_own_name(schedule):
     check(schedule)
     virtual, text = schedule.stages // len(schedule.ranks), "\n".join(grid(schedule))
     options = {"text": text} if schedule.name == "custom" else {}
-    assert schedule == build(schedule.name, len(schedule.ranks), schedule.micro_batches, virtual=virtual, **options)
+    assert schedule == build(
+        schedule.name, len(schedule.ranks), schedule.micro_batches, virtual=virtual, **options
+    )
 
 
 @every_schedule
@@ -77,8 +86,8 @@ def test_every_schedule_can_be_run_with_each_action_after_its_inputs(schedule):
 
 @every_schedule
 def test_every_schedule_gives_every_rank_the_same_work(schedule):
-    # F + I + W = 3 for each micro-batch: on one stage, or half of them on each of two. Nothing is gained by a pair
-    # that takes F + B. What is not work until the end is idle.
+    # F + I + W = 3 for each micro-batch: on one stage, or half of them on each of two. Nothing is
+    # gained by a pair that takes F + B. What is not work until the end is idle.
     end, idle = makespan(schedule, EQUAL)
     work = 3 * schedule.micro_batches * schedule.stages / len(schedule.ranks)
     assert idle == [end - work] * len(schedule.ranks)
@@ -92,7 +101,8 @@ def test_an_action_prints_as_people_write_it():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "F3", "f3@1", "X3@1", "F-1@0", "F3@1&F1@6", "B3@1&F1@6", "F3@1&I1@6", "F3@1 ", "F٣@1"]
+    "text",
+    ["", "F3", "f3@1", "X3@1", "F-1@0", "F3@1&F1@6", "B3@1&F1@6", "F3@1&I1@6", "F3@1 ", "F٣@1"],
 )
 def test_a_text_that_is_no_action_is_refused_with_an_example(text):
     with pytest.raises(ScheduleError, match=r"is not an action.*F3@1&B1@6"):
@@ -116,10 +126,15 @@ def test_an_action_that_could_not_be_read_back_is_not_made(arguments, words):
 def test_1f1b_of_two_stages_and_two_micro_batches_written_out():
     schedule = build("1f1b", 2, 2)
     assert lines(schedule) == ["F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1 F1@1 B1@1"]
-    # F = 1, B = 2. Rank 0 waits for B0@1, which ends at 2 + 2 = 4; rank 1 then runs F1 and B1 from 4 to 7.
-    assert spans(schedule, EQUAL) == [[(0, 1), (1, 2), (4, 6), (7, 9)], [(1, 2), (2, 4), (4, 5), (5, 7)]]
+    # F = 1, B = 2. Rank 0 waits for B0@1, which ends at 2 + 2 = 4; rank 1 then runs F1 and B1 from
+    # 4 to 7.
+    assert spans(schedule, EQUAL) == [
+        [(0, 1), (1, 2), (4, 6), (7, 9)],
+        [(1, 2), (2, 4), (4, 5), (5, 7)],
+    ]
     assert schedule.place()["B", 1, 1] == (1, 3)
-    # F1@1 needs F1@0. B0@1, on the last stage, needs only its own forward; B1@0 needs that and B1@1.
+    # F1@1 needs F1@0. B0@1, on the last stage, needs only its own forward; B1@0 needs that and
+    # B1@1.
     needs = dependencies(schedule)
     assert (needs[1][2], needs[1][1], needs[0][3]) == (((0, 1),), ((1, 0),), ((0, 1), (1, 3)))
 
@@ -142,7 +157,8 @@ def test_1f1b_holds_p_chunks_on_rank_0_and_one_fewer_on_each_next(stages):
 
 
 def test_dualpipe_of_two_stages_and_four_micro_batches_written_out():
-    # Both ranks are middle ranks (no inner steps 1, 3, 5, 7): F0 F1 | F0, B1 apart, then a pair | B1, split B0 | W.
+    # Both ranks are middle ranks (no inner steps 1, 3, 5, 7): F0 F1 | F0, B1 apart, then a pair |
+    # B1, split B0 | W.
     assert lines(build("dualpipe", 2, 4)) == [
         "F0@0 F2@1 F1@0 B2@1 F3@1&B0@0 B3@1 I1@0 W1@0",
         "F2@0 F0@1 F3@0 B0@1 F1@1&B2@0 B1@1 I3@0 W3@0",
@@ -152,11 +168,14 @@ def test_dualpipe_of_two_stages_and_four_micro_batches_written_out():
 @pytest.mark.parametrize(
     ("times", "end", "idle"),
     [
-        # 20 micro-batches x (F + I + W = 3) = 60 of work on every rank: a pair saves nothing. Idle is 3 x (3 + 2 - 3).
+        # 20 micro-batches x (F + I + W = 3) = 60 of work on every rank: a pair saves nothing. Idle
+        # is 3 x (3 + 2 - 3).
         ({"F": 1, "I": 1, "W": 1, "FB": 3}, 66, [6, 6, 6, 6]),
-        # A pair saves 1; ranks 0 to 3 run 9, 10, 11, 11 pairs, hence work 51, 50, 49, 49. Most idle 3 x (2 + 2 - 3).
+        # A pair saves 1; ranks 0 to 3 run 9, 10, 11, 11 pairs, hence work 51, 50, 49, 49. Most idle
+        # 3 x (2 + 2 - 3).
         ({"F": 1, "I": 1, "W": 1, "FB": 2}, 52, [1, 2, 3, 3]),
-        # A pair saves 0.5: work 55.5, 55, 54.5, 54.5. The published bubble, 3 x (2.5 + 2 - 1.5) = 9, is for F = I.
+        # A pair saves 0.5: work 55.5, 55, 54.5, 54.5. The published bubble, 3 x (2.5 + 2 - 1.5) =
+        # 9, is for F = I.
         ({"F": 1, "I": 1.5, "W": 0.5, "FB": 2.5}, 62.5, [7, 7.5, 8, 8]),
     ],
 )
@@ -165,11 +184,15 @@ def test_dualpipe_of_eight_stages_and_twenty_micro_batches_without_communication
 
 
 @pytest.mark.parametrize(("stages", "micro_batches"), SIZES)
-@pytest.mark.parametrize("times", [(1, 1, 1, 3), (1, 1, 1, 2), (1, 1, 0.5, 2), (2, 2, 1, 3.5), (1, 1, 0, 1)])
+@pytest.mark.parametrize(
+    "times", [(1, 1, 1, 3), (1, 1, 1, 2), (1, 1, 0.5, 2), (2, 2, 1, 3.5), (1, 1, 0, 1)]
+)
 def test_dualpipe_idles_at_most_its_published_bubble(stages, micro_batches, times):
     # arXiv 2412.19437, table 2: (P/2 - 1)(F&B + B - 3W), for F = I, W <= F and B <= F&B <= F + B.
     forward, dgrad, wgrad, pair = times
-    _, idle = makespan(build("dualpipe", stages, micro_batches), {"F": forward, "I": dgrad, "W": wgrad, "FB": pair})
+    _, idle = makespan(
+        build("dualpipe", stages, micro_batches), {"F": forward, "I": dgrad, "W": wgrad, "FB": pair}
+    )
     assert max(idle) == pytest.approx((stages / 2 - 1) * (pair + dgrad + wgrad - 3 * wgrad))
 
 
@@ -179,12 +202,20 @@ def test_dualpipe_holds_at_most_one_chunk_more_than_it_has_stages(stages, micro_
 
 
 @pytest.mark.parametrize(("stages", "micro_batches"), SIZES)
-def test_dualpipe_runs_on_rank_p_minus_1_minus_r_what_rank_r_runs_with_the_directions_swapped(stages, micro_batches):
+def test_dualpipe_runs_on_rank_p_minus_1_minus_r_what_rank_r_runs_with_the_directions_swapped(
+    stages, micro_batches
+):
     half = micro_batches // 2
 
     def swapped(action):
-        second = (-1, -1) if action.kind != "FB" else ((action.micro_batch_b + half) % micro_batches, action.stage_b)
-        return Action(action.kind, (action.micro_batch + half) % micro_batches, action.stage, *second)
+        second = (
+            (-1, -1)
+            if action.kind != "FB"
+            else ((action.micro_batch_b + half) % micro_batches, action.stage_b)
+        )
+        return Action(
+            action.kind, (action.micro_batch + half) % micro_batches, action.stage, *second
+        )
 
     ranks = build("dualpipe", stages, micro_batches).ranks
     assert ranks[::-1] == tuple(tuple(map(swapped, order)) for order in ranks)
@@ -193,7 +224,12 @@ def test_dualpipe_runs_on_rank_p_minus_1_minus_r_what_rank_r_runs_with_the_direc
 @pytest.mark.parametrize(
     ("name", "stages", "micro_batches", "words"),
     [
-        ("gpipes", 2, 4, "'gpipes' is not a schedule. Use one of gpipe, 1f1b, interleaved, zb-h1, zb-h2, zb-1p"),
+        (
+            "gpipes",
+            2,
+            4,
+            "'gpipes' is not a schedule. Use one of gpipe, 1f1b, interleaved, zb-h1, zb-h2, zb-1p",
+        ),
         ("zb-v", 4, 7, "7 micro-batches are too few.*Use at least 8"),
         ("dualpipev", 4, 7, "7 micro-batches are too few.*8 stages on 4 ranks. Use at least 8"),
         ("custom", 4, 7, "'custom' has no text"),
@@ -212,11 +248,27 @@ def test_a_schedule_that_cannot_be_built_says_what_to_use(name, stages, micro_ba
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("1f1b", {"virtual": 2}, "2 virtual stages per rank do not fit 1f1b, which has 1. Leave it out, or use inter"),
-        ("dualpipev", {"virtual": 3}, "3 virtual stages per rank do not fit dualpipev, which has 2"),
+        (
+            "1f1b",
+            {"virtual": 2},
+            "2 virtual stages per rank do not fit 1f1b, which has 1. Leave it out, or use inter",
+        ),
+        (
+            "dualpipev",
+            {"virtual": 3},
+            "3 virtual stages per rank do not fit dualpipev, which has 2",
+        ),
         ("interleaved", {"virtual": 0}, "0 virtual stages are too few"),
-        ("interleaved", {"virtual": 2, "group": 3}, "3 micro-batches in a group are fewer than 4 ranks.*at least 4"),
-        ("interleaved", {"virtual": 2, "group": 7}, "8 micro-batches leave a group of 1 over.*The nearest.*: 7 and 14"),
+        (
+            "interleaved",
+            {"virtual": 2, "group": 3},
+            "3 micro-batches in a group are fewer than 4 ranks.*at least 4",
+        ),
+        (
+            "interleaved",
+            {"virtual": 2, "group": 7},
+            "8 micro-batches leave a group of 1 over.*The nearest.*: 7 and 14",
+        ),
         ("zb-1p", {"limit": 0.5}, "0.5 chunks hold no micro-batch. Allow at least 1"),
         ("zb-1p", {"times": {"F": 1, "I": 1}}, "has no time for W on stage 0. Add W"),
         ("zb-1p", {"times": {"F": (1, 2), "I": 1, "W": 1}}, "has no time for F on stage 2"),
@@ -229,8 +281,8 @@ def test_options_that_do_not_fit_say_what_to_use(name, options, words):
 
 
 def test_interleaved_of_two_ranks_written_out():
-    # Stages 0 and 2 on rank 0, 1 and 3 on rank 1; groups of two micro-batches through one stage, then through the next.
-    # Rank 0 runs 2 x 1 + 2 = 4 forwards ahead, rank 1 two.
+    # Stages 0 and 2 on rank 0, 1 and 3 on rank 1; groups of two micro-batches through one stage,
+    # then through the next. Rank 0 runs 2 x 1 + 2 = 4 forwards ahead, rank 1 two.
     assert lines(build("interleaved", 2, 2, virtual=2)) == [
         "F0@0 F1@0 F0@2 F1@2 B0@2 B1@2 B0@0 B1@0",
         "F0@1 F1@1 F0@3 B0@3 F1@3 B1@3 B0@1 B1@1",
@@ -239,7 +291,8 @@ def test_interleaved_of_two_ranks_written_out():
 
 
 def test_zero_bubble_by_hand_written_out():
-    # H1 keeps as many W back as 1F1B has forwards fewer, H2 twice as many, with twice the forwards ahead.
+    # H1 keeps as many W back as 1F1B has forwards fewer, H2 twice as many, with twice the forwards
+    # ahead.
     assert lines(build("zb-h1", 2, 3)) == [
         "F0@0 F1@0 I0@0 W0@0 F2@0 I1@0 W1@0 I2@0 W2@0",
         "F0@1 I0@1 F1@1 I1@1 W0@1 F2@1 I2@1 W1@1 W2@1",
@@ -253,9 +306,18 @@ def test_zero_bubble_by_hand_written_out():
 @pytest.mark.parametrize(
     ("ranks", "words"),
     [
-        (("F0@0 F1@0 B0@0", "F0@1 B0@1 F1@1 B1@1"), "'B1@0' is missing, the counterpart of F1@0 at rank 0, position 1"),
-        (("F0@0 F1@0 B0@0 I1@0", "F0@1 B0@1 F1@1 B1@1"), "'W1@0' is missing.*F1@0 at rank 0, position 1"),
-        (("F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1 B1@1"), "'F1@1' is missing, the counterpart of B1@1 at rank 1, position 2"),
+        (
+            ("F0@0 F1@0 B0@0", "F0@1 B0@1 F1@1 B1@1"),
+            "'B1@0' is missing, the counterpart of F1@0 at rank 0, position 1",
+        ),
+        (
+            ("F0@0 F1@0 B0@0 I1@0", "F0@1 B0@1 F1@1 B1@1"),
+            "'W1@0' is missing.*F1@0 at rank 0, position 1",
+        ),
+        (
+            ("F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1 B1@1"),
+            "'F1@1' is missing, the counterpart of B1@1 at rank 1, position 2",
+        ),
         (("F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1"), "'F1@1' is missing: no rank"),
         (
             ("F0@0 F1@0 B0@0 F1@0 B1@0", "F0@1 B0@1 F1@1 B1@1"),
@@ -265,8 +327,14 @@ def test_zero_bubble_by_hand_written_out():
             ("F0@0 F1@0 B0@0 B1@0 W1@0", "F0@1 B0@1 F1@1 B1@1"),
             "'W1@0' at rank 0, position 4 repeats part of B1@0 at rank 0, position 3",
         ),
-        (("F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1 F1@1 B1@2"), "'B1@2' at rank 1, position 3 is impossible"),
-        (("F0@0 F1@0 B0@0 F2@0&B1@0", "F0@1 B0@1 F1@1 B1@1"), "'F2@0&B1@0' at rank 0, position 3 is impossible"),
+        (
+            ("F0@0 F1@0 B0@0 B1@0", "F0@1 B0@1 F1@1 B1@2"),
+            "'B1@2' at rank 1, position 3 is impossible",
+        ),
+        (
+            ("F0@0 F1@0 B0@0 F2@0&B1@0", "F0@1 B0@1 F1@1 B1@1"),
+            "'F2@0&B1@0' at rank 0, position 3 is impossible",
+        ),
         (
             ("F0@0 F1@0 B0@0 B1@1", "F0@1 B0@1 F1@1 B1@0"),
             "'B1@0' at rank 1, position 3 is not on the rank of F1@0 at rank 0, position 1",
@@ -281,7 +349,8 @@ def test_check_names_a_missing_a_repeated_and_an_impossible_action(ranks, words)
 @pytest.mark.parametrize(
     ("ranks", "words"),
     [
-        # A circle of two: rank 0 wants B0@1, behind rank 1's F1@1; that wants F1@0, behind rank 0's B0@0.
+        # A circle of two: rank 0 wants B0@1, behind rank 1's F1@1; that wants F1@0, behind rank 0's
+        # B0@0.
         (
             ("F0@0 B0@0 F1@0 B1@0", "F0@1 F1@1 B0@1 B1@1"),
             "'B0@0' deadlocks: .*position 1 waits for B0@1 at rank 1, position 2; "
@@ -310,19 +379,25 @@ def test_check_finds_any_action_dropped_from_or_doubled_in_dualpipe(rank):
     order = schedule.ranks[rank]
 
     def changed(actions):
-        return replace(schedule, ranks=(*schedule.ranks[:rank], actions, *schedule.ranks[rank + 1 :]))
+        return replace(
+            schedule, ranks=(*schedule.ranks[:rank], actions, *schedule.ranks[rank + 1 :])
+        )
 
     for position, action in enumerate(order):
         with pytest.raises(ScheduleError, match="is missing") as dropped:
             check(changed(order[:position] + order[position + 1 :]))
         assert dropped.value.value in str(action)
-        with pytest.raises(ScheduleError, match=f"is repeated at rank {rank}, position {position + 1};") as doubled:
+        with pytest.raises(
+            ScheduleError, match=f"is repeated at rank {rank}, position {position + 1};"
+        ) as doubled:
             check(changed(order[: position + 1] + order[position:]))
         assert doubled.value.value in str(action)
 
 
 def test_dependencies_name_an_input_that_no_rank_runs():
-    with pytest.raises(ScheduleError, match="'F0@1' at rank 0, position 0 needs F0@0, which no rank runs"):
+    with pytest.raises(
+        ScheduleError, match="'F0@1' at rank 0, position 0 needs F0@0, which no rank runs"
+    ):
         dependencies(written(1, "F0@1 B0@1", "B0@0"))
 
 

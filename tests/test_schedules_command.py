@@ -34,10 +34,14 @@ def test_every_schedule_has_its_figures_and_a_grid_that_reads_back(capsys, name)
     schedule = read("\n".join(tree["grid"]), name)
     check(schedule)
     assert (schedule.stages, schedule.micro_batches, len(schedule.ranks)) == (
-        tree["stages"], tree["micro_batches"], tree["ranks"],
+        tree["stages"],
+        tree["micro_batches"],
+        tree["ranks"],
     )
     assert len(tree["idle"]) == len(tree["peak_in_flight"]) == tree["ranks"]
-    assert tree["bubble"] == pytest.approx(tree["bubble_formula"])  # F = I = W, where every formula is exact
+    assert tree["bubble"] == pytest.approx(
+        tree["bubble_formula"]
+    )  # F = I = W, where every formula is exact
     assert tree["bubble_formula_exact"]
 
 
@@ -59,14 +63,17 @@ def test_dualpipe_of_8_stages_and_20_micro_batches(capsys, times, makespan, bubb
 @pytest.mark.parametrize(
     ("name", "options", "stages", "ranks", "makespan"),
     [
-        # Times are of 1/P of the model, so that every schedule has the same 3 x 8 of work per rank, and 6 x 8 on half.
+        # Times are of 1/P of the model, so that every schedule has the same 3 x 8 of work per rank,
+        # and 6 x 8 on half.
         ("1f1b", (), 4, 4, 24 + 9),
         ("interleaved", ("--virtual", "2"), 8, 4, 24 + 4.5),
         ("zb-v", (), 8, 4, 24 + 1.5),
         ("dualpipev", (), 4, 2, 48 + 2),
     ],
 )
-def test_stages_are_counted_as_the_papers_count_them(capsys, name, options, stages, ranks, makespan):
+def test_stages_are_counted_as_the_papers_count_them(
+    capsys, name, options, stages, ranks, makespan
+):
     tree = figures(capsys, name, "--stages", "4", "--micro-batches", "8", *options)
     assert (tree["stages"], tree["ranks"], tree["makespan"]) == (stages, ranks, makespan)
 
@@ -98,11 +105,15 @@ def test_the_text_shows_grid_and_bubble_beside_the_published_one(capsys):
 
 def test_what_is_printed_is_read_as_a_custom_schedule(capsys, tmp_path):
     assert _main(("schedule", "zb-h1", "--stages", "3", "--micro-batches", "5")) == 0
-    grid = "\n".join(line for line in capsys.readouterr().out.splitlines() if line.startswith("rank "))
+    grid = "\n".join(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("rank ")
+    )
     (tmp_path / "mine.txt").write_text(grid, encoding="utf-8")
     tree = figures(capsys, "custom", "--file", str(tmp_path / "mine.txt"))
     like = figures(capsys, "zb-h1", "--stages", "3", "--micro-batches", "5")
-    assert [tree[key] for key in ("makespan", "idle", "grid")] == [like[key] for key in ("makespan", "idle", "grid")]
+    assert [tree[key] for key in ("makespan", "idle", "grid")] == [
+        like[key] for key in ("makespan", "idle", "grid")
+    ]
     assert tree["bubble_formula"] is None
 
 
@@ -132,16 +143,34 @@ def test_the_picture_of_dualpipe_has_a_cell_for_each_chunk_and_two_halves_that_f
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("gpipes", "--stages", "4", "--micro-batches", "8"), "'gpipes' is not a schedule. Use one of gpipe"),
+        (
+            ("gpipes", "--stages", "4", "--micro-batches", "8"),
+            "'gpipes' is not a schedule. Use one of gpipe",
+        ),
         (("1f1b", "--stages", "4"), "Give --stages and --micro-batches"),
         (("1f1b", "--stages", "0", "--micro-batches", "8"), "0 stages are too few"),
-        (("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "F"), "'F' is no list of times"),
-        (("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "X=1"), "--times: 'X' is no kind of action"),
-        (("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "F=1"), "has no time for B0@0. Add B"),
+        (
+            ("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "F"),
+            "'F' is no list of times",
+        ),
+        (
+            ("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "X=1"),
+            "--times: 'X' is no kind of action",
+        ),
+        (
+            ("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "F=1"),
+            "has no time for B0@0. Add B",
+        ),
         (("1f1b", "--stages", "4", "--micro-batches", "8", "--group", "4"), "Only interleaved"),
-        (("dualpipev", "--stages", "5", "--micro-batches", "8"), "5 stages do not fill the ranks of dualpipev"),
+        (
+            ("dualpipev", "--stages", "5", "--micro-batches", "8"),
+            "5 stages do not fill the ranks of dualpipev",
+        ),
         (("custom",), "Give --file with custom"),
-        (("1f1b", "--stages", "4", "--micro-batches", "8", "--plot", "a.bmp"), "is no image format"),
+        (
+            ("1f1b", "--stages", "4", "--micro-batches", "8", "--plot", "a.bmp"),
+            "is no image format",
+        ),
     ],
 )
 def test_wrong_options_are_told_in_one_line(capsys, arguments, words):

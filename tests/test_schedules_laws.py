@@ -36,8 +36,14 @@ def compiled_from_the_first_action():
 def test_the_search_gives_the_same_order_compiled_and_not(ranks, micro_batches, kept):
     times = np.array([[3.0] * ranks, [2.5] * ranks, [1.7] * ranks])
     for rules in zb_auto._GRID[::17]:
-        arguments = (micro_batches, times, 0.3, ranks + 1e-9, np.arange(2.0, 2.0 + ranks)[::-1].copy(),
-                     (rules.late_w, rules.late_f, rules.alternate, kept))
+        arguments = (
+            micro_batches,
+            times,
+            0.3,
+            ranks + 1e-9,
+            np.arange(2.0, 2.0 + ranks)[::-1].copy(),
+            (rules.late_w, rules.late_f, rules.alternate, kept),
+        )
         plain, quick = zb_auto.greedy(*arguments), zb_auto._compiled(zb_auto.greedy)(*arguments)
         assert plain[:2] == quick[:2] == zb_auto.replay(plain[2], times, 0.3)
         assert (plain[2] == quick[2]).all()
@@ -77,7 +83,9 @@ def cases(draw, name, exact=False):
         i, w = f, draw(st.integers(0, f))
     table = {"F": f, "I": i, "W": w}
     if name in ("dualpipe", "dualpipev"):
-        table["FB"] = draw(st.integers(i + w, f + i + w) if exact else st.integers(max(f, i), f + i + w + 2))
+        table["FB"] = draw(
+            st.integers(i + w, f + i + w) if exact else st.integers(max(f, i), f + i + w + 2)
+        )
     times = Times.of(table)
     return build(name, ranks, micro_batches, times=times, **options), shape_of(
         name, ranks, micro_batches, times=times, **options
@@ -114,7 +122,9 @@ def test_schedules_without_split_backwards_have_their_formula_everywhere(name):
 @pytest.mark.parametrize("name", ["zb-h1", "zb-h2"])
 @few
 @given(data=st.data())
-def test_elsewhere_zero_bubble_by_hand_idles_no_less_than_published_and_no_more_than_1f1b(name, data):
+def test_elsewhere_zero_bubble_by_hand_idles_no_less_than_published_and_no_more_than_1f1b(
+    name, data
+):
     schedule, shape = data.draw(cases(name))
     found = bubble(schedule, shape)
     plain = build("1f1b", shape.ranks, shape.micro_batches)
@@ -137,7 +147,8 @@ def test_the_search_is_never_worse_than_what_is_written_by_hand(name, hands, dat
 @few
 @given(data=st.data())
 def test_elsewhere_dualpipe_takes_at_least_its_work(name, data):
-    # No rank idles less than nothing, and the first forward has to reach the middle and its backward to come back.
+    # No rank idles less than nothing, and the first forward has to reach the middle and its
+    # backward to come back.
     schedule, shape = data.draw(cases(name))
     found, t = bubble(schedule, shape), shape.times.each
     deep = schedule.stages
@@ -178,10 +189,16 @@ def test_every_stage_stands_where_its_family_says(name, data):
 
 
 def test_deepseek_s_table_of_parameters_and_activations():
-    # github.com/deepseek-ai/DualPipe, README.md: parameters 1x, 1x, 2x, 2x; activations PP, PP, PP+1, PP+1, where the
-    # PP stages of DualPipeV stand on PP/2 ranks: 2x is two stages of 1/PP of the model on each rank.
+    # github.com/deepseek-ai/DualPipe, README.md: parameters 1x, 1x, 2x, 2x; activations PP, PP,
+    # PP+1, PP+1, where the PP stages of DualPipeV stand on PP/2 ranks: 2x is two stages of 1/PP of
+    # the model on each rank.
     stages, micro_batches = 8, 20
-    for name, copies, held in (("1f1b", 1, 8), ("zb-1p", 1, 8), ("dualpipe", 2, 9), ("dualpipev", 2, 9)):
+    for name, copies, held in (
+        ("1f1b", 1, 8),
+        ("zb-1p", 1, 8),
+        ("dualpipe", 2, 9),
+        ("dualpipev", 2, 9),
+    ):
         ranks = int(stages * SCHEDULES[name].ranks_per_stage)
         schedule = build(name, ranks, micro_batches)
         assert schedule.stages == stages
@@ -194,8 +211,11 @@ def test_deepseek_s_table_of_parameters_and_activations():
     ("times", "end", "most"),
     [({"FB": 3}, 66, 6), ({"FB": 2}, 52, 3), ({"F": 1, "I": 1.5, "W": 0.5, "FB": 2.5}, 62.5, 8)],
 )
-def test_dualpipev_of_half_the_ranks_takes_as_long_as_dualpipe_of_twice_the_micro_batches(times, end, most):
-    # Rank r runs what it runs in DualPipe of 8 ranks and 20 micro-batches: 10 of them, down the V and up again.
+def test_dualpipev_of_half_the_ranks_takes_as_long_as_dualpipe_of_twice_the_micro_batches(
+    times, end, most
+):
+    # Rank r runs what it runs in DualPipe of 8 ranks and 20 micro-batches: 10 of them, down the V
+    # and up again.
     table = {"F": 1, "I": 1, "W": 1} | times
     shape = shape_of("dualpipev", 4, 10, times=table)
     found = bubble(build("dualpipev", 4, 10, times=table), shape)

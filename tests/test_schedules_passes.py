@@ -7,7 +7,11 @@ from simulator.schedules import SCHEDULES, Action, build, check, passes
 
 every_schedule = pytest.mark.parametrize(
     "schedule",
-    [build(name, 4, 8, virtual=row.virtual or 2) for name, row in SCHEDULES.items() if name != "custom"],
+    [
+        build(name, 4, 8, virtual=row.virtual or 2)
+        for name, row in SCHEDULES.items()
+        if name != "custom"
+    ],
     ids=lambda schedule: schedule.name,
 )
 
@@ -33,7 +37,9 @@ def test_data_parallel_communication_stands_before_a_stage_s_first_and_behind_it
         "AG@0 F0@0 F1@0 AG@2 F0@2 F1@2 B0@2 B1@2 RS@2 B0@0 B1@0 RS@0"
     )
     # With split backwards the last W counts, not the last I.
-    assert texts(passes.with_data_parallel(build("zb-h1", 2, 2).ranks))[1].endswith("I1@1 W0@1 W1@1 RS@1")
+    assert texts(passes.with_data_parallel(build("zb-h1", 2, 2).ranks))[1].endswith(
+        "I1@1 W0@1 W1@1 RS@1"
+    )
 
 
 @every_schedule
@@ -52,9 +58,14 @@ def test_each_send_has_its_receive_and_each_stage_is_reduced_once_per_rank(sched
     kinds = [step.kind for step in steps if isinstance(step, passes.Transfer)]
     assert kinds.count("SF") == kinds.count("RF")
     assert kinds.count("SB") == kinds.count("RB")
-    hosted = sum(len({half[2] for action in order for half in action.halves()}) for order in schedule.ranks)
+    hosted = sum(
+        len({half[2] for action in order for half in action.halves()}) for order in schedule.ranks
+    )
     for kind in ("AG", "RS"):
-        assert sum(isinstance(step, passes.Reduction) and step.kind == kind for step in steps) == hosted
+        assert (
+            sum(isinstance(step, passes.Reduction) and step.kind == kind for step in steps)
+            == hosted
+        )
 
 
 @every_schedule
@@ -77,7 +88,10 @@ def test_zb_h1_merged_is_1f1b():
     ("orders", "words"),
     [
         ((["F0@0", "SF0@0>1"], []), "'SF0@0' is sent by rank 0 and not received by rank 1"),
-        ((["F0@0"], ["RF0@1<0", "F0@1"]), "'RF0@1<0' at rank 0|'RF0@1<0' at rank 1, step 0 waits for a send"),
+        (
+            (["F0@0"], ["RF0@1<0", "F0@1"]),
+            "'RF0@1<0' at rank 0|'RF0@1<0' at rank 1, step 0 waits for a send",
+        ),
         ((["RB0@0<1", "SF0@0>1"], ["RF0@1<0", "SB0@1>0"]), "'RB0@0<1' at rank 0, step 0 waits"),
     ],
 )

@@ -7,8 +7,12 @@ from simulator.schedules import Times, build, check, spans
 
 DATA = inputs.data("published", "zero_bubble").data
 ROWS = DATA["rows"]
-every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['model']}-{row['micro_batches']}")
-six_rows = pytest.mark.parametrize("row", ROWS[:6], ids=lambda row: f"{row['model']}-{row['micro_batches']}")
+every_row = pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: f"{row['model']}-{row['micro_batches']}"
+)
+six_rows = pytest.mark.parametrize(
+    "row", ROWS[:6], ids=lambda row: f"{row['model']}-{row['micro_batches']}"
+)
 
 
 def times(row, parts=1):
@@ -50,9 +54,12 @@ def test_handmade_schedules_reproduce_the_published_rates_to_the_digits(name, ro
 @every_row
 @pytest.mark.parametrize(("name", "factor"), [("zb-1p", 1), ("zb-2p", 2)])
 def test_the_search_is_nowhere_a_point_and_a_half_above_the_published_rate(name, factor, row):
-    # The search is better than the published one in places and worse in others, by 0.28 points at most here.
+    # The search is better than the published one in places and worse in others, by 0.28 points at
+    # most here.
     limit = factor * row["stages"]
-    schedule = build(name, row["stages"], row["micro_batches"], times=times(row), limit=limit, kept=kept(row))
+    schedule = build(
+        name, row["stages"], row["micro_batches"], times=times(row), limit=limit, kept=kept(row)
+    )
     check(schedule)
     assert most_held(schedule, kept(row)) <= limit + 1e-9
     assert rate(row, spans(schedule, times(row))) <= row["rates"][name] + 0.0035
@@ -63,9 +70,14 @@ def test_the_search_is_nowhere_a_point_and_a_half_above_the_published_rate(name,
 def relaxed(row, schedule):
     """Return spans where only the first micro-batch of a group waits for the rank's previous stage to come round.
 
-    So does the script that made the published figures; and its backwards then wait for that stage on rank 0.
+    So does the script that made the published figures; and its backwards then wait for that stage
+    on rank 0.
     """
-    ranks, stages, table = row["stages"], schedule.stages, times(row, schedule.stages // row["stages"])
+    ranks, stages, table = (
+        row["stages"],
+        schedule.stages,
+        times(row, schedule.stages // row["stages"]),
+    )
     end, free = {}, [0.0] * ranks
     lines = [[] for _ in range(ranks)]
     for row_of in schedule.order:
@@ -83,7 +95,9 @@ def relaxed(row, schedule):
 
 
 @six_rows
-def test_interleaved_reproduces_the_published_rates_under_the_dependencies_that_they_were_computed_with(row):
+def test_interleaved_reproduces_the_published_rates_under_the_dependencies_that_they_were_computed_with(
+    row,
+):
     virtual = DATA["models"][row["model"]]["layers_per_stage"]
     schedule = build("interleaved", row["stages"], row["micro_batches"], virtual=virtual)
     assert round(rate(row, relaxed(row, schedule)), 4) == row["rates"]["interleaved"]
@@ -91,8 +105,11 @@ def test_interleaved_reproduces_the_published_rates_under_the_dependencies_that_
 
 @six_rows
 def test_interleaved_with_all_its_dependencies_takes_as_many_hops_more_as_there_are_ranks(row):
-    # The last micro-batch of the last group comes round just when its rank is ready for it, but for the P hops.
+    # The last micro-batch of the last group comes round just when its rank is ready for it, but for
+    # the P hops.
     virtual = DATA["models"][row["model"]]["layers_per_stage"]
     schedule = build("interleaved", row["stages"], row["micro_batches"], virtual=virtual)
     whole = max(line[-1][1] for line in spans(schedule, times(row, virtual)))
-    assert whole == pytest.approx(max(line[-1][1] for line in relaxed(row, schedule)) + row["stages"] * row["comm"])
+    assert whole == pytest.approx(
+        max(line[-1][1] for line in relaxed(row, schedule)) + row["stages"] * row["comm"]
+    )

@@ -37,7 +37,10 @@ def test_the_draw_is_half_normal():
 
 
 def test_the_same_seed_gives_the_same_cluster_and_another_seed_another():
-    speeds = [network(scenario(jitter={"deviation": 0.02, "seed": seed}).topology).speed.tolist() for seed in (3, 3, 4)]
+    speeds = [
+        network(scenario(jitter={"deviation": 0.02, "seed": seed}).topology).speed.tolist()
+        for seed in (3, 3, 4)
+    ]
     assert speeds[0] == speeds[1] != speeds[2]
     assert all(0.9 < speed < 1 for speed in speeds[0])
 
@@ -66,10 +69,18 @@ def test_a_lone_gpu_loses_what_its_kernels_lose():
 
 
 def test_replicas_wait_for_the_slowest_of_them():
-    # Two replicas, no pipeline: both end with the gradients' reduce-scatter, so that one GPU at 0.8 makes everybody's
-    # kernels before it a quarter longer; what follows it (the optimizer, communication) is not.
-    common = {"nodes": 1, "node__gpus": 2, "node__nics": 2, "fabric__kind": "single_node", "layout__pp": 1,
-              "layout__overlap_param_gather": False, "layout__overlap_grad_reduce": False}
+    # Two replicas, no pipeline: both end with the gradients' reduce-scatter, so that one GPU at 0.8
+    # makes everybody's kernels before it a quarter longer; what follows it (the optimizer,
+    # communication) is not.
+    common = {
+        "nodes": 1,
+        "node__gpus": 2,
+        "node__nics": 2,
+        "fabric__kind": "single_node",
+        "layout__pp": 1,
+        "layout__overlap_param_gather": False,
+        "layout__overlap_grad_reduce": False,
+    }
     report = simulate(dense(**common, faults=[{"gpu": 1, "speed": 0.8}]))
     both = simulate(dense(**common, faults=[{"gpu": 0, "speed": 0.8}, {"gpu": 1, "speed": 0.8}]))
     sound = simulate(dense(**common))
@@ -77,7 +88,10 @@ def test_replicas_wait_for_the_slowest_of_them():
     assert report.stragglers.lost == pytest.approx(report.step_time - sound.step_time, rel=1e-9)
     assert report.step_time == pytest.approx(both.step_time, rel=1e-3)
     # All kernels of both a quarter longer: what the links take is the same.
-    compute = sum(sound.breakdown[name] for name in ("gemm", "attention", "memory_bound", "kernel_gaps", "optimizer"))
+    compute = sum(
+        sound.breakdown[name]
+        for name in ("gemm", "attention", "memory_bound", "kernel_gaps", "optimizer")
+    )
     assert both.stragglers.lost == pytest.approx(compute / 4, rel=1e-6)
 
 
@@ -104,7 +118,10 @@ def test_a_step_never_gains_by_a_slower_gpu():
 
 
 def test_more_deviation_costs_more():
-    lost = [simulate(scenario(jitter={"deviation": deviation})).stragglers.lost for deviation in (0.01, 0.02, 0.04)]
+    lost = [
+        simulate(scenario(jitter={"deviation": deviation})).stragglers.lost
+        for deviation in (0.01, 0.02, 0.04)
+    ]
     assert lost == sorted(lost)
     assert lost[0] > 0
 
@@ -128,8 +145,17 @@ def test_what_is_down_or_cut_stays_so_when_stragglers_are_taken_out():
 
 
 def test_json_and_text_name_what_stragglers_cost(capsys):
-    common = ["run", "h800-512", "--no-alternatives", "--set", "layout.ep=32", "--set",
-              "training.global_batch_size=1024", "--set", "faults=[{gpu: 17, speed: 0.9}]"]
+    common = [
+        "run",
+        "h800-512",
+        "--no-alternatives",
+        "--set",
+        "layout.ep=32",
+        "--set",
+        "training.global_batch_size=1024",
+        "--set",
+        "faults=[{gpu: 17, speed: 0.9}]",
+    ]
     assert _main([*common, "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)["stragglers"]
     assert set(found) == {"lost_s", "slowest_speed", "gpus_slow"}
@@ -146,8 +172,14 @@ def test_json_and_text_name_what_stragglers_cost(capsys):
     [
         ({"deviation": 0.0}, "jitter.deviation"),
         ({"deviation": 1.5}, "jitter.deviation"),
-        ({"deviation": 0.02, "gpus": 9}, "jitter.gpus: 9 exceeds the 8 GPUs of the cluster. Write 8 at most"),
-        ({"deviation": 0.02, "gpus": "3"}, "jitter.gpus: '3' is no whole number. Write 3 without quotes."),
+        (
+            {"deviation": 0.02, "gpus": 9},
+            "jitter.gpus: 9 exceeds the 8 GPUs of the cluster. Write 8 at most",
+        ),
+        (
+            {"deviation": 0.02, "gpus": "3"},
+            "jitter.gpus: '3' is no whole number. Write 3 without quotes.",
+        ),
         ({"deviation": 0.02, "speed": 0.9}, "jitter.speed"),
         ({"gpus": 3}, "jitter.deviation: is missing"),
     ],

@@ -21,9 +21,14 @@ from simulator.sweep.run import Task, run, run_point
 
 ROOT = Path(__file__).resolve().parent.parent
 SWEEP = {
-    "name": "trial", "topology": "mine.yaml", "workload": "tiny.yaml",
+    "name": "trial",
+    "topology": "mine.yaml",
+    "workload": "tiny.yaml",
     # ep 3 divides nothing here: rows that say why.
-    "axes": {"layout.ep": [1, 3, 2], "topology.node.nvlink": ["200 GB/s bidirectional", "400 GB/s bidirectional"]},
+    "axes": {
+        "layout.ep": [1, 3, 2],
+        "topology.node.nvlink": ["200 GB/s bidirectional", "400 GB/s bidirectional"],
+    },
     "derived": {"ms": "step_time_s * 1000", "slow": "ms > 12"},
 }
 MANY = {"layout.ep": [1, 2], "topology.node.nvlink": ["100 .. 900 GB/s bidirectional"]}
@@ -60,7 +65,9 @@ def at_home(monkeypatch):
 
 
 def table(folder="trial"):
-    return list(csv.DictReader((Path(folder) / "results.csv").read_text(encoding="utf-8").splitlines()))
+    return list(
+        csv.DictReader((Path(folder) / "results.csv").read_text(encoding="utf-8").splitlines())
+    )
 
 
 def bytes_of(folder):
@@ -70,8 +77,14 @@ def bytes_of(folder):
 def start(*arguments):
     """Start the command as a process group of its own, as a shell does."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-m", "simulator", "sweep", *arguments], env=environment, text=True,
-                            start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "simulator", "sweep", *arguments],
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def wait_for_points(folder, count, process):
@@ -98,7 +111,11 @@ def test_rows_hold_axes_inputs_outputs_and_derived_columns(write, at_home, capsy
     assert float(one["ms"]) == report.step_time * 1000
     assert one["slow"] == str(report.step_time > 0.012).lower()
     assert float(one["topology.node.nvlink"]) == 200e9
-    assert (one["workload.layout.ep"], one["workload.layout.vpp"], one["model.hidden_size"]) == ("2", "1", "1024")
+    assert (one["workload.layout.ep"], one["workload.layout.vpp"], one["model.hidden_size"]) == (
+        "2",
+        "1",
+        "1024",
+    )
     assert {f"bounds.{bound.name}.seconds" for bound in report.bounds} <= set(one)
     assert float(one["memory.peak_bytes"]) == report.worst_memory.peak
 
@@ -107,7 +124,9 @@ def test_json_holds_the_same_rows(write, at_home, capsys):
     assert _main(["sweep", "s.yaml", "--json", "-"]) == 0
     tree = json.loads(capsys.readouterr().out)
     assert tree["sweep"] == "trial"
-    assert [str(row["axis.layout.ep"]) for row in tree["rows"]] == [row["axis.layout.ep"] for row in table()]
+    assert [str(row["axis.layout.ep"]) for row in tree["rows"]] == [
+        row["axis.layout.ep"] for row in table()
+    ]
     assert tree["rows"][0]["step_time_s"] == float(table()[0]["step_time_s"])
 
 
@@ -115,17 +134,28 @@ def test_an_illegal_point_is_a_row_that_says_why(write, at_home):
     _main(["sweep", "s.yaml"])
     illegal = [row for row in table() if row["status"] == "illegal"]
     assert [row["axis.layout.ep"] for row in illegal] == ["3"] * 2
-    assert all(row["error"].startswith("layout.ep: 3 must divide 8 routed experts") for row in illegal)
+    assert all(
+        row["error"].startswith("layout.ep: 3 must divide 8 routed experts") for row in illegal
+    )
     assert all(row["step_time_s"] == row["ms"] == "" for row in illegal)
     assert all(row["workload.layout.ep"] == "3" for row in illegal)
 
 
 def test_penalties_add_their_columns(write, at_home):
-    write(penalties=True, axes={"experts.max_violation": [0.5]}, set={"experts.distribution": "log_normal"}, derived={})
+    write(
+        penalties=True,
+        axes={"experts.max_violation": [0.5]},
+        set={"experts.distribution": "log_normal"},
+        derived={},
+    )
     _main(["sweep", "s.yaml"])
     (row,) = table()
     assert float(row["imbalance.lost_s"]) > 0
-    write(axes={"experts.max_violation": [0.5]}, set={"experts.distribution": "log_normal"}, derived={})
+    write(
+        axes={"experts.max_violation": [0.5]},
+        set={"experts.distribution": "log_normal"},
+        derived={},
+    )
     _main(["sweep", "s.yaml"])
     (plain,) = table()
     assert plain["step_time_s"] == row["step_time_s"]
@@ -133,7 +163,10 @@ def test_penalties_add_their_columns(write, at_home):
 
 
 def test_files_can_be_an_axis(write, at_home, tmp_path):
-    slow = json.loads((tmp_path / "mine.yaml").read_text(encoding="utf-8")) | {"name": "slow", "gpu": "a100"}
+    slow = json.loads((tmp_path / "mine.yaml").read_text(encoding="utf-8")) | {
+        "name": "slow",
+        "gpu": "a100",
+    }
     (tmp_path / "slow.yaml").write_text(json.dumps(slow), encoding="utf-8")
     write(axes={"topology": ["mine.yaml", "slow.yaml"]})
     _main(["sweep", "s.yaml"])
@@ -175,7 +208,9 @@ def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, cap
     assert 5 <= len(kept) < 18
     assert _main(["sweep", "s.yaml", "-o", "killed", "--workers", "2"]) == 0
     assert bytes_of("killed") == bytes_of("whole")
-    assert {name: (Path("killed/points") / name).stat().st_mtime_ns for name in kept} == before  # nothing again
+    assert {
+        name: (Path("killed/points") / name).stat().st_mtime_ns for name in kept
+    } == before  # nothing again
     assert not list(Path("killed/points").glob(".*"))
 
 
@@ -187,7 +222,9 @@ def test_ctrl_c_ends_with_how_to_continue(write):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     kept = len(list(Path("trial/points").iterdir()))
-    assert err == f"interrupted: {kept} of 18 points are kept in trial; the same command continues\n"
+    assert (
+        err == f"interrupted: {kept} of 18 points are kept in trial; the same command continues\n"
+    )
 
 
 def test_a_finished_sweep_repeats_nothing(write, at_home, monkeypatch, capsys):
@@ -208,10 +245,15 @@ def test_a_point_that_cannot_be_read_is_simulated_again(write, at_home):
     Path("trial/timing.csv").write_text("point,hash,sec", encoding="utf-8")
     _main(["sweep", "s.yaml"])
     assert bytes_of("trial") == first
-    assert Path("trial/timing.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[1] == torn.stem
+    assert (
+        Path("trial/timing.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[1]
+        == torn.stem
+    )
 
 
-def test_a_point_that_no_worker_finishes_is_a_row_and_is_tried_again_next_time(write, at_home, monkeypatch, capsys):
+def test_a_point_that_no_worker_finishes_is_a_row_and_is_tried_again_next_time(
+    write, at_home, monkeypatch, capsys
+):
     def broken(task):
         if task.run.data["layout"]["ep"] == 2:
             raise RuntimeError("lost")
@@ -220,7 +262,9 @@ def test_a_point_that_no_worker_finishes_is_a_row_and_is_tried_again_next_time(w
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules["simulator.sweep.run"], "run_point", broken)
         assert _main(["sweep", "s.yaml"]) == 1
-    assert [row["error"] for row in table() if row["status"] == "failed"] == ["RuntimeError: lost"] * 2
+    assert [row["error"] for row in table() if row["status"] == "failed"] == [
+        "RuntimeError: lost"
+    ] * 2
     assert _main(["sweep", "s.yaml"]) == 0
     assert {row["status"] for row in table()} == {"ok", "illegal"}
 
@@ -256,20 +300,38 @@ def test_parquet_holds_what_csv_holds(write, at_home):
     found = parquet.read_table("trial/results.parquet").to_pylist()
     rows = table()
     assert list(found[0]) == list(rows[0])
-    assert [row["step_time_s"] for row in found] == [float(row["step_time_s"] or "nan") if row["step_time_s"] else None
-                                                     for row in rows]
+    assert [row["step_time_s"] for row in found] == [
+        float(row["step_time_s"] or "nan") if row["step_time_s"] else None for row in rows
+    ]
     assert found[0]["axis.layout.ep"] == 1
     assert found[0]["slow"] in (True, False)
 
 
 def test_columns_have_one_type_each(tmp_path):
-    rows = [flat(tree) for tree in (
-        {"a": 1, "b": {"c": "x"}, "d": True, "e": [1, 2], "f": [{"name": "g", "h": 1}], "n": None},
-        {"a": 1.5, "b": {"c": 2}, "d": None, "i": float("inf")},
-    )]
+    rows = [
+        flat(tree)
+        for tree in (
+            {
+                "a": 1,
+                "b": {"c": "x"},
+                "d": True,
+                "e": [1, 2],
+                "f": [{"name": "g", "h": 1}],
+                "n": None,
+            },
+            {"a": 1.5, "b": {"c": 2}, "d": None, "i": float("inf")},
+        )
+    ]
     made = columns(rows)
-    assert made == {"a": [1.0, 1.5], "b.c": ["x", "2"], "d": [True, None], "e": ["[1, 2]", None], "f.g.h": [1, None],
-                    "n": [None, None], "i": [None, None]}
+    assert made == {
+        "a": [1.0, 1.5],
+        "b.c": ["x", "2"],
+        "d": [True, None],
+        "e": ["[1, 2]", None],
+        "f.g.h": [1, None],
+        "n": [None, None],
+        "i": [None, None],
+    }
     write_csv(tmp_path / "t.csv", made)
     text = (tmp_path / "t.csv").read_text(encoding="utf-8")
     assert text == 'a,b.c,d,e,f.g.h,n,i\n1.0,x,true,"[1, 2]",1,,\n1.5,2,,,,,\n'
@@ -281,18 +343,33 @@ def test_columns_have_one_type_each(tmp_path):
 
 def test_a_figure_of_all_panels_is_the_same_bytes_again(write, at_home):
     nvlink = ["200 GB/s bidirectional", "400 GB/s bidirectional", "900 GB/s bidirectional"]
-    write(figures=[{"kind": "knee", "x": "topology.node.nvlink", "by": "layout.ep"},
-                   {"kind": "heat_map", "x": "topology.node.nvlink", "y": "layout.ep"},
-                   {"kind": "scaling", "x": "topology.node.nvlink", "by": "layout.ep", "value": "tokens_per_second"},
-                   {"kind": "bars", "x": "layout.ep", "value": "ms", "label": "step [ms]"}],
-          axes={"layout.ep": [1, 3], "topology.node.nvlink": nvlink})
+    write(
+        figures=[
+            {"kind": "knee", "x": "topology.node.nvlink", "by": "layout.ep"},
+            {"kind": "heat_map", "x": "topology.node.nvlink", "y": "layout.ep"},
+            {
+                "kind": "scaling",
+                "x": "topology.node.nvlink",
+                "by": "layout.ep",
+                "value": "tokens_per_second",
+            },
+            {"kind": "bars", "x": "layout.ep", "value": "ms", "label": "step [ms]"},
+        ],
+        axes={"layout.ep": [1, 3], "topology.node.nvlink": nvlink},
+    )
     for name in ("one", "two"):
         assert _main(["sweep", "s.yaml", "--plot", f"{name}.svg"]) == 0
     assert Path("one.svg").read_bytes() == Path("two.svg").read_bytes()
 
 
-@pytest.mark.parametrize("keys", [{"kind": "knee", "x": "layout.pp"}, {"kind": "knee", "x": "layout.ep", "value": "x"},
-                                  {"kind": "bars", "x": "layout.ep", "value": "workload.name"}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"kind": "knee", "x": "layout.pp"},
+        {"kind": "knee", "x": "layout.ep", "value": "x"},
+        {"kind": "bars", "x": "layout.ep", "value": "workload.name"},
+    ],
+)
 def test_a_figure_of_what_is_not_there_is_bad_input(write, at_home, capsys, keys):
     write(figures=[keys], axes={"layout.ep": [1, 2]})
     assert _main(["sweep", "s.yaml", "--plot", "x.png"]) == 2
@@ -333,11 +410,20 @@ def test_points_come_first_from_the_folder(write, at_home):
 
 def test_a_page_has_every_panel_every_point_and_the_command(write, at_home):
     nvlink = ["200 GB/s bidirectional", "400 GB/s bidirectional", "900 GB/s bidirectional"]
-    write(figures=[{"kind": "knee", "x": "topology.node.nvlink", "by": "layout.ep"},
-                   {"kind": "heat_map", "x": "topology.node.nvlink", "y": "layout.ep"},
-                   {"kind": "scaling", "x": "topology.node.nvlink", "by": "layout.ep", "value": "tokens_per_second"},
-                   {"kind": "bars", "x": "layout.ep", "value": "ms", "label": "step [ms]"}],
-          axes={"layout.ep": [1, 3], "topology.node.nvlink": nvlink})
+    write(
+        figures=[
+            {"kind": "knee", "x": "topology.node.nvlink", "by": "layout.ep"},
+            {"kind": "heat_map", "x": "topology.node.nvlink", "y": "layout.ep"},
+            {
+                "kind": "scaling",
+                "x": "topology.node.nvlink",
+                "by": "layout.ep",
+                "value": "tokens_per_second",
+            },
+            {"kind": "bars", "x": "layout.ep", "value": "ms", "label": "step [ms]"},
+        ],
+        axes={"layout.ep": [1, 3], "topology.node.nvlink": nvlink},
+    )
     assert _main(["sweep", "s.yaml", "--html", "page.html"]) == 0
     page = Path("page.html").read_text(encoding="utf-8")
     drawn = json.loads(page.split('id="charts">')[1].split("</script>")[0])

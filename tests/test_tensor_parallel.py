@@ -9,19 +9,26 @@ from simulator.program import Program, buckets, costs, lower
 from simulator.program.coflows import stage_hosts
 
 ONE_NODE = {"nodes": 1, "fabric__kind": "single_node", "layout__pp": 1}
-every = pytest.mark.parametrize(("model", "layout"), every_case(), ids=lambda one: one if isinstance(one, str)
-                                else configuration_name(one))
+every = pytest.mark.parametrize(
+    ("model", "layout"),
+    every_case(),
+    ids=lambda one: one if isinstance(one, str) else configuration_name(one),
+)
 
 
 def executed(one: Program) -> float:
     """Return the FLOPs that all GPUs execute in a step, recomputation apart."""
-    each = (sum(flops.values()) - again for flops, again in zip(one.flops, one.recomputed, strict=True))
+    each = (
+        sum(flops.values()) - again for flops, again in zip(one.flops, one.recomputed, strict=True)
+    )
     return sum(count * flops for count, flops in zip(one.multiplicity.tolist(), each, strict=True))
 
 
 @pytest.fixture(scope="module")
 def uncut():
-    return {model: executed(lower(scenario(**changes(model, {"layout__pp": 1})))) for model in MODELS}
+    return {
+        model: executed(lower(scenario(**changes(model, {"layout__pp": 1})))) for model in MODELS
+    }
 
 
 # What stays
@@ -29,23 +36,41 @@ def uncut():
 
 @every
 def test_all_gpus_together_execute_the_same_flops_however_the_model_is_cut(uncut, model, layout):
-    assert executed(lower(scenario(**changes(model, layout)))) == pytest.approx(uncut[model], rel=1e-9)
+    assert executed(lower(scenario(**changes(model, layout)))) == pytest.approx(
+        uncut[model], rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("tp", [2, 4])
 def test_key_value_heads_that_are_fewer_than_gpus_are_computed_on_several(tp):
-    # 2 key-value heads of 128: with tp 4 each is computed twice. Forward, input and weight gradient of 2 x 128 more
-    # columns, 1,024 wide, in 4 layers.
+    # 2 key-value heads of 128: with tp 4 each is computed twice. Forward, input and weight gradient
+    # of 2 x 128 more columns, 1,024 wide, in 4 layers.
     extra = max(tp, 2) - 2
-    one, cut = (executed(lower(dense(**SHORT, layout__pp=1, layout__tp=n, model__num_key_value_heads=2)))
-                for n in (1, tp))
+    one, cut = (
+        executed(lower(dense(**SHORT, layout__pp=1, layout__tp=n, model__num_key_value_heads=2)))
+        for n in (1, tp)
+    )
     assert cut - one == pytest.approx(6 * 16 * 512 * 4 * 2 * extra * 128 * 1024, rel=1e-6, abs=1.0)
 
 
 def test_without_sequence_parallelism_every_gpu_compresses_all_tokens():
-    # MLA's compressions, 384 and 256 + 32 columns from 1,024: 6 FLOPs per weight and token on one GPU more, 4 layers.
-    one, cut = (executed(lower(scenario(**SHORT, **DENSE, **MLA, layout__pp=1, layout__tp=n,
-                                        layout__sequence_parallel=False))) for n in (1, 2))
+    # MLA's compressions, 384 and 256 + 32 columns from 1,024: 6 FLOPs per weight and token on one
+    # GPU more, 4 layers.
+    one, cut = (
+        executed(
+            lower(
+                scenario(
+                    **SHORT,
+                    **DENSE,
+                    **MLA,
+                    layout__pp=1,
+                    layout__tp=n,
+                    layout__sequence_parallel=False,
+                )
+            )
+        )
+        for n in (1, 2)
+    )
     assert cut - one == pytest.approx(6 * 16 * 512 * 4 * (384 + 256 + 32) * 1024, rel=1e-6)
 
 
@@ -55,7 +80,9 @@ def test_every_parameter_is_held_once_by_the_gpus_that_part_it(model, layout):
     priced, degrees = costs(one), one.layout
     held = [priced.parameters(stage) for stage in range(one.schedule.stages)]
     total = sum(dense_ * degrees.tp + routed * degrees.ep * degrees.etp for dense_, routed in held)
-    assert total == pytest.approx(sum(sum(one.model.block_parameters(kind)) for kind in one.model.blocks), rel=1e-12)
+    assert total == pytest.approx(
+        sum(sum(one.model.block_parameters(kind)) for kind in one.model.blocks), rel=1e-12
+    )
 
 
 @every
@@ -74,7 +101,9 @@ def test_zero_keeps_every_optimizer_state_once_or_once_per_hybrid_group(model, l
         elif degrees.shard:
             copies[number] = max(1, members // degrees.shard)
     blocks = [one.model.block_parameters(kind) for kind in one.model.blocks]
-    assert states == pytest.approx(sum(block[number] * copies[number] for block in blocks for number in (0, 1)))
+    assert states == pytest.approx(
+        sum(block[number] * copies[number] for block in blocks for number in (0, 1))
+    )
 
 
 # Bytes over NVLink, per GPU and step
@@ -89,10 +118,11 @@ def nvlink(kind: str, **given: object) -> float:
 @pytest.mark.parametrize("tp", [2, 4])
 @pytest.mark.parametrize("model", [DENSE, GPT], ids=["gqa", "gpt"])
 def test_tensor_parallelism_with_sequence_parallelism_by_hand(tp, model):
-    # Per layer: forward, the inputs of attention and of the FFN are gathered, their outputs scattered; backward, the
-    # outputs' gradients are gathered, the inputs gathered again, the inputs' gradients scattered: 4 + 6 passes.
-    # Embedding: its output scattered, its gradient gathered. Head: input gathered, again, its gradient scattered.
-    # A pass moves (tp - 1) / tp of 512 x 1,024 x 2 B; 16 / (4 / tp) micro-batches, 4 layers.
+    # Per layer: forward, the inputs of attention and of the FFN are gathered, their outputs
+    # scattered; backward, the outputs' gradients are gathered, the inputs gathered again, the
+    # inputs' gradients scattered: 4 + 6 passes. Embedding: its output scattered, its gradient
+    # gathered. Head: input gathered, again, its gradient scattered. A pass moves (tp - 1) / tp of
+    # 512 x 1,024 x 2 B; 16 / (4 / tp) micro-batches, 4 layers.
     passes = 4 * (4 + 6) + 2 + 3
     due = passes * (tp - 1) / tp * 512 * 1024 * 2 * 16 / (4 / tp)
     assert nvlink("tensor", **SHORT, **model, layout__tp=tp) == pytest.approx(due, rel=1e-12)
@@ -100,8 +130,8 @@ def test_tensor_parallelism_with_sequence_parallelism_by_hand(tp, model):
 
 @pytest.mark.parametrize("tp", [2, 4])
 def test_tensor_parallelism_with_all_reduces_by_hand(tp):
-    # Megatron's first form (arXiv 1909.08053): two all-reduces forward and two backward per layer, each two passes; one
-    # behind the embedding, one behind the head's input gradient.
+    # Megatron's first form (arXiv 1909.08053): two all-reduces forward and two backward per layer,
+    # each two passes; one behind the embedding, one behind the head's input gradient.
     passes = 2 * (4 * 4 + 2)
     due = passes * (tp - 1) / tp * 512 * 1024 * 2 * 16 / (4 / tp)
     sent = nvlink("tensor", **SHORT, **DENSE, layout__tp=tp, layout__sequence_parallel=False)
@@ -109,7 +139,8 @@ def test_tensor_parallelism_with_all_reduces_by_hand(tp):
 
 
 def test_mla_gathers_its_compressed_vectors_instead_of_the_residual_stream():
-    # Attention's input, forward, again and gradient: 384 and 256 + 32 wide instead of 1,024. Its output as ever: 2.
+    # Attention's input, forward, again and gradient: 384 and 256 + 32 wide instead of 1,024. Its
+    # output as ever: 2.
     narrow, wide = 384 + 256 + 32, 1024
     columns = 4 * (3 * narrow + (2 + 5) * wide) + 5 * wide
     due = columns * 1 / 2 * 512 * 2 * 16 / 2
@@ -117,25 +148,32 @@ def test_mla_gathers_its_compressed_vectors_instead_of_the_residual_stream():
 
 
 @pytest.mark.parametrize("way", ["p2p", "all_gather"])
-@pytest.mark.parametrize(("model", "width"), [(DENSE, 4 * 128 + 4 * 128), ({**DENSE, **MLA}, 8 * 96 + 8 * 64)],
-                         ids=["gqa", "mla"])
+@pytest.mark.parametrize(
+    ("model", "width"),
+    [(DENSE, 4 * 128 + 4 * 128), ({**DENSE, **MLA}, 8 * 96 + 8 * 64)],
+    ids=["gqa", "mla"],
+)
 def test_context_parallelism_by_hand(way, model, width):
-    # Keys and values of the whole sequence pass forward once. Backward: in the ring once more, their gradients with
-    # them; gathered once more, their gradients scattered. 3/4 of 512 x width x 2 B, 3 times, in 4 layers; cp 4 on 4
-    # GPUs: 16 micro-batches.
+    # Keys and values of the whole sequence pass forward once. Backward: in the ring once more,
+    # their gradients with them; gathered once more, their gradients scattered. 3/4 of 512 x width x
+    # 2 B, 3 times, in 4 layers; cp 4 on 4 GPUs: 16 micro-batches.
     due = 3 * 3 / 4 * 512 * width * 2 * 4 * 16
-    assert nvlink("context", **SHORT, **model, layout__cp=4, layout__cp_comm=way) == pytest.approx(due, rel=1e-12)
+    assert nvlink("context", **SHORT, **model, layout__cp=4, layout__cp_comm=way) == pytest.approx(
+        due, rel=1e-12
+    )
 
 
 def test_tensor_parallelism_cuts_what_context_parallelism_moves():
     # 4 key-value heads over tp 2: half of each; every GPU of cp 2 moves 1/2 of 512 tokens.
     due = 3 * 1 / 2 * 512 * (4 * 128 + 4 * 128) / 2 * 2 * 4 * 16
-    assert nvlink("context", **SHORT, **DENSE, layout__cp=2, layout__tp=2) == pytest.approx(due, rel=1e-12)
+    assert nvlink("context", **SHORT, **DENSE, layout__cp=2, layout__tp=2) == pytest.approx(
+        due, rel=1e-12
+    )
 
 
 def test_expert_tensor_parallelism_by_hand():
-    # etp 2 x ep 2: a GPU gathers what its peer received, and scatters the results; gradients likewise: 4 passes of
-    # 1/2 of 2 x received x 1,024 x 2 B. 3 MoE layers, 16 / 4 micro-batches.
+    # etp 2 x ep 2: a GPU gathers what its peer received, and scatters the results; gradients
+    # likewise: 4 passes of 1/2 of 2 x received x 1,024 x 2 B. 3 MoE layers, 16 / 4 micro-batches.
     one = scenario(**{**ONE_NODE, **SHORT, "layout__ep": 2, "layout__etp": 2})
     received = costs(one).work.received
     assert 512 < received < 2 * 512  # tokens reach both GPUs more often than not
@@ -144,7 +182,8 @@ def test_expert_tensor_parallelism_by_hand():
 
 
 def test_dispatch_carries_each_gpus_own_tokens_alone():
-    # With tp 2 and sequence parallelism a GPU dispatches half of the tokens; twice the micro-batches of tp 1.
+    # With tp 2 and sequence parallelism a GPU dispatches half of the tokens; twice the
+    # micro-batches of tp 1.
     whole = nvlink("expert", **SHORT, layout__ep=4)
     cut = nvlink("expert", **SHORT, layout__ep=4, layout__tp=2, layout__etp=1)
     assert cut == pytest.approx(whole, rel=1e-12)
@@ -155,6 +194,9 @@ def test_overlap_moves_the_same_bytes_in_less_time(overlap):
     from simulator.engine import run
 
     given = {**ONE_NODE, **DENSE, "layout__tp": 4, "training__global_batch_size": 2}
-    plain, beside = (lower(scenario(**given, layout__tp_comm_overlap=overlapped)) for overlapped in (False, overlap))
+    plain, beside = (
+        lower(scenario(**given, layout__tp_comm_overlap=overlapped))
+        for overlapped in (False, overlap)
+    )
     assert traffic(plain) == traffic(beside)
     assert (run(beside).step_time < run(plain).step_time) == overlap

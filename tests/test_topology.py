@@ -29,8 +29,18 @@ SMALL = {
     "name": "small",
     "gpu": "h800",
     "nodes": 3,
-    "node": {"gpus": 4, "nvlink": "400 GB/s bidirectional", "nics": 4, "nic": "50 GB/s per direction"},
-    "fabric": {"kind": "rail_optimised", "switch_ports": 4, "latency": "3.7 us", "leaf_latency": "2.8 us"},
+    "node": {
+        "gpus": 4,
+        "nvlink": "400 GB/s bidirectional",
+        "nics": 4,
+        "nic": "50 GB/s per direction",
+    },
+    "fabric": {
+        "kind": "rail_optimised",
+        "switch_ports": 4,
+        "latency": "3.7 us",
+        "leaf_latency": "2.8 us",
+    },
     "price": "2 USD per GPU-hour",
 }
 
@@ -45,7 +55,8 @@ def config(**changes: object) -> TopologyConfig:
 
 
 def two_leaves(**changes: object) -> TopologyConfig:
-    # 2 rails x ceil(3 / 2) leaves of 4 ports: nodes 0 and 1 share a leaf, node 2 is behind the spines.
+    # 2 rails x ceil(3 / 2) leaves of 4 ports: nodes 0 and 1 share a leaf, node 2 is behind the
+    # spines.
     return config(node__gpus=2, node__nics=2, **changes)
 
 
@@ -67,10 +78,13 @@ def refusal(**changes: object) -> str:
 
 
 def test_deepseeks_2048_endpoints_take_96_switches_and_2048_cables():
-    # arXiv 2505.09343, table 3, FT2: 8 rails x 256/32 = 64 leaves; 64 x 32 uplinks / 64 ports = 32 spines.
-    # Bisection: 1024 NICs send at 50 GB/s.
+    # arXiv 2505.09343, table 3, FT2: 8 rails x 256/32 = 64 leaves; 64 x 32 uplinks / 64 ports = 32
+    # spines. Bisection: 1024 NICs send at 50 GB/s.
     counts = describe(shipped("h800-2048"))
-    assert {key: counts[key] for key in ("name", "gpus", "switches", "links", "bisection_bandwidth", "cost_usd")} == {
+    assert {
+        key: counts[key]
+        for key in ("name", "gpus", "switches", "links", "bisection_bandwidth", "cost_usd")
+    } == {
         "name": "h800-2048",
         "gpus": 2048,
         "switches": 96,
@@ -83,11 +97,13 @@ def test_deepseeks_2048_endpoints_take_96_switches_and_2048_cables():
 @pytest.mark.parametrize(
     ("nodes", "ports", "leaves", "spines", "cables"),
     [
-        # NVIDIA DGX SuperPOD B200 reference architecture, table of component counts: 32 nodes per scalable unit.
+        # NVIDIA DGX SuperPOD B200 reference architecture, table of component counts: 32 nodes per
+        # scalable unit.
         (64, 64, 16, 8, 512),
         (128, 64, 32, 16, 1024),
         (256, 64, 64, 32, 2048),
-        # The same for B300 XDR, table 3: 72 nodes per unit. 32 leaves have 18 spines: 16 do not divide 72.
+        # The same for B300 XDR, table 3: 72 nodes per unit. 32 leaves have 18 spines: 16 do not
+        # divide 72.
         (72, 144, 8, 4, 576),
         (144, 144, 16, 8, 1152),
         (288, 144, 32, 18, 2304),
@@ -126,7 +142,8 @@ def test_a_lone_leaf_needs_no_spine():
 
 
 def test_links_have_one_directions_bandwidth_and_pcie_is_none_of_them():
-    # 12 GPUs and 12 NICs, each with a link either way; 4 rails of one leaf (8 ports), each with a bundle either way.
+    # 12 GPUs and 12 NICs, each with a link either way; 4 rails of one leaf (8 ports), each with a
+    # bundle either way.
     net = network(config(fabric__switch_ports=8))
     assert [(kind, net.kind.count(kind)) for kind in ("nvlink", "nic", "fabric")] == [
         ("nvlink", 24),
@@ -155,14 +172,24 @@ def test_within_a_leaf_the_route_is_two_nic_links():
 
 def test_across_leaves_of_a_rail_the_route_crosses_the_spines():
     net = network(two_leaves())
-    assert names(net, 1, 5) == ["nic0.1->leaf1.0", "leaf1.0->spines", "spines->leaf1.1", "leaf1.1->nic2.1"]
+    assert names(net, 1, 5) == [
+        "nic0.1->leaf1.0",
+        "leaf1.0->spines",
+        "spines->leaf1.1",
+        "leaf1.1->nic2.1",
+    ]
     assert net.route(1, 5)[1] == pytest.approx(3.7e-6)
 
 
 def test_between_rails_the_route_first_goes_over_nvlink_to_the_destinations_rail():
     # NVLink 3.33 us, then one leaf 2.8 us.
     net = network(two_leaves())
-    assert names(net, 0, 3) == ["gpu0.0->nvswitch0", "nvswitch0->gpu0.1", "nic0.1->leaf1.0", "leaf1.0->nic1.1"]
+    assert names(net, 0, 3) == [
+        "gpu0.0->nvswitch0",
+        "nvswitch0->gpu0.1",
+        "nic0.1->leaf1.0",
+        "leaf1.0->nic1.1",
+    ]
     assert net.route(0, 3)[1] == pytest.approx(6.13e-6)
 
 
@@ -171,21 +198,34 @@ def test_the_way_to_oneself_is_empty():
 
 
 def test_neighbouring_gpus_share_a_nic():
-    # 4 GPUs, 2 NICs: GPUs 0 and 1 on NIC 0, GPUs 2 and 3 on NIC 1. GPU 0 needs no NVLink to reach GPU 1 of node 1.
+    # 4 GPUs, 2 NICs: GPUs 0 and 1 on NIC 0, GPUs 2 and 3 on NIC 1. GPU 0 needs no NVLink to reach
+    # GPU 1 of node 1.
     net = network(config(node__nics=2))
-    assert [net.name[link] for link in net.nic_up[:4]] == ["nic0.0->leaf0.0"] * 2 + ["nic0.1->leaf1.0"] * 2
-    assert [net.name[link] for link in net.nic_down[4:8]] == ["leaf0.0->nic1.0"] * 2 + ["leaf1.0->nic1.1"] * 2
+    assert [net.name[link] for link in net.nic_up[:4]] == ["nic0.0->leaf0.0"] * 2 + [
+        "nic0.1->leaf1.0"
+    ] * 2
+    assert [net.name[link] for link in net.nic_down[4:8]] == ["leaf0.0->nic1.0"] * 2 + [
+        "leaf1.0->nic1.1"
+    ] * 2
     assert names(net, 0, 5) == ["nic0.0->leaf0.0", "leaf0.0->nic1.0"]
-    assert names(net, 0, 7) == ["gpu0.0->nvswitch0", "nvswitch0->gpu0.3", "nic0.1->leaf1.0", "leaf1.0->nic1.1"]
+    assert names(net, 0, 7) == [
+        "gpu0.0->nvswitch0",
+        "nvswitch0->gpu0.3",
+        "nic0.1->leaf1.0",
+        "leaf1.0->nic1.1",
+    ]
 
 
 def test_every_route_has_the_latency_of_the_shortest_path_in_the_graph():
     cluster = two_leaves()
     net, graph = network(cluster), as_graph(cluster)
-    nvlink = graph.edge_subgraph([(a, b) for a, b, edge in graph.edges(data=True) if edge["kind"] == "nvlink"])
+    nvlink = graph.edge_subgraph(
+        [(a, b) for a, b, edge in graph.edges(data=True) if edge["kind"] == "nvlink"]
+    )
     gpus = [("gpu", n, i) for n in range(3) for i in range(2)]
     for src, dst in [(src, dst) for src in range(6) for dst in range(6) if src != dst]:
-        # Oracle: over NVLink inside a node; else on the leaves of the destination's rail, never by NVLink over there.
+        # Oracle: over NVLink inside a node; else on the leaves of the destination's rail, never by
+        # NVLink over there.
         closed = [("nvswitch", dst // 2)] + [v for v in graph if v[0] == "leaf" and v[1] != dst % 2]
         cut = nvlink if src // 2 == dst // 2 else nx.restricted_view(graph, closed, [])
         shortest = nx.shortest_path_length(cut, gpus[src], gpus[dst], weight="latency")
@@ -269,7 +309,8 @@ def test_nvlink_latency_is_deepseeks_unless_said():
             ),
         ),
         (
-            # 4 rails x ceil(3 / 2) leaves; 8 leaves x 2 uplinks / 4 ports = 4 spines. With 6 ports 4 leaves suffice.
+            # 4 rails x ceil(3 / 2) leaves; 8 leaves x 2 uplinks / 4 ports = 4 spines. With 6 ports
+            # 4 leaves suffice.
             {"fabric__switch_ports": 4},
             (
                 "fabric.switch_ports: 4 ports do not hold 3 nodes in two layers: 8 leaves need 4 spines, and a leaf "
@@ -284,7 +325,9 @@ def test_a_wrong_file_is_told_value_rule_and_remedy(changes, message):
 
 
 def test_the_remedies_of_a_fabric_that_is_too_small_work():
-    assert describe(config(fabric__switch_ports=6))["switches"] == 4 + 3  # 2 spines do by ports, 3 divide 3 uplinks
+    assert (
+        describe(config(fabric__switch_ports=6))["switches"] == 4 + 3
+    )  # 2 spines do by ports, 3 divide 3 uplinks
     assert describe(config(nodes=2))["switches"] == 4 + 2
 
 
@@ -297,12 +340,20 @@ def test_nothing_may_be_zero(key):
 @pytest.mark.parametrize("key", ["nodes", "node__gpus", "node__nics", "fabric__switch_ports"])
 @pytest.mark.parametrize(
     ("value", "remedy"),
-    [("4", "Write 4 without quotes."), (True, "Write a number without quotes, for example 8."), (4.0, "Write 4."),
-     (4.5, "Write a number without decimals."), ("four", "Write a number without quotes, for example 8.")],
+    [
+        ("4", "Write 4 without quotes."),
+        (True, "Write a number without quotes, for example 8."),
+        (4.0, "Write 4."),
+        (4.5, "Write a number without decimals."),
+        ("four", "Write a number without quotes, for example 8."),
+    ],
 )
 def test_whole_numbers_are_written_as_such(key, value, remedy):
     shown = repr(value) if isinstance(value, str) else value
-    assert refusal(**{key: value}) == f"mine.yaml: {key.replace('__', '.')}: {shown} is no whole number. {remedy}"
+    assert (
+        refusal(**{key: value})
+        == f"mine.yaml: {key.replace('__', '.')}: {shown} is no whole number. {remedy}"
+    )
 
 
 def test_every_whole_number_of_a_topology_file_is_strict():
@@ -313,7 +364,9 @@ def test_every_whole_number_of_a_topology_file_is_strict():
             if int in kinds and not any("_whole" in repr(part) for part in (field.metadata, kinds)):
                 yield f"{model.__name__}.{name}"
 
-    assert [name for model in (TopologyConfig, Node, Fabric, Fault, Jitter) for name in loose(model)] == []
+    assert [
+        name for model in (TopologyConfig, Node, Fabric, Fault, Jitter) for name in loose(model)
+    ] == []
 
 
 # Cost

@@ -29,12 +29,14 @@ def custom(folder, graph, places, nics=1, ports=64):
 
 def worst(net, nodes):
     """Return the least flow over every halving of the nodes: the oracle."""
-    return min(halves(net, frozenset(first)) for first in itertools.combinations(range(nodes), nodes // 2))
+    return min(
+        halves(net, frozenset(first)) for first in itertools.combinations(range(nodes), nodes // 2)
+    )
 
 
 def test_a_ring_whose_nodes_are_not_in_order_is_still_cut_in_two_places(tmp_path):
-    # 12 switches in a ring, 4 NICs each: any run of half the nodes has two cables out, 100 GB/s each way. In the order
-    # of the nodes the first half is scattered over the ring.
+    # 12 switches in a ring, 4 NICs each: any run of half the nodes has two cables out, 100 GB/s
+    # each way. In the order of the nodes the first half is scattered over the ring.
     places = [0, 6, 3, 9, 1, 7, 4, 10, 2, 8, 5, 11]
     config = custom(tmp_path, nx.cycle_graph(12), places, nics=4)
     assert halves(network(config)) > 100e9
@@ -46,7 +48,9 @@ def test_a_ring_whose_nodes_are_not_in_order_is_still_cut_in_two_places(tmp_path
 def test_two_islands_joined_by_one_cable_are_cut_there(tmp_path):
     graph = nx.barbell_graph(5, 0)
     places = random.Random(3).sample(range(10), 10)
-    assert describe(custom(tmp_path, graph, places, nics=2))["bisection_bandwidth"] == pytest.approx(50e9)
+    assert describe(custom(tmp_path, graph, places, nics=2))[
+        "bisection_bandwidth"
+    ] == pytest.approx(50e9)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -62,7 +66,9 @@ def test_it_is_never_below_the_worst_cut_and_seldom_above(tmp_path, seed):
 def test_a_fault_is_felt_whichever_half_it_is_in():
     # Two leaves per rail; between the first leaf and the spines half of the cables are down.
     faults = [{"link": f"leaf0.0 - spine{s}", "down": True} for s in range(2)]
-    sound, ill = (describe(cluster("rail_optimised", nodes=8, gpus=2, faults=some)) for some in ([], faults))
+    sound, ill = (
+        describe(cluster("rail_optimised", nodes=8, gpus=2, faults=some)) for some in ([], faults)
+    )
     assert sound["bisection_bandwidth"] == 8 * 50e9
     assert ill["bisection_bandwidth"] < sound["bisection_bandwidth"]
 
@@ -74,7 +80,9 @@ def test_halves_are_halves(nodes):
 
 
 def test_a_large_damaged_cluster_is_described_in_seconds():
-    config = cluster("rail_optimised", nodes=256, gpus=8, ports=64, faults=[{"nic": [3, 0], "down": True}])
+    config = cluster(
+        "rail_optimised", nodes=256, gpus=8, ports=64, faults=[{"nic": [3, 0], "down": True}]
+    )
     figures = describe(config)
     # The half of node 3 sends 1,023 x 50 GB/s.
     assert figures["bisection_bandwidth"] == pytest.approx(1023 * 50e9)

@@ -15,21 +15,37 @@ def test_json_has_the_published_keys(capsys):
     assert _main(["topology", "h800-2048-mpft", "--json", "-"]) == 0
     tree = json.loads(capsys.readouterr().out)
     assert set(tree) >= KEYS
-    # arXiv 2505.09343, table 3: eight planes of 96 switches hold 16,384; for 2,048 each plane has 8 leaves, 4 spines.
-    assert (tree["gpus"], tree["switches"], tree["links"], tree["bisection_bandwidth"]) == (2048, 96, 2048, 51.2e12)
+    # arXiv 2505.09343, table 3: eight planes of 96 switches hold 16,384; for 2,048 each plane has 8
+    # leaves, 4 spines.
+    assert (tree["gpus"], tree["switches"], tree["links"], tree["bisection_bandwidth"]) == (
+        2048,
+        96,
+        2048,
+        51.2e12,
+    )
     assert tree["cost_usd"] is None
 
 
 def test_the_text_names_counts_bisection_and_diameter(capsys):
     assert _main(["topology", "h100-16384"]) == 0
     out = capsys.readouterr().out
-    for words in ("16,384", "1,024 leaf, 48 mid, 5 top", "58.51 TB/s per direction", "cables between the furthest two"):
+    for words in (
+        "16,384",
+        "1,024 leaf, 48 mid, 5 top",
+        "58.51 TB/s per direction",
+        "cables between the furthest two",
+    ):
         assert words in out
 
 
 def test_a_key_can_be_replaced_and_a_price_gives_a_cost(capsys):
     prices = "prices={switch: 20 kUSD, cable: 500 USD, nic: 1 kUSD}"
-    assert _main(["topology", "h800-512", "--set", prices, "--set", "fabric.routing=ecmp", "--json", "-"]) == 0
+    assert (
+        _main(
+            ["topology", "h800-512", "--set", prices, "--set", "fabric.routing=ecmp", "--json", "-"]
+        )
+        == 0
+    )
     tree = json.loads(capsys.readouterr().out)
     # 8 rails of two leaves and 8 spines; 512 cables between switches and 512 to NICs.
     assert (tree["switches"], tree["routing"]) == (24, "ecmp")
@@ -56,7 +72,12 @@ def test_a_large_cluster_is_drawn_in_blocks(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "gpus", "nvlink"),
-    [("h200-node", 8, 450), ("b200-node", 8, 900), ("gb200-nvl72", 72, 900), ("gb200-nvl72-576", 576, 900)],
+    [
+        ("h200-node", 8, 450),
+        ("b200-node", 8, 900),
+        ("gb200-nvl72", 72, 900),
+        ("gb200-nvl72-576", 576, 900),
+    ],
 )
 def test_shipped_nodes_and_racks_are_described_and_run_collectives(name, gpus, nvlink, capsys):
     assert _main(["topology", name, "--json", "-"]) == 0
@@ -66,7 +87,8 @@ def test_shipped_nodes_and_racks_are_described_and_run_collectives(name, gpus, n
     if racks == 1:
         assert tree["bisection_bandwidth"] == gpus // 2 * nvlink * 1e9
     else:
-        # 8 racks x 18 NICs on each of 4 rails take 5 leaves of 32; 20 leaves take 10 spines by ports, 16 divide 32.
+        # 8 racks x 18 NICs on each of 4 rails take 5 leaves of 32; 20 leaves take 10 spines by
+        # ports, 16 divide 32.
         assert tree["switches_by_layer"] == {"leaf": 20, "spine": 16}
         assert tree["bisection_bandwidth"] == gpus // 2 * 50e9
     ring = ["--op", "all_gather", "--bytes", "1GiB", "--algorithm", "ring"]

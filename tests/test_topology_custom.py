@@ -34,7 +34,10 @@ def test_graphml_gives_the_same_network_as_json(tmp_path):
     file = ring(tmp_path)
     graph = nx.node_link_graph(json.loads(file.read_text()), edges="links")
     nx.write_graphml(graph, tmp_path / "ring.graphml")
-    nets = [network(cluster("custom", file=str(tmp_path / name))) for name in ("ring.json", "ring.graphml")]
+    nets = [
+        network(cluster("custom", file=str(tmp_path / name)))
+        for name in ("ring.json", "ring.graphml")
+    ]
     assert nets[0].name == nets[1].name
     assert nets[0].capacity.tolist() == nets[1].capacity.tolist()
 
@@ -44,13 +47,31 @@ def test_graphml_gives_the_same_network_as_json(tmp_path):
     [
         (lambda graph: graph.nodes["s0"].pop("kind"), "kind of vertex. Write kind: switch or nic"),
         (lambda graph: graph.remove_node("n3.1"), "lacks NIC 1 of node 3, of 4 nodes of 2 NICs"),
-        (lambda graph: graph.add_edge("n0.0", "s1", bandwidth="1 GB/s per direction", latency="1 us"), "has 2 edges"),
-        (lambda graph: graph.edges["s0", "s1"].update(bandwidth="50 GB/s"), "s0 - s1 does not say which direction"),
+        (
+            lambda graph: graph.add_edge(
+                "n0.0", "s1", bandwidth="1 GB/s per direction", latency="1 us"
+            ),
+            "has 2 edges",
+        ),
+        (
+            lambda graph: graph.edges["s0", "s1"].update(bandwidth="50 GB/s"),
+            "s0 - s1 does not say which direction",
+        ),
         (lambda graph: graph.edges["s0", "s1"].pop("latency"), "of the edge s0 - s1"),
-        (lambda graph: graph.remove_edges_from([("s0", "s1"), ("s0", "s3")]), "cut off node 0 from the rest"),
-        (lambda graph: graph.add_edge("s1", "s1", bandwidth="50 GB/s per direction", latency="1 us"),
-         "'s1' is joined to itself. Take that edge out: it leads nowhere."),
-        (lambda graph: graph.nodes["n1.0"].update(node=True), "n1.0.node: True is no node of this cluster"),
+        (
+            lambda graph: graph.remove_edges_from([("s0", "s1"), ("s0", "s3")]),
+            "cut off node 0 from the rest",
+        ),
+        (
+            lambda graph: graph.add_edge(
+                "s1", "s1", bandwidth="50 GB/s per direction", latency="1 us"
+            ),
+            "'s1' is joined to itself. Take that edge out: it leads nowhere.",
+        ),
+        (
+            lambda graph: graph.nodes["n1.0"].update(node=True),
+            "n1.0.node: True is no node of this cluster",
+        ),
     ],
 )
 def test_a_wrong_custom_graph_is_told_what_is_wrong(tmp_path, spoil, message):
@@ -64,7 +85,9 @@ def test_a_wrong_custom_graph_is_told_what_is_wrong(tmp_path, spoil, message):
 
 
 def test_a_custom_file_that_is_not_there_is_named():
-    with pytest.raises(InputError, match=r"nowhere.json: fabric.file: 'nowhere.json' does not exist"):
+    with pytest.raises(
+        InputError, match=r"nowhere.json: fabric.file: 'nowhere.json' does not exist"
+    ):
         network(cluster("custom", file="nowhere.json"))
 
 

@@ -18,7 +18,10 @@ from simulator.topology.parts import ROUTINGS
 SMALL = {
     "rail_optimised": [{}, {"nodes": 4, "gpus": 4, "nics": 2, "ports": 4}],
     "single_node": [{"nodes": 1, "gpus": 8}],
-    "nvl72": [{"nodes": 1, "gpus": 72}, {"nodes": 2, "gpus": 72, "nics": 8, "ports": 8, "rails": 2}],
+    "nvl72": [
+        {"nodes": 1, "gpus": 72},
+        {"nodes": 2, "gpus": 72, "nics": 8, "ports": 8, "rails": 2},
+    ],
     "fat_tree_2": [{}, {"nodes": 3, "ports": 4}],
     "multi_plane": [{}, {"gpus": 4, "planes": 2, "ports": 4}],
     "multi_rail": [{}, {"nodes": 3, "ports": 4}],
@@ -29,7 +32,8 @@ SMALL = {
         {"pod_gpus": 8, "oversubscription": [1, 7], "nodes": 7},
     ],
     "dragonfly": [
-        {"group_routers": 2, "nodes": 3}, {"group_routers": 4, "global_ports": 1, "router_nics": 2, "nodes": 14},
+        {"group_routers": 2, "nodes": 3},
+        {"group_routers": 4, "global_ports": 1, "router_nics": 2, "nodes": 14},
         {"group_routers": 3, "global_ports": 1, "router_nics": 1, "nodes": 6},
     ],
     "slim_fly": [{"q": 3, "nodes": 18}, {"q": 4, "nodes": 32, "ports": 10}],
@@ -53,7 +57,11 @@ def small(tmp_path):
 
 
 def routed(kind):
-    return [routing for routing in ROUTINGS if routing != "rail_local" or FABRICS[kind].routing == "rail_local"]
+    return [
+        routing
+        for routing in ROUTINGS
+        if routing != "rail_local" or FABRICS[kind].routing == "rail_local"
+    ]
 
 
 # Laws over all families
@@ -68,8 +76,15 @@ def test_every_link_goes_both_ways_alike_and_every_gpu_is_reached(small, kind, n
     config = small(kind, number)
     graph = as_graph(config)
     assert all(graph.edges[end, start] == edge for start, end, edge in graph.edges(data=True))
-    assert all(edge["bandwidth"] > 0 and edge["latency"] >= 0 for _, _, edge in graph.edges(data=True))
-    assert {edge["kind"] for _, _, edge in graph.edges(data=True)} <= {"nvlink", "pcie", "nic", "fabric"}
+    assert all(
+        edge["bandwidth"] > 0 and edge["latency"] >= 0 for _, _, edge in graph.edges(data=True)
+    )
+    assert {edge["kind"] for _, _, edge in graph.edges(data=True)} <= {
+        "nvlink",
+        "pcie",
+        "nic",
+        "fabric",
+    }
     assert sum(vertex[0] == "gpu" for vertex in graph) == config.gpus
     assert nx.is_strongly_connected(graph)
 
@@ -84,9 +99,12 @@ def test_no_switch_has_more_cables_than_ports(small, kind, number):
         assert used + switches.home.count(switch) <= ports
 
 
-@pytest.mark.parametrize(("kind", "number", "routing"), [(*case, r) for case in CASES for r in routed(case[0])])
+@pytest.mark.parametrize(
+    ("kind", "number", "routing"), [(*case, r) for case in CASES for r in routed(case[0])]
+)
 def test_every_route_is_contiguous_and_its_latency_the_sum(small, kind, number, routing):
-    # Between the last NVSwitch or NIC and the next lies PCIe, which is no link: only there a name may change.
+    # Between the last NVSwitch or NIC and the next lies PCIe, which is no link: only there a name
+    # may change.
     config = small(kind, number, routing=routing)
     net = network(config)
     per_node = config.node.gpus
@@ -106,7 +124,9 @@ def test_every_route_is_contiguous_and_its_latency_the_sum(small, kind, number, 
         assert at in (f"gpu{place[0]}.{place[1]}", f"nic{place[0]}.{place[1] // share}")
 
 
-@pytest.mark.parametrize(("kind", "number", "routing"), [(*case, r) for case in CASES for r in routed(case[0])])
+@pytest.mark.parametrize(
+    ("kind", "number", "routing"), [(*case, r) for case in CASES for r in routed(case[0])]
+)
 def test_the_shares_of_a_spread_are_conserved(small, kind, number, routing):
     config = small(kind, number, routing=routing)
     net = network(config)
@@ -120,7 +140,8 @@ def test_the_shares_of_a_spread_are_conserved(small, kind, number, routing):
 
 @pytest.mark.parametrize(("kind", "number"), CASES)
 def test_every_diameter_is_that_of_the_graph(small, kind, number):
-    # Oracle: breadth-first search of networkx between the switches that hold NICs, in each part of the fabric.
+    # Oracle: breadth-first search of networkx between the switches that hold NICs, in each part of
+    # the fabric.
     config = small(kind, number)
     switches = FABRICS[kind].build(config)
     hops = dict(nx.all_pairs_shortest_path_length(switches.graph))
@@ -133,9 +154,12 @@ def test_every_diameter_is_that_of_the_graph(small, kind, number):
     ("kind", "number"),
     [case for case in CASES if case[0] not in ("single_node", "custom", "nvl72")],
 )
-def test_the_closed_form_of_the_bisection_is_the_smallest_maximum_flow_between_halves(small, kind, number):
-    # Every split of the nodes into halves, where there are few; a thousand random ones and those that a family's
-    # derivation names (whole pods, groups, planes of a torus: runs of nodes) where there are many.
+def test_the_closed_form_of_the_bisection_is_the_smallest_maximum_flow_between_halves(
+    small, kind, number
+):
+    # Every split of the nodes into halves, where there are few; a thousand random ones and those
+    # that a family's derivation names (whole pods, groups, planes of a torus: runs of nodes) where
+    # there are many.
     config = small(kind, number)
     figures = describe(config)
     net = network(config)
@@ -145,7 +169,10 @@ def test_the_closed_form_of_the_bisection_is_the_smallest_maximum_flow_between_h
     else:
         order = np.random.default_rng(0)
         splits = [frozenset(order.permutation(config.nodes)[:half].tolist()) for _ in range(100)]
-        splits += [frozenset((start + k) % config.nodes for k in range(half)) for start in range(config.nodes)]
+        splits += [
+            frozenset((start + k) % config.nodes for k in range(half))
+            for start in range(config.nodes)
+        ]
     least = min(halves(net, split) for split in splits)
     if figures["bisection_note"] == "closed form" and config.nodes % 2 == 0:
         assert figures["bisection_bandwidth"] == pytest.approx(least)
@@ -179,17 +206,20 @@ def test_the_counts_are_those_of_deepseeks_table(kind, nodes, endpoints, switche
 
 
 def test_slim_fly_and_dragonfly_count_as_in_deepseeks_table():
-    # The same table. There is no field of 28 elements and no dragonfly of 511 groups with one cable for each pair:
-    # the paper's rows are formulas.
+    # The same table. There is no field of 28 elements and no dragonfly of 511 groups with one cable
+    # for each pair: the paper's rows are formulas.
     assert slim_fly.slim_fly_counts(28, 21) == (32928, 1568, 32928)
     assert dragonfly.dragonfly_counts(32, 16, 16, 511) == (261632, 16352, 384272)
 
 
 @pytest.mark.parametrize("q", [3, 4, 5, 7, 8, 9, 11, 13])
 def test_a_slim_fly_is_regular_of_diameter_two_and_has_the_eigenvalue_gap_q(q):
-    # Besta and Hoefler, SC 2014; the gap k - lambda_2 = q is what the bisection's closed form rests on.
+    # Besta and Hoefler, SC 2014; the gap k - lambda_2 = q is what the bisection's closed form rests
+    # on.
     p = -(-slim_fly.network_degree(q) // 2)
-    built = FABRICS["slim_fly"].build(cluster("slim_fly", q=q, nodes=2 * q * q * p, gpus=1, ports=64))
+    built = FABRICS["slim_fly"].build(
+        cluster("slim_fly", q=q, nodes=2 * q * q * p, gpus=1, ports=64)
+    )
     assert (len(built.home), len(built.graph), built.cables) == slim_fly.slim_fly_counts(q, p)
     assert {degree for _, degree in built.graph.degree} == {slim_fly.network_degree(q)}
     assert nx.diameter(built.graph) == 2
@@ -198,7 +228,8 @@ def test_a_slim_fly_is_regular_of_diameter_two_and_has_the_eigenvalue_gap_q(q):
 
 
 def test_the_bisection_of_a_slim_fly_is_that_of_half_its_columns():
-    # q = 4: half the columns of either kind on each side cut q^3 / 2 = 32 cables; 3 NICs on each of 32 routers.
+    # q = 4: half the columns of either kind on each side cut q^3 / 2 = 32 cables; 3 NICs on each of
+    # 32 routers.
     config = cluster("slim_fly", q=4, nodes=96, gpus=1, ports=10)
     net = network(config)
     columns = frozenset(n for n in range(96) if n // 3 // 4 % 4 < 2)
@@ -213,28 +244,52 @@ def test_a_slim_fly_of_no_prime_power_is_refused(q):
 
 
 @pytest.mark.parametrize(
-    ("a", "h", "p", "groups"), [(4, 2, 2, 9), (4, 2, 2, 5), (4, 1, 1, 4), (6, 3, 3, 10), (2, 1, 1, 2)]
+    ("a", "h", "p", "groups"),
+    [(4, 2, 2, 9), (4, 2, 2, 5), (4, 1, 1, 4), (6, 3, 3, 10), (2, 1, 1, 2)],
 )
 def test_a_dragonfly_counts_as_its_formula_and_joins_all_groups(a, h, p, groups):
     built = FABRICS["dragonfly"].build(
-        cluster("dragonfly", nodes=a * p * groups, gpus=1, ports=32, group_routers=a, global_ports=h, router_nics=p)
+        cluster(
+            "dragonfly",
+            nodes=a * p * groups,
+            gpus=1,
+            ports=32,
+            group_routers=a,
+            global_ports=h,
+            router_nics=p,
+        )
     )
-    assert (len(built.home), len(built.graph), built.cables) == dragonfly.dragonfly_counts(a, h, p, groups)
-    joined = {frozenset((one[1], other[1])) for one, other in built.graph.edges if one[1] != other[1]}
+    assert (len(built.home), len(built.graph), built.cables) == dragonfly.dragonfly_counts(
+        a, h, p, groups
+    )
+    joined = {
+        frozenset((one[1], other[1])) for one, other in built.graph.edges if one[1] != other[1]
+    }
     assert len(joined) == math.comb(groups, 2)
     assert nx.diameter(built.graph) <= 3
 
 
 def test_llamas_pods_have_full_bisection_and_leave_with_a_seventh():
-    # arXiv 2407.21783, section 3.3.1: racks of 16 GPUs, pods of 3,072, 1:7 above. A pod's NICs: 3,072 x 50 GB/s.
+    # arXiv 2407.21783, section 3.3.1: racks of 16 GPUs, pods of 3,072, 1:7 above. A pod's NICs:
+    # 3,072 x 50 GB/s.
     net = network(validate(read(find("h100-16384", "topologies")), TopologyConfig))
     leaf, pod = 16 * 50e9, 3072 * 50e9 / 7
     assert set(net.capacity[net.leaf_up].tolist()) == {leaf}
-    up = [link for link, name in enumerate(net.name) if name.startswith("mids") and name.endswith("->cores")]
+    up = [
+        link
+        for link, name in enumerate(net.name)
+        if name.startswith("mids") and name.endswith("->cores")
+    ]
     assert net.capacity[up] == pytest.approx([pod] * 6)
     path = [net.name[link] for link in net.route(0, 16383)[0]]
-    assert path == ["nic0.0->leaf0.0", "leaf0.0->mids0", "mids0->cores", "cores->mids5", "mids5->leaf5.63",
-                    "leaf5.63->nic2047.7"]
+    assert path == [
+        "nic0.0->leaf0.0",
+        "leaf0.0->mids0",
+        "mids0->cores",
+        "cores->mids5",
+        "mids5->leaf5.63",
+        "leaf5.63->nic2047.7",
+    ]
 
 
 # Single families
@@ -248,13 +303,21 @@ def test_planes_meet_over_nvlink_only():
         assert names[:2] == ["gpu0.0->nvswitch0", "nvswitch0->gpu0.1"]
         assert names[2] == "nic0.1->leaf1.0"
         assert names[-1] == "leaf1.3->nic7.1"
-    assert nx.number_connected_components(FABRICS["multi_plane"].build(cluster("multi_plane")).graph) == 2
+    assert (
+        nx.number_connected_components(FABRICS["multi_plane"].build(cluster("multi_plane")).graph)
+        == 2
+    )
 
 
 def test_rails_of_a_multi_rail_tree_meet_at_the_spines_and_those_of_a_rail_optimised_one_in_the_node():
-    across, inside = (network(cluster(kind)).route(0, 3) for kind in ("multi_rail", "rail_optimised"))
+    across, inside = (
+        network(cluster(kind)).route(0, 3) for kind in ("multi_rail", "rail_optimised")
+    )
     assert [network(cluster("multi_rail")).name[link] for link in across[0]] == [
-        "nic0.0->leaf0.0", "leaf0.0->spines", "spines->leaf1.0", "leaf1.0->nic1.1"
+        "nic0.0->leaf0.0",
+        "leaf0.0->spines",
+        "spines->leaf1.0",
+        "leaf1.0->nic1.1",
     ]
     assert len(inside[0]) == 4
     assert across[1] == pytest.approx(3.7e-6)
@@ -279,49 +342,98 @@ def test_across_pods_a_three_layer_tree_takes_four_cables():
 
 
 def test_a_torus_is_as_wide_as_half_its_rings_together():
-    assert describe(cluster("torus_3d", dims=[4, 4, 4], nodes=64, gpus=1, ports=8))["diameter_switch_hops"] == 6
+    assert (
+        describe(cluster("torus_3d", dims=[4, 4, 4], nodes=64, gpus=1, ports=8))[
+            "diameter_switch_hops"
+        ]
+        == 6
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        ("torus_3d", {}, "mine.yaml: fabric.dims: is missing, which torus_3d needs. Add 'dims:' there."),
-        ("fat_tree_2", {"planes": 2}, (
-            "mine.yaml: fabric.planes: 'planes' is a key of multi_plane, not of fat_tree_2. "
-            "Leave it out; fat_tree_2 knows no key of its own."
-        )),
-        ("torus_3d", {"dims": [2, 2]}, (
-            "mine.yaml: fabric.dims: [2, 2] are not three numbers of switches. Write for example [4, 4, 4]."
-        )),
-        ("torus_3d", {"dims": [2, 2, 2], "ports": 6}, (
-            "fabric.switch_ports: 6 ports do not take the 8 cables of a switch: 2 NICs and 6 cables to neighbours. "
-            "Write switch_ports: 8 at least."
-        )),
-        ("fat_tree_3", {"ports": 4, "nodes": 9}, (
-            "nodes: 9 nodes of 2 NICs do not fit: a three-layer fat tree of 4 ports holds 16 NICs. "
-            "Write nodes: 8 at most, or a larger fabric."
-        )),
-        ("multi_plane", {"planes": 3, "gpus": 4}, (
-            "fabric.planes: 3 planes do not share the 4 NICs of a node evenly. Write one of 1, 2, 4."
-        )),
-        ("clos_3", {"pod_gpus": 6, "leaf_gpus": 4, "oversubscription": [1, 7]}, (
-            "fabric.pod_gpus: 6 GPUs are no whole number of leaves of 4 GPUs and of nodes of 2. Write a multiple of 4."
-        )),
-        ("clos_3", {"pod_gpus": 8, "oversubscription": [7]}, (
-            "mine.yaml: fabric.oversubscription: [7.0] is not one ratio of at least 1 for the leaf and one for the "
-            "pod. Write for example [1, 7]."
-        )),
-        ("dragonfly", {"group_routers": 2, "groups": 4}, (
-            "fabric.groups: 4 groups are more than a h + 1 = 3, so that some pair has no cable. "
-            "Raise fabric.group_routers or fabric.global_ports, or take fewer nodes."
-        )),
-        ("fat_tree_2", {"seed": 3}, (
-            "mine.yaml: fabric.seed: 3 is a seed that nothing hashes with. Write routing: ecmp, or leave it out."
-        )),
-        ("fat_tree_2", {"routing": "random"}, (
-            "mine.yaml: fabric.routing: 'random' is no routing known here. "
-            "Known: adaptive, ecmp, shortest, rail_local."
-        )),
+        (
+            "torus_3d",
+            {},
+            "mine.yaml: fabric.dims: is missing, which torus_3d needs. Add 'dims:' there.",
+        ),
+        (
+            "fat_tree_2",
+            {"planes": 2},
+            (
+                "mine.yaml: fabric.planes: 'planes' is a key of multi_plane, not of fat_tree_2. "
+                "Leave it out; fat_tree_2 knows no key of its own."
+            ),
+        ),
+        (
+            "torus_3d",
+            {"dims": [2, 2]},
+            (
+                "mine.yaml: fabric.dims: [2, 2] are not three numbers of switches. Write for example [4, 4, 4]."
+            ),
+        ),
+        (
+            "torus_3d",
+            {"dims": [2, 2, 2], "ports": 6},
+            (
+                "fabric.switch_ports: 6 ports do not take the 8 cables of a switch: 2 NICs and 6 cables to neighbours. "
+                "Write switch_ports: 8 at least."
+            ),
+        ),
+        (
+            "fat_tree_3",
+            {"ports": 4, "nodes": 9},
+            (
+                "nodes: 9 nodes of 2 NICs do not fit: a three-layer fat tree of 4 ports holds 16 NICs. "
+                "Write nodes: 8 at most, or a larger fabric."
+            ),
+        ),
+        (
+            "multi_plane",
+            {"planes": 3, "gpus": 4},
+            (
+                "fabric.planes: 3 planes do not share the 4 NICs of a node evenly. Write one of 1, 2, 4."
+            ),
+        ),
+        (
+            "clos_3",
+            {"pod_gpus": 6, "leaf_gpus": 4, "oversubscription": [1, 7]},
+            (
+                "fabric.pod_gpus: 6 GPUs are no whole number of leaves of 4 GPUs and of nodes of 2. Write a multiple of 4."
+            ),
+        ),
+        (
+            "clos_3",
+            {"pod_gpus": 8, "oversubscription": [7]},
+            (
+                "mine.yaml: fabric.oversubscription: [7.0] is not one ratio of at least 1 for the leaf and one for the "
+                "pod. Write for example [1, 7]."
+            ),
+        ),
+        (
+            "dragonfly",
+            {"group_routers": 2, "groups": 4},
+            (
+                "fabric.groups: 4 groups are more than a h + 1 = 3, so that some pair has no cable. "
+                "Raise fabric.group_routers or fabric.global_ports, or take fewer nodes."
+            ),
+        ),
+        (
+            "fat_tree_2",
+            {"seed": 3},
+            (
+                "mine.yaml: fabric.seed: 3 is a seed that nothing hashes with. Write routing: ecmp, or leave it out."
+            ),
+        ),
+        (
+            "fat_tree_2",
+            {"routing": "random"},
+            (
+                "mine.yaml: fabric.routing: 'random' is no routing known here. "
+                "Known: adaptive, ecmp, shortest, rail_local."
+            ),
+        ),
     ],
 )
 def test_a_wrong_fabric_is_told_key_value_rule_and_remedy(kind, changes, message):

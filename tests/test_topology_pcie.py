@@ -21,12 +21,27 @@ IDEAL = CommunicationModel(nic=1.0, nvlink=1.0, nic_latency=0.0, nvlink_latency=
 GEN4 = "25 GB/s per direction"  # what a Gen4 x16 slot carries
 
 
-def site(pcie: str | None = GEN4, nodes=2, gpus=2, nics=2, kind="rail_optimised", **changes: object) -> TopologyConfig:
+def site(
+    pcie: str | None = GEN4, nodes=2, gpus=2, nics=2, kind="rail_optimised", **changes: object
+) -> TopologyConfig:
     """Return nodes of NVLink 450 GB/s, NICs of 50 GB/s behind a slot, all under one leaf per rail."""
-    tree = cluster(kind, nodes, gpus, 8, nics).model_dump(mode="json", exclude={"faults", "prices"}) | changes
-    node = {"gpus": gpus, "nvlink": "900 GB/s bidirectional", "nics": nics, "nic": "50 GB/s per direction"}
+    tree = (
+        cluster(kind, nodes, gpus, 8, nics).model_dump(mode="json", exclude={"faults", "prices"})
+        | changes
+    )
+    node = {
+        "gpus": gpus,
+        "nvlink": "900 GB/s bidirectional",
+        "nics": nics,
+        "nic": "50 GB/s per direction",
+    }
     tree["node"] = node | ({"pcie": pcie} if pcie else {})
-    tree["fabric"] = {"kind": kind, "switch_ports": 8, "latency": "3.7 us", "leaf_latency": "2.8 us"}
+    tree["fabric"] = {
+        "kind": kind,
+        "switch_ports": 8,
+        "latency": "3.7 us",
+        "leaf_latency": "2.8 us",
+    }
     tree["price"] = "2 USD per GPU-hour"
     return validate(Document("mine.yaml", tree, {}), TopologyConfig)
 
@@ -50,13 +65,15 @@ def test_a_slot_wider_than_the_nic_changes_nothing():
 
 
 def test_two_gpus_that_share_a_nic_share_its_slot():
-    # Each GPU has a slot of 32 GB/s and so has the NIC: 2 GB over 32 GB/s are 62.5 ms, over the NIC alone 40 ms; one
-    # GPU alone sends 1 GB in 31.25 ms.
+    # Each GPU has a slot of 32 GB/s and so has the NIC: 2 GB over 32 GB/s are 62.5 ms, over the NIC
+    # alone 40 ms; one GPU alone sends 1 GB in 31.25 ms.
     shared = {"nics": 1}
     net = network(site("32 GB/s per direction", **shared))
     assert resolve(net, sends((0, 2), (1, 3)), IDEAL) == pytest.approx(62.5e-3)
     assert resolve(net, sends((0, 2)), IDEAL) == pytest.approx(31.25e-3)
-    assert resolve(network(site(None, **shared)), sends((0, 2), (1, 3)), IDEAL) == pytest.approx(40e-3)
+    assert resolve(network(site(None, **shared)), sends((0, 2), (1, 3)), IDEAL) == pytest.approx(
+        40e-3
+    )
 
 
 def test_both_directions_of_a_slot_are_free_of_each_other():
@@ -72,40 +89,62 @@ def test_traffic_inside_a_node_crosses_no_slot():
 def test_forwarded_traffic_crosses_the_slot_of_the_gpu_that_forwards():
     net = network(site())
     assert [net.name[link] for link in net.route(0, 3)[0]] == [
-        "gpu0.0->nvswitch0", "nvswitch0->gpu0.1", "gpu0.1->pcie0.1", "pcie0.1->nic0.1", "nic0.1->leaf1.0",
-        "leaf1.0->nic1.1", "nic1.1->pcie1.1", "pcie1.1->gpu1.1",
+        "gpu0.0->nvswitch0",
+        "nvswitch0->gpu0.1",
+        "gpu0.1->pcie0.1",
+        "pcie0.1->nic0.1",
+        "nic0.1->leaf1.0",
+        "leaf1.0->nic1.1",
+        "nic1.1->pcie1.1",
+        "pcie1.1->gpu1.1",
     ]
-    assert net.route(0, 3)[1] == network(site(None)).route(0, 3)[1]  # the NIC's latency holds it already
+    assert (
+        net.route(0, 3)[1] == network(site(None)).route(0, 3)[1]
+    )  # the NIC's latency holds it already
 
 
 @pytest.mark.parametrize("nics", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["rail_optimised", "fat_tree_2", "multi_plane"])
 def test_all_pairs_at_once_go_the_way_of_each(kind, nics):
     net = network(site(nodes=3, gpus=4, nics=nics, kind=kind))
-    pairs = np.array([pair for pair in itertools.product(range(12), repeat=2) if pair[0] != pair[1]])
+    pairs = np.array(
+        [pair for pair in itertools.product(range(12), repeat=2) if pair[0] != pair[1]]
+    )
     found = ways(net, pairs[:, 0], pairs[:, 1])
     for number, (src, dst) in enumerate(pairs.tolist()):
-        assert dict.fromkeys(found.link[found.pair == number].tolist(), 1.0) == net.spread(src, dst)[0]
+        assert (
+            dict.fromkeys(found.link[found.pair == number].tolist(), 1.0) == net.spread(src, dst)[0]
+        )
 
 
 def test_reductions_in_the_switches_of_the_fabric_cross_the_slots_too():
     net = network(site())
     way = ways(net, np.array([1, FABRIC]), np.array([FABRIC, 1]))
     assert {net.name[link] for link in way.link[way.pair == 0]} == {
-        "nic0.1->leaf1.0", "gpu0.1->pcie0.1", "pcie0.1->nic0.1"}
+        "nic0.1->leaf1.0",
+        "gpu0.1->pcie0.1",
+        "pcie0.1->nic0.1",
+    }
     assert {net.name[link] for link in way.link[way.pair == 1]} == {
-        "leaf1.0->nic0.1", "nic0.1->pcie0.1", "pcie0.1->gpu0.1"}
+        "leaf1.0->nic0.1",
+        "nic0.1->pcie0.1",
+        "pcie0.1->gpu0.1",
+    }
 
 
 @pytest.mark.parametrize("op", ALGORITHMS)
 def test_every_collective_across_nodes_is_as_slow_as_its_slots(op):
-    # All that leaves a node crosses a slot of half the NIC's rate, so that it takes as long as with NICs of half.
+    # All that leaves a node crosses a slot of half the NIC's rate, so that it takes as long as with
+    # NICs of half.
     slow = site(None)
     slow = slow.model_copy(update={"node": slow.node.model_copy(update={"nic": 25e9})})
     for name, algorithm in ALGORITHMS[op].items():
         if name == "nvls":  # stays inside a node
             continue
-        took = [cost(net, algorithm(net, range(4), 1e9), IDEAL).transfer for net in (network(site()), network(slow))]
+        took = [
+            cost(net, algorithm(net, range(4), 1e9), IDEAL).transfer
+            for net in (network(site()), network(slow))
+        ]
         assert took[0] == pytest.approx(took[1]), name
 
 
@@ -130,7 +169,10 @@ def test_the_graph_and_its_figures_count_pcie_switches():
     assert figures["pcie_switches"] == 4
     assert describe(site(None))["pcie_switches"] == 0
     # Half of 4 NICs, each behind a slot of 25 GB/s.
-    assert (figures["bisection_bandwidth"], figures["bisection_note"]) == (50e9, "of the NICs' PCIe slots")
+    assert (figures["bisection_bandwidth"], figures["bisection_note"]) == (
+        50e9,
+        "of the NICs' PCIe slots",
+    )
     # GPU, NVSwitch, GPU, PCIe switch, NIC, leaf and back to the GPU: 5 + 3 links.
     assert figures["diameter_gpu_links"] == 8
 
@@ -145,8 +187,10 @@ def test_a_slot_says_its_direction_and_carries_something(value):
 
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
-@pytest.mark.parametrize("changes", [{}, {"node__nics": 2}, {"nodes": 4, "layout__ep": 8,
-                                                             "training__global_batch_size": 64}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"node__nics": 2}, {"nodes": 4, "layout__ep": 8, "training__global_batch_size": 64}],
+)
 def test_folding_is_exact_with_slots(name, changes):
     one = scenario(schedule__name=name, node__pcie="10 GB/s per direction", **changes)
     folded, whole = (summarise(simulated(one, folded=folded)) for folded in (True, False))

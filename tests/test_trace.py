@@ -30,7 +30,9 @@ from simulator.validate.chunk import pair_program
 
 @pytest.fixture(scope="module")
 def small():
-    return run(lower(scenario(schedule__name="dualpipe", layout__pp=2, training__global_batch_size=32)))
+    return run(
+        lower(scenario(schedule__name="dualpipe", layout__pp=2, training__global_batch_size=32))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -85,20 +87,36 @@ def test_a_kernel_names_its_action_stage_and_micro_batch(small, events):
         if "&" in event["args"]["action"]:
             first, second = event["args"]["action"].split("&")
             micro, stage = event["args"]["micro-batch"], event["args"]["stage"]
-            assert [first[1:], second[1:]] == [f"{m}@{s}" for m, s in zip(micro, stage, strict=True)]
+            assert [first[1:], second[1:]] == [
+                f"{m}@{s}" for m, s in zip(micro, stage, strict=True)
+            ]
         elif event["args"]["action"] != "update":
-            assert event["args"]["action"][1:] == f"{event['args']['micro-batch']}@{event['args']['stage']}"
+            assert (
+                event["args"]["action"][1:]
+                == f"{event['args']['micro-batch']}@{event['args']['stage']}"
+            )
 
 
 # Collectives
 
 
 def test_collectives_have_the_arguments_that_pytorch_writes(events):
-    keys = {"Collective name", "In msg nelems", "Out msg nelems", "Group size", "dtype", "Process Group Name",
-            "Process Group Ranks"}
+    keys = {
+        "Collective name",
+        "In msg nelems",
+        "Out msg nelems",
+        "Group size",
+        "dtype",
+        "Process Group Name",
+        "Process Group Ranks",
+    }
     moving = [event for event in kernels(events) if event["name"].startswith("nccl")]
     assert {e["name"].split("_")[1].split()[0] for e in moving} == {
-        "Dispatch", "Combine", "SendRecv", "AllGather", "ReduceScatter",
+        "Dispatch",
+        "Combine",
+        "SendRecv",
+        "AllGather",
+        "ReduceScatter",
     }
     for event in moving:
         assert keys <= set(event["args"])
@@ -109,32 +127,48 @@ def test_collectives_have_the_arguments_that_pytorch_writes(events):
 
 
 def test_sizes_of_the_small_run_are_those_worked_out_by_hand(events):
-    # 2,048 tokens x 1,024: a send carries 2,097,152 BF16 elements, dispatch sends as many in the recipe's BF16, and
-    # what combine sends is what dispatch received.
+    # 2,048 tokens x 1,024: a send carries 2,097,152 BF16 elements, dispatch sends as many in the
+    # recipe's BF16, and what combine sends is what dispatch received.
     by_name = defaultdict(list)
     for event in kernels(events):
         by_name[event["name"].partition(" ")[0]].append(event["args"])
-    assert {(a["In msg nelems"], a["dtype"]) for a in by_name["ncclDevKernel_SendRecv"]} == {(2048 * 1024, "BFloat16")}
+    assert {(a["In msg nelems"], a["dtype"]) for a in by_name["ncclDevKernel_SendRecv"]} == {
+        (2048 * 1024, "BFloat16")
+    }
     assert {a["In msg nelems"] for a in by_name["ncclDevKernel_Dispatch"]} == {2048 * 1024}
     assert {a["Out msg nelems"] for a in by_name["ncclDevKernel_Dispatch"]} == {
         a["In msg nelems"] for a in by_name["ncclDevKernel_Combine"]
     }
-    for args in by_name["ncclDevKernel_ReduceScatter"]:  # gradients in FP32, under ZeRO 1 one part for each member
+    for args in by_name[
+        "ncclDevKernel_ReduceScatter"
+    ]:  # gradients in FP32, under ZeRO 1 one part for each member
         assert args["dtype"] == "Float"
-        assert args["In msg nelems"] == pytest.approx(args["Out msg nelems"] * args["Group size"], rel=1e-6)
+        assert args["In msg nelems"] == pytest.approx(
+            args["Out msg nelems"] * args["Group size"], rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("parallel", [True, False])
 def test_tensor_parallel_transfers_are_gathers_and_scatters_or_sums(parallel):
-    changes = {"model__n_routed_experts": 0, "model__num_experts_per_tok": 0, "layout__ep": 1, "layout__tp": 2,
-               "layout__sequence_parallel": parallel}
+    changes = {
+        "model__n_routed_experts": 0,
+        "model__num_experts_per_tok": 0,
+        "layout__ep": 1,
+        "layout__tp": 2,
+        "layout__sequence_parallel": parallel,
+    }
     timeline = run(lower(scenario(**changes)))
-    calls = {(e["name"].split()[0], e["args"]["In msg nelems"], e["args"]["Out msg nelems"])
-             for e in kernels(tree(timeline, [0])["traceEvents"]) if e["args"]["stream"] == STREAMS.index("tensor")}
+    calls = {
+        (e["name"].split()[0], e["args"]["In msg nelems"], e["args"]["Out msg nelems"])
+        for e in kernels(tree(timeline, [0])["traceEvents"])
+        if e["args"]["stream"] == STREAMS.index("tensor")
+    }
     whole = 2048 * 1024
     if parallel:
-        assert calls == {("ncclDevKernel_AllGather", whole // 2, whole),
-                         ("ncclDevKernel_ReduceScatter", whole, whole // 2)}
+        assert calls == {
+            ("ncclDevKernel_AllGather", whole // 2, whole),
+            ("ncclDevKernel_ReduceScatter", whole, whole // 2),
+        }
     else:
         assert calls == {("ncclDevKernel_AllReduce", whole, whole)}
 
@@ -142,17 +176,26 @@ def test_tensor_parallel_transfers_are_gathers_and_scatters_or_sums(parallel):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"layout__zero": 0}, {"layout__zero": 3}, {"layout__zero": 3, "layout__shard": 2},
-        {"layout__tp": 2, "layout__etp": 2}, {"precision__recipe": "fp8_block"}, {"faults": [{"gpu": 3, "speed": 0.7}]},
-        {"layout__cp": 2, "layout__cp_comm": "p2p"}, {"layout__cp": 2, "layout__cp_comm": "all_gather"},
-        {"schedule__name": "zb-v", "layout__vpp": 2}, {"training__recompute": ["full"]},
+        {"layout__zero": 0},
+        {"layout__zero": 3},
+        {"layout__zero": 3, "layout__shard": 2},
+        {"layout__tp": 2, "layout__etp": 2},
+        {"precision__recipe": "fp8_block"},
+        {"faults": [{"gpu": 3, "speed": 0.7}]},
+        {"layout__cp": 2, "layout__cp_comm": "p2p"},
+        {"layout__cp": 2, "layout__cp_comm": "all_gather"},
+        {"schedule__name": "zb-v", "layout__vpp": 2},
+        {"training__recompute": ["full"]},
     ],
     ids=str,
 )
 def test_a_group_holds_the_rank_that_calls_and_every_call_moves_elements(changes):
     timeline = run(lower(scenario(**changes)))
-    calls = [event for event in kernels(tree(timeline, range(timeline.program.ranks))["traceEvents"])
-             if event["name"].startswith("nccl")]
+    calls = [
+        event
+        for event in kernels(tree(timeline, range(timeline.program.ranks))["traceEvents"])
+        if event["name"].startswith("nccl")
+    ]
     assert calls
     for event in calls:
         ranks = json.loads(event["args"]["Process Group Ranks"])
@@ -164,7 +207,9 @@ def test_a_group_holds_the_rank_that_calls_and_every_call_moves_elements(changes
 
 def test_long_groups_are_cut_as_pytorch_cuts_them():
     # record_param_comms writes 29 ranks, dots and the last one.
-    text = Call("AllGather", 1, 64, "Float", "data", tuple(range(64))).arguments["Process Group Ranks"]
+    text = Call("AllGather", 1, 64, "Float", "data", tuple(range(64))).arguments[
+        "Process Group Ranks"
+    ]
     assert text.startswith("[0, 1, 2,")
     assert text.endswith("28, ..., 63]")
 
@@ -207,8 +252,12 @@ def test_link_counters_add_up_to_the_bytes_that_crossed(small):
     from simulator.bounds import link_seconds
 
     busy = dict(zip(small.program.link_names, link_seconds(small.program).tolist(), strict=True))
-    found = {name: float(np.sum(shares[:-1] * np.diff(times))) for name, times, shares in link_use(small)}
-    assert found == pytest.approx({name: seconds for name, seconds in busy.items() if name in found}, rel=1e-6)
+    found = {
+        name: float(np.sum(shares[:-1] * np.diff(times))) for name, times, shares in link_use(small)
+    }
+    assert found == pytest.approx(
+        {name: seconds for name, seconds in busy.items() if name in found}, rel=1e-6
+    )
     assert set(found) == {name for name, seconds in busy.items() if seconds}
 
 
@@ -227,14 +276,18 @@ def test_a_trace_is_written_plain_and_compressed_and_the_same_twice(small, tmp_p
 
 def test_a_folder_gets_a_file_for_each_class_of_ranks(small, tmp_path):
     files = write(small, check_target(f"{tmp_path}/"))
-    assert [file.name for file in files] == [f"rank-{rank:05d}.json.gz" for rank in small.program.first_rank.tolist()]
+    assert [file.name for file in files] == [
+        f"rank-{rank:05d}.json.gz" for rank in small.program.first_rank.tolist()
+    ]
     for file, rank in zip(files, small.program.first_rank.tolist(), strict=True):
         assert read_trace(file)["distributedInfo"]["rank"] == rank
         assert {e["pid"] for e in read_trace(file)["traceEvents"]} == {rank}
 
 
-@pytest.mark.parametrize(("name", "rule"), [("t.txt", "is no trace"), ("no/t.json", "does not exist"),
-                                            ("no/", "does not exist")])
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("t.txt", "is no trace"), ("no/t.json", "does not exist"), ("no/", "does not exist")],
+)
 def test_a_place_that_cannot_be_written_is_refused_before_the_run(name, rule, tmp_path):
     with pytest.raises(InputError, match=rule):
         check_target(f"{tmp_path}/{name}")
@@ -244,7 +297,9 @@ def test_the_command_writes_a_trace_that_it_can_read_again(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     for name, document in (("mine.yaml", CLUSTER), ("tiny.yaml", TRAINING)):
         (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
-    assert _main(["run", "mine.yaml", "-w", "tiny.yaml", "--trace", "t.json.gz", "--json", "-"]) == 0
+    assert (
+        _main(["run", "mine.yaml", "-w", "tiny.yaml", "--trace", "t.json.gz", "--json", "-"]) == 0
+    )
     report = json.loads(capsys.readouterr().out)
     assert _main(["trace", "t.json.gz", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)["processes"]
@@ -260,8 +315,11 @@ def timeline_of(rows):
     """Return a timeline of one class of ranks. rows: (start, end, whether it is a transfer)."""
     base = run(lower(scenario(schedule__name="1f1b")))
     program = replace(
-        base.program, rank=np.zeros(len(rows), np.int64), coflow=np.array([0 if row[2] else -1 for row in rows]),
-        first_rank=np.zeros(1, np.int64), multiplicity=np.array([8]),
+        base.program,
+        rank=np.zeros(len(rows), np.int64),
+        coflow=np.array([0 if row[2] else -1 for row in rows]),
+        first_rank=np.zeros(1, np.int64),
+        multiplicity=np.array([8]),
     )
     start, end = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     return Timeline(program, start, start, end, "hand", 0)
@@ -270,11 +328,19 @@ def timeline_of(rows):
 def test_overlap_is_the_part_of_communication_that_compute_covers():
     # Communication 0-2 and 1-4 (merged 0-4), and 6-7; compute 1-3, 2-3.5 (merged 1-3.5) and 6.5-9:
     # 5 s of communication, of which 2.5 + 0.5 s are covered.
-    rows = [(0.0, 2.0, True), (1.0, 4.0, True), (6.0, 7.0, True), (1.0, 3.0, False), (2.0, 3.5, False),
-            (6.5, 9.0, False)]
+    rows = [
+        (0.0, 2.0, True),
+        (1.0, 4.0, True),
+        (6.0, 7.0, True),
+        (1.0, 3.0, False),
+        (2.0, 3.5, False),
+        (6.5, 9.0, False),
+    ]
     (found,) = overlap(timeline_of(rows))
     assert (found.communication, found.hidden, found.share) == (5.0, 3.0, 0.6)
-    assert mean_share([found, Overlap(1, 0, 24, 1.0, 1.0)]) == pytest.approx((8 * 3 + 24 * 1) / (8 * 5 + 24 * 1))
+    assert mean_share([found, Overlap(1, 0, 24, 1.0, 1.0)]) == pytest.approx(
+        (8 * 3 + 24 * 1) / (8 * 5 + 24 * 1)
+    )
     (alone,) = overlap(timeline_of([(0.0, 1.0, False)]))
     assert alone.share is None
     assert mean_share([alone]) is None
@@ -288,10 +354,14 @@ def test_the_report_has_the_overlap_of_every_class(small):
     assert report.as_dict()["overlap"]["communication_beside_compute"] == mean_share(report.overlap)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("hta") is None, reason="needs HolisticTraceAnalysis, extra trace-tests")
+@pytest.mark.skipif(
+    importlib.util.find_spec("hta") is None, reason="needs HolisticTraceAnalysis, extra trace-tests"
+)
 @pytest.mark.filterwarnings("ignore")  # its own, about pandas to come
 @pytest.mark.parametrize("case", ["small", "deepseek pair"])
-def test_holistic_trace_analysis_finds_the_overlap_that_we_report(case, small, tmp_path, monkeypatch):
+def test_holistic_trace_analysis_finds_the_overlap_that_we_report(
+    case, small, tmp_path, monkeypatch
+):
     from hta.trace_analysis import TraceAnalysis
 
     # The small run's kernels last microseconds, to which it would round.
@@ -299,7 +369,11 @@ def test_holistic_trace_analysis_finds_the_overlap_that_we_report(case, small, t
     timeline = small if case == "small" else run(pair_program())
     write(timeline, check_target(f"{tmp_path}/"))
     found = TraceAnalysis(trace_dir=os.fspath(tmp_path)).get_comm_comp_overlap(visualize=False)
-    theirs = dict(zip(found["rank"].tolist(), found["comp_comm_overlap_pctg"].tolist(), strict=True))
+    theirs = dict(
+        zip(found["rank"].tolist(), found["comp_comm_overlap_pctg"].tolist(), strict=True)
+    )
     ours = {one.rank: 100.0 * (one.share or math.nan) for one in overlap(timeline)}
     assert theirs == pytest.approx(ours, abs=0.5)
-    assert summaries(of_tree(tree(timeline, [0]), "own"))[0].overlap == pytest.approx(ours[0] / 100.0, abs=1e-3)
+    assert summaries(of_tree(tree(timeline, [0]), "own"))[0].overlap == pytest.approx(
+        ours[0] / 100.0, abs=1e-3
+    )

@@ -19,12 +19,23 @@ from simulator.trace.classes import RULES, classify
 from simulator.trace.write import tree
 from simulator.validate.chunk import pair_program
 
-DEEPSEEK = Path(__file__).resolve().parents[2] / "shared" / "reference" / "deepseek_v3_chunk_trace.json"
+DEEPSEEK = (
+    Path(__file__).resolve().parents[2] / "shared" / "reference" / "deepseek_v3_chunk_trace.json"
+)
 
 
 def kernel(name, stream, start, length, **changes):
-    return {"ph": "X", "cat": "kernel", "name": name, "pid": 0, "tid": stream, "ts": start, "dur": length,
-            "args": {"stream": stream}, **changes}
+    return {
+        "ph": "X",
+        "cat": "kernel",
+        "name": name,
+        "pid": 0,
+        "tid": stream,
+        "ts": start,
+        "dur": length,
+        "args": {"stream": stream},
+        **changes,
+    }
 
 
 PROFILE = {
@@ -34,30 +45,55 @@ PROFILE = {
         kernel("sm90_xmma_gemm_bf16", 7, 100, 50),
         kernel("void flash::flash_fwd_kernel<Params>", 7, 160, 20),
         kernel("Memcpy DtoD (Device -> Device)", 7, 180, 10, cat="gpu_memcpy"),
-        kernel("ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)", 20, 140, 30),
+        kernel(
+            "ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)",
+            20,
+            140,
+            30,
+        ),
         kernel("void deep_ep::internode::dispatch<false, 8>(int4*)", 27, 185, 25),
     ]
 }
 
 
 def test_a_profile_is_summed_up_by_stream_class_and_overlap():
-    # Compute 100-150, 160-190: 80 us. Communication 140-170, 185-210: 55 us, of which 140-150, 160-170 and 185-190
-    # lie beside compute: 25 us.
+    # Compute 100-150, 160-190: 80 us. Communication 140-170, 185-210: 55 us, of which 140-150,
+    # 160-170 and 185-190 lie beside compute: 25 us.
     (found,) = summaries(of_tree(PROFILE, "hand.json"))
     micro = pytest.approx
     assert found.process == "python (0)"
     assert found.span == micro(110e-6)
-    assert found.streams == {"7": (3, micro(80e-6)), "20": (1, micro(30e-6)), "27": (1, micro(25e-6))}
-    assert found.classes == {name: micro(us * 1e-6) for name, us in {
-        "gemm": 50, "nccl AllReduce": 30, "dispatch": 25, "attention": 20, "copy": 10}.items()}
+    assert found.streams == {
+        "7": (3, micro(80e-6)),
+        "20": (1, micro(30e-6)),
+        "27": (1, micro(25e-6)),
+    }
+    assert found.classes == {
+        name: micro(us * 1e-6)
+        for name, us in {
+            "gemm": 50,
+            "nccl AllReduce": 30,
+            "dispatch": 25,
+            "attention": 20,
+            "copy": 10,
+        }.items()
+    }
     assert list(found.classes) == ["gemm", "nccl AllReduce", "dispatch", "attention", "copy"]
-    assert (found.compute, found.communication, found.hidden) == (micro(80e-6), micro(55e-6), micro(25e-6))
+    assert (found.compute, found.communication, found.hidden) == (
+        micro(80e-6),
+        micro(55e-6),
+        micro(25e-6),
+    )
     assert found.overlap == micro(25 / 55)
     assert found.groups["collectives"] == micro(30e-6)
 
 
 def test_times_since_an_epoch_keep_their_nanoseconds():
-    late = [{**event, "ts": 1740461679479712.125 + event["ts"]} for event in PROFILE["traceEvents"] if "ts" in event]
+    late = [
+        {**event, "ts": 1740461679479712.125 + event["ts"]}
+        for event in PROFILE["traceEvents"]
+        if "ts" in event
+    ]
     (found,) = summaries(of_tree(late, "late.json"))  # a bare list of events is a trace too
     assert found.hidden == pytest.approx(25e-6, abs=1e-9)
 
@@ -68,17 +104,35 @@ def test_times_since_an_epoch_keep_their_nanoseconds():
         ("void dpsk::ep::internode::cached_notify<false>(int)", "notify"),
         ("void dpsk::ep::internode::combine<false, 8, __nv_bfloat16>(int4*)", "combine"),
         ("void dpsk::ep::cuda::get_dispatch_layout<256, 32, 8>(long const*)", "dispatch layout"),
-        ("void dpsk::grouped_gemm::cuda::utils::transpose<512, 128, 4, 4>(unsigned char const*)", "quantise"),
-        ("void cutlass::device_kernel<dpsk::grouped_gemm::cuda::fp8_ptp128c::GemmKernel>(Params)", "gemm"),
-        ("void cutlass::device_kernel<flash::FlashAttnBwd<flash::CollectiveMainloopBwd<2>>>", "attention"),
-        ("void cuda::swiglu_and_per_channel_cast_and_transpose<256, 128, false>(void const*)", "activation"),
-        ("_ZN2at6native54_GLOBAL__N__21_DistributionNormal_cu_distribution_elementwise_grid", "elementwise"),
+        (
+            "void dpsk::grouped_gemm::cuda::utils::transpose<512, 128, 4, 4>(unsigned char const*)",
+            "quantise",
+        ),
+        (
+            "void cutlass::device_kernel<dpsk::grouped_gemm::cuda::fp8_ptp128c::GemmKernel>(Params)",
+            "gemm",
+        ),
+        (
+            "void cutlass::device_kernel<flash::FlashAttnBwd<flash::CollectiveMainloopBwd<2>>>",
+            "attention",
+        ),
+        (
+            "void cuda::swiglu_and_per_channel_cast_and_transpose<256, 128, false>(void const*)",
+            "activation",
+        ),
+        (
+            "_ZN2at6native54_GLOBAL__N__21_DistributionNormal_cu_distribution_elementwise_grid",
+            "elementwise",
+        ),
         ("void layer_norm::ln_fwd_kernel<layer_norm::Kernel_traits<__nv_bfloat16>>", "norm"),
         ("rotary_kernel", "rope"),
         ("ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", "nccl SendRecv"),
         ("ncclKernel_AllGather_RING_LL_Sum_int8_t(ncclDevComm*)", "nccl AllGather"),
         ("nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_NTT", "gemm"),
-        ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<AdamFunctor>", "optimizer"),
+        (
+            "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<AdamFunctor>",
+            "optimizer",
+        ),
         ("Memset (Device)", "copy"),
         ("attn(F)", "simulated phase"),
         ("frobnicate", "other"),
@@ -93,7 +147,9 @@ def test_every_rule_has_a_name_of_its_own_and_the_last_fits_all():
     assert RULES[-1].pattern == ""
 
 
-@pytest.mark.parametrize("changes", [{}, {"layout__tp": 2, "layout__etp": 1}, {"schedule__name": "gpipe"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"layout__tp": 2, "layout__etp": 1}, {"schedule__name": "gpipe"}]
+)
 def test_our_own_traces_say_what_the_timeline_says(changes):
     timeline = run(lower(scenario(**changes)))
     processes = summaries(of_tree(tree(timeline, range(timeline.program.ranks)), "own.json"))
@@ -117,7 +173,10 @@ def test_our_own_traces_say_what_the_timeline_says(changes):
         ('{"traceEvents": []}', "holds no kernels"),
         ('{"traceEvents": [3]}', "no group of keys"),
         ('[{"ph": "X", "cat": "kernel", "name": "k", "pid": 0}]', "without a valid 'ts'"),
-        ('[{"ph": "X", "cat": "kernel", "name": "k", "pid": 0, "ts": "x", "dur": 1}]', "without a valid"),
+        (
+            '[{"ph": "X", "cat": "kernel", "name": "k", "pid": 0, "ts": "x", "dur": 1}]',
+            "without a valid",
+        ),
     ],
 )
 def test_what_is_no_profile_is_refused_in_one_line(text, rule, tmp_path, capsys):
@@ -146,7 +205,13 @@ def test_the_command_shows_streams_classes_and_overlap(tmp_path, capsys):
     path.write_bytes(gzip.compress(json.dumps(PROFILE).encode()))
     assert _main(["trace", str(path)]) == 0
     text = capsys.readouterr().out
-    for part in ("python (0)", "nccl AllReduce", "attention", "any compute", "45.5% of it beside compute"):
+    for part in (
+        "python (0)",
+        "nccl AllReduce",
+        "attention",
+        "any compute",
+        "45.5% of it beside compute",
+    ):
         assert part in text
 
 
@@ -161,17 +226,23 @@ def test_a_simulated_chunk_stands_beside_a_profile_by_name(tmp_path, capsys):
     assert _main(["trace", str(path), "--beside", "nothing"]) == 2
 
 
-@pytest.mark.skipif(not DEEPSEEK.exists(), reason="needs DeepSeek's profile beside the project: shared/reference")
+@pytest.mark.skipif(
+    not DEEPSEEK.exists(), reason="needs DeepSeek's profile beside the project: shared/reference"
+)
 def test_deepseeks_profile_is_summed_up_as_our_table_of_it_says():
     published = inputs.data("measured", "deepseek_v3_chunk").data
     (found,) = summaries(of_tree(read_trace(DEEPSEEK), "train.json"))
     milli = {stream: 1e3 * busy for stream, (_, busy) in found.streams.items()}
     known = published["busy_ms"]
-    assert milli == pytest.approx({"7": known["compute"], "23": known["side"], "27": known["communication"]}, rel=0.005)
+    assert milli == pytest.approx(
+        {"7": known["compute"], "23": known["side"], "27": known["communication"]}, rel=0.005
+    )
     assert 1e3 * found.span == pytest.approx(published["span_ms"], rel=0.001)
     assert 1e3 * found.compute == pytest.approx(known["compute_or_side"], rel=0.001)
-    attention = sum(part.get("attention", 0) + part.get("attention_backward", 0)
-                    for part in published["class_us"].values())
+    attention = sum(
+        part.get("attention", 0) + part.get("attention_backward", 0)
+        for part in published["class_us"].values()
+    )
     assert 1e6 * found.classes["attention"] == pytest.approx(4 * attention, rel=0.001)
     assert found.classes.get("other", 0.0) == 0.0
     simulated = summaries([of_timeline(run(pair_program()), "simulated", "FB")])[0]

@@ -68,7 +68,8 @@ def test_every_unit_has_its_factor(parser, text, value):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        # A datasheet's NVLink figure is the sum of both directions: H100's 900 is 450 each way, H800's 400 is 200.
+        # A datasheet's NVLink figure is the sum of both directions: H100's 900 is 450 each way,
+        # H800's 400 is 200.
         ("900 GB/s bidirectional", 450e9),
         ("400 GB/s bidirectional", 200e9),
         ("200 GB/s per direction", 200e9),
@@ -85,7 +86,9 @@ def test_a_bandwidth_counts_one_direction_in_bytes(text, value):
     assert units.bandwidth(text) == pytest.approx(value, rel=1e-15)
 
 
-@pytest.mark.parametrize("text", ["80 GB", "80GB", "  80   GB  ", "8e1 GB", "+80 GB", "80. GB", "80.0 GB"])
+@pytest.mark.parametrize(
+    "text", ["80 GB", "80GB", "  80   GB  ", "8e1 GB", "+80 GB", "80. GB", "80.0 GB"]
+)
 def test_spaces_and_the_spelling_of_a_number_do_not_matter(text):
     assert units.size(text) == 80e9
 
@@ -170,13 +173,18 @@ def test_another_unit_is_refused_and_the_known_ones_are_named(parser, text, mess
 @every_quantity
 @pytest.mark.parametrize("text", ["fast", "", "GB 80", "nan s", "inf B", "[1]"])
 def test_what_is_no_number_with_a_unit_is_refused(parser, example, text):
-    assert refusal(parser, text) == f"{text!r} is not a number with a unit. Write for example '{example}'."
+    assert (
+        refusal(parser, text)
+        == f"{text!r} is not a number with a unit. Write for example '{example}'."
+    )
 
 
 @every_quantity
 @pytest.mark.parametrize("value", [None, True, [1]])
 def test_a_value_of_another_kind_is_refused(parser, example, value):
-    assert refusal(parser, value).endswith(f"is not a number with a unit. Write for example '{example}'.")
+    assert refusal(parser, value).endswith(
+        f"is not a number with a unit. Write for example '{example}'."
+    )
 
 
 @every_quantity
@@ -186,7 +194,10 @@ def test_a_negative_quantity_is_refused(parser, example):
 
 @pytest.mark.parametrize("text", ["-1 s", "1e400 s"])
 def test_a_time_that_is_negative_or_overflows_is_told_so(text):
-    assert refusal(units.seconds, text) == f"'{text}' is negative or not finite. Write for example '3.7 us'."
+    assert (
+        refusal(units.seconds, text)
+        == f"'{text}' is negative or not finite. Write for example '3.7 us'."
+    )
 
 
 def test_a_unit_error_is_an_input_error():
@@ -195,11 +206,16 @@ def test_a_unit_error_is_an_input_error():
 
 @pytest.mark.parametrize("text", ["1_ B", "1__0 B"])
 def test_a_stray_underscore_is_refused_like_any_other_text(text):
-    assert refusal(units.size, text) == f"{text!r} is not a number with a unit. Write for example '80 GB'."
+    assert (
+        refusal(units.size, text)
+        == f"{text!r} is not a number with a unit. Write for example '80 GB'."
+    )
 
 
 def test_the_message_quotes_a_bandwidth_as_it_was_written():
-    assert refusal(units.bandwidth, "-5 GB/s per direction").startswith("'-5 GB/s per direction' is negative or")
+    assert refusal(units.bandwidth, "-5 GB/s per direction").startswith(
+        "'-5 GB/s per direction' is negative or"
+    )
 
 
 # What prints reads back
@@ -241,13 +257,21 @@ def test_a_printed_bandwidth_reads_back_to_four_digits(value):
     assert math.isclose(units.bandwidth(units.format_bandwidth(value)), value, rel_tol=5.01e-4)
 
 
-@given(st.floats(min_value=0, max_value=1e15), st.sampled_from(sorted(units.BYTE_RATES | units.BIT_RATES)))
+@given(
+    st.floats(min_value=0, max_value=1e15),
+    st.sampled_from(sorted(units.BYTE_RATES | units.BIT_RATES)),
+)
 def test_bidirectional_is_always_half_of_the_same_per_direction(number, unit):
-    both, one = (units.bandwidth(f"{number!r} {unit} {words}") for words in ("bidirectional", "per direction"))
+    both, one = (
+        units.bandwidth(f"{number!r} {unit} {words}")
+        for words in ("bidirectional", "per direction")
+    )
     assert both == one / 2
 
 
 @given(st.floats(min_value=0, max_value=1e15), st.sampled_from(["", "k", "M", "G", "T", "P"]))
 def test_bits_are_always_an_eighth_of_the_same_in_bytes(number, prefix):
-    bits, full = (units.bandwidth(f"{number!r} {prefix}{letter}/s per direction") for letter in "bB")
+    bits, full = (
+        units.bandwidth(f"{number!r} {prefix}{letter}/s per direction") for letter in "bB"
+    )
     assert math.isclose(bits, full / 8, rel_tol=1e-12)

@@ -37,14 +37,20 @@ def data(**changes: object) -> tuple[float, float]:
 def test_gathers_and_scatters_by_hand(changes, each, overlap):
     # Over NVLink of one node: 3/4 of what passes.
     count = dense(**FOUR).model.parameters
-    given = {**FOUR, **changes, "layout__overlap_grad_reduce": overlap, "layout__overlap_param_gather": overlap}
+    given = {
+        **FOUR,
+        **changes,
+        "layout__overlap_grad_reduce": overlap,
+        "layout__overlap_param_gather": overlap,
+    }
     assert data(**given) == (0.0, pytest.approx(3 / 4 * each * count, rel=1e-12))
 
 
 @pytest.mark.parametrize(("zero", "scatters", "gathers"), [(1, 1, 1), (2, 2, 1), (3, 2, 4)])
 def test_hybrid_sharding_by_hand(zero, scatters, gathers):
-    # 2 nodes of 4, shards within a node: what is scattered and gathered stays on NVLink; a quarter of the gradients is
-    # then summed with the other node's over the NIC, an all-reduce of 2 GPUs: 2 x 1/2. 2 micro-batches.
+    # 2 nodes of 4, shards within a node: what is scattered and gathered stays on NVLink; a quarter
+    # of the gradients is then summed with the other node's over the NIC, an all-reduce of 2 GPUs: 2
+    # x 1/2. 2 micro-batches.
     count = dense(layout__pp=1).model.parameters
     nic, nvlink = data(layout__pp=1, layout__zero=zero, layout__shard=4)
     assert nvlink == pytest.approx(3 / 4 * (4 * scatters + 2 * gathers) * count, rel=1e-12)
@@ -52,7 +58,8 @@ def test_hybrid_sharding_by_hand(zero, scatters, gathers):
 
 
 def test_context_parallel_ranks_share_parameters_too():
-    # cp 2 x dp 2: 4 GPUs hold the same parameters, as without cp; the micro-batches are 8, and gradients wait for all.
+    # cp 2 x dp 2: 4 GPUs hold the same parameters, as without cp; the micro-batches are 8, and
+    # gradients wait for all.
     count = dense(**FOUR).model.parameters
     assert data(**FOUR, layout__cp=2) == (0.0, pytest.approx(3 / 4 * 6 * count, rel=1e-12))
 
@@ -81,16 +88,22 @@ def blocks(timeline: Timeline, kind: str) -> list[tuple[float, float]]:
     gathers = set(rows(one, "data"))
     action = next(number for number, action in enumerate(one.actions) if action[2] == kind)
     kernels = [row for row in rows(one, "compute") if one.action[row] == action]
-    begins = [row for row in kernels if gathers & set(one.wait[one.wait_ptr[row] : one.wait_ptr[row + 1]].tolist())]
+    begins = [
+        row
+        for row in kernels
+        if gathers & set(one.wait[one.wait_ptr[row] : one.wait_ptr[row + 1]].tolist())
+    ]
     ends = [*begins[1:], kernels[-1] + 1]
-    return [(timeline.start[first], timeline.end[[k for k in kernels if k < after][-1]])
-            for first, after in zip(begins, ends, strict=True)]
+    return [
+        (timeline.start[first], timeline.end[[k for k in kernels if k < after][-1]])
+        for first, after in zip(begins, ends, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("nvlink", ["400 GB/s bidirectional", "20 GB/s bidirectional"])
 def test_zero_3_gathers_one_block_ahead(nvlink):
-    # A block's gather begins when the block before the one before it has computed, or when the last gather is done:
-    # forward passes embedding, 4 layers, head, then the same backwards.
+    # A block's gather begins when the block before the one before it has computed, or when the last
+    # gather is done: forward passes embedding, 4 layers, head, then the same backwards.
     timeline = step(layout__zero=3, node__nvlink=nvlink)
     one = timeline.program
     gathers = rows(one, "data")
@@ -108,11 +121,15 @@ def test_zero_3_gathers_one_block_ahead(nvlink):
 
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_a_blocks_gradients_travel_beside_the_backward_pass_of_the_block_before_it(zero):
-    # Fast links, long sequences: each reduce-scatter begins when its block's weight gradients are there, and is done
-    # before the next.
-    timeline = step(layout__zero=zero, node__nvlink="40 TB/s bidirectional", training__seq_length=8192)
+    # Fast links, long sequences: each reduce-scatter begins when its block's weight gradients are
+    # there, and is done before the next.
+    timeline = step(
+        layout__zero=zero, node__nvlink="40 TB/s bidirectional", training__seq_length=8192
+    )
     one = timeline.program
-    reduces = [row for row in rows(one, "gradient") if one.labels[one.label[row]] == "reduce-scatter"]
+    reduces = [
+        row for row in rows(one, "gradient") if one.labels[one.label[row]] == "reduce-scatter"
+    ]
     assert len(reduces) == 6
     weights = [row for row in rows(one, "compute") if one.labels[one.label[row]] == "attn(W)"]
     assert len(weights) == 6  # of the head, 4 layers, the embedding
@@ -123,8 +140,13 @@ def test_a_blocks_gradients_travel_beside_the_backward_pass_of_the_block_before_
 
 
 def test_overlap_shortens_the_step():
-    times = {(grad, param): step(layout__overlap_grad_reduce=grad, layout__overlap_param_gather=param).step_time
-             for grad in (True, False) for param in (True, False)}
+    times = {
+        (grad, param): step(
+            layout__overlap_grad_reduce=grad, layout__overlap_param_gather=param
+        ).step_time
+        for grad in (True, False)
+        for param in (True, False)
+    }
     assert times[True, True] < min(times[True, False], times[False, True])
     assert max(times[True, False], times[False, True]) < times[False, False]
 
@@ -141,10 +163,13 @@ def test_gradients_that_do_not_overlap_are_exposed_in_full():
 # Memory
 
 
-@pytest.mark.parametrize(("zero", "shares"), [(0, (1, 1, 1)), (1, (1, 1, 4)), (2, (1, 4, 4)), (3, (4, 4, 4))])
+@pytest.mark.parametrize(
+    ("zero", "shares"), [(0, (1, 1, 1)), (1, (1, 1, 4)), (2, (1, 4, 4)), (3, (4, 4, 4))]
+)
 @pytest.mark.parametrize("shard", [0, 2])
 def test_each_stage_shards_one_thing_more(zero, shares, shard):
-    # Parameters in BF16, gradients in FP32, three optimizer states in FP32, over 4 replicas or hybrid groups of 2.
+    # Parameters in BF16, gradients in FP32, three optimizer states in FP32, over 4 replicas or
+    # hybrid groups of 2.
     one = dense(**FOUR, layout__zero=zero, layout__shard=shard)
     held = memory(lower(one))[0].by_category
     parts = [min(share, shard) if shard else share for share in shares]
@@ -157,9 +182,13 @@ def test_experts_are_sharded_among_those_who_hold_the_same():
     one = scenario(**FOUR, layout__ep=2, layout__zero=3)
     routed = one.model.moe_layers * one.model.n_routed_experts * one.model.expert_parameters
     held = memory(lower(one))[0].by_category
-    assert held["parameters"] == pytest.approx(2 * ((one.model.parameters - routed) / 4 + routed / 2 / 2))
+    assert held["parameters"] == pytest.approx(
+        2 * ((one.model.parameters - routed) / 4 + routed / 2 / 2)
+    )
 
 
 def test_parameters_that_are_not_sharded_again_stay_whole_for_the_step():
     one = dense(**FOUR, layout__zero=3, layout__reshard_after_forward=False)
-    assert memory(lower(one))[0].by_category["parameters"] == pytest.approx(2 * one.model.parameters)
+    assert memory(lower(one))[0].by_category["parameters"] == pytest.approx(
+        2 * one.model.parameters
+    )

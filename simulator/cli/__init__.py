@@ -1,6 +1,7 @@
 """The command line: the only module that prints.
 
-`commands`, `collective`, `schedule`, `sweep`, `topology` and `trace` have the commands, `text` the tables.
+`commands`, `collective`, `schedule`, `sweep`, `topology` and `trace` have the commands, `text` the
+tables.
 """
 
 from __future__ import annotations

@@ -19,13 +19,22 @@ if TYPE_CHECKING:
     from simulator.hardware import KernelConfig
     from simulator.topology import Network, TopologyConfig
 
-OPS = ("all_reduce", "reduce_scatter", "all_gather", "broadcast", "all_to_all", "send_recv", "dispatch", "combine")
+OPS = (
+    "all_reduce",
+    "reduce_scatter",
+    "all_gather",
+    "broadcast",
+    "all_to_all",
+    "send_recv",
+    "dispatch",
+    "combine",
+)
 _COUNTS = {
     "hierarchical": "DeepEP's bandwidth counts a token once for each node that it reaches, its own included (inside "
-                    "one node: each GPU). Layout and casts are left out.",
+    "one node: each GPU). Layout and casts are left out.",
     "flat": "Bytes count a token once for each GPU that it reaches, its own included. Layout and casts are left out.",
     "low_latency": "DeepEP's bandwidth counts a token once for each of its experts, those of its own GPU included. The "
-                   "kernel's start is in the time.",
+    "kernel's start is in the time.",
 }
 """way of dispatch and combine -> what its bytes are"""
 ELEMENT = 4
@@ -35,21 +44,58 @@ ELEMENT = 4
 @cli.command()
 @click.argument("topology")
 @click.option("--op", type=click.Choice(OPS), required=True, help="What to run.")
-@click.option("--bytes", "sizes", metavar="SIZE[:SIZE]", help="1GiB, or 1MiB:8GiB for each doubling between.")
-@click.option("--tokens", type=int, help="Tokens per GPU, of dispatch and combine; low_latency: 128 unless told.")
+@click.option(
+    "--bytes", "sizes", metavar="SIZE[:SIZE]", help="1GiB, or 1MiB:8GiB for each doubling between."
+)
+@click.option(
+    "--tokens",
+    type=int,
+    help="Tokens per GPU, of dispatch and combine; low_latency: 128 unless told.",
+)
 @click.option("--ranks", type=int, help="The first so many GPUs; all unless told.")
-@click.option("--algorithm", metavar="NAME",
-              help="What NCCL would take unless told; of dispatch and combine hierarchical, flat or low_latency.")
-@click.option("-w", "--workload", default=None,
-              help="Whose routing dispatch and combine take; none: V3's sizes, routed as in DeepEP's benchmark.")
-@click.option("--set", "sets", multiple=True, callback=_sets, metavar="KEY=VALUE",
-              help="Replace a key of the topology, for example fabric.routing=ecmp.")
-@click.option("--json", callback=_output, metavar="FILE", help="Write the rows as JSON; - for standard output.")
-@click.option("--plot", callback=_output, metavar="FILE", help="Draw bus bandwidth over size: .png, .svg or .pdf.")
+@click.option(
+    "--algorithm",
+    metavar="NAME",
+    help="What NCCL would take unless told; of dispatch and combine hierarchical, flat or low_latency.",
+)
+@click.option(
+    "-w",
+    "--workload",
+    default=None,
+    help="Whose routing dispatch and combine take; none: V3's sizes, routed as in DeepEP's benchmark.",
+)
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    callback=_sets,
+    metavar="KEY=VALUE",
+    help="Replace a key of the topology, for example fabric.routing=ecmp.",
+)
+@click.option(
+    "--json",
+    callback=_output,
+    metavar="FILE",
+    help="Write the rows as JSON; - for standard output.",
+)
+@click.option(
+    "--plot",
+    callback=_output,
+    metavar="FILE",
+    help="Draw bus bandwidth over size: .png, .svg or .pdf.",
+)
 def collective(  # noqa: PLR0913, PLR0917 - one for each option
-    topology: str, op: str, sizes: str | None, tokens: int | None, ranks: int | None, algorithm: str | None,
-    workload: str | None, sets: dict[str, Any], json: Path | None, plot: Path | None,
-) -> None:  # fmt: skip
+    topology: str,
+    op: str,
+    sizes: str | None,
+    tokens: int | None,
+    ranks: int | None,
+    algorithm: str | None,
+    workload: str | None,
+    sets: dict[str, Any],
+    json: Path | None,
+    plot: Path | None,
+) -> None:
     """Time one collective alone, as nccl-tests would: size, time, algbw, busbw."""
     from simulator.collectives import EXCHANGES
     from simulator.topology import network
@@ -59,7 +105,11 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     net = network(site)
     count = site.gpus if ranks is None else ranks
     if op in EXCHANGES:
-        rows = [exchange_row(net, count, kernels, Exchange(op, algorithm or "hierarchical", workload, tokens))]
+        rows = [
+            exchange_row(
+                net, count, kernels, Exchange(op, algorithm or "hierarchical", workload, tokens)
+            )
+        ]
     else:
         rows = _rows(net, count, kernels, op, _sizes(sizes or ""), algorithm)
     if plot:
@@ -71,7 +121,9 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     _emit(lambda: tree, json, lambda console: console.print(*_text(rows, site), sep="\n"))
 
 
-def _check_options(op: str, sizes: str | None, tokens: int | None, algorithm: str | None, plot: Path | None) -> None:
+def _check_options(
+    op: str, sizes: str | None, tokens: int | None, algorithm: str | None, plot: Path | None
+) -> None:
     """Refuse options that are missing, or that the op does not take."""
     from simulator.collectives import EXCHANGES
     from simulator.errors import InputError
@@ -80,17 +132,29 @@ def _check_options(op: str, sizes: str | None, tokens: int | None, algorithm: st
     experts = op in EXCHANGES
     wanted, unwanted = ("--tokens 4096", sizes) if experts else ("--bytes 1MiB:8GiB", tokens)
     if experts and algorithm is not None and algorithm not in EXPECTED:
-        raise InputError(f"is no algorithm of {op}", key="--algorithm", value=algorithm,
-                         remedy=f"Known: {', '.join(EXPECTED)}.")
+        raise InputError(
+            f"is no algorithm of {op}",
+            key="--algorithm",
+            value=algorithm,
+            remedy=f"Known: {', '.join(EXPECTED)}.",
+        )
     if (tokens if experts else sizes) is None and algorithm != "low_latency":
-        raise InputError(f"is missing, which {op} needs", key=wanted.split()[0], remedy=f"Write {wanted}.")
+        raise InputError(
+            f"is missing, which {op} needs", key=wanted.split()[0], remedy=f"Write {wanted}."
+        )
     if unwanted is not None:
         name = "--bytes" if experts else "--tokens"
-        raise InputError(f"means nothing to {op}", key=name, value=unwanted, remedy=f"Write {wanted} instead.")
+        raise InputError(
+            f"means nothing to {op}", key=name, value=unwanted, remedy=f"Write {wanted} instead."
+        )
     if experts and plot is not None:
-        raise InputError(f"means nothing to {op}", key="--plot", value=str(plot), remedy="Leave it out.")
+        raise InputError(
+            f"means nothing to {op}", key="--plot", value=str(plot), remedy="Leave it out."
+        )
     if tokens is not None and tokens < 1:
-        raise InputError("is no number of tokens", key="--tokens", value=tokens, remedy="Write 4096.")
+        raise InputError(
+            "is no number of tokens", key="--tokens", value=tokens, remedy="Write 4096."
+        )
 
 
 def _cluster(name: str, sets: dict[str, Any]) -> tuple[TopologyConfig, KernelConfig]:
@@ -121,15 +185,26 @@ def _sizes(text: str) -> list[float]:
         raise error.at(key="--bytes") from error
     first, last = ends[0], ends[-1]
     if not 0 < first <= last:
-        raise InputError("does not go up from a size above zero", key="--bytes", value=text, remedy="Write 1MiB:8GiB.")
+        raise InputError(
+            "does not go up from a size above zero",
+            key="--bytes",
+            value=text,
+            remedy="Write 1MiB:8GiB.",
+        )
     result = [first]
     while result[-1] * 2 <= last:
         result.append(result[-1] * 2)
     return result
 
 
-def _rows(net: Network, ranks: int, kernels: KernelConfig, op: str, sizes: Sequence[float],
-          algorithm: str | None) -> list[Row]:  # fmt: skip
+def _rows(
+    net: Network,
+    ranks: int,
+    kernels: KernelConfig,
+    op: str,
+    sizes: Sequence[float],
+    algorithm: str | None,
+) -> list[Row]:
     from simulator.collectives import ALGORITHMS, BUS_FACTORS, open_to, rows
 
     table = open_to(op, ALGORITHMS[op], algorithm)
@@ -147,13 +222,22 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
     units = ["(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)"]
     if first.deepep:
         columns, units = [*columns, "DeepEP", "binds"], [*units, "(GB/s)", ""]
-    title = f"{first.op} on {first.ranks} of {site.gpus:,} GPUs of {site.name}, alone on the network"
+    title = (
+        f"{first.op} on {first.ranks} of {site.gpus:,} GPUs of {site.name}, alone on the network"
+    )
     table = _table(title, *columns, left=0)
     table.add_row(*units, style="dim")
     for row in rows:
         kind = ("", "bytes") if row.deepep else (f"{row.bytes / ELEMENT:.0f}", "float")
-        cells = [f"{row.bytes:.0f}", *kind, row.algorithm, row.protocol, f"{row.seconds * 1e6:.2f}",
-                 f"{row.algbw / 1e9:.2f}", f"{row.busbw / 1e9:.2f}"]  # fmt: skip
+        cells = [
+            f"{row.bytes:.0f}",
+            *kind,
+            row.algorithm,
+            row.protocol,
+            f"{row.seconds * 1e6:.2f}",
+            f"{row.algbw / 1e9:.2f}",
+            f"{row.busbw / 1e9:.2f}",
+        ]
         table.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
     yield table
     if first.deepep:

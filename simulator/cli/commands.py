@@ -25,7 +25,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def main() -> None:
     """Run the command line. Exit status: 0 success, 2 bad usage or bad input, 1 anything else."""
-    # A program is hundreds of thousands of small objects without cycles; looking for cycles takes 8% of a run.
+    # A program is hundreds of thousands of small objects without cycles; looking for cycles takes
+    # 8% of a run.
     gc.set_threshold(500_000, 20, 20)
     sys.exit(_main(sys.argv[1:]))
 
@@ -34,8 +35,12 @@ def _main(arguments: Sequence[str]) -> int:
     from simulator.errors import InputError, SimulateError
 
     try:
-        return int(cli.main(list(arguments), prog_name="simulate", standalone_mode=False, obj=tuple(arguments))
-                   or 0)
+        return int(
+            cli.main(
+                list(arguments), prog_name="simulate", standalone_mode=False, obj=tuple(arguments)
+            )
+            or 0
+        )
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         return 130
@@ -125,7 +130,9 @@ def _check_figure(figure: str, plot: Path | None, scenario: Scenario) -> None:
     if plot is None:
         from simulator.errors import InputError
 
-        raise InputError("means nothing without --plot", key="--figure", value=figure, remedy="Add --plot FILE.")
+        raise InputError(
+            "means nothing without --plot", key="--figure", value=figure, remedy="Add --plot FILE."
+        )
     from simulator.plot import check_figure
 
     check_figure(figure, scenario)
@@ -133,12 +140,29 @@ def _check_figure(figure: str, plot: Path | None, scenario: Scenario) -> None:
 
 def _common(command: Command) -> Command:
     options = (
-        click.option("--set", "sets", multiple=True, callback=_sets, metavar="KEY=VALUE",
-                     help="Replace a key of either file, for example layout.ep=32."),
-        click.option("--json", callback=_output, metavar="FILE",
-                     help="Write the report as JSON; - for standard output."),
-        click.option("--plot", callback=_output, metavar="FILE", help="Draw a figure: .png, .svg or .pdf."),
-        click.option("--html", callback=_output, metavar="FILE", help="Write a page with everything, for a browser."),
+        click.option(
+            "--set",
+            "sets",
+            multiple=True,
+            callback=_sets,
+            metavar="KEY=VALUE",
+            help="Replace a key of either file, for example layout.ep=32.",
+        ),
+        click.option(
+            "--json",
+            callback=_output,
+            metavar="FILE",
+            help="Write the report as JSON; - for standard output.",
+        ),
+        click.option(
+            "--plot", callback=_output, metavar="FILE", help="Draw a figure: .png, .svg or .pdf."
+        ),
+        click.option(
+            "--html",
+            callback=_output,
+            metavar="FILE",
+            help="Write a page with everything, for a browser.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -148,14 +172,30 @@ def _common(command: Command) -> Command:
 @cli.command()
 @click.argument("topology")
 @click.option("-w", "--workload", default="deepseek-v3", show_default=True, help="What to train.")
-@click.option("--alternatives/--no-alternatives", default=True, show_default=True,
-              help="Also run the alternatives of what the workload assumes.")
-@click.option("--trace", callback=_output, metavar="FILE",
-              help="Write the step for Perfetto: .json or .json.gz; for a folder one file per class of ranks.")
-@click.option("--figure", default="step", show_default=True, metavar="NAME", callback=_figure,
-              help="What --plot draws: step, links, memory, traffic or experts.")
+@click.option(
+    "--alternatives/--no-alternatives",
+    default=True,
+    show_default=True,
+    help="Also run the alternatives of what the workload assumes.",
+)
+@click.option(
+    "--trace",
+    callback=_output,
+    metavar="FILE",
+    help="Write the step for Perfetto: .json or .json.gz; for a folder one file per class of ranks.",
+)
+@click.option(
+    "--figure",
+    default="step",
+    show_default=True,
+    metavar="NAME",
+    callback=_figure,
+    help="What --plot draws: step, links, memory, traffic or experts.",
+)
 @_common
-def run(topology: str, workload: str, alternatives: bool, trace: Path | None, figure: str, **output: Any) -> None:
+def run(
+    topology: str, workload: str, alternatives: bool, trace: Path | None, figure: str, **output: Any
+) -> None:
     """Simulate one training step on a cluster, and the run that it belongs to."""
     from simulator.compare import with_alternatives, with_imbalance, with_stragglers
     from simulator.engine import run as execute
@@ -189,8 +229,15 @@ def run(topology: str, workload: str, alternatives: bool, trace: Path | None, fi
 
 @cli.command()
 @click.argument("topologies", nargs=-1, required=True, metavar="TOPOLOGY...")
-@click.option("-w", "--workload", "workloads", multiple=True, default=("deepseek-v3",), show_default=True,
-              help="What to train; repeat to compare.")
+@click.option(
+    "-w",
+    "--workload",
+    "workloads",
+    multiple=True,
+    default=("deepseek-v3",),
+    show_default=True,
+    help="What to train; repeat to compare.",
+)
 @_common
 def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: Any) -> None:
     """Simulate scenarios side by side: what changes, by how much, and why."""
@@ -213,7 +260,9 @@ def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: A
 
         runs = list(zip(timelines, reports, strict=True))
         _write_page(output["html"], lambda given: pages.comparison(runs, given))
-    _emit(lambda: as_dict(reports), output["json"], lambda console: _show_comparison(console, reports))
+    _emit(
+        lambda: as_dict(reports), output["json"], lambda console: _show_comparison(console, reports)
+    )
 
 
 def _write_page(path: Path, page: Callable[[Inputs], str]) -> None:
@@ -226,7 +275,9 @@ def _write_page(path: Path, page: Callable[[Inputs], str]) -> None:
     write_text(path, page(Inputs(f"simulate {shlex.join(click.get_current_context().obj)}")))
 
 
-def _product(topologies: Sequence[str], workloads: Sequence[str], sets: dict[str, Any]) -> Sequence[Scenario]:
+def _product(
+    topologies: Sequence[str], workloads: Sequence[str], sets: dict[str, Any]
+) -> Sequence[Scenario]:
     from simulator.scenario import load
 
     return [
@@ -241,30 +292,49 @@ def _axis(key: str, value: Any) -> list[Any]:
     """Return the values that `compare` tries for a key: each item of a list, unless the key itself holds a list."""
     from simulator.scenario import LIST_KEYS
 
-    plain = isinstance(value, list) and key.removeprefix("workload.").removeprefix("topology.") not in LIST_KEYS
+    plain = (
+        isinstance(value, list)
+        and key.removeprefix("workload.").removeprefix("topology.") not in LIST_KEYS
+    )
     return value if plain else [value]
 
 
 @cli.command()
 @click.argument("cases", nargs=-1, metavar="[CASE]...")
-@click.option("--json", callback=_output, metavar="FILE", help="Write the checks as JSON; - for standard output.")
-@click.option("--alternatives/--no-alternatives", default=False, show_default=True,
-              help="Also run the other choices for what a source does not say, and give the span over them.")
+@click.option(
+    "--json",
+    callback=_output,
+    metavar="FILE",
+    help="Write the checks as JSON; - for standard output.",
+)
+@click.option(
+    "--alternatives/--no-alternatives",
+    default=False,
+    show_default=True,
+    help="Also run the other choices for what a source does not say, and give the span over them.",
+)
 def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> None:
     """Set simulated figures beside published ones.
 
-    CASE: a publication such as megatron_2022, or a row of one; all of them unless told, which takes minutes.
+    CASE: a publication such as megatron_2022, or a row of one; all of them unless told, which takes
+    minutes.
     """
     from rich.console import Console
 
     from simulator.validate import validate as check
 
     checks = []
-    with Console(stderr=True).status("") as status:  # shows nothing where standard error is no terminal
+    with Console(stderr=True).status(
+        ""
+    ) as status:  # shows nothing where standard error is no terminal
         for row in check(cases, alternatives=alternatives):
             checks.append(row)
             status.update(f"{len(checks)} done, last {row.case}: {row.error:+.1%}")
-    _emit(lambda: {"checks": [row.as_dict() for row in checks]}, json, lambda console: _show_checks(console, checks))
+    _emit(
+        lambda: {"checks": [row.as_dict() for row in checks]},
+        json,
+        lambda console: _show_checks(console, checks),
+    )
 
 
 def _emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], None]) -> None:

@@ -33,7 +33,9 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
         pairs = [part.split("=") for part in text.split(",") if part.strip()]
         table = {kind.strip(): float(value) for kind, value in pairs}
     except ValueError:
-        raise click.BadParameter(f"'{text}' is no list of times. Write for example F=1,I=1,W=1,FB=3.") from None
+        raise click.BadParameter(
+            f"'{text}' is no list of times. Write for example F=1,I=1,W=1,FB=3."
+        ) from None
     if "B" in table and "F" in table and not {"I", "W"} & table.keys():
         table |= {"I": table["B"] / 2, "W": table["B"] / 2}
     try:
@@ -44,46 +46,102 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
 
 @cli.command()
 @click.argument("name")
-@click.option("--stages", type=int, help="P: pipeline ranks, times the virtual stages; on half of them in dualpipev.")
+@click.option(
+    "--stages",
+    type=int,
+    help="P: pipeline ranks, times the virtual stages; on half of them in dualpipev.",
+)
 @click.option("--micro-batches", type=int, help="M.")
-@click.option("--virtual", type=int, default=1, show_default=True, help="V: stages per rank, of interleaved.")
-@click.option("--group", type=int, default=0, help="Micro-batches per group of interleaved, P to M.")
-@click.option("--times", default="F=1,I=1,W=1", show_default=True, callback=_times, metavar="F=1,I=1,W=1,FB=3",
-              help="Of a micro-batch on 1/P of the model; B is I + W, FB is F + B unless given; comm: to the next.")
-@click.option("--memory", type=float, default=0.0, help="Chunks that a rank of zb-1p or zb-2p may hold.")
-@click.option("--kept", type=float, default=1.0, show_default=True,
-              help="Share of a chunk that its weight gradient still needs, for --memory.")
-@click.option("--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="The grid of a custom schedule.")
-@click.option("--json", callback=_output, metavar="FILE", help="Write the figures as JSON; - for standard output.")
-@click.option("--plot", callback=_output, metavar="FILE", help="Draw the schedule: .png, .svg or .pdf.")
+@click.option(
+    "--virtual", type=int, default=1, show_default=True, help="V: stages per rank, of interleaved."
+)
+@click.option(
+    "--group", type=int, default=0, help="Micro-batches per group of interleaved, P to M."
+)
+@click.option(
+    "--times",
+    default="F=1,I=1,W=1",
+    show_default=True,
+    callback=_times,
+    metavar="F=1,I=1,W=1,FB=3",
+    help="Of a micro-batch on 1/P of the model; B is I + W, FB is F + B unless given; comm: to the next.",
+)
+@click.option(
+    "--memory", type=float, default=0.0, help="Chunks that a rank of zb-1p or zb-2p may hold."
+)
+@click.option(
+    "--kept",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Share of a chunk that its weight gradient still needs, for --memory.",
+)
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The grid of a custom schedule.",
+)
+@click.option(
+    "--json",
+    callback=_output,
+    metavar="FILE",
+    help="Write the figures as JSON; - for standard output.",
+)
+@click.option(
+    "--plot", callback=_output, metavar="FILE", help="Draw the schedule: .png, .svg or .pdf."
+)
 def schedule(  # noqa: PLR0913, PLR0917 - one for each option
-    name: str, stages: int | None, micro_batches: int | None, virtual: int, group: int, times: dict[str, float],
-    memory: float, kept: float, file: Path | None, json: Path | None, plot: Path | None,
-) -> None:  # fmt: skip
+    name: str,
+    stages: int | None,
+    micro_batches: int | None,
+    virtual: int,
+    group: int,
+    times: dict[str, float],
+    memory: float,
+    kept: float,
+    file: Path | None,
+    json: Path | None,
+    plot: Path | None,
+) -> None:
     """Print a pipeline schedule, and what it idles and holds: gpipe, 1f1b, interleaved, zb-h1, ..., or custom."""
     _check_options(name, stages, micro_batches, group, file)
     text = file.read_text(encoding="utf-8") if file else ""
-    shown = _built(name, (stages or 0, micro_batches or 0), times,
-                   {"virtual": virtual, "group": group, "limit": memory, "kept": kept, "text": text})
+    shown = _built(
+        name,
+        (stages or 0, micro_batches or 0),
+        times,
+        {"virtual": virtual, "group": group, "limit": memory, "kept": kept, "text": text},
+    )
     if plot:
         from simulator import plot as figures
         from simulator.store import write
 
-        write(plot, lambda path: figures.schedule(shown.schedule, shown.shape.times, shown.bubble, path))
+        write(
+            plot,
+            lambda path: figures.schedule(shown.schedule, shown.shape.times, shown.bubble, path),
+        )
     _emit(lambda: _tree(shown), json, lambda console: _show(console, shown))
 
 
-def _check_options(name: str, stages: int | None, micro_batches: int | None, group: int, file: Path | None) -> None:
+def _check_options(
+    name: str, stages: int | None, micro_batches: int | None, group: int, file: Path | None
+) -> None:
     if (name == "custom") != (file is not None):
-        raise click.BadParameter("Give --file with custom, and only with custom.", param_hint="--file")
+        raise click.BadParameter(
+            "Give --file with custom, and only with custom.", param_hint="--file"
+        )
     if group and name != "interleaved":
-        raise click.BadParameter("Only interleaved runs micro-batches in groups.", param_hint="--group")
+        raise click.BadParameter(
+            "Only interleaved runs micro-batches in groups.", param_hint="--group"
+        )
     if name != "custom" and (stages is None or micro_batches is None):
         raise click.BadParameter("Give --stages and --micro-batches.", param_hint="--stages")
 
 
-def _built(name: str, sizes: tuple[int, int], times: dict[str, float], options: dict[str, Any]) -> _Shown:
+def _built(
+    name: str, sizes: tuple[int, int], times: dict[str, float], options: dict[str, Any]
+) -> _Shown:
     """Build a schedule and measure it. sizes: stages as `--stages` counts them, micro-batches."""
     from simulator.errors import ScheduleError
     from simulator.schedules import SCHEDULES, Times, bubble, build, read, shape_of
@@ -97,7 +155,9 @@ def _built(name: str, sizes: tuple[int, int], times: dict[str, float], options: 
     elif family:
         if (ranks * family.ranks_per_stage) % 1:
             remedy = f"Use {ranks + 1}, or another even number."
-            raise ScheduleError(f"stages do not fill the ranks of {name}, two on each", value=ranks, remedy=remedy)
+            raise ScheduleError(
+                f"stages do not fill the ranks of {name}, two on each", value=ranks, remedy=remedy
+            )
         whole = ranks
         ranks = int(ranks * family.ranks_per_stage)
         factor = whole / (family.stages(ranks, max(options["virtual"], 1)) or 1)
@@ -123,7 +183,9 @@ def _tree(shown: _Shown) -> dict[str, Any]:
         "bubble_formula": measured.formula,
         "bubble_formula_text": formula.text if formula else None,
         "bubble_formula_exact": measured.exact,
-        "bubble_fraction": sum(measured.idle) / (len(measured.idle) * measured.makespan) if measured.makespan else 0.0,
+        "bubble_fraction": sum(measured.idle) / (len(measured.idle) * measured.makespan)
+        if measured.makespan
+        else 0.0,
         "peak_in_flight": peak_in_flight(made),
         "idle": measured.idle,
         "grid": grid(made),

@@ -33,12 +33,20 @@ PART_NOTES = {
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
     table = Table(
-        title=Text(title, no_wrap=True) if title else None, title_justify="left", title_style="bold", box=None,
-        pad_edge=False, show_edge=False, show_header=any(columns),
+        title=Text(title, no_wrap=True) if title else None,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        show_edge=False,
+        show_header=any(columns),
     )
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left or column in ("source", "formula", "") else "right",
-                         overflow="fold")
+        table.add_column(
+            column,
+            justify="left" if number < left or column in ("source", "formula", "") else "right",
+            overflow="fold",
+        )
     return table
 
 
@@ -56,7 +64,9 @@ def report_text(report: Report) -> Iterator[RenderableType]:
     yield _breakdown(report)
     hidden = mean_share(report.overlap)
     if hidden is not None:
-        yield Text(f"{hidden:.1%} of communication runs beside compute, all ranks together", style="dim")
+        yield Text(
+            f"{hidden:.1%} of communication runs beside compute, all ranks together", style="dim"
+        )
     yield Text()
     yield Text(f"Peak memory: {memory_line(report)}", style="bold")
     yield _memory(report)
@@ -68,7 +78,8 @@ def report_text(report: Report) -> Iterator[RenderableType]:
         yield Text(
             f"Expert imbalance costs {format_seconds(found.lost)} ({found.lost / report.step_time:.1%} of the step): "
             f"the busiest GPU of a group computes {found.mean_share:.3f} of the mean, mean over layers, "
-            f"{found.worst_share:.3f} in the worst; {found.dropped:.2%} of choices are dropped", style="bold",
+            f"{found.worst_share:.3f} in the worst; {found.dropped:.2%} of choices are dropped",
+            style="bold",
         )
         yield Text()
     if report.stragglers:
@@ -76,7 +87,8 @@ def report_text(report: Report) -> Iterator[RenderableType]:
         yield Text(
             f"Stragglers cost {format_seconds(slow.lost)} ({slow.lost / report.step_time:.1%} of the step): "
             f"{slow.gpus:,} of {report.scenario.topology.gpus:,} GPUs are slower, the slowest at {slow.slowest:.3f} of "
-            f"full speed", style="bold",
+            f"full speed",
+            style="bold",
         )
         yield Text()
     if report.references():
@@ -86,7 +98,8 @@ def report_text(report: Report) -> Iterator[RenderableType]:
         yield from _assumed(report)
     yield Text(
         f"{report.executor}: {report.ops:,} ops on {report.rank_classes} classes of "
-        f"{report.scenario.topology.gpus:,} ranks, {report.wall:.2f} s", style="dim",
+        f"{report.scenario.topology.gpus:,} ranks, {report.wall:.2f} s",
+        style="dim",
     )
 
 
@@ -106,10 +119,17 @@ def _head(report: Report) -> Iterator[RenderableType]:
     table = _table("One step", "", "", "", left=3)
     table.add_row("step time", format_seconds(report.step_time), "")
     table.add_row("tokens per day", number(quantities["tokens_per_day"]), "")
-    table.add_row("model FLOP/s per GPU", f"{quantities['tflops_per_gpu']:.1f} TFLOP/s",
-                  "causal attention, output head, no recompute, no MTP")
-    table.add_row("MFU", f"{report.mfu:.1%}", f"of {report.peak_flops / 1e12:.1f} TFLOP/s, {report.peak_name}")
-    table.add_row("HFU", f"{report.hfu:.1%}", "everything that ran, recompute and MTP included, same peak")
+    table.add_row(
+        "model FLOP/s per GPU",
+        f"{quantities['tflops_per_gpu']:.1f} TFLOP/s",
+        "causal attention, output head, no recompute, no MTP",
+    )
+    table.add_row(
+        "MFU", f"{report.mfu:.1%}", f"of {report.peak_flops / 1e12:.1f} TFLOP/s, {report.peak_name}"
+    )
+    table.add_row(
+        "HFU", f"{report.hfu:.1%}", "everything that ran, recompute and MTP included, same peak"
+    )
     yield table
     yield Text()
     run = _table("The run", "", "", "", left=3)
@@ -117,7 +137,9 @@ def _head(report: Report) -> Iterator[RenderableType]:
     run.add_row("tokens", number(tokens), f"{report.steps:,.0f} steps at this batch size")
     run.add_row("wall time", f"{quantities['wall_days']:.1f} days", "")
     run.add_row("GPU-hours", number(report.gpu_hours), "")
-    run.add_row("cost", f"{number(report.cost)} USD", f"at {scenario.topology.price:g} USD per GPU-hour")
+    run.add_row(
+        "cost", f"{number(report.cost)} USD", f"at {scenario.topology.price:g} USD per GPU-hour"
+    )
     yield run
     yield Text()
 
@@ -136,16 +158,29 @@ def _remedies(report: Report) -> Iterator[RenderableType]:
     for one in report.remedies:
         verdict = "fits" if one.peak <= capacity else "still too much"
         freed = format_bytes(report.worst_memory.peak - one.peak)
-        yield Text(f"  --set '{one.key}={one.value}' frees {freed}: {format_bytes(one.peak)}, {verdict}; "
-                   f"{format_seconds(max(0.0, one.seconds))} more per step, gradients and bubble apart", style="red")
+        yield Text(
+            f"  --set '{one.key}={one.value}' frees {freed}: {format_bytes(one.peak)}, {verdict}; "
+            f"{format_seconds(max(0.0, one.seconds))} more per step, gradients and bubble apart",
+            style="red",
+        )
 
 
 def _breakdown(report: Report) -> Table:
     table = _table("Where the step goes (mean over ranks)", "part", "time", "share", "")
     for name, seconds in report.breakdown.items():
-        if not seconds and name in ("expert_waiting", "expert_exposed", "tensor_exposed", "context_exposed"):
+        if not seconds and name in (
+            "expert_waiting",
+            "expert_exposed",
+            "tensor_exposed",
+            "context_exposed",
+        ):
             continue  # nothing of the kind runs
-        table.add_row(name, format_seconds(seconds), f"{seconds / report.step_time:.1%}", PART_NOTES.get(name, ""))
+        table.add_row(
+            name,
+            format_seconds(seconds),
+            f"{seconds / report.step_time:.1%}",
+            PART_NOTES.get(name, ""),
+        )
     table.add_row("sum", format_seconds(sum(report.breakdown.values())), "100.0%", "", style="bold")
     return table
 
@@ -172,7 +207,13 @@ def _references(report: Report) -> Table:
         title += f", on {scenario.workload.published_on or 'another cluster'} as shipped: this run differs"
     table = _table(title, "quantity", "published", "simulated", "error", "source")
     for row in report.references():
-        table.add_row(row.quantity, number(row.published), number(row.simulated), f"{row.error:+.1%}", row.source)
+        table.add_row(
+            row.quantity,
+            number(row.published),
+            number(row.simulated),
+            f"{row.error:+.1%}",
+            row.source,
+        )
     return table
 
 
@@ -230,15 +271,20 @@ def checks_text(checks: Sequence[Any]) -> Iterator[RenderableType]:
     for name, found in by_file.items():
         yield _checks(name, found)
         if all("/" not in check.case for check in found):
-            yield Text(f"source: {'; '.join(dict.fromkeys(check.source for check in found))}", style="dim")
+            yield Text(
+                f"source: {'; '.join(dict.fromkeys(check.source for check in found))}", style="dim"
+            )
         yield Text()
     rows = [check for check in checks if "/" in check.case]
     for what, memory in (("published steps and runs", False), ("published memory figures", True)):
         total = score([check for check in rows if (check.unit == "B") == memory])
         if total:
             count, mean, worst = total
-            yield Text(f"{what}: {count}, nothing fitted to them; mean absolute error {mean:.1%}, worst {worst.case} "
-                       f"{worst.error:+.1%}", style="bold")
+            yield Text(
+                f"{what}: {count}, nothing fitted to them; mean absolute error {mean:.1%}, worst {worst.case} "
+                f"{worst.error:+.1%}",
+                style="bold",
+            )
 
 
 def _figure(value: float, unit: str) -> str:
@@ -248,12 +294,23 @@ def _figure(value: float, unit: str) -> str:
 def _checks(name: str, found: Sequence[Any]) -> Table:
     rows = any("/" in check.case for check in found)
     last = ["over the alternatives"] if any(check.span for check in found) else []
-    table = _table(f"{name} ({found[0].use})", *(["case"] if rows else []), "quantity", "published", "simulated",
-                   "error", *last, left=2 if rows else 1)
+    table = _table(
+        f"{name} ({found[0].use})",
+        *(["case"] if rows else []),
+        "quantity",
+        "published",
+        "simulated",
+        "error",
+        *last,
+        left=2 if rows else 1,
+    )
     for check in found:
         ends = [f"{end / check.published - 1:+.1%}" for end in check.span]
-        table.add_row(*([check.case.partition("/")[2] or check.case] if rows else []), check.quantity,
-                      *(_figure(value, check.unit) for value in (check.published, check.simulated)),
-                      f"{check.error:+.1%}{'' if check.scored else ' (not scored)'}",
-                      *([" to ".join(ends)] if ends else []))
+        table.add_row(
+            *([check.case.partition("/")[2] or check.case] if rows else []),
+            check.quantity,
+            *(_figure(value, check.unit) for value in (check.published, check.simulated)),
+            f"{check.error:+.1%}{'' if check.scored else ' (not scored)'}",
+            *([" to ".join(ends)] if ends else []),
+        )
     return table

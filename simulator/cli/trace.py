@@ -26,15 +26,27 @@ def _deepseek_v3_chunk() -> Summary:
 
 
 BESIDE: Mapping[str, tuple[Callable[[], Summary], Mapping[str, str]]] = {
-    "deepseek-v3-chunk": (_deepseek_v3_chunk, {"7": "compute", "23": "side", "27": "communication"}),
+    "deepseek-v3-chunk": (
+        _deepseek_v3_chunk,
+        {"7": "compute", "23": "side", "27": "communication"},
+    ),
 }
 """name -> (its simulation, stream of the published profile -> stream of the simulator)"""
 
 
 @cli.command()
 @click.argument("trace", metavar="TRACE")
-@click.option("--beside", type=click.Choice(sorted(BESIDE)), help="Set a simulated profile beside it, by name.")
-@click.option("--json", callback=_output, metavar="FILE", help="Write the summary as JSON; - for standard output.")
+@click.option(
+    "--beside",
+    type=click.Choice(sorted(BESIDE)),
+    help="Set a simulated profile beside it, by name.",
+)
+@click.option(
+    "--json",
+    callback=_output,
+    metavar="FILE",
+    help="Write the summary as JSON; - for standard output.",
+)
 def trace(trace: str, beside: str | None, json: Path | None) -> None:
     """Summarise a trace of torch.profiler (.json, .json.gz): streams, classes of kernels, overlap."""
     from simulator.inputs import read_trace
@@ -43,7 +55,11 @@ def trace(trace: str, beside: str | None, json: Path | None) -> None:
     found = summaries(of_tree(read_trace(Path(trace)), trace))
     simulated = BESIDE[beside][0]() if beside else None
     streams = BESIDE[beside][1] if beside else {}
-    _emit(lambda: _tree(found, simulated), json, lambda console: _show(console, found, simulated, streams))
+    _emit(
+        lambda: _tree(found, simulated),
+        json,
+        lambda console: _show(console, found, simulated, streams),
+    )
 
 
 def _tree(found: Sequence[Summary], simulated: Summary | None) -> dict[str, Any]:
@@ -51,13 +67,20 @@ def _tree(found: Sequence[Summary], simulated: Summary | None) -> dict[str, Any]
     return {"schema_version": 1, "processes": [summary.as_dict() for summary in found], **beside}
 
 
-def _show(console: Console, found: Sequence[Summary], simulated: Summary | None, streams: Mapping[str, str]) -> None:
+def _show(
+    console: Console,
+    found: Sequence[Summary],
+    simulated: Summary | None,
+    streams: Mapping[str, str],
+) -> None:
     for summary in found:
         for part in _text(summary, simulated, streams):
             console.print(part)
 
 
-def _text(summary: Summary, simulated: Summary | None, streams: Mapping[str, str]) -> Iterator[RenderableType]:
+def _text(
+    summary: Summary, simulated: Summary | None, streams: Mapping[str, str]
+) -> Iterator[RenderableType]:
     """Return the parts of a summary."""
     from rich.text import Text
 
@@ -67,7 +90,11 @@ def _text(summary: Summary, simulated: Summary | None, streams: Mapping[str, str
     def pair(value: float, other: float | None) -> list[str]:
         if simulated is None:
             return []
-        return ["", ""] if other is None else [format_seconds(other), f"{other / value - 1:+.1%}" if value else ""]
+        return (
+            ["", ""]
+            if other is None
+            else [format_seconds(other), f"{other / value - 1:+.1%}" if value else ""]
+        )
 
     beside = ["simulated", "error"] if simulated else []
     yield Text(summary.process, style="bold")
@@ -75,20 +102,34 @@ def _text(summary: Summary, simulated: Summary | None, streams: Mapping[str, str
     mine = simulated.streams if simulated else {}
     for name, (count, busy) in sorted(summary.streams.items(), key=lambda item: -item[1][1]):
         shown = f"{name} ({streams[name]})" if name in streams else name
-        table.add_row(shown, f"{count:,}", format_seconds(busy),
-                      *pair(busy, mine[streams[name]][1] if streams.get(name) in mine else None))
-    whole = (("span", summary.span, simulated.span if simulated else None),
-             ("any compute", summary.compute, simulated.compute if simulated else None))
+        table.add_row(
+            shown,
+            f"{count:,}",
+            format_seconds(busy),
+            *pair(busy, mine[streams[name]][1] if streams.get(name) in mine else None),
+        )
+    whole = (
+        ("span", summary.span, simulated.span if simulated else None),
+        ("any compute", summary.compute, simulated.compute if simulated else None),
+    )
     for label, value, other in whole:
         table.add_row(label, "", format_seconds(value), *pair(value, other), style="bold")
     yield table
     yield Text()
     table = _table("Kernels by class, durations added up", "class", "time", "share", *beside)
     known = simulated.groups if simulated else {}
-    listed = dict(sorted(summary.groups.items(), key=lambda item: -item[1])) if simulated else summary.classes
+    listed = (
+        dict(sorted(summary.groups.items(), key=lambda item: -item[1]))
+        if simulated
+        else summary.classes
+    )
     for name, seconds in listed.items():
-        table.add_row(name, format_seconds(seconds), f"{seconds / sum(summary.classes.values()):.1%}",
-                      *pair(seconds, known.get(name)))
+        table.add_row(
+            name,
+            format_seconds(seconds),
+            f"{seconds / sum(summary.classes.values()):.1%}",
+            *pair(seconds, known.get(name)),
+        )
     yield table
     yield Text()
     yield Text(_overlap(summary, simulated))
@@ -99,6 +140,10 @@ def _overlap(summary: Summary, simulated: Summary | None) -> str:
 
     if summary.overlap is None:
         return "Nothing communicates."
-    said = (f"Communication runs or waits for peers for {format_seconds(summary.communication)}, "
-            f"{summary.overlap:.1%} of it beside compute")
-    return f"{said}; simulated, without waiting: {simulated.overlap or 0.0:.1%}" if simulated else said
+    said = (
+        f"Communication runs or waits for peers for {format_seconds(summary.communication)}, "
+        f"{summary.overlap:.1%} of it beside compute"
+    )
+    return (
+        f"{said}; simulated, without waiting: {simulated.overlap or 0.0:.1%}" if simulated else said
+    )

@@ -1,7 +1,8 @@
 """Collectives, sends, dispatch and combine -> rounds of pairs -> seconds, or demands on the links of the cluster graph.
 
-An algorithm is a function (network, members, size [B]) -> `Rounds` and a row of `ALGORITHMS`. `resolve` runs its rounds
-pair by pair. Inside a step a collective is a coflow, `demand`: one demand per link, paced by its slowest link.
+An algorithm is a function (network, members, size [B]) -> `Rounds` and a row of `ALGORITHMS`.
+`resolve` runs its rounds pair by pair. Inside a step a collective is a coflow, `demand`: one demand
+per link, paced by its slowest link.
 """
 
 from __future__ import annotations
@@ -22,14 +23,46 @@ from simulator.collectives.demand import Algorithm, Demand, Round, Rounds, deman
 from simulator.collectives.experts import exchange, straight, without_forwarding
 from simulator.collectives.hierarchical import rings
 from simulator.collectives.resolve import Cost, cost, resolve
-from simulator.collectives.table import EXCHANGES, Row, check_ranks, expert_row, open_to, rows, straight_row
+from simulator.collectives.table import (
+    EXCHANGES,
+    Row,
+    check_ranks,
+    expert_row,
+    open_to,
+    rows,
+    straight_row,
+)
 from simulator.topology import Network
 
 __all__ = [
-    "ALGORITHMS", "BUS_FACTORS", "CANDIDATES", "COLLECTIVES", "EXCHANGES", "Algorithm", "Choice", "Cost", "Demand",
-    "Round", "Rounds", "Row", "check_ranks", "choices", "cost", "demand", "exchange", "expert_row", "fastest",
-    "open_to", "resolve", "rings", "rows", "send", "straight", "straight_row", "without_forwarding",
-]  # fmt: skip
+    "ALGORITHMS",
+    "BUS_FACTORS",
+    "CANDIDATES",
+    "COLLECTIVES",
+    "EXCHANGES",
+    "Algorithm",
+    "Choice",
+    "Cost",
+    "Demand",
+    "Round",
+    "Rounds",
+    "Row",
+    "check_ranks",
+    "choices",
+    "cost",
+    "demand",
+    "exchange",
+    "expert_row",
+    "fastest",
+    "open_to",
+    "resolve",
+    "rings",
+    "rows",
+    "send",
+    "straight",
+    "straight_row",
+    "without_forwarding",
+]
 
 _PASS: dict[str, Algorithm] = {
     "ring": ring.one_pass,

@@ -33,5 +33,7 @@ def hierarchical(network: Network, members: Sequence[int], size: float) -> Round
 def _at_once(steps: Sequence[Round]) -> list[Round]:
     if not steps:
         return []
-    src, dst, each = (np.concatenate([getattr(step, name) for step in steps]) for name in ("src", "dst", "bytes"))
+    src, dst, each = (
+        np.concatenate([getattr(step, name) for step in steps]) for name in ("src", "dst", "bytes")
+    )
     return [Round(src, dst, each)]

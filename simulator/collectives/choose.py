@@ -1,10 +1,11 @@
 """Which algorithm and protocol NCCL would take: the one that its cost model gives the least time.
 
-NCCL's tuner adds, for every algorithm and protocol that the hardware allows, a base latency, the latency of the rounds
-and the bytes over a bandwidth, and takes the minimum (NCCL 2.18, src/graph/tuning.cc; Hu et al., arXiv 2507.04786,
-section 5). Here the same minimum is taken over resolved times. Its candidates: rings and trees, each with the
-protocols LL, LL128 and Simple; NVLS inside a node and NVLSTree across, where the kernel table has them (Hopper on).
-The other algorithms are run when they are named: NCCL has SHARP as a plug-in, and the rest not at all.
+NCCL's tuner adds, for every algorithm and protocol that the hardware allows, a base latency, the
+latency of the rounds and the bytes over a bandwidth, and takes the minimum (NCCL 2.18,
+src/graph/tuning.cc; Hu et al., arXiv 2507.04786, section 5). Here the same minimum is taken over
+resolved times. Its candidates: rings and trees, each with the protocols LL, LL128 and Simple; NVLS
+inside a node and NVLSTree across, where the kernel table has them (Hopper on). The other algorithms
+are run when they are named: NCCL has SHARP as a plug-in, and the rest not at all.
 """
 
 from __future__ import annotations
@@ -54,11 +55,16 @@ class Choice:
 
 
 def choices(
-    network: Network, members: Sequence[int], kernels: Kernels, op: str, table: Mapping[str, Algorithm]
+    network: Network,
+    members: Sequence[int],
+    kernels: Kernels,
+    op: str,
+    table: Mapping[str, Algorithm],
 ) -> list[Choice]:
     """Return the ways that are open to these members, and what each takes.
 
-    table: the algorithms to consider, by name; a lone one must be possible. Errors: InputError if none is.
+    table: the algorithms to consider, by name; a lone one must be possible. Errors: InputError if
+    none is.
     """
     found: list[Choice] = []
     for name, algorithm in table.items():
@@ -72,8 +78,10 @@ def choices(
         found += [_choice(network, rounds, kernels, name, way) for way in rows if way[1] in kernels]
     if not found:
         raise InputError(
-            "adds in the NVSwitch, which this GPU's kernel table does not know", value=", ".join(table),
-            key="--algorithm", remedy="Choose ring.",
+            "adds in the NVSwitch, which this GPU's kernel table does not know",
+            value=", ".join(table),
+            key="--algorithm",
+            remedy="Choose ring.",
         )
     return found
 
@@ -84,7 +92,9 @@ def _rows(op: str, name: str) -> dict[str, str]:
     return {"Simple": "send_recv"} if op in ONE_SIDED else PROTOCOLS
 
 
-def _choice(network: Network, rounds: Rounds, kernels: Kernels, name: str, way: tuple[str, str]) -> Choice:
+def _choice(
+    network: Network, rounds: Rounds, kernels: Kernels, name: str, way: tuple[str, str]
+) -> Choice:
     one = cost(network, rounds, kernels[way[1]])
     return Choice(name, way[0], Cost(one.latency, one.transfer / RATES.get(name, 1.0)))
 

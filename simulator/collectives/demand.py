@@ -16,11 +16,13 @@ from simulator.topology import Network
 
 Loads: TypeAlias = list[tuple[Links, float]]
 
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """Pairs that send at the same time.
 
-    src, dst: [pair] ranks, or SWITCH or FABRIC at one end. bytes: [pair] B. repeat: how often the same round follows.
+    src, dst: [pair] ranks, or SWITCH or FABRIC at one end. bytes: [pair] B. repeat: how often the
+    same round follows.
     """
 
     src: Links
@@ -33,8 +35,8 @@ class Round:
 class Rounds:
     """A collective, pair by pair.
 
-    rounds: in order. pipelined: chunks of the buffer are in all rounds at once, so that the rounds share the links;
-    otherwise a round starts when the one before it has ended everywhere.
+    rounds: in order. pipelined: chunks of the buffer are in all rounds at once, so that the rounds
+    share the links; otherwise a round starts when the one before it has ended everywhere.
     """
 
     rounds: tuple[Round, ...]
@@ -62,13 +64,18 @@ class Demand:
 
     def occupied(self, network: Network, model: CommunicationModel) -> Floats:
         """Return what each link is busy for [B]: its bytes over the share that the kernel reaches on that link."""
-        share = [model.nvlink if network.kind[link] == "nvlink" else model.nic for link in self.links.tolist()]
+        share = [
+            model.nvlink if network.kind[link] == "nvlink" else model.nic
+            for link in self.links.tolist()
+        ]
         result: Floats = self.bytes / np.array(share)
         return result
 
     def seconds(self, network: Network, model: CommunicationModel) -> float:
         """Return how long it takes where nothing else runs: the latencies, then its slowest link [s]."""
-        return self.latency + float((self.occupied(network, model) / network.capacity[self.links]).max(initial=0.0))
+        return self.latency + float(
+            (self.occupied(network, model) / network.capacity[self.links]).max(initial=0.0)
+        )
 
     def binds(self, network: Network, model: CommunicationModel) -> str:
         """Return the kind of its slowest link: `nvlink`, `pcie`, `nic` or `fabric`; nothing if it crosses none."""
@@ -81,7 +88,9 @@ class Demand:
 def total(loads: Loads, latency: float) -> Demand:
     """Return loads (links, bytes on each) as a demand that names every link once."""
     links = np.concatenate([ids for ids, _ in loads]) if loads else np.zeros(0, np.int64)
-    each = np.concatenate([np.full(len(ids), count) for ids, count in loads]) if loads else np.zeros(0)
+    each = (
+        np.concatenate([np.full(len(ids), count) for ids, count in loads]) if loads else np.zeros(0)
+    )
     return _merged(links, each, latency)
 
 
@@ -131,7 +140,10 @@ def even_nodes(network: Network, members: Sequence[int]) -> NDArray[np.int64]:
     """Return the members as [node, place]. Errors: LayoutError if nodes hold different numbers of them."""
     groups = by_node(network, members)
     if len({len(group) for group in groups}) > 1:
-        raise LayoutError(f"spreads a group of {len(members)} GPUs unevenly over {len(groups)} nodes", key="layout.pp")
+        raise LayoutError(
+            f"spreads a group of {len(members)} GPUs unevenly over {len(groups)} nodes",
+            key="layout.pp",
+        )
     return np.array(groups, dtype=np.int64)
 
 
@@ -140,7 +152,9 @@ def single_node(network: Network, members: Sequence[int], name: str) -> NDArray[
     groups = by_node(network, members)
     if len(groups) > 1:
         raise LayoutError(
-            f"stays inside one node; these are {len(groups)}", value=name, key="--algorithm",
+            f"stays inside one node; these are {len(groups)}",
+            value=name,
+            key="--algorithm",
             remedy="Choose nvls_tree or sharp, or fewer ranks.",
         )
     return np.array(groups[0], dtype=np.int64)

@@ -43,12 +43,15 @@ class Load(Protocol):
         """Return the probability that a token goes to each node of the group."""
 
 
-def exchange(network: Network, members: Sequence[int], load: Load | Routing, *, back: bool = False) -> Demand:
+def exchange(
+    network: Network, members: Sequence[int], load: Load | Routing, *, back: bool = False
+) -> Demand:
     """Return hierarchical dispatch of one byte per token copy: NIC once per distinct remote node, then NVLink.
 
-    Scale it by the bytes of all tokens of one GPU, each once. Combine is its mirror and loads the links alike: partial
-    sums go over NVLink to the GPU of the token's rail and over its NIC home. DeepSeek-V3, arXiv 2412.19437, 3.2.2.
-    Where GPUs have loads of their own, every link carries its own copies. back: combine, whose copies go the other way.
+    Scale it by the bytes of all tokens of one GPU, each once. Combine is its mirror and loads the
+    links alike: partial sums go over NVLink to the GPU of the token's rail and over its NIC home.
+    DeepSeek-V3, arXiv 2412.19437, 3.2.2. Where GPUs have loads of their own, every link carries its
+    own copies. back: combine, whose copies go the other way.
     """
     if not isinstance(load, Routing) and load.each:
         return _apart(network, np.asarray(members), load, back=back)
@@ -60,7 +63,9 @@ def exchange(network: Network, members: Sequence[int], load: Load | Routing, *, 
 
 
 @lru_cache(maxsize=256)  # the layers of a stage differ in how much travels, not in where
-def _units(network: Network, members: tuple[int, ...], ep_nodes: int, gpus_per_node: int) -> tuple[Demand, Demand]:
+def _units(
+    network: Network, members: tuple[int, ...], ep_nodes: int, gpus_per_node: int
+) -> tuple[Demand, Demand]:
     """Return the demands of one copy per token over NVLink and over NICs."""
     ranks = np.asarray(members)
     ports: Loads = [(network.gpu_up[ranks], 1.0), (network.gpu_down[ranks], 1.0)]
@@ -71,10 +76,14 @@ def _units(network: Network, members: tuple[int, ...], ep_nodes: int, gpus_per_n
 def _between_nodes(network: Network, ranks: Links) -> Demand:
     """Return what links carry when each GPU sends equal shares to its peer on every other node."""
     nodes = ranks // network.gpus_per_node
-    one, other = np.nonzero((nodes[:, None] != nodes) & ((ranks[:, None] - ranks) % network.gpus_per_node == 0))
+    one, other = np.nonzero(
+        (nodes[:, None] != nodes) & ((ranks[:, None] - ranks) % network.gpus_per_node == 0)
+    )
     way = ways(network, ranks[one], ranks[other])
     links, place = np.unique(way.link, return_inverse=True)
-    carried: Floats = np.bincount(place, way.share / (len(np.unique(nodes)) - 1), len(links)).astype(np.float64)
+    carried: Floats = np.bincount(
+        place, way.share / (len(np.unique(nodes)) - 1), len(links)
+    ).astype(np.float64)
     return Demand(links, carried, way.latency(len(one), network.latency))
 
 
@@ -101,8 +110,9 @@ def without_forwarding(network: Network) -> Network:
 def _apart(network: Network, ranks: Links, load: Load, *, back: bool) -> Demand:
     """Return the exchange of a group whose GPUs receive unlike numbers of tokens.
 
-    A node's GPUs pass on what came for the others: a token of each of the group's nodes reaches GPU g with probability
-    received(g) / ep, so that g gets received(g) / g_n from each of its node's g_n GPUs, one of which is g itself.
+    A node's GPUs pass on what came for the others: a token of each of the group's nodes reaches GPU
+    g with probability received(g) / ep, so that g gets received(g) / g_n from each of its node's
+    g_n GPUs, one of which is g itself.
     """
     up, down = (network.gpu_down, network.gpu_up) if back else (network.gpu_up, network.gpu_down)
     on_node = load.gpus_per_node
@@ -123,5 +133,8 @@ def _apart(network: Network, ranks: Links, load: Load, *, back: bool) -> Demand:
     sizes = np.array(load.reach)[other // on_node]
     links, which = np.unique(way.link, return_inverse=True)
     carried = np.bincount(which, way.share * sizes[way.pair], len(links))
-    ports += [(np.array([link]), float(size)) for link, size in zip(links.tolist(), carried.tolist(), strict=True)]
+    ports += [
+        (np.array([link]), float(size))
+        for link, size in zip(links.tolist(), carried.tolist(), strict=True)
+    ]
     return total(ports, near + way.latency(len(src), network.latency))

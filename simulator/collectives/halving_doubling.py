@@ -18,11 +18,16 @@ def _halving(members: Sequence[int], size: float) -> list[Round]:
     n = len(members)
     if n & (n - 1):
         raise LayoutError(
-            f"needs a power of two; these are {n} ranks", value="halving_doubling", key="--algorithm",
+            f"needs a power of two; these are {n} ranks",
+            value="halving_doubling",
+            key="--algorithm",
             remedy=f"Choose ring, or --ranks {1 << (n.bit_length() - 1)}.",
         )
     ranks, place = np.array(sorted(members)), np.arange(n)
-    return [a_round(ranks, ranks[place ^ (1 << k)], size / 2 ** (k + 1)) for k in range(n.bit_length() - 1)]
+    return [
+        a_round(ranks, ranks[place ^ (1 << k)], size / 2 ** (k + 1))
+        for k in range(n.bit_length() - 1)
+    ]
 
 
 def one_pass(network: Network, members: Sequence[int], size: float) -> Rounds:

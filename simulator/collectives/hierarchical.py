@@ -22,8 +22,8 @@ def _passes(network: Network, members: Sequence[int], size: float, passes: int) 
 def one_pass(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return a reduce-scatter or an all-gather.
 
-    Every GPU sends (g-1)/g of the buffer over NVLink and then (n-1)/n of its g-th part over its NIC, for n nodes of g
-    GPUs. Errors: LayoutError if nodes hold different numbers of the members.
+    Every GPU sends (g-1)/g of the buffer over NVLink and then (n-1)/n of its g-th part over its
+    NIC, for n nodes of g GPUs. Errors: LayoutError if nodes hold different numbers of the members.
     """
     return _passes(network, members, size, 1)
 

@@ -1,9 +1,9 @@
 """Switches that add and copy: NVLink SHARP (NVLS) inside a node, trees or SHARP across.
 
-A GPU owns 1/g of the buffer. It reads its part from everybody, summed by the switch, and writes the result to everybody
-with one store: S + S/g over each direction of its NVLink for an all-reduce, against 2 (g-1)/g S of a ring. Its bus
-bandwidth is therefore 2 (g-1)/(g+1) of the link's; 420, 440, 460 and 480 GB/s were seen on 5 to 8 GPUs (nccl issue
-1455).
+A GPU owns 1/g of the buffer. It reads its part from everybody, summed by the switch, and writes the
+result to everybody with one store: S + S/g over each direction of its NVLink for an all-reduce,
+against 2 (g-1)/g S of a ring. Its bus bandwidth is therefore 2 (g-1)/(g+1) of the link's; 420, 440,
+460 and 480 GB/s were seen on 5 to 8 GPUs (nccl issue 1455).
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ ON_SWITCH, ON_FABRIC = np.array(SWITCH), np.array(FABRIC)
 
 def _nvls(ranks: Links, up: float, down: float) -> Rounds:
     """Return one pass through the switch. up, down: bytes of each GPU."""
-    return Rounds(kept(a_round(ranks, ON_SWITCH, up), a_round(ON_SWITCH, ranks, down)), pipelined=True)
+    return Rounds(
+        kept(a_round(ranks, ON_SWITCH, up), a_round(ON_SWITCH, ranks, down)), pipelined=True
+    )
 
 
 def reduce_scatter(network: Network, members: Sequence[int], size: float) -> Rounds:
@@ -44,11 +46,16 @@ def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
     return Rounds((*one.rounds, *other.rounds), pipelined=True)
 
 
-def _with(network: Network, members: Sequence[int], size: float, name: str) -> tuple[Rounds, Rounds, Links]:
+def _with(
+    network: Network, members: Sequence[int], size: float, name: str
+) -> tuple[Rounds, Rounds, Links]:
     table = even_nodes(network, members)
     if len(table) == 1:
         raise LayoutError(
-            "goes across nodes; this is one", value=name, key="--algorithm", remedy="Choose nvls, or more ranks."
+            "goes across nodes; this is one",
+            value=name,
+            key="--algorithm",
+            remedy="Choose nvls, or more ranks.",
         )
     local = table.shape[1]
     idle = Rounds(())
@@ -67,7 +74,8 @@ def tree_all_reduce(network: Network, members: Sequence[int], size: float) -> Ro
 def sharp_all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return NVLS inside the nodes and sums in the switches of each rail: S/g over each NIC, each way.
 
-    What goes up from a leaf is one buffer per rail, less than any of its NICs brings, and is left out.
+    What goes up from a leaf is one buffer per rail, less than any of its NICs brings, and is left
+    out.
     """
     up, down, table = _with(network, members, size, "sharp")
     each = size / table.shape[1]

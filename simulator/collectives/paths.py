@@ -31,14 +31,18 @@ class Ways:
 
     def latency(self, pairs: int, of_link: Floats) -> float:
         """Return the latency of the longest way [s], a mean over the ways where a pair has several."""
-        return float(np.bincount(self.pair, of_link[self.link] * self.share, pairs).max(initial=0.0))
+        return float(
+            np.bincount(self.pair, of_link[self.link] * self.share, pairs).max(initial=0.0)
+        )
 
 
 def ways(network: Network, src: Links, dst: Links) -> Ways:
     """Return the ways of pairs. src, dst: [pair] ranks, or SWITCH or FABRIC at one end. Errors: as `Network.route`."""
     pairs = np.arange(len(src))
     near, far = np.where(src >= 0, src, dst), np.where(dst >= 0, dst, src)
-    within = (near // network.gpus_per_node == far // network.gpus_per_node) & (src >= 0) & (dst >= 0)
+    within = (
+        (near // network.gpus_per_node == far // network.gpus_per_node) & (src >= 0) & (dst >= 0)
+    )
     up = (within & (src != dst)) | (dst == SWITCH)
     down = (within & (src != dst)) | (src == SWITCH)
     across = np.flatnonzero(~within & (src >= 0) & (dst >= 0))
@@ -68,7 +72,10 @@ def _slots(network: Network, pair: Links, gpu: Links, back: int) -> list[tuple[L
 
 def _in_order(pairs: int, parts: list[Entries]) -> Ways:
     """Return entries by pair. parts: each by pair already. Places are counted, since a sort takes most of the time."""
-    total = sum((np.bincount(pair, minlength=pairs) for pair, _, _ in parts), np.zeros(pairs, dtype=np.int64))
+    total = sum(
+        (np.bincount(pair, minlength=pairs) for pair, _, _ in parts),
+        np.zeros(pairs, dtype=np.int64),
+    )
     free = np.cumsum(total) - total
     link, share = np.empty(total.sum(), dtype=np.int64), np.empty(total.sum())
     for pair, links, shares in parts:
@@ -97,7 +104,9 @@ def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
     """Tell which pairs go the preferred way: GPUs and NICs sound, one way for all pairs of two switches."""
     g = np.arange(len(network.gpu_up)) % network.gpus_per_node
     own = g * network.nics_per_node // network.gpus_per_node
-    if network.paths.routing not in ("adaptive", "rail_local") or not np.array_equal(network.rail, own):
+    if network.paths.routing not in ("adaptive", "rail_local") or not np.array_equal(
+        network.rail, own
+    ):
         return np.zeros(len(src), dtype=bool)
     if (network.gpu_up < 0).any():
         return np.zeros(len(src), dtype=bool)
@@ -123,15 +132,20 @@ def _all(network: Network, pair: Links, src: Links, dst: Links) -> list[Entries]
         (pair, nic[home] + 1),
         *_slots(network, pair, dst, 1),
     ]
-    return [*((some, links, np.ones(len(some))) for some, links in entries),
-            _between(network, pair, number[out], number[home])]  # fmt: skip
+    return [
+        *((some, links, np.ones(len(some))) for some, links in entries),
+        _between(network, pair, number[out], number[home]),
+    ]
 
 
 def _between(network: Network, pair: Links, here: Links, there: Links) -> Entries:
     """Return the entries between switches: looked up once for each two of them."""
     count = len(network.paths.ahead)
     unique, which = np.unique(here * count + there, return_inverse=True)
-    known = [network.paths.spread(*divmod(int(two), count)) if two // count != two % count else {} for two in unique]
+    known = [
+        network.paths.spread(*divmod(int(two), count)) if two // count != two % count else {}
+        for two in unique
+    ]
     length = np.array([len(shares) for shares in known], dtype=np.int64)
     links = np.array([link for shares in known for link in shares], dtype=np.int64)
     share = np.array([part for shares in known for part in shares.values()], dtype=np.float64)

@@ -1,9 +1,10 @@
 """Rounds -> seconds, pair by pair: the pairs of a round share the links max-min fairly until the last has ended.
 
-Held against the coflow view (`Demand.seconds`). Where nothing else runs both are equal if every round keeps the same
-links busy to its end: rings, pairwise exchanges, halving inside a node, trees and NVLS (whose rounds overlap). The
-coflow view is faster where rounds follow one another on different links, since it lets them overlap: hierarchical
-collectives, halving across nodes. It is never slower.
+Held against the coflow view (`Demand.seconds`). Where nothing else runs both are equal if every
+round keeps the same links busy to its end: rings, pairwise exchanges, halving inside a node, trees
+and NVLS (whose rounds overlap). The coflow view is faster where rounds follow one another on
+different links, since it lets them overlap: hierarchical collectives, halving across nodes. It is
+never slower.
 """
 
 from __future__ import annotations
@@ -61,23 +62,29 @@ def _joined(parts: list[tuple[Ways, Floats]]) -> tuple[Ways, Floats]:
     """Return the pairs of several rounds as those of one."""
     starts = np.cumsum([0, *[len(size) for _, size in parts[:-1]]])
     pair = np.concatenate([way.pair + start for (way, _), start in zip(parts, starts, strict=True)])
-    link, share = (np.concatenate([getattr(way, name) for way, _ in parts]) for name in ("link", "share"))
+    link, share = (
+        np.concatenate([getattr(way, name) for way, _ in parts]) for name in ("link", "share")
+    )
     return Ways(pair, link, share), np.concatenate([size for _, size in parts])
 
 
 def drain(capacity: Floats, way: Ways, size: Floats) -> float:
     """Return when the last of some flows that start together ends [s].
 
-    capacity: [link] B/s. way: which flow crosses which link; every flow at least one. size: [flow] B. Flows and links
-    that are alike are merged first, exactly (colour refinement, as a step is folded).
+    capacity: [link] B/s. way: which flow crosses which link; every flow at least one. size: [flow]
+    B. Flows and links that are alike are merged first, exactly (colour refinement, as a step is
+    folded).
     """
     used = np.flatnonzero(_present(way.link, len(capacity)))
     link = _numbers(used, len(capacity))[way.link]
     flow, line = _classes(size, capacity[used], way, link)
     line_first, flow_first = _first(line), _first(flow)
-    # Of each class one link stands for all: what a class of flows has on it is that class's weight there.
+    # Of each class one link stands for all: what a class of flows has on it is that class's weight
+    # there.
     mine = _present(line_first, len(used))[link]
-    pairs, which = np.unique(flow[way.pair[mine]] * len(line_first) + line[link[mine]], return_inverse=True)
+    pairs, which = np.unique(
+        flow[way.pair[mine]] * len(line_first) + line[link[mine]], return_inverse=True
+    )
     weight: Floats = np.bincount(which, way.share[mine], len(pairs)).astype(np.float64)
     of, lines = np.divmod(pairs, len(line_first))
     ptr = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(flow_first)))])
@@ -95,14 +102,20 @@ def _classes(size: Floats, capacity: Floats, way: Ways, link: Links) -> tuple[Li
     short = link.astype(np.uint16) if len(capacity) < 2**16 else link  # which numpy sorts by radix
     by_link = np.argsort(short, kind="stable")
     flow_starts, line_starts = _starts(way.pair), _starts(link[by_link])
-    random = np.random.default_rng(0)  # sums of random words tell multisets apart, whatever their order
-    factor = random.integers(0, 2**63, share.max() + 1, dtype=np.uint64)[share] * np.uint64(2) + np.uint64(1)
+    random = np.random.default_rng(
+        0
+    )  # sums of random words tell multisets apart, whatever their order
+    factor = random.integers(0, 2**63, share.max() + 1, dtype=np.uint64)[share] * np.uint64(
+        2
+    ) + np.uint64(1)
     while True:
         counts = (flow.max(), line.max())
         words = random.integers(0, 2**63, counts[1] + 1, dtype=np.uint64)
         flow = _split(flow, np.add.reduceat(words[line][link] * factor, flow_starts), random)
         words = random.integers(0, 2**63, flow.max() + 1, dtype=np.uint64)
-        line = _split(line, np.add.reduceat((words[flow][way.pair] * factor)[by_link], line_starts), random)
+        line = _split(
+            line, np.add.reduceat((words[flow][way.pair] * factor)[by_link], line_starts), random
+        )
         if (flow.max(), line.max()) == counts:
             return flow, line
 

@@ -51,5 +51,7 @@ def broadcast(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return the chains from the lowest rank along the rings, open at their ends, chunk after chunk."""
     chains = np.array(orders(network, members, first=min(members)))
     hops = range(len(members) - 1)
-    steps: list[Round] = [a_round(chains[:, hop], chains[:, hop + 1], size / len(chains)) for hop in hops]
+    steps: list[Round] = [
+        a_round(chains[:, hop], chains[:, hop + 1], size / len(chains)) for hop in hops
+    ]
     return Rounds(kept(*steps), pipelined=True)

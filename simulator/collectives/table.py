@@ -22,8 +22,8 @@ EXCHANGES = ("dispatch", "combine")
 class Row:
     """One line.
 
-    bytes: as the op counts them [B]. seconds: of one call. bus: busbw / algbw. deepep: bytes are in its convention.
-    binds: kind of the slowest link, of dispatch and combine.
+    bytes: as the op counts them [B]. seconds: of one call. bus: busbw / algbw. deepep: bytes are in
+    its convention. binds: kind of the slowest link, of dispatch and combine.
     """
 
     op: str
@@ -49,9 +49,15 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON: seconds, bytes, GB/s = 1e9 B/s."""
         row = {
-            "op": self.op, "algorithm": self.algorithm, "protocol": self.protocol, "ranks": self.ranks,
-            "bytes": self.bytes, "time_s": self.seconds, "algbw_gb_s": self.algbw / 1e9, "busbw_gb_s": self.busbw / 1e9,
-        }  # fmt: skip
+            "op": self.op,
+            "algorithm": self.algorithm,
+            "protocol": self.protocol,
+            "ranks": self.ranks,
+            "bytes": self.bytes,
+            "time_s": self.seconds,
+            "algbw_gb_s": self.algbw / 1e9,
+            "busbw_gb_s": self.busbw / 1e9,
+        }
         return row | ({"deepep_gb_s": self.algbw / 1e9, "binds": self.binds} if self.deepep else {})
 
 
@@ -61,7 +67,10 @@ def open_to(op: str, table: Mapping[str, Algorithm], algorithm: str | None) -> d
         return {name: table[name] for name in CANDIDATES[op]}
     if algorithm not in table:
         raise InputError(
-            f"is no algorithm of {op}", key="--algorithm", value=algorithm, remedy=f"Known: {', '.join(table)}."
+            f"is no algorithm of {op}",
+            key="--algorithm",
+            value=algorithm,
+            remedy=f"Known: {', '.join(table)}.",
         )
     return {algorithm: table[algorithm]}
 
@@ -70,14 +79,25 @@ def check_ranks(network: Network, ranks: int) -> None:
     """Refuse numbers of ranks that the cluster does not have. Errors: InputError."""
     gpus = len(network.gpu_up)
     if ranks > gpus:
-        raise InputError(f"exceeds the {gpus} GPUs of the cluster", key="--ranks", value=ranks,
-                         remedy=f"Write {gpus} at most.")  # fmt: skip
+        raise InputError(
+            f"exceeds the {gpus} GPUs of the cluster",
+            key="--ranks",
+            value=ranks,
+            remedy=f"Write {gpus} at most.",
+        )
     if ranks < 2:
-        raise InputError("leaves nobody to talk to", key="--ranks", value=ranks, remedy="Write 2 at least.")
+        raise InputError(
+            "leaves nobody to talk to", key="--ranks", value=ranks, remedy="Write 2 at least."
+        )
 
 
 def rows(
-    network: Network, ranks: int, kernels: Kernels, op: str, sizes: Sequence[float], table: Mapping[str, Algorithm]
+    network: Network,
+    ranks: int,
+    kernels: Kernels,
+    op: str,
+    sizes: Sequence[float],
+    table: Mapping[str, Algorithm],
 ) -> list[Row]:
     """Return a row per size for the first `ranks` GPUs, each with the fastest of the algorithms in `table`.
 
@@ -91,7 +111,10 @@ def rows(
             raise
         per_node = network.gpus_per_node
         raise InputError(
-            error.rule, key="--ranks", value=ranks, remedy=f"Write a multiple of {per_node}, or leave --algorithm out."
+            error.rule,
+            key="--ranks",
+            value=ranks,
+            remedy=f"Write a multiple of {per_node}, or leave --algorithm out.",
         ) from error
     best = [(size, fastest(found, size)) for size in sizes]
     return [Row(op, c.algorithm, c.protocol, ranks, size, c.seconds(size)) for size, c in best]
@@ -102,22 +125,38 @@ def expert_row(
 ) -> Row:
     """Return dispatch or combine of one batch on the first `ranks` GPUs, kernel setup left out as in DeepEP's tables.
 
-    payload: bytes of all tokens of one GPU, each once [B]. Bytes in DeepEP's convention: each token once per node that
-    it reaches, the own one included; inside one node, once per GPU. busbw counts what crosses the link.
+    payload: bytes of all tokens of one GPU, each once [B]. Bytes in DeepEP's convention: each token
+    once per node that it reaches, the own one included; inside one node, once per GPU. busbw counts
+    what crosses the link.
     """
     asked = exchange(network, range(ranks), routing).scaled(payload)
     copies, crossing = (
-        (routing.nodes, routing.over_nic) if routing.ep_nodes > 1 else (routing.gpus, routing.over_nvlink)
+        (routing.nodes, routing.over_nic)
+        if routing.ep_nodes > 1
+        else (routing.gpus, routing.over_nvlink)
     )
     seconds, binds = asked.seconds(network, kernels[op]), asked.binds(network, kernels[op])
-    return Row(op, "hierarchical", "DeepEP", ranks, payload * copies, seconds, crossing / copies, True, binds)
+    return Row(
+        op,
+        "hierarchical",
+        "DeepEP",
+        ranks,
+        payload * copies,
+        seconds,
+        crossing / copies,
+        True,
+        binds,
+    )
 
 
-def straight_row(network: Network, op: str, way: str, visits: Visits, payload: float, model: CommunicationModel) -> Row:
+def straight_row(
+    network: Network, op: str, way: str, visits: Visits, payload: float, model: CommunicationModel
+) -> Row:
     """Return dispatch or combine of one batch that sends every copy straight to its GPU, resolved pair by pair.
 
-    way: `flat`, once per GPU, or `low_latency`, once per expert: so are the bytes counted, the own node's included.
-    visits: of a token, on the first GPUs. payload: as in `expert_row`. model: the kernel, its setup included.
+    way: `flat`, once per GPU, or `low_latency`, once per expert: so are the bytes counted, the own
+    node's included. visits: of a token, on the first GPUs. payload: as in `expert_row`. model: the
+    kernel, its setup included.
     """
     sent = EXPECTED[way](visits, payload)
     sent = sent.returned() if op == "combine" else sent
@@ -125,4 +164,14 @@ def straight_row(network: Network, op: str, way: str, visits: Visits, payload: f
     copies = float((visits.pairs if way == "low_latency" else visits.gpus).sum())
     crossing = sent.busiest()[0 if len(visits.nodes) > 1 else 1] / payload
     seconds, binds = resolve(net, rounds, model), demand(net, rounds, model).binds(net, model)
-    return Row(op, way, "DeepEP", len(visits.gpus), payload * copies, seconds, crossing / copies, True, binds)
+    return Row(
+        op,
+        way,
+        "DeepEP",
+        len(visits.gpus),
+        payload * copies,
+        seconds,
+        crossing / copies,
+        True,
+        binds,
+    )

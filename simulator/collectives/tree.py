@@ -1,7 +1,8 @@
 """Double binary trees: a chain inside each node, two trees across nodes, each for half of the buffer.
 
-Every node but one is a leaf of one tree or of the other, so that up and down no NIC carries more than S each way.
-Sanders, Speck and Träff, Parallel Computing 35 (2009); NCCL 2.4, src/graph/trees.cc.
+Every node but one is a leaf of one tree or of the other, so that up and down no NIC carries more
+than S each way. Sanders, Speck and Träff, Parallel Computing 35 (2009); NCCL 2.4,
+src/graph/trees.cc.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def levels(tree: Sequence[int]) -> list[Edges]:
             depth[place] = 0 if tree[place] < 0 else down(tree[place]) + 1
         return depth[place]
 
-    result: list[Edges] = [[] for _ in range(max((down(place) for place in range(len(tree))), default=0))]
+    result: list[Edges] = [
+        [] for _ in range(max((down(place) for place in range(len(tree))), default=0))
+    ]
     for place, parent in enumerate(tree):
         if parent >= 0:
             result[depth[place] - 1].append((place, parent))
@@ -58,7 +61,9 @@ def _upward(network: Network, members: Sequence[int], size: float) -> list[Round
     table = even_nodes(network, members)
     nodes, local = table.shape
     channels = local if nodes > 1 else 1
-    chains = np.stack([np.roll(table, -channel, axis=1) for channel in range(channels)])  # [channel, node, place]
+    chains = np.stack(
+        [np.roll(table, -channel, axis=1) for channel in range(channels)]
+    )  # [channel, node, place]
     steps = [
         _round([(chains[:, :, place + 1].ravel(), chains[:, :, place].ravel(), size / channels)])
         for place in reversed(range(local - 1))
@@ -74,10 +79,18 @@ def across(heads: Links, size: float) -> list[Round]:
     steps = []
     for level in reversed(range(deepest)):
         edges = [tree[level] for tree in trees if level < len(tree)]
-        steps.append(_round([
-            (heads[:, [child for child, _ in some]].ravel(), heads[:, [up for _, up in some]].ravel(), size / 2)
-            for some in edges
-        ]))
+        steps.append(
+            _round(
+                [
+                    (
+                        heads[:, [child for child, _ in some]].ravel(),
+                        heads[:, [up for _, up in some]].ravel(),
+                        size / 2,
+                    )
+                    for some in edges
+                ]
+            )
+        )
     return steps
 
 

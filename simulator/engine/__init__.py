@@ -1,7 +1,7 @@
 """Executes a Program over a network.
 
-`run` is the verb. Its executors are two, with one signature, the same rules and the same results, and in one table:
-`simpy` is the reference, `compiled` is for large programs.
+`run` is the verb. Its executors are two, with one signature, the same rules and the same results,
+and in one table: `simpy` is the reference, `compiled` is for large programs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from simulator.timeline import Timeline
 
 __all__ = ["EXECUTORS", "run"]
 
-# The reference takes about 4 s for so many rows; loading what numba has compiled 1 s, compiling it 20 s, once.
+# The reference takes about 4 s for so many rows; loading what numba has compiled 1 s, compiling it
+# 20 s, once.
 _MANY = 300_000
 
 
@@ -27,7 +28,10 @@ def _compiled(program: Program) -> Timeline:
     return compiled.run(program)
 
 
-EXECUTORS: dict[str, Callable[[Program], Timeline]] = {"simpy": reference.run, "compiled": _compiled}
+EXECUTORS: dict[str, Callable[[Program], Timeline]] = {
+    "simpy": reference.run,
+    "compiled": _compiled,
+}
 """name -> function from a program to its timeline, in which rows that wait for each other have the end -1."""
 
 
@@ -39,7 +43,9 @@ def run(program: Program, executor: str = "auto") -> Timeline:
     if executor == "auto":
         executor = "compiled" if len(program.rank) >= _MANY else "simpy"
     if executor not in EXECUTORS:
-        raise EngineError(f"{executor!r} is no executor of programs. Known: auto, {', '.join(EXECUTORS)}.")
+        raise EngineError(
+            f"{executor!r} is no executor of programs. Known: auto, {', '.join(EXECUTORS)}."
+        )
     timeline = EXECUTORS[executor](program)
     left = np.flatnonzero(timeline.end < 0)
     if len(left):

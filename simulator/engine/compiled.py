@@ -1,15 +1,17 @@
 """The rules of `reference`, compiled: the same events in the same order, and the same bits.
 
-An event is a number: rank r ends its kernel, or call c of a coflow ends its latency or its bytes. One of each kind is
-due at most, so that a new time replaces the old one in the heap where SimPy would leave a wake-up to be ignored. Ties
-break by the order in which times were given.
+An event is a number: rank r ends its kernel, or call c of a coflow ends its latency or its bytes.
+One of each kind is due at most, so that a new time replaces the old one in the heap where SimPy
+would leave a wake-up to be ignored. Ties break by the order in which times were given.
 
-Lists are chains of numbers that end with -1: a row stands in the queue of its rank or among the members of its call, a
-crossing (a call on one of its links) among the users of that link, both in the order in which they came. Sums are taken
-in the order of `reference` and of `fairshare.max_min_few`, so that no bit differs.
+Lists are chains of numbers that end with -1: a row stands in the queue of its rank or among the
+members of its call, a crossing (a call on one of its links) among the users of that link, both in
+the order in which they came. Sums are taken in the order of `reference` and of
+`fairshare.max_min_few`, so that no bit differs.
 
-Things of one kind are the records of one array: a call that takes forty arrays spends its time counting references.
-Only the outermost function is cached, with the others in it; the cache notices changes of this file alone.
+Things of one kind are the records of one array: a call that takes forty arrays spends its time
+counting references. Only the outermost function is cached, with the others in it; the cache notices
+changes of this file alone.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def run(program: Program) -> Timeline:
     _execute(state)
     if state.counts[_FAILED]:
         raise EngineError(UNBOUNDED)
-    arrive, start, end = (np.ascontiguousarray(state.row[name][:-1]) for name in ("arrive", "start", "end"))
+    arrive, start, end = (
+        np.ascontiguousarray(state.row[name][:-1]) for name in ("arrive", "start", "end")
+    )
     return Timeline(program, arrive, start, end, "compiled", int(state.counts[_DONE]))
 
 
@@ -346,7 +350,9 @@ def _fill(s: State, flows: int) -> bool:
         _mark_full(links, touched, level)
         stay = 0
         for number in rising[:left]:
-            if calls[number].cap <= level * TOGETHER or _stopped(kinds, parts, links, calls[number].kind):
+            if calls[number].cap <= level * TOGETHER or _stopped(
+                kinds, parts, links, calls[number].kind
+            ):
                 calls[number].fresh = level
                 _add(kinds, parts, links, calls[number].kind)
             else:
@@ -371,7 +377,14 @@ def _mark_full(links: Records, touched: Ids, level: float) -> None:
 @inner
 def _list_links(s: State, flows: int) -> int:
     """List the links of the coflows in s.found in s.touched, with all their room. Return how many there are."""
-    kinds, parts, links, touched, count, stamp = s.kind, s.part, s.link, s.touched, 0, s.counts[_STAMP]
+    kinds, parts, links, touched, count, stamp = (
+        s.kind,
+        s.part,
+        s.link,
+        s.touched,
+        0,
+        s.counts[_STAMP],
+    )
     for i in range(flows):
         kind = s.call[s.found[i]].kind
         for e in range(kinds[kind].begin, kinds[kind + 1].begin):

@@ -1,10 +1,11 @@
 """The reference executor: events by SimPy, one Python call each.
 
-Rules. A row starts when all rows that it waits for have ended; its stream's order is among them. The compute and the
-side stream of a rank share its SMs: a kernel that has them keeps them to its end, the others wait in the order in
-which they became ready. A coflow starts when all its members have arrived; after its latency its bytes share the links
-max-min fairly with all others, no faster than its kernel allows, which is slower while a member computes. Sends need
-no receiver: its buffer is ready. Ties in time break by the order in which things were scheduled.
+Rules. A row starts when all rows that it waits for have ended; its stream's order is among them.
+The compute and the side stream of a rank share its SMs: a kernel that has them keeps them to its
+end, the others wait in the order in which they became ready. A coflow starts when all its members
+have arrived; after its latency its bytes share the links max-min fairly with all others, no faster
+than its kernel allows, which is slower while a member computes. Sends need no receiver: its buffer
+is ready. Ties in time break by the order in which things were scheduled.
 
 State lives in `_Run` and dies with it.
 """
@@ -28,7 +29,12 @@ def run(program: Program) -> Timeline:
     state = _Run(program)
     state.go()
     return Timeline(
-        program, np.array(state.arrive), np.array(state.start), np.array(state.end), "simpy", state.events
+        program,
+        np.array(state.arrive),
+        np.array(state.start),
+        np.array(state.end),
+        "simpy",
+        state.events,
     )
 
 
@@ -81,7 +87,8 @@ class _Run:
         self._settle()
         self.env.run()
 
-    # -- rows ---------------------------------------------------------------------------------------------------------
+    # -- rows
+    # ---------------------------------------------------------------------------------------------------------
 
     def _ready(self, row: int) -> None:
         """Start a row whose waits are over, or queue it for its SMs or its peers."""
@@ -120,7 +127,8 @@ class _Run:
             if not self.waiting[follower]:
                 self._ready(follower)
 
-    # -- coflows ------------------------------------------------------------------------------------------------------
+    # -- coflows
+    # ------------------------------------------------------------------------------------------------------
 
     def _join(self, row: int) -> None:
         """Arrive at a coflow; the last member starts it."""

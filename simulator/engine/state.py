@@ -18,7 +18,10 @@ NONE = -1
 
 def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
     # Floats first: then all fields lie where a processor reads them at once.
-    return np.dtype([(name, "f8") for name in floats.split()] + [(name, "i4") for name in integers.split()], align=True)
+    return np.dtype(
+        [(name, "f8") for name in floats.split()] + [(name, "i4") for name in integers.split()],
+        align=True,
+    )
 
 
 _ROW = _record("rank call first waiting following later earlier", "seconds arrive start end")
@@ -69,7 +72,9 @@ def state_of(program: Program) -> State:
     row["call"][:-1][transfer] = number
     of = program.coflow[transfer][first]
     lengths = np.diff(kind["begin"])[of]
-    call = _fresh(_CALL, len(first) + 1, first=NONE, last=NONE, begin=_ends(lengths), kind=np.append(of, NONE))
+    call = _fresh(
+        _CALL, len(first) + 1, first=NONE, last=NONE, begin=_ends(lengths), kind=np.append(of, NONE)
+    )
     crossing = _fresh(_CROSSING, lengths.sum(), after=NONE, before=NONE)
     crossing["call"] = np.repeat(np.arange(len(first)), lengths)
     links, ranks, calls = len(program.capacity), program.ranks, len(first)
@@ -78,10 +83,21 @@ def state_of(program: Program) -> State:
         return np.zeros(count, dtype=np.int32)
 
     return State(
-        row, follower, _fresh(_RANK, ranks, sms=NONE, queue=NONE, slowed=NONE, last_slowed=NONE), kind, part, call,
-        crossing, _fresh(_LINK, links, capacity=program.capacity, users=NONE, last=NONE),
-        _fresh(_EVENT, ranks + calls, place=NONE), room(ranks + calls), room(calls), room(calls), room(calls),
-        room(links), room(2 * ranks + 2),  # between two settlements a rank ends a kernel and begins one
+        row,
+        follower,
+        _fresh(_RANK, ranks, sms=NONE, queue=NONE, slowed=NONE, last_slowed=NONE),
+        kind,
+        part,
+        call,
+        crossing,
+        _fresh(_LINK, links, capacity=program.capacity, users=NONE, last=NONE),
+        _fresh(_EVENT, ranks + calls, place=NONE),
+        room(ranks + calls),
+        room(calls),
+        room(calls),
+        room(calls),
+        room(links),
+        room(2 * ranks + 2),  # between two settlements a rank ends a kernel and begins one
         np.zeros(6, dtype=np.int64),
     )
 
@@ -91,7 +107,16 @@ def _rows(program: Program) -> tuple[Records, Ids]:
     waits = np.diff(program.wait_ptr)
     waiters = np.repeat(np.arange(len(waits), dtype=np.int32), waits)
     begins = _ends(np.bincount(program.wait, minlength=len(waits)))
-    row = _fresh(_ROW, len(waits) + 1, first=begins, call=NONE, following=NONE, later=NONE, earlier=NONE, end=-1.0)
+    row = _fresh(
+        _ROW,
+        len(waits) + 1,
+        first=begins,
+        call=NONE,
+        following=NONE,
+        later=NONE,
+        earlier=NONE,
+        end=-1.0,
+    )
     for name, values in (("rank", program.rank), ("waiting", waits), ("seconds", program.seconds)):
         row[name][:-1] = values
     return row, waiters[np.argsort(program.wait, kind="stable")]
@@ -103,8 +128,10 @@ def _kinds(program: Program) -> tuple[Records, Records]:
     lengths = np.array([len(flow.links) for flow in flows], dtype=np.int64)
     kind = _fresh(_KIND, len(flows) + 1, begin=_ends(lengths))
     for name, values in (
-        ("members", [len(flow.members) for flow in flows]), ("size", [flow.size for flow in flows]),
-        ("rate", [flow.rate for flow in flows]), ("beside", [flow.beside_compute for flow in flows]),
+        ("members", [len(flow.members) for flow in flows]),
+        ("size", [flow.size for flow in flows]),
+        ("rate", [flow.rate for flow in flows]),
+        ("beside", [flow.beside_compute for flow in flows]),
         ("latency", [flow.latency for flow in flows]),
     ):
         kind[name][:-1] = values

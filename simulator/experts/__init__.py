@@ -2,20 +2,46 @@
 
     config -> popularity [layer, expert] -> sampled choices [token, top_k] -> copies [src, dst] -> seconds of a kernel
 
-`survey` goes from a configuration to what one token does in each MoE layer; a row of `EXPECTED` turns that into copies
-on links, whose bytes follow from those of a token.
+`survey` goes from a configuration to what one token does in each MoE layer; a row of `EXPECTED`
+turns that into copies on links, whose bytes follow from those of a token.
 """
 
 from simulator.experts.config import ExpertsConfig
 from simulator.experts.eplb import Plan, rebalance
 from simulator.experts.kernels import Rates, Time, kernel_time
 from simulator.experts.popularity import DISTRIBUTIONS, max_violation, popularity
-from simulator.experts.routing import SAMPLED_TOKENS, Routing, choose, distinct, route, sample, weights
+from simulator.experts.routing import (
+    SAMPLED_TOKENS,
+    Routing,
+    choose,
+    distinct,
+    route,
+    sample,
+    weights,
+)
 from simulator.experts.survey import survey
 from simulator.experts.traffic import EXPECTED, SAMPLED, Copies, Visits
 
 __all__ = [
-    "DISTRIBUTIONS", "EXPECTED", "SAMPLED", "SAMPLED_TOKENS", "Copies", "ExpertsConfig", "Plan", "Rates", "Routing",
-    "Time", "Visits", "choose", "distinct", "kernel_time", "max_violation", "popularity", "rebalance", "route",
-    "sample", "survey", "weights",
+    "DISTRIBUTIONS",
+    "EXPECTED",
+    "SAMPLED",
+    "SAMPLED_TOKENS",
+    "Copies",
+    "ExpertsConfig",
+    "Plan",
+    "Rates",
+    "Routing",
+    "Time",
+    "Visits",
+    "choose",
+    "distinct",
+    "kernel_time",
+    "max_violation",
+    "popularity",
+    "rebalance",
+    "route",
+    "sample",
+    "survey",
+    "weights",
 ]

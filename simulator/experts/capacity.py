@@ -37,8 +37,8 @@ def capacity_of(factor: float, tokens: int, model: ModelConfig) -> int:
 def survival(share: Array, tokens: int, capacity: int) -> Array:
     """Return which part of the choices of each expert is accepted, in expectation.
 
-    share: expected choices per token [expert]. The choices of one GPU's tokens are binomial, taken as normal:
-    E[min(X, C)] = m - (m - C) Phi(z) - s phi(z) for z = (m - C) / s.
+    share: expected choices per token [expert]. The choices of one GPU's tokens are binomial, taken
+    as normal: E[min(X, C)] = m - (m - C) Phi(z) - s phi(z) for z = (m - C) / s.
     """
     mean = np.maximum(share * tokens, 1e-12)
     deviation = np.sqrt(np.maximum(mean * (1.0 - share), 1e-12))

@@ -1,7 +1,8 @@
 """Copies of tokens -> seconds of a dispatch or combine kernel that runs alone.
 
-A kernel starts, then NICs and NVLink ports work at the same time, and the busiest of either kind ends last: which one
-binds follows from the copies. DeepEP's published figures give the rates; its 8 and 64 ranks are enough for all others.
+A kernel starts, then NICs and NVLink ports work at the same time, and the busiest of either kind
+ends last: which one binds follows from the copies. DeepEP's published figures give the rates; its 8
+and 64 ranks are enough for all others.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ class LowLatencyKernels(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="the kernel table that it belongs to")
-    tokens: int = Field(gt=0, description="tokens per GPU of the published tables, what is taken unless told")
-    header: Bytes = Field(description="before each token that dispatch sends: which token it is [B]")
+    tokens: int = Field(
+        gt=0, description="tokens per GPU of the published tables, what is taken unless told"
+    )
+    header: Bytes = Field(
+        description="before each token that dispatch sends: which token it is [B]"
+    )
     dispatch: CommunicationModel = Field(description="rates and start of dispatch")
     combine: CommunicationModel = Field(description="rates and start of combine")
 
@@ -55,13 +60,15 @@ def kernel_time(moved: Copies, rates: Rates) -> Time:
     return Time(rates.setup + ends[binds], binds)
 
 
-# DeepEP's own benchmark: tests/test_internode.py, test_intranode.py, test_low_latency.py of github deepseek-ai/DeepEP.
+# DeepEP's own benchmark: tests/test_internode.py, test_intranode.py, test_low_latency.py of github
+# deepseek-ai/DeepEP.
 
 
 def benchmark_routing(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Routing:
     """Return where a token goes in the benchmark of normal kernels: a group is a node, of which it reaches at most 4.
 
-    Groups are chosen by their largest score. On one node there are no groups. github deepseek-ai/DeepEP, tests.
+    Groups are chosen by their largest score. On one node there are no groups. github
+    deepseek-ai/DeepEP, tests.
     """
     nodes = max(1, ranks // gpus_per_node)
     groups = {"n_group": nodes, "topk_group": min(nodes, 4), "topk_method": "group_limited_greedy"}
@@ -82,8 +89,8 @@ def low_latency_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed:
 def deepep_bytes(visits: Visits, token_bytes: float, kernel: str = "hierarchical") -> float:
     """Return the bytes that DeepEP divides by a time to get its bandwidth, per GPU. token_bytes: of all its tokens.
 
-    The own node is counted: normal kernels between nodes count a token once per distinct node, within one once per
-    distinct GPU, low-latency kernels once per expert.
+    The own node is counted: normal kernels between nodes count a token once per distinct node,
+    within one once per distinct GPU, low-latency kernels once per expert.
     """
     if kernel == "low_latency":
         return token_bytes * float(visits.pairs.sum())
@@ -93,8 +100,8 @@ def deepep_bytes(visits: Visits, token_bytes: float, kernel: str = "hierarchical
 def normal_rates(visits: tuple[Visits, Visits], bandwidths: tuple[float, float]) -> Rates:
     """Return the rates behind two published bandwidths [B/s] in DeepEP's convention: one node's, several nodes'.
 
-    visits: of both. NVLink binds within a node, the NIC is taken to bind between nodes; `kernel_time` of the result
-    says so or not.
+    visits: of both. NVLink binds within a node, the NIC is taken to bind between nodes;
+    `kernel_time` of the result says so or not.
     """
     (inside, across), (nvlink, nic) = visits, bandwidths
     crossing = EXPECTED["hierarchical"](inside, 1.0).busiest()[1] / deepep_bytes(inside, 1.0)
@@ -102,12 +109,13 @@ def normal_rates(visits: tuple[Visits, Visits], bandwidths: tuple[float, float])
     return Rates(nic * leaving, nvlink * crossing)
 
 
-def low_latency_rates(visits: tuple[Visits, Visits], seconds: tuple[float, float], token_bytes: float,
-                      nvlink: float) -> Rates:
+def low_latency_rates(
+    visits: tuple[Visits, Visits], seconds: tuple[float, float], token_bytes: float, nvlink: float
+) -> Rates:
     """Return NIC rate and start of low-latency kernels from their times within a node and between nodes [s].
 
-    nvlink: rate of the normal kernel on it [B/s], which splits the time within a node into start and transfer.
-    token_bytes: of all tokens of a GPU.
+    nvlink: rate of the normal kernel on it [B/s], which splits the time within a node into start
+    and transfer. token_bytes: of all tokens of a GPU.
     """
     inside, across = (EXPECTED["low_latency"](each, token_bytes).busiest() for each in visits)
     setup = seconds[0] - inside[1] / nvlink

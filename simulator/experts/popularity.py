@@ -1,7 +1,7 @@
 """Distribution -> how popular each expert of each layer is, as expected choices per token.
 
-One signature, one table. What is published about trained models is a single number per model, MaxVio; that loads are
-log-normal beside it is assumed.
+One signature, one table. What is published about trained models is a single number per model,
+MaxVio; that loads are log-normal beside it is assumed.
 """
 
 from __future__ import annotations
@@ -25,38 +25,61 @@ def _streams(config: ExpertsConfig, layers: int) -> list[np.random.Generator]:
     return [np.random.default_rng([config.seed, layer]) for layer in range(layers)]
 
 
-def _balanced(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
+def _balanced(
+    config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
+) -> Array:
     return np.ones((layers, model.n_routed_experts))
 
 
-def _power_law(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
+def _power_law(
+    config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
+) -> Array:
     rank = 1.0 + np.arange(model.n_routed_experts)
-    return np.stack([rng.permutation(rank ** -(config.exponent or 0.0)) for rng in _streams(config, layers)])
+    return np.stack(
+        [rng.permutation(rank ** -(config.exponent or 0.0)) for rng in _streams(config, layers)]
+    )
 
 
-def _log_normal(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
-    normal = np.stack([rng.standard_normal(model.n_routed_experts) for rng in _streams(config, layers)])
-    sigma = config.sigma if config.max_violation is None else _solve(normal, config.max_violation, model)
+def _log_normal(
+    config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
+) -> Array:
+    normal = np.stack(
+        [rng.standard_normal(model.n_routed_experts) for rng in _streams(config, layers)]
+    )
+    sigma = (
+        config.sigma
+        if config.max_violation is None
+        else _solve(normal, config.max_violation, model)
+    )
     return np.asarray(np.exp((sigma or 0.0) * (normal - normal.max(axis=1, keepdims=True))))
 
 
-def _dirichlet(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
+def _dirichlet(
+    config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
+) -> Array:
     shape = np.full(model.n_routed_experts, config.concentration or 1.0)
     return np.stack([rng.dirichlet(shape) for rng in _streams(config, layers)])
 
 
-def _recorded(config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None) -> Array:
+def _recorded(
+    config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
+) -> Array:
     """Return recorded counts; steps are added up, and MTP modules that were not recorded take the last layer's."""
     if counts is None:
         raise InputError("was not read", key="experts.file", value=config.file)
     pooled = counts.sum(axis=0) if counts.ndim == 3 else counts
     if pooled.shape[1] != model.n_routed_experts or len(pooled) not in (model.moe_layers, layers):
         raise InputError(
-            f"holds counts of {pooled.shape[0]} layers and {pooled.shape[1]} experts", key="experts.file",
-            value=config.file, remedy=f"The model has {model.moe_layers} MoE layers of {model.n_routed_experts}.")
+            f"holds counts of {pooled.shape[0]} layers and {pooled.shape[1]} experts",
+            key="experts.file",
+            value=config.file,
+            remedy=f"The model has {model.moe_layers} MoE layers of {model.n_routed_experts}.",
+        )
     silent = np.flatnonzero(pooled.sum(axis=1) <= 0)
     if len(silent):
-        raise InputError(f"counts no token in layer {silent[0]}", key="experts.file", value=config.file)
+        raise InputError(
+            f"counts no token in layer {silent[0]}", key="experts.file", value=config.file
+        )
     return np.concatenate([pooled, np.repeat(pooled[-1:], layers - len(pooled), axis=0)])
 
 
@@ -73,21 +96,24 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 def popularity(config: ExpertsConfig, model: ModelConfig, counts: Array | None = None) -> Array:
     """Return the expected choices per token of each expert; they sum to top_k in each layer.
 
-    counts: what `config.file` holds, [layer, expert] or [step, layer, expert]. Returns [layer, expert]: the MoE layers
-    in forward order, then those of MTP modules. No value exceeds 1, for a token picks an expert once: what a
-    distribution puts above it goes to the others. Errors: InputError.
+    counts: what `config.file` holds, [layer, expert] or [step, layer, expert]. Returns [layer,
+    expert]: the MoE layers in forward order, then those of MTP modules. No value exceeds 1, for a
+    token picks an expert once: what a distribution puts above it goes to the others. Errors:
+    InputError.
     """
     layers = model.moe_layers + (model.num_nextn_predict_layers if model.n_routed_experts else 0)
     if not layers:
         return np.zeros((0, model.n_routed_experts))
-    return _limit(DISTRIBUTIONS[config.distribution](config, model, layers, counts), model.num_experts_per_tok)
+    return _limit(
+        DISTRIBUTIONS[config.distribution](config, model, layers, counts), model.num_experts_per_tok
+    )
 
 
 def max_violation(loads: Array) -> Array:
     """Return MaxVio of each layer: (largest - mean load) / mean load. loads: [..., expert].
 
-    Wang et al. 2024, arXiv 2408.15664, equation 4; table 2 (a whole validation set): 0.04 with auxiliary-loss-free
-    balancing, 0.72 (1B) and 0.52 (3B) with an auxiliary loss of 0.001.
+    Wang et al. 2024, arXiv 2408.15664, equation 4; table 2 (a whole validation set): 0.04 with
+    auxiliary-loss-free balancing, 0.72 (1B) and 0.52 (3B) with an auxiliary loss of 0.001.
     """
     return np.asarray(loads.max(axis=-1) / loads.mean(axis=-1) - 1.0)
 
@@ -112,8 +138,12 @@ def _solve(normal: Array, target: float, model: ModelConfig) -> float:
     """Return the sigma at which MaxVio, mean over layers, is the target, by bisection: it grows with sigma."""
     most = model.n_routed_experts / model.num_experts_per_tok - 1.0
     if target >= most:
-        raise InputError(f"is out of reach: an expert that every token picks has {most:g}", value=target,
-                         key="experts.max_violation", remedy=f"Choose less than {most:g}.")
+        raise InputError(
+            f"is out of reach: an expert that every token picks has {most:g}",
+            value=target,
+            key="experts.max_violation",
+            remedy=f"Choose less than {most:g}.",
+        )
 
     def reached(sigma: float) -> float:
         loads = np.exp(sigma * (normal - normal.max(axis=1, keepdims=True)))

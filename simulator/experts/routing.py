@@ -1,7 +1,8 @@
 """Router scores -> the experts that tokens choose, and how many nodes and GPUs they reach.
 
-The router's own rule (group-limited top-k) is applied to sampled scores; how many nodes and GPUs a token reaches
-follows from it. DeepSeek-V3, arXiv 2412.19437, section 2.1.2; config.json's `topk_method: noaux_tc`.
+The router's own rule (group-limited top-k) is applied to sampled scores; how many nodes and GPUs a
+token reaches follows from it. DeepSeek-V3, arXiv 2412.19437, section 2.1.2; config.json's
+`topk_method: noaux_tc`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ LEAST, MOST = 0.01, 0.999
 class Routing:
     """Where the tokens of one GPU go, as means over tokens and GPUs.
 
-    nodes/gpus: distinct nodes and GPUs that hold a token's experts, its own included. ep_nodes: nodes of the
-    expert-parallel group. gpus_per_node: GPUs of the group on each node.
+    nodes/gpus: distinct nodes and GPUs that hold a token's experts, its own included. ep_nodes:
+    nodes of the expert-parallel group. gpus_per_node: GPUs of the group on each node.
     """
 
     nodes: float
@@ -65,7 +66,9 @@ def choose(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.intp]:
     kept = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
     within = grouped[np.arange(len(scores))[:, None], kept].reshape(len(scores), -1)
     best = np.argpartition(within, -top_k, axis=1)[:, -top_k:]
-    chosen: NDArray[np.intp] = np.take_along_axis(kept, best // width, axis=1) * width + best % width
+    chosen: NDArray[np.intp] = (
+        np.take_along_axis(kept, best // width, axis=1) * width + best % width
+    )
     return chosen
 
 
@@ -83,8 +86,8 @@ def route(model: ModelConfig, ep: int, gpus_per_node: int, seed: int) -> Routing
     ep: GPUs that the experts are spread over, in order. gpus_per_node: GPUs of a node.
     """
     rng = np.random.default_rng(seed)
-    # Uniform scores: only their order matters, except in a group's sum of two, where a trained router's scores are
-    # not published. Normal scores through a sigmoid give 0.3% more nodes.
+    # Uniform scores: only their order matters, except in a group's sum of two, where a trained
+    # router's scores are not published. Normal scores through a sigmoid give 0.3% more nodes.
     scores = rng.random((SAMPLED_TOKENS, model.n_routed_experts), dtype=np.float32)
     experts = choose(scores, model)
     gpu = experts * ep // model.n_routed_experts
@@ -109,23 +112,28 @@ def _group_load(chosen: NDArray[np.intp], model: ModelConfig) -> NDArray[np.floa
     return np.maximum(1.0, np.bincount(group.ravel(), minlength=model.n_group).astype(np.float64))
 
 
-def weights(popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0) -> NDArray[np.float32]:
+def weights(
+    popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0
+) -> NDArray[np.float32]:
     """Return the weight w of each expert with which scores u^(1/w), u uniform, give it its popularity.
 
-    popularity: expected choices per token [expert], sums to top_k. Choosing the largest u^(1/w) is drawing without
-    replacement in proportion to w (Efraimidis and Spirakis 2006); the threshold hardly varies between tokens, so an
-    expert is chosen with 1 - c^w (Rosen 1997), which is solved for w. Equal popularities give w = 1, plain uniform
-    scores. A limit on groups favours popular groups; a factor per group, found on sampled scores, takes that back.
+    popularity: expected choices per token [expert], sums to top_k. Choosing the largest u^(1/w) is
+    drawing without replacement in proportion to w (Efraimidis and Spirakis 2006); the threshold
+    hardly varies between tokens, so an expert is chosen with 1 - c^w (Rosen 1997), which is solved
+    for w. Equal popularities give w = 1, plain uniform scores. A limit on groups favours popular
+    groups; a factor per group, found on sampled scores, takes that back.
 
-    How far the loads are off then, root mean square over choices, beyond chance: without a limit on groups less than
-    1%; with one 1.5% where no expert has more than about three times the mean load, 3% up to eight times. An expert
-    that every token shall pick needs its group in every token, which the group's score does not give: 15%.
+    How far the loads are off then, root mean square over choices, beyond chance: without a limit on
+    groups less than 1%; with one 1.5% where no expert has more than about three times the mean
+    load, 3% up to eight times. An expert that every token shall pick needs its group in every
+    token, which the group's score does not give: 15%.
     """
     return _fitted(popularity, model, seed)[0]
 
 
-def _fitted(popularity: NDArray[np.float64], model: ModelConfig, seed: int
-            ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
+def _fitted(
+    popularity: NDArray[np.float64], model: ModelConfig, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
     """Return `weights`, and what CORRECTED_TOKENS tokens choose with them where finding the weights has shown it."""
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
     if top_k == experts:
@@ -135,7 +143,10 @@ def _fitted(popularity: NDArray[np.float64], model: ModelConfig, seed: int
     if model.topk_group == model.n_group:
         return result, None
     scores = _scores(CORRECTED_TOKENS, experts, seed)
-    even, wanted = _even_load(CORRECTED_TOKENS, model, seed), popularity.reshape(model.n_group, -1).sum(axis=1)
+    even, wanted = (
+        _even_load(CORRECTED_TOKENS, model, seed),
+        popularity.reshape(model.n_group, -1).sum(axis=1),
+    )
     factor = np.ones(model.n_group)
     for _ in range(CORRECTIONS):
         chosen = choose(scores ** (1.0 / result), model)
@@ -144,12 +155,18 @@ def _fitted(popularity: NDArray[np.float64], model: ModelConfig, seed: int
         if np.abs(wanted / found - 1.0).max() < CLOSE:
             return result, chosen
         factor *= (wanted / found) ** STEP
-        result = np.maximum(alone * np.repeat(factor, experts // model.n_group), LEAST).astype(np.float32)
+        result = np.maximum(alone * np.repeat(factor, experts // model.n_group), LEAST).astype(
+            np.float32
+        )
     return result, None
 
 
-def sample(popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0, tokens: int = CORRECTED_TOKENS
-           ) -> NDArray[np.intp]:
+def sample(
+    popularity: NDArray[np.float64],
+    model: ModelConfig,
+    seed: int = 0,
+    tokens: int = CORRECTED_TOKENS,
+) -> NDArray[np.intp]:
     """Return experts that tokens choose when experts are unlike.
 
     popularity: expected choices per token [expert], sums to top_k. Returns [token, top_k].

@@ -33,13 +33,20 @@ class _Group:
     even_nodes: Array
 
 
-def survey(model: ModelConfig, config: ExpertsConfig, ep: int, gpus_per_node: int, tokens: int,
-           counts: Array | None = None) -> tuple[Visits, ...]:
+def survey(
+    model: ModelConfig,
+    config: ExpertsConfig,
+    ep: int,
+    gpus_per_node: int,
+    tokens: int,
+    counts: Array | None = None,
+) -> tuple[Visits, ...]:
     """Return what one token does in each MoE layer, those of MTP modules last.
 
-    ep: GPUs that the experts are spread over, in order. tokens: of one GPU and micro-batch, for the capacity.
-    counts: what `config.file` holds. Experts' loads are the popularity itself; the sample only tells how many of a
-    GPU's (and a node's) pairs are the same token's, so that its noise makes no GPU busier than another.
+    ep: GPUs that the experts are spread over, in order. tokens: of one GPU and micro-batch, for the
+    capacity. counts: what `config.file` holds. Experts' loads are the popularity itself; the sample
+    only tells how many of a GPU's (and a node's) pairs are the same token's, so that its noise
+    makes no GPU busier than another.
     """
     popular = popularity(config, model, counts)
     if config.even:
@@ -63,12 +70,22 @@ def even(model: ModelConfig, ep: int, gpus_per_node: int, seed: int) -> Visits:
 
 def of_routing(routing: Routing, model: ModelConfig) -> Visits:
     """Return the means of `route` as visits that are alike for all GPUs."""
-    ep, top_k, experts = routing.ep_nodes * routing.gpus_per_node, model.num_experts_per_tok, model.n_routed_experts
-    return Visits(np.full(experts, top_k / experts), np.full(ep, top_k / ep), np.full(ep, routing.gpus / ep),
-                  np.full(routing.ep_nodes, routing.nodes / routing.ep_nodes))
+    ep, top_k, experts = (
+        routing.ep_nodes * routing.gpus_per_node,
+        model.num_experts_per_tok,
+        model.n_routed_experts,
+    )
+    return Visits(
+        np.full(experts, top_k / experts),
+        np.full(ep, top_k / ep),
+        np.full(ep, routing.gpus / ep),
+        np.full(routing.ep_nodes, routing.nodes / routing.ep_nodes),
+    )
 
 
-def placement(popular: Array, model: ModelConfig, config: ExpertsConfig, ep: int, gpus_per_node: int) -> Plan:
+def placement(
+    popular: Array, model: ModelConfig, config: ExpertsConfig, ep: int, gpus_per_node: int
+) -> Plan:
     """Return where experts live: in order, or with replicas as EPLB places them for the popularity [layer, expert]."""
     layers, experts = popular.shape
     if config.redundant_experts:
@@ -95,7 +112,9 @@ def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
     chosen = sample(share, model, config.seed)
     gpus, accepted = locate(chosen, plan, ep), np.ones(len(share))
     if config.capacity_factor is not None:
-        accepted = survival(share, group.tokens, capacity_of(config.capacity_factor, group.tokens, model))
+        accepted = survival(
+            share, group.tokens, capacity_of(config.capacity_factor, group.tokens, model)
+        )
         lot = np.random.default_rng(config.seed).random(chosen.shape)
         gpus = np.where(lot < accepted[chosen], gpus, -1)
     loads = share * accepted
@@ -105,7 +124,9 @@ def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
         experts=loads,
         pairs=pairs,
         gpus=np.minimum(1.0, pairs * _ratio(gpus, ep) / group.even_gpus),
-        nodes=np.minimum(1.0, met * _ratio(nodes_of(gpus, on_node), ep // on_node) / group.even_nodes),
+        nodes=np.minimum(
+            1.0, met * _ratio(nodes_of(gpus, on_node), ep // on_node) / group.even_nodes
+        ),
         dropped=float(1.0 - loads.sum() / share.sum()),
     )
 
@@ -119,8 +140,14 @@ def _ratio(places: Places, count: int) -> Array:
 @lru_cache(maxsize=16)
 def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> tuple[Array, Array]:
     """Return how far `_ratio` of the sample is off at each GPU and node when all experts are alike: chance alone."""
-    chosen = sample(np.full(model.n_routed_experts, model.num_experts_per_tok / model.n_routed_experts), model, seed)
+    chosen = sample(
+        np.full(model.n_routed_experts, model.num_experts_per_tok / model.n_routed_experts),
+        model,
+        seed,
+    )
     gpus, truth = chosen * ep // model.n_routed_experts, route(model, ep, on_node, seed)
     top_k = model.num_experts_per_tok
-    return (_ratio(gpus, ep) / (truth.gpus / top_k), _ratio(nodes_of(gpus, on_node), ep // on_node) / (
-        truth.nodes / top_k))
+    return (
+        _ratio(gpus, ep) / (truth.gpus / top_k),
+        _ratio(nodes_of(gpus, on_node), ep // on_node) / (truth.nodes / top_k),
+    )

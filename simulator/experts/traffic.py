@@ -1,7 +1,8 @@
 """Choices of tokens -> copies of tokens between the GPUs of an expert group, exactly or in expectation.
 
-Three ways to travel, each a row in two tables. `SAMPLED` counts the tokens of a sample one by one; `EXPECTED` takes the
-probabilities of one token and holds for many tokens from sources that are alike, without the sample's noise.
+Three ways to travel, each a row in two tables. `SAMPLED` counts the tokens of a sample one by one;
+`EXPECTED` takes the probabilities of one token and holds for many tokens from sources that are
+alike, without the sample's noise.
 
     hierarchical  once per distinct remote node over the NIC of the sender's rail, there over NVLink to the GPUs
                   (DeepSeek-V3, arXiv 2412.19437, section 3.2.2)
@@ -39,7 +40,9 @@ class Copies:
 
     def busiest(self) -> tuple[float, float]:
         """Return the largest row or column sum over NICs and over NVLink ports: the most that one of them carries."""
-        ends = [np.concatenate([part.sum(axis=0), part.sum(axis=1)]) for part in (self.nic, self.nvlink)]
+        ends = [
+            np.concatenate([part.sum(axis=0), part.sum(axis=1)]) for part in (self.nic, self.nvlink)
+        ]
         return float(ends[0].max()), float(ends[1].max())
 
 
@@ -47,9 +50,9 @@ class Copies:
 class Visits:
     """What one token does in one layer, as expectations over the tokens of an expert group.
 
-    experts: times that it is computed by each expert [expert]. pairs: experts that it meets on each GPU [gpu], sums to
-    top_k less what is dropped. gpus: probability that it reaches each GPU [gpu]. nodes: and each node [node].
-    dropped: share of its choices that capacity refuses.
+    experts: times that it is computed by each expert [expert]. pairs: experts that it meets on each
+    GPU [gpu], sums to top_k less what is dropped. gpus: probability that it reaches each GPU [gpu].
+    nodes: and each node [node]. dropped: share of its choices that capacity refuses.
     """
 
     experts: Array
@@ -72,7 +75,8 @@ class Visits:
         return self.gpus * (tokens * len(self.gpus))
 
 
-# Exactly: gpus [token, choice], -1 where a choice was dropped; source [token]; shape: (GPUs, GPUs per node).
+# Exactly: gpus [token, choice], -1 where a choice was dropped; source [token]; shape: (GPUs, GPUs
+# per node).
 
 
 def reached(places: Places, count: int) -> NDArray[np.bool_]:
@@ -91,7 +95,10 @@ def _split(matrix: Array, on_node: int) -> Copies:
     """Return a [src, dst] matrix of straight copies as those between nodes and those inside one."""
     node = np.arange(len(matrix)) // on_node
     inside = node[:, None] == node
-    return Copies(np.where(inside, 0.0, matrix), np.where(inside & ~np.eye(len(matrix), dtype=bool), matrix, 0.0))
+    return Copies(
+        np.where(inside, 0.0, matrix),
+        np.where(inside & ~np.eye(len(matrix), dtype=bool), matrix, 0.0),
+    )
 
 
 def _sum_by(source: Places, hit: NDArray[np.bool_], size: int) -> Array:
@@ -107,7 +114,8 @@ def _count_hierarchical(gpus: Places, source: Places, ep: int, on_node: int) -> 
     nic = np.zeros((ep, ep))
     for node in range(ep // on_node):
         nic[gpu, node * on_node + gpu % on_node] = node_hit[:, node]
-    # On a node the GPU of the sender's rail hands on what came for the others, from its own node too.
+    # On a node the GPU of the sender's rail hands on what came for the others, from its own node
+    # too.
     by_rail = _sum_by(source % on_node, reached(gpus, ep), on_node)
     nvlink = np.where((gpu // on_node)[:, None] == gpu // on_node, by_rail[gpu % on_node], 0.0)
     np.fill_diagonal(nvlink, 0.0)

@@ -12,15 +12,18 @@ Floats = NDArray[np.float64]
 def bundle(flow_ptr: Ids, flow_link: Ids, weight: Floats, *own: Floats) -> tuple[Ids, Ids]:
     """Return the first flow of every bundle of equal flows [bundle], and the bundle of every flow [flow].
 
-    flow_ptr, flow_link, weight: as in `max_min`; the order of a flow's links does not matter. own: [flow] each, what
-    equal flows have in common besides (cap, size, start). Equal means equal bits. Bundles stand in the order of
-    their first flows. Give `max_min` the bundles, with weights times their number of flows, for the same rates.
+    flow_ptr, flow_link, weight: as in `max_min`; the order of a flow's links does not matter. own:
+    [flow] each, what equal flows have in common besides (cap, size, start). Equal means equal bits.
+    Bundles stand in the order of their first flows. Give `max_min` the bundles, with weights times
+    their number of flows, for the same rates.
     """
     length = np.diff(flow_ptr)
     flow = np.repeat(np.arange(len(length)), length)
     order = np.lexsort((weight, flow_link, flow))
     link, bits = flow_link[order].astype(np.int64), weight[order].astype(np.float64).view(np.int64)
-    numbers = np.column_stack([length, *(np.asarray(values, dtype=np.float64).view(np.int64) for values in own)])
+    numbers = np.column_stack(
+        [length, *(np.asarray(values, dtype=np.float64).view(np.int64) for values in own)]
+    )
     first, which = np.empty(0, dtype=np.int64), np.empty(len(length), dtype=np.int64)
     for size in np.unique(length):
         some = np.flatnonzero(length == size)

@@ -1,7 +1,7 @@
 """Progressive filling (Bertsekas and Gallager, Data Networks, section 6.5.2).
 
-All rates rise together; a flow stops at its cap or when one of its links is full. `max_min` and `max_min_few` do the
-same operations in the same order and return the same bits.
+All rates rise together; a flow stops at its cap or when one of its links is full. `max_min` and
+`max_min_few` do the same operations in the same order and return the same bits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from simulator.errors import EngineError
 
-# Links that fill within this ratio of each other fill together. Without it, equal flows on equal links could differ
-# in the last bit by the order of a sum. It overfills a link by as much at most.
+# Links that fill within this ratio of each other fill together. Without it, equal flows on equal
+# links could differ in the last bit by the order of a sum. It overfills a link by as much at most.
 TOGETHER = 1 + 1e-12
 
 UNBOUNDED = "A flow crosses no link of finite capacity and has no cap, so its rate is unbounded. Give it a cap."
@@ -30,13 +30,18 @@ def max_min(
 ) -> NDArray[np.float64]:
     """Return the max-min fair rate of every flow, [flow] B/s.
 
-    capacity: [link] B/s. flow_ptr: [flow + 1], flow f uses the links flow_link[flow_ptr[f]:flow_ptr[f + 1]].
-    weight: [entry] w >= 0, beside flow_link. cap: [flow] the highest rate allowed, inf for none.
-    Errors: EngineError if a rate is unbounded.
+    capacity: [link] B/s. flow_ptr: [flow + 1], flow f uses the links
+    flow_link[flow_ptr[f]:flow_ptr[f + 1]]. weight: [entry] w >= 0, beside flow_link. cap: [flow]
+    the highest rate allowed, inf for none. Errors: EngineError if a rate is unbounded.
     """
     owner = np.repeat(np.arange(len(cap)), np.diff(flow_ptr))
     owner, link, weight = _used(weight > 0, owner, flow_link, weight)
-    rate, rising, room, level = np.zeros(len(cap)), np.ones(len(cap), dtype=bool), capacity.astype(float), 0.0
+    rate, rising, room, level = (
+        np.zeros(len(cap)),
+        np.ones(len(cap), dtype=bool),
+        capacity.astype(float),
+        0.0,
+    )
     while rising.any():
         share = np.bincount(link, weight, len(room))
         fills = np.divide(room, share, out=np.full(len(room), math.inf), where=share > 0)
@@ -55,7 +60,10 @@ def max_min(
 
 
 def _used(
-    keep: NDArray[np.bool_], owner: NDArray[np.int64], link: NDArray[np.int64], weight: NDArray[np.float64]
+    keep: NDArray[np.bool_],
+    owner: NDArray[np.int64],
+    link: NDArray[np.int64],
+    weight: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     return owner[keep], link[keep], weight[keep]
 
@@ -65,8 +73,8 @@ def max_min_few(
 ) -> list[float]:
     """Return what `max_min` returns, faster for a handful of flows.
 
-    capacity: [link] B/s, a list (indexing an array is slow). flows: [flow] of (link, weight). caps: [flow] B/s.
-    Errors: EngineError if a rate is unbounded.
+    capacity: [link] B/s, a list (indexing an array is slow). flows: [flow] of (link, weight). caps:
+    [flow] B/s. Errors: EngineError if a rate is unbounded.
     """
     rates = [0.0] * len(flows)
     rising = list(range(len(flows)))
@@ -79,7 +87,11 @@ def max_min_few(
             raise EngineError(UNBOUNDED)
         limit = level * TOGETHER
         full = {link for link, fill in fills.items() if fill <= limit}
-        stops = [f for f in rising if caps[f] <= limit or any(w > 0 and link in full for link, w in flows[f])]
+        stops = [
+            f
+            for f in rising
+            if caps[f] <= limit or any(w > 0 and link in full for link, w in flows[f])
+        ]
         for f in stops:
             rates[f] = level
         rising = [f for f in rising if f not in stops]

@@ -1,7 +1,8 @@
 """Flows from start to end: links shared max-min fairly, rates that change only when a flow starts or ends.
 
-`drain` is the verb. Its executors are two, with one signature and in one table: `numpy` fills all links anew at every
-event, and is the oracle; `numba` changes only what an event touches, and is for many flows.
+`drain` is the verb. Its executors are two, with one signature and in one table: `numpy` fills all
+links anew at every event, and is the oracle; `numba` changes only what an event touches, and is for
+many flows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from simulator.flows.problem import Flows
 
 __all__ = ["EXECUTORS", "drain"]
 
-# Below this many flows numpy has often ended before numba is imported: 0.4 s, and 11 s once to compile.
+# Below this many flows numpy has often ended before numba is imported: 0.4 s, and 11 s once to
+# compile.
 _MANY = 1000
 
 
@@ -27,7 +29,10 @@ def _compiled(flows: Flows) -> NDArray[np.float64]:
     return incremental.drain(flows)
 
 
-EXECUTORS: dict[str, Callable[[Flows], NDArray[np.float64]]] = {"numpy": stepwise.drain, "numba": _compiled}
+EXECUTORS: dict[str, Callable[[Flows], NDArray[np.float64]]] = {
+    "numpy": stepwise.drain,
+    "numba": _compiled,
+}
 """name -> function from flows to their ends [flow] s."""
 
 
@@ -44,11 +49,12 @@ def drain(
 ) -> NDArray[np.float64]:
     """Return when each flow has moved its bytes, [flow] s; latency is the caller's business.
 
-    capacity: [link] B/s. flow_ptr: [flow + 1], flow f uses the links flow_link[flow_ptr[f]:flow_ptr[f + 1]].
-    size: [flow] B. weight: [entry] beside flow_link, as in `fairshare.max_min`, 1 if not given. cap: [flow] the highest
-    rate allowed [B/s], none if not given. start: [flow] s, 0 if not given. executor: a row of EXECUTORS, or `auto`,
-    which goes by the number of flows. A flow without bytes ends when it starts.
-    Errors: EngineError if arrays do not fit together, or a flow would never end or end at once for want of a limit.
+    capacity: [link] B/s. flow_ptr: [flow + 1], flow f uses the links
+    flow_link[flow_ptr[f]:flow_ptr[f + 1]]. size: [flow] B. weight: [entry] beside flow_link, as in
+    `fairshare.max_min`, 1 if not given. cap: [flow] the highest rate allowed [B/s], none if not
+    given. start: [flow] s, 0 if not given. executor: a row of EXECUTORS, or `auto`, which goes by
+    the number of flows. A flow without bytes ends when it starts. Errors: EngineError if arrays do
+    not fit together, or a flow would never end or end at once for want of a limit.
     """
     flows = _flows(capacity, flow_ptr, flow_link, size, weight, start, cap)
     _check_shapes(flows)
@@ -57,7 +63,9 @@ def drain(
     if executor == "auto":
         executor = "numba" if len(flows.size) >= _MANY else "numpy"
     if executor not in EXECUTORS:
-        raise EngineError(f"{executor!r} is no executor of flows. Known: auto, {', '.join(EXECUTORS)}.")
+        raise EngineError(
+            f"{executor!r} is no executor of flows. Known: auto, {', '.join(EXECUTORS)}."
+        )
     return EXECUTORS[executor](flows)
 
 
@@ -96,11 +104,17 @@ def _check_shapes(flows: Flows) -> None:
         ("weight", len(flows.weight) or entries, entries),
     ):
         if found != wanted:
-            raise EngineError(f"{name} has {found} values for {count} flows over {entries} links. Give {wanted}.")
+            raise EngineError(
+                f"{name} has {found} values for {count} flows over {entries} links. Give {wanted}."
+            )
     if flows.ptr[0] != 0 or flows.ptr[-1] != entries or (np.diff(flows.ptr) < 0).any():
-        raise EngineError(f"flow_ptr must rise from 0 to the number of entries of flow_link, {entries}.")
+        raise EngineError(
+            f"flow_ptr must rise from 0 to the number of entries of flow_link, {entries}."
+        )
     if entries and not 0 <= flows.link.min() <= flows.link.max() < len(flows.capacity):
-        raise EngineError(f"flow_link names a link that is not there. Links go from 0 to {len(flows.capacity) - 1}.")
+        raise EngineError(
+            f"flow_link names a link that is not there. Links go from 0 to {len(flows.capacity) - 1}."
+        )
 
 
 def _check_values(flows: Flows) -> None:
@@ -110,7 +124,9 @@ def _check_values(flows: Flows) -> None:
         if len(values):
             low, high = values.min(), values.max()
             if not low >= 0 or (high == np.inf and name in ("weight", "size", "start")):
-                raise EngineError(f"{name} {low if not low >= 0 else high} is not in range. Give a number >= 0.")
+                raise EngineError(
+                    f"{name} {low if not low >= 0 else high} is not in range. Give a number >= 0."
+                )
 
 
 def _check_ends(flows: Flows) -> None:
@@ -120,7 +136,9 @@ def _check_ends(flows: Flows) -> None:
     if dead.any() or not flows.cap.all():
         stuck = (_crosses(flows, dead) | (flows.cap == 0)) & (flows.size > 0)
         if stuck.any():
-            raise EngineError(f"Flow {stuck.argmax()} would never end: a link on its way, or its cap, is 0 B/s.")
+            raise EngineError(
+                f"Flow {stuck.argmax()} would never end: a link on its way, or its cap, is 0 B/s."
+            )
     unbounded = (flows.cap == np.inf) & (flows.size > 0)
     if endless.any() or len(flows.weight) or (np.diff(flows.ptr) == 0).any():
         unbounded &= ~_crosses(flows, ~endless)
@@ -134,4 +152,9 @@ def _check_ends(flows: Flows) -> None:
 def _crosses(flows: Flows, links: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which flows use one of some links."""
     used = links[flows.link] & (flows.weight > 0) if len(flows.weight) else links[flows.link]
-    return np.bincount(np.repeat(np.arange(len(flows.size)), np.diff(flows.ptr)), used, len(flows.size)) > 0
+    return (
+        np.bincount(
+            np.repeat(np.arange(len(flows.size)), np.diff(flows.ptr)), used, len(flows.size)
+        )
+        > 0
+    )

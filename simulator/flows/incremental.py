@@ -1,14 +1,16 @@
 """Many flows, compiled: an event changes only the rates that it can change.
 
-Each flow is bounded by a link that is full at its rate, the link's level, or by its cap. When flows leave or join,
-progressive filling runs as before up to the lowest level at which one of these links fills, or would have; flows that
-are slower keep their rates. Of the others, those change that hang together with the event over full links. These are
-filled anew, from that level on (`_refill`). A link that was not full and now overflows is taken in, and the filling
-goes on from the level at which it fills (`_overflows`). In the end every flow is at its cap or on a full link on which
-none is faster, and only max-min rates are so.
+Each flow is bounded by a link that is full at its rate, the link's level, or by its cap. When flows
+leave or join, progressive filling runs as before up to the lowest level at which one of these links
+fills, or would have; flows that are slower keep their rates. Of the others, those change that hang
+together with the event over full links. These are filled anew, from that level on (`_refill`). A
+link that was not full and now overflows is taken in, and the filling goes on from the level at
+which it fills (`_overflows`). In the end every flow is at its cap or on a full link on which none
+is faster, and only max-min rates are so.
 
-All in one file, because numba's cache of a compiled function notices changes of its own file only. In loops arrays have
-names of their own: numba counts a reference for each field that is taken from a tuple.
+All in one file, because numba's cache of a compiled function notices changes of its own file only.
+In loops arrays have names of their own: numba counts a reference for each field that is taken from
+a tuple.
 """
 
 from __future__ import annotations
@@ -35,11 +37,12 @@ _NEARLY = 1 - 1e-6
 class _State(NamedTuple):
     """What changes from event to event, and room to work in.
 
-    Per flow: rate [B/s], inf for one that has just started; left [B] at the time since [s]; due [s], inf unless moving.
-    Per link: level [B/s], inf unless full; load [B/s], not exact where the link is not full; its moving flows, in
-    on_flow[first[l]:first[l] + on[l]] with their weight and entry; slot: [entry] where they stand there.
-    In a refill: dirty links, their room, share and number of rising flows; moved flows, halted ones, their fresh rate.
-    in_dirty, in_moved (and still rising), suspect: membership. key, item: a heap of rates, with links and flows behind.
+    Per flow: rate [B/s], inf for one that has just started; left [B] at the time since [s]; due
+    [s], inf unless moving. Per link: level [B/s], inf unless full; load [B/s], not exact where the
+    link is not full; its moving flows, in on_flow[first[l]:first[l] + on[l]] with their weight and
+    entry; slot: [entry] where they stand there. In a refill: dirty links, their room, share and
+    number of rising flows; moved flows, halted ones, their fresh rate. in_dirty, in_moved (and
+    still rising), suspect: membership. key, item: a heap of rates, with links and flows behind.
     """
 
     rate: Floats
@@ -76,7 +79,9 @@ def drain(flows: Flows) -> Floats:
     few = few._replace(ptr=few.ptr.astype(np.uint32), link=few.link.astype(np.uint32))
     if not len(few.size):
         return flows.start.copy()
-    end = _ends(few, np.argsort(few.start, kind="stable").astype(np.uint32))[which]  # any, where there are no bytes
+    end = _ends(few, np.argsort(few.start, kind="stable").astype(np.uint32))[
+        which
+    ]  # any, where there are no bytes
     return end if which.min() >= 0 else np.where(which < 0, flows.start, end)
 
 
@@ -185,7 +190,11 @@ def _leave(s: _State, e: int, link: int) -> None:
     """Take an entry off its link; the last one fills the gap."""
     s.on[link] -= 1
     last, gap = s.first[link] + s.on[link], s.slot[e]
-    s.on_flow[gap], s.on_weight[gap], s.on_entry[gap] = s.on_flow[last], s.on_weight[last], s.on_entry[last]
+    s.on_flow[gap], s.on_weight[gap], s.on_entry[gap] = (
+        s.on_flow[last],
+        s.on_weight[last],
+        s.on_entry[last],
+    )
     s.slot[s.on_entry[gap]] = gap
 
 
@@ -227,7 +236,14 @@ def _refill(p: Flows, s: _State, dirty: int, moved: int, level: float) -> tuple[
     dirty, moved = _gather(p, s, dirty, moved, level)
     count, stopped = _heap(p, s, dirty, moved), 0
     ptr, links, weights, caps, fresh, halted = p.ptr, p.link, p.weight, p.cap, s.fresh, s.halted
-    room, share, rising, in_moved, keys, items = s.room, s.share, s.rising, s.in_moved, s.key, s.item
+    room, share, rising, in_moved, keys, items = (
+        s.room,
+        s.share,
+        s.rising,
+        s.in_moved,
+        s.key,
+        s.item,
+    )
     while stopped < moved:
         before, item, fill = stopped, items[0], keys[0]
         if item >= len(room):  # a flow at its cap
@@ -239,7 +255,9 @@ def _refill(p: Flows, s: _State, dirty: int, moved: int, level: float) -> tuple[
                 keys[0] = fill
                 _sift(keys, items, 0, count)
                 continue
-            stopped = _list(s.on_flow, s.first[item], s.first[item] + s.on[item], in_moved, halted, stopped)
+            stopped = _list(
+                s.on_flow, s.first[item], s.first[item] + s.on[item], in_moved, halted, stopped
+            )
         if stopped > before:
             level = fill if fill > level * TOGETHER else level
             if item < len(room):
@@ -248,7 +266,9 @@ def _refill(p: Flows, s: _State, dirty: int, moved: int, level: float) -> tuple[
                 f = halted[i]
                 rate = min(level, caps[f])
                 fresh[f], in_moved[f] = rate, False
-                for e in range(ptr[f], ptr[f + 1]):  # what this makes of links that are not dirty is never read
+                for e in range(
+                    ptr[f], ptr[f + 1]
+                ):  # what this makes of links that are not dirty is never read
                     room[links[e]] -= weights[e] * rate
                     share[links[e]] -= weights[e]
                     rising[links[e]] -= 1
@@ -259,10 +279,14 @@ def _refill(p: Flows, s: _State, dirty: int, moved: int, level: float) -> tuple[
 
 
 @njit(cache=True)
-def _list(flows: Ids, begin: int, end: int, wanted: NDArray[np.bool_], into: Ids, count: int) -> int:
+def _list(
+    flows: Ids, begin: int, end: int, wanted: NDArray[np.bool_], into: Ids, count: int
+) -> int:
     """Append those of some flows that are wanted. Return how many there are."""
     for at in range(begin, end):
-        into[count] = flows[at]  # without a branch, which processors would guess wrong half of the time
+        into[count] = flows[
+            at
+        ]  # without a branch, which processors would guess wrong half of the time
         count += wanted[flows[at]]
     return count
 
@@ -271,7 +295,13 @@ def _list(flows: Ids, begin: int, end: int, wanted: NDArray[np.bool_], into: Ids
 def _gather(p: Flows, s: _State, dirty: int, moved: int, level: float) -> tuple[int, int]:
     """Gather the flows at or above a level that hang together over full links, and those links with their room."""
     ptr, links, rates, levels = p.ptr, p.link, s.rate, s.level
-    on_flow, on_weight, in_dirty, in_moved, gathered = s.on_flow, s.on_weight, s.in_dirty, s.in_moved, s.moved
+    on_flow, on_weight, in_dirty, in_moved, gathered = (
+        s.on_flow,
+        s.on_weight,
+        s.in_dirty,
+        s.in_moved,
+        s.moved,
+    )
     done = 0
     while done < dirty:
         link = s.dirty[done]
@@ -363,7 +393,9 @@ def _overflows(p: Flows, s: _State, suspects: int) -> tuple[int, float]:
         link = s.item[i]
         s.suspect[link] = False
         begin, end = s.first[link], s.first[link] + s.on[link]
-        s.load[link], fill = _fill(p.capacity[link], begin, end, s.on_flow, s.on_weight, s.rate, p.cap)
+        s.load[link], fill = _fill(
+            p.capacity[link], begin, end, s.on_flow, s.on_weight, s.rate, p.cap
+        )
         if fill < _INF:
             level = min(level, fill)
             dirty = _add(link, s.dirty, s.in_dirty, dirty)
@@ -372,7 +404,13 @@ def _overflows(p: Flows, s: _State, suspects: int) -> tuple[int, float]:
 
 @njit(cache=True)
 def _fill(
-    capacity: float, begin: int, end: int, on_flow: Ids, on_weight: Floats, rates: Floats, caps: Floats
+    capacity: float,
+    begin: int,
+    end: int,
+    on_flow: Ids,
+    on_weight: Floats,
+    rates: Floats,
+    caps: Floats,
 ) -> tuple[float, float]:
     """Return what flows load on their link, and the rate above which they must not go, inf if there is room."""
     level, last = 0.0, -1.0

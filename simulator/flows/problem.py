@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 class Flows(NamedTuple):
     """Flows over links, checked; a named tuple, because compiled code takes one.
 
-    capacity: [link] B/s. Flow f uses the links link[ptr[f]:ptr[f + 1]], and of each its rate times weight, which stands
-    beside link; no weights at all where every one is 1. size: [flow] B. start: [flow] s. cap: [flow] B/s, inf for none.
+    capacity: [link] B/s. Flow f uses the links link[ptr[f]:ptr[f + 1]], and of each its rate times
+    weight, which stands beside link; no weights at all where every one is 1. size: [flow] B. start:
+    [flow] s. cap: [flow] B/s, inf for none.
     """
 
     capacity: NDArray[np.float64]
@@ -24,6 +25,6 @@ class Flows(NamedTuple):
     cap: NDArray[np.float64]
 
 
-# What ends within this ratio of the clock ends together, like links that fill together: else the order of a sum
-# could part flows that are alike.
+# What ends within this ratio of the clock ends together, like links that fill together: else the
+# order of a sum could part flows that are alike.
 TOGETHER = 1 + 1e-12

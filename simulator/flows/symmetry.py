@@ -1,12 +1,13 @@
 """Flows and links that are alike, as one each: the coarsest equitable partition, by colour refinement.
 
-Links start with the colour of their capacity. A flow's colour follows from its size, start and cap and from the colours
-of its links with their weights; a link's next colour from its own and those of its flows. When links no longer part,
-every member of a class meets every other class in the same way, so all members of a class have the same rate at every
-time, and one flow and one link of each class stand for all. Flows that are equal always share a class.
+Links start with the colour of their capacity. A flow's colour follows from its size, start and cap
+and from the colours of its links with their weights; a link's next colour from its own and those of
+its flows. When links no longer part, every member of a class meets every other class in the same
+way, so all members of a class have the same rate at every time, and one flow and one link of each
+class stand for all. Flows that are equal always share a class.
 
-Colours are 64-bit hashes that do not depend on order (sums of mixed numbers): two classes among c are confused with a
-probability of about c^2 / 4e19.
+Colours are 64-bit hashes that do not depend on order (sums of mixed numbers): two classes among c
+are confused with a probability of about c^2 / 4e19.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from simulator.flows.problem import Flows
 Hashes = NDArray[np.uint64]
 Ids = NDArray[np.int64]
 
-# More rounds than this are for graphs where an odd flow is felt from far away; there is little to gain.
+# More rounds than this are for graphs where an odd flow is felt from far away; there is little to
+# gain.
 _ROUNDS = 16
 
 _GOLDEN, _ONE, _NONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(1), np.uint64(0)
@@ -32,8 +34,8 @@ _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 def quotient(flows: Flows) -> tuple[Flows, Ids]:
     """Return one flow over one link of each class, and the class of each flow, -1 for a flow without bytes.
 
-    Links of the quotient are those of finite capacity; a flow crosses each at most once, with weight > 0: what all
-    flows of its class take together of one link of that class, at rate 1.
+    Links of the quotient are those of finite capacity; a flow crosses each at most once, with
+    weight > 0: what all flows of its class take together of one link of that class, at rate 1.
     """
     seed = _seeds(flows.size, flows.start, flows.cap)
     bits = flows.weight.view(np.uint64)
@@ -62,7 +64,9 @@ def quotient(flows: Flows) -> tuple[Flows, Ids]:
         _sweep(flows, bits, seed, colour, of_flow, of_link)
     of_flow_class, first_flow, flow_count = _classes(of_flow)
     of_link_class, first_link, link_count = _classes(colour)
-    return _fold(flows, of_link_class, first_flow, flow_count, first_link, link_count), of_flow_class
+    return _fold(
+        flows, of_link_class, first_flow, flow_count, first_link, link_count
+    ), of_flow_class
 
 
 @njit(cache=True)
@@ -80,17 +84,23 @@ def _bits(x: float) -> np.uint64:
 
 
 @njit(cache=True)
-def _seeds(size: NDArray[np.float64], start: NDArray[np.float64], cap: NDArray[np.float64]) -> Hashes:
+def _seeds(
+    size: NDArray[np.float64], start: NDArray[np.float64], cap: NDArray[np.float64]
+) -> Hashes:
     """Return a hash of what each flow is by itself, 0 for a flow without bytes."""
     own, begin, top = size.view(np.uint64), start.view(np.uint64), cap.view(np.uint64)
     seed = np.empty(len(size), dtype=np.uint64)
     for f in range(len(size)):
-        seed[f] = _NONE if size[f] == 0 else _mix(_mix(_mix(own[f]) + begin[f] + _GOLDEN) + top[f]) | _ONE
+        seed[f] = (
+            _NONE if size[f] == 0 else _mix(_mix(_mix(own[f]) + begin[f] + _GOLDEN) + top[f]) | _ONE
+        )
     return seed
 
 
 @njit(cache=True)
-def _sweep(flows: Flows, bits: Hashes, seed: Hashes, colour: Hashes, of_flow: Hashes, of_link: Hashes) -> None:
+def _sweep(
+    flows: Flows, bits: Hashes, seed: Hashes, colour: Hashes, of_flow: Hashes, of_link: Hashes
+) -> None:
     """Write the colour of every flow, from its links, and the sum of flows' colours on every link."""
     ptr, link, plain = flows.ptr, flows.link, len(flows.weight) == 0
     of_link[:] = _NONE
@@ -125,7 +135,11 @@ def _classes(colour: Hashes) -> tuple[Ids, Ids, Ids]:
         width *= 2
     mask = np.uint64(width - 1)
     keys, values = np.zeros(width, dtype=np.uint64), np.empty(width, dtype=np.int64)
-    of, first, count = np.empty(len(colour), np.int64), np.empty(len(colour), np.int64), np.zeros(len(colour), np.int64)
+    of, first, count = (
+        np.empty(len(colour), np.int64),
+        np.empty(len(colour), np.int64),
+        np.zeros(len(colour), np.int64),
+    )
     classes = 0
     for item, key in enumerate(colour):
         of[item] = -1
@@ -143,11 +157,13 @@ def _classes(colour: Hashes) -> tuple[Ids, Ids, Ids]:
 
 
 @njit(cache=True)
-def _fold(flows: Flows, of_link: Ids, first_flow: Ids, flow_count: Ids, first_link: Ids, link_count: Ids) -> Flows:
+def _fold(
+    flows: Flows, of_link: Ids, first_flow: Ids, flow_count: Ids, first_link: Ids, link_count: Ids
+) -> Flows:
     """Return one flow and one link of each class.
 
-    The flows of a class and the links of a class meet flow_count * (links per flow) times, as often as link_count *
-    (flows per link); so the weights of one flow tell those on one link.
+    The flows of a class and the links of a class meet flow_count * (links per flow) times, as often
+    as link_count * (flows per link); so the weights of one flow tell those on one link.
     """
     entries = 0
     for f in first_flow:

@@ -21,8 +21,10 @@ from simulator.timeline import Timeline
 
 MOST_SCENES = 6
 """A timeline takes about a megabyte: a page has those of so many scenarios."""
-HINT = ("Drag to move; wheel with Ctrl, or after a click, to zoom, as do W and S; A and D move; double click shows "
-        "all. Every class of ranks that are alike was simulated once.")
+HINT = (
+    "Drag to move; wheel with Ctrl, or after a click, to zoom, as do W and S; A and D move; double click shows "
+    "all. Every class of ranks that are alike was simulated once."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,14 @@ class Inputs:
 def run(timeline: Timeline, report: Report, given: Inputs) -> str:
     """Return the page of one step."""
     scenario = report.scenario
-    drawn = {"breakdown": charts.breakdown([report]), "bounds": charts.bounds([report]),
-             "memory": charts.memory_by_stage(report), "lines": charts.memory_lines(timeline),
-             "overlap": charts.overlap(report), "links": charts.links(report)}
+    drawn = {
+        "breakdown": charts.breakdown([report]),
+        "bounds": charts.bounds([report]),
+        "memory": charts.memory_by_stage(report),
+        "lines": charts.memory_lines(timeline),
+        "overlap": charts.overlap(report),
+        "links": charts.links(report),
+    }
     body = [
         _head(f"{scenario.model.name} on {scenario.topology.name}", tables.subtitle(scenario)),
         tables.tiles(report),
@@ -45,15 +52,25 @@ def run(timeline: Timeline, report: Report, given: Inputs) -> str:
         _timeline([names([report])[0]]),
         _section("Bounds", _chart(drawn, "bounds"), text(binding(report))),
         _section("Memory", _pair(drawn, "memory", "lines"), tables.memory(report), raw=True),
-        _section("Communication", _pair(drawn, "overlap", "links"), "What compute hides, and how busy the links are."),
+        _section(
+            "Communication",
+            _pair(drawn, "overlap", "links"),
+            "What compute hides, and how busy the links are.",
+        ),
     ]
     if report.references():
         body.append(_section("Beside what was published", _card(tables.references(report))))
     if report.assumed:
-        body.append(_section("Assumed, because it was not published", _card(tables.assumed(report))))
+        body.append(
+            _section("Assumed, because it was not published", _card(tables.assumed(report)))
+        )
     body += [_provenance([scenario]), _reproduce([scenario], given)]
-    return _page(f"{scenario.workload.name} on {scenario.topology.name}", body, drawn,
-                 [spans.scene(names([report])[0], timeline)])
+    return _page(
+        f"{scenario.workload.name} on {scenario.topology.name}",
+        body,
+        drawn,
+        [spans.scene(names([report])[0], timeline)],
+    )
 
 
 def comparison(runs: Sequence[tuple[Timeline, Report]], given: Inputs) -> str:
@@ -61,7 +78,9 @@ def comparison(runs: Sequence[tuple[Timeline, Report]], given: Inputs) -> str:
     reports = [report for _, report in runs]
     labels = names(reports)
     drawn = {"breakdown": charts.breakdown(reports), "bounds": charts.bounds(reports)}
-    drawn |= {f"memory{place}": charts.memory_by_stage(report) for place, report in enumerate(reports)}
+    drawn |= {
+        f"memory{place}": charts.memory_by_stage(report) for place, report in enumerate(reports)
+    }
     memory = "".join(
         f"<h3>{text(label)}</h3>{tables.memory(report)}{_chart(drawn, f'memory{place}')}"
         for place, (label, report) in enumerate(zip(labels, reports, strict=True))
@@ -74,19 +93,27 @@ def comparison(runs: Sequence[tuple[Timeline, Report]], given: Inputs) -> str:
         _head("Side by side", ", ".join(labels)),
         _section("The numbers", _card(tables.comparison(reports))),
         _section("Where the step goes", _chart(drawn, "breakdown")),
-        _section("What changed, and why", _card(said or "<p>One scenario: nothing to set beside it.</p>")),
+        _section(
+            "What changed, and why", _card(said or "<p>One scenario: nothing to set beside it.</p>")
+        ),
         _timeline(labels[:MOST_SCENES]),
         _section("Bounds", _chart(drawn, "bounds")),
         _section("Memory", memory),
         _provenance([report.scenario for report in reports]),
         _reproduce([report.scenario for report in reports], given),
     ]
-    scenes = [spans.scene(label, timeline) for label, (timeline, _) in zip(labels, runs, strict=True)]
+    scenes = [
+        spans.scene(label, timeline) for label, (timeline, _) in zip(labels, runs, strict=True)
+    ]
     return _page(f"{' | '.join(labels)}", body, drawn, scenes[:MOST_SCENES])
 
 
 def sweep(
-    columns: Columns, figures: Sequence[SweepFigure], title: str, given: Inputs, documents: Sequence[Document]
+    columns: Columns,
+    figures: Sequence[SweepFigure],
+    title: str,
+    given: Inputs,
+    documents: Sequence[Document],
 ) -> str:
     """Return the page of a sweep. columns: as `sweep.table` makes them. documents: the sweep and what it varies."""
     drawn = sweeps.charts(columns, figures)
@@ -107,7 +134,9 @@ def _items(lines: Iterable[str]) -> str:
 def _costs(report: Report) -> str:
     found = []
     if report.imbalance:
-        found.append(f"Unequal experts cost {report.imbalance.lost / report.step_time:.1%} of the step.")
+        found.append(
+            f"Unequal experts cost {report.imbalance.lost / report.step_time:.1%} of the step."
+        )
     if report.stragglers:
         found.append(f"Slow GPUs cost {report.stragglers.lost / report.step_time:.1%} of the step.")
     return " ".join(found)
@@ -138,22 +167,31 @@ def _pair(drawn: dict[str, Any], *chosen: str) -> str:
 def _timeline(labels: Sequence[str]) -> str:
     options = "".join(f"<option value={place}>{text(label)}" for place, label in enumerate(labels))
     select = f'<select aria-label="scenario">{options}</select>' if len(labels) > 1 else ""
-    legend = "".join(f'<span><i style="background:{colour}"></i>{text(name)}</span>' for name, colour in spans.LEGEND)
-    return _section("One step", (
-        f'<div class="card" id="timeline"><div class="bar">{select}<span class="bar ranks" style="margin:0"></span>'
-        '<span class="grow"></span><button class="in" title="zoom in">+</button>'
-        '<button class="out" title="zoom out">&minus;</button><button class="all">all</button></div>'
-        '<canvas tabindex="0" aria-label="timeline of one step" style="height:360px"></canvas>'
-        f'<div class="legend">{legend}</div></div>'
-    ), HINT)
+    legend = "".join(
+        f'<span><i style="background:{colour}"></i>{text(name)}</span>'
+        for name, colour in spans.LEGEND
+    )
+    return _section(
+        "One step",
+        (
+            f'<div class="card" id="timeline"><div class="bar">{select}<span class="bar ranks" style="margin:0"></span>'
+            '<span class="grow"></span><button class="in" title="zoom in">+</button>'
+            '<button class="out" title="zoom out">&minus;</button><button class="all">all</button></div>'
+            '<canvas tabindex="0" aria-label="timeline of one step" style="height:360px"></canvas>'
+            f'<div class="legend">{legend}</div></div>'
+        ),
+        HINT,
+    )
 
 
 def _provenance(scenarios: Sequence[Scenario]) -> str:
     shown: dict[tuple[str, str], Scenario] = {}
     for scenario in scenarios:
         shown.setdefault((scenario.gpu.name, scenario.kernels.name), scenario)
-    return _section("Where the hardware's figures come from", "".join(
-        _card(tables.provenance(scenario)) for scenario in shown.values()))
+    return _section(
+        "Where the hardware's figures come from",
+        "".join(_card(tables.provenance(scenario)) for scenario in shown.values()),
+    )
 
 
 def _reproduce(scenarios: Sequence[Scenario], given: Inputs) -> str:
@@ -170,10 +208,13 @@ def _written(documents: Iterable[Document], given: Inputs) -> str:
             files.setdefault(str(config), inputs.source(inputs.read(config)))
     shown = "".join(
         f"<details open><summary>{text(Path(file).name)}</summary><pre>{text(source)}</pre></details>"
-        if place < 2 else f"<details><summary>{text(Path(file).name)}</summary><pre>{text(source)}</pre></details>"
+        if place < 2
+        else f"<details><summary>{text(Path(file).name)}</summary><pre>{text(source)}</pre></details>"
         for place, (file, source) in enumerate(files.items())
     )
-    return _section("Reproduce", f'<div class="card"><pre id="command">{text(given.command)}</pre>{shown}</div>')
+    return _section(
+        "Reproduce", f'<div class="card"><pre id="command">{text(given.command)}</pre>{shown}</div>'
+    )
 
 
 def _version() -> str:
@@ -185,19 +226,25 @@ def _version() -> str:
 
 def _script(name: str, tree: Any) -> str:
     # Inside a script element only "<" could end it early.
-    packed = json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    packed = json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )
     return f'<script type="application/json" id="{name}">{packed}</script>'
 
 
-def _page(title: str, body: Iterable[str], drawn: dict[str, Any], scenes: Sequence[dict[str, Any]]) -> str:
+def _page(
+    title: str, body: Iterable[str], drawn: dict[str, Any], scenes: Sequence[dict[str, Any]]
+) -> str:
     from plotly.offline import get_plotlyjs
 
-    scripts = "".join(f"<script>{inputs.asset(name)}</script>" for name in ("charts.js", "timeline.js"))
+    scripts = "".join(
+        f"<script>{inputs.asset(name)}</script>" for name in ("charts.js", "timeline.js")
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{text(title)}</title><style>{inputs.asset('style.css')}</style></head>"
         f'<body><main>{"".join(body)}<footer>{_version()}</footer></main><div id="tip" role="tooltip"></div>'
-        f'{_script("charts", drawn)}{_script("scenes", list(scenes))}'
+        f"{_script('charts', drawn)}{_script('scenes', list(scenes))}"
         f"<script>{get_plotlyjs()}</script>{scripts}</body></html>\n"
     )

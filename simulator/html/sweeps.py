@@ -21,7 +21,9 @@ def charts(columns: Columns, figures: Sequence[SweepFigure]) -> dict[str, Chart]
     if "ok" not in columns["status"]:
         return {}
     chosen = list(figures) or [default(columns)]
-    return {f"figure{place}": KINDS[one.kind](Shown(one, columns)) for place, one in enumerate(chosen)}
+    return {
+        f"figure{place}": KINDS[one.kind](Shown(one, columns)) for place, one in enumerate(chosen)
+    }
 
 
 def _curves(shown: Shown) -> Chart:
@@ -45,7 +47,9 @@ def _scaling(shown: Shown) -> Chart:
     data = []
     for place, name in enumerate(dict.fromkeys(by)):
         rows = zip(shown.columns["gpus"], shown.values, by, strict=True)
-        points = sorted((gpus, value) for gpus, value, other in rows if value is not None and other == name)
+        points = sorted(
+            (gpus, value) for gpus, value, other in rows if value is not None and other == name
+        )
         data.append(_line(str(name) or "simulated", points, place))
     found = _drawn(data, "GPUs", shown.label)
     for axis in ("xaxis", "yaxis"):
@@ -55,24 +59,38 @@ def _scaling(shown: Shown) -> Chart:
 
 def _line(name: str, points: Sequence[tuple[Any, Any]], place: int) -> Chart:
     return {
-        "type": "scatter", "mode": "lines+markers", "name": name, "x": [x for x, _ in points],
-        "y": [y for _, y in points], "line": {"color": LINES[place % len(LINES)], "width": 1.5},
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": name,
+        "x": [x for x, _ in points],
+        "y": [y for _, y in points],
+        "line": {"color": LINES[place % len(LINES)], "width": 1.5},
         "hovertemplate": "%{x}: %{y:.5g}<extra>%{fullData.name}</extra>",
     }
 
 
 def _heat_map(shown: Shown) -> Chart:
     """Return a cell for each pair of values, empty where the point is not legal."""
-    columns, rows = ([str(value) for value in shown.axis(path)] for path in (shown.figure.x, shown.figure.y))
+    columns, rows = (
+        [str(value) for value in shown.axis(path)] for path in (shown.figure.x, shown.figure.y)
+    )
     across, up = list(dict.fromkeys(columns)), list(dict.fromkeys(rows))
     cells: list[list[float | None]] = [[None] * len(across) for _ in up]
     for x, y, value in zip(columns, rows, shown.values, strict=True):
         cells[up.index(y)][across.index(x)] = value
-    data = [{
-        "type": "heatmap", "x": across, "y": up, "z": cells, "colorscale": "Cividis", "texttemplate": "%{z:.3g}",
-        "colorbar": {"title": {"text": shown.label, "side": "right"}},
-        "hovertemplate": "%{x}, %{y}: %{z:.5g}<extra></extra>", "hoverongaps": False,
-    }]
+    data = [
+        {
+            "type": "heatmap",
+            "x": across,
+            "y": up,
+            "z": cells,
+            "colorscale": "Cividis",
+            "texttemplate": "%{z:.3g}",
+            "colorbar": {"title": {"text": shown.label, "side": "right"}},
+            "hovertemplate": "%{x}, %{y}: %{z:.5g}<extra></extra>",
+            "hoverongaps": False,
+        }
+    ]
     found = _drawn(data, axis_name(shown.figure.x), axis_name(shown.figure.y))
     for axis in ("xaxis", "yaxis"):
         found["layout"][axis]["type"] = "category"
@@ -80,22 +98,37 @@ def _heat_map(shown: Shown) -> Chart:
 
 
 def _bars(shown: Shown) -> Chart:
-    data = [{
-        "type": "bar", "name": str(name) or shown.label, "x": [str(x) for x, _ in pairs],
-        "y": [value for _, value in pairs], "marker": {"color": LINES[place % len(LINES)]},
-        "hovertemplate": "%{x}: %{y:.5g}<extra>%{fullData.name}</extra>",
-    } for place, (name, pairs) in enumerate(shown.lines().items())]
+    data = [
+        {
+            "type": "bar",
+            "name": str(name) or shown.label,
+            "x": [str(x) for x, _ in pairs],
+            "y": [value for _, value in pairs],
+            "marker": {"color": LINES[place % len(LINES)]},
+            "hovertemplate": "%{x}: %{y:.5g}<extra>%{fullData.name}</extra>",
+        }
+        for place, (name, pairs) in enumerate(shown.lines().items())
+    ]
     return _drawn(data, axis_name(shown.figure.x), shown.label)
 
 
 def _drawn(data: list[Chart], x: str, y: str) -> Chart:
     legend = len(data) > 1 or "knee" in str(data[0].get("name"))
-    return chart(data, 380, showlegend=legend, hovermode="closest", xaxis={"title": {"text": x}},
-                 yaxis={"title": {"text": y}})
+    return chart(
+        data,
+        380,
+        showlegend=legend,
+        hovermode="closest",
+        xaxis={"title": {"text": x}},
+        yaxis={"title": {"text": y}},
+    )
 
 
 KINDS: dict[str, Callable[[Shown], Chart]] = {
-    "knee": _curves, "scaling": _scaling, "heat_map": _heat_map, "bars": _bars,
+    "knee": _curves,
+    "scaling": _scaling,
+    "heat_map": _heat_map,
+    "bars": _bars,
 }
 """kind of a figure -> what makes its chart"""
 
@@ -103,8 +136,10 @@ KINDS: dict[str, Callable[[Shown], Chart]] = {
 def titles(columns: Columns, figures: Sequence[SweepFigure]) -> list[str]:
     """Return what each chart shows over what."""
     shown = [Shown(one, columns) for one in list(figures) or [default(columns)]]
-    return [f"{one.label} over {' and '.join(axis_name(path) for path in (one.figure.x, one.figure.y) if path)}"
-            for one in shown]
+    return [
+        f"{one.label} over {' and '.join(axis_name(path) for path in (one.figure.x, one.figure.y) if path)}"
+        for one in shown
+    ]
 
 
 def counts(columns: Columns) -> str:
@@ -123,7 +158,11 @@ def points(columns: Columns) -> str:
     """Return the points: their axes, what decides, and what became of each."""
     axes = [name for name in columns if name.startswith("axis.")]
     known = [name for name in (*OUTPUTS, *_derived(columns)) if name in columns]
-    heads = [*(name.removeprefix("axis.") for name in axes), *(OUTPUTS.get(name, name) for name in known), ""]
+    heads = [
+        *(name.removeprefix("axis.") for name in axes),
+        *(OUTPUTS.get(name, name) for name in known),
+        "",
+    ]
     body = []
     for place in range(min(MOST_ROWS, len(columns["point"]))):
         row = [_cell(name, columns[name][place]) for name in (*axes, *known)]
@@ -134,13 +173,21 @@ def points(columns: Columns) -> str:
 def _refusals(columns: Columns) -> str:
     """Return why points are none, each reason once."""
     found = Counter(error for error in columns["error"] if error)
-    return table(("points", "why not"), [(str(count), error) for error, count in found.most_common()]) if found else ""
+    return (
+        table(("points", "why not"), [(str(count), error) for error, count in found.most_common()])
+        if found
+        else ""
+    )
 
 
 def _derived(columns: Columns) -> list[str]:
     """Return the columns that the sweep computes by expressions of its own: they stand before those of the inputs."""
     heads = takewhile(lambda name: not name.startswith(("topology.", "workload.")), columns)
-    return [name for name in heads if not name.startswith("axis.") and name not in ("point", "status", "error")]
+    return [
+        name
+        for name in heads
+        if not name.startswith("axis.") and name not in ("point", "status", "error")
+    ]
 
 
 def _cell(name: str, value: Any) -> str:
@@ -154,7 +201,12 @@ def _cell(name: str, value: Any) -> str:
 
 
 OUTPUTS = {
-    "step_time_s": "step [s]", "tflops_per_gpu": "TFLOP/s per GPU", "mfu": "MFU", "bubble_fraction": "bubble",
-    "run.gpu_hours": "GPU-hours", "memory.peak_bytes": "peak memory", "memory.fits": "fits",
+    "step_time_s": "step [s]",
+    "tflops_per_gpu": "TFLOP/s per GPU",
+    "mfu": "MFU",
+    "bubble_fraction": "bubble",
+    "run.gpu_hours": "GPU-hours",
+    "memory.peak_bytes": "peak memory",
+    "memory.fits": "fits",
 }
 """Column -> its head in the table."""

@@ -33,8 +33,10 @@ def table(heads: Cells, body: Iterable[Cells], numeric: Iterable[int] = ()) -> s
     right = set(numeric)
 
     def row(cells: Cells, tag: str) -> str:
-        parts = (f'<{tag}{" class=number" if place in right else ""}>{text(cell)}</{tag}>'
-                 for place, cell in enumerate(cells))
+        parts = (
+            f"<{tag}{' class=number' if place in right else ''}>{text(cell)}</{tag}>"
+            for place, cell in enumerate(cells)
+        )
         return f"<tr>{''.join(parts)}</tr>"
 
     head = f"<thead>{row(heads, 'th')}</thead>" if any(heads) else ""
@@ -50,22 +52,44 @@ def tiles(report: Report) -> str:
     found = [
         (format_seconds(report.step_time), "one step"),
         (number(quantities["tokens_per_day"]), "tokens per day"),
-        (f"{report.mfu:.1%}", f"MFU of {report.peak_flops / 1e12:.0f} TFLOP/s ({report.peak_name})"),
+        (
+            f"{report.mfu:.1%}",
+            f"MFU of {report.peak_flops / 1e12:.0f} TFLOP/s ({report.peak_name})",
+        ),
         (f"{report.breakdown['bubble'] / report.step_time:.1%}", "of the step is bubble"),
         *([(f"{hidden:.1%}", "of communication beside compute")] if hidden is not None else []),
-        (format_bytes(report.worst_memory.peak), f"peak memory, {'fits' if fits else 'does not fit'}"),
-        (number(report.gpu_hours), f"GPU-hours for {number(scenario.workload.training.tokens)} tokens"),
+        (
+            format_bytes(report.worst_memory.peak),
+            f"peak memory, {'fits' if fits else 'does not fit'}",
+        ),
+        (
+            number(report.gpu_hours),
+            f"GPU-hours for {number(scenario.workload.training.tokens)} tokens",
+        ),
         (f"{number(report.cost)} USD", f"at {scenario.topology.price:g} USD per GPU-hour"),
     ]
-    inner = "".join(f'<div class="tile"><b>{text(value)}</b><span>{text(note)}</span></div>' for value, note in found)
+    inner = "".join(
+        f'<div class="tile"><b>{text(value)}</b><span>{text(note)}</span></div>'
+        for value, note in found
+    )
     return f'<div class="tiles">{inner}</div>'
 
 
 def subtitle(scenario: Scenario) -> str:
     """Return a line that says what ran."""
     layout = scenario.layout
-    sizes = {"tp": layout.tp, "cp": layout.cp, "pp": layout.pp, "vpp": layout.vpp, "ep": layout.ep, "etp": layout.etp}
-    degrees = ", ".join(f"{name} {size}" for name, size in sizes.items() if size > 1) or "no model parallelism"
+    sizes = {
+        "tp": layout.tp,
+        "cp": layout.cp,
+        "pp": layout.pp,
+        "vpp": layout.vpp,
+        "ep": layout.ep,
+        "etp": layout.etp,
+    }
+    degrees = (
+        ", ".join(f"{name} {size}" for name, size in sizes.items() if size > 1)
+        or "no model parallelism"
+    )
     return (
         f"{scenario.topology.gpus:,} {scenario.gpu.name.upper()} GPUs; {degrees}, dp {layout.dp}, zero {layout.zero}; "
         f"{scenario.workload.schedule.name}, {scenario.micro_batches} micro-batches; {scenario.recipe.name}; "
@@ -78,17 +102,37 @@ def memory(report: Report) -> str:
     fits = report.worst_memory.peak <= report.scenario.gpu.memory.capacity
     said = f'<p class="{"good" if fits else "bad"}">{text(memory_line(report))}</p>'
     if report.remedies:
-        said += table(("remedy", "peak then", "more kernel time"), [
-            (f"--set '{one.key}={one.value}'", format_bytes(one.peak), format_seconds(max(0.0, one.seconds)))
-            for one in report.remedies], (1, 2))
+        said += table(
+            ("remedy", "peak then", "more kernel time"),
+            [
+                (
+                    f"--set '{one.key}={one.value}'",
+                    format_bytes(one.peak),
+                    format_seconds(max(0.0, one.seconds)),
+                )
+                for one in report.remedies
+            ],
+            (1, 2),
+        )
     return said
 
 
 def references(report: Report) -> str:
     """Return simulated figures beside published ones."""
-    return table(("quantity", "published", "simulated", "error", "source"), [
-        (row.quantity, number(row.published), number(row.simulated), f"{row.error:+.1%}", row.source)
-        for row in report.references()], (1, 2, 3))
+    return table(
+        ("quantity", "published", "simulated", "error", "source"),
+        [
+            (
+                row.quantity,
+                number(row.published),
+                number(row.simulated),
+                f"{row.error:+.1%}",
+                row.source,
+            )
+            for row in report.references()
+        ],
+        (1, 2, 3),
+    )
 
 
 def assumed(report: Report) -> str:
@@ -97,7 +141,11 @@ def assumed(report: Report) -> str:
     for span in report.assumed:
         body.append((span.key, span.value, format_seconds(report.step_time), span.rule))
         for value, step in span.steps:
-            said = "does not fit" if step is None else f"{format_seconds(step)} ({step / report.step_time - 1:+.1%})"
+            said = (
+                "does not fit"
+                if step is None
+                else f"{format_seconds(step)} ({step / report.step_time - 1:+.1%})"
+            )
             body.append(("", f"with {value}", said, ""))
     return table(("key", "value", "step", "rule"), body, (2,))
 
@@ -128,16 +176,26 @@ def provenance(scenario: Scenario) -> str:
     gpu, kernels = scenario.gpu, scenario.kernels
     datasheet = [
         ("SMs", gpu.sms, gpu.sources.get("sms", "")),
-        ("memory", f"{format_bytes(gpu.memory.capacity)}, {gpu.memory.bandwidth / 1e12:.4g} TB/s",
-         gpu.sources.get("memory", "")),
-        *((f"dense peak, {dtype}", f"{peak / 1e12:.1f} TFLOP/s", gpu.sources.get("peak", ""))
-          for dtype, peak in gpu.peak.items()),
+        (
+            "memory",
+            f"{format_bytes(gpu.memory.capacity)}, {gpu.memory.bandwidth / 1e12:.4g} TB/s",
+            gpu.sources.get("memory", ""),
+        ),
+        *(
+            (f"dense peak, {dtype}", f"{peak / 1e12:.1f} TFLOP/s", gpu.sources.get("peak", ""))
+            for dtype, peak in gpu.peak.items()
+        ),
     ]
     known = {"sms", "memory", "peak"}
     datasheet += [(key, "", source) for key, source in gpu.sources.items() if key not in known]
-    listed = [row for group in ("gemm", "wgrad", "attention", "communication")
-              for row in _models(group, getattr(kernels, group))]
-    listed += [(key, _plain(getattr(kernels, key, "")), source) for key, source in kernels.sources.items()]
+    listed = [
+        row
+        for group in ("gemm", "wgrad", "attention", "communication")
+        for row in _models(group, getattr(kernels, group))
+    ]
+    listed += [
+        (key, _plain(getattr(kernels, key, "")), source) for key, source in kernels.sources.items()
+    ]
     sheet = table(("figure", "value", "source"), [tuple(map(str, row)) for row in datasheet])
     measured = table(("kernel table", "values", "source"), listed)
     return (

@@ -1,7 +1,7 @@
 """Degrees, ranks and groups of a parallel layout, and the map from blocks to pipeline stages.
 
-`config`: what a workload says. `ranks`: who is where, and the groups that talk. `resolve`: the product rules.
-`stages`: blocks -> stages.
+`config`: what a workload says. `ranks`: who is where, and the groups that talk. `resolve`: the
+product rules. `stages`: blocks -> stages.
 """
 
 from __future__ import annotations
@@ -12,5 +12,13 @@ from simulator.layout.resolve import resolve
 from simulator.layout.stages import balance, cut, even, parse_stages, print_stages
 
 __all__ = [
-    "GROUPS", "Layout", "LayoutConfig", "balance", "cut", "even", "parse_stages", "print_stages", "resolve",
-]  # fmt: skip
+    "GROUPS",
+    "Layout",
+    "LayoutConfig",
+    "balance",
+    "cut",
+    "even",
+    "parse_stages",
+    "print_stages",
+    "resolve",
+]

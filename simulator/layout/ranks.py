@@ -1,8 +1,8 @@
 """Where each rank stands in the grid of parallel dimensions, and the groups that talk to each other.
 
-Two grids lie over the ranks of a pipeline index, as in Megatron-Core: tp x cp x dp for everything but routed experts,
-etp x ep x edp for those (MoE parallel folding, arXiv 2504.14960, section 3). A rank's place is its index among the
-ranks of its pipeline index.
+Two grids lie over the ranks of a pipeline index, as in Megatron-Core: tp x cp x dp for everything
+but routed experts, etp x ep x edp for those (MoE parallel folding, arXiv 2504.14960, section 3). A
+rank's place is its index among the ranks of its pipeline index.
 """
 
 from __future__ import annotations
@@ -55,8 +55,18 @@ class Layout:
 
     def sizes(self, grid: str) -> list[tuple[str, int]]:
         """Return the dimensions of a grid (dense or expert), fastest first, the pipeline's among them."""
-        dense = {"tp": ("tp", self.tp), "cp": ("cp", self.cp), "dp": ("dp", self.dp), "pp": ("pp", self.pp)}
-        expert = {"tp": ("etp", self.etp), "ep": ("ep", self.ep), "dp": ("edp", self.edp), "pp": ("pp", self.pp)}
+        dense = {
+            "tp": ("tp", self.tp),
+            "cp": ("cp", self.cp),
+            "dp": ("dp", self.dp),
+            "pp": ("pp", self.pp),
+        }
+        expert = {
+            "tp": ("etp", self.etp),
+            "ep": ("ep", self.ep),
+            "dp": ("edp", self.edp),
+            "pp": ("pp", self.pp),
+        }
         table = dense if grid == "dense" else expert
         return [table[name] for name in self.order if name in table]
 

@@ -20,16 +20,32 @@ def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
     if stages > len(model.blocks):
         key = "layout.vpp" if config.vpp > 1 else "layout.pp"
         raise LayoutError(
-            f"makes {stages} stages of the model's {len(model.blocks)} blocks: layers, embedding, head, MTP", key=key,
-            value=config.vpp if config.vpp > 1 else config.pp, remedy="Every stage needs one: choose fewer stages.",
+            f"makes {stages} stages of the model's {len(model.blocks)} blocks: layers, embedding, head, MTP",
+            key=key,
+            value=config.vpp if config.vpp > 1 else config.pp,
+            remedy="Every stage needs one: choose fewer stages.",
         )
-    layout = Layout(gpus, config.tp, config.pp, config.ep, dp, config.zero, config.cp, config.vpp, etp, config.shard,
-                    tuple(config.order.split("-")))
+    layout = Layout(
+        gpus,
+        config.tp,
+        config.pp,
+        config.ep,
+        dp,
+        config.zero,
+        config.cp,
+        config.vpp,
+        etp,
+        config.shard,
+        tuple(config.order.split("-")),
+    )
     _check_shards(layout, model)
     if model.n_routed_experts and layout.inner("dense") != layout.inner("expert"):
         raise LayoutError(
             f"puts {layout.inner('dense')} ranks of the dense grid but {layout.inner('expert')} of the experts' before "
-            "the next pipeline index", key="layout.order", value=config.order, remedy="Put pp last.",
+            "the next pipeline index",
+            key="layout.order",
+            value=config.order,
+            remedy="Put pp last.",
         )
     return layout
 
@@ -41,9 +57,15 @@ def _check_shards(layout: Layout, model: ModelConfig) -> None:
         shared[f"{layout.edp} ranks that share routed experts"] = layout.edp
     for what, ranks in shared.items():
         if layout.shard and ranks % layout.shard:
-            legal = [n for n in _divisors(ranks) if all(other % n == 0 for other in shared.values())]
-            raise LayoutError(f"does not divide the {what}", key="layout.shard", value=layout.shard,
-                              remedy=f"The nearest that do: {_nearest(layout.shard, legal)}.")
+            legal = [
+                n for n in _divisors(ranks) if all(other % n == 0 for other in shared.values())
+            ]
+            raise LayoutError(
+                f"does not divide the {what}",
+                key="layout.shard",
+                value=layout.shard,
+                remedy=f"The nearest that do: {_nearest(layout.shard, legal)}.",
+            )
 
 
 def _replicas(config: LayoutConfig, gpus: int) -> int:
@@ -57,31 +79,48 @@ def _replicas(config: LayoutConfig, gpus: int) -> int:
             value, legal = getattr(config, key), _divisors(gpus // rest)
             break
     else:
-        key, value, legal = "pp", config.pp, [n for n in _divisors(gpus) if gpus % (n * config.tp * config.cp) == 0]
+        key, value, legal = (
+            "pp",
+            config.pp,
+            [n for n in _divisors(gpus) if gpus % (n * config.tp * config.cp) == 0],
+        )
     raise LayoutError(
         f"does not divide {gpus} GPUs: tp {config.tp} x cp {config.cp} x pp {config.pp} x dp must be {gpus}",
-        key=f"layout.{key}", value=value,
-        remedy=f"The nearest that do: {_nearest(value, legal)}." if legal else "Choose smaller tp or cp too.",
+        key=f"layout.{key}",
+        value=value,
+        remedy=f"The nearest that do: {_nearest(value, legal)}."
+        if legal
+        else "Choose smaller tp or cp too.",
     )
 
 
 def _check_tensor(config: LayoutConfig, model: ModelConfig) -> None:
     """Refuse tensor parallel degrees that cut heads or widths unevenly."""
     tp, heads, kv = config.tp, model.num_attention_heads, model.kv_heads
-    widths = [model.intermediate_size, *([model.shared_expert_width] if model.shared_expert_width else [])]
+    widths = [
+        model.intermediate_size,
+        *([model.shared_expert_width] if model.shared_expert_width else []),
+    ]
     legal = [
-        n for n in _divisors(heads)
+        n
+        for n in _divisors(heads)
         if all(width % n == 0 for width in widths) and (model.is_mla or kv % n == 0 or n % kv == 0)
     ]
     if tp not in legal:
         raise LayoutError(
             f"does not divide {heads} heads, {kv} key-value heads (or the reverse) and the widths "
             f"{', '.join(str(width) for width in widths)}",
-            key="layout.tp", value=tp, remedy=f"The nearest that do: {_nearest(tp, legal)}.",
+            key="layout.tp",
+            value=tp,
+            remedy=f"The nearest that do: {_nearest(tp, legal)}.",
         )
     if tp > 1 and model.n_routed_experts and not config.sequence_parallel:
-        raise LayoutError("is off beside routed experts and tensor parallelism", key="layout.sequence_parallel",
-                          value=False, remedy="Write sequence_parallel: true, which Megatron requires there too.")
+        raise LayoutError(
+            "is off beside routed experts and tensor parallelism",
+            key="layout.sequence_parallel",
+            value=False,
+            remedy="Write sequence_parallel: true, which Megatron requires there too.",
+        )
 
 
 def _check_experts(config: LayoutConfig, model: ModelConfig, sizes: tuple[int, int, int]) -> None:
@@ -90,20 +129,28 @@ def _check_experts(config: LayoutConfig, model: ModelConfig, sizes: tuple[int, i
     experts, ranks = model.n_routed_experts or 1, config.tp * config.cp * dp
     if not model.n_routed_experts and (config.ep > 1 or config.etp > 1):
         key, value = ("layout.ep", config.ep) if config.ep > 1 else ("layout.etp", config.etp)
-        raise LayoutError("must be 1: the model has no routed experts", key=key, value=value,
-                          remedy="Leave ep and etp out.")
+        raise LayoutError(
+            "must be 1: the model has no routed experts",
+            key=key,
+            value=value,
+            remedy="Leave ep and etp out.",
+        )
     if ranks % etp or (model.n_routed_experts and model.moe_intermediate_size % etp):
         legal = [n for n in _divisors(ranks) if model.moe_intermediate_size % n == 0]
         raise LayoutError(
             f"must divide tp {config.tp} x cp {config.cp} x dp {dp} = {ranks} and the experts' width "
-            f"{model.moe_intermediate_size}", key="layout.etp", value=etp,
+            f"{model.moe_intermediate_size}",
+            key="layout.etp",
+            value=etp,
             remedy=f"The nearest that do: {_nearest(etp, legal)}.",
         )
     if ranks % (config.ep * etp) or experts % config.ep:
         legal = [n for n in _divisors(experts) if ranks % (n * etp) == 0]
         raise LayoutError(
             f"must divide {experts} routed experts, and times etp {etp} it must divide tp {config.tp} x cp {config.cp} "
-            f"x dp {dp} = {ranks} (= {gpus} GPUs / pp {config.pp})", key="layout.ep", value=config.ep,
+            f"x dp {dp} = {ranks} (= {gpus} GPUs / pp {config.pp})",
+            key="layout.ep",
+            value=config.ep,
             remedy=f"The nearest that do: {_nearest(config.ep, legal)}.",
         )
 

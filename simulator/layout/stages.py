@@ -9,31 +9,41 @@ from simulator.errors import LayoutError
 from simulator.model import BlockKind, ModelConfig
 
 
-def parse_stages(stages: Sequence[str], pp: int, model: ModelConfig) -> tuple[tuple[BlockKind, ...], ...]:
+def parse_stages(
+    stages: Sequence[str], pp: int, model: ModelConfig
+) -> tuple[tuple[BlockKind, ...], ...]:
     """Return the blocks of each stage, `(("embedding", "dense", ...), ...)`, from text such as 'embedding 0-4'.
 
     Errors: LayoutError unless every block of the model stands exactly once, in forward order.
     """
     empty = [number for number, text in enumerate(stages) if not text.split()]
     if empty:
-        raise LayoutError(f"leaves stage {empty[0]} empty", key="layout.stages", remedy="Give every stage a block.")
+        raise LayoutError(
+            f"leaves stage {empty[0]} empty",
+            key="layout.stages",
+            remedy="Give every stage a block.",
+        )
     if len(stages) != pp:
         raise LayoutError(
-            f"names {len(stages)} stages where layout.pp is {pp}", key="layout.stages",
+            f"names {len(stages)} stages where layout.pp is {pp}",
+            key="layout.stages",
             remedy="Name as many, or write 'stages: balanced'.",
         )
     named = [[block for word in text.split() for block in _blocks(word)] for text in stages]
     flat = [name for stage in named for name in stage]
     wanted = _names(model)
     if flat != wanted:
-        place = next((i for i, pair in enumerate(zip(flat, wanted, strict=False)) if pair[0] != pair[1]),
-                     min(len(flat), len(wanted)))
+        place = next(
+            (i for i, pair in enumerate(zip(flat, wanted, strict=False)) if pair[0] != pair[1]),
+            min(len(flat), len(wanted)),
+        )
         found = flat[place] if place < len(flat) else "nothing"
         due = wanted[place] if place < len(wanted) else "nothing"
         raise LayoutError(
-            f"has {found} where {due} is due", key="layout.stages",
+            f"has {found} where {due} is due",
+            key="layout.stages",
             remedy=f"Name each once, in order: {wanted[0]}, {wanted[1]} to {model.num_hidden_layers - 1}, "
-            f"{', '.join(wanted[model.num_hidden_layers + 1:])}.",
+            f"{', '.join(wanted[model.num_hidden_layers + 1 :])}.",
         )
     return tuple(tuple(_kind(name, model) for name in stage) for stage in named)
 
@@ -49,7 +59,10 @@ def _blocks(word: str) -> list[str]:
         return [str(index) for index in range(int(span[1]), int(span[2] or span[1]) + 1)]
     if word not in ("embedding", "head", "mtp"):
         raise LayoutError(
-            "is no block", key="layout.stages", value=word, remedy="Write embedding, a layer or a range 3-6, head, mtp."
+            "is no block",
+            key="layout.stages",
+            value=word,
+            remedy="Write embedding, a layer or a range 3-6, head, mtp.",
         )
     return [word]
 
@@ -73,15 +86,17 @@ def print_stages(stages: Sequence[Sequence[BlockKind]]) -> tuple[str, ...]:
 def balance(weights: Sequence[float], parts: int) -> tuple[int, ...]:
     """Return the lengths of `parts` runs of `weights` whose longest sum is least; among those, the most even.
 
-    Exact, by dynamic programming over (longest sum, sum of squares). Every run holds a block if there are enough and
-    none weighs nothing.
+    Exact, by dynamic programming over (longest sum, sum of squares). Every run holds a block if
+    there are enough and none weighs nothing.
     """
     count = len(weights)
     sums = [0.0]
     for weight in weights:
         sums.append(sums[-1] + weight)
     longest = _least_longest(sums, count, parts)
-    best: list[list[tuple[float, int]]] = [[(0.0 if end == 0 else float("inf"), 0) for end in range(count + 1)]]
+    best: list[list[tuple[float, int]]] = [
+        [(0.0 if end == 0 else float("inf"), 0) for end in range(count + 1)]
+    ]
     for _ in range(parts):
         row = []
         for end in range(count + 1):
@@ -104,7 +119,8 @@ def _least_longest(sums: Sequence[float], count: int, parts: int) -> float:
     worst = [sums[end] for end in range(count + 1)]
     for _ in range(parts - 1):
         worst = [
-            min(max(worst[start], sums[end] - sums[start]) for start in range(end + 1)) for end in range(count + 1)
+            min(max(worst[start], sums[end] - sums[start]) for start in range(end + 1))
+            for end in range(count + 1)
         ]
     return worst[count]
 
@@ -112,7 +128,9 @@ def _least_longest(sums: Sequence[float], count: int, parts: int) -> float:
 def even(model: ModelConfig, parts: int) -> tuple[int, ...]:
     """Return the lengths of `parts` runs of blocks with as many transformer layers each, the ends having fewer."""
     base, extra = divmod(model.num_hidden_layers, parts)
-    middle = sorted(range(parts), key=lambda stage: (min(stage, parts - 1 - stage) * -1, stage))[:extra]
+    middle = sorted(range(parts), key=lambda stage: (min(stage, parts - 1 - stage) * -1, stage))[
+        :extra
+    ]
     layers = [base + (stage in middle) for stage in range(parts)]
     layers[0] += 1
     layers[-1] += 1 + model.num_nextn_predict_layers

@@ -40,11 +40,17 @@ def memory(program: Program) -> tuple[RankMemory, ...]:
 def memory_of(scenario: Scenario, priced: Costs, schedule: Schedule) -> tuple[RankMemory, ...]:
     """Return the peak memory of each pipeline index; nothing has to be lowered or run for it."""
     hosts = stage_hosts(schedule)
-    return tuple(_rank(scenario, priced, (hosts, order), index) for index, order in enumerate(schedule.ranks))
+    return tuple(
+        _rank(scenario, priced, (hosts, order), index) for index, order in enumerate(schedule.ranks)
+    )
 
 
-def _rank(scenario: Scenario, priced: Costs, runs: tuple[dict[int, tuple[int, ...]], tuple[Action, ...]], index: int
-          ) -> RankMemory:
+def _rank(
+    scenario: Scenario,
+    priced: Costs,
+    runs: tuple[dict[int, tuple[int, ...]], tuple[Action, ...]],
+    index: int,
+) -> RankMemory:
     """Return the peak of one pipeline index. runs: stage -> its pipeline indices, and this one's actions."""
     layout, recipe, (hosts, order) = scenario.layout, scenario.recipe, runs
     stages = tuple(stage for stage, indices in hosts.items() if index in indices)
@@ -69,9 +75,9 @@ def _rank(scenario: Scenario, priced: Costs, runs: tuple[dict[int, tuple[int, ..
 def _peak_activations(priced: Costs, order: tuple[Action, ...]) -> float:
     """Return the largest sum of kept activations in the order of a rank's actions [B].
 
-    A micro-batch's activations are freed by its full backward or, where that is split, by its weight gradient. While a
-    block is run again, what it does not keep is there once more; where the backward pass is split, what the weight
-    gradients read of that stays until they have run.
+    A micro-batch's activations are freed by its full backward or, where that is split, by its
+    weight gradient. While a block is run again, what it does not keep is there once more; where the
+    backward pass is split, what the weight gradients read of that stays until they have run.
     """
     now = peak = 0.0
     for _, change, again in _changes(priced, order):
@@ -84,13 +90,26 @@ def _changes(priced: Costs, order: tuple[Action, ...]) -> list[tuple[int, float,
     """Return what each half of an action does: (position, bytes taken, bytes there while it runs)."""
     stages = {stage for action in order for _, _, stage in action.halves()}
     kept = {stage: priced.saved(stage) for stage in stages}
-    again = {stage: max((block.transient for block in priced.stage(stage)), default=0.0) for stage in stages}
+    again = {
+        stage: max((block.transient for block in priced.stage(stage)), default=0.0)
+        for stage in stages
+    }
     read = {stage: sum(block.reread for block in priced.stage(stage)) for stage in stages}
     found = []
     for position, action in enumerate(order):
         for kind, _, stage in action.halves():
-            change = {"F": kept[stage], "B": -kept[stage], "I": read[stage], "W": -kept[stage] - read[stage]}[kind]
-            there = {"F": kept[stage], "B": again[stage], "I": max(again[stage], read[stage]), "W": 0.0}[kind]
+            change = {
+                "F": kept[stage],
+                "B": -kept[stage],
+                "I": read[stage],
+                "W": -kept[stage] - read[stage],
+            }[kind]
+            there = {
+                "F": kept[stage],
+                "B": again[stage],
+                "I": max(again[stage], read[stage]),
+                "W": 0.0,
+            }[kind]
             found.append((position, change, there))
     return found
 
@@ -98,11 +117,13 @@ def _changes(priced: Costs, order: tuple[Action, ...]) -> list[tuple[int, float,
 def over_time(program: Program, index: int, start: Floats, end: Floats) -> tuple[Floats, Floats]:
     """Return times [s] and the kept activations from each on [B], of the ranks at a pipeline index.
 
-    start, end: of the first and the last op of each of that rank's actions, by position [s]. A forward pass takes its
-    bytes when it starts, a backward pass frees them when it ends.
+    start, end: of the first and the last op of each of that rank's actions, by position [s]. A
+    forward pass takes its bytes when it starts, a backward pass frees them when it ends.
     """
     changes = _changes(program.costs, program.schedule.ranks[index])
-    times = np.array([start[position] if change > 0 else end[position] for position, change, _ in changes])
+    times = np.array(
+        [start[position] if change > 0 else end[position] for position, change, _ in changes]
+    )
     order = np.argsort(times, kind="stable")
     held: Floats = np.cumsum(np.array([change for _, change, _ in changes])[order])
     return times[order], held
@@ -111,15 +132,19 @@ def over_time(program: Program, index: int, start: Floats, end: Floats) -> tuple
 def _buffers(scenario: Scenario, priced: Costs, stages: tuple[int, ...]) -> float:
     """Return what moves between GPUs and is not kept [B].
 
-    Received tokens of dispatch and combine; two residual streams each way for pipeline sends; with tensor parallelism a
-    gathered input and what is to be scattered; under ZeRO 3 two blocks' whole parameters, and one's whole gradients
-    where those are sharded.
+    Received tokens of dispatch and combine; two residual streams each way for pipeline sends; with
+    tensor parallelism a gathered input and what is to be scattered; under ZeRO 3 two blocks' whole
+    parameters, and one's whole gradients where those are sharded.
     """
     work, layout, recipe = priced.work, scenario.layout, scenario.recipe
-    most = max((load.received for load in priced.loads.distinct), default=0.0) if priced.loads else 0.0
+    most = (
+        max((load.received for load in priced.loads.distinct), default=0.0) if priced.loads else 0.0
+    )
     exchange = 2 * work.own * work.etp * most * work.model.hidden_size * 2.0
     tensor = 2 * work.tokens * work.model.hidden_size * 2.0 if layout.tp > 1 else 0.0
-    largest = max((sum(priced.held([kind])) for stage in stages for kind in priced.stages[stage]), default=0.0)
+    largest = max(
+        (sum(priced.held([kind])) for stage in stages for kind in priced.stages[stage]), default=0.0
+    )
     whole = largest * recipe.gradient if layout.zero >= GRADIENTS else 0.0
     resharded = layout.zero >= PARAMETERS and scenario.workload.layout.reshard_after_forward
     whole += 2 * largest * recipe.parameter if resharded else 0.0

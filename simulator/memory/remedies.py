@@ -19,8 +19,9 @@ from simulator.scenario import Scenario, build
 class Remedy:
     """A change of one key.
 
-    key, value: as `--set` takes them. peak: with it [B]. seconds: that it adds to the busiest rank's step, if nothing
-    else ran [s]: kernels, exchanges and what waits inside layers; the bubble and gradients are not in it.
+    key, value: as `--set` takes them. peak: with it [B]. seconds: that it adds to the busiest
+    rank's step, if nothing else ran [s]: kernels, exchanges and what waits inside layers; the
+    bubble and gradients are not in it.
     """
 
     key: str
@@ -55,8 +56,13 @@ def _candidates(scenario: Scenario) -> Iterator[tuple[str, Any]]:
     layout, training = scenario.layout, scenario.workload.training
     for zero in range(layout.zero + 1, 4):
         yield "layout.zero", zero
-    names = ["norm", "swiglu", *(["mla_up_projection"] if scenario.model.is_mla else []),
-             *(["core_attention"] if training.attention == "unfused" else []), "full"]
+    names = [
+        "norm",
+        "swiglu",
+        *(["mla_up_projection"] if scenario.model.is_mla else []),
+        *(["core_attention"] if training.attention == "unfused" else []),
+        "full",
+    ]
     for name in names:
         if name not in training.recompute and "full" not in training.recompute:
             yield "training.recompute", ["full"] if name == "full" else [*training.recompute, name]
@@ -83,9 +89,17 @@ def _peak_and_seconds(scenario: Scenario) -> tuple[float, float]:
 def _busiest(scenario: Scenario, priced: Costs) -> float:
     """Return the time of the busiest pipeline index in a step where nothing else runs, see `Remedy` [s]."""
     table = chunk_times(scenario, priced)
-    each = [sum(table.seconds(kind, stage) for kind in ("F", "I", "W")) for stage in range(scenario.schedule.stages)]
+    each = [
+        sum(table.seconds(kind, stage) for kind in ("F", "I", "W"))
+        for stage in range(scenario.schedule.stages)
+    ]
     totals = (  # every micro-batch's chunk is counted once, by what ends it
-        sum(each[stage] for action in order for kind, _, stage in action.halves() if kind in ("B", "W"))
+        sum(
+            each[stage]
+            for action in order
+            for kind, _, stage in action.halves()
+            if kind in ("B", "W")
+        )
         for order in scenario.schedule.ranks
     )
     return max(totals)

@@ -28,12 +28,16 @@ class ModelConfig(Architecture):
     def attention_bias_parameters(self) -> int:
         """Return the biases of one layer's attention.
 
-        DeepSeek's code gives none to q, q_b and kv_b; Qwen2's none to o; Llama's, Qwen3's and GPT's one to each.
+        DeepSeek's code gives none to q, q_b and kv_b; Qwen2's none to o; Llama's, Qwen3's and GPT's
+        one to each.
         """
         rows = {name: out for name, out, _ in self.projections}
         biased = {"qkv": self.attention_bias or self.qkv_bias}
-        return sum(rows[name] for name in rows
-                   if biased.get(name, self.attention_bias and name in ("q_a", "kv_a", "o")))
+        return sum(
+            rows[name]
+            for name in rows
+            if biased.get(name, self.attention_bias and name in ("q_a", "kv_a", "o"))
+        )
 
     @property
     def attention_parameters(self) -> int:
@@ -72,7 +76,8 @@ class ModelConfig(Architecture):
     def block_parameters(self, kind: BlockKind) -> tuple[int, int]:
         """Return (dense, routed) parameters that a block holds.
 
-        An MTP module holds two norms, the projection of 2h to h, and one layer; it shares embedding and head.
+        An MTP module holds two norms, the projection of 2h to h, and one layer; it shares embedding
+        and head.
         """
         h, norm = self.hidden_size, self.norm_parameters
         if kind == "embedding":
@@ -80,7 +85,10 @@ class ModelConfig(Architecture):
         if kind == "head":
             return (norm if self.tie_word_embeddings else self.embedding_parameters + norm, 0)
         if kind == "dense":
-            return (self.attention_parameters + norm + self.ffn_parameters(self.intermediate_size), 0)
+            return (
+                self.attention_parameters + norm + self.ffn_parameters(self.intermediate_size),
+                0,
+            )
         if kind == "mtp":
             dense, routed = self.block_parameters(self.layer_kind(self.num_hidden_layers))
             return (dense + 2 * norm + 2 * h * h, routed)
@@ -98,7 +106,9 @@ class ModelConfig(Architecture):
     def active_parameters(self) -> int:
         """Return the parameters that one token meets, without the input embedding, learned positions and MTP."""
         idle = (self.n_routed_experts - self.num_experts_per_tok) * self.expert_parameters
-        looked_up = self.position_parameters + (0 if self.tie_word_embeddings else self.embedding_parameters)
+        looked_up = self.position_parameters + (
+            0 if self.tie_word_embeddings else self.embedding_parameters
+        )
         return self.parameters - looked_up - self.moe_layers * idle
 
     def flops_per_token(self, seq_length: int, causal: bool = True) -> float:
@@ -108,7 +118,8 @@ class ModelConfig(Architecture):
     def passes_per_token(self, seq_length: int, causal: bool = True) -> Passes:
         """Return the FLOPs per token of each pass: head included, embedding and MTP not.
 
-        Attention's two products have no weights: their backward, twice the forward, is input gradient alone.
+        Attention's two products have no weights: their backward, twice the forward, is input
+        gradient alone.
         """
         weights = 2.0 * self.active_parameters
         attention = self.attention_flops_per_token(seq_length, causal) * self.num_hidden_layers

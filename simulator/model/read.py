@@ -18,8 +18,8 @@ from simulator.errors import InputError
 class Family:
     """How the files of one `model_type` read.
 
-    renames: its key -> ours. implies: our keys where a file says nothing: its code's defaults, and what its code always
-    does.
+    renames: its key -> ours. implies: our keys where a file says nothing: its code's defaults, and
+    what its code always does.
     """
 
     renames: Mapping[str, str] = field(default_factory=dict)
@@ -29,7 +29,9 @@ class Family:
 _GPT = {"gated": False, "layer_norm": True, "attention_bias": True, "mlp_bias": True}
 _QWEN_EXPERTS = {"num_experts": "n_routed_experts"}
 FAMILIES: dict[str, Family] = {
-    "": Family({"num_local_experts": "n_routed_experts", **_QWEN_EXPERTS}),  # no type: as Llama, with anyone's experts
+    "": Family(
+        {"num_local_experts": "n_routed_experts", **_QWEN_EXPERTS}
+    ),  # no type: as Llama, with anyone's experts
     "llama": Family(),
     "mistral": Family(implies={"num_key_value_heads": 8}),
     "mixtral": Family({"num_local_experts": "n_routed_experts"}, {"num_key_value_heads": 8}),
@@ -40,19 +42,33 @@ FAMILIES: dict[str, Family] = {
     "deepseek_v2": Family(),
     "deepseek_v3": Family(implies={"topk_method": "noaux_tc"}),
     "gpt2": Family(
-        {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
-         "n_inner": "intermediate_size", "n_positions": "learned_positions"},
+        {
+            "n_embd": "hidden_size",
+            "n_layer": "num_hidden_layers",
+            "n_head": "num_attention_heads",
+            "n_inner": "intermediate_size",
+            "n_positions": "learned_positions",
+        },
         {**_GPT, "tie_word_embeddings": True},
     ),
-    "gpt_neox": Family({"use_parallel_residual": "parallel_residual"}, {**_GPT, "parallel_residual": True}),
+    "gpt_neox": Family(
+        {"use_parallel_residual": "parallel_residual"}, {**_GPT, "parallel_residual": True}
+    ),
 }
 """`model_type` -> how its files read. The empty name: keys without a type."""
 
 ARCHITECTURES = {
-    "LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "MixtralForCausalLM": "mixtral",
-    "Qwen2ForCausalLM": "qwen2", "Qwen2MoeForCausalLM": "qwen2_moe", "Qwen3ForCausalLM": "qwen3",
-    "Qwen3MoeForCausalLM": "qwen3_moe", "DeepseekV2ForCausalLM": "deepseek_v2", "DeepseekV3ForCausalLM": "deepseek_v3",
-    "GPT2LMHeadModel": "gpt2", "GPTNeoXForCausalLM": "gpt_neox",
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "MixtralForCausalLM": "mixtral",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen2MoeForCausalLM": "qwen2_moe",
+    "Qwen3ForCausalLM": "qwen3",
+    "Qwen3MoeForCausalLM": "qwen3_moe",
+    "DeepseekV2ForCausalLM": "deepseek_v2",
+    "DeepseekV3ForCausalLM": "deepseek_v3",
+    "GPT2LMHeadModel": "gpt2",
+    "GPTNeoXForCausalLM": "gpt_neox",
 }
 """Class in `architectures` -> type, for files that leave the type out."""
 
@@ -60,18 +76,68 @@ RENAMED = frozenset(key for family in FAMILIES.values() for key in family.rename
 """Keys of single families that stand for one of ours."""
 
 UNREAD = (
-    "activation_function", "architectures", "attention_dropout", "attn_pdrop", "aux_loss_alpha", "auto_map",
-    "bos_token_id", "chunk_size_feed_forward", "classifier_dropout", "dtype", "embd_pdrop", "ep_size", "eos_token_id",
-    "hidden_act", "hidden_dropout", "initializer_range", "layer_norm_eps", "layer_norm_epsilon",
-    "max_position_embeddings", "max_sequence_length", "max_window_layers", "model_type", "n_ctx",
-    "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "norm_topk_prob", "num_beam_groups", "num_beams",
-    "num_labels", "num_return_sequences", "original_max_position_embeddings", "output_router_logits", "pad_token_id",
-    "partial_rotary_factor", "pretraining_tp", "qk_head_dim", "quantization_config", "reorder_and_upcast_attn",
-    "resid_pdrop", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "rotary_emb_base", "rotary_pct",
-    "routed_scaling_factor", "router_aux_loss_coef", "router_jitter_noise", "scale_attn_by_inverse_layer_idx",
-    "scale_attn_weights", "scoring_func", "seq_aux", "summary_activation", "summary_first_dropout",
-    "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "torch_dtype",
-    "transformers_version", "use_cache", "use_mrope",
+    "activation_function",
+    "architectures",
+    "attention_dropout",
+    "attn_pdrop",
+    "aux_loss_alpha",
+    "auto_map",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "classifier_dropout",
+    "dtype",
+    "embd_pdrop",
+    "ep_size",
+    "eos_token_id",
+    "hidden_act",
+    "hidden_dropout",
+    "initializer_range",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "max_position_embeddings",
+    "max_sequence_length",
+    "max_window_layers",
+    "model_type",
+    "n_ctx",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "norm_topk_prob",
+    "num_beam_groups",
+    "num_beams",
+    "num_labels",
+    "num_return_sequences",
+    "original_max_position_embeddings",
+    "output_router_logits",
+    "pad_token_id",
+    "partial_rotary_factor",
+    "pretraining_tp",
+    "qk_head_dim",
+    "quantization_config",
+    "reorder_and_upcast_attn",
+    "resid_pdrop",
+    "rms_norm_eps",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "rotary_emb_base",
+    "rotary_pct",
+    "routed_scaling_factor",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+    "scale_attn_by_inverse_layer_idx",
+    "scale_attn_weights",
+    "scoring_func",
+    "seq_aux",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "task_specific_params",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "use_mrope",
 )
 """Keys of Hugging Face's configurations that no cost depends on; inline models may hold them."""
 
@@ -88,14 +154,17 @@ NOT_YET: dict[str, str] = {
 }
 """Keys that change the costs and are not read, where they say anything: key -> remedy."""
 
-_SIZE = re.compile(r"^(num|n)_|_(size|dim|rank|heads|layers|experts|bias|window|freq|step)$|experts|lora|bias$")
+_SIZE = re.compile(
+    r"^(num|n)_|_(size|dim|rank|heads|layers|experts|bias|window|freq|step)$|experts|lora|bias$"
+)
 """Names of keys that look as if parameters or FLOPs depended on them."""
 
 
 def normalise(values: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """Return a configuration of any known family in our keys. known: our keys.
 
-    null means that a key is absent. Errors: InputError for a family, or a key of cost, that is not read.
+    null means that a key is absent. Errors: InputError for a family, or a key of cost, that is not
+    read.
     """
     given = {key: value for key, value in values.items() if value is not None}
     kind = _kind(given)
@@ -107,13 +176,19 @@ def normalise(values: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any
             continue
         value = result.pop(theirs)
         if result.setdefault(ours, value) != value:
-            raise InputError(f"stands beside {ours}: {result[ours]}, which means the same", key=theirs, value=value,
-                             remedy=f"Keep one; {kind or 'this'} files call it {theirs}.")
+            raise InputError(
+                f"stands beside {ours}: {result[ours]}, which means the same",
+                key=theirs,
+                value=value,
+                remedy=f"Keep one; {kind or 'this'} files call it {theirs}.",
+            )
     result = {**family.implies, **result}
     if kind == "gpt2" and isinstance(result.get("hidden_size"), int):
         result.setdefault("intermediate_size", 4 * result["hidden_size"])  # n_inner: null
     if "num_local_experts" in given and "intermediate_size" in result:
-        result.setdefault("moe_intermediate_size", result["intermediate_size"])  # Mixtral's experts have no other width
+        result.setdefault(
+            "moe_intermediate_size", result["intermediate_size"]
+        )  # Mixtral's experts have no other width
     return result
 
 
@@ -131,22 +206,32 @@ def _kind(given: Mapping[str, Any]) -> str:
         types = [family for family in FAMILIES if family]
         near = difflib.get_close_matches(name, types, n=1, cutoff=0.8)
         remedy = f"Did you mean '{near[0]}'? " if near else ""
-        raise InputError("is no family of models that simulate reads", key=key, value=name,
-                         remedy=f"{remedy}Known: {', '.join(types)}. Write another model in the keys of one of them.")
+        raise InputError(
+            "is no family of models that simulate reads",
+            key=key,
+            value=name,
+            remedy=f"{remedy}Known: {', '.join(types)}. Write another model in the keys of one of them.",
+        )
     return kind
 
 
 def _says_nothing(given: Mapping[str, Any], kind: str) -> dict[str, Callable[[Any], bool]]:
     """Return for some keys of NOT_YET the test that they leave attention whole."""
-    window = given.get("use_sliding_window", not kind.startswith("qwen"))  # Qwen's window is off unless said
+    window = given.get(
+        "use_sliding_window", not kind.startswith("qwen")
+    )  # Qwen's window is off unless said
 
     def wide(size: Any) -> bool:
         longest = given.get("max_position_embeddings")
-        return not window or (isinstance(size, int) and isinstance(longest, int) and size >= longest)
+        return not window or (
+            isinstance(size, int) and isinstance(longest, int) and size >= longest
+        )
 
     return {
         "sliding_window": wide,
-        "use_sliding_window": lambda on: not on or "sliding_window" not in given or wide(given["sliding_window"]),
+        "use_sliding_window": lambda on: (
+            not on or "sliding_window" not in given or wide(given["sliding_window"])
+        ),
         "layer_types": lambda types: set(types) <= {"full_attention"},
     }
 
@@ -156,11 +241,23 @@ def _refuse(given: Mapping[str, Any], kind: str, known: frozenset[str]) -> None:
     tests = _says_nothing(given, kind)
     for key, remedy in NOT_YET.items():
         if given.get(key) and not tests.get(key, lambda _: False)(given[key]):
-            raise InputError("changes the cost and is not read yet", key=key, value=given[key],
-                             remedy=remedy.format(key=key))
+            raise InputError(
+                "changes the cost and is not read yet",
+                key=key,
+                value=given[key],
+                remedy=remedy.format(key=key),
+            )
     fine = {*known, *UNREAD, *NOT_YET, *FAMILIES[kind].renames}
     for key, value in given.items():
-        if value and key not in fine and _SIZE.search(key) and isinstance(value, int | float | list):
+        if (
+            value
+            and key not in fine
+            and _SIZE.search(key)
+            and isinstance(value, int | float | list)
+        ):
             raise InputError(
                 f"is no key that simulate reads{' of ' + kind if kind else ''}, and looks as if cost depended on it",
-                key=key, value=value, remedy=f"Write {key}: null if it does not.")
+                key=key,
+                value=value,
+                remedy=f"Write {key}: null if it does not.",
+            )

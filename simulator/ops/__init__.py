@@ -1,7 +1,8 @@
 """The ops of a block: F (forward), I (input gradient) and W (weight gradient), by phase.
 
-This is the one place that knows which kernels a layer runs, how many FLOPs they execute, which bytes they move and
-which they keep. A block is a tuple of phases per pass; expert traffic stands between phases.
+This is the one place that knows which kernels a layer runs, how many FLOPs they execute, which
+bytes they move and which they keep. A block is a tuple of phases per pass; expert traffic stands
+between phases.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ __all__ = ["BLOCKS", "LATE", "BlockOps", "Op", "Transfer", "Work", "block_ops", 
 class BlockOps:
     """The ops of one block for one micro-batch, by phase. Empty phases cost nothing.
 
-    attention/mlp: forward and input gradient before and after dispatch. A block without expert traffic has all of
-    its forward in `attention_f` and `mlp_f`. side_w: weight gradients that run on the side stream. attention_t: what
-    the input gradient does once its sum over the tensor parallel group has arrived.
+    attention/mlp: forward and input gradient before and after dispatch. A block without expert
+    traffic has all of its forward in `attention_f` and `mlp_f`. side_w: weight gradients that run
+    on the side stream. attention_t: what the input gradient does once its sum over the tensor
+    parallel group has arrived.
     """
 
     attention_f: Ops = ()
@@ -43,7 +45,14 @@ class BlockOps:
     @property
     def backward(self) -> Ops:
         """Return the full backward pass."""
-        return self.mlp_b + self.mlp_w + self.side_w + self.attention_b + self.attention_t + self.attention_w
+        return (
+            self.mlp_b
+            + self.mlp_w
+            + self.side_w
+            + self.attention_b
+            + self.attention_t
+            + self.attention_w
+        )
 
 
 def _dense(work: Work) -> BlockOps:
@@ -82,7 +91,10 @@ def _embedding(work: Work) -> BlockOps:
 def _head(work: Work) -> BlockOps:
     gradient, tail = ends.head_backward(work)
     return BlockOps(
-        attention_f=ends.head_forward(work), attention_b=gradient, attention_t=tail, attention_w=ends.head_wgrad(work)
+        attention_f=ends.head_forward(work),
+        attention_b=gradient,
+        attention_t=tail,
+        attention_w=ends.head_wgrad(work),
     )
 
 

@@ -1,9 +1,10 @@
 """The attention half of a layer: forward, input gradient, weight gradient.
 
-The kernels and their order are those of DeepSeek's published profile (github deepseek-ai/profile-data, train.json).
-Linear layers are cut over the tensor parallel group: those that read the residual stream by columns, the output by
-rows; MLA's compressions are whole on every GPU and see its own tokens, its expansions are cut by heads and see the
-compressed vectors of all, gathered (Megatron-LM, multi_latent_attention.py).
+The kernels and their order are those of DeepSeek's published profile (github
+deepseek-ai/profile-data, train.json). Linear layers are cut over the tensor parallel group: those
+that read the residual stream by columns, the output by rows; MLA's compressions are whole on every
+GPU and see its own tokens, its expansions are cut by heads and see the compressed vectors of all,
+gathered (Megatron-LM, multi_latent_attention.py).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def forward(work: Work) -> Ops:
     """Return the ops from the residual stream to the second residual stream and its norm."""
     recipe, t, own, h = work.recipe, work.tokens, work.own, work.model.hidden_size
     context = work.heads * work.model.v_dim
-    # The residual stream is kept once per half layer; the norm's output only if it is not recomputed.
+    # The residual stream is kept once per half layer; the norm's output only if it is not
+    # recomputed.
     normed = 0.0 if "norm" in work.recompute else recipe.activation * own * h
     out = (*quantise(recipe, t * context), gemm("o", t, h, context, recipe.gemm))
     head = (
@@ -104,7 +106,11 @@ def _down(work: Work) -> Ops:
     ops: list[Op | Transfer] = []
     for name, out, inp in _columns(work):
         tokens = _reads(work, name)
-        ops += quantise(recipe, tokens * inp) if _compressed(work, name) else parallel.cast_and_gather(work)
+        ops += (
+            quantise(recipe, tokens * inp)
+            if _compressed(work, name)
+            else parallel.cast_and_gather(work)
+        )
         ops.append(gemm(name, tokens, out, inp, recipe.gemm))
     return tuple(ops)
 
@@ -151,16 +157,24 @@ def _up_again(work: Work) -> bool:
 def input_gradient(work: Work) -> tuple[Ops, Ops]:
     """Return the ops from the gradient of the second residual stream to that of the first, in two parts.
 
-    The first ends with the input gradients of what reads the residual stream. With tensor parallelism their sum then
-    travels, and the second part, what the norm does with it, waits for that; without it all are in the first.
+    The first ends with the input gradients of what reads the residual stream. With tensor
+    parallelism their sum then travels, and the second part, what the norm does with it, waits for
+    that; without it all are in the first.
     """
     t, own, h = work.tokens, work.own, work.model.hidden_size
     context = work.heads * work.model.v_dim
     first = (
         *_stream_backward(work),
-        *((moved("cast back from 12 bits", "quantise", t * context, 3.5),) if work.recipe.keeps_coded else ()),
-        *(quantise(work.recipe, t * h) if work.model.parallel_residual
-          else parallel.cast_and_gather(work, "gather output gradient")),
+        *(
+            (moved("cast back from 12 bits", "quantise", t * context, 3.5),)
+            if work.recipe.keeps_coded
+            else ()
+        ),
+        *(
+            quantise(work.recipe, t * h)
+            if work.model.parallel_residual
+            else parallel.cast_and_gather(work, "gather output gradient")
+        ),
         *transpose(work.recipe, h * context),
         gemm("o dgrad", t, context, h, work.recipe.gemm),
         *by_channel(work.recipe, t * context, t * h),
@@ -170,7 +184,10 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
         *(again((norm(work.recipe, "input norm", own * h),)) if "norm" in work.recompute else ()),
         *_down_backward(work),
     )
-    last = (_add(work, "residual gradient"), norm_backward(work.recipe, "input norm backward", own * h))
+    last = (
+        _add(work, "residual gradient"),
+        norm_backward(work.recipe, "input norm backward", own * h),
+    )
     return (first, last) if work.tp > 1 else ((*first, *last), ())
 
 
@@ -182,7 +199,12 @@ def _stream_backward(work: Work) -> Ops:
     # DeepSeek's profile has one more kernel there; with dropout its mask is applied once more.
     scale = (moved("scale", "elementwise", width, 4.0),) if recipe.norm == "norm" else ()
     dropped = (moved("dropout backward", "dropout", width, 5.0),) if work.model.layer_norm else ()
-    return (_add(work, "residual gradient"), norm_backward(recipe, "post norm backward", width), *scale, *dropped)
+    return (
+        _add(work, "residual gradient"),
+        norm_backward(recipe, "post norm backward", width),
+        *scale,
+        *dropped,
+    )
 
 
 def _positions_backward(work: Work) -> Ops:
@@ -190,8 +212,15 @@ def _positions_backward(work: Work) -> Ops:
     if not model.is_mla:
         width = t * (heads + work.kv_heads) * model.qk_dim
         norms = (norm_backward(work.recipe, "head norms backward", width),) if model.qk_norm else ()
-        return norms if model.learned_positions else (moved("rope backward", "rope", width, 4.0), *norms)
-    return (moved("rope backward", "rope", t * heads * model.qk_rope_head_dim, 4.0), *_up_backward(work))
+        return (
+            norms
+            if model.learned_positions
+            else (moved("rope backward", "rope", width, 4.0), *norms)
+        )
+    return (
+        moved("rope backward", "rope", t * heads * model.qk_rope_head_dim, 4.0),
+        *_up_backward(work),
+    )
 
 
 def _up_backward(work: Work) -> Ops:
@@ -205,10 +234,15 @@ def _up_backward(work: Work) -> Ops:
         ops += (
             *transpose(recipe, out * inp),
             *quantise(recipe, t * out),
-            # Again, for the weight gradient; the norm waits for the sum of the expansion's input gradient.
+            # Again, for the weight gradient; the norm waits for the sum of the expansion's input
+            # gradient.
             *parallel.gather(work, "gather compressed again", _latent(work, name, inp)),
-            *parallel.scatter(work, (gemm(f"{name} dgrad", t, inp, out, recipe.gemm),), "sum compressed gradient",
-                              _latent(work, name, inp)),
+            *parallel.scatter(
+                work,
+                (gemm(f"{name} dgrad", t, inp, out, recipe.gemm),),
+                "sum compressed gradient",
+                _latent(work, name, inp),
+            ),
             *by_channel(recipe, t * out, t * inp),
             norm_backward(recipe, f"{name} norm backward", work.own * inp),
         )

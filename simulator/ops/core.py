@@ -39,22 +39,31 @@ def _fused(work: Work) -> Op:
     model, t = work.model, work.tokens
     flops = t * model.attention_flops_per_token(work.seq_length) / work.tp
     kept = _kept_qkv(work) + 4.0 * t * work.heads  # and the softmax's logarithm of the sum
-    return Op("core", "attention", flops, (1, 0, 0, model.qk_dim), seq_length=_length(work), saved=kept)
+    return Op(
+        "core", "attention", flops, (1, 0, 0, model.qk_dim), seq_length=_length(work), saved=kept
+    )
 
 
 def _fused_backward(work: Work) -> Op:
-    # FlashAttention recomputes S = QK^T: five matrix products instead of the forward's two (arXiv 2307.08691).
+    # FlashAttention recomputes S = QK^T: five matrix products instead of the forward's two (arXiv
+    # 2307.08691).
     model, t = work.model, work.tokens
     per_qk, per_v = 3.0 * model.qk_dim, 2.0 * model.v_dim
     flops = t * work.heads * (per_qk + per_v) * float(work.seq_length)
-    return Op("core backward", "attention_backward", flops, (1, 0, 0, model.qk_dim), seq_length=_length(work))
+    return Op(
+        "core backward",
+        "attention_backward",
+        flops,
+        (1, 0, 0, model.qk_dim),
+        seq_length=_length(work),
+    )
 
 
 def _unfused(work: Work) -> Ops:
     """Return QK^T, scale, mask and softmax in one kernel, dropout, and the product with V; nothing is skipped.
 
-    Kept per element of the [heads, s, s] matrix: softmax and dropout outputs in 2 bytes, the mask in 1, none where it
-    is recomputed (Korthikanti et al., arXiv 2205.05198, section 4.1).
+    Kept per element of the [heads, s, s] matrix: softmax and dropout outputs in 2 bytes, the mask
+    in 1, none where it is recomputed (Korthikanti et al., arXiv 2205.05198, section 4.1).
     """
     s, model = work.seq_length, work.model
     groups = round(work.tokens * work.heads / s)

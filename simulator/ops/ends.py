@@ -21,7 +21,10 @@ def embed(work: Work) -> Ops:
 def embed_wgrad(work: Work) -> Ops:
     """Return the scatter of gradients into the input embedding, in FP32."""
     size = work.tokens * work.model.hidden_size
-    return (*parallel.gather(work, "gather embedding gradient", each=2.0), moved("scatter", "embedding", size, 10.0))
+    return (
+        *parallel.gather(work, "gather embedding gradient", each=2.0),
+        moved("scatter", "embedding", size, 10.0),
+    )
 
 
 def head_forward(work: Work) -> Ops:

@@ -1,7 +1,8 @@
 """The FFN half of a layer: dense, shared and routed experts, forward, input and weight gradient.
 
-The kernels and their order are those of DeepSeek's published profile (github deepseek-ai/profile-data, train.json).
-Dense and shared FFNs are cut over the tensor parallel group, routed experts over the expert tensor group.
+The kernels and their order are those of DeepSeek's published profile (github
+deepseek-ai/profile-data, train.json). Dense and shared FFNs are cut over the tensor parallel group,
+routed experts over the expert tensor group.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ def _activation(work: Work) -> str:
 def forward(work: Work, rows: float, width: int, groups: int = 1) -> Ops:
     """Return the first layer, the activation and the second layer.
 
-    Over `rows` rows [rows, h] in `groups` equal groups, each with weights of its own; width: on this GPU.
+    Over `rows` rows [rows, h] in `groups` equal groups, each with weights of its own; width: on
+    this GPU.
     """
     recipe, h, m, wide = work.recipe, work.model.hidden_size, rows / groups, _widths(work, width)
     # The activation's inputs are kept in FP8 in DeepSeek-V3: arXiv 2412.19437, section 3.3.3
     inputs = (recipe.activation if recipe.keeps_coded else 2.0) * rows * wide
     out = 0.0 if "swiglu" in work.recompute else recipe.activation * rows * width
-    # Reads the first layer's output in BF16, writes the second layer's input: DeepSeek's kernel writes FP8.
+    # Reads the first layer's output in BF16, writes the second layer's input: DeepSeek's kernel
+    # writes FP8.
     each = 2.0 * wide / width + (1.0 if recipe.keeps_coded else 2.0)
     return (
         gemm("gate+up", m, wide, h, recipe.gemm, groups),
@@ -85,7 +88,10 @@ def weights(work: Work, rows: float, width: int, groups: int = 1) -> Ops:
     """Return the weight gradients of both layers, one kernel per group as the profile shows."""
     recipe, h, k = work.recipe, work.model.hidden_size, rows / groups
     down = tuple(wgrad("down wgrad", h, width, k, recipe.gemm) for _ in range(groups))
-    return (*down, *(wgrad("gate+up wgrad", _widths(work, width), h, k, recipe.gemm) for _ in range(groups)))
+    return (
+        *down,
+        *(wgrad("gate+up wgrad", _widths(work, width), h, k, recipe.gemm) for _ in range(groups)),
+    )
 
 
 def dense_forward(work: Work) -> Ops:
@@ -103,9 +109,17 @@ def dense_backward(work: Work) -> Ops:
     inner, outer = backward(work, t, work.model.intermediate_size // work.tp)
     # A parallel FFN's gradient is added to the attention's before both are summed over the group.
     outer = outer if work.model.parallel_residual else parallel.input_gradient(work, outer)
-    dropped = (moved("dropout backward", "dropout", work.own * h, 5.0),) if work.model.layer_norm else ()
-    return (*dropped, *parallel.cast_and_gather(work, "gather output gradient"), *by_channel(work.recipe, t * h),
-            *_norm_again(work), *inner, *outer)
+    dropped = (
+        (moved("dropout backward", "dropout", work.own * h, 5.0),) if work.model.layer_norm else ()
+    )
+    return (
+        *dropped,
+        *parallel.cast_and_gather(work, "gather output gradient"),
+        *by_channel(work.recipe, t * h),
+        *_norm_again(work),
+        *inner,
+        *outer,
+    )
 
 
 def dense_wgrad(work: Work) -> Ops:
@@ -140,8 +154,16 @@ def route_backward(work: Work) -> Ops:
 
 def experts_forward(work: Work) -> Ops:
     """Return the shared and routed experts of a MoE layer, between dispatch and combine."""
-    model, h, width = work.model, work.model.hidden_size, work.model.moe_intermediate_size // work.etp
-    recipe, rows, weight = work.recipe, work.expert_rows, work.local_experts * work.model.expert_parameters / work.etp
+    model, h, width = (
+        work.model,
+        work.model.hidden_size,
+        work.model.moe_intermediate_size // work.etp,
+    )
+    recipe, rows, weight = (
+        work.recipe,
+        work.expert_rows,
+        work.local_experts * work.model.expert_parameters / work.etp,
+    )
     received = work.received * work.etp
     # What dispatch brought is kept as the input of the weight gradients.
     each = BYTES[recipe.dispatch]
@@ -163,7 +185,9 @@ def experts_forward(work: Work) -> Ops:
 def experts_backward(work: Work) -> Ops:
     """Return the input gradient of the shared and routed experts."""
     h, rows, received = work.model.hidden_size, work.expert_rows, work.received * work.etp
-    inner, outer = backward(work, rows, work.model.moe_intermediate_size // work.etp, work.local_experts)
+    inner, outer = backward(
+        work, rows, work.model.moe_intermediate_size // work.etp, work.local_experts
+    )
     return (
         *_shared_backward(work),
         *parallel.expert_tensor(work, "gather result gradients"),
@@ -193,7 +217,10 @@ def _shared_width(work: Work) -> int:
 def _shared_forward(work: Work) -> Ops:
     if not _shared_width(work):
         return ()
-    return (*parallel.gather(work), *parallel.scatter(work, forward(work, work.tokens, _shared_width(work))))
+    return (
+        *parallel.gather(work),
+        *parallel.scatter(work, forward(work, work.tokens, _shared_width(work))),
+    )
 
 
 def _shared_backward(work: Work) -> Ops:
@@ -201,7 +228,11 @@ def _shared_backward(work: Work) -> Ops:
     if not _shared_width(work):
         return ()
     inner, outer = backward(work, work.tokens, _shared_width(work))
-    return (*parallel.gather(work, "gather output gradient"), *inner, *parallel.input_gradient(work, outer))
+    return (
+        *parallel.gather(work, "gather output gradient"),
+        *inner,
+        *parallel.input_gradient(work, outer),
+    )
 
 
 def _norm_again(work: Work) -> Ops:

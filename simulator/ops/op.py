@@ -13,10 +13,34 @@ from simulator.model import ModelConfig
 from simulator.precision import BYTES, Dtype, Recipe
 
 KINDS = (
-    "gemm", "wgrad", "attention", "attention_backward", "norm", "norm_backward", "fused_norm", "fused_norm_backward",
-    "softmax", "softmax_backward", "quantise", "transpose", "cast_transpose", "rope", "copy", "elementwise",
-    "activation", "bias_gelu", "bias_dropout_add", "residual_add", "dropout", "permute", "mapping", "router",
-    "router_backward", "embedding", "loss", "optimizer",
+    "gemm",
+    "wgrad",
+    "attention",
+    "attention_backward",
+    "norm",
+    "norm_backward",
+    "fused_norm",
+    "fused_norm_backward",
+    "softmax",
+    "softmax_backward",
+    "quantise",
+    "transpose",
+    "cast_transpose",
+    "rope",
+    "copy",
+    "elementwise",
+    "activation",
+    "bias_gelu",
+    "bias_dropout_add",
+    "residual_add",
+    "dropout",
+    "permute",
+    "mapping",
+    "router",
+    "router_backward",
+    "embedding",
+    "loss",
+    "optimizer",
 )
 
 
@@ -24,10 +48,10 @@ KINDS = (
 class Op:
     """One kernel.
 
-    flops: FLOPs that it executes. shape: (groups, m, n, k) of a GEMM; k is the width of a query head of attention.
-    dtype: of its multiplication.
-    bytes: moved from and to HBM [B]. saved: kept until the backward pass [B]. seq_length: of attention.
-    recompute: the forward pass once more, so its FLOPs are not the model's.
+    flops: FLOPs that it executes. shape: (groups, m, n, k) of a GEMM; k is the width of a query
+    head of attention. dtype: of its multiplication. bytes: moved from and to HBM [B]. saved: kept
+    until the backward pass [B]. seq_length: of attention. recompute: the forward pass once more, so
+    its FLOPs are not the model's.
     """
 
     name: str
@@ -49,8 +73,9 @@ LATE = -1
 class Transfer:
     """A collective between the ops of a phase.
 
-    group: tp, cp or etp, see `layout.GROUPS`. bytes: of the whole buffer, times the passes over it: 1 of an all-gather
-    or a reduce-scatter, 2 of an all-reduce [B]. beside: how many of the ops that follow do not wait for it, or LATE.
+    group: tp, cp or etp, see `layout.GROUPS`. bytes: of the whole buffer, times the passes over it:
+    1 of an all-gather or a reduce-scatter, 2 of an all-reduce [B]. beside: how many of the ops that
+    follow do not wait for it, or LATE.
     """
 
     name: str
@@ -67,10 +92,11 @@ Ops: TypeAlias = tuple[Item, ...]
 class Work:
     """What one micro-batch asks of a layer on one GPU.
 
-    tokens: that its GEMMs see: of the micro-batch, over cp. seq_length: of the whole sequence. expert_rows: (token,
-    expert) pairs that its experts compute. received: tokens that dispatch brings to this GPU, each once. local_experts:
-    experts on this GPU. recompute: names of what is computed again in the backward pass, see `precision.RECOMPUTE`.
-    tp, cp, etp: degrees. sequence_parallel, tp_overlap, cp_gather: see LayoutConfig. unfused: attention as two batched
+    tokens: that its GEMMs see: of the micro-batch, over cp. seq_length: of the whole sequence.
+    expert_rows: (token, expert) pairs that its experts compute. received: tokens that dispatch
+    brings to this GPU, each once. local_experts: experts on this GPU. recompute: names of what is
+    computed again in the backward pass, see `precision.RECOMPUTE`. tp, cp, etp: degrees.
+    sequence_parallel, tp_overlap, cp_gather: see LayoutConfig. unfused: attention as two batched
     GEMMs and a softmax.
     """
 
@@ -127,7 +153,11 @@ def moved(name: str, kind: str, elements: float, each: float, saved: float = 0.0
 
 def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
     """Return the casts of GEMM inputs to the recipe's dtype. None where nothing is cast."""
-    return tuple(moved("cast", recipe.cast, count, recipe.cast_bytes) for count in elements) if recipe.cast else ()
+    return (
+        tuple(moved("cast", recipe.cast, count, recipe.cast_bytes) for count in elements)
+        if recipe.cast
+        else ()
+    )
 
 
 def by_channel(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
@@ -146,7 +176,11 @@ def transpose(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
     None where the cast writes the transpose too, once per step.
     """
     fresh = recipe.quantised and not recipe.casts_once
-    return tuple(moved("weight transpose", "transpose", count, 2.0) for count in elements) if fresh else ()
+    return (
+        tuple(moved("weight transpose", "transpose", count, 2.0) for count in elements)
+        if fresh
+        else ()
+    )
 
 
 def norm(recipe: Recipe, name: str, elements: float, kept: float = 0.0) -> Op:

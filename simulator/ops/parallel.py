@@ -1,10 +1,11 @@
 """The collectives of tensor, context and expert tensor parallelism between the ops of a layer.
 
-Tensor parallelism: Shoeybi et al., arXiv 1909.08053, section 3: a pair of linear layers, cut by columns, then by rows.
-With sequence parallelism the norms between them work on 1/tp of the tokens, an all-gather stands before the first and
-a reduce-scatter behind the second; in the backward pass they swap places, and the first layer's input is gathered once
-more for its weight gradient (Korthikanti et al., arXiv 2205.05198, section 4.2.2). Without it an all-reduce stands
-behind the second, and one behind the first's input gradient.
+Tensor parallelism: Shoeybi et al., arXiv 1909.08053, section 3: a pair of linear layers, cut by
+columns, then by rows. With sequence parallelism the norms between them work on 1/tp of the tokens,
+an all-gather stands before the first and a reduce-scatter behind the second; in the backward pass
+they swap places, and the first layer's input is gathered once more for its weight gradient
+(Korthikanti et al., arXiv 2205.05198, section 4.2.2). Without it an all-reduce stands behind the
+second, and one behind the first's input gradient.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from simulator.precision import BYTES
 def gather(work: Work, name: str = "gather input", width: int = 0, each: float = 0.0) -> Ops:
     """Return the all-gather before a layer that is cut by columns.
 
-    width: of what is gathered, 0 for the residual stream's. each: bytes of an element, 0 for those of a GEMM's input.
+    width: of what is gathered, 0 for the residual stream's. each: bytes of an element, 0 for those
+    of a GEMM's input.
     """
     if work.tp == 1 or not work.sequence_parallel:
         return ()
@@ -41,7 +43,9 @@ def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int
     """
     if work.tp == 1:
         return gemm
-    size = work.tokens * (width or work.model.hidden_size) * 2.0 * (1 if work.sequence_parallel else 2)
+    size = (
+        work.tokens * (width or work.model.hidden_size) * 2.0 * (1 if work.sequence_parallel else 2)
+    )
     if work.tp_overlap and gemm:
         return (Transfer(name, "tp", size, beside=len(gemm)), *gemm)
     return (*gemm, Transfer(name, "tp", size))
@@ -50,26 +54,35 @@ def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int
 def input_gradient(work: Work, dgrad: Ops, each: float = 0.0) -> Ops:
     """Return the input gradient of a layer that is cut by columns.
 
-    Its input is gathered again beside it, for the weight gradient; the sum over the group travels beside the weight
-    gradient (Megatron-LM, LinearWithGradAccumulationAndAsyncCommunication). What was cast before it was gathered is
-    transposed behind. each: see `gather`.
+    Its input is gathered again beside it, for the weight gradient; the sum over the group travels
+    beside the weight gradient (Megatron-LM, LinearWithGradAccumulationAndAsyncCommunication). What
+    was cast before it was gathered is transposed behind. each: see `gather`.
     """
     if work.tp == 1:
         return dgrad
     size = work.tokens * work.model.hidden_size
-    total = Transfer("sum input gradient", "tp", size * 2.0 * (1 if work.sequence_parallel else 2), beside=LATE)
+    total = Transfer(
+        "sum input gradient", "tp", size * 2.0 * (1 if work.sequence_parallel else 2), beside=LATE
+    )
     if not work.sequence_parallel:
         return (*dgrad, total)
-    again = Transfer("gather input again", "tp", size * (each or work.recipe.activation), beside=len(dgrad))
-    turned = () if each or not work.recipe.casts_once else (moved("transpose gathered", "transpose", size, 2.0),)
+    again = Transfer(
+        "gather input again", "tp", size * (each or work.recipe.activation), beside=len(dgrad)
+    )
+    turned = (
+        ()
+        if each or not work.recipe.casts_once
+        else (moved("transpose gathered", "transpose", size, 2.0),)
+    )
     return (again, *dgrad, total, *turned)
 
 
 def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
     """Return attention with the keys and values of the other context parallel ranks.
 
-    In a ring they travel beside it (ring attention, arXiv 2310.01889; in the backward pass their gradients with them),
-    or they are gathered before it, and their gradients scattered behind it (Llama 3, arXiv 2407.21783, section 3.3.2).
+    In a ring they travel beside it (ring attention, arXiv 2310.01889; in the backward pass their
+    gradients with them), or they are gathered before it, and their gradients scattered behind it
+    (Llama 3, arXiv 2407.21783, section 3.3.2).
     """
     if work.cp == 1:
         return core

@@ -1,9 +1,10 @@
 """Figures. The only room that imports matplotlib, and only when a figure is drawn.
 
-`FIGURES`: of one step, by name. `steps`: its lanes and parts, and several steps beside each other. `links`, `memory`:
-over its time. `experts`: who sends what to whom, tokens of experts; `column`: what these share. `clusters`: the graph
-of a cluster. `collectives`: one that runs alone. `kernels`: measured kernels beside the kernel tables. `schedules`: a
-pipeline schedule by itself. `sweeps`: many points.
+`FIGURES`: of one step, by name. `steps`: its lanes and parts, and several steps beside each other.
+`links`, `memory`: over its time. `experts`: who sends what to whom, tokens of experts; `column`:
+what these share. `clusters`: the graph of a cluster. `collectives`: one that runs alone. `kernels`:
+measured kernels beside the kernel tables. `schedules`: a pipeline schedule by itself. `sweeps`:
+many points.
 """
 
 from __future__ import annotations
@@ -28,9 +29,22 @@ from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 
 __all__ = [
-    "FIGURES", "FORMATS", "MEMORY_COLOURS", "PART_COLOURS", "SweepFigure", "check_figure", "check_format", "cluster",
-    "collective", "comparison", "kernels", "knee", "schedule", "step", "sweep",
-]  # fmt: skip
+    "FIGURES",
+    "FORMATS",
+    "MEMORY_COLOURS",
+    "PART_COLOURS",
+    "SweepFigure",
+    "check_figure",
+    "check_format",
+    "cluster",
+    "collective",
+    "comparison",
+    "kernels",
+    "knee",
+    "schedule",
+    "step",
+    "sweep",
+]
 
 FIGURES: dict[str, Callable[[Timeline, Report, Path], None]] = {
     "step": step,

@@ -1,6 +1,7 @@
 """The graph of a cluster: layers as rows, groups on a circle, a torus as a box.
 
-Large graphs are drawn in blocks: switches of one pod, plane, rail or group, or neighbours, become one mark.
+Large graphs are drawn in blocks: switches of one pod, plane, rail or group, or neighbours, become
+one mark.
 """
 
 from __future__ import annotations
@@ -26,12 +27,26 @@ Places: TypeAlias = dict[Block, tuple[float, float]]
 MOST = 32
 """marks in a row, beyond which they are drawn in blocks"""
 COLOURS = {
-    "node": "#999999", "nvswitch": "#009E73", "leaf": "#0072B2", "agg": "#56B4E9", "mid": "#56B4E9", "spine": "#D55E00",
-    "core": "#D55E00", "top": "#D55E00", "router": "#0072B2", "switch": "#0072B2",
+    "node": "#999999",
+    "nvswitch": "#009E73",
+    "leaf": "#0072B2",
+    "agg": "#56B4E9",
+    "mid": "#56B4E9",
+    "spine": "#D55E00",
+    "core": "#D55E00",
+    "top": "#D55E00",
+    "router": "#0072B2",
+    "switch": "#0072B2",
 }
 ORDER = ("node", "leaf", "agg", "mid", "spine", "core", "top")
-PLURAL = {"leaf": "leaves", "switch": "switches", "agg": "aggregation switches", "mid": "middle switches",
-          "top": "top switches", "core": "core switches"}
+PLURAL = {
+    "leaf": "leaves",
+    "switch": "switches",
+    "agg": "aggregation switches",
+    "mid": "middle switches",
+    "top": "top switches",
+    "core": "core switches",
+}
 
 
 def cluster(config: TopologyConfig, path: Path) -> None:
@@ -44,7 +59,9 @@ def cluster(config: TopologyConfig, path: Path) -> None:
     switches, _ = build(config)
     kind = config.fabric.kind
     round_ = kind in ("dragonfly", "slim_fly", "custom")
-    height = 7.0 if round_ else 4.6 if len(switches.graph) else 2.2 + 0.35 * _rows_of(config.node.gpus)
+    height = (
+        7.0 if round_ else 4.6 if len(switches.graph) else 2.2 + 0.35 * _rows_of(config.node.gpus)
+    )
     figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
     if not len(switches.graph):
         _one_domain(axes, config)
@@ -92,10 +109,31 @@ def _one_domain(axes: Axes, config: TopologyConfig) -> None:
         ends = ([x + 0.5, x + 0.5, width / 2], [-0.5 * (rows - 1), 0.0, 1.2])
         axes.plot(*ends, color="#BBBBBB", linewidth=0.6, zorder=1)
         for row in range(rows):
-            axes.scatter([x + 0.5], [-0.5 * row], s=min(260, 4200 / width), marker="s", color=COLOURS["node"], zorder=2)
-            axes.text(x + 0.5, -0.5 * row, str(x * rows + row), ha="center", va="center", fontsize=6, zorder=3)
+            axes.scatter(
+                [x + 0.5],
+                [-0.5 * row],
+                s=min(260, 4200 / width),
+                marker="s",
+                color=COLOURS["node"],
+                zorder=2,
+            )
+            axes.text(
+                x + 0.5,
+                -0.5 * row,
+                str(x * rows + row),
+                ha="center",
+                va="center",
+                fontsize=6,
+                zorder=3,
+            )
     axes.scatter([width / 2], [1.2], s=400, marker="s", color=COLOURS["nvswitch"], zorder=2)
-    axes.text(width / 2, 1.5, f"NVSwitch, {format_bandwidth(config.node.nvlink)} to each GPU", ha="center", fontsize=8)
+    axes.text(
+        width / 2,
+        1.5,
+        f"NVSwitch, {format_bandwidth(config.node.nvlink)} to each GPU",
+        ha="center",
+        fontsize=8,
+    )
     if config.fabric.kind == "nvl72":
         note = f"each column a compute tray of {rows} GPUs"
         axes.text(width / 2, -0.5 * rows, note, ha="center", va="center", fontsize=7)
@@ -110,7 +148,9 @@ def _rows(axes: Axes, switches: Switches, config: TopologyConfig) -> None:
     layers: dict[str, list[Vertex]] = defaultdict(list)
     for vertex in switches.graph:
         layers[vertex[0]].append(vertex)
-    block = {vertex: mark for members in layers.values() for vertex, mark in _blocks(members).items()}
+    block = {
+        vertex: mark for members in layers.values() for vertex, mark in _blocks(members).items()
+    }
     block |= _blocks([("node", n) for n in range(config.nodes)])
     layers["node"] = [("node", n) for n in range(config.nodes)]
     shown = [layer for layer in ORDER if layer in layers]
@@ -128,15 +168,27 @@ def _rows(axes: Axes, switches: Switches, config: TopologyConfig) -> None:
     _marks(axes, places, Counter(block.values()))
     for height, layer in enumerate(shown):
         word = "rack" if layer == "node" and config.fabric.kind == "nvl72" else layer
-        axes.text(-0.03, height, _name(word, len(layers[layer])), ha="right", va="center", fontsize=8)
+        axes.text(
+            -0.03, height, _name(word, len(layers[layer])), ha="right", va="center", fontsize=8
+        )
         if height:
-            axes.text(1.01, height - 0.5, _between(wires, places, height), ha="left", va="center", fontsize=7)
+            axes.text(
+                1.01,
+                height - 0.5,
+                _between(wires, places, height),
+                ha="left",
+                va="center",
+                fontsize=7,
+            )
     axes.set_xlim(-0.24, 1.14)
     axes.set_ylim(-0.35, len(shown) - 0.65)
 
 
 def _between(wires: Counter[tuple[Block, Block]], places: Places, height: int) -> str:
-    ends = ((sorted((places[one][1], places[other][1])), cables) for (one, other), cables in wires.items())
+    ends = (
+        (sorted((places[one][1], places[other][1])), cables)
+        for (one, other), cables in wires.items()
+    )
     return f"{sum(cables for levels, cables in ends if levels[1] == height):,}\ncables"
 
 
@@ -163,7 +215,15 @@ def _wires(axes: Axes, wires: Counter[tuple[Block, Block]], places: Places) -> N
         if one != other:
             xs, ys = zip(places[one], places[other], strict=True)
             width = 0.4 + 1.6 * math.log1p(cables) / math.log1p(most) if most > 1 else 0.7
-            axes.plot(xs, ys, color="#444444", linewidth=width, alpha=faint, zorder=1, solid_capstyle="round")
+            axes.plot(
+                xs,
+                ys,
+                color="#444444",
+                linewidth=width,
+                alpha=faint,
+                zorder=1,
+                solid_capstyle="round",
+            )
 
 
 def _marks(axes: Axes, places: Places, sizes: Counter[Block]) -> None:
@@ -171,13 +231,29 @@ def _marks(axes: Axes, places: Places, sizes: Counter[Block]) -> None:
     for mark, (x, y) in places.items():
         crowded = row[y] > 16
         size = 90 if crowded else 260
-        axes.scatter([x], [y], s=size, marker="s", color=COLOURS[mark[0]], edgecolor="white", linewidth=0.5, zorder=2)
+        axes.scatter(
+            [x],
+            [y],
+            s=size,
+            marker="s",
+            color=COLOURS[mark[0]],
+            edgecolor="white",
+            linewidth=0.5,
+            zorder=2,
+        )
         label = text(mark).removeprefix(mark[0])
         if sizes[mark] > 1 and mark[-1] == "*":
             label = f"{label}\nx {sizes[mark]}"
-        axes.text(x, y - (0.09 if crowded else 0.12), label, ha="center", va="top", zorder=3,
-                  fontsize=4.5 if crowded else 6,
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})
+        axes.text(
+            x,
+            y - (0.09 if crowded else 0.12),
+            label,
+            ha="center",
+            va="top",
+            zorder=3,
+            fontsize=4.5 if crowded else 6,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8},
+        )
 
 
 # Circles, boxes and the rest
@@ -199,7 +275,9 @@ def _circle(axes: Axes, switches: Switches) -> None:
             radius = 0.0 if merged else min(0.3, small)
             places[vertex] = (x + radius * math.cos(turn), y + radius * math.sin(turn))
         away = 1.0 + (0.06 if merged else min(0.3, small) + 0.07)
-        axes.text(away * x, away * y, ".".join(map(str, group[1:])), ha="center", va="center", fontsize=6)
+        axes.text(
+            away * x, away * y, ".".join(map(str, group[1:])), ha="center", va="center", fontsize=6
+        )
     wires: Counter[tuple[Block, Block]] = Counter()
     owner = {vertex: group for group, members in groups.items() for vertex in members}
     for one, other, cables in switches.graph.edges(data="cables"):
@@ -208,29 +286,59 @@ def _circle(axes: Axes, switches: Switches) -> None:
     _dots(axes, places.values(), 4000 / max(40, len(places)))
     axes.set_aspect("equal")
     what = "group" if len(next(iter(groups))) == 2 else "column"
-    shown = f"each dot a {what} of {len(switches.graph) // len(groups)} routers" if merged else f"each ring a {what}"
-    axes.text(0, -1.42, f"{shown}; cables within a {what} green, between them grey", ha="center", fontsize=7)
+    shown = (
+        f"each dot a {what} of {len(switches.graph) // len(groups)} routers"
+        if merged
+        else f"each ring a {what}"
+    )
+    axes.text(
+        0,
+        -1.42,
+        f"{shown}; cables within a {what} green, between them grey",
+        ha="center",
+        fontsize=7,
+    )
 
 
-def _threads(axes: Axes, wires: Counter[tuple[Block, Block]], places: Places, owner: dict[Vertex, Block]) -> None:
+def _threads(
+    axes: Axes, wires: Counter[tuple[Block, Block]], places: Places, owner: dict[Vertex, Block]
+) -> None:
     from matplotlib.collections import LineCollection
 
     for inside, colour in ((False, "#777777"), (True, "#009E73")):
-        chosen = [(one, other) for one, other in wires if (owner.get(one) == owner.get(other, 0)) == inside]
+        chosen = [
+            (one, other)
+            for one, other in wires
+            if (owner.get(one) == owner.get(other, 0)) == inside
+        ]
         lines = [(places[one], places[other]) for one, other in chosen if one != other]
         alpha = max(0.06, min(0.7, 150 / max(1, len(lines))))
-        axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.6, alpha=alpha, zorder=1))
+        axes.add_collection(
+            LineCollection(lines, colors=colour, linewidths=0.6, alpha=alpha, zorder=1)
+        )
 
 
 def _dots(axes: Axes, places: Iterable[tuple[float, float]], size: float) -> None:
     xs, ys = zip(*places, strict=True)
-    axes.scatter(xs, ys, s=min(90.0, size), color=COLOURS["switch"], edgecolor="white", linewidth=0.4, zorder=2)
+    axes.scatter(
+        xs,
+        ys,
+        s=min(90.0, size),
+        color=COLOURS["switch"],
+        edgecolor="white",
+        linewidth=0.4,
+        zorder=2,
+    )
 
 
 def _box(axes: Axes, switches: Switches, config: TopologyConfig) -> None:
     """Draw a torus as a box seen from a corner, at most 8 switches long; cables that close a ring are left out."""
     dims = [min(8, length) for length in config.fabric.dims]
-    kept = [vertex for vertex in switches.graph if all(k < most for k, most in zip(vertex[1:], dims, strict=True))]
+    kept = [
+        vertex
+        for vertex in switches.graph
+        if all(k < most for k, most in zip(vertex[1:], dims, strict=True))
+    ]
     places = {
         vertex: (vertex[1] + 0.42 * vertex[2], vertex[3] + 0.34 * vertex[2]) for vertex in kept
     }
@@ -239,14 +347,27 @@ def _box(axes: Axes, switches: Switches, config: TopologyConfig) -> None:
         if one in places and other in places and step == 1:
             xs, ys = zip(places[one], places[other], strict=True)
             depth = min(one[2], other[2]) / max(1, dims[1])
-            axes.plot(xs, ys, color="#444444", linewidth=0.9 - 0.5 * depth, alpha=0.8 - 0.5 * depth, zorder=1 - depth)
+            axes.plot(
+                xs,
+                ys,
+                color="#444444",
+                linewidth=0.9 - 0.5 * depth,
+                alpha=0.8 - 0.5 * depth,
+                zorder=1 - depth,
+            )
     _dots(axes, places.values(), 9000 / len(places))
     if len(kept) <= 64:
         for vertex, (x, y) in places.items():
-            axes.text(x + 0.06, y - 0.07, ".".join(map(str, vertex[1:])), fontsize=5, ha="left", va="top")
+            axes.text(
+                x + 0.06, y - 0.07, ".".join(map(str, vertex[1:])), fontsize=5, ha="left", va="top"
+            )
     axes.set_aspect("equal")
     size = " x ".join(str(length) for length in config.fabric.dims)
-    part = f"; its corner of {' x '.join(map(str, dims))} is shown" if tuple(dims) != config.fabric.dims else ""
+    part = (
+        f"; its corner of {' x '.join(map(str, dims))} is shown"
+        if tuple(dims) != config.fabric.dims
+        else ""
+    )
     note = f"torus of {size} switches{part}; the cables that close the rings are left out"
     axes.text(0.5, -0.04, note, ha="center", va="top", fontsize=7, transform=axes.transAxes)
 
@@ -256,7 +377,11 @@ def _free(axes: Axes, switches: Switches) -> None:
     import networkx as nx
 
     graph = switches.graph
-    places = nx.spring_layout(graph, seed=0, weight=None) if len(graph) <= 200 else nx.circular_layout(graph)
+    places = (
+        nx.spring_layout(graph, seed=0, weight=None)
+        if len(graph) <= 200
+        else nx.circular_layout(graph)
+    )
     points: Places = {vertex: (float(x), float(y)) for vertex, (x, y) in places.items()}
     _threads(axes, Counter(dict.fromkeys(graph.edges, 1)), points, {})
     _dots(axes, points.values(), 6000 / len(points))

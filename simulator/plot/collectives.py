@@ -20,12 +20,23 @@ def collective(rows: Sequence[Row], where: str, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
-    axes.plot([row.bytes for row in rows], [row.busbw / 1e9 for row in rows], color="#999999", linewidth=1, zorder=1)
+    axes.plot(
+        [row.bytes for row in rows],
+        [row.busbw / 1e9 for row in rows],
+        color="#999999",
+        linewidth=1,
+        zorder=1,
+    )
     for number, way in enumerate(dict.fromkeys((row.algorithm, row.protocol) for row in rows)):
         some = [row for row in rows if (row.algorithm, row.protocol) == way]
         axes.scatter(
-            [row.bytes for row in some], [row.busbw / 1e9 for row in some], s=26, zorder=2, marker="osD^v"[number % 5],
-            color=COLOURS[number % 5], label=f"{way[0].replace('_', ' ')}, {way[1]}",
+            [row.bytes for row in some],
+            [row.busbw / 1e9 for row in some],
+            s=26,
+            zorder=2,
+            marker="osD^v"[number % 5],
+            color=COLOURS[number % 5],
+            label=f"{way[0].replace('_', ' ')}, {way[1]}",
         )
     axes.set_xscale("log", base=2)
     ticks = [row.bytes for row in rows][:: -(-len(rows) // 8)]
@@ -37,6 +48,8 @@ def collective(rows: Sequence[Row], where: str, path: Path) -> None:
     axes.tick_params(labelsize=7)
     axes.grid(axis="y", linewidth=0.4, color="#DDDDDD")
     axes.legend(fontsize=7, frameon=False, loc="upper left")
-    figure.suptitle(f"{rows[0].op} on {rows[0].ranks} GPUs of {where}, alone on the network", fontsize=9)
+    figure.suptitle(
+        f"{rows[0].op} on {rows[0].ranks} GPUs of {where}, alone on the network", fontsize=9
+    )
     figure.savefig(path, dpi=160, metadata=metadata(path))
     plt.close(figure)

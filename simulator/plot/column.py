@@ -23,20 +23,26 @@ def check_content(name: str, scenario: Scenario) -> None:
     needs = {
         "links": (scenario.topology.gpus == 1, "needs links, and a lone GPU uses none"),
         "traffic": (scenario.layout.ep == 1, "needs experts on several GPUs: layout.ep is 1"),
-        "experts": (not scenario.model.n_routed_experts, f"needs experts, and {scenario.workload.name} has none"),
+        "experts": (
+            not scenario.model.n_routed_experts,
+            f"needs experts, and {scenario.workload.name} has none",
+        ),
     }
     lacks, rule = needs.get(name, (False, ""))
     if lacks:
-        raise InputError(rule, key="--figure", value=name, remedy="Draw step or memory, which every run has.")
+        raise InputError(
+            rule, key="--figure", value=name, remedy="Draw step or memory, which every run has."
+        )
 
 
 @contextmanager
-def panels(heights: Sequence[float], report: Report, note: str, path: Path, *, shared: bool = False
-           ) -> Iterator[list[Axes]]:
+def panels(
+    heights: Sequence[float], report: Report, note: str, path: Path, *, shared: bool = False
+) -> Iterator[list[Axes]]:
     """Open a figure with panels one below the other; write it at the end, unless an error came between.
 
-    heights: of the panels [inch]. note: what is shown, behind the scenario in the caption. shared: panels have one x
-    axis.
+    heights: of the panels [inch]. note: what is shown, behind the scenario in the caption. shared:
+    panels have one x axis.
     """
     import matplotlib
 
@@ -46,8 +52,13 @@ def panels(heights: Sequence[float], report: Report, note: str, path: Path, *, s
 
     title = textwrap.fill(f"{caption(report)}; {note}".replace(" s,", "\N{NO-BREAK SPACE}s,"), 66)
     figure, grid = plt.subplots(
-        len(heights), 1, figsize=(WIDTH, sum(heights) + 0.13 * (title.count("\n") + 1)), squeeze=False,
-        sharex=shared, layout="constrained", height_ratios=heights,
+        len(heights),
+        1,
+        figsize=(WIDTH, sum(heights) + 0.13 * (title.count("\n") + 1)),
+        squeeze=False,
+        sharex=shared,
+        layout="constrained",
+        height_ratios=heights,
     )
     try:
         yield list(grid[:, 0])
@@ -67,5 +78,15 @@ def panels(heights: Sequence[float], report: Report, note: str, path: Path, *, s
 
 def above(axes: Axes, columns: int) -> None:
     """Put the legend of a panel above it, to its right end."""
-    axes.legend(fontsize=6, ncols=columns, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False,
-                handlelength=1.2, handletextpad=0.5, columnspacing=0.9, borderpad=0.1, borderaxespad=0.2)
+    axes.legend(
+        fontsize=6,
+        ncols=columns,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+        handlelength=1.2,
+        handletextpad=0.5,
+        columnspacing=0.9,
+        borderpad=0.1,
+        borderaxespad=0.2,
+    )

@@ -34,7 +34,9 @@ def traffic(timeline: Timeline, report: Report, path: Path) -> None:
     note = f"dispatch of one micro-batch in {layer}, once per node over NICs, there over NVLink"
     with panels([3.1], report, note, path) as rows:
         axes = rows[0]
-        image = axes.imshow(np.ma.masked_equal(sent, 0.0), cmap="viridis", interpolation="nearest", vmin=0.0)
+        image = axes.imshow(
+            np.ma.masked_equal(sent, 0.0), cmap="viridis", interpolation="nearest", vmin=0.0
+        )
         axes.set_facecolor("#E8E8E8")
         _nodes(axes, visits, sent)
         axes.set_xlabel("to GPU of the expert group", fontsize=7)
@@ -53,7 +55,9 @@ def experts(timeline: Timeline, report: Report, path: Path) -> None:
     layer, visits = least_even(program)
     each = np.array([found.experts for found in layer_visits(program.scenario)])
     of_group = program.costs.work.own * len(visits.gpus)
-    note = f"lower panels: {layer}, one micro-batch of all {len(visits.gpus)} GPUs of an expert group"
+    note = (
+        f"lower panels: {layer}, one micro-batch of all {len(visits.gpus)} GPUs of an expert group"
+    )
     with panels([1.6, 1.25, 1.25], report, note, path) as (heat, lone, gpus):
         _layers(heat, each, program.scenario.model.moe_layers)
         _bars(lone, visits.experts * of_group, "expert")
@@ -65,7 +69,11 @@ def least_even(program: Program) -> tuple[str, Visits]:
     found = layer_visits(program.scenario)
     worst = int(np.argmax([layer.pairs.max() / layer.pairs.mean() for layer in found]))
     layers = program.scenario.model.moe_layers
-    name = f"MoE layer {worst + 1} of {layers}" if worst < layers else f"MTP module {worst - layers + 1}"
+    name = (
+        f"MoE layer {worst + 1} of {layers}"
+        if worst < layers
+        else f"MTP module {worst - layers + 1}"
+    )
     alike = all(np.array_equal(layer.pairs, found[0].pairs) for layer in found)
     return ("any MoE layer, all alike" if alike else f"{name}, the least even"), found[worst]
 
@@ -83,9 +91,14 @@ def _nodes(axes: Axes, visits: Visits, sent: Floats) -> None:
     size = visits.gpus_per_node
     node = np.arange(len(sent)) // size
     inside = node[:, None] == node
-    labels = [f"{where}: mean {pairs.mean():.3g} MB, most {pairs.max():.3g} MB" for where, pairs in (
-        ("in a node, NVLink", sent[inside & (sent > 0)]), ("between nodes, NIC", sent[~inside & (sent > 0)]),
-    ) if len(pairs)]
+    labels = [
+        f"{where}: mean {pairs.mean():.3g} MB, most {pairs.max():.3g} MB"
+        for where, pairs in (
+            ("in a node, NVLink", sent[inside & (sent > 0)]),
+            ("between nodes, NIC", sent[~inside & (sent > 0)]),
+        )
+        if len(pairs)
+    ]
     for first in range(0, len(sent), size):
         corner = (first - 0.5, first - 0.5)
         axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=EVEN, linewidth=0.8))
@@ -95,9 +108,15 @@ def _nodes(axes: Axes, visits: Visits, sent: Floats) -> None:
 def _layers(axes: Axes, each: Floats, layers: int) -> None:
     """Draw tokens [layer, expert] over an even share. layers: those that are not of an MTP module."""
     shares = each / each.mean(axis=1, keepdims=True)
-    image = axes.imshow(shares, aspect="auto", cmap="viridis", interpolation="nearest",
-                        vmin=min(0.95, shares.min()), vmax=max(1.05, shares.max()),
-                        extent=(-0.5, each.shape[1] - 0.5, len(each) + 0.5, 0.5))
+    image = axes.imshow(
+        shares,
+        aspect="auto",
+        cmap="viridis",
+        interpolation="nearest",
+        vmin=min(0.95, shares.min()),
+        vmax=max(1.05, shares.max()),
+        extent=(-0.5, each.shape[1] - 0.5, len(each) + 0.5, 0.5),
+    )
     axes.set_xlabel("expert", fontsize=7)
     axes.set_ylabel("MoE layer, MTP last" if len(each) > layers else "MoE layer", fontsize=7)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05)

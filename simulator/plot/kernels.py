@@ -12,7 +12,16 @@ from simulator.residuals import Residuals
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#666666", "#F0E442")  # Okabe and Ito
+COLOURS = (
+    "#E69F00",
+    "#0072B2",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#666666",
+    "#F0E442",
+)  # Okabe and Ito
 MARKS = "os^Dv"
 BAND = 0.1
 """The grey band: as far off as this."""
@@ -27,10 +36,14 @@ def kernels(classes: Sequence[Residuals], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     groups = list(dict.fromkeys(row.group for row in classes))
-    figure, panels = plt.subplots(2, -(-len(groups) // 2), figsize=(10.2, 8.4), layout="constrained")
+    figure, panels = plt.subplots(
+        2, -(-len(groups) // 2), figsize=(10.2, 8.4), layout="constrained"
+    )
     for axes, group in zip(panels.flat, groups, strict=False):
         _panel(axes, group, [row for row in classes if row.group == group])
-    figure.suptitle("Kernels and links: computed from the kernel tables over measured, alone", fontsize=10)
+    figure.suptitle(
+        "Kernels and links: computed from the kernel tables over measured, alone", fontsize=10
+    )
     figure.savefig(path, dpi=160, metadata=metadata(path))
     plt.close(figure)
 
@@ -42,9 +55,15 @@ def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
     for number, row in enumerate(_drawn(classes)):
         many = len(row.measured) > 100
         axes.scatter(
-            1e6 * row.measured, row.computed / row.measured, s=7 if many else 18, alpha=0.45 if many else 0.9,
-            color=COLOURS[number % len(COLOURS)], marker=MARKS[number // len(COLOURS) % len(MARKS)],
-            facecolors=None if row.fitted else "none", linewidths=0.9, zorder=2,
+            1e6 * row.measured,
+            row.computed / row.measured,
+            s=7 if many else 18,
+            alpha=0.45 if many else 0.9,
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKS[number // len(COLOURS) % len(MARKS)],
+            facecolors=None if row.fitted else "none",
+            linewidths=0.9,
+            zorder=2,
             label=f"{row.gpu.upper()}: {row.name}{'' if row.fitted else ' (check)'}",
         )
     axes.set_xscale("log")
@@ -56,7 +75,9 @@ def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
     axes.set_xlabel("measured time [us]", fontsize=8)
     axes.set_ylabel("computed / measured", fontsize=8)
     axes.tick_params(labelsize=7)
-    axes.legend(fontsize=5.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    axes.legend(
+        fontsize=5.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2
+    )
 
 
 def _drawn(classes: Sequence[Residuals]) -> list[Residuals]:

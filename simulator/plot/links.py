@@ -56,10 +56,23 @@ def _panel(axes: Axes, edges: Floats, kind: str, shares: dict[str, Floats]) -> N
     table = 100.0 * np.array(list(shares.values()))
     colour, middle = COLOURS[kind], (edges[:-1] + edges[1:]) / 2
     if len(shares) > 1:
-        axes.fill_between(middle, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.25, linewidth=0,
-                          label=f"all {len(shares)} classes")
+        axes.fill_between(
+            middle,
+            table.min(axis=0),
+            table.max(axis=0),
+            color=colour,
+            alpha=0.25,
+            linewidth=0,
+            label=f"all {len(shares)} classes",
+        )
     busiest = 100.0 * shares[name]
-    axes.plot(middle, busiest, color=colour, linewidth=0.9, label=f"busiest: {name}, mean {_percent(busiest)}")
+    axes.plot(
+        middle,
+        busiest,
+        color=colour,
+        linewidth=0.9,
+        label=f"busiest: {name}, mean {_percent(busiest)}",
+    )
     axes.set_ylim(0, max(104.0, 1.02 * table.max()))
     axes.set_xlim(edges[0], edges[-1])
     axes.set_yticks(range(0, 101, 25))

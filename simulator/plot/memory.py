@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 # Okabe and Ito's colours, told apart by most colour-blind readers.
 MEMORY_COLOURS = {
-    "parameters": "#0072B2", "gradients": "#56B4E9", "optimizer": "#009E73", "activations": "#E69F00",
-    "buffers": "#CC79A7", "margin": "#999999",
+    "parameters": "#0072B2",
+    "gradients": "#56B4E9",
+    "optimizer": "#009E73",
+    "activations": "#E69F00",
+    "buffers": "#CC79A7",
+    "margin": "#999999",
 }
 ORDER = ("parameters", "gradients", "optimizer", "buffers", "margin", "activations")
 """From below: what stays, then what comes and goes."""
@@ -29,14 +33,19 @@ ORDER = ("parameters", "gradients", "optimizer", "buffers", "margin", "activatio
 def memory(timeline: Timeline, report: Report, path: Path) -> None:
     """Draw memory over time: the fullest GPU by category, and below it the totals of all classes of ranks.
 
-    The reported peak lies above the categories by what a backward pass runs again, which is there for that pass only.
+    The reported peak lies above the categories by what a backward pass runs again, which is there
+    for that pass only.
     """
     program = timeline.program
     held = [by_category(timeline, report, rank) for rank in range(program.ranks)]
     peaks = [report.memory[program.pipeline_index(rank)].peak for rank in range(program.ranks)]
     fullest = int(np.argmax(peaks))
     several = program.ranks > 1
-    note = f"GPU of pipeline index {program.pipeline_index(fullest)}, the fullest" if several else "one GPU"
+    note = (
+        f"GPU of pipeline index {program.pipeline_index(fullest)}, the fullest"
+        if several
+        else "one GPU"
+    )
     with panels([2.3, 2.0] if several else [2.3], report, note, path, shared=True) as rows:
         _categories(rows[0], held[fullest], timeline.step_time)
         _lines(rows[0], peaks[fullest], report.scenario.gpu.memory.capacity)
@@ -53,13 +62,21 @@ def by_category(timeline: Timeline, report: Report, rank: int) -> tuple[Floats, 
     times, held = memory_over_time(timeline, rank)
     margin = report.memory[timeline.program.pipeline_index(rank)].by_category["margin"]
     held = {**held, "margin": np.full(len(times), margin)}
-    return np.append(times, timeline.step_time), {name: np.append(held[name], held[name][-1]) for name in ORDER}
+    return np.append(times, timeline.step_time), {
+        name: np.append(held[name], held[name][-1]) for name in ORDER
+    }
 
 
 def _categories(axes: Axes, series: tuple[Floats, dict[str, Floats]], step_time: float) -> None:
     times, held = series
-    axes.stackplot(times, [size / 1e9 for size in held.values()], step="post", linewidth=0,
-                   colors=[MEMORY_COLOURS[name] for name in held], labels=list(held))
+    axes.stackplot(
+        times,
+        [size / 1e9 for size in held.values()],
+        step="post",
+        linewidth=0,
+        colors=[MEMORY_COLOURS[name] for name in held],
+        labels=list(held),
+    )
     axes.set_ylabel("memory of the GPU [GB]", fontsize=7)
 
 
@@ -78,8 +95,16 @@ def _totals(axes: Axes, timeline: Timeline, held: list[tuple[Floats, dict[str, F
     for index, (times, parts) in zip(indices, held, strict=True):
         total = np.sum(list(parts.values()), axis=0) / 1e9
         axes.step(times, total, where="post", color=shades(norm(index)), linewidth=0.7)
-    bar = axes.figure.colorbar(mpl.cm.ScalarMappable(norm, shades), ax=axes, location="top", fraction=0.05, shrink=0.6,
-                               aspect=30, pad=0.02, ticks=mpl.ticker.MaxNLocator(integer=True, nbins=5))
+    bar = axes.figure.colorbar(
+        mpl.cm.ScalarMappable(norm, shades),
+        ax=axes,
+        location="top",
+        fraction=0.05,
+        shrink=0.6,
+        aspect=30,
+        pad=0.02,
+        ticks=mpl.ticker.MaxNLocator(integer=True, nbins=5),
+    )
     bar.set_label("pipeline index", fontsize=6.5, labelpad=2)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("all categories [GB]", fontsize=7)

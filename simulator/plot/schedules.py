@@ -43,7 +43,9 @@ def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> Non
     cells = list(_cells(drawn, times))
     shortest = min((cell.width for cell in cells if cell.width > 0), default=1.0)
     width = min(max(PAPER, 0.125 * measured.makespan / shortest + 0.8), 24.0)
-    figure, axes = plt.subplots(figsize=(width, _ROW * len(drawn.ranks) + 1.05), layout="constrained")
+    figure, axes = plt.subplots(
+        figsize=(width, _ROW * len(drawn.ranks) + 1.05), layout="constrained"
+    )
     _draw(axes, cells, (width - 0.8) / (measured.makespan or 1.0))
     _frame_pairs(axes, drawn, times)
     axes.set_xlim(0, measured.makespan)
@@ -85,15 +87,28 @@ def _draw(axes: Axes, cells: list[_Cell], inch: float) -> None:
     """Fill the cells and number them where the numbers can be read. inch: per unit of time."""
     groups: dict[tuple[str, bool, int], list[tuple[float, float]]] = {}
     for cell in cells:
-        groups.setdefault((cell.half[0], cell.later, cell.rank), []).append((cell.start, cell.width))
+        groups.setdefault((cell.half[0], cell.later, cell.rank), []).append(
+            (cell.start, cell.width)
+        )
     for (kind, later, rank), bars in groups.items():
-        axes.broken_barh(bars, (rank - 0.46, 0.92), facecolors=_colour(kind, later), edgecolors="white", linewidth=0.4)
+        axes.broken_barh(
+            bars,
+            (rank - 0.46, 0.92),
+            facecolors=_colour(kind, later),
+            edgecolors="white",
+            linewidth=0.4,
+        )
     digits = max((len(str(cell.half[1])) for cell in cells), default=1)
     for cell in cells:
         size = min(6.5, 72 * inch * cell.width * 0.92 / (_DIGIT * digits))
         if size >= 2.5:
             axes.text(
-                cell.start + cell.width / 2, cell.rank, str(cell.half[1]), ha="center", va="center", fontsize=size,
+                cell.start + cell.width / 2,
+                cell.rank,
+                str(cell.half[1]),
+                ha="center",
+                va="center",
+                fontsize=size,
                 color="white" if cell.half[0] in _DARK and not cell.later else "black",
             )
 
@@ -110,26 +125,49 @@ def _colour(kind: str, later: bool) -> tuple[float, float, float]:
 def _frame_pairs(axes: Axes, drawn: Schedule, times: Times) -> None:
     """Put one border around the two halves of each overlapped pair."""
     for rank, line in enumerate(spans(drawn, times)):
-        bars = [(start, end - start) for action, (start, end) in zip(drawn.ranks[rank], line, strict=True)
-                if action.kind == "FB"]
-        axes.broken_barh(bars, (rank - 0.46, 0.92), facecolors="none", edgecolors="black", linewidth=0.8, zorder=3)
+        bars = [
+            (start, end - start)
+            for action, (start, end) in zip(drawn.ranks[rank], line, strict=True)
+            if action.kind == "FB"
+        ]
+        axes.broken_barh(
+            bars,
+            (rank - 0.46, 0.92),
+            facecolors="none",
+            edgecolors="black",
+            linewidth=0.8,
+            zorder=3,
+        )
 
 
 def _legend(figure: Figure, cells: list[_Cell]) -> None:
     from matplotlib.patches import Patch
 
     shown = [kind for kind in CHUNK_NAMES if any(cell.half[0] == kind for cell in cells)]
-    handles = [Patch(color=_colour(kind, later=False), label=f"{kind}: {CHUNK_NAMES[kind]}") for kind in shown]
+    handles = [
+        Patch(color=_colour(kind, later=False), label=f"{kind}: {CHUNK_NAMES[kind]}")
+        for kind in shown
+    ]
     if any(cell.later for cell in cells):
         handles.append(Patch(color="#BBBBBB", label="paler: a later stage of the same rank"))
-    figure.legend(handles=handles, fontsize=6.5, frameon=False, ncols=len(handles), loc="outside lower center",
-                  handlelength=1.2)
+    figure.legend(
+        handles=handles,
+        fontsize=6.5,
+        frameon=False,
+        ncols=len(handles),
+        loc="outside lower center",
+        handlelength=1.2,
+    )
 
 
 def _caption(drawn: Schedule, times: Times, measured: Bubble) -> str:
     paired = any(action.kind == "FB" for order in drawn.ranks for action in order)
     kinds = ("F", "I", "W", "B", "FB") if paired else ("F", "I", "W", "B")
-    of = ", ".join(f"{kind.replace('FB', 'F&B')} {times.each[kind]:.4g}" for kind in kinds if kind in times.each)
+    of = ", ".join(
+        f"{kind.replace('FB', 'F&B')} {times.each[kind]:.4g}"
+        for kind in kinds
+        if kind in times.each
+    )
     return (
         f"{drawn.name}: {drawn.stages} stages on {len(drawn.ranks)} ranks, {drawn.micro_batches} micro-batches; "
         f"chunk times {of}; ends at {measured.makespan:.4g}, bubble {measured.bubble:.4g}"

@@ -19,23 +19,47 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, told apart by most colour-blind readers.
-CHUNK_COLOURS = {"F": "#E69F00", "B": "#009E73", "I": "#56B4E9", "W": "#0072B2", "FB": "#CC79A7", "update": "#666666"}
+CHUNK_COLOURS = {
+    "F": "#E69F00",
+    "B": "#009E73",
+    "I": "#56B4E9",
+    "W": "#0072B2",
+    "FB": "#CC79A7",
+    "update": "#666666",
+}
 CHUNK_NAMES = {
-    "F": "forward", "B": "full backward", "I": "input gradient", "W": "weight gradient", "FB": "overlapped pair",
+    "F": "forward",
+    "B": "full backward",
+    "I": "input gradient",
+    "W": "weight gradient",
+    "FB": "overlapped pair",
     "update": "optimizer",
 }
 PART_COLOURS = {
-    "gemm": "#0072B2", "attention": "#56B4E9", "memory_bound": "#009E73", "kernel_gaps": "#F0E442",
-    "optimizer": "#666666", "expert_waiting": "#8C510A", "expert_exposed": "#D55E00",
-    "tensor_exposed": "#542788", "context_exposed": "#998EC3", "pipeline_exposed": "#E69F00",
-    "data_exposed": "#CC79A7", "bubble": "#DDDDDD",
+    "gemm": "#0072B2",
+    "attention": "#56B4E9",
+    "memory_bound": "#009E73",
+    "kernel_gaps": "#F0E442",
+    "optimizer": "#666666",
+    "expert_waiting": "#8C510A",
+    "expert_exposed": "#D55E00",
+    "tensor_exposed": "#542788",
+    "context_exposed": "#998EC3",
+    "pipeline_exposed": "#E69F00",
+    "data_exposed": "#CC79A7",
+    "bubble": "#DDDDDD",
 }
 
 
 def check_format(path: Path) -> None:
     """Refuse a figure whose ending is no image format. Errors: InputError."""
     if path.suffix.lower() not in FORMATS:
-        raise InputError("is no image format", key="--plot", value=path.name, remedy=f"End it in {', '.join(FORMATS)}.")
+        raise InputError(
+            "is no image format",
+            key="--plot",
+            value=path.name,
+            remedy=f"End it in {', '.join(FORMATS)}.",
+        )
 
 
 def step(timeline: Timeline, report: Report, path: Path) -> None:
@@ -47,7 +71,10 @@ def step(timeline: Timeline, report: Report, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (lanes, parts) = plt.subplots(
-        2, 1, figsize=(7.2, 0.42 * timeline.program.ranks + 3.2), layout="constrained",
+        2,
+        1,
+        figsize=(7.2, 0.42 * timeline.program.ranks + 3.2),
+        layout="constrained",
         height_ratios=[0.42 * timeline.program.ranks + 1.0, 1.6],
     )
     _lanes(lanes, timeline)
@@ -67,7 +94,10 @@ def comparison(reports: Sequence[Report], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(7.2, 1.6 + 0.5 * len(reports)), layout="constrained")
     _parts(axes, reports)
-    figure.suptitle(f"One step of {', '.join(dict.fromkeys(r.scenario.workload.name for r in reports))}", fontsize=9)
+    figure.suptitle(
+        f"One step of {', '.join(dict.fromkeys(r.scenario.workload.name for r in reports))}",
+        fontsize=9,
+    )
     figure.savefig(path, dpi=160, metadata=metadata(path))
     plt.close(figure)
 
@@ -92,21 +122,44 @@ def _lanes(axes: Axes, timeline: Timeline) -> None:
     starts, ends = _spans(timeline)
     for rank in range(program.ranks):
         for kind, colour in CHUNK_COLOURS.items():
-            chosen = [i for i, action in enumerate(program.actions) if action[0] == rank and action[2] == kind]
+            chosen = [
+                i
+                for i, action in enumerate(program.actions)
+                if action[0] == rank and action[2] == kind
+            ]
             bars = [(starts[i], ends[i] - starts[i]) for i in chosen if ends[i] > starts[i]]
-            axes.broken_barh(bars, (rank - 0.4, 0.52), facecolors=colour, edgecolor="white", linewidth=0.15)
-        talk = (program.rank == rank) & (program.coflow >= 0) & (program.stream == STREAMS.index("communication"))
+            axes.broken_barh(
+                bars, (rank - 0.4, 0.52), facecolors=colour, edgecolor="white", linewidth=0.15
+            )
+        talk = (
+            (program.rank == rank)
+            & (program.coflow >= 0)
+            & (program.stream == STREAMS.index("communication"))
+        )
         bars = list(zip(timeline.start[talk], (timeline.end - timeline.start)[talk], strict=True))
         axes.broken_barh(bars, (rank + 0.14, 0.2), facecolors="#333333", linewidth=0)
-    axes.set_yticks(range(program.ranks), [_rank_name(timeline, rank) for rank in range(program.ranks)], fontsize=7)
+    axes.set_yticks(
+        range(program.ranks),
+        [_rank_name(timeline, rank) for rank in range(program.ranks)],
+        fontsize=7,
+    )
     axes.invert_yaxis()
     axes.set_xlim(0, timeline.step_time)
     axes.set_xlabel("time [s]", fontsize=8)
     axes.tick_params(labelsize=7)
     used = {action[2] for action in program.actions}
-    handles = [_patch(colour, CHUNK_NAMES[kind]) for kind, colour in CHUNK_COLOURS.items() if kind in used]
+    handles = [
+        _patch(colour, CHUNK_NAMES[kind]) for kind, colour in CHUNK_COLOURS.items() if kind in used
+    ]
     handles.append(_patch("#333333", "expert and pipeline communication"))
-    axes.legend(handles=handles, fontsize=6.5, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    axes.legend(
+        handles=handles,
+        fontsize=6.5,
+        ncols=4,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        frameon=False,
+    )
 
 
 def _spans(timeline: Timeline) -> tuple[list[float], list[float]]:
@@ -122,7 +175,9 @@ def _spans(timeline: Timeline) -> tuple[list[float], list[float]]:
 def _rank_name(timeline: Timeline, rank: int) -> str:
     program = timeline.program
     index = program.pipeline_index(rank)
-    stages = sorted({stage for action in program.schedule.ranks[index] for _, _, stage in action.halves()})
+    stages = sorted(
+        {stage for action in program.schedule.ranks[index] for _, _, stage in action.halves()}
+    )
     return f"stage {' + '.join(str(stage) for stage in stages)}\n{program.multiplicity[rank]} GPUs"
 
 
@@ -133,12 +188,27 @@ def _parts(axes: Axes, reports: Sequence[Report]) -> None:
         values = np.array([report.breakdown.get(part, 0.0) for report in reports])
         if values.max() < 1e-4 * max(report.step_time for report in reports):
             continue
-        axes.barh(labels, values, left=left, color=colour, label=part.replace("_", " "), edgecolor="white", height=0.6)
+        axes.barh(
+            labels,
+            values,
+            left=left,
+            color=colour,
+            label=part.replace("_", " "),
+            edgecolor="white",
+            height=0.6,
+        )
         for row, value in enumerate(values):
             if value > 0.06 * left.max() and value > 0.04 * reports[row].step_time:
                 dark = colour in ("#0072B2", "#D55E00", "#009E73", "#666666", "#8C510A")
-                axes.text(left[row] + value / 2, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5,
-                          color="white" if dark else "black")
+                axes.text(
+                    left[row] + value / 2,
+                    row,
+                    f"{value:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color="white" if dark else "black",
+                )
         left += values
     axes.invert_yaxis()
     axes.set_xlabel("exposed time in a step, mean over ranks [s]", fontsize=8)

@@ -24,20 +24,34 @@ MARKERS = "osD^vPX"
 WITHIN = 0.01
 """A knee is the least value from which on the figure stays within this share of that at the largest value."""
 NAMES = {
-    "topology.node.nvlink": "NVLink", "topology.node.nic": "NIC", "topology.nodes": "nodes",
-    "layout.ep": "expert-parallel size", "layout.pp": "pipeline stages", "layout.tp": "tensor-parallel size",
-    "schedule.name": "schedule", "training.global_batch_size": "sequences per step",
+    "topology.node.nvlink": "NVLink",
+    "topology.node.nic": "NIC",
+    "topology.nodes": "nodes",
+    "layout.ep": "expert-parallel size",
+    "layout.pp": "pipeline stages",
+    "layout.tp": "tensor-parallel size",
+    "schedule.name": "schedule",
+    "training.global_batch_size": "sequences per step",
     "model.topk_group": "groups of experts per token",
-    "training.micro_batch_size": "sequences per micro-batch", "topology.gpu": "GPU", "precision.recipe": "precision",
-    "experts.max_violation": "imbalance of experts, MaxVio", "topology": "cluster", "workload": "workload",
+    "training.micro_batch_size": "sequences per micro-batch",
+    "topology.gpu": "GPU",
+    "precision.recipe": "precision",
+    "experts.max_violation": "imbalance of experts, MaxVio",
+    "topology": "cluster",
+    "workload": "workload",
 }
 """Path of an axis -> its name in a figure; another one is called by its path."""
 VALUES: dict[str, tuple[str, float]] = {
-    "step_time_s": ("step time [s]", 1.0), "tokens_per_second": ("tokens per second [M/s]", 1e-6),
-    "tokens_per_day": ("tokens per day [G]", 1e-9), "tflops_per_gpu": ("model FLOP/s per GPU [TFLOP/s]", 1.0),
-    "mfu": ("MFU, BF16 peak [%]", 100.0), "bubble_fraction": ("bubble [% of the step]", 100.0),
-    "memory.peak_bytes": ("peak memory [GB]", 1e-9), "run.gpu_hours": ("GPU-hours of the run [M]", 1e-6),
-    "run.cost_usd": ("cost of the run [M USD]", 1e-6), "run.wall_days": ("wall time of the run [d]", 1.0),
+    "step_time_s": ("step time [s]", 1.0),
+    "tokens_per_second": ("tokens per second [M/s]", 1e-6),
+    "tokens_per_day": ("tokens per day [G]", 1e-9),
+    "tflops_per_gpu": ("model FLOP/s per GPU [TFLOP/s]", 1.0),
+    "mfu": ("MFU, BF16 peak [%]", 100.0),
+    "bubble_fraction": ("bubble [% of the step]", 100.0),
+    "memory.peak_bytes": ("peak memory [GB]", 1e-9),
+    "run.gpu_hours": ("GPU-hours of the run [M]", 1e-6),
+    "run.cost_usd": ("cost of the run [M USD]", 1e-6),
+    "run.wall_days": ("wall time of the run [d]", 1.0),
 }
 """Column -> its name with the unit, and the factor from SI to it; another one is called as it is."""
 
@@ -49,12 +63,19 @@ class SweepFigure(BaseModel):
 
     kind: Literal["knee", "scaling", "heat_map", "bars"] = Field(
         description="knee: a value over an axis, the knee marked; scaling: over GPUs, beside proportional growth; "
-        "heat_map: over two axes; bars: over an axis of names")
+        "heat_map: over two axes; bars: over an axis of names"
+    )
     x: str = Field(description="path of the horizontal axis")
     y: str = Field("", description="heat_map: path of the vertical axis")
-    by: str = Field("", description="path of an axis, or a column: a line or a colour for each of its values")
-    value: str = Field("step_time_s", description="column that is shown: an output or a derived one")
-    label: str = Field("", description="the value's name with its unit, where the column's name does not say it")
+    by: str = Field(
+        "", description="path of an axis, or a column: a line or a colour for each of its values"
+    )
+    value: str = Field(
+        "step_time_s", description="column that is shown: an output or a derived one"
+    )
+    label: str = Field(
+        "", description="the value's name with its unit, where the column's name does not say it"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +90,15 @@ class Shown:
         if path in self.columns and f"axis.{path}" not in self.columns:
             return list(self.columns[path])
         if f"axis.{path}" not in self.columns:
-            known = [name.removeprefix("axis.") for name in self.columns if name.startswith("axis.")]
-            raise InputError("is no axis of the sweep", key="figures", value=path, remedy=f"Axes: {', '.join(known)}.")
+            known = [
+                name.removeprefix("axis.") for name in self.columns if name.startswith("axis.")
+            ]
+            raise InputError(
+                "is no axis of the sweep",
+                key="figures",
+                value=path,
+                remedy=f"Axes: {', '.join(known)}.",
+            )
         return list(self.columns[f"axis.{path}"])
 
     @property
@@ -78,11 +106,21 @@ class Shown:
         """Return the value row by row in the unit of its label, None where there is none. Errors: InputError."""
         name = self.figure.value
         if name not in self.columns:
-            raise InputError("is no column of the sweep", key="figures", value=name,
-                             remedy="Name an output as in `simulate run --json`, or a derived column.")
-        factor = 1e3 if self._short else 1.0 if self.figure.label else VALUES.get(name, ("", 1.0))[1]
-        if any(value is not None and not isinstance(value, int | float) for value in self.columns[name]):
-            raise InputError("holds no numbers", key="figures", value=name, remedy="Name a column that does.")
+            raise InputError(
+                "is no column of the sweep",
+                key="figures",
+                value=name,
+                remedy="Name an output as in `simulate run --json`, or a derived column.",
+            )
+        factor = (
+            1e3 if self._short else 1.0 if self.figure.label else VALUES.get(name, ("", 1.0))[1]
+        )
+        if any(
+            value is not None and not isinstance(value, int | float) for value in self.columns[name]
+        ):
+            raise InputError(
+                "holds no numbers", key="figures", value=name, remedy="Name a column that does."
+            )
         return [None if value is None else value * factor for value in self.columns[name]]
 
     @property
@@ -118,8 +156,13 @@ def sweep(columns: Columns, figures: Sequence[SweepFigure], caption: str, path: 
     import matplotlib.pyplot as plt
 
     chosen = list(figures) or [default(columns)]
-    figure, panels = plt.subplots(len(chosen), 1, figsize=(WIDTH, HEIGHT * len(chosen) + 0.35), squeeze=False,
-                                  layout="constrained")
+    figure, panels = plt.subplots(
+        len(chosen),
+        1,
+        figsize=(WIDTH, HEIGHT * len(chosen) + 0.35),
+        squeeze=False,
+        layout="constrained",
+    )
     for axes, one in zip(panels[:, 0], chosen, strict=True):
         PANELS[one.kind](axes, Shown(one, columns))
         axes.tick_params(labelsize=6.5)
@@ -152,7 +195,9 @@ def numbers(values: Sequence[Any]) -> tuple[list[float], str] | None:
     return (found, units.pop()) if len(units) == 1 else None
 
 
-def knee(pairs: Sequence[tuple[float, float]], within: float = WITHIN) -> tuple[float, float] | None:
+def knee(
+    pairs: Sequence[tuple[float, float]], within: float = WITHIN
+) -> tuple[float, float] | None:
     """Return the point from which on the value stays within a share of the last one, None if it never does before."""
     ordered = sorted(pairs)
     last = ordered[-1][1]
@@ -180,8 +225,18 @@ def _legend(axes: Axes, shown: Shown) -> None:
         return
     across = len(labels) if sum(len(label) + 8 for label in labels) < 60 else 2
     title = axis_name(shown.figure.by) if shown.figure.by else None
-    axes.legend(fontsize=6, title=title, title_fontsize=6, frameon=False, ncols=across,
-                loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1.0, handlelength=1.6, borderaxespad=0.2)
+    axes.legend(
+        fontsize=6,
+        title=title,
+        title_fontsize=6,
+        frameon=False,
+        ncols=across,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        columnspacing=1.0,
+        handlelength=1.6,
+        borderaxespad=0.2,
+    )
 
 
 def _knee(axes: Axes, shown: Shown) -> None:
@@ -190,20 +245,46 @@ def _knee(axes: Axes, shown: Shown) -> None:
     for number, (name, pairs) in enumerate(shown.lines().items()):
         scale = numbers([x for x, _ in pairs])
         if scale is None:
-            raise InputError("is no axis of numbers", key="figures", value=shown.figure.x, remedy="Draw it as bars.")
+            raise InputError(
+                "is no axis of numbers",
+                key="figures",
+                value=shown.figure.x,
+                remedy="Draw it as bars.",
+            )
         unit = scale[1]
         points = sorted(zip(scale[0], (value for _, value in pairs), strict=True))
         colour = COLOURS[number % len(COLOURS)]
         bend = knee(points) if len(points) > 2 else None
         label = ", ".join([str(name)] * bool(name) + [f"knee {bend[0]:.3g}" if bend else "no knee"])
-        axes.plot(*zip(*points, strict=True), color=colour, marker=MARKERS[number % len(MARKERS)], markersize=3,
-                  linewidth=1, label=label)
+        axes.plot(
+            *zip(*points, strict=True),
+            color=colour,
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=3,
+            linewidth=1,
+            label=label,
+        )
         if bend:
-            axes.plot(*bend, marker="o", markersize=8, markerfacecolor="none", markeredgecolor=colour, linewidth=0)
+            axes.plot(
+                *bend,
+                marker="o",
+                markersize=8,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+                linewidth=0,
+            )
             marked = True
     if marked:
-        axes.text(0.98, 0.97, f"circle: knee, from where on the rest\nstays within {WITHIN:.0%} of the last",
-                  transform=axes.transAxes, fontsize=6, ha="right", va="top", color="#444444")
+        axes.text(
+            0.98,
+            0.97,
+            f"circle: knee, from where on the rest\nstays within {WITHIN:.0%} of the last",
+            transform=axes.transAxes,
+            fontsize=6,
+            ha="right",
+            va="top",
+            color="#444444",
+        )
     axes.set_xlabel(axis_name(shown.figure.x, unit), fontsize=7)
     axes.set_ylabel(shown.label, fontsize=7)
     axes.margins(y=0.12)
@@ -218,22 +299,42 @@ def _scaling(axes: Axes, shown: Shown) -> None:
     by = shown.axis(shown.figure.by) if shown.figure.by else [""] * len(shown.values)
     for number, name in enumerate(dict.fromkeys(by)):
         points = sorted(
-            (gpus, value) for gpus, value, other in zip(shown.columns["gpus"], shown.values, by, strict=True)
+            (gpus, value)
+            for gpus, value, other in zip(shown.columns["gpus"], shown.values, by, strict=True)
             if value is not None and other == name
         )
         if not points:
             continue
         colour = COLOURS[number % len(COLOURS)]
         first, ends = points[0], (points[0][0], points[-1][0])
-        axes.plot(ends, [first[1] * end / first[0] for end in ends], color=colour, linestyle=":", linewidth=1,
-                  label="proportional" if not number else None)
-        axes.plot(*zip(*points, strict=True), color=colour, marker=MARKERS[number % len(MARKERS)], markersize=3,
-                  linewidth=1, label=str(name) or "simulated")
+        axes.plot(
+            ends,
+            [first[1] * end / first[0] for end in ends],
+            color=colour,
+            linestyle=":",
+            linewidth=1,
+            label="proportional" if not number else None,
+        )
+        axes.plot(
+            *zip(*points, strict=True),
+            color=colour,
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=3,
+            linewidth=1,
+            label=str(name) or "simulated",
+        )
         for gpus, value in points[1:]:
             share = value / (first[1] * gpus / first[0])
             place, side = ((-3, 4), "right") if number % 2 == 0 else ((3, -8), "left")
-            axes.annotate(f"{share:.0%}", (gpus, value), xytext=place, textcoords="offset points", fontsize=6,
-                          ha=side, color=colour)
+            axes.annotate(
+                f"{share:.0%}",
+                (gpus, value),
+                xytext=place,
+                textcoords="offset points",
+                fontsize=6,
+                ha=side,
+                color=colour,
+            )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.margins(x=0.1, y=0.1)
@@ -264,12 +365,24 @@ def _heat_map(axes: Axes, shown: Shown) -> None:
     middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
-            axes.text(column, row, _digits(value), ha="center", va="center",
-                      fontsize=5.5, color="black" if value > middle else "white")
-    for setter, path, found, axis in ((axes.set_xticks, shown.figure.x, across, axes.set_xlabel),
-                                      (axes.set_yticks, shown.figure.y, up, axes.set_ylabel)):
+            axes.text(
+                column,
+                row,
+                _digits(value),
+                ha="center",
+                va="center",
+                fontsize=5.5,
+                color="black" if value > middle else "white",
+            )
+    for setter, path, found, axis in (
+        (axes.set_xticks, shown.figure.x, across, axes.set_xlabel),
+        (axes.set_yticks, shown.figure.y, up, axes.set_ylabel),
+    ):
         scale = numbers(found)
-        setter(range(len(found)), [f"{number:g}" for number in scale[0]] if scale else list(map(str, found)))
+        setter(
+            range(len(found)),
+            [f"{number:g}" for number in scale[0]] if scale else list(map(str, found)),
+        )
         axis(axis_name(path, scale[1] if scale else ""), fontsize=7)
     if np.isnan(cells).any():
         axes.set_title("hatched: not legal", fontsize=6, loc="right", pad=2)
@@ -284,10 +397,17 @@ def _bars(axes: Axes, shown: Shown) -> None:
     width = 0.8 / max(len(lines), 1)
     for number, (name, pairs) in enumerate(lines.items()):
         places = [names.index(str(x)) + (number - (len(lines) - 1) / 2) * width for x, _ in pairs]
-        bars = axes.barh(places, [value for _, value in pairs], height=width * 0.9, label=str(name) or None,
-                         color=COLOURS[number % len(COLOURS)])
+        bars = axes.barh(
+            places,
+            [value for _, value in pairs],
+            height=width * 0.9,
+            label=str(name) or None,
+            color=COLOURS[number % len(COLOURS)],
+        )
         axes.bar_label(bars, [_digits(value) for _, value in pairs], fontsize=6, padding=2)
-    missing = set(range(len(names))) - {names.index(str(x)) for pairs in lines.values() for x, _ in pairs}
+    missing = set(range(len(names))) - {
+        names.index(str(x)) for pairs in lines.values() for x, _ in pairs
+    }
     for place in missing:
         axes.text(0, place, " not legal", va="center", fontsize=6, color="#666666")
     axes.set_yticks(range(len(names)), names)
@@ -299,6 +419,9 @@ def _bars(axes: Axes, shown: Shown) -> None:
 
 
 PANELS: dict[str, Callable[[Axes, Shown], None]] = {
-    "knee": _knee, "scaling": _scaling, "heat_map": _heat_map, "bars": _bars,
+    "knee": _knee,
+    "scaling": _scaling,
+    "heat_map": _heat_map,
+    "bars": _bars,
 }
 """kind of a figure -> what draws it"""

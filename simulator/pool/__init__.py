@@ -2,8 +2,9 @@
 
     POOLS[name](function, jobs, size or address) -> outcomes in the order in which they finish
 
-`jobs`: Job, Outcome. `processes`: workers of this machine, replaced when they die. `cluster`: a Dask scheduler.
-A function stands at the top level of a module, since workers find it by its name; what it raises becomes an outcome.
+`jobs`: Job, Outcome. `processes`: workers of this machine, replaced when they die. `cluster`: a
+Dask scheduler. A function stands at the top level of a module, since workers find it by its name;
+what it raises becomes an outcome.
 """
 
 from __future__ import annotations

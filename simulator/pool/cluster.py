@@ -17,8 +17,9 @@ TIMEOUT = 30  # [s] for a scheduler to answer
 def dask(function: Function, jobs: Sequence[Job], address: str) -> Generator[Outcome, None, None]:
     """Yield the outcome of every job as it finishes on the workers of the scheduler at an address, `tcp://host:8786`.
 
-    The scheduler replaces workers and retries by its own rule (`distributed.scheduler.allowed-failures`). Workers need
-    this package, of the same version. Closing the generator cancels what has not finished. Errors: InputError.
+    The scheduler replaces workers and retries by its own rule
+    (`distributed.scheduler.allowed-failures`). Workers need this package, of the same version.
+    Closing the generator cancels what has not finished. Errors: InputError.
     """
     client, as_completed = _client(address)
     waiting = iter(jobs)
@@ -53,11 +54,19 @@ def _client(address: str) -> tuple[Any, Any]:
     try:
         from distributed import Client, as_completed
     except ImportError as error:
-        raise InputError("needs the package distributed", key="--scheduler", value=address,
-                         remedy="Install it: pip install 'simulate[distributed]'.") from error
+        raise InputError(
+            "needs the package distributed",
+            key="--scheduler",
+            value=address,
+            remedy="Install it: pip install 'simulate[distributed]'.",
+        ) from error
     try:
         client: Any = Client
         return client(address, timeout=TIMEOUT, set_as_default=False), as_completed
     except (OSError, ValueError) as error:
-        raise InputError("is no Dask scheduler that answers", key="--scheduler", value=address,
-                         remedy="Write for example tcp://127.0.0.1:8786.") from error
+        raise InputError(
+            "is no Dask scheduler that answers",
+            key="--scheduler",
+            value=address,
+            remedy="Write for example tcp://127.0.0.1:8786.",
+        ) from error

@@ -16,7 +16,8 @@ TRIES = 3
 class Job:
     """One call. key: tells it from the others. payload: the argument, picklable.
 
-    group: jobs of a group share what a process keeps in memory; a worker takes the next of its own group first.
+    group: jobs of a group share what a process keeps in memory; a worker takes the next of its own
+    group first.
     """
 
     key: str
@@ -28,8 +29,8 @@ class Job:
 class Outcome:
     """What became of a job.
 
-    value: what the function returned. error: why there is no value, empty where there is one. seconds: of the call
-    itself, as its worker measured it. tries: how often it was begun.
+    value: what the function returned. error: why there is no value, empty where there is one.
+    seconds: of the call itself, as its worker measured it. tries: how often it was begun.
     """
 
     job: Job

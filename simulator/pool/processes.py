@@ -1,7 +1,7 @@
 """A pool of processes on this machine that survives the death of its workers.
 
-`concurrent.futures` gives up all jobs when one worker dies, so each worker here has a pipe of its own: who died, and
-over what, is then known.
+`concurrent.futures` gives up all jobs when one worker dies, so each worker here has a pipe of its
+own: who died, and over what, is then known.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def processes(function: Function, jobs: Sequence[Job], workers: int) -> Generator[Outcome, None, None]:
+def processes(
+    function: Function, jobs: Sequence[Job], workers: int
+) -> Generator[Outcome, None, None]:
     """Yield the outcome of every job as it finishes, on `workers` processes.
 
-    A worker that dies is replaced and its job begun again, TRIES times in all; then its outcome is an error that says
-    so. Closing the generator ends the workers.
+    A worker that dies is replaced and its job begun again, TRIES times in all; then its outcome is
+    an error that says so. Closing the generator ends the workers.
     """
     queue = _Queue(jobs)
     crew = [_Worker(function) for _ in range(min(workers, len(jobs)))]
@@ -92,10 +94,13 @@ class _Worker:
     group: str = ""
 
     def __post_init__(self) -> None:
-        # Not forked: the parent may hold threads (a progress bar's, numba's), whose locks a fork would freeze.
+        # Not forked: the parent may hold threads (a progress bar's, numba's), whose locks a fork
+        # would freeze.
         context = multiprocessing.get_context("spawn")
         self.pipe, far = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_work, args=(self.function, far), daemon=True)
+        self.process: SpawnProcess = context.Process(
+            target=_work, args=(self.function, far), daemon=True
+        )
         self.process.start()
         far.close()  # so that the pipe ends when the worker does
 
@@ -138,9 +143,13 @@ class _Worker:
 
 def _work(function: Function, pipe: Connection) -> None:
     """Answer calls until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    gc.set_threshold(500_000, 20, 20)  # as the command line does: programs are many objects without cycles
+    gc.set_threshold(
+        500_000, 20, 20
+    )  # as the command line does: programs are many objects without cycles
     while True:
         try:
             payload = pipe.recv()

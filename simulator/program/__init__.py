@@ -1,8 +1,8 @@
 """A schedule lowered with costs and groups: ops per stream per rank, dependencies; folding.
 
-`costs` prices blocks, `chunks` orders an action's ops on streams, `coflows` lists every transfer of the cluster,
-`timed` gives a searched schedule its times,
-`folding` finds the ranks that are alike, `quotient` keeps one of each, `lowering` puts the columns together.
+`costs` prices blocks, `chunks` orders an action's ops on streams, `coflows` lists every transfer of
+the cluster, `timed` gives a searched schedule its times, `folding` finds the ranks that are alike,
+`quotient` keeps one of each, `lowering` puts the columns together.
 """
 
 from __future__ import annotations
@@ -13,4 +13,14 @@ from simulator.program.lowering import lower, lower_schedule
 from simulator.program.program import Coflow, Program
 from simulator.program.timed import chunk_times, timed_schedule
 
-__all__ = ["STREAMS", "Coflow", "Costs", "Program", "chunk_times", "costs", "lower", "lower_schedule", "timed_schedule"]
+__all__ = [
+    "STREAMS",
+    "Coflow",
+    "Costs",
+    "Program",
+    "chunk_times",
+    "costs",
+    "lower",
+    "lower_schedule",
+    "timed_schedule",
+]

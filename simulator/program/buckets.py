@@ -1,9 +1,10 @@
 """Gradients and parameters that data parallel ranks share, bucket by bucket: a block of the model is one or two.
 
-Dense parameters are shared by the ranks that differ in cp and dp, routed experts by those of equal etp and ep; where a
-bidirectional pipeline holds a stage twice, by both holders. ZeRO spreads states, gradients and parameters over all of
-these, or over runs of `layout.shard` of them, between which gradients are summed (hybrid sharding; PyTorch FSDP's
-HYBRID_SHARD, arXiv 2304.11277, section 3.2.2).
+Dense parameters are shared by the ranks that differ in cp and dp, routed experts by those of equal
+etp and ep; where a bidirectional pipeline holds a stage twice, by both holders. ZeRO spreads
+states, gradients and parameters over all of these, or over runs of `layout.shard` of them, between
+which gradients are summed (hybrid sharding; PyTorch FSDP's HYBRID_SHARD, arXiv 2304.11277, section
+3.2.2).
 """
 
 from __future__ import annotations
@@ -40,8 +41,13 @@ def of_block(costs: Costs, stage: int, number: int) -> tuple[Bucket, ...]:
 
 def of_stage(costs: Costs, stage: int) -> tuple[Bucket, ...]:
     """Return the different buckets of a stage."""
-    return tuple(dict.fromkeys(
-        bucket for number in range(len(costs.stages[stage])) for bucket in of_block(costs, stage, number)))
+    return tuple(
+        dict.fromkeys(
+            bucket
+            for number in range(len(costs.stages[stage]))
+            for bucket in of_block(costs, stage, number)
+        )
+    )
 
 
 def holders(layout: Layout, group: str, hosts: tuple[int, ...]) -> Members:
@@ -53,12 +59,18 @@ def shards(layout: Layout, members: Members) -> tuple[Members, Members]:
     """Return the groups that share one copy of the shards, and those that hold the same shard [group, member]."""
     size = layout.shard if 0 < layout.shard < members.shape[1] else members.shape[1]
     inside = members.reshape(-1, size)
-    across = members.reshape(len(members), -1, size).swapaxes(1, 2).reshape(-1, members.shape[1] // size)
+    across = (
+        members.reshape(len(members), -1, size).swapaxes(1, 2).reshape(-1, members.shape[1] // size)
+    )
     return inside, across
 
 
-def updated(costs: Costs, layout: Layout, hosts: dict[int, tuple[int, ...]], stages: Iterator[int] | tuple[int, ...]
-            ) -> float:
+def updated(
+    costs: Costs,
+    layout: Layout,
+    hosts: dict[int, tuple[int, ...]],
+    stages: Iterator[int] | tuple[int, ...],
+) -> float:
     """Return the parameters whose optimizer states one rank holds: its shard of each stage under ZeRO, or all."""
     count = 0.0
     for stage in stages:

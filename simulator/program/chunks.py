@@ -1,12 +1,14 @@
 """The ops of one action on one rank, on streams, with what waits for what.
 
-The order of an overlapped pair is the one that DeepSeek's published profile shows, layer pair by layer pair:
+The order of an overlapped pair is the one that DeepSeek's published profile shows, layer pair by
+layer pair:
 
     compute:        attn(F)     mlp(B)       mlp(W) mlp(F)   attn(B)  attn(W)
     communication:  combine(B)  dispatch(F)  dispatch(B)     combine(F)   combine(B) of the next pair with attn(W)
     side:                                    half of the experts' mlp(W)
 
-`combine(B)`, the gradient of combine, is a dispatch over the layout of the forward pass; `dispatch(B)` is a combine.
+`combine(B)`, the gradient of combine, is a dispatch over the layout of the forward pass;
+`dispatch(B)` is a combine.
 """
 
 from __future__ import annotations
@@ -33,9 +35,10 @@ Mark = tuple[str, int, int]
 class Chunk:
     """Rows of one action, as columns.
 
-    seconds: of compute rows [s]. exchange: (kind of communication or '', which of it). after: rows that a row waits
-    for, besides its stream's order. forward_out/gradient_out: rows that make the outputs. begins: where a block's
-    parameters are needed first; ends: the rows after which a block's gradients are there.
+    seconds: of compute rows [s]. exchange: (kind of communication or '', which of it). after: rows
+    that a row waits for, besides its stream's order. forward_out/gradient_out: rows that make the
+    outputs. begins: where a block's parameters are needed first; ends: the rows after which a
+    block's gradients are there.
     """
 
     stream: list[int] = field(default_factory=list)
@@ -51,8 +54,14 @@ class Chunk:
     flops: dict[str, float] = field(default_factory=dict)
     recomputed: float = 0.0
 
-    def _add(self, stream: int, label: str, after: After, seconds: float = 0.0,
-             exchange: tuple[str, int] = ("", 0)) -> int:
+    def _add(
+        self,
+        stream: int,
+        label: str,
+        after: After,
+        seconds: float = 0.0,
+        exchange: tuple[str, int] = ("", 0),
+    ) -> int:
         self.stream.append(stream)
         self.label.append(label)
         self.seconds.append(seconds)
@@ -70,11 +79,22 @@ class Chunk:
                     break
         return tuple(found.values())
 
-    def compute(self, block: BlockCost, phase: str, label: str, beside: bool, after: After, stream: int = COMPUTE
-                ) -> Done:
+    def compute(
+        self,
+        block: BlockCost,
+        phase: str,
+        label: str,
+        beside: bool,
+        after: After,
+        stream: int = COMPUTE,
+    ) -> Done:
         """Add a phase with its transfers; return what waits for it: `after` where the block has no such phase."""
         line = _Line(self, label, stream, after)
-        means = iter(block.mean.phases[phase, beside].segments if block.mean else block.phases[phase, beside].segments)
+        means = iter(
+            block.mean.phases[phase, beside].segments
+            if block.mean
+            else block.phases[phase, beside].segments
+        )
         for item in block.phases[phase, beside].items:
             if isinstance(item, Hop):
                 line.transfer(item)
@@ -160,7 +180,9 @@ def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
     """Return the rows of one action. member: of the expert group, where its GPUs have loads of their own."""
     rows = Chunk()
     if action.kind == "FB":
-        _pairs(rows, _blocks(costs, action.stage, member), _blocks(costs, action.stage_b, member)[::-1])
+        _pairs(
+            rows, _blocks(costs, action.stage, member), _blocks(costs, action.stage_b, member)[::-1]
+        )
     elif action.kind == "F":
         for block in _blocks(costs, action.stage, member):
             _forward(rows, block)
@@ -202,8 +224,8 @@ def _forward(rows: Chunk, block: Block, *, again: bool = False) -> None:
 def _backward(rows: Chunk, block: Block, *, weights: bool) -> None:
     """Add a backward pass outside of a pair; with weights, as autograd runs it: nothing beside expert traffic.
 
-    A linear layer's weight gradient is computed in place, together with its input gradient, before the next exchange
-    (github deepseek-ai/DualPipe, examples; Megatron-LM likewise).
+    A linear layer's weight gradient is computed in place, together with its input gradient, before
+    the next exchange (github deepseek-ai/DualPipe, examples; Megatron-LM likewise).
     """
     stage, number, cost = block
     rows.begins.setdefault(("B", stage, number), len(rows.stream))
@@ -217,13 +239,16 @@ def _backward(rows: Chunk, block: Block, *, weights: bool) -> None:
     home = rows.exchange_tokens(cost, "combine", "dispatch(B)", mlp.output)
     first = rows.compute(cost, "attention_b", "attn(B)", False, home)
     end = rows.compute(cost, "attention_w", "attn(W)", False, first.kept) if weights else first
-    rows.gradient_out = rows.compute(cost, "attention_t", "attn(B)", False, (*end.row, *first.output)).output
+    rows.gradient_out = rows.compute(
+        cost, "attention_t", "attn(B)", False, (*end.row, *first.output)
+    ).output
     if weights:
         rows.ends["B", stage, number] = rows.last()
 
 
 def _mlp_weights(rows: Chunk, block: BlockCost, after: After, *, beside: bool) -> After:
-    # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of the compute stream.
+    # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of
+    # the compute stream.
     first = rows.compute(block, "mlp_w", "mlp(W)", beside, after)
     return rows.compute(block, "side_w", "side(W)", beside, first.output, SIDE).output
 
@@ -239,7 +264,9 @@ def _weights(rows: Chunk, block: Block) -> None:
 def _pairs(rows: Chunk, ahead: list[Block], back: list[Block]) -> None:
     """Pair the MoE blocks of both directions; the other blocks run alone as soon as their turn comes."""
     forward_runs, backward_runs = _split(ahead), _split(back)
-    for (lone_f, moe_f), (lone_b, moe_b) in zip_longest(forward_runs, backward_runs, fillvalue=([], None)):
+    for (lone_f, moe_f), (lone_b, moe_b) in zip_longest(
+        forward_runs, backward_runs, fillvalue=([], None)
+    ):
         for block in lone_f:
             _forward(rows, block)
         for block in lone_b:

@@ -24,14 +24,19 @@ TENSOR = ("tp", "cp", "etp")
 SENDS = ("F", "B")
 KERNELS = {**dict.fromkeys((*DATA, *SENDS), "nccl"), **dict.fromkeys(TENSOR, "nccl_tensor")}
 """kind of coflow -> kernel of the communication table, where they differ."""
-TRAFFIC = {**dict.fromkeys(SENDS, "pipeline"), **dict.fromkeys(DATA, "data"), "tp": "tensor", "etp": "tensor",
-           "cp": "context"}
+TRAFFIC = {
+    **dict.fromkeys(SENDS, "pipeline"),
+    **dict.fromkeys(DATA, "data"),
+    "tp": "tensor",
+    "etp": "tensor",
+    "cp": "context",
+}
 """kind of coflow -> kind of traffic in the report; exchanges are `expert`."""
 
 Key = tuple[str, int, int]
 """(kind, what of it, rank): exchanges (kind, load, rank), sends (pass, edge, source), collectives of buckets (kind,
-number of the bucket, rank), of tensor and context parallelism (kind, bytes, rank). It is how a rank names the coflow
-that it takes part in."""
+number of the bucket, rank), of tensor and context parallelism (kind, bytes, rank). It is how a rank
+names the coflow that it takes part in."""
 Ranks = NDArray[np.int64]
 Edge = tuple[str, int, int]
 """(F or B, from pipeline index, to pipeline index)"""
@@ -41,9 +46,9 @@ Edge = tuple[str, int, int]
 class Coflows:
     """Coflows as columns, with links and ranks as flat lists.
 
-    label: kind and what of it; alike in all replicas, of sends on all edges. links/bytes: per coflow [B]. members:
-    ranks; of a send, source then target. index: how a rank names a coflow -> its position. edges, buckets: pipeline
-    edge, bucket -> its number in keys.
+    label: kind and what of it; alike in all replicas, of sends on all edges. links/bytes: per
+    coflow [B]. members: ranks; of a send, source then target. index: how a rank names a coflow ->
+    its position. edges, buckets: pipeline edge, bucket -> its number in keys.
     """
 
     label: list[tuple[str, int]] = field(default_factory=list)
@@ -60,21 +65,31 @@ class Coflows:
         for rank in members:
             self.index[(*label, rank)] = len(self.label) - 1
 
-    def _append(self, label: tuple[str, int], links: Sequence[int], sizes: Sequence[float], latency: float,
-                members: tuple[int, ...]) -> None:
+    def _append(
+        self,
+        label: tuple[str, int],
+        links: Sequence[int],
+        sizes: Sequence[float],
+        latency: float,
+        members: tuple[int, ...],
+    ) -> None:
         self.label.append(label)
         self.links.append(links)
         self.bytes.append(sizes)
         self.latency.append(latency)
         self.members.append(members)
 
-    def add_exchanges(self, network: Network, layout: Layout, costs: Costs, place: tuple[int, int]) -> None:
+    def add_exchanges(
+        self, network: Network, layout: Layout, costs: Costs, place: tuple[int, int]
+    ) -> None:
         """Add dispatch and combine of every expert group. place: (pipeline index, expert load)."""
         assert costs.loads is not None
         index, load = place
         for row in layout.ranks(index, "expert").tolist():
             for kind in EXCHANGES:
-                unit = exchange(network, tuple(row), costs.loads.distinct[load], back=kind == "combine")
+                unit = exchange(
+                    network, tuple(row), costs.loads.distinct[load], back=kind == "combine"
+                )
                 self._add((kind, load), unit.scaled(costs.token_bytes(kind)), tuple(row))
 
     def add_sends(self, network: Network, layout: Layout, edge: Edge, size: float) -> None:
@@ -82,8 +97,11 @@ class Coflows:
         number = self.edges.setdefault(edge, len(self.edges))
         high, low = np.divmod(np.arange(layout.per_stage), layout.inner())
         src, dst = (low + layout.inner() * (index + layout.pp * high) for index in edge[1:])
-        for source, target, (links, latency) in zip(src.tolist(), dst.tolist(), _sends(network, src, dst), strict=True):
-            # Alike on all edges: who sends to whom tells them apart, and the two directions of a pipeline are mirrors.
+        for source, target, (links, latency) in zip(
+            src.tolist(), dst.tolist(), _sends(network, src, dst), strict=True
+        ):
+            # Alike on all edges: who sends to whom tells them apart, and the two directions of a
+            # pipeline are mirrors.
             self._append((edge[0], 0), links, [size] * len(links), latency, (source, target))
             self.index[edge[0], number, source] = len(self.label) - 1
 
@@ -95,11 +113,17 @@ class Coflows:
                 unit = COLLECTIVES["all_gather"](network, tuple(row))
                 self._add(label, unit.scaled(transfer.bytes), tuple(row))
 
-    def add_bucket(self, network: Network, layout: Layout, place: tuple[Bucket, tuple[int, ...]],
-                   widths: tuple[float, float]) -> None:
+    def add_bucket(
+        self,
+        network: Network,
+        layout: Layout,
+        place: tuple[Bucket, tuple[int, ...]],
+        widths: tuple[float, float],
+    ) -> None:
         """Add the collectives of one bucket of parameters.
 
-        place: bucket, pipeline indices that hold its stage. widths: bytes of a gradient and of a parameter [B].
+        place: bucket, pipeline indices that hold its stage. widths: bytes of a gradient and of a
+        parameter [B].
         """
         bucket, hosts = place
         members = holders(layout, bucket.group, hosts)
@@ -113,9 +137,14 @@ class Coflows:
                 unit = COLLECTIVES[kind](network, tuple(row))
                 self._add((kind, number), unit.scaled(bucket.parameters * width), tuple(row))
         for row in across.tolist() if across.shape[1] > 1 else ():
-            unit = COLLECTIVES["all_gather"](network, tuple(row))  # an all-reduce passes twice over its shard
-            self._add(("all_reduce", number), unit.scaled(
-                2 * bucket.parameters * widths[0] / inside.shape[1]), tuple(row))
+            unit = COLLECTIVES["all_gather"](
+                network, tuple(row)
+            )  # an all-reduce passes twice over its shard
+            self._add(
+                ("all_reduce", number),
+                unit.scaled(2 * bucket.parameters * widths[0] / inside.shape[1]),
+                tuple(row),
+            )
 
 
 def _sends(network: Network, src: Ranks, dst: Ranks) -> list[tuple[Sequence[int], float]]:
@@ -126,18 +155,25 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[tuple[Sequence[int]
     way = ways(network, src, dst)
     if (way.share != 1.0).any() or (network.pcie >= 0).any():
         return [send(network, *pair) for pair in zip(src.tolist(), dst.tolist(), strict=True)]
-    # In order, for latencies add up to other bits in another: to the NIC and over it, the fabric, the rest.
+    # In order, for latencies add up to other bits in another: to the NIC and over it, the fabric,
+    # the rest.
     kind = np.array(network.kind)[way.link]
     nics = np.cumsum(kind == "nic") - (kind == "nic")
     count = np.bincount(way.pair, minlength=len(src))
     ends = np.cumsum(count)
-    begun = nics > np.repeat(nics[np.minimum(ends - count, len(nics) - 1)], count) if len(nics) else nics > 0
+    begun = (
+        nics > np.repeat(nics[np.minimum(ends - count, len(nics) - 1)], count)
+        if len(nics)
+        else nics > 0
+    )
     order = np.lexsort((np.where(kind == "fabric", 1, np.where(begun, 2, 0)), way.pair))
     link = way.link[order]
     latency = np.bincount(way.pair, network.latency[link], len(src)).tolist()
     links = link.tolist()
-    return [(links[end - size : end], late)
-            for end, size, late in zip(ends.tolist(), count.tolist(), latency, strict=True)]
+    return [
+        (links[end - size : end], late)
+        for end, size, late in zip(ends.tolist(), count.tolist(), latency, strict=True)
+    ]
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
@@ -170,7 +206,9 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
         for phase in block.phases.values():
             for item in phase.items:
                 if isinstance(item, Hop):
-                    found.setdefault((item.transfer.group, round(item.transfer.bytes)), item.transfer)
+                    found.setdefault(
+                        (item.transfer.group, round(item.transfer.bytes)), item.transfer
+                    )
     return tuple(found.values())
 
 
@@ -183,7 +221,12 @@ def coflows(network: Network, layout: Layout, schedule: Schedule, costs: Costs) 
         for index in indices:
             for member in costs.members:
                 at.setdefault(index, []).extend(costs.stage(stage, member))
-    places = {(index, block.load) for index, blocks in at.items() for block in blocks if block.exchanges_experts}
+    places = {
+        (index, block.load)
+        for index, blocks in at.items()
+        for block in blocks
+        if block.exchanges_experts
+    }
     for place in sorted(places):
         table.add_exchanges(network, layout, costs, place)
     for index, blocks in sorted(at.items()):
@@ -194,5 +237,7 @@ def coflows(network: Network, layout: Layout, schedule: Schedule, costs: Costs) 
     recipe = costs.work.recipe
     for stage, indices in hosts.items():
         for bucket in of_stage(costs, stage):
-            table.add_bucket(network, layout, (bucket, indices), (recipe.gradient, recipe.parameter))
+            table.add_bucket(
+                network, layout, (bucket, indices), (recipe.gradient, recipe.parameter)
+            )
     return table

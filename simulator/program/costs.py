@@ -16,8 +16,22 @@ from simulator.precision import BYTES
 from simulator.program.loads import Load, Loads, loads
 from simulator.scenario import Scenario
 
-PHASES = ("attention_f", "mlp_f", "mlp_b", "mlp_w", "side_w", "attention_b", "attention_t", "attention_w")
-CLASSES = {"gemm": "gemm", "wgrad": "gemm", "attention": "attention", "attention_backward": "attention"}
+PHASES = (
+    "attention_f",
+    "mlp_f",
+    "mlp_b",
+    "mlp_w",
+    "side_w",
+    "attention_b",
+    "attention_t",
+    "attention_w",
+)
+CLASSES = {
+    "gemm": "gemm",
+    "wgrad": "gemm",
+    "attention": "attention",
+    "attention_backward": "attention",
+}
 """op kind -> class of the breakdown; every other kind is memory-bound."""
 
 READ_BY_WEIGHTS = frozenset({"norm", "swiglu"})
@@ -84,11 +98,12 @@ Phases: TypeAlias = dict[tuple[str, bool], Phase]
 class BlockCost:
     """One block: (phase, beside communication?) -> cost.
 
-    load: which of the scenario's expert loads its exchanges carry, -1 if nothing travels. saved: bytes kept until the
-    backward pass [B]. again: its backward pass runs the whole forward pass first (full recompute). transient: bytes
-    that are there again while the backward pass computes them again [B]. reread: of those, what the weight gradients
-    read, so that a backward pass that is split holds it until then [B]. mean: what the same block costs a GPU of mean
-    load, if this is the cost of the busiest one.
+    load: which of the scenario's expert loads its exchanges carry, -1 if nothing travels. saved:
+    bytes kept until the backward pass [B]. again: its backward pass runs the whole forward pass
+    first (full recompute). transient: bytes that are there again while the backward pass computes
+    them again [B]. reread: of those, what the weight gradients read, so that a backward pass that
+    is split holds it until then [B]. mean: what the same block costs a GPU of mean load, if this is
+    the cost of the busiest one.
     """
 
     load: int
@@ -109,9 +124,10 @@ class BlockCost:
 class Costs:
     """Costs of a scenario's blocks on its GPU.
 
-    work: of a layer whose experts are equally popular. loads: of the MoE layers, None without experts. stages: kinds of
-    the blocks on each stage. blocks: kind -> parts, with even loads. loaded: (kind, load, member) -> parts of a MoE
-    block; member: of the expert group where every GPU has its own load, else -1.
+    work: of a layer whose experts are equally popular. loads: of the MoE layers, None without
+    experts. stages: kinds of the blocks on each stage. blocks: kind -> parts, with even loads.
+    loaded: (kind, load, member) -> parts of a MoE block; member: of the expert group where every
+    GPU has its own load, else -1.
     """
 
     processor: Processor
@@ -155,7 +171,8 @@ class Costs:
     def held(self, kinds: Iterable[BlockKind]) -> tuple[float, float]:
         """Return (dense, routed) parameters that one GPU holds of some blocks, before any sharding by ZeRO.
 
-        Norms, routers and MLA's compressions, which every tensor parallel GPU holds whole, are counted as cut.
+        Norms, routers and MLA's compressions, which every tensor parallel GPU holds whole, are
+        counted as cut.
         """
         model, kinds = self.work.model, tuple(kinds)
         held = [model.block_parameters(kind) for kind in kinds]
@@ -178,8 +195,8 @@ class Costs:
     def activation_bytes(self) -> float:
         """Return the bytes of the residual stream of one micro-batch on one GPU, BF16 [B].
 
-        Without sequence parallelism too a GPU sends 1/tp of it over its NIC; the rest follows over NVLink, which is not
-        counted (scatter/gather optimisation, arXiv 2104.04473, section 4.1).
+        Without sequence parallelism too a GPU sends 1/tp of it over its NIC; the rest follows over
+        NVLink, which is not counted (scatter/gather optimisation, arXiv 2104.04473, section 4.1).
         """
         return self.work.tokens / self.work.tp * self.work.model.hidden_size * 2.0
 
@@ -202,10 +219,15 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         seq_length=training.seq_length,
         expert_rows=tokens * rows * layout.etp,
         received=tokens * received,
-        local_experts=(model.n_routed_experts + scenario.workload.experts.redundant_experts) // layout.ep,
+        local_experts=(model.n_routed_experts + scenario.workload.experts.redundant_experts)
+        // layout.ep,
         recompute=frozenset(["full"] if "full" in training.recompute else training.recompute),
-        tp=layout.tp, cp=layout.cp, etp=layout.etp, sequence_parallel=config.sequence_parallel,
-        tp_overlap=config.tp_comm_overlap, cp_gather=config.cp_comm == "all_gather",
+        tp=layout.tp,
+        cp=layout.cp,
+        etp=layout.etp,
+        sequence_parallel=config.sequence_parallel,
+        tp_overlap=config.tp_comm_overlap,
+        cp_gather=config.cp_comm == "all_gather",
         unfused=training.attention == "unfused",
     )
 
@@ -213,23 +235,34 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
 def costs_of(scenario: Scenario, asked: Loads | None, *, pairs: bool | None = None) -> Costs:
     """Return the costs of blocks whose experts carry other loads than the scenario says.
 
-    pairs: forward and backward passes overlap, so that GEMMs leave SMs to the exchanges; None: as the schedule has it.
+    pairs: forward and backward passes overlap, so that GEMMs leave SMs to the exchanges; None: as
+    the schedule has it.
     """
     paired = scenario.schedule.overlaps if pairs is None else pairs
     reserved = scenario.workload.experts.sms if paired and scenario.layout.ep > 1 else 0
     chosen = scenario.workload.training.attention
-    processor = Processor(scenario.gpu, scenario.kernels, reserved, "" if chosen in ("flash", "unfused") else chosen)
+    processor = Processor(
+        scenario.gpu, scenario.kernels, reserved, "" if chosen in ("flash", "unfused") else chosen
+    )
     kinds = dict.fromkeys(scenario.model.blocks)
     travels = 0 if scenario.layout.ep > 1 else -1
 
-    def price(kind: BlockKind, load: Load | None, number: int, member: int = -1) -> tuple[BlockCost, ...]:
+    def price(
+        kind: BlockKind, load: Load | None, number: int, member: int = -1
+    ) -> tuple[BlockCost, ...]:
         known = blocks.get(kind, ())  # a load changes nothing but the experts' own phases
         asks = work(scenario, load, member)
         again = _again(kind, asks)
-        # What the same parts keep if nothing is computed again, and if nothing that weight gradients read is.
+        # What the same parts keep if nothing is computed again, and if nothing that weight
+        # gradients read is.
         fewer = (frozenset[str](), asks.recompute - READ_BY_WEIGHTS)
-        kept = zip(*([saved(ops.forward) for ops in block_ops(kind, replace(asks, recompute=names))]
-                     for names in fewer), strict=True)
+        kept = zip(
+            *(
+                [saved(ops.forward) for ops in block_ops(kind, replace(asks, recompute=names))]
+                for names in fewer
+            ),
+            strict=True,
+        )
         return tuple(
             _block(ops, processor, (number, *sizes), like, again=again)
             for ops, sizes, like in zip_longest(block_ops(kind, asks), kept, known)
@@ -256,13 +289,19 @@ def _again(kind: BlockKind, asks: Work) -> float | None:
     return 2.0 * asks.own * asks.model.hidden_size
 
 
-def _block(ops: BlockOps, processor: Processor, known: tuple[int, float, float], like: BlockCost | None, *,
-           again: float | None) -> BlockCost:
+def _block(
+    ops: BlockOps,
+    processor: Processor,
+    known: tuple[int, float, float],
+    like: BlockCost | None,
+    *,
+    again: float | None,
+) -> BlockCost:
     """Return what a block costs.
 
-    known: its load, see `BlockCost`, which counts where the block has experts; bytes that it keeps if nothing is
-    recomputed, and if nothing that weight gradients read is. like: the same block with another load, if known. again:
-    bytes that full recompute keeps of it, None without.
+    known: its load, see `BlockCost`, which counts where the block has experts; bytes that it keeps
+    if nothing is recomputed, and if nothing that weight gradients read is. like: the same block
+    with another load, if known. again: bytes that full recompute keeps of it, None without.
     """
     load, whole, unread = known
     phases = {
@@ -274,9 +313,18 @@ def _block(ops: BlockOps, processor: Processor, known: tuple[int, float, float],
     }
     kept = saved(ops.forward) if again is None else again
     transient = max(0.0, whole - kept)
-    # Of a whole layer that is run again nearly everything is some linear layer's input: an upper end.
+    # Of a whole layer that is run again nearly everything is some linear layer's input: an upper
+    # end.
     reread = max(0.0, unread - kept) if again is None else transient
-    return BlockCost(load if ops.exchanges_experts else -1, phases, kept, again is not None, transient, reread, like)
+    return BlockCost(
+        load if ops.exchanges_experts else -1,
+        phases,
+        kept,
+        again is not None,
+        transient,
+        reread,
+        like,
+    )
 
 
 def _phase(ops: Iterable[Op | Transfer], processor: Processor, *, beside: bool) -> Phase:
@@ -322,7 +370,8 @@ def block_seconds(parts: Iterable[BlockCost]) -> float:
     """Return forward plus full backward of one micro-batch, full recompute included, communication apart [s]."""
     return sum(
         part.phases[phase, False].total * (2 if part.again and phase.endswith("_f") else 1)
-        for part in parts for phase in PHASES
+        for part in parts
+        for phase in PHASES
     )
 
 

@@ -1,8 +1,9 @@
 """Ranks that are alike are simulated once: the coarsest equitable partition of ranks, links and coflows.
 
-In an equitable partition each member of a class meets every other class in the same way, so all members do the same at
-the same time and one of each stands for all. It is found by colour refinement: every colour is replaced by a hash of
-itself and of the multiset of its neighbours' colours until the number of colours stands still.
+In an equitable partition each member of a class meets every other class in the same way, so all
+members do the same at the same time and one of each stands for all. It is found by colour
+refinement: every colour is replaced by a hash of itself and of the multiset of its neighbours'
+colours until the number of colours stands still.
 """
 
 from __future__ import annotations
@@ -43,10 +44,14 @@ def members(layout: Layout) -> Sequence[int]:
     return tuple(found.tolist())
 
 
-def fold(network: Network, schedule: Schedule, table: Coflows, layout: Layout, loads: Sequence[int] = ()) -> Partition:
+def fold(
+    network: Network, schedule: Schedule, table: Coflows, layout: Layout, loads: Sequence[int] = ()
+) -> Partition:
     """Return the coarsest equitable partition. loads: number of each place's own load [place], none where all share."""
     programs = _codes(program_colours(schedule))
-    index = np.arange(layout.gpus) // layout.inner() % layout.pp  # Layout.pipeline_index of every rank
+    index = (
+        np.arange(layout.gpus) // layout.inner() % layout.pp
+    )  # Layout.pipeline_index of every rank
     programs = programs[index]
     if loads:
         place = np.array([layout.place(rank) for rank in range(layout.gpus)])
@@ -57,13 +62,17 @@ def fold(network: Network, schedule: Schedule, table: Coflows, layout: Layout, l
     flows = _mix(_codes(list(zip(table.label, table.latency, strict=True))))
     lengths = np.array([len(ids) for ids in table.links], dtype=np.int64)
     on_link = _Incidence(
-        np.repeat(np.arange(len(lengths)), lengths), flat(table.links), _ranked(flat(table.bytes, np.float64))
+        np.repeat(np.arange(len(lengths)), lengths),
+        flat(table.links),
+        _ranked(flat(table.bytes, np.float64)),
     )
     lengths = np.array([len(ids) for ids in table.members], dtype=np.int64)
     owner = np.repeat(np.arange(len(lengths)), lengths)
     # A send's source and target play different parts; the members of a collective do not.
     sends = np.array([label[0] in SENDS for label in table.label], dtype=bool)[owner]
-    role = np.where(sends, np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner], 0).astype(np.uint64)
+    role = np.where(sends, np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner], 0).astype(
+        np.uint64
+    )
     on_rank = _Incidence(owner, flat(table.members), role)
     counts: tuple[int, ...] = ()
     while counts != (counts := tuple(len(np.unique(c)) for c in (ranks, links, flows))):
@@ -82,7 +91,8 @@ def unfolded(network: Network, table: Coflows, ranks: int) -> Partition:
 def program_colours(schedule: Schedule) -> list[int]:
     """Return a colour per pipeline rank; alike where ranks run the same stages in the same order for the same peers.
 
-    Micro-batches are not compared: they cost the same, and what waits for what is compared by position.
+    Micro-batches are not compared: they cost the same, and what waits for what is compared by
+    position.
     """
     table, needs = schedule.table, schedule.needs
     position = np.arange(len(table.rank)) - table.start[table.rank]
@@ -169,7 +179,9 @@ def _partition(*colours: Colours) -> Partition:
     classes = []
     for colour in colours:
         _, first, inverse = np.unique(colour, return_index=True, return_inverse=True)
-        order = np.argsort(first, kind="stable")  # number classes by their first member, not by hash
+        order = np.argsort(
+            first, kind="stable"
+        )  # number classes by their first member, not by hash
         position = np.empty_like(order)
         position[order] = np.arange(len(order))
         classes.append((position[inverse], first[order]))

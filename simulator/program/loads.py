@@ -1,11 +1,12 @@
 """What each MoE layer asks of an expert group: of the GPU that computes most and of the links that carry most.
 
-Every exchange waits for the last GPU of its group and ends with its busiest link, so the worst of each phase of each
-layer paces everybody. Taking the worst of every phase as everybody's is exact where a barrier follows each phase (every
-chunk outside of a pair) and an estimate in overlapped pairs, where a GPU that is late in one phase can catch up in the
-next before the group meets, but communication is slow for as long as any member computes. Ranks stay alike, so the
-program folds as with even loads. With `experts.resolve: each` every GPU of a group gets its own rows and every link its
-own copies instead: exact, and as many classes of ranks more.
+Every exchange waits for the last GPU of its group and ends with its busiest link, so the worst of
+each phase of each layer paces everybody. Taking the worst of every phase as everybody's is exact
+where a barrier follows each phase (every chunk outside of a pair) and an estimate in overlapped
+pairs, where a GPU that is late in one phase can catch up in the next before the group meets, but
+communication is slow for as long as any member computes. Ranks stay alike, so the program folds as
+with even loads. With `experts.resolve: each` every GPU of a group gets its own rows and every link
+its own copies instead: exact, and as many classes of ranks more.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from simulator.scenario import Scenario
 class Load:
     """One MoE layer on an expert group, per token of each GPU.
 
-    rows: (token, expert) pairs that a GPU computes. received: tokens that dispatch brings, each once.
-    over_nic/over_nvlink: copies of a token that a NIC and an NVLink port carry in one direction. mean_nic/mean_nvlink:
-    the same, mean over the group, as sent. ep_nodes: nodes of the group. gpus_per_node: GPUs of the group on each node.
-    each: (pairs, tokens received) of every GPU of the group, empty where the busiest stands for all [gpu]. reach:
-    probability that a token of the group goes to each node [node].
+    rows: (token, expert) pairs that a GPU computes. received: tokens that dispatch brings, each
+    once. over_nic/over_nvlink: copies of a token that a NIC and an NVLink port carry in one
+    direction. mean_nic/mean_nvlink: the same, mean over the group, as sent. ep_nodes: nodes of the
+    group. gpus_per_node: GPUs of the group on each node. each: (pairs, tokens received) of every
+    GPU of the group, empty where the busiest stands for all [gpu]. reach: probability that a token
+    of the group goes to each node [node].
     """
 
     rows: float
@@ -51,9 +53,10 @@ class Load:
 class Loads:
     """The loads of a scenario.
 
-    even: if all experts were equally popular. distinct: loads that occur. layers: which of them each MoE layer has, MTP
-    modules last [layer]. worst_share: rows of the busiest GPU over the mean, worst layer. mean_share: the same, mean
-    over layers. dropped: share of choices that capacity refuses, mean over layers.
+    even: if all experts were equally popular. distinct: loads that occur. layers: which of them
+    each MoE layer has, MTP modules last [layer]. worst_share: rows of the busiest GPU over the
+    mean, worst layer. mean_share: the same, mean over layers. dropped: share of choices that
+    capacity refuses, mean over layers.
     """
 
     even: Load
@@ -83,7 +86,9 @@ def worst_load(visits: Visits, *, each: bool = False) -> Load:
         mean_nvlink=float(copies.nvlink.sum()) / len(visits.gpus),
         ep_nodes=len(visits.nodes),
         gpus_per_node=visits.gpus_per_node,
-        each=tuple(zip(visits.rows(1.0).tolist(), visits.received(1.0).tolist(), strict=True)) if each else (),
+        each=tuple(zip(visits.rows(1.0).tolist(), visits.received(1.0).tolist(), strict=True))
+        if each
+        else (),
         reach=tuple(visits.nodes.tolist()) if each else (),
     )
 
@@ -98,15 +103,23 @@ def loads(scenario: Scenario) -> Loads | None:
     model, config, layout = scenario.model, scenario.workload.experts, scenario.layout
     if not model.n_routed_experts:
         return None
-    even = even_load(route(model, layout.ep, _on_node(scenario), config.seed), model.num_experts_per_tok)
+    even = even_load(
+        route(model, layout.ep, _on_node(scenario), config.seed), model.num_experts_per_tok
+    )
     if config.even:
         return Loads(even, (even,), (0,) * (model.moe_layers + model.num_nextn_predict_layers))
     visits = layer_visits(scenario)
     found = [worst_load(layer, each=config.resolve == "each") for layer in visits]
     distinct = tuple(dict.fromkeys(found))
     shares = [float(layer.pairs.max() / layer.pairs.mean()) for layer in visits]
-    return Loads(even, distinct, tuple(distinct.index(load) for load in found), max(shares),
-                 float(np.mean(shares)), float(np.mean([layer.dropped for layer in visits])))
+    return Loads(
+        even,
+        distinct,
+        tuple(distinct.index(load) for load in found),
+        max(shares),
+        float(np.mean(shares)),
+        float(np.mean([layer.dropped for layer in visits])),
+    )
 
 
 def layer_visits(scenario: Scenario) -> tuple[Visits, ...]:
@@ -128,5 +141,7 @@ def _on_node(scenario: Scenario) -> int:
 
 
 @lru_cache(maxsize=16)  # alternatives of a run share their experts
-def _visits(model: ModelConfig, config: ExpertsConfig, ep: int, gpus: int, tokens: int) -> tuple[Visits, ...]:
+def _visits(
+    model: ModelConfig, config: ExpertsConfig, ep: int, gpus: int, tokens: int
+) -> tuple[Visits, ...]:
     return survey(model, config, ep, gpus, tokens)

@@ -1,7 +1,7 @@
 """Schedule + costs + coflows -> Program.
 
-Of each rank the different pieces are written down (`_Builder`), then all rows are laid at once (`_Layer`): large
-programs have millions of them.
+Of each rank the different pieces are written down (`_Builder`), then all rows are laid at once
+(`_Layer`): large programs have millions of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.program.chunks import COMMUNICATION, FORWARD_INPUT, GRADIENT_INPUT, SEND, Chunk, chunk
+from simulator.program.chunks import (
+    COMMUNICATION,
+    FORWARD_INPUT,
+    GRADIENT_INPUT,
+    SEND,
+    Chunk,
+    chunk,
+)
 from simulator.program.coflows import SENDS, Coflows, coflows, stage_hosts
 from simulator.program.costs import Costs, costs
 from simulator.program.folding import Partition, fold, members, unfolded
@@ -37,13 +44,17 @@ def lower(scenario: Scenario, *, folded: bool = True) -> Program:
     return lower_schedule(scenario, timed_schedule(scenario, priced), priced, folded=folded)
 
 
-def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, folded: bool = True) -> Program:
+def lower_schedule(
+    scenario: Scenario, schedule: Schedule, priced: Costs, *, folded: bool = True
+) -> Program:
     """Return the program of a schedule and of costs that need not be the scenario's own."""
     net = network(scenario.topology)
     layout = scenario.layout
     table = coflows(net, layout, schedule, priced)
     loads = members(layout) if priced.apart else ()
-    parts = fold(net, schedule, table, layout, loads) if folded else unfolded(net, table, layout.gpus)
+    parts = (
+        fold(net, schedule, table, layout, loads) if folded else unfolded(net, table, layout.gpus)
+    )
     builder = _Builder(scenario, schedule, priced, table)
     for rank in parts.first_rank.tolist():
         builder.add_rank(rank, float(net.speed[rank]))
@@ -54,8 +65,9 @@ def lower_schedule(scenario: Scenario, schedule: Schedule, priced: Costs, *, fol
 class _Builder:
     """Collects the pieces of one rank after the other. Local state of `lower`; nothing outside sees it.
 
-    which: pieces in the order of their places, rank by rank: one before the actions, each action, one behind. far: what
-    waits for rows of other pieces, by place. indices: pipeline index of each rank.
+    which: pieces in the order of their places, rank by rank: one before the actions, each action,
+    one behind. far: what waits for rows of other pieces, by place. indices: pipeline index of each
+    rank.
     """
 
     scenario: Scenario
@@ -69,14 +81,17 @@ class _Builder:
     totals: list[Totals] = field(default_factory=list)
     chunks: dict[tuple[Key, int], Chunk] = field(default_factory=dict)
     places: int = 0
-    member: int = -1  # of its expert group, of the rank that is being added, where each has a load of its own
+    member: int = (
+        -1
+    )  # of its expert group, of the rank that is being added, where each has a load of its own
 
     def __post_init__(self) -> None:
         self.hosts = stage_hosts(self.schedule)
         self.members = members(self.scenario.layout) if self.costs.apart else ()
         self.orders = orders(self.schedule, every_pass=self.scenario.layout.zero >= GRADIENTS)
-        # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends between stages on the
-        # stream of dispatch and combine, after the last combine(F) of a chunk pair (arXiv 2412.19437, figure 4).
+        # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
+        # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
+        # pair (arXiv 2412.19437, figure 4).
         self.send_stream = COMMUNICATION if self.costs.processor.reserved_sms else SEND
 
     def add_rank(self, rank: int, speed: float) -> None:
@@ -90,17 +105,23 @@ class _Builder:
         end, seconds, far = shared.end_step(_owed(actions, order))
         number, behind = len(self.pieces), self.places + len(order.code) + 1
         self.pieces += [begin, *actions, end]
-        self.which.append(np.concatenate([[number], number + 1 + order.code, [number + 1 + len(actions)]]))
+        self.which.append(
+            np.concatenate([[number], number + 1 + order.code, [number + 1 + len(actions)]])
+        )
         self.far += [(behind, row, self.places + at, due) for _, row, at, due in far]
         for stage, position in order.first.items():
             key = order.keys[order.code[position]]
             piece = actions[order.code[position]]
             for mark, row in self._chunk(key).begins.items():
                 if mark[:2] == ("F", stage) and row < len(self._chunk(key).stream):
-                    self.far += [(self.places + 1 + position, piece.base + row, self.places, due)
-                                 for due in shared.gathers.get(mark, ())]
+                    self.far += [
+                        (self.places + 1 + position, piece.base + row, self.places, due)
+                        for due in shared.gathers.get(mark, ())
+                    ]
         self.indices.append(index)
-        self.totals.append(_totals([self._chunk(key) for key in order.keys], order.code, seconds, speed))
+        self.totals.append(
+            _totals([self._chunk(key) for key in order.keys], order.code, seconds, speed)
+        )
         self.places = behind + 1
 
     def _chunk(self, key: Key) -> Chunk:
@@ -121,7 +142,9 @@ class _Builder:
         for stream, label, seconds, what, after in zip(
             rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True
         ):
-            row = piece.row(stream, label, seconds, self.table.index[(*what, place[1])] if what[0] else -1)
+            row = piece.row(
+                stream, label, seconds, self.table.index[(*what, place[1])] if what[0] else -1
+            )
             piece.waits += [(row, base + due) for due in after if due >= 0]
             piece.wanted += [(row, _INPUTS[due]) for due in after if due < 0 and comes[due]]
         if 0 <= key.forward < last:
@@ -131,7 +154,9 @@ class _Builder:
         shared.after(piece, rows, gathered, key.final)
         return piece
 
-    def _hand_on(self, piece: Piece, made: tuple[int, ...], edge: tuple[str, int, int], rank: int) -> None:
+    def _hand_on(
+        self, piece: Piece, made: tuple[int, ...], edge: tuple[str, int, int], rank: int
+    ) -> None:
         """Send what an action makes to the rank that runs the next stage, or leave it where it is.
 
         made: rows of the chunk.
@@ -139,13 +164,17 @@ class _Builder:
         out = [piece.base + row for row in made if row >= 0]
         number = self.table.edges.get(edge)
         if number is not None:
-            sent = piece.row(self.send_stream, f"send {edge[0]}", 0.0, self.table.index[edge[0], number, rank])
+            sent = piece.row(
+                self.send_stream, f"send {edge[0]}", 0.0, self.table.index[edge[0], number, rank]
+            )
             piece.waits += [(sent, row) for row in out]
             out = [sent]
         piece.handed[FORWARD if edge[0] == "F" else GRADIENT].extend(out)
 
 
-def _owed(actions: list[Piece], order: Order) -> Iterator[tuple[int, tuple[str, int, int], list[int]]]:
+def _owed(
+    actions: list[Piece], order: Order
+) -> Iterator[tuple[int, tuple[str, int, int], list[int]]]:
     """Yield gradients that are summed at the end of the step: position of the action, block, rows that make them."""
     owing = np.array([bool(piece.owed) for piece in actions], dtype=bool)
     for position in np.flatnonzero(owing[order.code]).tolist():
@@ -158,11 +187,18 @@ def _totals(chunks: list[Chunk], code: Ints, optimizer: float, speed: float) -> 
 
     def summed(tables: list[dict[str, float]]) -> dict[str, float]:
         _, first = np.unique(code, return_index=True)
-        names = dict.fromkeys(name for number in code[np.sort(first)].tolist() for name in tables[number])
+        names = dict.fromkeys(
+            name for number in code[np.sort(first)].tolist() for name in tables[number]
+        )
         # Summed one by one, as they are laid; numpy's sum adds pairwise.
-        return {name: _last(np.array([table.get(name, 0.0) for table in tables])[code]) for name in names}
+        return {
+            name: _last(np.array([table.get(name, 0.0) for table in tables])[code])
+            for name in names
+        }
 
-    seconds = summed([{name: value / speed for name, value in rows.classes.items()} for rows in chunks])
+    seconds = summed(
+        [{name: value / speed for name, value in rows.classes.items()} for rows in chunks]
+    )
     seconds["optimizer"] = seconds.get("optimizer", 0.0) + optimizer / speed
     recomputed = _last(np.array([rows.recomputed for rows in chunks], dtype=np.float64)[code])
     return seconds, summed([rows.flops for rows in chunks]), recomputed
@@ -194,16 +230,36 @@ class _Layer:
         coflow = place.ints("coflow")
         coflow = np.where(coflow < 0, -1, np.append(parts.coflow, -1)[coflow])
         action, actions = self._actions()
-        waits = [place.waits(), place.inputs(self._sources()), place.far(builder.far), self._updates()]
+        waits = [
+            place.waits(),
+            place.inputs(self._sources()),
+            place.far(builder.far),
+            self._updates(),
+        ]
         pointer, wait = csr(place.rows, [*waits, stream_order(rank, stream)])
-        touched, flows = fold_coflows(builder.scenario, net, builder.table, parts, builder.costs.loads)
+        touched, flows = fold_coflows(
+            builder.scenario, net, builder.table, parts, builder.costs.loads
+        )
         return Program(
-            scenario=builder.scenario, costs=builder.costs, schedule=builder.schedule, labels=labels,
-            rank=rank, stream=stream, label=label, seconds=place.floats("seconds"), coflow=coflow,
-            instance=self._instances(rank, coflow), action=action, wait_ptr=pointer, wait=wait, actions=actions,
-            coflows=flows, capacity=net.capacity[parts.first_link[touched]],
+            scenario=builder.scenario,
+            costs=builder.costs,
+            schedule=builder.schedule,
+            labels=labels,
+            rank=rank,
+            stream=stream,
+            label=label,
+            seconds=place.floats("seconds"),
+            coflow=coflow,
+            instance=self._instances(rank, coflow),
+            action=action,
+            wait_ptr=pointer,
+            wait=wait,
+            actions=actions,
+            coflows=flows,
+            capacity=net.capacity[parts.first_link[touched]],
             link_names=tuple(net.name[link] for link in parts.first_link[touched].tolist()),
-            first_rank=parts.first_rank, multiplicity=np.bincount(parts.rank, minlength=len(parts.first_rank)),
+            first_rank=parts.first_rank,
+            multiplicity=np.bincount(parts.rank, minlength=len(parts.first_rank)),
             class_seconds=tuple(total[0] for total in builder.totals),
             flops=tuple(total[1] for total in builder.totals),
             recomputed=tuple(total[2] for total in builder.totals),
@@ -215,7 +271,9 @@ class _Layer:
         for piece in self.builder.pieces:
             for label in piece.label:
                 code.setdefault(label, len(code))
-        used, number = _renumbered(self.place.column([[code[name] for name in one.label] for one in self.place.pieces]))
+        used, number = _renumbered(
+            self.place.column([[code[name] for name in one.label] for one in self.place.pieces])
+        )
         names = list(code)
         return tuple(names[label] for label in used.tolist()), number
 
@@ -236,7 +294,9 @@ class _Layer:
         found = np.full((len(self.ranks), 2), -1, dtype=np.int64)
         for number, index in enumerate(self.builder.indices):
             replica = layout.place(int(self.parts.first_rank[number]))
-            peers = self.parts.rank[[layout.rank(other, replica) for other in range(len(schedule.ranks))]]
+            peers = self.parts.rank[
+                [layout.rank(other, replica) for other in range(len(schedule.ranks))]
+            ]
             own = made[table.start[index] : table.start[index + 1]]
             maker = table.rank[own]
             places = starts[peers[maker]] + 1 + own - table.start[maker]
@@ -247,7 +307,9 @@ class _Layer:
         """Return each rank's optimizer and the rows that sum its gradients."""
         place, row = self.place.reduced()
         last = self.starts[self.ranks[place] + 1] - 1
-        optimizer = np.array([piece.base for piece in self.place.pieces], dtype=np.int64)[self.place.which[last]]
+        optimizer = np.array([piece.base for piece in self.place.pieces], dtype=np.int64)[
+            self.place.which[last]
+        ]
         return self.place.base[last] + optimizer, row
 
     def _instances(self, rank: Ints, coflow: Ints) -> Ints:
@@ -256,7 +318,9 @@ class _Layer:
         The n-th calls of all members of a coflow are one; of a send, each call of each rank.
         """
         parts, table = self.parts, self.builder.table
-        sends = np.array([table.label[first][0] in SENDS for first in parts.first_coflow.tolist()], dtype=bool)
+        sends = np.array(
+            [table.label[first][0] in SENDS for first in parts.first_coflow.tolist()], dtype=bool
+        )
         rows = np.flatnonzero(coflow >= 0)
         kind = coflow[rows]
         order = np.argsort(rank[rows] * len(sends) + kind, kind="stable")
@@ -276,7 +340,9 @@ class _Layer:
 def _renumbered(values: Ints) -> tuple[Ints, Ints]:
     """Return the different values in the order in which they appear, and for each value its place there."""
     first = np.full(values.max(initial=-1) + 1, len(values), dtype=np.int64)
-    first[values[::-1]] = np.arange(len(values))[::-1]  # of equal ones the last write, the first place, stays
+    first[values[::-1]] = np.arange(len(values))[
+        ::-1
+    ]  # of equal ones the last write, the first place, stays
     order = np.argsort(first, kind="stable")[: np.count_nonzero(first < len(values))]
     number = np.empty(len(first), dtype=np.int64)
     number[order] = np.arange(len(order))

@@ -16,8 +16,8 @@ from simulator.schedules.table import BACKWARD, DGRAD, FORWARD, PAIR, WGRAD
 class Key(NamedTuple):
     """What tells actions of a pipeline rank apart.
 
-    to, to_b: ranks that take the output of the forward and of the backward half, -1 if none. final: whether it is the
-    last pass that makes gradients of its stage.
+    to, to_b: ranks that take the output of the forward and of the backward half, -1 if none. final:
+    whether it is the last pass that makes gradients of its stage.
     """
 
     kind: Kind
@@ -42,8 +42,8 @@ class Key(NamedTuple):
 class Order:
     """What one pipeline rank runs. keys: different actions. code: which of them each is [position].
 
-    first: stage -> position of its first forward pass; final: of the last pass that makes its gradients. Both in the
-    order in which stages come first.
+    first: stage -> position of its first forward pass; final: of the last pass that makes its
+    gradients. Both in the order in which stages come first.
     """
 
     keys: tuple[Key, ...]
@@ -68,8 +68,10 @@ def _halves(schedule: Schedule) -> tuple[tuple[Ints, Ints, Ints], tuple[Ints, In
     back = np.flatnonzero((table.kind == BACKWARD) | (table.kind == DGRAD) | (table.kind == PAIR))
     pair = table.kind[back] == PAIR
     return (ahead, table.micro_batch[ahead], table.stage[ahead]), (
-        back, np.where(pair, table.micro_batch_b[back], table.micro_batch[back]),
-        np.where(pair, table.stage_b[back], table.stage[back]))
+        back,
+        np.where(pair, table.micro_batch_b[back], table.micro_batch[back]),
+        np.where(pair, table.stage_b[back], table.stage[back]),
+    )
 
 
 def _neighbours(schedule: Schedule, *, ahead: bool) -> Ints:
@@ -78,8 +80,12 @@ def _neighbours(schedule: Schedule, *, ahead: bool) -> Ints:
     ahead: those that take a half's output, not those that make its input. -1 where none.
     """
     found = np.full((len(schedule.table.kind), 2), -1, dtype=np.int64)
-    for half, (rows, (row, micro_batch, stage)) in enumerate(zip(rows_of(schedule), _halves(schedule), strict=True)):
-        padded = np.full((schedule.micro_batches, schedule.stages + 2), -1, dtype=np.int64)  # stage s at s + 1
+    for half, (rows, (row, micro_batch, stage)) in enumerate(
+        zip(rows_of(schedule), _halves(schedule), strict=True)
+    ):
+        padded = np.full(
+            (schedule.micro_batches, schedule.stages + 2), -1, dtype=np.int64
+        )  # stage s at s + 1
         padded[:, 1:-1] = rows
         step = 1 if ahead == (half == 0) else -1
         found[row, half] = padded[micro_batch, stage + 1 + step]
@@ -107,15 +113,21 @@ def orders(schedule: Schedule, *, every_pass: bool) -> list[Order]:
     for begin, end in zip(table.start[:-1].tolist(), table.start[1:].tolist(), strict=True):
         own = slice(begin, end)
         first = _firsts(table.stage[own], runs[own])
-        final = {stage: end - begin - 1 - _firsts(stage_b[own][::-1], trains[own][::-1])[stage]
-                 for stage in _firsts(stage_b[own], trains[own])}
+        final = {
+            stage: end - begin - 1 - _firsts(stage_b[own][::-1], trains[own][::-1])[stage]
+            for stage in _firsts(stage_b[own], trains[own])
+        }
         last = np.zeros(end - begin, dtype=np.int64)
         if not every_pass:
             last[list(final.values())] = 1
-        columns = np.stack([table.kind[own], table.stage[own], table.stage_b[own], *taken[own].T, last], axis=1)
+        columns = np.stack(
+            [table.kind[own], table.stage[own], table.stage_b[own], *taken[own].T, last], axis=1
+        )
         unique, code = np.unique(columns, axis=0, return_inverse=True)
-        keys = tuple(Key(KINDS[kind], stage, other, to, to_b, bool(is_last))
-                     for kind, stage, other, to, to_b, is_last in unique.tolist())
+        keys = tuple(
+            Key(KINDS[kind], stage, other, to, to_b, bool(is_last))
+            for kind, stage, other, to, to_b, is_last in unique.tolist()
+        )
         result.append(Order(keys, code.reshape(-1).astype(np.int64), first, final))
     return result
 

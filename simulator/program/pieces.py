@@ -1,7 +1,7 @@
 """Rows that occur again and again, written down once: a program is a sequence of pieces.
 
-What a rank does for one micro-batch it does for all, so that its actions are few different pieces. Each is written row
-by row; `Places` lays them one after another, all columns of all rows at once.
+What a rank does for one micro-batch it does for all, so that its actions are few different pieces.
+Each is written row by row; `Places` lays them one after another, all columns of all rows at once.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ Far = tuple[int, int, int, int]
 class Piece:
     """Rows as columns, numbered from 0.
 
-    coflow: number in the whole cluster's table, or -1. action: which of the actions in `kinds`. waits: (row, row that
-    it waits for). wanted: (row, FORWARD or GRADIENT). handed: rows that make these. reduced: rows that sum gradients.
-    owed: gradients that are summed at the end of the step, with the rows that make them. base: first row of the chunk.
+    coflow: number in the whole cluster's table, or -1. action: which of the actions in `kinds`.
+    waits: (row, row that it waits for). wanted: (row, FORWARD or GRADIENT). handed: rows that make
+    these. reduced: rows that sum gradients. owed: gradients that are summed at the end of the step,
+    with the rows that make them. base: first row of the chunk.
     """
 
     speed: float
@@ -64,7 +65,11 @@ class Places:
     @classmethod
     def of(cls, pieces: Sequence[Piece], which: Ints) -> Places:
         """Return the places of pieces in this order."""
-        return cls(pieces, which, _ends(np.array([len(piece.stream) for piece in pieces], dtype=np.int64)[which]))
+        return cls(
+            pieces,
+            which,
+            _ends(np.array([len(piece.stream) for piece in pieces], dtype=np.int64)[which]),
+        )
 
     @property
     def rows(self) -> int:
@@ -132,7 +137,8 @@ class Places:
 def spread(lengths: Ints, which: Ints) -> tuple[Ints, Ints]:
     """Return the entries of some of several lists that stand one behind another: whose they are, and their positions.
 
-    lengths: of each list. which: lists, in the order wanted. Returns [entry] index into `which`, position.
+    lengths: of each list. which: lists, in the order wanted. Returns [entry] index into `which`,
+    position.
     """
     counts = lengths[which]
     owner = np.repeat(np.arange(len(which)), counts)
@@ -151,7 +157,8 @@ def stream_order(rank: Ints, stream: Ints) -> tuple[Ints, Ints]:
 
 def csr(rows: int, pairs: Sequence[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
     """Return (row, other) pairs as CSR by row, each pair once."""
-    # As one number a pair is sorted and compared many times faster than as two; np.unique would hash instead.
+    # As one number a pair is sorted and compared many times faster than as two; np.unique would
+    # hash instead.
     both = np.sort(np.concatenate([row * rows + other for row, other in pairs]))
     row, other = np.divmod(both[np.diff(both, prepend=-1) > 0], max(rows, 1))
     return _ends(np.bincount(row, minlength=rows)), other

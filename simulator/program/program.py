@@ -19,12 +19,13 @@ Floats = NDArray[np.float64]
 class Coflow:
     """A class of transfers that do the same at the same time.
 
-    label: (kind, stage and part), kind as `program.coflows` names it. traffic: kind of traffic in the report.
-    members: classes of ranks that take part and wait for each other; of a send, its source alone. links: (link class,
-    weight): the share of its own slowest link's bytes that all coflows of the class ask of one link of that class,
-    kernel efficiency included. size: what its own slowest link is busy for [B]. rate: of that link [B/s].
-    beside_compute: how much longer the kernel takes while a member computes. latency: before the first byte [s].
-    sent: over NICs and over NVLink by all coflows of the class together [B].
+    label: (kind, stage and part), kind as `program.coflows` names it. traffic: kind of traffic in
+    the report. members: classes of ranks that take part and wait for each other; of a send, its
+    source alone. links: (link class, weight): the share of its own slowest link's bytes that all
+    coflows of the class ask of one link of that class, kernel efficiency included. size: what its
+    own slowest link is busy for [B]. rate: of that link [B/s]. beside_compute: how much longer the
+    kernel takes while a member computes. latency: before the first byte [s]. sent: over NICs and
+    over NVLink by all coflows of the class together [B].
     """
 
     label: tuple[str, int]
@@ -42,13 +43,14 @@ class Coflow:
 class Program:
     """Ops per stream and class of ranks, as columns; rows of one rank and stream run in the order of the rows.
 
-    rank: class [op]. stream: index into chunks.STREAMS [op]. label: index into labels [op]. seconds: of compute ops
-    [s], 0 for transfers. coflow: class, or -1 [op]. instance: of a coflow, alike for all its members, or -1 [op].
-    action: index into actions [op]. wait_ptr/wait: CSR of the rows that each row waits for, stream order included.
-    actions: (class of ranks, position in the schedule, kind of chunk). first_rank/multiplicity: of each class of ranks.
-    capacity: of one link of each touched class [B/s]. link_names: of that link.
-    class_seconds: [rank class] -> class of op -> busy compute [s]. flops: [rank class] -> dtype -> executed FLOPs.
-    recomputed: FLOPs of those that the forward pass ran before [rank class].
+    rank: class [op]. stream: index into chunks.STREAMS [op]. label: index into labels [op].
+    seconds: of compute ops [s], 0 for transfers. coflow: class, or -1 [op]. instance: of a coflow,
+    alike for all its members, or -1 [op]. action: index into actions [op]. wait_ptr/wait: CSR of
+    the rows that each row waits for, stream order included. actions: (class of ranks, position in
+    the schedule, kind of chunk). first_rank/multiplicity: of each class of ranks. capacity: of one
+    link of each touched class [B/s]. link_names: of that link. class_seconds: [rank class] -> class
+    of op -> busy compute [s]. flops: [rank class] -> dtype -> executed FLOPs. recomputed: FLOPs of
+    those that the forward pass ran before [rank class].
     """
 
     scenario: Scenario

@@ -20,15 +20,16 @@ def fold_coflows(
 ) -> tuple[Ints, tuple[Coflow, ...]]:
     """Return the classes of links that are touched, and one coflow per class of coflows.
 
-    In an equitable partition the link that stands for its class carries what every link of the class carries, so the
-    bytes that all coflows of one class put on it are that class's demand.
+    In an equitable partition the link that stands for its class carries what every link of the
+    class carries, so the bytes that all coflows of one class put on it are that class's demand.
     """
     classes, links = len(parts.first_coflow), len(parts.first_link)
     stands = np.full(len(parts.link), -1, dtype=np.int64)
     stands[parts.first_link] = np.arange(links)
     of = parts.coflow[np.repeat(np.arange(len(table.links)), [len(one) for one in table.links])]
     at, size = flat(table.links), flat(table.bytes, np.float64)
-    # Sums go through the coflows in their order: what they give is as exact, and the same on every machine.
+    # Sums go through the coflows in their order: what they give is as exact, and the same on every
+    # machine.
     used = stands[at] >= 0
     pair, place = np.unique(of[used] * links + stands[at[used]], return_inverse=True)
     load = np.bincount(place, size[used], len(pair))
@@ -36,13 +37,19 @@ def fold_coflows(
     for kind, ports in (("nic", net.nic_up), ("nvlink", net.gpu_up)):
         out = np.zeros(len(parts.link), dtype=bool)
         out[ports[ports >= 0]] = True
-        share = np.array([_mean_share(table.label[first], kind, loads) for first in parts.first_coflow.tolist()])
+        share = np.array(
+            [_mean_share(table.label[first], kind, loads) for first in parts.first_coflow.tolist()]
+        )
         out = out[at]
         sent[kind] = np.bincount(of[out], size[out] * share[of[out]], classes).tolist()
     touched = np.unique(pair % links)
-    folding = _Folding(scenario, net, table, parts, {link: place for place, link in enumerate(touched.tolist())})
+    folding = _Folding(
+        scenario, net, table, parts, {link: place for place, link in enumerate(touched.tolist())}
+    )
     of_class: list[dict[int, float]] = [{} for _ in range(classes)]
-    for number, link, total in zip((pair // links).tolist(), (pair % links).tolist(), load.tolist(), strict=True):
+    for number, link, total in zip(
+        (pair // links).tolist(), (pair % links).tolist(), load.tolist(), strict=True
+    ):
         of_class[number][link] = total
     flows = tuple(
         folding.coflow(first, of_class[number], {kind: each[number] for kind, each in sent.items()})
@@ -58,7 +65,9 @@ def _mean_share(label: tuple[str, int], kind: str, loads: Loads | None) -> float
     load = loads.distinct[label[1]]
     if load.each:
         return 1.0
-    mean, most = (load.mean_nic, load.over_nic) if kind == "nic" else (load.mean_nvlink, load.over_nvlink)
+    mean, most = (
+        (load.mean_nic, load.over_nic) if kind == "nic" else (load.mean_nvlink, load.over_nvlink)
+    )
     return mean / most if most else 1.0
 
 
@@ -109,14 +118,19 @@ class _Folding:
     def _slowdown(self, first: int, kernel: CommunicationModel, alone: float) -> float:
         """Return how much longer a coflow takes beside compute than alone on its own links.
 
-        Beside compute the kernel has too few resources to move more than it did where it was measured. Where the links
-        are slower than that by themselves, it waits for them anyway.
+        Beside compute the kernel has too few resources to move more than it did where it was
+        measured. Where the links are slower than that by themselves, it waits for them anyway.
         """
         if kernel.measured_on is None or not alone:
             return kernel.beside_compute
         measured = max(
-            size / self._share(link, kernel)
-            / (kernel.measured_on.nvlink if self.net.kind[link] == "nvlink" else kernel.measured_on.nic)
+            size
+            / self._share(link, kernel)
+            / (
+                kernel.measured_on.nvlink
+                if self.net.kind[link] == "nvlink"
+                else kernel.measured_on.nic
+            )
             for link, size in zip(self.table.links[first], self.table.bytes[first], strict=True)
             if self.net.kind[link] in ("nvlink", "nic")
         )

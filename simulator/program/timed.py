@@ -28,7 +28,11 @@ def timed_schedule(scenario: Scenario, priced: Costs) -> Schedule:
     if not SCHEDULES[config.name].timed:
         return scenario.schedule
     schedule = schedules.build(
-        config.name, layout.pp, scenario.micro_batches, virtual=layout.vpp, limit=config.limit,
+        config.name,
+        layout.pp,
+        scenario.micro_batches,
+        virtual=layout.vpp,
+        limit=config.limit,
         times=chunk_times(scenario, priced),
     )
     schedules.check(schedule)
@@ -40,7 +44,9 @@ def chunk_times(scenario: Scenario, priced: Costs) -> Times:
     alone = _Alone(scenario, priced, network(scenario.topology))
     stages = range(scenario.schedule.stages)
     table: dict[str, float | tuple[float, ...]] = {
-        kind: tuple(sum(alone.seconds(block, kind) for block in priced.stage(stage)) for stage in stages)
+        kind: tuple(
+            sum(alone.seconds(block, kind) for block in priced.stage(stage)) for stage in stages
+        )
         for kind in PHASES
     }
     site = scenario.topology
@@ -59,7 +65,11 @@ class _Alone:
     def seconds(self, block: BlockCost, kind: str) -> float:
         """Return kernels, the transfers that they wait for, and exchanges of one kind of action [s]."""
         first = self.seconds(block, "F") if block.again and kind == "I" else 0.0
-        moved = sum(self._exchange(block.load, name) for name in EXCHANGES[kind]) if block.exchanges_experts else 0.0
+        moved = (
+            sum(self._exchange(block.load, name) for name in EXCHANGES[kind])
+            if block.exchanges_experts
+            else 0.0
+        )
         return first + moved + sum(self._phase(block, phase) for phase in PHASES[kind])
 
     def _phase(self, block: BlockCost, phase: str) -> float:
@@ -69,12 +79,16 @@ class _Alone:
         for transfer in hops:
             members = tuple(self.scenario.layout.ranks(0, transfer.group)[0].tolist())
             unit = COLLECTIVES["all_gather"](self.net, members).scaled(transfer.bytes)
-            waits += unit.seconds(self.net, self.scenario.kernels.communication[KERNELS[transfer.group]])
+            waits += unit.seconds(
+                self.net, self.scenario.kernels.communication[KERNELS[transfer.group]]
+            )
         return cost.total + waits
 
     def _exchange(self, load: int, kind: str) -> float:
         assert self.priced.loads is not None
         members = tuple(self.scenario.layout.ranks(0, "expert")[0].tolist())
-        unit = exchange(self.net, members, self.priced.loads.distinct[load]).scaled(self.priced.token_bytes(kind))
+        unit = exchange(self.net, members, self.priced.loads.distinct[load]).scaled(
+            self.priced.token_bytes(kind)
+        )
         kernel = self.scenario.kernels.communication[kind]
         return unit.seconds(self.net, kernel) + kernel.setup

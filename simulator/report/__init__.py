@@ -5,4 +5,13 @@ from __future__ import annotations
 from simulator.report.overlap import Overlap, mean_share
 from simulator.report.summary import Comparison, Imbalance, Report, Span, Stragglers, summarise
 
-__all__ = ["Comparison", "Imbalance", "Overlap", "Report", "Span", "Stragglers", "mean_share", "summarise"]
+__all__ = [
+    "Comparison",
+    "Imbalance",
+    "Overlap",
+    "Report",
+    "Span",
+    "Stragglers",
+    "mean_share",
+    "summarise",
+]

@@ -15,31 +15,43 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Intervals = tuple[Floats, Floats]
 
-EXPOSED = ("expert_waiting", "expert_exposed", "tensor_exposed", "context_exposed", "pipeline_exposed", "data_exposed",
-           "bubble")
+EXPOSED = (
+    "expert_waiting",
+    "expert_exposed",
+    "tensor_exposed",
+    "context_exposed",
+    "pipeline_exposed",
+    "data_exposed",
+    "bubble",
+)
 CHUNKS = ("F", "B", "I", "W", "FB", "data_parallel", "optimizer", "bubble")
 
 
 def breakdown(timeline: Timeline) -> dict[str, float]:
     """Return exposed time by name, mean over ranks; the sum is the step [s].
 
-    Compute by class of op: gemm, attention, memory_bound, kernel_gaps, optimizer. The rest is time in which a rank's
-    SMs idle: expert_exposed moves tokens, expert_waiting waits for the slowest member of an exchange, pipeline_exposed
-    waits for a stage's output on its way, tensor_exposed and context_exposed for the groups that share a layer or a
-    sequence, data_exposed for gradients or parameters, bubble for anything else.
+    Compute by class of op: gemm, attention, memory_bound, kernel_gaps, optimizer. The rest is time
+    in which a rank's SMs idle: expert_exposed moves tokens, expert_waiting waits for the slowest
+    member of an exchange, pipeline_exposed waits for a stage's output on its way, tensor_exposed
+    and context_exposed for the groups that share a layer or a sequence, data_exposed for gradients
+    or parameters, bubble for anything else.
     """
     program = timeline.program
     rows: defaultdict[str, Floats] = defaultdict(lambda: np.zeros(program.ranks))
     sends, context = _carries(program, "pipeline"), _carries(program, "context")
-    for rank, (own, inbound) in enumerate(zip(_rows(program), _inbound(program, sends), strict=True)):
+    for rank, (own, inbound) in enumerate(
+        zip(_rows(program), _inbound(program, sends), strict=True)
+    ):
         for name, seconds in program.class_seconds[rank].items():
             rows[name][rank] = seconds
         stream = program.stream[own]
         parts = {
-            "kernels": own[program.coflow[own] < 0], "inbound": inbound,
+            "kernels": own[program.coflow[own] < 0],
+            "inbound": inbound,
             "data": own[np.isin(stream, (DATA, GRADIENT))],
             "exchanges": own[(stream == COMMUNICATION) & ~sends[own]],
-            "tensor": own[(stream == TENSOR) & ~context[own]], "context": own[(stream == TENSOR) & context[own]],
+            "tensor": own[(stream == TENSOR) & ~context[own]],
+            "context": own[(stream == TENSOR) & context[own]],
         }
         for name, seconds in _idle(timeline, parts).items():
             rows[name][rank] += seconds  # unequal experts made some of it part of the kernels
@@ -57,7 +69,9 @@ def _inbound(program: Program, sends: NDArray[np.bool_]) -> list[Ints]:
     """Return the sends that rows of each class of ranks wait for, each once."""
     waiter = np.repeat(program.rank, np.diff(program.wait_ptr))
     some = sends[program.wait]
-    rank, row = np.divmod(np.unique(waiter[some] * len(sends) + program.wait[some]), max(1, len(sends)))
+    rank, row = np.divmod(
+        np.unique(waiter[some] * len(sends) + program.wait[some]), max(1, len(sends))
+    )
     return np.split(row, np.cumsum(np.bincount(rank, minlength=program.ranks))[:-1])
 
 
@@ -93,14 +107,17 @@ def _carries(program: Program, traffic: str) -> NDArray[np.bool_]:
 def phases(timeline: Timeline) -> dict[str, float]:
     """Return time on the compute side by kind of chunk, mean over ranks; the sum is the step [s].
 
-    A chunk lasts from the start of its first op to the end of its last one, sends apart; what two chunks share counts
-    for the earlier one. data_parallel: gradients and parameters outside of chunks. bubble: what is left.
+    A chunk lasts from the start of its first op to the end of its last one, sends apart; what two
+    chunks share counts for the earlier one. data_parallel: gradients and parameters outside of
+    chunks. bubble: what is left.
     """
     program = timeline.program
     first, last = _chunk_spans(timeline)
     rows: defaultdict[str, Floats] = defaultdict(lambda: np.zeros(program.ranks))
     reached = np.zeros(program.ranks)
-    for (rank, _, kind), start, end in zip(program.actions, first.tolist(), last.tolist(), strict=True):
+    for (rank, _, kind), start, end in zip(
+        program.actions, first.tolist(), last.tolist(), strict=True
+    ):
         if kind == "update":
             continue
         rows[kind][rank] += max(0.0, end - max(start, reached[rank]))

@@ -14,8 +14,8 @@ from simulator.timeline import Intervals, Timeline, covered, measure, union
 class Overlap:
     """Communication of one class of ranks.
 
-    communication: time with some transfer on its way [s]. hidden: that part of it in which the rank computes [s].
-    rank: the first of the class. ranks: that it stands for.
+    communication: time with some transfer on its way [s]. hidden: that part of it in which the rank
+    computes [s]. rank: the first of the class. ranks: that it stands for.
     """
 
     rank: int
@@ -33,18 +33,27 @@ class Overlap:
 def overlap(timeline: Timeline) -> tuple[Overlap, ...]:
     """Return the overlap of each class of ranks.
 
-    As HolisticTraceAnalysis defines it (hta/analyzers/communication_analysis.py): both kinds of kernels merged into
-    disjoint intervals, the length of their intersection over that of communication. A transfer runs from when its last
-    member arrived; what the others wait is no communication.
+    As HolisticTraceAnalysis defines it (hta/analyzers/communication_analysis.py): both kinds of
+    kernels merged into disjoint intervals, the length of their intersection over that of
+    communication. A transfer runs from when its last member arrived; what the others wait is no
+    communication.
     """
     program = timeline.program
     found = []
     for rank in range(program.ranks):
-        moving, kernels = _spans(timeline, rank, transfers=True), _spans(timeline, rank, transfers=False)
-        found.append(Overlap(
-            int(program.first_rank[rank]), program.pipeline_index(rank), int(program.multiplicity[rank]),
-            measure(*moving), covered(moving, kernels),
-        ))
+        moving, kernels = (
+            _spans(timeline, rank, transfers=True),
+            _spans(timeline, rank, transfers=False),
+        )
+        found.append(
+            Overlap(
+                int(program.first_rank[rank]),
+                program.pipeline_index(rank),
+                int(program.multiplicity[rank]),
+                measure(*moving),
+                covered(moving, kernels),
+            )
+        )
     return tuple(found)
 
 

@@ -27,8 +27,12 @@ def action_spans(timeline: Timeline, rank: int) -> tuple[Floats, Floats]:
     program = timeline.program
     count = len(program.schedule.ranks[program.pipeline_index(rank)])
     first, last = np.full(count, np.inf), np.zeros(count)
-    position = np.array([place if owner == rank and kind != "update" else -1
-                         for owner, place, kind in program.actions])[program.action]
+    position = np.array(
+        [
+            place if owner == rank and kind != "update" else -1
+            for owner, place, kind in program.actions
+        ]
+    )[program.action]
     rows = (position >= 0) & (program.coflow < 0)
     np.minimum.at(first, position[rows], timeline.start[rows])
     np.maximum.at(last, position[rows], timeline.end[rows])
@@ -42,14 +46,18 @@ def memory_over_time(timeline: Timeline, rank: int) -> tuple[Floats, dict[str, F
     times, held = over_time(program, index, *action_spans(timeline, rank))
     times, held = np.concatenate([[0.0], times]), np.concatenate([[0.0], np.maximum(held, 0.0)])
     fixed = memory(program)[index].by_category
-    return times, {**{name: np.full(len(times), fixed[name]) for name in FIXED}, "activations": held}
+    return times, {
+        **{name: np.full(len(times), fixed[name]) for name in FIXED},
+        "activations": held,
+    }
 
 
 def link_use(timeline: Timeline) -> Iterator[tuple[str, Floats, Floats]]:
     """Yield each link with times [s] and the busy share from each on.
 
-    Every transfer counts with its mean rate between its first and its last byte, kernel efficiency included; transfers
-    that share a link unevenly over time can add up to a little more than 1 for a while.
+    Every transfer counts with its mean rate between its first and its last byte, kernel efficiency
+    included; transfers that share a link unevenly over time can add up to a little more than 1 for
+    a while.
     """
     program = timeline.program
     _, rows = np.unique(np.where(program.instance >= 0, program.instance, -1), return_index=True)
@@ -71,7 +79,8 @@ def link_use(timeline: Timeline) -> Iterator[tuple[str, Floats, Floats]]:
 def means(times: Floats, values: Floats, edges: Floats) -> Floats:
     """Return the means of a series between edges [edge - 1]; areas stay what they are.
 
-    times: [time] s, in order. values: from each time on; 0 before the first. edges: [edge] s, rising.
+    times: [time] s, in order. values: from each time on; 0 before the first. edges: [edge] s,
+    rising.
     """
     area = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(times))])
     found: Floats = np.diff(np.interp(edges, times, area)) / np.diff(edges)

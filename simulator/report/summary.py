@@ -50,8 +50,9 @@ class Span:
 class Imbalance:
     """What unequal popularity of experts costs.
 
-    lost: the step, less the step with equally popular experts [s]. worst_share/mean_share: rows of the busiest GPU of
-    an expert group over the mean, in the worst layer and mean over layers. dropped: share of choices refused.
+    lost: the step, less the step with equally popular experts [s]. worst_share/mean_share: rows of
+    the busiest GPU of an expert group over the mean, in the worst layer and mean over layers.
+    dropped: share of choices refused.
     """
 
     lost: float
@@ -64,8 +65,8 @@ class Imbalance:
 class Stragglers:
     """What GPUs below full speed cost.
 
-    lost: the step, less the step with all at full speed [s]. slowest: speed of the slowest, 1 for a sound GPU. gpus:
-    how many are slower.
+    lost: the step, less the step with all at full speed [s]. slowest: speed of the slowest, 1 for a
+    sound GPU. gpus: how many are slower.
     """
 
     lost: float
@@ -195,13 +196,16 @@ class Report:
             "breakdown_s": self.breakdown,
             "phases_s": self.phases,
             "traffic_bytes": {
-                kind: dict(zip(("nic", "nvlink"), self.traffic.get(kind, (0.0, 0.0)), strict=True)) for kind in TRAFFIC
+                kind: dict(zip(("nic", "nvlink"), self.traffic.get(kind, (0.0, 0.0)), strict=True))
+                for kind in TRAFFIC
             },
             "link_utilisation": self.utilisation,
             "overlap": self._overlap(),
             "stages": list(self.stages),
             "memory": self._memory(),
-            "bounds": [{"name": b.name, "seconds": b.seconds, "formula": b.formula} for b in self.bounds],
+            "bounds": [
+                {"name": b.name, "seconds": b.seconds, "formula": b.formula} for b in self.bounds
+            ],
             "run": {
                 "tokens": scenario.workload.training.tokens,
                 "steps": self.steps,
@@ -212,8 +216,11 @@ class Report:
             "reference_is_this_run": scenario.as_published,
             "reference": [
                 {
-                    "quantity": row.quantity, "published": row.published, "simulated": row.simulated,
-                    "error_percent": 100.0 * row.error, "source": row.source,
+                    "quantity": row.quantity,
+                    "published": row.published,
+                    "simulated": row.simulated,
+                    "error_percent": 100.0 * row.error,
+                    "source": row.source,
                 }
                 for row in self.references()
             ],
@@ -221,14 +228,21 @@ class Report:
             "stragglers": self._stragglers(),
             "assumed": [
                 {
-                    "key": span.key, "value": span.value, "rule": span.rule,
-                    "alternatives": [{"value": value, "step_time_s": step} for value, step in span.steps],
+                    "key": span.key,
+                    "value": span.value,
+                    "rule": span.rule,
+                    "alternatives": [
+                        {"value": value, "step_time_s": step} for value, step in span.steps
+                    ],
                 }
                 for span in self.assumed
             ],
             "engine": {
-                "executor": self.executor, "ops": self.ops, "events": self.events,
-                "rank_classes": self.rank_classes, "wall_s": self.wall,
+                "executor": self.executor,
+                "ops": self.ops,
+                "events": self.events,
+                "rank_classes": self.rank_classes,
+                "wall_s": self.wall,
             },
         }
 
@@ -236,24 +250,42 @@ class Report:
         return {
             "communication_beside_compute": mean_share(self.overlap),
             "by_rank": [
-                {"rank": one.rank, "pipeline_index": one.pipeline_index, "ranks": one.ranks,
-                 "communication_s": one.communication, "hidden_s": one.hidden, "share": one.share}
+                {
+                    "rank": one.rank,
+                    "pipeline_index": one.pipeline_index,
+                    "ranks": one.ranks,
+                    "communication_s": one.communication,
+                    "hidden_s": one.hidden,
+                    "share": one.share,
+                }
                 for one in self.overlap
             ],
         }
 
     def _imbalance(self) -> dict[str, Any] | None:
         found = self.imbalance
-        return None if found is None else {
-            "lost_s": found.lost, "worst_gpu_load": found.worst_share, "mean_worst_gpu_load": found.mean_share,
-            "dropped": found.dropped,
-        }
+        return (
+            None
+            if found is None
+            else {
+                "lost_s": found.lost,
+                "worst_gpu_load": found.worst_share,
+                "mean_worst_gpu_load": found.mean_share,
+                "dropped": found.dropped,
+            }
+        )
 
     def _stragglers(self) -> dict[str, Any] | None:
         found = self.stragglers
-        return None if found is None else {
-            "lost_s": found.lost, "slowest_speed": found.slowest, "gpus_slow": found.gpus,
-        }
+        return (
+            None
+            if found is None
+            else {
+                "lost_s": found.lost,
+                "slowest_speed": found.slowest,
+                "gpus_slow": found.gpus,
+            }
+        )
 
     def _memory(self) -> dict[str, Any]:
         worst = self.worst_memory
@@ -261,12 +293,23 @@ class Report:
             "peak_bytes": worst.peak,
             "capacity_bytes": self.scenario.gpu.memory.capacity,
             "fits": worst.peak <= self.scenario.gpu.memory.capacity,
-            "remedies": [{"key": one.key, "value": one.value, "peak_bytes": one.peak, "added_kernel_s": one.seconds}
-                         for one in self.remedies],
+            "remedies": [
+                {
+                    "key": one.key,
+                    "value": one.value,
+                    "peak_bytes": one.peak,
+                    "added_kernel_s": one.seconds,
+                }
+                for one in self.remedies
+            ],
             "by_category": {name: worst.by_category[name] for name in CATEGORIES},
             "by_stage": [
-                {"pipeline_index": rank.pipeline_index, "stages": list(rank.stages), "peak_bytes": rank.peak,
-                 **rank.by_category}
+                {
+                    "pipeline_index": rank.pipeline_index,
+                    "stages": list(rank.stages),
+                    "peak_bytes": rank.peak,
+                    **rank.by_category,
+                }
                 for rank in self.memory
             ],
         }
@@ -276,7 +319,8 @@ def summarise(timeline: Timeline, *, advise: bool = True) -> Report:
     """Return the report of an executed step. advise: weigh what would make a run fit that does not."""
     program = timeline.program
     scenario = program.scenario
-    # DeepSeek names the BF16 peak for its FP8 run too (arXiv 2505.09343), so that runs of all formats compare.
+    # DeepSeek names the BF16 peak for its FP8 run too (arXiv 2505.09343), so that runs of all
+    # formats compare.
     peak_name = "bf16"
     held = memory(program)
     fits = max(rank.peak for rank in held) <= scenario.gpu.memory.capacity

@@ -1,6 +1,7 @@
 """Topology + workload, cross-checked: the one value that says what is simulated.
 
-`config`: what a workload file says. `value`: Scenario. `reader`: files -> Scenario. `check`: what must agree.
+`config`: what a workload file says. `value`: Scenario. `reader`: files -> Scenario. `check`: what
+must agree.
 """
 
 from __future__ import annotations
@@ -10,6 +11,16 @@ from simulator.scenario.reader import build, inline, load, owner, variants, work
 from simulator.scenario.value import Scenario
 
 __all__ = [
-    "LIST_KEYS", "QUANTITIES", "Assumption", "Quantity", "Scenario", "WorkloadConfig", "build", "inline", "load",
-    "owner", "variants", "workload_of",
-]  # fmt: skip
+    "LIST_KEYS",
+    "QUANTITIES",
+    "Assumption",
+    "Quantity",
+    "Scenario",
+    "WorkloadConfig",
+    "build",
+    "inline",
+    "load",
+    "owner",
+    "variants",
+    "workload_of",
+]

@@ -18,8 +18,13 @@ from simulator.schedules import Schedule
 from simulator.topology import TopologyConfig
 
 
-def cross_check(documents: tuple[Document, Document], site: TopologyConfig, workload: WorkloadConfig,
-                architecture: ModelConfig, gpu: GpuConfig) -> Scenario:
+def cross_check(
+    documents: tuple[Document, Document],
+    site: TopologyConfig,
+    workload: WorkloadConfig,
+    architecture: ModelConfig,
+    gpu: GpuConfig,
+) -> Scenario:
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
     recipe = RECIPES[workload.precision.recipe]
     if workload.precision.gradients == "bf16":
@@ -27,27 +32,42 @@ def cross_check(documents: tuple[Document, Document], site: TopologyConfig, work
     if recipe.peak not in gpu.peak:
         raise InputError(
             f"multiplies in {recipe.peak}, which {gpu.name} cannot: it has {', '.join(gpu.peak)}",
-            key="precision.recipe", value=recipe.name, remedy="Write precision.recipe=bf16, or choose another GPU.",
+            key="precision.recipe",
+            value=recipe.name,
+            remedy="Write precision.recipe=bf16, or choose another GPU.",
         )
     kernels = inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
     if workload.training.attention not in ("flash", "unfused", *kernels.attention):
         raise InputError(
-            f"was not measured on {gpu.name}", key="training.attention", value=workload.training.attention,
+            f"was not measured on {gpu.name}",
+            key="training.attention",
+            value=workload.training.attention,
             remedy=f"Write one of flash, unfused, {', '.join(kernels.attention)}.",
         )
     if "mla_up_projection" in workload.training.recompute and not architecture.is_mla:
-        raise InputError("is nothing that this model has", key="training.recompute", value="mla_up_projection",
-                         remedy="Leave it out: only multi-head latent attention expands compressed vectors.")
+        raise InputError(
+            "is nothing that this model has",
+            key="training.recompute",
+            value="mla_up_projection",
+            remedy="Leave it out: only multi-head latent attention expands compressed vectors.",
+        )
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
     copies = architecture.n_routed_experts + workload.experts.redundant_experts
     if copies % ranks.ep:
-        raise InputError(f"and {architecture.n_routed_experts} experts do not divide over ep {ranks.ep}",
-                         key="experts.redundant_experts", value=workload.experts.redundant_experts,
-                         remedy=f"Choose a number that makes a multiple of {ranks.ep}.")
+        raise InputError(
+            f"and {architecture.n_routed_experts} experts do not divide over ep {ranks.ep}",
+            key="experts.redundant_experts",
+            value=workload.experts.redundant_experts,
+            remedy=f"Choose a number that makes a multiple of {ranks.ep}.",
+        )
     if workload.experts.sms >= gpu.sms:
-        raise InputError(f"leaves no SM of {gpu.sms} to compute on", key="experts.sms", value=workload.experts.sms,
-                         remedy="DeepSeek-V3 keeps 20.")
+        raise InputError(
+            f"leaves no SM of {gpu.sms} to compute on",
+            key="experts.sms",
+            value=workload.experts.sms,
+            remedy="DeepSeek-V3 keeps 20.",
+        )
     _check_sequence(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
     schedule = _schedule(workload.schedule, ranks, micro_batches, documents[1])
@@ -74,12 +94,18 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
     parts = ranks.cp * (ranks.tp if workload.layout.sequence_parallel else 1)
     if training.seq_length % parts:
         raise LayoutError(
-            f"does not divide over cp {ranks.cp} x tp {ranks.tp} = {parts} parts", key="training.seq_length",
-            value=training.seq_length, remedy=f"Write a multiple of {parts}.",
+            f"does not divide over cp {ranks.cp} x tp {ranks.tp} = {parts} parts",
+            key="training.seq_length",
+            value=training.seq_length,
+            remedy=f"Write a multiple of {parts}.",
         )
     if training.attention == "unfused" and ranks.cp > 1:
-        raise LayoutError("needs the whole sequence on a GPU, and cp cuts it", key="training.attention",
-                          value="unfused", remedy="Write attention: flash, or cp: 1.")
+        raise LayoutError(
+            "needs the whole sequence on a GPU, and cp cuts it",
+            key="training.attention",
+            value="unfused",
+            remedy="Write attention: flash, or cp: 1.",
+        )
 
 
 def _counts(run: Document, workload: WorkloadConfig) -> tuple[tuple[float, ...], ...] | None:
@@ -95,13 +121,17 @@ def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
     """Refuse groups that hold part of a node beside whole ones: some of their rails would have no peer."""
     gpus = site.node.gpus
     experts = ranks.etp * ranks.ep
-    sizes = (("layout.ep", experts, "expert parallel"), ("layout.pp", ranks.per_stage, "pipeline stage"))
+    sizes = (
+        ("layout.ep", experts, "expert parallel"),
+        ("layout.pp", ranks.per_stage, "pipeline stage"),
+    )
     for key, size, what in sizes:
         small, large = sorted((size, gpus))
         if large % small and site.nodes > 1:
             raise LayoutError(
                 f"makes {what} groups of {size} ranks, which fill no whole nodes of {gpus} GPUs nor divide one",
-                key=key, value=ranks.ep if key == "layout.ep" else ranks.pp,
+                key=key,
+                value=ranks.ep if key == "layout.ep" else ranks.pp,
                 remedy=f"Choose it so that they hold a multiple or a divisor of {gpus} ranks.",
             )
 
@@ -109,19 +139,40 @@ def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
 def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Document) -> Schedule:
     """Return the schedule; one whose order depends on times is built for equal chunks first, and again when lowered."""
     if config.name == "custom" and not config.file:
-        raise InputError("needs a grid", key="schedule.name", value="custom", remedy="Add schedule.file.")
-    for key, names in (("file", ("custom",)), ("group", ("interleaved",)), ("limit", ("zb-1p", "zb-2p"))):
+        raise InputError(
+            "needs a grid", key="schedule.name", value="custom", remedy="Add schedule.file."
+        )
+    for key, names in (
+        ("file", ("custom",)),
+        ("group", ("interleaved",)),
+        ("limit", ("zb-1p", "zb-2p")),
+    ):
         if getattr(config, key) and config.name not in names:
-            raise InputError(f"means nothing to schedule {config.name}", key=f"schedule.{key}",
-                             value=getattr(config, key), remedy=f"Leave it out; {' and '.join(names)} read it.")
+            raise InputError(
+                f"means nothing to schedule {config.name}",
+                key=f"schedule.{key}",
+                value=getattr(config, key),
+                remedy=f"Leave it out; {' and '.join(names)} read it.",
+            )
     path = Path(run.file).parent / config.file
     if config.file and not path.is_file():
-        raise InputError("does not exist", key="schedule.file", value=config.file,
-                         remedy="Give its path, seen from the workload's file.")
+        raise InputError(
+            "does not exist",
+            key="schedule.file",
+            value=config.file,
+            remedy="Give its path, seen from the workload's file.",
+        )
     text = inputs.text(path) if config.file else ""
     try:
-        schedule = schedules.build(config.name, ranks.pp, micro_batches, virtual=ranks.vpp, group=config.group,
-                                   limit=config.limit, text=text)
+        schedule = schedules.build(
+            config.name,
+            ranks.pp,
+            micro_batches,
+            virtual=ranks.vpp,
+            group=config.group,
+            limit=config.limit,
+            text=text,
+        )
         schedules.check(schedule)
     except InputError as error:
         wrong = ranks.vpp > 1 and error.value == ranks.vpp
@@ -129,8 +180,10 @@ def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Do
     if len(schedule.ranks) != ranks.pp or schedule.micro_batches != micro_batches:
         raise InputError(
             f"has {len(schedule.ranks)} ranks and {schedule.micro_batches} micro-batches where layout.pp is {ranks.pp} "
-            f"and the batch makes {micro_batches}", key="schedule.file" if config.file else "schedule.name",
-            value=config.file or config.name, remedy="Change layout.pp or training.global_batch_size, or the grid.",
+            f"and the batch makes {micro_batches}",
+            key="schedule.file" if config.file else "schedule.name",
+            value=config.file or config.name,
+            remedy="Change layout.pp or training.global_batch_size, or the grid.",
         )
     return schedule
 
@@ -142,6 +195,8 @@ def _micro_batches(training: TrainingConfig, ranks: Layout) -> int:
         legal = " and ".join(str(per_round * n) for n in (count, count + 1) if n)
         raise InputError(
             f"does not divide over dp {ranks.dp} x micro_batch_size {training.micro_batch_size} = {per_round}",
-            key="training.global_batch_size", value=training.global_batch_size, remedy=f"The nearest that do: {legal}.",
+            key="training.global_batch_size",
+            value=training.global_batch_size,
+            remedy=f"The nearest that do: {legal}.",
         )
     return count

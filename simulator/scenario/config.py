@@ -12,13 +12,29 @@ from simulator.layout import LayoutConfig
 from simulator.precision import RECIPES, RECOMPUTE
 
 QUANTITIES = (
-    "step_time_s", "tokens_per_second", "tokens_per_day", "tflops_per_gpu", "gpu_hours",
-    "gpu_hours_per_trillion_tokens", "tokens_per_second_per_gpu",
-    "wall_days", "cost_usd", "parameters", "active_parameters", "flops_per_token",
+    "step_time_s",
+    "tokens_per_second",
+    "tokens_per_day",
+    "tflops_per_gpu",
+    "gpu_hours",
+    "gpu_hours_per_trillion_tokens",
+    "tokens_per_second_per_gpu",
+    "wall_days",
+    "cost_usd",
+    "parameters",
+    "active_parameters",
+    "flops_per_token",
 )
 """What published figures can be compared with."""
-LIST_KEYS = ("layout.stages", "training.recompute", "assumed", "reference", "faults", "fabric.dims",
-             "fabric.oversubscription")
+LIST_KEYS = (
+    "layout.stages",
+    "training.recompute",
+    "assumed",
+    "reference",
+    "faults",
+    "fabric.dims",
+    "fabric.oversubscription",
+)
 """Keys whose value is a list; a list for any other key is several values to compare."""
 
 
@@ -30,9 +46,17 @@ class ScheduleConfig(_Section):
     """The pipeline schedule."""
 
     name: str = Field(description="a row of simulator.schedules.SCHEDULES")
-    limit: float = Field(0, ge=0, description="zb-1p, zb-2p: chunks that a rank may hold; 0: the schedule's own")
-    file: str = Field("", description="custom: a grid as `simulate schedule` prints it, seen from this file")
-    group: int = Field(0, ge=0, description="interleaved: micro-batches that a stage runs in a row; 0: as many as pp")
+    limit: float = Field(
+        0, ge=0, description="zb-1p, zb-2p: chunks that a rank may hold; 0: the schedule's own"
+    )
+    file: str = Field(
+        "", description="custom: a grid as `simulate schedule` prints it, seen from this file"
+    )
+    group: int = Field(
+        0,
+        ge=0,
+        description="interleaved: micro-batches that a stage runs in a row; 0: as many as pp",
+    )
 
 
 class TrainingConfig(_Section):
@@ -43,13 +67,18 @@ class TrainingConfig(_Section):
     seq_length: int = Field(gt=0, description="tokens per sequence")
     tokens: float = Field(gt=0, description="tokens of the whole run")
     attention: str = Field(
-        "flash", description="flash: the GPU's usual fused kernels, or their name in its kernel table (flash2, cudnn, "
-        "...); unfused: batched GEMMs and a softmax over the whole matrix"
+        "flash",
+        description="flash: the GPU's usual fused kernels, or their name in its kernel table (flash2, cudnn, "
+        "...); unfused: batched GEMMs and a softmax over the whole matrix",
     )
     fragmentation: float = Field(
-        0.05, ge=0, description="memory that the allocator loses, of activations and buffers; assumed, not measured"
+        0.05,
+        ge=0,
+        description="memory that the allocator loses, of activations and buffers; assumed, not measured",
     )
-    recompute: tuple[str, ...] = Field((), description=f"what the backward pass computes again: {', '.join(RECOMPUTE)}")
+    recompute: tuple[str, ...] = Field(
+        (), description=f"what the backward pass computes again: {', '.join(RECOMPUTE)}"
+    )
 
     @field_validator("recompute", mode="before")
     @classmethod
@@ -63,7 +92,11 @@ class TrainingConfig(_Section):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in RECOMPUTE:
-                raise InputError("cannot be recomputed by name", value=name, remedy=f"Known: {', '.join(RECOMPUTE)}.")
+                raise InputError(
+                    "cannot be recomputed by name",
+                    value=name,
+                    remedy=f"Known: {', '.join(RECOMPUTE)}.",
+                )
         return names
 
 
@@ -71,13 +104,17 @@ class PrecisionConfig(_Section):
     """The number formats of the run."""
 
     recipe: str = Field("bf16", description=f"one of {', '.join(RECIPES)}")
-    gradients: Literal["fp32", "bf16"] = Field("fp32", description="format in which gradients are summed and kept")
+    gradients: Literal["fp32", "bf16"] = Field(
+        "fp32", description="format in which gradients are summed and kept"
+    )
 
     @field_validator("recipe")
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in RECIPES:
-            raise InputError("is not a recipe", value=name, remedy=f"Use one of {', '.join(RECIPES)}.")
+            raise InputError(
+                "is not a recipe", value=name, remedy=f"Use one of {', '.join(RECIPES)}."
+            )
         return name
 
 

@@ -19,11 +19,14 @@ from simulator.scenario.value import Scenario
 from simulator.topology import TopologyConfig, network
 
 
-def load(topology_name: str, workload_name: str = "deepseek-v3", sets: Mapping[str, Any] | None = None) -> Scenario:
+def load(
+    topology_name: str, workload_name: str = "deepseek-v3", sets: Mapping[str, Any] | None = None
+) -> Scenario:
     """Read two files, apply overrides and cross-check them.
 
-    topology_name/workload_name: a path, or the bare name of a shipped file. sets: path of keys -> value, with the
-    file's kind before it where both have the key (`topology.name`). Errors: InputError.
+    topology_name/workload_name: a path, or the bare name of a shipped file. sets: path of keys ->
+    value, with the file's kind before it where both have the key (`topology.name`). Errors:
+    InputError.
     """
     documents = {
         "topology": inputs.read(inputs.find(topology_name, "topologies")),
@@ -60,7 +63,9 @@ def owner(path: str) -> tuple[str, str]:
     known = sorted(owners["topology"] | owners["workload"])
     near = difflib.get_close_matches(head, known, n=1)
     remedy = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
-    raise InputError("is no key of a topology or a workload", file="--set", key=path, value=head, remedy=remedy)
+    raise InputError(
+        "is no key of a topology or a workload", file="--set", key=path, value=head, remedy=remedy
+    )
 
 
 def build(cluster: Document, run: Document) -> Scenario:
@@ -85,7 +90,9 @@ def _only_assumed(run: Document, workload: WorkloadConfig) -> WorkloadConfig:
     kept = tuple(row for row in workload.assumed if not _overridden(run, tuple(row.key.split("."))))
     for assumption in kept:
         if assumption.key not in known:
-            error = InputError("is no key of this file", value=assumption.key, remedy="Name a key by its path.")
+            error = InputError(
+                "is no key of this file", value=assumption.key, remedy="Name a key by its path."
+            )
             raise error.at(**run.place(("assumed",)))
     return workload.model_copy(update={"assumed": kept})
 
@@ -118,19 +125,24 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
 
 def _model_document(run: Document, workload: WorkloadConfig) -> Document:
     """Return the keys of a model: inline ones, or those of a config.json with the keys beside it in its stead."""
-    lines = {keys[1:]: line for keys, line in run.lines.items() if keys[0] == "model" and len(keys) > 1}
+    lines = {
+        keys[1:]: line for keys, line in run.lines.items() if keys[0] == "model" and len(keys) > 1
+    }
     replaced = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
     own = {key: value for key, value in workload.model.items() if key != "hf_config"}
     for key in own:
         if key not in KEYS:
-            error = InputError("is no key of a model that simulate reads", value=key, remedy=_near_model_key(key))
+            error = InputError(
+                "is no key of a model that simulate reads", value=key, remedy=_near_model_key(key)
+            )
             raise error.at(**run.place(("model", key)))
     if "hf_config" not in workload.model:
         return Document(run.file, {"name": workload.name, **own}, lines, replaced)
     path = Path(run.file).parent / str(workload.model["hf_config"])
     if not path.is_file():
         raise InputError(
-            "does not exist", value=workload.model["hf_config"],
+            "does not exist",
+            value=workload.model["hf_config"],
             remedy="Give the path of a config.json, seen from this file.",
         ).at(**run.place(("model", "hf_config")))
     document = inputs.read(path)

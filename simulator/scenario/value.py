@@ -18,9 +18,9 @@ from simulator.topology import TopologyConfig
 class Scenario:
     """One cluster and one training run that fit each other.
 
-    schedule: who runs what in which order.
-    micro_batches: per replica of the model and step, both directions of a bidirectional pipeline together.
-    documents: topology and workload as they were read. counts: recorded loads [layer, expert], if any.
+    schedule: who runs what in which order. micro_batches: per replica of the model and step, both
+    directions of a bidirectional pipeline together. documents: topology and workload as they were
+    read. counts: recorded loads [layer, expert], if any.
     """
 
     topology: TopologyConfig
@@ -39,7 +39,9 @@ class Scenario:
     def as_published(self) -> bool:
         """Tell whether this is the run whose figures the workload gives: its own cluster, no key overridden."""
         site = self.workload.published_on
-        return (not site or site == self.topology.name) and not any(file.overridden for file in self.documents)
+        return (not site or site == self.topology.name) and not any(
+            file.overridden for file in self.documents
+        )
 
     @property
     def tokens_per_micro_batch(self) -> int:

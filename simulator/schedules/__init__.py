@@ -8,11 +8,28 @@ from contextlib import contextmanager
 from typing import TypedDict, Unpack
 
 from simulator.errors import ScheduleError
-from simulator.schedules import custom, dualpipe, dualpipev, gpipe, interleaved, one_f_one_b, zb_auto, zb_v, zero_bubble
+from simulator.schedules import (
+    custom,
+    dualpipe,
+    dualpipev,
+    gpipe,
+    interleaved,
+    one_f_one_b,
+    zb_auto,
+    zb_v,
+    zero_bubble,
+)
 from simulator.schedules.action import Action, Half, Kind
 from simulator.schedules.formulas import FORMULAS, Bubble, Formula, bubble
 from simulator.schedules.grid import excerpt, grid, read
-from simulator.schedules.schedule import Dependencies, Place, Schedule, check, dependencies, execution_order
+from simulator.schedules.schedule import (
+    Dependencies,
+    Place,
+    Schedule,
+    check,
+    dependencies,
+    execution_order,
+)
 from simulator.schedules.shape import Family, Placement, Shape
 from simulator.schedules.times import EQUAL, Times, durations
 from simulator.schedules.timing import Durations, makespan, peak_in_flight, spans
@@ -55,12 +72,30 @@ SCHEDULES: dict[str, Family] = {
     "interleaved": Family(interleaved.build, "1F1B with several stages per rank", virtual=0),
     "zb-h1": Family(zero_bubble.build_h1, "zero bubble by hand, in the memory of 1F1B", split=True),
     "zb-h2": Family(zero_bubble.build_h2, "zero bubble by hand, in twice that memory", split=True),
-    "zb-1p": Family(zb_auto.build_1p, "zero bubble searched for, in the memory of 1F1B", split=True, timed=True),
-    "zb-2p": Family(zb_auto.build_2p, "zero bubble searched for, in twice that memory", split=True, timed=True),
-    "zb-v": Family(zb_v.build, "zero bubble in a V, in the memory of 1F1B", virtual=2, placement="v", split=True),
-    "dualpipe": Family(dualpipe.build, "from both ends, with overlapped pairs", placement="both", split=True),
-    "dualpipev": Family(dualpipev.build, "DualPipe cut in half, in a V", virtual=2, placement="v", split=True,
-                        ranks_per_stage=0.5),
+    "zb-1p": Family(
+        zb_auto.build_1p, "zero bubble searched for, in the memory of 1F1B", split=True, timed=True
+    ),
+    "zb-2p": Family(
+        zb_auto.build_2p, "zero bubble searched for, in twice that memory", split=True, timed=True
+    ),
+    "zb-v": Family(
+        zb_v.build,
+        "zero bubble in a V, in the memory of 1F1B",
+        virtual=2,
+        placement="v",
+        split=True,
+    ),
+    "dualpipe": Family(
+        dualpipe.build, "from both ends, with overlapped pairs", placement="both", split=True
+    ),
+    "dualpipev": Family(
+        dualpipev.build,
+        "DualPipe cut in half, in a V",
+        virtual=2,
+        placement="v",
+        split=True,
+        ranks_per_stage=0.5,
+    ),
     "custom": Family(custom.build, "as a text file says", virtual=0, placement="own"),
 }
 """name -> family. What prints, is checked, drawn, executed and tested is every row."""
@@ -80,7 +115,8 @@ class Options(TypedDict, total=False):
 def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options]) -> Schedule:
     """Return the named schedule on so many pipeline ranks.
 
-    Errors: ScheduleError for an unknown name, sizes that it cannot be built for, or virtual stages that it has none of.
+    Errors: ScheduleError for an unknown name, sizes that it cannot be built for, or virtual stages
+    that it has none of.
     """
     shape = shape_of(name, ranks, micro_batches, **options)
     with _without_cycles():
@@ -90,19 +126,32 @@ def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options])
 def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Options]) -> Shape:
     """Return what `build` builds for. Errors: as `build`."""
     if name not in SCHEDULES:
-        raise ScheduleError("is not a schedule", value=name, remedy=f"Use one of {', '.join(SCHEDULES)}.")
+        raise ScheduleError(
+            "is not a schedule", value=name, remedy=f"Use one of {', '.join(SCHEDULES)}."
+        )
     virtual, family = options.get("virtual", 1), SCHEDULES[name]
-    for number, what in ((ranks, "stages"), (micro_batches, "micro-batches"), (virtual, "virtual stages")):
+    for number, what in (
+        (ranks, "stages"),
+        (micro_batches, "micro-batches"),
+        (virtual, "virtual stages"),
+    ):
         if number < 1:
-            raise ScheduleError(f"{what} are too few", value=number, remedy=f"Use at least 1 of the {what}.")
+            raise ScheduleError(
+                f"{what} are too few", value=number, remedy=f"Use at least 1 of the {what}."
+            )
     if family.virtual and virtual not in (1, family.virtual):
         free = ", ".join(other for other, row in SCHEDULES.items() if not row.virtual)
         rule = f"virtual stages per rank do not fit {name}, which has {family.virtual}"
         raise ScheduleError(rule, value=virtual, remedy=f"Leave it out, or use {free}.")
     times = options.get("times")
     return Shape(
-        ranks, micro_batches, virtual, group=options.get("group", 0), limit=options.get("limit") or 0,
-        kept=options.get("kept", 1.0), text=options.get("text", ""),
+        ranks,
+        micro_batches,
+        virtual,
+        group=options.get("group", 0),
+        limit=options.get("limit") or 0,
+        kept=options.get("kept", 1.0),
+        text=options.get("text", ""),
         times=EQUAL if times is None else times if isinstance(times, Times) else Times.of(times),
     )
 

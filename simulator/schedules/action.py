@@ -31,19 +31,27 @@ class _Fields(NamedTuple):
 class Action(_Fields):
     """Run one kind of chunk of a micro-batch on a stage; a pair FB adds the backward half `micro_batch_b` at `stage_b`.
 
-    Micro-batches and stages count from 0. Only FB has a second half; -1 stands for none. A tuple, because schedules
-    have hundreds of thousands of them.
-    Errors: ScheduleError for an unknown kind, a negative number, a pair with one half or a single with two.
+    Micro-batches and stages count from 0. Only FB has a second half; -1 stands for none. A tuple,
+    because schedules have hundreds of thousands of them. Errors: ScheduleError for an unknown kind,
+    a negative number, a pair with one half or a single with two.
     """
 
     __slots__ = ()
 
-    def __new__(cls, kind: Kind, micro_batch: int, stage: int, micro_batch_b: int = -1, stage_b: int = -1) -> Action:
+    def __new__(
+        cls, kind: Kind, micro_batch: int, stage: int, micro_batch_b: int = -1, stage_b: int = -1
+    ) -> Action:
         """Return the action, if it is one."""
         made = super().__new__(cls, kind, micro_batch, stage, micro_batch_b, stage_b)
         if kind == "FB":
             _refuse(made, min(micro_batch, stage, micro_batch_b, stage_b) < 0)
-        elif micro_batch < 0 or stage < 0 or micro_batch_b != -1 or stage_b != -1 or kind not in KINDS:
+        elif (
+            micro_batch < 0
+            or stage < 0
+            or micro_batch_b != -1
+            or stage_b != -1
+            or kind not in KINDS
+        ):
             _refuse(made, min(micro_batch, stage) < 0)
         return made
 
@@ -82,7 +90,12 @@ def in_turn(turns: Sequence[tuple[Kind, int]]) -> tuple[Action, ...]:
             counter = following[turn] = count()
         numbers.append(next(counter))
     made = tuple.__new__
-    return tuple([made(Action, (kind, m, stage, -1, -1)) for (kind, stage), m in zip(turns, numbers, strict=True)])
+    return tuple(
+        [
+            made(Action, (kind, m, stage, -1, -1))
+            for (kind, stage), m in zip(turns, numbers, strict=True)
+        ]
+    )
 
 
 def singles(kind: Kind, chunks: Iterable[tuple[int, int]]) -> list[Action]:
@@ -94,9 +107,13 @@ def singles(kind: Kind, chunks: Iterable[tuple[int, int]]) -> list[Action]:
 def _refuse(action: Action, negative: bool) -> None:
     """Raise ScheduleError if an action is none, with the rule that it breaks."""
     if action.kind not in KINDS:
-        raise ScheduleError("is no kind of action", value=action.kind, remedy=f"Use one of {', '.join(KINDS)}.")
+        raise ScheduleError(
+            "is no kind of action", value=action.kind, remedy=f"Use one of {', '.join(KINDS)}."
+        )
     if negative:
-        raise ScheduleError("names a negative micro-batch or stage", value=str(action), remedy="Count from 0.")
+        raise ScheduleError(
+            "names a negative micro-batch or stage", value=str(action), remedy="Count from 0."
+        )
     if action.kind != "FB":
         second = f"&B{action.micro_batch_b}@{action.stage_b}"
         raise ScheduleError("has a second half", value=f"{action}{second}", remedy="Use kind FB.")

@@ -11,16 +11,21 @@ from simulator.schedules.shape import Shape
 def build(shape: Shape) -> Schedule:
     """Return the schedule of `shape.text`, checked.
 
-    Errors: ScheduleError for a text that is no schedule, with the place marked, or one of other sizes than asked for.
+    Errors: ScheduleError for a text that is no schedule, with the place marked, or one of other
+    sizes than asked for.
     """
     if not shape.text:
         remedy = "Give the file of a grid, as `simulate schedule` prints it."
         raise ScheduleError("has no text", value="custom", remedy=remedy)
     schedule = read(shape.text)
-    for have, want, what in ((len(schedule.ranks), shape.ranks, "ranks"),
-                             (schedule.micro_batches, shape.micro_batches, "micro-batches")):
+    for have, want, what in (
+        (len(schedule.ranks), shape.ranks, "ranks"),
+        (schedule.micro_batches, shape.micro_batches, "micro-batches"),
+    ):
         if want not in (0, have):
-            raise ScheduleError(f"{what} do not fit the text, which has {have}", value=want, remedy=f"Use {have}.")
+            raise ScheduleError(
+                f"{what} do not fit the text, which has {have}", value=want, remedy=f"Use {have}."
+            )
     checked(schedule)
     return schedule
 
@@ -31,5 +36,7 @@ def checked(schedule: Schedule) -> None:
         check(schedule)
     except ScheduleError as error:
         if error.places:
-            error.remedy = f"{error.remedy} Marked here: {' | '.join(excerpt(schedule, error.places))}"
+            error.remedy = (
+                f"{error.remedy} Marked here: {' | '.join(excerpt(schedule, error.places))}"
+            )
         raise

@@ -1,8 +1,9 @@
 """DualPipe (arXiv 2412.19437, figure 5; steps as in github.com/deepseek-ai/DualPipe, dualpipe/dualpipe.py, `step`).
 
-Half of the micro-batches enters at each end. Direction 0, the first half, meets stage s on rank s; direction 1, the
-second half, on rank P-1-s. Every rank holds two stages. A rank's *phase* 0 is the direction that enters at the nearer
-end: 0 in the first half of the ranks, 1 in the second, so that both halves run the same order.
+Half of the micro-batches enters at each end. Direction 0, the first half, meets stage s on rank s;
+direction 1, the second half, on rank P-1-s. Every rank holds two stages. A rank's *phase* 0 is the
+direction that enters at the nearer end: 0 in the first half of the ranks, 1 in the second, so that
+both halves run the same order.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from simulator.schedules.shape import Shape, even_stages
 def build(shape: Shape) -> Schedule:
     """Return the DualPipe schedule on as many ranks as stages.
 
-    Errors: ScheduleError unless the stages are even and the micro-batches even and at least twice the stages.
+    Errors: ScheduleError unless the stages are even and the micro-batches even and at least twice
+    the stages.
     """
     even_stages(shape.ranks, shape.micro_batches, "DualPipe")
     ranks = tuple(_order(rank, shape.ranks, shape.micro_batches) for rank in range(shape.ranks))
@@ -55,19 +57,21 @@ class BothWays:
 
     def pair(self, phase: int) -> None:
         """Overlap the forward of one phase with the backward of the other."""
-        forward, backward = self._next(self._forwards, phase), self._next(self._backwards, 1 - phase)
+        forward, backward = (
+            self._next(self._forwards, phase),
+            self._next(self._backwards, 1 - phase),
+        )
         self.actions.append(Action("FB", *forward, *backward))
 
     def _next(self, counters: tuple[count[int], count[int]], phase: int) -> tuple[int, int]:
         """Return the next (micro-batch, stage) of a phase."""
         return next(counters[phase]), self._stage[phase]
 
-
     def run(self, each: int, depth: int, inner: int) -> tuple[Action, ...]:
         """Add all of DualPipe's steps and return the order.
 
-        each: micro-batches per phase. depth: ranks between this one and the end where phase 0 enters. inner: ranks
-        between it and where the phases turn into each other.
+        each: micro-batches per phase. depth: ranks between this one and the end where phase 0
+        enters. inner: ranks between it and where the phases turn into each other.
         """
         _warm_up(self, depth, inner)
         _steady(self, each - 2 * (depth + inner + 1) + depth + 1, inner)
@@ -100,7 +104,8 @@ def _warm_up(line: BothWays, depth: int, inner: int) -> None:
 def _steady(line: BothWays, rounds: int, inner: int) -> None:
     """Add steps 4 and 5; rounds: of step 4, two pairs each."""
     for i in range(rounds):
-        # The two middle ranks do not overlap their first two chunks: that makes the bubble smaller still.
+        # The two middle ranks do not overlap their first two chunks: that makes the bubble smaller
+        # still.
         if i == 0 and inner == 0:
             line.forward(0)
             line.backward(1)

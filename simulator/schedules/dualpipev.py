@@ -1,7 +1,8 @@
 """DualPipeV (github.com/deepseek-ai/DualPipe, dualpipe/dualpipev.py): DualPipe cut in half, each rank meets itself.
 
-P stages in the shape of a V on P/2 ranks: stage s and stage P-1-s on rank s. Each rank runs what it runs in DualPipe,
-with the way back of every micro-batch in the place of the other direction; one copy of the parameters in all.
+P stages in the shape of a V on P/2 ranks: stage s and stage P-1-s on rank s. Each rank runs what it
+runs in DualPipe, with the way back of every micro-batch in the place of the other direction; one
+copy of the parameters in all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ def build(shape: Shape) -> Schedule:
         rule = f"micro-batches are too few: dualpipev needs one for each of its {stages} stages on {shape.ranks} ranks"
         raise ScheduleError(rule, value=shape.micro_batches, remedy=f"Use at least {stages}.")
     ranks = tuple(
-        BothWays((rank, stages - 1 - rank), (0, 0)).run(shape.micro_batches, rank, shape.ranks - 1 - rank)
+        BothWays((rank, stages - 1 - rank), (0, 0)).run(
+            shape.micro_batches, rank, shape.ranks - 1 - rank
+        )
         for rank in range(shape.ranks)
     )
     return Schedule("dualpipev", stages, shape.micro_batches, ranks)

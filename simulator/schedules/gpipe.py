@@ -11,7 +11,10 @@ def build(shape: Shape) -> Schedule:
     """Return the GPipe schedule: stage s on rank s."""
     count = range(shape.micro_batches)
     ranks = tuple(
-        (*singles("F", ((m, rank) for m in count)), *singles("B", ((m, rank) for m in reversed(count))))
+        (
+            *singles("F", ((m, rank) for m in count)),
+            *singles("B", ((m, rank) for m in reversed(count))),
+        )
         for rank in range(shape.ranks)
     )
     return Schedule("gpipe", shape.ranks, shape.micro_batches, ranks)

@@ -1,8 +1,9 @@
 """Interleaved 1F1B (arXiv 2104.04473, figure 4 bottom; order as in Megatron-LM, core/pipeline_parallel/schedules.py).
 
-Stage s stands on rank s % P, V stages on each rank. Micro-batches run in groups: a group through the rank's first
-stage, then through its second, and so on. Megatron's group holds P micro-batches; Llama 3 lets it hold any number from
-P to M (arXiv 2407.21783, section 3.3.2): larger groups leave sends more time and hold more activations.
+Stage s stands on rank s % P, V stages on each rank. Micro-batches run in groups: a group through
+the rank's first stage, then through its second, and so on. Megatron's group holds P micro-batches;
+Llama 3 lets it hold any number from P to M (arXiv 2407.21783, section 3.3.2): larger groups leave
+sends more time and hold more activations.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from simulator.schedules.shape import Shape
 def build(shape: Shape) -> Schedule:
     """Return the interleaved schedule of `shape.virtual` stages per rank.
 
-    Errors: ScheduleError for a group of fewer micro-batches than ranks, or micro-batches that leave such a group over.
+    Errors: ScheduleError for a group of fewer micro-batches than ranks, or micro-batches that leave
+    such a group over.
     """
     group = min(shape.group or shape.ranks, shape.micro_batches)
     if shape.virtual > 1:
@@ -33,7 +35,8 @@ def _check_groups(shape: Shape, group: int) -> None:
         raise ScheduleError(
             f"{'micro-batches' if few else 'micro-batches in a group'} are fewer than {shape.ranks} ranks: "
             "interleaved runs a group through all ranks before their second stages",
-            value=group, remedy=f"Use at least {shape.ranks}.",
+            value=group,
+            remedy=f"Use at least {shape.ranks}.",
         )
     rest = shape.micro_batches % group
     if rest and (not shape.group or rest < shape.ranks):
@@ -47,7 +50,8 @@ def _order(shape: Shape, group: int, rank: int) -> tuple[Action, ...]:
     ahead = range(shape.virtual)
     warm_up = shape.ranks - 1 - rank
     if shape.virtual > 1:
-        # Twice the way to the last rank, as a backward comes back over it, and all stages but the last of one group.
+        # Twice the way to the last rank, as a backward comes back over it, and all stages but the
+        # last of one group.
         warm_up = 2 * warm_up + (shape.virtual - 1) * group
     forwards, backwards = (_chunks(shape, group, rank, turns) for turns in (ahead, ahead[::-1]))
     return tuple(one_by_one(singles("F", forwards), singles("B", backwards), warm_up))

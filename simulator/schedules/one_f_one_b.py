@@ -13,7 +13,9 @@ Turn = TypeVar("Turn")
 
 def build(shape: Shape) -> Schedule:
     """Return the 1F1B schedule: forwards until the pipeline is full, then one forward, one backward, then backwards."""
-    ranks = tuple(in_turn(_turns(rank, shape.ranks, shape.micro_batches)) for rank in range(shape.ranks))
+    ranks = tuple(
+        in_turn(_turns(rank, shape.ranks, shape.micro_batches)) for rank in range(shape.ranks)
+    )
     return Schedule("1f1b", shape.ranks, shape.micro_batches, ranks)
 
 

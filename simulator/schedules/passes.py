@@ -1,7 +1,7 @@
 """Passes over orders, list to list: from compute alone to sends and receives, to data-parallel communication.
 
-An order is one list per rank, of actions and, after the passes that place them, of transfers and reductions. A pass
-takes orders and returns new ones; what it does not concern stays where it is.
+An order is one list per rank, of actions and, after the passes that place them, of transfers and
+reductions. A pass takes orders and returns new ones; what it does not concern stays where it is.
 """
 
 from __future__ import annotations
@@ -73,8 +73,10 @@ def _split(step: Step) -> tuple[Step, ...]:
 
 def merge_backward(orders: Sequence[Sequence[Step]]) -> Orders:
     """Return the orders with each weight gradient run together with its input gradient, where that stood."""
-    return [[_merged(step) for step in order if not (isinstance(step, Action) and step.kind == "W")]
-            for order in orders]
+    return [
+        [_merged(step) for step in order if not (isinstance(step, Action) and step.kind == "W")]
+        for order in orders
+    ]
 
 
 def _merged(step: Step) -> Step:
@@ -88,8 +90,13 @@ def with_transfers(orders: Sequence[Sequence[Step]]) -> Orders:
 
     Errors: ScheduleError where no rank runs what an action's input comes from.
     """
-    home = {half: rank for rank, order in enumerate(orders) for step in order if isinstance(step, Action)
-            for half in step.halves()}
+    home = {
+        half: rank
+        for rank, order in enumerate(orders)
+        for step in order
+        if isinstance(step, Action)
+        for half in step.halves()
+    }
     last = max((stage for _, _, stage in home), default=0)
     result: Orders = []
     for rank, order in enumerate(orders):
@@ -108,19 +115,31 @@ def _receive(half: Half, rank: int, home: dict[Half, int], last: int) -> Transfe
     kind, m, stage = half
     if kind == "W" or (kind == "F" and stage == 0) or (kind != "F" and stage == last):
         return None
-    sources: tuple[Half, ...] = (("F", m, stage - 1),) if kind == "F" else (("B", m, stage + 1), ("I", m, stage + 1))
+    sources: tuple[Half, ...] = (
+        (("F", m, stage - 1),) if kind == "F" else (("B", m, stage + 1), ("I", m, stage + 1))
+    )
     peer = next((home[source] for source in sources if source in home), None)
     if peer is None:
         source = f"{sources[0][0]}{m}@{sources[0][2]}"
-        raise ScheduleError(f"needs {source}, which no rank runs", value=f"{kind}{m}@{stage}", remedy=f"Add {source}.")
+        raise ScheduleError(
+            f"needs {source}, which no rank runs",
+            value=f"{kind}{m}@{stage}",
+            remedy=f"Add {source}.",
+        )
     return None if peer == rank else Transfer("RF" if kind == "F" else "RB", m, stage, peer)
 
 
 def _send(half: Half, rank: int, home: dict[Half, int]) -> Transfer | None:
     kind, m, stage = half
-    targets: tuple[Half, ...] = (("F", m, stage + 1),) if kind == "F" else (("B", m, stage - 1), ("I", m, stage - 1))
+    targets: tuple[Half, ...] = (
+        (("F", m, stage + 1),) if kind == "F" else (("B", m, stage - 1), ("I", m, stage - 1))
+    )
     peer = next((home[target] for target in targets if target in home), rank)
-    return None if kind == "W" or peer == rank else Transfer("SF" if kind == "F" else "SB", m, stage, peer)
+    return (
+        None
+        if kind == "W" or peer == rank
+        else Transfer("SF" if kind == "F" else "SB", m, stage, peer)
+    )
 
 
 def with_data_parallel(orders: Sequence[Sequence[Step]]) -> Orders:
@@ -146,7 +165,9 @@ def _reduced(order: Sequence[Step]) -> Iterator[Step]:
         yield from (Reduction("RS", stage) for stage, at in last.items() if at == position)
 
 
-def scheduled(orders: Sequence[Sequence[Step]], name: str, stages: int, micro_batches: int) -> Schedule:
+def scheduled(
+    orders: Sequence[Sequence[Step]], name: str, stages: int, micro_batches: int
+) -> Schedule:
     """Return the schedule of the actions in these orders."""
     actions = tuple(tuple(step for step in order if isinstance(step, Action)) for order in orders)
     return Schedule(name, stages, micro_batches, actions)
@@ -170,15 +191,23 @@ def check_transfers(orders: Sequence[Sequence[Step]]) -> None:
     for rank, order in enumerate(orders):
         if at[rank] < len(order):
             rule = f"at rank {rank}, step {at[rank]} waits for a send that does not come"
-            raise ScheduleError(rule, value=str(order[at[rank]]), remedy="Send it, before what waits for this.")
+            raise ScheduleError(
+                rule, value=str(order[at[rank]]), remedy="Send it, before what waits for this."
+            )
     if lost := sorted(sent - received):
         kind, m, stage, rank, peer = lost[0]
         rule = f"is sent by rank {rank} and not received by rank {peer}"
-        raise ScheduleError(rule, value=f"S{kind}{m}@{stage}", remedy="Receive it before the action that needs it.")
+        raise ScheduleError(
+            rule, value=f"S{kind}{m}@{stage}", remedy="Receive it before the action that needs it."
+        )
 
 
-def _runs(step: Step, rank: int, sent: set[tuple[str, int, int, int, int]],
-          received: set[tuple[str, int, int, int, int]]) -> bool:
+def _runs(
+    step: Step,
+    rank: int,
+    sent: set[tuple[str, int, int, int, int]],
+    received: set[tuple[str, int, int, int, int]],
+) -> bool:
     """Run a step if it can; a message is (F or B, micro-batch, stage that sends, from rank, to rank)."""
     if not isinstance(step, Transfer):
         return True

@@ -27,8 +27,8 @@ _SINGLES: tuple[Kind, ...] = ("F", "B", "I", "W")
 class Schedule:
     """Hold the order of actions of every pipeline rank.
 
-    stages, micro_batches: how many of each, counted from 0. ranks: actions [rank][position]. A stage may stand on
-    several ranks, for different micro-batches, as in DualPipe's two directions.
+    stages, micro_batches: how many of each, counted from 0. ranks: actions [rank][position]. A
+    stage may stand on several ranks, for different micro-batches, as in DualPipe's two directions.
     """
 
     name: str
@@ -77,7 +77,9 @@ class Schedule:
         for place, action in self.actions():
             for half in action.halves():
                 if half in places:
-                    rule = f"is repeated at {_where(place)}; it already runs at {_where(places[half])}"
+                    rule = (
+                        f"is repeated at {_where(place)}; it already runs at {_where(places[half])}"
+                    )
                     raise _fault(rule, half_text(half), "Drop one of the two.", place, places[half])
                 places[half] = place
         return places
@@ -86,8 +88,9 @@ class Schedule:
 def check(schedule: Schedule) -> None:
     """Raise ScheduleError, with rank, position and action, on the first fault of a schedule.
 
-    Faults: an action of an unknown stage or micro-batch; a missing or repeated action; a forward and its backward on
-    different ranks; a deadlock, found by running the dependencies without times. The error's `places` say where.
+    Faults: an action of an unknown stage or micro-batch; a missing or repeated action; a forward
+    and its backward on different ranks; a deadlock, found by running the dependencies without
+    times. The error's `places` say where.
     """
     if not schedule.table.fits(schedule.stages, schedule.micro_batches):
         _check_numbers(schedule)
@@ -103,13 +106,16 @@ def check(schedule: Schedule) -> None:
 def dependencies(schedule: Schedule) -> Dependencies:
     """Return, for each action, the places of the actions that produce its inputs.
 
-    F m@s needs F m@s-1; B and I m@s need F m@s and the B or I m@s+1; W m@s needs I m@s; a pair needs what both its
-    halves need. Errors: ScheduleError where no rank produces an input.
+    F m@s needs F m@s-1; B and I m@s need F m@s and the B or I m@s+1; W m@s needs I m@s; a pair
+    needs what both its halves need. Errors: ScheduleError where no rank produces an input.
     """
     needs, table = schedule.needs, schedule.table
     places = _places(table)
     rows = [
-        (places[a], places[b]) if a >= 0 and b >= 0 > c else (places[a],) if a >= 0 > b and c < 0
+        (places[a], places[b])
+        if a >= 0 and b >= 0 > c
+        else (places[a],)
+        if a >= 0 > b and c < 0
         else tuple(places[row] for row in (a, b, c) if row >= 0)
         for a, b, c in zip(*(column.tolist() for column in needs.T), strict=True)
     ]
@@ -132,10 +138,16 @@ def _places(table: Table) -> list[Place]:
 def _complete(rows: Ids, rank: Ids) -> bool:
     """Tell whether one rank runs every chunk's F and either its B or its I and W."""
     runs = rows >= 0
-    if not runs[FORWARD].all() or (runs[BACKWARD] == runs[DGRAD]).any() or (runs[DGRAD] != runs[WGRAD]).any():
+    if (
+        not runs[FORWARD].all()
+        or (runs[BACKWARD] == runs[DGRAD]).any()
+        or (runs[DGRAD] != runs[WGRAD]).any()
+    ):
         return False
     home = rank[rows[FORWARD]]
-    return all(((rank[rows[kind]] == home) | ~runs[kind]).all() for kind in (BACKWARD, DGRAD, WGRAD))
+    return all(
+        ((rank[rows[kind]] == home) | ~runs[kind]).all() for kind in (BACKWARD, DGRAD, WGRAD)
+    )
 
 
 def _check_numbers(schedule: Schedule) -> None:
@@ -144,14 +156,18 @@ def _check_numbers(schedule: Schedule) -> None:
         for half in action.halves():
             if half[1] >= schedule.micro_batches or half[2] >= schedule.stages:
                 rule = f"at {_where(place)} is impossible with {schedule.micro_batches} micro-batches and "
-                raise _fault(rule + f"{schedule.stages} stages", str(action), "Both count from 0.", place)
+                raise _fault(
+                    rule + f"{schedule.stages} stages", str(action), "Both count from 0.", place
+                )
 
 
 def _check_inputs(schedule: Schedule) -> None:
     """Raise ScheduleError on an action whose input no rank produces."""
     places = schedule.place()
     for place, action in schedule.actions():
-        for choices in (choices for half in action.halves() for choices in _needs(half, schedule.stages)):
+        for choices in (
+            choices for half in action.halves() for choices in _needs(half, schedule.stages)
+        ):
             if not any(half in places for half in choices):
                 rule = f"at {_where(place)} needs {half_text(choices[0])}, which no rank runs"
                 raise _fault(rule, str(action), "Add it to one rank's order.", place)
@@ -171,12 +187,21 @@ def _needs(half: Half, stages: int) -> list[tuple[Half, ...]]:
 
 def _check_chunk(micro_batch: int, stage: int, places: dict[Half, Place]) -> None:
     """Raise ScheduleError unless one rank runs the chunk's F and either its B or its I and W."""
-    mine = {kind: places[kind, micro_batch, stage] for kind in _SINGLES if (kind, micro_batch, stage) in places}
+    mine = {
+        kind: places[kind, micro_batch, stage]
+        for kind in _SINGLES
+        if (kind, micro_batch, stage) in places
+    }
     wanted = _SPLIT if "B" not in mine and ("I" in mine or "W" in mine) else _FULL
     for kind in wanted:
         if kind not in mine:
-            partners = [f"{half_text((k, micro_batch, stage))} at {_where(place)}" for k, place in mine.items()]
-            rule = "is missing" + (f", the counterpart of {partners[0]}" if partners else ": no rank runs its chunk")
+            partners = [
+                f"{half_text((k, micro_batch, stage))} at {_where(place)}"
+                for k, place in mine.items()
+            ]
+            rule = "is missing" + (
+                f", the counterpart of {partners[0]}" if partners else ": no rank runs its chunk"
+            )
             text = half_text((kind, micro_batch, stage))
             raise _fault(rule, text, "Add it to one rank's order.", *mine.values())
     home = mine["F"]
@@ -184,10 +209,20 @@ def _check_chunk(micro_batch: int, stage: int, places: dict[Half, Place]) -> Non
         name = half_text((kind, micro_batch, stage))
         if kind not in wanted:
             full = f"B{micro_batch}@{stage} at {_where(mine['B'])}"
-            raise _fault(f"at {_where(place)} repeats part of {full}", name, "Drop one of the two.", place, mine["B"])
+            raise _fault(
+                f"at {_where(place)} repeats part of {full}",
+                name,
+                "Drop one of the two.",
+                place,
+                mine["B"],
+            )
         if place[0] != home[0]:
-            rule = f"at {_where(place)} is not on the rank of F{micro_batch}@{stage} at {_where(home)}"
-            raise _fault(rule, name, "Put both on one rank: it holds the stage's weights.", place, home)
+            rule = (
+                f"at {_where(place)} is not on the rank of F{micro_batch}@{stage} at {_where(home)}"
+            )
+            raise _fault(
+                rule, name, "Put both on one rank: it holds the stage's weights.", place, home
+            )
 
 
 def _deadlock(schedule: Schedule, order: list[int]) -> ScheduleError:

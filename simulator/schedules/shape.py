@@ -19,10 +19,11 @@ as the schedule's own text says."""
 class Shape:
     """What a schedule is built for.
 
-    ranks: pipeline ranks. virtual: stages per rank, of schedules that leave it open. group: micro-batches that run
-    through one stage before the next of the same rank, of interleaved ones; 0 for the family's own. times: of chunks.
-    limit: chunks that a rank may hold activations of, of searched schedules; 0 for the family's own. kept: the share
-    of a chunk's activations that its weight gradient still needs after its input gradient. text: of a custom one.
+    ranks: pipeline ranks. virtual: stages per rank, of schedules that leave it open. group:
+    micro-batches that run through one stage before the next of the same rank, of interleaved ones;
+    0 for the family's own. times: of chunks. limit: chunks that a rank may hold activations of, of
+    searched schedules; 0 for the family's own. kept: the share of a chunk's activations that its
+    weight gradient still needs after its input gradient. text: of a custom one.
     """
 
     ranks: int
@@ -39,9 +40,10 @@ class Shape:
 class Family:
     """One row of the table of schedules.
 
-    build: Shape -> Schedule. about: one clause for people. virtual: stages per rank, 0 where `Shape.virtual` says it.
-    placement: of stages on ranks. split: runs I and W apart. timed: its order depends on the times.
-    ranks_per_stage: pipeline ranks for each stage that `--stages` counts; P stages of DualPipeV stand on P/2 ranks.
+    build: Shape -> Schedule. about: one clause for people. virtual: stages per rank, 0 where
+    `Shape.virtual` says it. placement: of stages on ranks. split: runs I and W apart. timed: its
+    order depends on the times. ranks_per_stage: pipeline ranks for each stage that `--stages`
+    counts; P stages of DualPipeV stand on P/2 ranks.
     """
 
     build: Callable[[Shape], Schedule]
@@ -59,21 +61,33 @@ class Family:
     def ranks_of(self, stage: int, ranks: int) -> tuple[int, ...]:
         """Return the ranks that hold a stage. Errors: ScheduleError for a custom schedule, which has no rule."""
         if self.placement == "own":
-            raise ScheduleError("has no rule for where stages stand", value="custom", remedy="Ask the schedule itself.")
+            raise ScheduleError(
+                "has no rule for where stages stand",
+                value="custom",
+                remedy="Ask the schedule itself.",
+            )
         if self.placement == "both":
             return tuple(sorted({stage, ranks - 1 - stage}))
-        return (stage % ranks,) if self.placement == "loop" else (min(stage, 2 * ranks - 1 - stage),)
+        return (
+            (stage % ranks,) if self.placement == "loop" else (min(stage, 2 * ranks - 1 - stage),)
+        )
 
     def stages_of(self, rank: int, ranks: int, virtual: int = 1) -> tuple[int, ...]:
         """Return the stages that a rank holds. Errors: as `ranks_of`."""
-        return tuple(stage for stage in range(self.stages(ranks, virtual)) if rank in self.ranks_of(stage, ranks))
+        return tuple(
+            stage
+            for stage in range(self.stages(ranks, virtual))
+            if rank in self.ranks_of(stage, ranks)
+        )
 
 
 def even_stages(ranks: int, micro_batches: int, name: str) -> None:
     """Refuse sizes that a bidirectional pipeline has no schedule for. Errors: ScheduleError."""
     if ranks % 2 or ranks < 2:
         remedy = f"Use {max(2, ranks + 1)} stages or another even number."
-        raise ScheduleError(f"stages: {name} pairs rank r with rank P-1-r", value=ranks, remedy=remedy)
+        raise ScheduleError(
+            f"stages: {name} pairs rank r with rank P-1-r", value=ranks, remedy=remedy
+        )
     if micro_batches % 2 or micro_batches < 2 * ranks:
         rule = f"micro-batches: {name} sends half from each end and needs two per stage or more"
         remedy = f"Use an even number of at least {2 * ranks} for {ranks} stages."

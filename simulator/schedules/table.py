@@ -22,8 +22,8 @@ NONE = -1
 class Table:
     """Actions in the order of ranks, then of positions.
 
-    kind: index in KINDS; micro_batch, stage, micro_batch_b, stage_b: as in `Action`; rank: of each. start: row of each
-    rank's first action [rank + 1].
+    kind: index in KINDS; micro_batch, stage, micro_batch_b, stage_b: as in `Action`; rank: of each.
+    start: row of each rank's first action [rank + 1].
     """
 
     kind: Ids
@@ -48,7 +48,8 @@ class Table:
         """Tell whether all numbers are below these."""
         return bool(
             max(self.stage.max(initial=0), self.stage_b.max(initial=0)) < stages
-            and max(self.micro_batch.max(initial=0), self.micro_batch_b.max(initial=0)) < micro_batches
+            and max(self.micro_batch.max(initial=0), self.micro_batch_b.max(initial=0))
+            < micro_batches
         )
 
     def rows(self, stages: int, micro_batches: int) -> tuple[Ids, bool]:
@@ -58,7 +59,9 @@ class Table:
         """
         found = np.full((PAIR, micro_batches, stages), NONE, dtype=np.int64)
         pair = np.flatnonzero(self.kind == PAIR)
-        kind = np.concatenate([np.where(self.kind == PAIR, FORWARD, self.kind), np.full(len(pair), BACKWARD)])
+        kind = np.concatenate(
+            [np.where(self.kind == PAIR, FORWARD, self.kind), np.full(len(pair), BACKWARD)]
+        )
         micro_batch = np.concatenate([self.micro_batch, self.micro_batch_b[pair]])
         stage = np.concatenate([self.stage, self.stage_b[pair]])
         row = np.concatenate([np.arange(len(self.kind)), pair])
@@ -69,11 +72,14 @@ class Table:
     def needs(self, rows: Ids) -> tuple[Ids, bool]:
         """Return the rows that each action waits for [action, 3], NONE where fewer; and whether an input has no row.
 
-        rows: as `rows` returns them. The first is what the forward waits for, or the forward that a backward continues,
-        or a weight gradient's input gradient; the second the gradient from the next stage.
+        rows: as `rows` returns them. The first is what the forward waits for, or the forward that a
+        backward continues, or a weight gradient's input gradient; the second the gradient from the
+        next stage.
         """
         _, micro_batches, stages = rows.shape
-        padded = np.full((PAIR, micro_batches, stages + 2), NONE, dtype=np.int64)  # stage s at s + 1
+        padded = np.full(
+            (PAIR, micro_batches, stages + 2), NONE, dtype=np.int64
+        )  # stage s at s + 1
         padded[:, :, 1:-1] = rows
         gradient = np.where(padded[BACKWARD] != NONE, padded[BACKWARD], padded[DGRAD])
         found = np.full((len(self.kind), 3), NONE, dtype=np.int64)

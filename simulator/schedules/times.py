@@ -15,13 +15,18 @@ COMM = "comm"
 def durations(times: Mapping[str, float]) -> dict[str, float]:
     """Return the time of each kind of action: B is I + W and FB is F + B where not given.
 
-    times: F, I, W, B, FB -> duration, any unit. Errors: ScheduleError for an unknown kind or a negative time.
+    times: F, I, W, B, FB -> duration, any unit. Errors: ScheduleError for an unknown kind or a
+    negative time.
     """
     for kind, time in times.items():
         if kind not in (*KINDS, COMM):
-            raise ScheduleError("is no kind of action", value=kind, remedy=f"Use one of {', '.join(KINDS)}.")
+            raise ScheduleError(
+                "is no kind of action", value=kind, remedy=f"Use one of {', '.join(KINDS)}."
+            )
         if not time >= 0:
-            raise ScheduleError(f"is no time for {kind}", value=time, remedy="Give a number that is not negative.")
+            raise ScheduleError(
+                f"is no time for {kind}", value=time, remedy="Give a number that is not negative."
+            )
     result = dict(times)
     for whole, parts in (("B", ("I", "W")), ("FB", ("F", "B"))):
         if whole not in result and all(part in result for part in parts):
@@ -33,8 +38,8 @@ def durations(times: Mapping[str, float]) -> dict[str, float]:
 class Times:
     """Durations of chunks, in one unit.
 
-    each: kind -> duration, with B and FB where they follow. by_stage: kind -> durations [stage], where stages differ.
-    comm: from one rank to another.
+    each: kind -> duration, with B and FB where they follow. by_stage: kind -> durations [stage],
+    where stages differ. comm: from one rank to another.
     """
 
     each: Mapping[str, float]
@@ -47,10 +52,19 @@ class Times:
         rows = {kind: tuple(time) for kind, time in times.items() if isinstance(time, Sequence)}
         counts = {len(row) for row in rows.values()}
         if len(counts) > 1 or 0 in counts:
-            raise ScheduleError("stages have times", value=sorted(counts), remedy="Give every kind one for each stage.")
+            raise ScheduleError(
+                "stages have times",
+                value=sorted(counts),
+                remedy="Give every kind one for each stage.",
+            )
         plain = {kind: time for kind, time in times.items() if not isinstance(time, Sequence)}
-        tables = [durations(plain | {kind: row[s] for kind, row in rows.items()}) for s in range(*counts or (0,))]
-        by_stage = {kind: tuple(table[kind] for table in tables) for kind in (tables[0] if tables else ())}
+        tables = [
+            durations(plain | {kind: row[s] for kind, row in rows.items()})
+            for s in range(*counts or (0,))
+        ]
+        by_stage = {
+            kind: tuple(table[kind] for table in tables) for kind in (tables[0] if tables else ())
+        }
         each = {kind: max(row) for kind, row in by_stage.items()} if tables else durations(plain)
         comm = each.pop(COMM, 0.0)
         by_stage.pop(COMM, None)
@@ -74,12 +88,17 @@ class Times:
     def action(self, action: Action) -> float:
         """Return how long an action takes. Errors: as `seconds`."""
         if action.kind not in self.each:
-            raise ScheduleError(f"has no time for {action}", value=dict(self.each), remedy=f"Add {action.kind}.")
+            raise ScheduleError(
+                f"has no time for {action}", value=dict(self.each), remedy=f"Add {action.kind}."
+            )
         if action.kind == "FB" and self.by_stage:
-            # The halves stand on unlike stages; what a pair saves is the mean of what it saves on each.
+            # The halves stand on unlike stages; what a pair saves is the mean of what it saves on
+            # each.
             apart = self.seconds("F", action.stage) + self.seconds("B", action.stage_b)
-            saved = [self.seconds("F", s) + self.seconds("B", s) - self.seconds("FB", s)
-                     for s in (action.stage, action.stage_b)]
+            saved = [
+                self.seconds("F", s) + self.seconds("B", s) - self.seconds("FB", s)
+                for s in (action.stage, action.stage_b)
+            ]
             return apart - sum(saved) / 2
         return self.seconds(action.kind, action.stage)
 

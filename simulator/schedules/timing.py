@@ -17,8 +17,9 @@ _HELD = {"F": 1, "B": -1, "I": 0, "W": -1}
 def spans(schedule: Schedule, times: Durations) -> list[list[tuple[float, float]]]:
     """Return (start, end) of each action [rank][position], each as early as its inputs and its rank allow.
 
-    times: a table as `Times.of` takes it. Inputs from another rank travel for `comm`; a rank does not wait for what it
-    sends. Errors: ScheduleError for a kind without a time, or a schedule that deadlocks.
+    times: a table as `Times.of` takes it. Inputs from another rank travel for `comm`; a rank does
+    not wait for what it sends. Errors: ScheduleError for a kind without a time, or a schedule that
+    deadlocks.
     """
     given = times if isinstance(times, Times) else Times.of(times)
     durations, comm, table = _seconds(schedule, given), given.comm, schedule.table
@@ -66,9 +67,12 @@ def makespan(schedule: Schedule, times: Durations) -> tuple[float, list[float]]:
 def peak_in_flight(schedule: Schedule) -> list[int]:
     """Return the most chunks that each rank holds activations of at once [rank].
 
-    A chunk is held from its F to its B, or to its W where the backward is split; a pair counts as F, then B.
+    A chunk is held from its F to its B, or to its W where the backward is split; a pair counts as
+    F, then B.
     """
     return [
-        max(accumulate(_HELD[kind] for action in order for kind, _, _ in action.halves()), default=0)
+        max(
+            accumulate(_HELD[kind] for action in order for kind, _, _ in action.halves()), default=0
+        )
         for order in schedule.ranks
     ]

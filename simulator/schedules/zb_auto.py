@@ -1,10 +1,11 @@
 """ZB-1p and ZB-2p: an order that is searched for given times and a memory limit (arXiv 2401.10241, section 3.1).
 
-The paper's heuristic builds one order greedily under a few yes-or-no rules and keeps the best over all rules. So does
-this one, on a clock: whenever a rank is free, it takes an input gradient or a forward that has arrived, or fills the
-wait for the next one with a weight gradient. The rules are how much a forward or a weight gradient may delay what is
-about to arrive, what goes first if both have arrived, and how far forwards run ahead. The handmade schedules stand for
-election too, where they fit the limit. Best is the shortest longest stage, from a rank's first action to its last: with
+The paper's heuristic builds one order greedily under a few yes-or-no rules and keeps the best over
+all rules. So does this one, on a clock: whenever a rank is free, it takes an input gradient or a
+forward that has arrived, or fills the wait for the next one with a weight gradient. The rules are
+how much a forward or a weight gradient may delay what is about to arrive, what goes first if both
+have arrived, and how far forwards run ahead. The handmade schedules stand for election too, where
+they fit the limit. Best is the shortest longest stage, from a rank's first action to its last: with
 the optimizer step validated afterwards (section 4) ranks need not start and end together.
 """
 
@@ -28,8 +29,12 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 _KINDS: tuple[Kind, ...] = ("F", "I", "W")
-_COMPILED_FROM = 20_000  # actions over all tries from which compiling (or loading what was compiled) is worth it
-_FULL_RUNS = 250_000  # micro-batches over ranks and tries that are run in full, where a short run has chosen
+_COMPILED_FROM = (
+    20_000  # actions over all tries from which compiling (or loading what was compiled) is worth it
+)
+_FULL_RUNS = (
+    250_000  # micro-batches over ranks and tries that are run in full, where a short run has chosen
+)
 _SHORT_RUNS = 800_000  # the same of short runs
 _Try = tuple[tuple[float, float], Codes]
 """(longest time from a rank's first action to its last, time until all have ended), and indices of _KINDS [rank, step].
@@ -39,8 +44,9 @@ _Try = tuple[tuple[float, float], Codes]
 class _Rules(NamedTuple):
     """What one try of the greedy search keeps to.
 
-    late_w, late_f: how much of a W or an F may reach beyond the arrival of what comes next. alternate: F after I where
-    both have arrived; else I first. ahead, more: forwards beyond input gradients on rank r: ahead (P-1-r) + more + 1.
+    late_w, late_f: how much of a W or an F may reach beyond the arrival of what comes next.
+    alternate: F after I where both have arrived; else I first. ahead, more: forwards beyond input
+    gradients on rank r: ahead (P-1-r) + more + 1.
     """
 
     late_w: float
@@ -72,17 +78,22 @@ def build_2p(shape: Shape) -> Schedule:
 def _search(name: str, shape: Shape, limit: float) -> Schedule:
     if limit < 1:
         raise ScheduleError("chunks hold no micro-batch", value=limit, remedy="Allow at least 1.")
-    times = np.array([[shape.times.seconds(kind, stage) for stage in range(shape.ranks)] for kind in _KINDS])
+    times = np.array(
+        [[shape.times.seconds(kind, stage) for stage in range(shape.ranks)] for kind in _KINDS]
+    )
     rules: Sequence[_Rules] = _GRID
     pilot = 3 * shape.ranks + 4
     if shape.micro_batches > pilot + 2 * shape.ranks:
-        # What is best depends on how the pipeline fills and drains, so a short run can choose whom to run in full.
+        # What is best depends on how the pipeline fills and drains, so a short run can choose whom
+        # to run in full.
         rules = rules[: max(len(_GRID) // 2, _SHORT_RUNS // (shape.ranks * pilot))]
         rules = sorted(rules, key=lambda row: _try(row, pilot, times, shape, limit)[0])
         rules = rules[: max(4, min(16, _FULL_RUNS // (shape.ranks * shape.micro_batches)))]
     tries = [_try(row, shape.micro_batches, times, shape, limit) for row in rules]
     _, codes = min(tries + _handmade(times, shape, limit), key=lambda found: found[0])
-    ranks = tuple(in_turn([(_KINDS[code], rank) for code in line]) for rank, line in enumerate(codes.tolist()))
+    ranks = tuple(
+        in_turn([(_KINDS[code], rank) for code in line]) for rank, line in enumerate(codes.tolist())
+    )
     return Schedule(name, shape.ranks, shape.micro_batches, ranks)
 
 
@@ -90,7 +101,12 @@ def _handmade(times: Floats, shape: Shape, limit: float) -> list[_Try]:
     """Return ZB-H1 and ZB-H2 as tries, where they fit the limit."""
     last = shape.ranks - 1
     orders = [
-        np.array([turns(0, 1, 2, shape.micro_batches, (k * (last - rank), k * rank)) for rank in range(shape.ranks)])
+        np.array(
+            [
+                turns(0, 1, 2, shape.micro_batches, (k * (last - rank), k * rank))
+                for rank in range(shape.ranks)
+            ]
+        )
         for k in (1, 2)
         if k * last + 1 <= limit
     ]
@@ -146,12 +162,18 @@ def replay(codes: Codes, times: Floats, comm: float) -> tuple[float, float]:
 
 
 def greedy(  # noqa: C901, PLR0912, PLR0915 - one loop, so that it can be compiled
-    micro_batches: int, times: Floats, comm: float, limit: float, ahead: Floats, rules: tuple[float, float, bool, float]
+    micro_batches: int,
+    times: Floats,
+    comm: float,
+    limit: float,
+    ahead: Floats,
+    rules: tuple[float, float, bool, float],
 ) -> tuple[float, float, Codes]:
     """Return the longest stage, the end and the order [rank, step] of one greedy run.
 
-    times: of F, I, W [kind, rank]. limit: chunks held per rank. ahead: forwards beyond input gradients [rank]. rules:
-    as in `_Rules`, and the share of a chunk that is held on from its input gradient to its weight gradient.
+    times: of F, I, W [kind, rank]. limit: chunks held per rank. ahead: forwards beyond input
+    gradients [rank]. rules: as in `_Rules`, and the share of a chunk that is held on from its input
+    gradient to its weight gradient.
     """
     late_w, late_f, alternate, kept = rules
     ranks = times.shape[1]
@@ -164,7 +186,8 @@ def greedy(  # noqa: C901, PLR0912, PLR0915 - one loop, so that it can be compil
     free = np.zeros(ranks)  # when the running action ends
     last = np.full(ranks, -1)
     first = np.full(ranks, unknown)
-    # Who decides next: a tree of the earlier of each two, by rank where they tie; leaves from `size` on.
+    # Who decides next: a tree of the earlier of each two, by rank where they tie; leaves from
+    # `size` on.
     size = 1
     while size < ranks:
         size *= 2
@@ -188,10 +211,15 @@ def greedy(  # noqa: C901, PLR0912, PLR0915 - one loop, so that it can be compil
             chosen = 1
         elif next_f <= now and now + (1 - late_f) * times[0, rank] <= next_i:
             chosen = 0
-        if chosen < 0 and w < i and now + (1 - late_w) * times[2, rank] <= max(now, min(next_i, next_f)):
+        if (
+            chosen < 0
+            and w < i
+            and now + (1 - late_w) * times[2, rank] <= max(now, min(next_i, next_f))
+        ):
             chosen = 2
         if chosen < 0:
-            # Wait for what is known to come; where nothing is known, until a neighbour starts something.
+            # Wait for what is known to come; where nothing is known, until a neighbour starts
+            # something.
             wake[rank] = next_i if next_f <= now else min(next_i, next_f)
         else:
             number = count[chosen, rank]

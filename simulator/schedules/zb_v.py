@@ -1,8 +1,8 @@
 """ZB-V (arXiv 2405.15362, V-ZB; drawn in arXiv 2401.10241, figure 8): no bubble in the memory of 1F1B.
 
-Two stages per rank in the shape of a V: stage s goes down the ranks, stage 2P-1-s comes back. A micro-batch ends where
-it began, so its backward starts at once and no rank holds more than 2P chunks of half the size. No bubble where
-F = I = W.
+Two stages per rank in the shape of a V: stage s goes down the ranks, stage 2P-1-s comes back. A
+micro-batch ends where it began, so its backward starts at once and no rank holds more than 2P
+chunks of half the size. No bubble where F = I = W.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ def build(shape: Shape) -> Schedule:
     if shape.micro_batches < least:
         rule = f"micro-batches are too few: zb-v fills {shape.ranks} ranks with {least} before it runs steadily"
         raise ScheduleError(rule, value=shape.micro_batches, remedy=f"Use at least {least}.")
-    ranks = tuple(in_turn(_turns(rank, shape.ranks, shape.micro_batches)) for rank in range(shape.ranks))
+    ranks = tuple(
+        in_turn(_turns(rank, shape.ranks, shape.micro_batches)) for rank in range(shape.ranks)
+    )
     return Schedule("zb-v", 2 * shape.ranks, shape.micro_batches, ranks)
 
 

@@ -1,9 +1,10 @@
 """ZB-H1 and ZB-H2, written by hand (arXiv 2401.10241, section 2, figure 3): stage s on rank s, I and W apart.
 
-Only input gradients travel, so each rank runs them as soon as it can and puts weight gradients off to fill the end.
-Both schedules are one rule. Rank r runs `k (P - 1 - r) + 1` forwards before its first I and keeps `k r` weight
-gradients back, so that all ranks hold `k (P - 1) + 1` micro-batches at their peak. H1 has k = 1, as 1F1B holds; H2 has
-k = 2, enough forwards to fill the wait for the first I.
+Only input gradients travel, so each rank runs them as soon as it can and puts weight gradients off
+to fill the end. Both schedules are one rule. Rank r runs `k (P - 1 - r) + 1` forwards before its
+first I and keeps `k r` weight gradients back, so that all ranks hold `k (P - 1) + 1` micro-batches
+at their peak. H1 has k = 1, as 1F1B holds; H2 has k = 2, enough forwards to fill the wait for the
+first I.
 """
 
 from __future__ import annotations

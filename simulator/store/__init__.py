@@ -1,7 +1,7 @@
 """Results on disk, written atomically: a reader sees the old file or the whole new one.
 
-`files`: one file. `folder`: the finished points of a sweep, each in a file of its own. `tables`: rows as CSV and
-Parquet.
+`files`: one file. `folder`: the finished points of a sweep, each in a file of its own. `tables`:
+rows as CSV and Parquet.
 """
 
 from __future__ import annotations
@@ -11,6 +11,15 @@ from simulator.store.folder import Folder
 from simulator.store.tables import Rows, columns, flat, write_csv, write_parquet
 
 __all__ = [
-    "Folder", "Rows", "check_writable", "columns", "flat", "to_json", "write", "write_bytes", "write_csv",
-    "write_parquet", "write_text",
-]  # fmt: skip
+    "Folder",
+    "Rows",
+    "check_writable",
+    "columns",
+    "flat",
+    "to_json",
+    "write",
+    "write_bytes",
+    "write_csv",
+    "write_parquet",
+    "write_text",
+]

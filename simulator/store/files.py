@@ -22,7 +22,11 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise InputError("is a folder", value=str(path), remedy="Name a file in it.")
     if not path.absolute().parent.is_dir():
-        raise InputError("lies in a folder that does not exist", value=str(path), remedy="Create the folder first.")
+        raise InputError(
+            "lies in a folder that does not exist",
+            value=str(path),
+            remedy="Create the folder first.",
+        )
     if not os.access(path.absolute().parent, os.W_OK):
         raise InputError("lies in a folder that cannot be written to", value=str(path))
 
@@ -30,7 +34,9 @@ def check_writable(path: Path) -> None:
 def write(path: Path, produce: Callable[[Path], None]) -> None:
     """Let `produce` write a new file beside `path`, then put it in its place."""
     check_writable(path)
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(
+        dir=path.absolute().parent, prefix=f".{path.stem}-", suffix=path.suffix
+    )
     os.close(handle)
     try:
         produce(Path(name))

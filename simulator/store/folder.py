@@ -37,13 +37,18 @@ class Folder:
             self.points.mkdir(parents=True, exist_ok=True)
             lock = (self.root / "lock").open("w", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"cannot be a folder of results: {error.strerror}", value=str(self.root)) from error
+            raise InputError(
+                f"cannot be a folder of results: {error.strerror}", value=str(self.root)
+            ) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise InputError("is in use by another sweep", value=str(self.root),
-                                 remedy="Wait for it, or name another folder.") from error
+                raise InputError(
+                    "is in use by another sweep",
+                    value=str(self.root),
+                    remedy="Wait for it, or name another folder.",
+                ) from error
             # Half written when a sweep was killed; nobody else writes now.
             for torn in [*self.points.glob(".*.json"), *self.root.glob(".results-*")]:
                 torn.unlink()

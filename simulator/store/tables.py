@@ -20,8 +20,8 @@ NAMES = ("name", "quantity")
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Return a tree as one row: paths of keys joined by dots -> number, text, truth, or None.
 
-    A list of named groups becomes a path of its names; other lists become JSON text. Not-a-number and infinity become
-    None.
+    A list of named groups becomes a path of its names; other lists become JSON text. Not-a-number
+    and infinity become None.
     """
     row: dict[str, Any] = {}
     for key, value in tree.items():
@@ -44,10 +44,18 @@ def _cell(value: Any) -> Any:
 
 def _by_name(value: Any) -> dict[str, Any] | None:
     """Return a list of groups that have distinct names as groups by name."""
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(item, Mapping) for item in value):
+    if (
+        not isinstance(value, list | tuple)
+        or not value
+        or not all(isinstance(item, Mapping) for item in value)
+    ):
         return None
     for key in NAMES:
-        found = {str(item[key]): {k: v for k, v in item.items() if k != key} for item in value if key in item}
+        found = {
+            str(item[key]): {k: v for k, v in item.items() if k != key}
+            for item in value
+            if key in item
+        }
         if len(found) == len(value):
             return found
     return None
@@ -94,7 +102,10 @@ def write_parquet(path: Path, table: Mapping[str, Sequence[Any]]) -> None:
 
     kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
     arrays = {
-        name: pa.array(values, type=kinds.get(next((type(v) for v in values if v is not None), str), pa.string()))
+        name: pa.array(
+            values,
+            type=kinds.get(next((type(v) for v in values if v is not None), str), pa.string()),
+        )
         for name, values in table.items()
     }
     write(path, lambda place: parquet.write_table(pa.table(arrays), place))

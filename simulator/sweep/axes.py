@@ -48,7 +48,11 @@ class Quantity:
             return cls(value)
         match = _QUANTITY.match(value) if isinstance(value, str) else None
         if match is None:
-            raise InputError("is no number, nor one with a unit", value=value, remedy="Write for example 8 or '50 us'.")
+            raise InputError(
+                "is no number, nor one with a unit",
+                value=value,
+                remedy="Write for example 8 or '50 us'.",
+            )
         return cls(float(match[1]), match[2] or "")
 
 
@@ -60,19 +64,33 @@ End = Annotated[Quantity, BeforeValidator(_ends)]
 
 
 class _Spread(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
 
     def _check(self, low: Quantity, high: Quantity, names: tuple[str, str], log: bool) -> None:
         """Refuse ends of unlike units, ends in the wrong order, and logarithms of what is not positive."""
         if low.unit and high.unit and low.unit != high.unit:
-            raise InputError(f"has another unit than {names[0]}: {low.unit}", key=names[1], value=high.unit,
-                             remedy="Write both in one unit.")
+            raise InputError(
+                f"has another unit than {names[0]}: {low.unit}",
+                key=names[1],
+                value=high.unit,
+                remedy="Write both in one unit.",
+            )
         if low.number >= high.number:
-            raise InputError(f"does not lie above {names[0]} {low.number:g}", key=names[1], value=high.number,
-                             remedy=f"Write {names[0]} below {names[1]}.")
+            raise InputError(
+                f"does not lie above {names[0]} {low.number:g}",
+                key=names[1],
+                value=high.number,
+                remedy=f"Write {names[0]} below {names[1]}.",
+            )
         if log and low.number <= 0:
-            raise InputError("has no logarithm", key=names[0], value=low.number,
-                             remedy="Write scale: linear, or begin above 0.")
+            raise InputError(
+                "has no logarithm",
+                key=names[0],
+                value=low.number,
+                remedy="Write scale: linear, or begin above 0.",
+            )
 
 
 class Range(_Spread):
@@ -81,15 +99,26 @@ class Range(_Spread):
     start: End = Field(alias="from", description="the first value, with its unit where one is due")
     to: End = Field(description="the last value")
     steps: int | None = Field(None, ge=2, le=MOST, description="how many values; 9 unless said")
-    factor: float | None = Field(None, gt=1, description="each value over the one before it, instead of steps")
-    scale: Literal["linear", "log"] = Field("linear", description="log: equal factors between values")
+    factor: float | None = Field(
+        None, gt=1, description="each value over the one before it, instead of steps"
+    )
+    scale: Literal["linear", "log"] = Field(
+        "linear", description="log: equal factors between values"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Range:
-        self._check(self.start, self.to, ("from", "to"), self.scale == "log" or self.factor is not None)
+        self._check(
+            self.start, self.to, ("from", "to"), self.scale == "log" or self.factor is not None
+        )
         if self.factor and self.steps:
-            raise InputError("stands beside steps", key="factor", value=self.factor, remedy="Keep one of them.")
-        if self.factor and math.log(self.to.number / self.start.number) / math.log(self.factor) > MOST:
+            raise InputError(
+                "stands beside steps", key="factor", value=self.factor, remedy="Keep one of them."
+            )
+        if (
+            self.factor
+            and math.log(self.to.number / self.start.number) / math.log(self.factor) > MOST
+        ):
             raise InputError(f"makes more than {MOST:,} values", key="factor", value=self.factor)
         return self
 
@@ -101,8 +130,10 @@ class Range(_Spread):
             numbers = [low * self.factor**step for step in range(count)]
         else:
             shares = [step / ((self.steps or STEPS) - 1) for step in range(self.steps or STEPS)]
-            numbers = [low * (high / low) ** share if self.scale == "log" else low + (high - low) * share
-                       for share in shares]
+            numbers = [
+                low * (high / low) ** share if self.scale == "log" else low + (high - low) * share
+                for share in shares
+            ]
         return [_written(number, self.start.unit or self.to.unit) for number in numbers]
 
 
@@ -128,7 +159,11 @@ class Draws(_Spread):
         drawn = []
         for _ in range(self.count):
             share = chance.random()
-            number = low * (high / low) ** share if self.scale == "log" else below + (above - below) * share
+            number = (
+                low * (high / low) ** share
+                if self.scale == "log"
+                else below + (above - below) * share
+            )
             drawn.append(min(max(round(number), low), high) if whole else number)
         return [_written(number, unit) for number in sorted(drawn)]
 
@@ -156,8 +191,12 @@ def values(spec: Any, chance: Random) -> tuple[Any, ...]:
     if isinstance(spec, str) and _RANGE.match(spec):
         return tuple(_range(spec))
     if not isinstance(spec, list):
-        raise InputError("is no axis", value=spec, remedy="Write a list, a range as '100 .. 900 GB/s "
-                         "bidirectional', {from:, to:, steps:}, or {random: {low:, high:, count:}}.")
+        raise InputError(
+            "is no axis",
+            value=spec,
+            remedy="Write a list, a range as '100 .. 900 GB/s "
+            "bidirectional', {from:, to:, steps:}, or {random: {low:, high:, count:}}.",
+        )
     if not spec:
         raise InputError("has no values", value="[]", remedy="Give at least one.")
     return tuple(value for item in spec for value in _items(item))
@@ -171,5 +210,8 @@ def _range(text: str) -> list[Any]:
     match = _RANGE.match(text)
     if match is None:
         return []
-    first, second = Quantity(float(match[1]), match[2] or ""), Quantity(float(match[3]), match[4] or "")
+    first, second = (
+        Quantity(float(match[1]), match[2] or ""),
+        Quantity(float(match[3]), match[4] or ""),
+    )
     return Range(**{"from": first, "to": second}).values(Random(0))

@@ -2,8 +2,9 @@
 
     layout.ep * layout.pp <= 2048 and topology.node.nvlink >= '200 GB/s bidirectional'
 
-Python's own grammar is read and walked; names, numbers, texts, + - * / // % **, comparisons, `in`, and, or, not,
-`a if b else c`, lists, and the functions of FUNCTIONS are known. Texts that are quantities count in SI units.
+Python's own grammar is read and walked; names, numbers, texts, + - * / // % **, comparisons, `in`,
+and, or, not, `a if b else c`, lists, and the functions of FUNCTIONS are known. Texts that are
+quantities count in SI units.
 """
 
 from __future__ import annotations
@@ -20,20 +21,38 @@ from simulator.errors import InputError
 
 Lookup = Callable[[str], Any]
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": abs, "ceil": math.ceil, "floor": math.floor, "log2": math.log2, "max": max, "min": min, "round": round,
+    "abs": abs,
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "log2": math.log2,
+    "max": max,
+    "min": min,
+    "round": round,
     "sqrt": math.sqrt,
 }
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
     ast.Pow: lambda base, power: float(base) ** float(power),  # whole powers could fill the memory
 }
 _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.Not: operator.not_, ast.USub: operator.neg, ast.UAdd: operator.pos,
+    ast.Not: operator.not_,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
 }
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
 }
 _TABLES = (units.TIMES, units.SIZES, units.BYTE_RATES, units.FLOP_RATES, units.PRICES)
 _HINT = f"Use names, numbers, + - * / // % **, comparisons, and, or, not, {', '.join(FUNCTIONS)}."
@@ -126,7 +145,9 @@ def _check(node: ast.expr, text: str) -> None:
         or (isinstance(node, ast.Call) and _dotted(node.func) in FUNCTIONS and not node.keywords)
     )
     if not fine:
-        raise InputError(f"holds '{ast.unparse(node)}', which expressions cannot", value=text, remedy=_HINT)
+        raise InputError(
+            f"holds '{ast.unparse(node)}', which expressions cannot", value=text, remedy=_HINT
+        )
     for part in _parts(node):
         _check(part, text)
 
@@ -145,7 +166,9 @@ def _value(node: ast.expr, lookup: Lookup) -> Any:  # noqa: PLR0911 - one for ea
         case ast.Constant():
             return number(node.value)
         case ast.BinOp():
-            return _BINARY[type(node.op)](*(_number(_value(part, lookup)) for part in (node.left, node.right)))
+            return _BINARY[type(node.op)](
+                *(_number(_value(part, lookup)) for part in (node.left, node.right))
+            )
         case ast.UnaryOp():
             return _UNARY[type(node.op)](_value(node.operand, lookup))
         case ast.BoolOp():

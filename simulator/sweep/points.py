@@ -32,9 +32,10 @@ _FILES = (("topology", "fabric.file"), ("workload", "experts.file"))
 class Point:
     """One scenario of a sweep.
 
-    number: its place in the order of the axes. values: axis -> value. cluster/run: topology and workload after all
-    changes, by themselves: they need no other file but those named by absolute paths. name: hash of all inputs. group:
-    points of one group differ in their cluster alone. refusal: why it is no scenario before it is even built.
+    number: its place in the order of the axes. values: axis -> value. cluster/run: topology and
+    workload after all changes, by themselves: they need no other file but those named by absolute
+    paths. name: hash of all inputs. group: points of one group differ in their cluster alone.
+    refusal: why it is no scenario before it is even built.
     """
 
     number: int
@@ -50,22 +51,36 @@ def points(sweep: Sweep) -> tuple[Point, ...]:
     """Return the points that keep all constraints, in the order of the axes. Errors: InputError."""
     chosen = list(_allowed(sweep))
     if not chosen:
-        error = InputError("leave no point", value="; ".join(one.text for one in sweep.constraints),
-                           remedy="Loosen one, or widen an axis.")
+        error = InputError(
+            "leave no point",
+            value="; ".join(one.text for one in sweep.constraints),
+            remedy="Loosen one, or widen an axis.",
+        )
         raise error.at(**sweep.document.place(("constraints",)))
     wanted = sweep.config.points
     if wanted is not None and wanted < len(chosen):
-        kept = sorted(random.Random(f"{sweep.config.seed}/points").sample(range(len(chosen)), wanted))
+        kept = sorted(
+            random.Random(f"{sweep.config.seed}/points").sample(range(len(chosen)), wanted)
+        )
         chosen = [chosen[number] for number in kept]
-    return tuple(_point(sweep, number, values, documents) for number, (values, documents) in enumerate(chosen))
+    return tuple(
+        _point(sweep, number, values, documents)
+        for number, (values, documents) in enumerate(chosen)
+    )
 
 
 def _allowed(sweep: Sweep) -> Iterator[tuple[dict[str, Any], dict[str, Document]]]:
-    sets = zip(*sweep.axes.values(), strict=True) if sweep.config.mode == "list" else product(*sweep.axes.values())
+    sets = (
+        zip(*sweep.axes.values(), strict=True)
+        if sweep.config.mode == "list"
+        else product(*sweep.axes.values())
+    )
     files = _Files(sweep)
     for number, chosen in enumerate(islice(sets, MOST + 1)):
         if number == MOST:
-            error = InputError(f"span more than {MOST:,} combinations", key="axes", remedy="Give fewer values.")
+            error = InputError(
+                f"span more than {MOST:,} combinations", key="axes", remedy="Give fewer values."
+            )
             raise error.at(**sweep.document.place(("axes",)))
         values = dict(zip(sweep.axes, chosen, strict=True))
         documents = files.of(values)
@@ -115,7 +130,9 @@ class _Files:
         return self.read[name, kind]
 
 
-def _point(sweep: Sweep, number: int, values: dict[str, Any], documents: dict[str, Document]) -> Point:
+def _point(
+    sweep: Sweep, number: int, values: dict[str, Any], documents: dict[str, Document]
+) -> Point:
     cluster, run, refusal = documents["topology"], documents["workload"], ""
     try:
         run = inline(run)
@@ -130,10 +147,19 @@ def _point(sweep: Sweep, number: int, values: dict[str, Any], documents: dict[st
             held[path] = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
             document = inputs.override(document, path, str(file))
             cluster, run = (document, run) if kind == "topology" else (cluster, document)
-    whole = {"schema_version": SCHEMA_VERSION, "program": program(), "penalties": sweep.config.penalties,
-             "topology": documents["topology"].data, "workload": run.data if not held else documents["workload"].data,
-             "model": run.data.get("model"), "files": held, "refusal": refusal}
-    return Point(number, values, _bare(cluster), _bare(run), digest(whole), digest(run.data), refusal)
+    whole = {
+        "schema_version": SCHEMA_VERSION,
+        "program": program(),
+        "penalties": sweep.config.penalties,
+        "topology": documents["topology"].data,
+        "workload": run.data if not held else documents["workload"].data,
+        "model": run.data.get("model"),
+        "files": held,
+        "refusal": refusal,
+    }
+    return Point(
+        number, values, _bare(cluster), _bare(run), digest(whole), digest(run.data), refusal
+    )
 
 
 def _bare(document: Document) -> Document:
@@ -156,7 +182,11 @@ def digest(tree: Any) -> str:
 def program() -> str:
     """Return a hash of all code and tables that a simulated number can depend on."""
     root = inputs.ROOT
-    code = [path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in _OUTSIDE]
+    code = [
+        path
+        for path in sorted(root.rglob("*.py"))
+        if path.relative_to(root).parts[0] not in _OUTSIDE
+    ]
     data = [path for table in _TABLES for path in sorted((root / "data" / table).glob("*.yaml"))]
     found = hashlib.sha256()
     for path in [*code, *data]:

@@ -41,12 +41,19 @@ class Task:
     program: str
 
 
-def run(points: Sequence[Point], folder: Folder, *, penalties: bool = False, pool: str = "processes",
-        where: Any = 1) -> Generator[Finished, None, None]:
+def run(
+    points: Sequence[Point],
+    folder: Folder,
+    *,
+    penalties: bool = False,
+    pool: str = "processes",
+    where: Any = 1,
+) -> Generator[Finished, None, None]:
     """Yield every point as it is finished, those first that the folder has already.
 
-    pool: a row of POOLS. where: how many workers, or the address of a scheduler. Each point is written as it comes. A
-    point that no worker could finish is yielded with status `failed` and not kept, so that the next run tries it again.
+    pool: a row of POOLS. where: how many workers, or the address of a scheduler. Each point is
+    written as it comes. A point that no worker could finish is yielded with status `failed` and not
+    kept, so that the next run tries it again.
     """
     same: dict[str, list[Point]] = {}
     for point in points:
@@ -59,9 +66,17 @@ def run(points: Sequence[Point], folder: Folder, *, penalties: bool = False, poo
     places: dict[str, int] = {}
     for point in points:
         places.setdefault(point.group, point.number)
-    first = sorted((twins[0] for twins in same.values()), key=lambda point: (places[point.group], point.number))
-    jobs = [Job(point.name, Task(point.cluster, point.run, point.refusal, penalties, program()), point.group)
-            for point in first]
+    first = sorted(
+        (twins[0] for twins in same.values()), key=lambda point: (places[point.group], point.number)
+    )
+    jobs = [
+        Job(
+            point.name,
+            Task(point.cluster, point.run, point.refusal, penalties, program()),
+            point.group,
+        )
+        for point in first
+    ]
     outcomes = POOLS[pool](run_point, jobs, where)
     try:
         for outcome in outcomes:
@@ -113,7 +128,9 @@ def _valid(task: Task) -> dict[str, Any]:
     ]
     for kind, document, model, left_out in homes:
         try:
-            found |= flat({kind: validate(document, model).model_dump(mode="json", exclude=left_out)})
+            found |= flat(
+                {kind: validate(document, model).model_dump(mode="json", exclude=left_out)}
+            )
         except InputError:
             continue
     return found

@@ -17,13 +17,17 @@ HEAD = ("point", "status", "error")
 def table(sweep: Sweep, finished: Iterable[Finished]) -> dict[str, list[Any]]:
     """Return the columns of a sweep: number and status, axes as written, derived figures, inputs in SI, outputs.
 
-    Columns of axes are named `axis.<path>`; of inputs by their path with the file before it, `workload.layout.ep`; of
-    outputs as in `simulate run --json`. Errors: InputError.
+    Columns of axes are named `axis.<path>`; of inputs by their path with the file before it,
+    `workload.layout.ep`; of outputs as in `simulate run --json`. Errors: InputError.
     """
     ordered = sorted(finished, key=lambda one: one.point.number)
     heads, inputs, outputs = [], [], []
     for one in ordered:
-        status = {"point": one.point.number, "status": one.tree["status"], "error": one.tree["error"] or None}
+        status = {
+            "point": one.point.number,
+            "status": one.tree["status"],
+            "error": one.tree["error"] or None,
+        }
         axes = flat({f"axis.{path}": _whole(value) for path, value in one.point.values.items()})
         heads.append({**status, **axes, **derived(sweep, one)})
         inputs.append(one.tree["inputs"])
@@ -37,7 +41,12 @@ def _whole(value: Any) -> Any:
 
 def derived(sweep: Sweep, one: Finished) -> dict[str, Any]:
     """Return the derived columns of a point, None for one that was not simulated. Errors: InputError for a name."""
-    known: dict[str, Any] = {"point": one.point.number, **one.point.values, **one.tree["inputs"], **one.tree["outputs"]}
+    known: dict[str, Any] = {
+        "point": one.point.number,
+        **one.point.values,
+        **one.tree["inputs"],
+        **one.tree["outputs"],
+    }
     made: dict[str, Any] = {}
     for column, expression in sweep.derived.items():
         if one.tree["status"] != "ok":
@@ -55,5 +64,8 @@ def _look_up(known: Mapping[str, Any], name: str) -> Any:
     for candidate in (name, f"workload.{name}", f"topology.{name}"):
         if candidate in known:
             return known[candidate]
-    raise InputError("is no column", value=name,
-                     remedy="Name an output as in `simulate run --json`, or a key by its path.")
+    raise InputError(
+        "is no column",
+        value=name,
+        remedy="Name an output as in `simulate run --json`, or a key by its path.",
+    )

@@ -1,10 +1,12 @@
 """The cluster: its configuration, the graph of its fabric (one builder per family), its links as arrays, its routes.
 
-`TopologyConfig` -> `Switches` (networkx, what a family builds) -> `Network` (arrays, what the simulation runs on).
+`TopologyConfig` -> `Switches` (networkx, what a family builds) -> `Network` (arrays, what the
+simulation runs on).
 
-`parts`, `config`: what a topology file says. `families`: one function and one row of FABRICS each. `faults`: what is
-down or slow. `jitter`: what is slower by chance. `routing`: ways between switches. `network`: servers put on the
-fabric. `graph`: all of it for networkx. `bisection`: what two halves can send each other.
+`parts`, `config`: what a topology file says. `families`: one function and one row of FABRICS each.
+`faults`: what is down or slow. `jitter`: what is slower by chance. `routing`: ways between
+switches. `network`: servers put on the fabric. `graph`: all of it for networkx. `bisection`: what
+two halves can send each other.
 """
 
 from __future__ import annotations
@@ -19,6 +21,15 @@ from simulator.topology.network import Network, network
 from simulator.topology.parts import Fabric, Node, Prices
 
 __all__ = [
-    "FABRICS", "Fabric", "Fault", "Jitter", "Network", "Node", "Prices", "TopologyConfig", "as_graph", "describe",
+    "FABRICS",
+    "Fabric",
+    "Fault",
+    "Jitter",
+    "Network",
+    "Node",
+    "Prices",
+    "TopologyConfig",
+    "as_graph",
+    "describe",
     "network",
 ]

@@ -21,8 +21,8 @@ _VECTORS = 3
 def bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple[float, str]:
     """Return the bisection bandwidth [B/s in one direction], and what the figure is.
 
-    Of custom and faulty fabrics the least maximum flow between two halves, over a few ways to halve the nodes. Which
-    half is the worst is NP-hard to find, so that it is an upper bound.
+    Of custom and faulty fabrics the least maximum flow between two halves, over a few ways to halve
+    the nodes. Which half is the worst is NP-hard to find, so that it is an upper bound.
     """
     if math.isfinite(switches.bisection) and not config.faults:
         slots = config.nics // 2 * (config.node.pcie or math.inf)
@@ -31,7 +31,9 @@ def bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple
         return switches.bisection, switches.note
     if config.nodes == 1:
         return switches.bisection, "of the fabric without faults"
-    splits = {first if 0 in first else frozenset(range(config.nodes)) - first for first in halvings(net)}
+    splits = {
+        first if 0 in first else frozenset(range(config.nodes)) - first for first in halvings(net)
+    }
     least = min(halves(net, first) for first in splits)
     return least, f"least of {len(splits)} halvings, an estimate from above"
 
@@ -39,14 +41,19 @@ def bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple
 def halvings(net: Network) -> Iterator[frozenset[int]]:
     """Return halves of the nodes to try: in order, every other, near each other, on one side of slow vibrations.
 
-    Near: by switch hops from the first node. Vibrations: the eigenvectors of the graph's Laplacian after the constant
-    one; halves on either side of their median are cut by few links (Fiedler 1975; Pothen, Simon and Liou 1990).
+    Near: by switch hops from the first node. Vibrations: the eigenvectors of the graph's Laplacian
+    after the constant one; halves on either side of their median are cut by few links (Fiedler
+    1975; Pothen, Simon and Liou 1990).
     """
     nodes = len(net.nic_links) // net.nics_per_node
     home = np.array([_switches_of(net, node)[0] for node in range(nodes)])
     far = np.array(distances(net.paths.ahead, int(home[0])))[home]
-    orders = [np.arange(nodes), np.concatenate([np.arange(0, nodes, 2), np.arange(1, nodes, 2)]),
-              np.argsort(home, kind="stable"), np.lexsort((home, far))]
+    orders = [
+        np.arange(nodes),
+        np.concatenate([np.arange(0, nodes, 2), np.arange(1, nodes, 2)]),
+        np.argsort(home, kind="stable"),
+        np.lexsort((home, far)),
+    ]
     if len(net.paths.ahead) <= _SPECTRAL:
         orders += [np.argsort(vector, kind="stable") for vector in _vibrations(net, nodes).T]
     for order in orders:
@@ -72,7 +79,9 @@ def _vibrations(net: Network, nodes: int) -> NDArray[np.float64]:
     weight = np.maximum(weight, weight.T) / max(weight.max(), 1.0)
     vectors = np.linalg.eigh(np.diag(weight.sum(axis=1)) - weight)[1][:, 1 : 1 + _VECTORS]
     mean = np.array([vectors[_switches_of(net, node)].mean(axis=0) for node in range(nodes)])
-    rounded: NDArray[np.float64] = mean.round(9)  # so that ties stay in the order of the nodes on every machine
+    rounded: NDArray[np.float64] = mean.round(
+        9
+    )  # so that ties stay in the order of the nodes on every machine
     return rounded
 
 
@@ -87,7 +96,11 @@ def halves(net: Network, first: frozenset[int] = frozenset()) -> float:
     for number, link in enumerate(net.nic_links):
         if link >= 0:
             width, place = float(net.capacity[link]), net.switch[number]
-            width = min(width, float(net.capacity[net.slot[number]])) if net.slot[number] >= 0 else width
+            width = (
+                min(width, float(net.capacity[net.slot[number]]))
+                if net.slot[number] >= 0
+                else width
+            )
             inside = number // net.nics_per_node in first
             ends = ("source", place) if inside else (place, "sink")
             so_far = flow.get_edge_data(*ends, {"capacity": 0.0})["capacity"]

@@ -26,20 +26,36 @@ class TopologyConfig(Cluster):
     @classmethod
     def _the_family_takes_these_keys(cls, fabric: Fabric, _: ValidationInfo) -> Fabric:
         if fabric.kind not in FABRICS:
-            raise InputError("is no kind of fabric known here", key="kind", value=fabric.kind,
-                             remedy=f"Known: {', '.join(FABRICS)}.")
+            raise InputError(
+                "is no kind of fabric known here",
+                key="kind",
+                value=fabric.kind,
+                remedy=f"Known: {', '.join(FABRICS)}.",
+            )
         family, given = FABRICS[fabric.kind], fabric.model_fields_set
         known = (*family.needs, *family.takes)
         for key in sorted(given - _COMMON - set(known)):
-            owners = [kind for kind, other in FABRICS.items() if key in (*other.needs, *other.takes)]
-            raise InputError(f"is a key of {', '.join(owners)}, not of {fabric.kind}", key=key, value=key,
-                             remedy=f"Leave it out; {fabric.kind} knows {', '.join(known) or 'no key of its own'}.")
+            owners = [
+                kind for kind, other in FABRICS.items() if key in (*other.needs, *other.takes)
+            ]
+            raise InputError(
+                f"is a key of {', '.join(owners)}, not of {fabric.kind}",
+                key=key,
+                value=key,
+                remedy=f"Leave it out; {fabric.kind} knows {', '.join(known) or 'no key of its own'}.",
+            )
         for key in family.needs:
             if not getattr(fabric, key):
-                raise InputError(f"is missing, which {fabric.kind} needs", key=key, remedy=f"Add '{key}:' there.")
+                raise InputError(
+                    f"is missing, which {fabric.kind} needs", key=key, remedy=f"Add '{key}:' there."
+                )
         if fabric.seed and fabric.routing != "ecmp":
-            raise InputError("is a seed that nothing hashes with", key="seed", value=fabric.seed,
-                             remedy="Write routing: ecmp, or leave it out.")
+            raise InputError(
+                "is a seed that nothing hashes with",
+                key="seed",
+                value=fabric.seed,
+                remedy="Write routing: ecmp, or leave it out.",
+            )
         return fabric
 
     @property

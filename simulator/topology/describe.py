@@ -19,10 +19,11 @@ _SOURCES = 256
 def describe(config: TopologyConfig) -> dict[str, Any]:
     """Return what `simulate topology` says of a cluster. Errors: LayoutError if the fabric cannot hold these nodes.
 
-    switches: NVSwitches apart. links: cables between switches, as DeepSeek counts (arXiv 2505.09343, table 3).
-    bisection_bandwidth: [B/s in one direction]. diameter_switch_hops: cables between the two switches with NICs that
-    are furthest apart. diameter_gpu_links: links of the longest route of two GPUs, NVLink, PCIe and NICs included;
-    diameter_latency_s: of the slowest. cost_usd: null without `prices`.
+    switches: NVSwitches apart. links: cables between switches, as DeepSeek counts (arXiv
+    2505.09343, table 3). bisection_bandwidth: [B/s in one direction]. diameter_switch_hops: cables
+    between the two switches with NICs that are furthest apart. diameter_gpu_links: links of the
+    longest route of two GPUs, NVLink, PCIe and NICs included; diameter_latency_s: of the slowest.
+    cost_usd: null without `prices`.
     """
     switches, damage = build(config)
     net = network(config, partial=True)
@@ -45,7 +46,9 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
         "bisection_bandwidth": width,
         "bisection_note": note,
         "bisection_per_gpu": width / (config.gpus / 2),
-        "diameter_switch_hops": _switch_hops(net.paths, sorted({place for place in net.switch if place >= 0})),
+        "diameter_switch_hops": _switch_hops(
+            net.paths, sorted({place for place in net.switch if place >= 0})
+        ),
         "diameter_gpu_links": hops,
         "diameter_latency_s": latency,
         "cost_usd": _cost(config, switches, nics),
@@ -56,14 +59,18 @@ def _cost(config: TopologyConfig, switches: Switches, nics: int) -> float | None
     if config.prices is None:
         return None
     prices = config.prices
-    return prices.switch * len(switches.graph) + prices.cable * (switches.cables + nics) + prices.nic * nics
+    return (
+        prices.switch * len(switches.graph)
+        + prices.cable * (switches.cables + nics)
+        + prices.nic * nics
+    )
 
 
 def _switch_hops(paths: Paths, places: list[int]) -> int:
     """Return the most cables between two switches with NICs.
 
-    From every one in small fabrics; in large ones from the ends of a few longest ways, which is exact in trees and
-    wherever all switches are alike.
+    From every one in small fabrics; in large ones from the ends of a few longest ways, which is
+    exact in trees and wherever all switches are alike.
     """
     if len(places) <= _SOURCES:
         return max((hops for start in places for hops in _to(paths, start, places)), default=0)

@@ -30,12 +30,18 @@ class Fault(BaseModel):
 
     link: str = Field("", description="all cables between two switches, `leaf0.1 - spine3`")
     switch: str = Field("", description="a switch, `spine3`")
-    nic: tuple[Whole, Whole] | None = Field(None, description="a NIC: its node and its number there")
+    nic: tuple[Whole, Whole] | None = Field(
+        None, description="a NIC: its node and its number there"
+    )
     plane: Whole | None = Field(None, ge=0, description="a plane of multi_plane, all its switches")
     gpu: Whole | None = Field(None, ge=0, description="a GPU, by rank")
     down: bool = Field(False, description="carries or computes nothing")
-    bandwidth: Bandwidth | None = Field(None, gt=0, description="of a NIC, or of each cable of a link [B/s]")
-    speed: float | None = Field(None, gt=0, le=1, strict=True, description="of a GPU's kernels, 1 for a sound one's")
+    bandwidth: Bandwidth | None = Field(
+        None, gt=0, description="of a NIC, or of each cable of a link [B/s]"
+    )
+    speed: float | None = Field(
+        None, gt=0, le=1, strict=True, description="of a GPU's kernels, 1 for a sound one's"
+    )
     nvlink: Bandwidth | None = Field(None, gt=0, description="of a GPU [B/s in one direction]")
 
     @model_validator(mode="after")
@@ -43,14 +49,22 @@ class Fault(BaseModel):
         given = self.model_fields_set
         parts = sorted(given & set(_EFFECTS))
         if len(parts) != 1:
-            raise InputError(f"names {len(parts)} parts", remedy=f"Write one of {', '.join(_EFFECTS)}.")
+            raise InputError(
+                f"names {len(parts)} parts", remedy=f"Write one of {', '.join(_EFFECTS)}."
+            )
         effects = given - set(parts)
         wrong = sorted(effects - _EFFECTS[parts[0]])
         known = ", ".join(sorted(_EFFECTS[parts[0]]))
         if wrong:
-            raise InputError(f"is nothing that a {parts[0]} has", value=wrong[0], remedy=f"Write one of {known}.")
+            raise InputError(
+                f"is nothing that a {parts[0]} has", value=wrong[0], remedy=f"Write one of {known}."
+            )
         if not self.down and not effects - {"down"}:
-            raise InputError(f"of a {parts[0]} says nothing", value=getattr(self, parts[0]), remedy=f"Add {known}.")
+            raise InputError(
+                f"of a {parts[0]} says nothing",
+                value=getattr(self, parts[0]),
+                remedy=f"Add {known}.",
+            )
         return self
 
 
@@ -58,7 +72,8 @@ class Fault(BaseModel):
 class Damage:
     """What faults leave of the servers.
 
-    gpu_down: ranks. speed, nvlink: rank -> value. nic: its number -> bandwidth [B/s], 0 if it is down.
+    gpu_down: ranks. speed, nvlink: rank -> value. nic: its number -> bandwidth [B/s], 0 if it is
+    down.
     """
 
     gpu_down: frozenset[int] = frozenset()
@@ -81,7 +96,9 @@ def apply(faults: Iterable[Fault], switches: Switches, cluster: Cluster) -> tupl
                 node, nic = fault.nic
                 _within(node, cluster.nodes, "node")
                 _within(nic, cluster.node.nics, "NIC of a node")
-                damage.nic[node * cluster.node.nics + nic] = 0.0 if fault.down else (fault.bandwidth or 0.0)
+                damage.nic[node * cluster.node.nics + nic] = (
+                    0.0 if fault.down else (fault.bandwidth or 0.0)
+                )
             elif fault.link:
                 one, other = _link(fault.link, names, switches.graph.has_edge)
                 if not graph.has_edge(one, other):
@@ -112,7 +129,9 @@ def _gpu(fault: Fault, cluster: Cluster, damage: Damage, down: set[int]) -> None
 
 def _within(number: int, count: int, what: str) -> int:
     if not 0 <= number < count:
-        raise LayoutError(f"is no {what} of this cluster", value=number, remedy=f"They go from 0 to {count - 1}.")
+        raise LayoutError(
+            f"is no {what} of this cluster", value=number, remedy=f"They go from 0 to {count - 1}."
+        )
     return number
 
 
@@ -120,14 +139,19 @@ def _switch(name: str, names: dict[str, Vertex]) -> Vertex:
     if name in names:
         return names[name]
     near = difflib.get_close_matches(name, names, n=3)
-    raise LayoutError("is no switch of this cluster", value=name,
-                      remedy=f"Near are {', '.join(near)}." if near else "`simulate topology` names its kinds.")
+    raise LayoutError(
+        "is no switch of this cluster",
+        value=name,
+        remedy=f"Near are {', '.join(near)}." if near else "`simulate topology` names its kinds.",
+    )
 
 
 def _link(name: str, names: dict[str, Vertex], joined: object) -> tuple[Vertex, Vertex]:
     ends = [end.strip() for end in name.split(" - ")]
     if len(ends) != 2:
-        raise LayoutError("does not name two switches", value=name, remedy="Write for example 'leaf0.1 - spine3'.")
+        raise LayoutError(
+            "does not name two switches", value=name, remedy="Write for example 'leaf0.1 - spine3'."
+        )
     one, other = (_switch(end, names) for end in ends)
     if not joined(one, other):  # type: ignore[operator]
         raise LayoutError("are not joined by a cable", value=name)
@@ -136,6 +160,10 @@ def _link(name: str, names: dict[str, Vertex], joined: object) -> tuple[Vertex, 
 
 def _plane(plane: int, vertices: list[Vertex], cluster: Cluster) -> list[Vertex]:
     if cluster.fabric.kind != "multi_plane":
-        raise LayoutError("is in no fabric of planes", value=plane, remedy="Only fabric.kind multi_plane has planes.")
+        raise LayoutError(
+            "is in no fabric of planes",
+            value=plane,
+            remedy="Only fabric.kind multi_plane has planes.",
+        )
     _within(plane, cluster.fabric.planes or cluster.node.nics, "plane")
     return [vertex for vertex in vertices if vertex[1] == plane]

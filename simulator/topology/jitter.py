@@ -13,22 +13,31 @@ from simulator.topology.parts import FROZEN, Whole
 class Jitter(BaseModel):
     """A seeded random slow-down of GPUs: `{deviation: 0.02, gpus: 8, seed: 0}`.
 
-    The kernels of each GPU that is drawn take 1 + |x| times as long all through the step, x normal with mean 0 and the
-    deviation given: half-normal, on average 0.8 deviations slower, one GPU in 22 more than two.
+    The kernels of each GPU that is drawn take 1 + |x| times as long all through the step, x normal
+    with mean 0 and the deviation given: half-normal, on average 0.8 deviations slower, one GPU in
+    22 more than two.
     """
 
     model_config = FROZEN
 
-    deviation: float = Field(gt=0, le=1, strict=True, description="standard deviation of x, 0.02 for 2%")
-    gpus: Whole | None = Field(None, gt=0, description="how many GPUs are slower, drawn with the seed; default: all")
+    deviation: float = Field(
+        gt=0, le=1, strict=True, description="standard deviation of x, 0.02 for 2%"
+    )
+    gpus: Whole | None = Field(
+        None, gt=0, description="how many GPUs are slower, drawn with the seed; default: all"
+    )
     seed: Whole = Field(0, ge=0, description="of the draw")
 
     def speeds(self, gpus: int) -> NDArray[np.float64]:
         """Return the speed of each GPU of a cluster relative to a sound one's [g]. Errors: LayoutError."""
         count = gpus if self.gpus is None else self.gpus
         if count > gpus:
-            raise LayoutError(f"exceeds the {gpus} GPUs of the cluster", value=count, key="jitter.gpus",
-                              remedy=f"Write {gpus} at most, or leave it out for all.")
+            raise LayoutError(
+                f"exceeds the {gpus} GPUs of the cluster",
+                value=count,
+                key="jitter.gpus",
+                remedy=f"Write {gpus} at most, or leave it out for all.",
+            )
         random = np.random.default_rng(self.seed)
         drawn = random.permutation(gpus)[:count]
         result = np.ones(gpus)

@@ -26,16 +26,17 @@ Leg: TypeAlias = tuple[tuple[int, ...], int, int, tuple[int, ...]]
 class Network:
     """The links of a cluster and the routes over them.
 
-    capacity: [link] B/s. latency: [link] s. kind: [link] nvlink, nic, fabric, pcie. name: [link], `gpu3.7->nvswitch3`.
-    The rank of a GPU is g = node * gpus_per_node + i. gpu_up, gpu_down: [g] NVLink link to and from the NVSwitch.
-    nic_up, nic_down: [g] link from and to the NIC that GPU uses, -1 where there is none; equal for GPUs that share it.
-    rail: [g] index of that NIC in its node, -1. leaf: [g] leaf that it hangs on, -1. leaf_up, leaf_down: [leaf] the
-    bundle to and from what is above it, -1 where there is no single one (a lone leaf, routing by single cables, fabrics
-    that are no tree): there only `route` and `spread` know the links.
-    speed: [g] of its kernels relative to a sound GPU's, 0 if it is down. switch: [node * nics + j] where a NIC hangs in
-    `paths`, -1 if it is down or cut off; part: [node * nics + j] connected part of the fabric, -1.
-    pcie: [g] link from a GPU to the PCIe switch of its NIC; slot: [node * nics + j] link from there to that NIC; the
-    next one leads back. -1 where the file gives no `node.pcie`.
+    capacity: [link] B/s. latency: [link] s. kind: [link] nvlink, nic, fabric, pcie. name: [link],
+    `gpu3.7->nvswitch3`. The rank of a GPU is g = node * gpus_per_node + i. gpu_up, gpu_down: [g]
+    NVLink link to and from the NVSwitch. nic_up, nic_down: [g] link from and to the NIC that GPU
+    uses, -1 where there is none; equal for GPUs that share it. rail: [g] index of that NIC in its
+    node, -1. leaf: [g] leaf that it hangs on, -1. leaf_up, leaf_down: [leaf] the bundle to and from
+    what is above it, -1 where there is no single one (a lone leaf, routing by single cables,
+    fabrics that are no tree): there only `route` and `spread` know the links. speed: [g] of its
+    kernels relative to a sound GPU's, 0 if it is down. switch: [node * nics + j] where a NIC hangs
+    in `paths`, -1 if it is down or cut off; part: [node * nics + j] connected part of the fabric,
+    -1. pcie: [g] link from a GPU to the PCIe switch of its NIC; slot: [node * nics + j] link from
+    there to that NIC; the next one leads back. -1 where the file gives no `node.pcie`.
     """
 
     capacity: NDArray[np.float64]
@@ -67,9 +68,10 @@ class Network:
     def route(self, src: int, dst: int) -> tuple[tuple[int, ...], float]:
         """Return the links from one GPU to another, in order, and the latency of the way [s].
 
-        With rail_local, between rails the way leads over NVLink to the GPU of the destination's rail in the own node,
-        and leaves through its NIC (PXN, NCCL 2.12); the same where a GPU's own NIC does not reach the destination's.
-        A GPU reaches itself over no link. Errors: LayoutError on an unknown rank, one that is down or one cut off.
+        With rail_local, between rails the way leads over NVLink to the GPU of the destination's
+        rail in the own node, and leaves through its NIC (PXN, NCCL 2.12); the same where a GPU's
+        own NIC does not reach the destination's. A GPU reaches itself over no link. Errors:
+        LayoutError on an unknown rank, one that is down or one cut off.
         """
         self._check(src, dst)
         if self.node_of(src) == self.node_of(dst):
@@ -82,8 +84,8 @@ class Network:
     def spread(self, src: int, dst: int) -> tuple[dict[int, float], float]:
         """Return link -> share of the traffic from one GPU to another, and the latency [s].
 
-        Every share is 1 where there is one way; with ideal spreading over unlike ways they sum to 1 across each cut.
-        Errors: as `route`.
+        Every share is 1 where there is one way; with ideal spreading over unlike ways they sum to 1
+        across each cut. Errors: as `route`.
         """
         links, latency = self.route(src, dst)
         if self.paths.routing in ("ecmp", "shortest") or self.node_of(src) == self.node_of(dst):
@@ -94,9 +96,15 @@ class Network:
     def _check(self, *ranks: int) -> None:
         for g in ranks:
             if not 0 <= g < len(self.gpu_up):
-                raise LayoutError("is no GPU of this cluster", value=g, remedy=f"Ranks go to {len(self.gpu_up) - 1}.")
+                raise LayoutError(
+                    "is no GPU of this cluster",
+                    value=g,
+                    remedy=f"Ranks go to {len(self.gpu_up) - 1}.",
+                )
             if self.gpu_up[g] < 0:
-                raise LayoutError("is a GPU that is down", value=g, remedy="Take it out of the group.")
+                raise LayoutError(
+                    "is a GPU that is down", value=g, remedy="Take it out of the group."
+                )
 
     def _within_node(self, src: int, dst: int) -> tuple[int, ...]:
         return () if src == dst else (int(self.gpu_up[src]), int(self.gpu_down[dst]))
@@ -106,12 +114,20 @@ class Network:
         for out, home in self._nics(src, dst):
             if self.part[out] >= 0 and self.part[out] == self.part[home]:
                 leave, arrive = self._carrier(out, src, dst), self._carrier(home, dst, dst)
-                before = (*self._within_node(src, leave), *self._slots(leave, out), self.nic_links[out])
+                before = (
+                    *self._within_node(src, leave),
+                    *self._slots(leave, out),
+                    self.nic_links[out],
+                )
                 back = (link + 1 for link in reversed(self._slots(arrive, home)))
                 after = (self.nic_links[home] + 1, *back, *self._within_node(arrive, dst))
                 return before, self.switch[out], self.switch[home], after
-        raise LayoutError(f"is cut off from GPU {dst}: no NIC of its node reaches one of node {self.node_of(dst)}",
-                          value=src, key="faults", remedy="Mend a link, switch or NIC between them.")
+        raise LayoutError(
+            f"is cut off from GPU {dst}: no NIC of its node reaches one of node {self.node_of(dst)}",
+            value=src,
+            key="faults",
+            remedy="Mend a link, switch or NIC between them.",
+        )
 
     def _slots(self, g: int, nic: int) -> tuple[int, ...]:
         """Return the links from a GPU to a NIC of its PCIe switch."""
@@ -124,7 +140,11 @@ class Network:
         direct, railed = (own, theirs), (here + int(self.rail[dst]), theirs)
         yield from (railed, direct) if self.paths.routing == "rail_local" else (direct, railed)
         yield from ((own, there + j) for j in range(self.nics_per_node))
-        yield from ((here + i, there + j) for i in range(self.nics_per_node) for j in range(self.nics_per_node))
+        yield from (
+            (here + i, there + j)
+            for i in range(self.nics_per_node)
+            for j in range(self.nics_per_node)
+        )
 
     def _carrier(self, nic: int, g: int, dst: int) -> int:
         """Return the GPU through which another of its node uses a NIC: itself, the destination's peer, or the first."""
@@ -132,20 +152,27 @@ class Network:
         base = self.node_of(g) * self.gpus_per_node
         first = base + nic % self.nics_per_node * share
         sharers = [rank for rank in range(first, first + share) if self.gpu_up[rank] >= 0]
-        return next((rank for rank in (g, base + dst % self.gpus_per_node) if rank in sharers), sharers[0])
+        return next(
+            (rank for rank in (g, base + dst % self.gpus_per_node) if rank in sharers), sharers[0]
+        )
 
 
 @lru_cache(maxsize=4)  # alternatives of a run share their cluster
 def network(config: TopologyConfig, *, partial: bool = False) -> Network:
     """Return the links of a cluster as arrays.
 
-    partial: also where GPUs are down, for those that are not. Errors: LayoutError if the fabric cannot hold these
-    nodes, if faults cut some of them off, or if a GPU is down that a run would count on.
+    partial: also where GPUs are down, for those that are not. Errors: LayoutError if the fabric
+    cannot hold these nodes, if faults cut some of them off, or if a GPU is down that a run would
+    count on.
     """
     switches, damage = build(config)
     if damage.gpu_down and not partial:
-        raise LayoutError("is down, and a run takes all GPUs", value=min(damage.gpu_down), key="faults",
-                          remedy="Take it out of `faults`, or leave its node out: lower `nodes`.")
+        raise LayoutError(
+            "is down, and a run takes all GPUs",
+            value=min(damage.gpu_down),
+            key="faults",
+            remedy="Take it out of `faults`, or leave its node out: lower `nodes`.",
+        )
     return _arrays(config, switches, damage)
 
 
@@ -183,7 +210,9 @@ def _arrays(config: TopologyConfig, switches: Switches, damage: Damage) -> Netwo
     net = Network(
         capacity=_frozen([line[1] for line in lines], np.float64),
         latency=_frozen([line[2] for line in lines], np.float64),
-        kind=("nvlink",) * (2 * int(sound.sum())) + ("nic",) * (2 * len(nics)) + ("fabric",) * len(ways.lines)
+        kind=("nvlink",) * (2 * int(sound.sum()))
+        + ("nic",) * (2 * len(nics))
+        + ("fabric",) * len(ways.lines)
         + ("pcie",) * len(slots),
         name=tuple(line[0] for line in lines),
         gpus_per_node=config.node.gpus,
@@ -197,7 +226,12 @@ def _arrays(config: TopologyConfig, switches: Switches, damage: Damage) -> Netwo
         leaf_down=_frozen([], np.int64),
         speed=_frozen(np.where(sound, _speeds(config, damage), 0.0), np.float64),
         nics_per_node=config.node.nics,
-        switch=tuple(switch), part=tuple(part), nic_links=tuple(nic_links), paths=ways, pcie=pcie, slot=slot,
+        switch=tuple(switch),
+        part=tuple(part),
+        nic_links=tuple(nic_links),
+        paths=ways,
+        pcie=pcie,
+        slot=slot,
     )
     return _with_leaves(net, np.where(uses >= 0, np.array([*switch, -1])[uses], -1))
 
@@ -213,7 +247,9 @@ def _with_leaves(net: Network, switch: Ids) -> Network:
     used = [int(place) for place in dict.fromkeys(switch.tolist()) if place >= 0]
     order = {place: index for index, place in enumerate(used)}
     above = [[ids[0] for ids in net.paths.ahead[place].values() if len(ids) == 1] for place in used]
-    bundled = net.paths.routing in ("adaptive", "rail_local") and all(len(ids) <= 1 for ids in above)
+    bundled = net.paths.routing in ("adaptive", "rail_local") and all(
+        len(ids) <= 1 for ids in above
+    )
     up = [ids[0] if ids and bundled else -1 for ids in above]
     return replace(
         net,
@@ -223,12 +259,16 @@ def _with_leaves(net: Network, switch: Ids) -> Network:
     )
 
 
-def _nics(config: TopologyConfig, switches: Switches, damage: Damage, sound: NDArray[np.bool_]) -> list[int]:
+def _nics(
+    config: TopologyConfig, switches: Switches, damage: Damage, sound: NDArray[np.bool_]
+) -> list[int]:
     """Return the numbers of the NICs that work: not down, on a switch, and with a GPU."""
     if not switches.home:
         return []
     alive: NDArray[np.bool_] = np.any(sound.reshape(config.nics, -1), axis=1)
-    return [k for k, home in enumerate(switches.home) if home and alive[k] and damage.nic.get(k, 1.0)]
+    return [
+        k for k, home in enumerate(switches.home) if home and alive[k] and damage.nic.get(k, 1.0)
+    ]
 
 
 def _uses(config: TopologyConfig, part: list[int]) -> Ids:
@@ -255,7 +295,9 @@ def _check_whole(config: TopologyConfig, part: list[int]) -> None:
             item = root[item]
         return item
 
-    for number, component in enumerate(part):  # nodes are -1, -2, ..., parts of the fabric 0, 1, ...
+    for number, component in enumerate(
+        part
+    ):  # nodes are -1, -2, ..., parts of the fabric 0, 1, ...
         if component >= 0:
             root[find(component)] = find(-1 - number // config.node.nics)
     sides: dict[int, list[int]] = {}
@@ -264,33 +306,50 @@ def _check_whole(config: TopologyConfig, part: list[int]) -> None:
     if len(sides) > 1:
         small = min(sides.values(), key=len)
         shown = ", ".join(str(node) for node in small[:8]) + (", ..." if len(small) > 8 else "")
-        raise LayoutError(f"cut off node{'s' if len(small) > 1 else ''} {shown} from the rest", key="faults",
-                          remedy="Mend a link, switch or NIC on the way to them, or lower `nodes`.")
+        raise LayoutError(
+            f"cut off node{'s' if len(small) > 1 else ''} {shown} from the rest",
+            key="faults",
+            remedy="Mend a link, switch or NIC on the way to them, or lower `nodes`.",
+        )
 
 
-def _lines(config: TopologyConfig, switches: Switches, damage: Damage, ranks: Ids,
-           nics: list[int]) -> list[Line]:
+def _lines(
+    config: TopologyConfig, switches: Switches, damage: Damage, ranks: Ids, nics: list[int]
+) -> list[Line]:
     """Return name, capacity [B/s] and latency [s] of the NVLink and NIC links."""
     lines: list[Line] = []
     half = config.node.nvlink_latency / 2
     for rank in ranks.tolist():
         node, i = divmod(rank, config.node.gpus)
         width = damage.nvlink.get(rank, config.node.nvlink)
-        lines += [(f"gpu{node}.{i}->nvswitch{node}", width, half), (f"nvswitch{node}->gpu{node}.{i}", width, half)]
+        lines += [
+            (f"gpu{node}.{i}->nvswitch{node}", width, half),
+            (f"nvswitch{node}->gpu{node}.{i}", width, half),
+        ]
     names = {home: text(home) for home in dict.fromkeys(switches.home) if home}
     for number in nics:
         node, j = divmod(number, config.node.nics)
-        width, delay = switches.nic[number] if switches.nic else (config.node.nic, config.fabric.leaf_latency / 2)
+        width, delay = (
+            switches.nic[number]
+            if switches.nic
+            else (config.node.nic, config.fabric.leaf_latency / 2)
+        )
         width = damage.nic.get(number, width)
         leaf = names[switches.home[number]]
-        lines += [(f"nic{node}.{j}->{leaf}", width, delay), (f"{leaf}->nic{node}.{j}", width, delay)]
+        lines += [
+            (f"nic{node}.{j}->{leaf}", width, delay),
+            (f"{leaf}->nic{node}.{j}", width, delay),
+        ]
     return lines
 
 
-def _pcie(config: TopologyConfig, ranks: Ids, nics: list[int], first: int) -> tuple[list[Line], Ids, Ids]:
+def _pcie(
+    config: TopologyConfig, ranks: Ids, nics: list[int], first: int
+) -> tuple[list[Line], Ids, Ids]:
     """Return name, capacity and latency of the PCIe links, numbered from `first`, and `Network.pcie` and `.slot`.
 
-    A NIC and the GPUs that use it hang on one PCIe switch. The latency is within the NIC's, measured end to end.
+    A NIC and the GPUs that use it hang on one PCIe switch. The latency is within the NIC's,
+    measured end to end.
     """
     pcie, slot = np.full(config.gpus, -1), np.full(config.nics, -1)
     lines: list[Line] = []

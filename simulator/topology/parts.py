@@ -43,10 +43,14 @@ class Node(BaseModel):
 
     gpus: Whole = Field(gt=0, description="GPUs per node")
     nvlink: Bandwidth = Field(gt=0, description="NVLink of one GPU [B/s in one direction]")
-    nics: Whole = Field(gt=0, description="NICs per node; neighbouring GPUs share one where there are fewer than GPUs")
+    nics: Whole = Field(
+        gt=0,
+        description="NICs per node; neighbouring GPUs share one where there are fewer than GPUs",
+    )
     nic: Bandwidth = Field(gt=0, description="line rate of one NIC [B/s in one direction]")
     pcie: Bandwidth | None = Field(
-        None, gt=0,
+        None,
+        gt=0,
         description="PCIe slot of one GPU, and of one NIC [B/s in one direction]; left out, no slot is a bottleneck",
     )
     nvlink_latency: Seconds = Field(
@@ -62,7 +66,9 @@ class Node(BaseModel):
         if gpus % nics:
             divisors = ", ".join(str(n) for n in range(1, gpus + 1) if gpus % n == 0)
             raise InputError(
-                f"NICs cannot be shared evenly by {gpus} GPUs", value=nics, remedy=f"Write one of {divisors}."
+                f"NICs cannot be shared evenly by {gpus} GPUs",
+                value=nics,
+                remedy=f"Write one of {divisors}.",
             )
         return nics
 
@@ -70,15 +76,19 @@ class Node(BaseModel):
 class Fabric(BaseModel):
     """What connects the NICs. The keys after `seed` belong to single families; FABRICS says which family takes which.
 
-    Every cable runs at the NIC's line rate. A cable between switches takes half of what `latency` exceeds
-    `leaf_latency` by, so that two of them, up and down, give `latency`.
+    Every cable runs at the NIC's line rate. A cable between switches takes half of what `latency`
+    exceeds `leaf_latency` by, so that two of them, up and down, give `latency`.
     """
 
     model_config = FROZEN
 
     kind: str = Field(description="family, a row of FABRICS")
-    switch_ports: Whole = Field(ge=2, description="ports of one switch, each at the NIC's line rate; even")
-    latency: Seconds = Field(description="NIC to NIC across leaves, two cables between switches, 64 B [s]")
+    switch_ports: Whole = Field(
+        ge=2, description="ports of one switch, each at the NIC's line rate; even"
+    )
+    latency: Seconds = Field(
+        description="NIC to NIC across leaves, two cables between switches, 64 B [s]"
+    )
     leaf_latency: Seconds = Field(
         default_factory=lambda data: data.get("latency", 0.0),
         description="NIC to NIC within one leaf, 64 B [s]; default: latency",
@@ -88,34 +98,61 @@ class Fabric(BaseModel):
         description=f"one of {', '.join(ROUTINGS)}; default: rail_local where the family has rails, else adaptive",
     )
     seed: Whole = Field(default=0, ge=0, description="of the hash of routing ecmp")
-    planes: Whole = Field(default=0, ge=0, description="planes of multi_plane; default: one per NIC of a node")
-    rails: Whole = Field(default=0, ge=0, description="rails of nvl72's scale-out network; default: 4, one per GPU of "
-                         "a compute tray")
-    leaf_gpus: Whole = Field(default=0, ge=0, description="GPUs under one leaf of clos_3; default: all its down ports")
-    pod_gpus: Whole = Field(default=0, ge=0, description="GPUs of one pod of clos_3")
-    spine_ports: Whole = Field(default=0, ge=0, description="ports of a switch above clos_3's leaves; default: as "
-                               "leaves")
-    oversubscription: tuple[Annotated[float, Field(strict=True)], ...] = Field(
-        default=(), description="of clos_3: bandwidth below over bandwidth above, at the leaf and at the pod"
+    planes: Whole = Field(
+        default=0, ge=0, description="planes of multi_plane; default: one per NIC of a node"
     )
-    group_routers: Whole = Field(default=0, ge=0, description="routers of one group of dragonfly, a")
-    global_ports: Whole = Field(default=0, ge=0, description="ports of one dragonfly router to other groups, h; "
-                              "default: a / 2")
-    router_nics: Whole = Field(default=0, ge=0, description="NICs on one router, p, of dragonfly (default: a / 2) and "
-                             "slim_fly (default: half of its network ports)")
-    groups: Whole = Field(default=0, ge=0, description="groups of dragonfly; default: as few as hold the nodes")
+    rails: Whole = Field(
+        default=0,
+        ge=0,
+        description="rails of nvl72's scale-out network; default: 4, one per GPU of a compute tray",
+    )
+    leaf_gpus: Whole = Field(
+        default=0, ge=0, description="GPUs under one leaf of clos_3; default: all its down ports"
+    )
+    pod_gpus: Whole = Field(default=0, ge=0, description="GPUs of one pod of clos_3")
+    spine_ports: Whole = Field(
+        default=0, ge=0, description="ports of a switch above clos_3's leaves; default: as leaves"
+    )
+    oversubscription: tuple[Annotated[float, Field(strict=True)], ...] = Field(
+        default=(),
+        description="of clos_3: bandwidth below over bandwidth above, at the leaf and at the pod",
+    )
+    group_routers: Whole = Field(
+        default=0, ge=0, description="routers of one group of dragonfly, a"
+    )
+    global_ports: Whole = Field(
+        default=0,
+        ge=0,
+        description="ports of one dragonfly router to other groups, h; default: a / 2",
+    )
+    router_nics: Whole = Field(
+        default=0,
+        ge=0,
+        description="NICs on one router, p, of dragonfly (default: a / 2) and "
+        "slim_fly (default: half of its network ports)",
+    )
+    groups: Whole = Field(
+        default=0, ge=0, description="groups of dragonfly; default: as few as hold the nodes"
+    )
     q: Whole = Field(default=0, ge=0, description="slim_fly's prime power; 2 q^2 routers")
-    dims: tuple[Whole, ...] = Field(default=(), description="switches of torus_3d in each dimension")
+    dims: tuple[Whole, ...] = Field(
+        default=(), description="switches of torus_3d in each dimension"
+    )
     cables: Whole = Field(default=1, gt=0, description="cables between neighbours of torus_3d")
-    file: str = Field(default="", description="graph of a custom fabric: .graphml or node-link .json, as a path seen "
-                      "from the topology file")
+    file: str = Field(
+        default="",
+        description="graph of a custom fabric: .graphml or node-link .json, as a path seen "
+        "from the topology file",
+    )
 
     @field_validator("switch_ports")
     @classmethod
     def _ports_are_even(cls, ports: int) -> int:
         if ports % 2:
             raise InputError(
-                "ports cannot be halved into down and up", value=ports, remedy=f"Write {ports - 1} or {ports + 1}."
+                "ports cannot be halved into down and up",
+                value=ports,
+                remedy=f"Write {ports - 1} or {ports + 1}.",
             )
         return ports
 
@@ -134,23 +171,31 @@ class Fabric(BaseModel):
     @classmethod
     def _routing_is_known(cls, routing: str) -> str:
         if routing and routing not in ROUTINGS:
-            raise InputError("is no routing known here", value=routing, remedy=f"Known: {', '.join(ROUTINGS)}.")
+            raise InputError(
+                "is no routing known here", value=routing, remedy=f"Known: {', '.join(ROUTINGS)}."
+            )
         return routing
 
     @field_validator("oversubscription")
     @classmethod
     def _two_tiers(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
         if len(ratios) != 2 or not all(1 <= ratio < math.inf for ratio in ratios):
-            raise InputError("is not one ratio of at least 1 for the leaf and one for the pod", value=list(ratios),
-                             remedy="Write for example [1, 7].")
+            raise InputError(
+                "is not one ratio of at least 1 for the leaf and one for the pod",
+                value=list(ratios),
+                remedy="Write for example [1, 7].",
+            )
         return ratios
 
     @field_validator("dims")
     @classmethod
     def _three_dimensions(cls, dims: tuple[int, ...]) -> tuple[int, ...]:
         if len(dims) != 3 or min(dims) < 1:
-            raise InputError("are not three numbers of switches", value=list(dims),
-                             remedy="Write for example [4, 4, 4].")
+            raise InputError(
+                "are not three numbers of switches",
+                value=list(dims),
+                remedy="Write for example [4, 4, 4].",
+            )
         return dims
 
     @field_validator("file")
@@ -173,7 +218,9 @@ class Prices(BaseModel):
     model_config = FROZEN
 
     switch: Dollars = Field(description="one switch [USD]")
-    cable: Dollars = Field(description="one cable with its transceivers, between switches or to a NIC [USD]")
+    cable: Dollars = Field(
+        description="one cable with its transceivers, between switches or to a NIC [USD]"
+    )
     nic: Dollars = Field(description="one NIC [USD]")
 
 

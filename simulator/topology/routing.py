@@ -1,11 +1,12 @@
 """Ways between switches, as links: ideal spreading, hashed ECMP, or one fixed shortest path.
 
-adaptive, rail_local: ideal spreading. Where switches bundle into a tree (fat trees, Clos), all cables between a leaf
-and the switches above it are one link each way: they carry the same load, and the bundle fills when each of them does.
-Elsewhere (torus, dragonfly, slim fly, custom) the cables between two switches are one link and traffic divides evenly
-over all shortest paths; `way` names one of them, `spread` all.
-ecmp: every cable is a link; at each switch a hash of (seed, source, destination) picks one that leads closer.
-shortest: every cable is a link; destination modulo choices picks it, as InfiniBand's static tables do.
+adaptive, rail_local: ideal spreading. Where switches bundle into a tree (fat trees, Clos), all
+cables between a leaf and the switches above it are one link each way: they carry the same load, and
+the bundle fills when each of them does. Elsewhere (torus, dragonfly, slim fly, custom) the cables
+between two switches are one link and traffic divides evenly over all shortest paths; `way` names
+one of them, `spread` all. ecmp: every cable is a link; at each switch a hash of (seed, source,
+destination) picks one that leads closer. shortest: every cable is a link; destination modulo
+choices picks it, as InfiniBand's static tables do.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ _MASK = (1 << 64) - 1
 class Paths:
     """The links between switches and the ways over them.
 
-    number: switch -> its place in `ahead`. ahead: [switch] {neighbour: links to it}. weight: link -> capacity [B/s].
-    part: switch -> connected part of the fabric. first: id of the first link here.
+    number: switch -> its place in `ahead`. ahead: [switch] {neighbour: links to it}. weight: link
+    -> capacity [B/s]. part: switch -> connected part of the fabric. first: id of the first link
+    here.
     """
 
     routing: str
@@ -81,7 +83,10 @@ class Paths:
         if key not in self._choices:
             far = self._distances(there)
             self._choices[key] = tuple(
-                (link, ahead) for ahead, links in self.ahead[at].items() if far[ahead] == far[at] - 1 for link in links
+                (link, ahead)
+                for ahead, links in self.ahead[at].items()
+                if far[ahead] == far[at] - 1
+                for link in links
             )
         return self._choices[key]
 
@@ -120,9 +125,13 @@ def paths(switches: Switches, routing: str, seed: int, first: int) -> Paths:
     number = {vertex: index for index, vertex in enumerate(kept)}
     lines: list[Line] = []
     ahead: tuple[dict[int, tuple[int, ...]], ...] = tuple({} for _ in kept)
-    for (one, other), wires in _wires(switches, bundle, single=routing in ("ecmp", "shortest")).items():
+    for (one, other), wires in _wires(
+        switches, bundle, single=routing in ("ecmp", "shortest")
+    ).items():
         for start, end in ((one, other), (other, one)):
-            ahead[number[start]][number[end]] = tuple(range(first + len(lines), first + len(lines) + len(wires)))
+            ahead[number[start]][number[end]] = tuple(
+                range(first + len(lines), first + len(lines) + len(wires))
+            )
             label = f"{text(start)}->{text(end)}"
             for k, (capacity, latency) in enumerate(wires):
                 lines.append((label if len(wires) == 1 else f"{label}#{k}", capacity, latency))

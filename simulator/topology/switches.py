@@ -19,12 +19,12 @@ Vertex: TypeAlias = tuple[Any, ...]
 class Switches:
     """The switches of a fabric and the NICs' places on them.
 
-    graph: undirected; an edge has `cables`, and `bandwidth` [B/s, each way] and `latency` [s] of one of them.
-    home: [node * nics + j] switch of NIC j of a node; empty where NICs lead nowhere.
-    bisection: what any half of the nodes can send to the other half at least [B/s in one direction].
-    note: what the bisection is: closed form, bound or estimate.
-    bundle: switch -> the set of switches that ideal spreading uses as one, so that what remains is a tree.
-    nic: [node * nics + j] (bandwidth [B/s], latency [s]) of a NIC's cable, where it is not the cluster's.
+    graph: undirected; an edge has `cables`, and `bandwidth` [B/s, each way] and `latency` [s] of
+    one of them. home: [node * nics + j] switch of NIC j of a node; empty where NICs lead nowhere.
+    bisection: what any half of the nodes can send to the other half at least [B/s in one
+    direction]. note: what the bisection is: closed form, bound or estimate. bundle: switch -> the
+    set of switches that ideal spreading uses as one, so that what remains is a tree. nic: [node *
+    nics + j] (bandwidth [B/s], latency [s]) of a NIC's cable, where it is not the cluster's.
     """
 
     graph: nx.Graph
@@ -50,7 +50,9 @@ def empty() -> nx.Graph:
 def connect(graph: nx.Graph, one: Vertex, other: Vertex, cluster: Cluster, cables: int = 1) -> None:
     """Add cables at the NIC's line rate between two switches, to those that are there."""
     so_far = graph.edges[one, other]["cables"] if graph.has_edge(one, other) else 0
-    graph.add_edge(one, other, cables=so_far + cables, bandwidth=cluster.node.nic, latency=cluster.fabric.hop)
+    graph.add_edge(
+        one, other, cables=so_far + cables, bandwidth=cluster.node.nic, latency=cluster.fabric.hop
+    )
 
 
 def full_bisection(cluster: Cluster) -> float:
@@ -67,8 +69,10 @@ def check_ports(cluster: Cluster, used: int, what: str) -> None:
     """Refuse a switch with more cables than ports. Errors: LayoutError."""
     if used > cluster.fabric.switch_ports:
         raise LayoutError(
-            f"ports do not take the {used} cables of a switch: {what}", value=cluster.fabric.switch_ports,
-            key="fabric.switch_ports", remedy=f"Write switch_ports: {used + used % 2} at least.",
+            f"ports do not take the {used} cables of a switch: {what}",
+            value=cluster.fabric.switch_ports,
+            key="fabric.switch_ports",
+            remedy=f"Write switch_ports: {used + used % 2} at least.",
         )
 
 
@@ -76,8 +80,10 @@ def check_room(cluster: Cluster, nics: int, what: str) -> None:
     """Refuse more NICs than a fabric has places for. Errors: LayoutError."""
     if cluster.nics > nics:
         raise LayoutError(
-            f"nodes of {cluster.node.nics} NICs do not fit: {what} holds {nics} NICs", value=cluster.nodes,
-            key="nodes", remedy=f"Write nodes: {nics // cluster.node.nics} at most, or a larger fabric.",
+            f"nodes of {cluster.node.nics} NICs do not fit: {what} holds {nics} NICs",
+            value=cluster.nodes,
+            key="nodes",
+            remedy=f"Write nodes: {nics // cluster.node.nics} at most, or a larger fabric.",
         )
 
 

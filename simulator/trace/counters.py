@@ -13,7 +13,12 @@ def memory_events(timeline: Timeline, rank: int, process: int) -> Iterator[dict[
     """Yield the memory counter of a class of ranks [GB]."""
     times, held = memory_over_time(timeline, rank)
     for number, time in enumerate(times.tolist()):
-        yield _counter("memory GB", process, time, {name: float(size[number]) / 1e9 for name, size in held.items()})
+        yield _counter(
+            "memory GB",
+            process,
+            time,
+            {name: float(size[number]) / 1e9 for name, size in held.items()},
+        )
 
 
 def link_events(timeline: Timeline, process: int) -> Iterator[dict[str, Any]]:
@@ -24,5 +29,11 @@ def link_events(timeline: Timeline, process: int) -> Iterator[dict[str, Any]]:
 
 
 def _counter(name: str, process: int, time: float, values: dict[str, float]) -> dict[str, Any]:
-    return {"ph": "C", "name": name, "pid": process, "tid": 0, "ts": round(1e6 * time, 3),
-            "args": {key: round(value, 4) for key, value in values.items()}}
+    return {
+        "ph": "C",
+        "name": name,
+        "pid": process,
+        "tid": 0,
+        "ts": round(1e6 * time, 3),
+        "args": {key: round(value, 4) for key, value in values.items()},
+    }

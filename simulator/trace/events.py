@@ -1,7 +1,8 @@
 """A timeline as Chrome trace events: a process per class of ranks, a thread per stream.
 
-The format is that of "Trace Event Format" (Google, 2016) as PyTorch's profiler writes it and Perfetto reads it: times
-in microseconds; X complete events, s and f the ends of an arrow, C counters, M names.
+The format is that of "Trace Event Format" (Google, 2016) as PyTorch's profiler writes it and
+Perfetto reads it: times in microseconds; X complete events, s and f the ends of an arrow, C
+counters, M names.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Writer:
         self.calls = Calls(program)
         self.stages = program.schedule.place()
         self.lists: dict[str, list[int]] = {
-            name: getattr(program, name).tolist() for name in ("rank", "stream", "label", "coflow", "action")
+            name: getattr(program, name).tolist()
+            for name in ("rank", "stream", "label", "coflow", "action")
         }
         self.begin, self.end = self.timeline.start.tolist(), self.timeline.end.tolist()
         self.arrive = self.timeline.arrive.tolist()
@@ -59,12 +61,28 @@ class Writer:
         several = f"stands for {int(program.multiplicity[rank]):,} ranks"
         name = f"rank {process}, pipeline index {program.pipeline_index(rank)}, {several}"
         yield _name("process_name", process, 0, name)
-        yield {"ph": "M", "name": "process_sort_index", "pid": process, "tid": 0, "args": {"sort_index": rank}}
+        yield {
+            "ph": "M",
+            "name": "process_sort_index",
+            "pid": process,
+            "tid": 0,
+            "args": {"sort_index": rank},
+        }
         for thread in sorted(set(threads.values())):
             lane = f" {thread % LANES + 1}" if thread % LANES else ""
-            yield _name("thread_name", process, thread, f"stream {thread // LANES} {STREAMS[thread // LANES]}{lane}")
-            yield {"ph": "M", "name": "thread_sort_index", "pid": process, "tid": thread,
-                   "args": {"sort_index": thread}}
+            yield _name(
+                "thread_name",
+                process,
+                thread,
+                f"stream {thread // LANES} {STREAMS[thread // LANES]}{lane}",
+            )
+            yield {
+                "ph": "M",
+                "name": "thread_sort_index",
+                "pid": process,
+                "tid": thread,
+                "args": {"sort_index": thread},
+            }
         for row in sorted(rows, key=lambda row: self.begin[row]):
             self.place[row] = process, threads[row]
             yield from self._row(row, rank)
@@ -75,7 +93,9 @@ class Writer:
         threads = {}
         for row in sorted(rows, key=lambda row: (self.begin[row], row)):
             lanes = busy.setdefault(self.lists["stream"][row], [])
-            lane = next((place for place, end in enumerate(lanes) if end <= self.begin[row]), len(lanes))
+            lane = next(
+                (place for place, end in enumerate(lanes) if end <= self.begin[row]), len(lanes)
+            )
             lanes[lane : lane + 1] = [self.end[row]]
             threads[row] = self.lists["stream"][row] * LANES + lane
         return threads
@@ -83,7 +103,12 @@ class Writer:
     def _row(self, row: int, rank: int) -> Iterator[Event]:
         program, (process, thread) = self.timeline.program, self.place[row]
         label = self.label(row)
-        arguments: Event = {"stream": self.lists["stream"][row], "device": 0, "correlation": row, **self._action(row)}
+        arguments: Event = {
+            "stream": self.lists["stream"][row],
+            "device": 0,
+            "correlation": row,
+            **self._action(row),
+        }
         name = label
         if self.lists["coflow"][row] >= 0:
             flow = program.coflows[self.lists["coflow"][row]]
@@ -93,8 +118,16 @@ class Writer:
             waited = self.begin[row] - self.arrive[row]
             if waited > 1e-9:
                 arguments["waited for peers us"] = micro(waited)
-        yield {"ph": "X", "cat": "kernel", "name": name, "pid": process, "tid": thread, "ts": micro(self.begin[row]),
-               "dur": micro(self.end[row] - self.begin[row]), "args": arguments}
+        yield {
+            "ph": "X",
+            "cat": "kernel",
+            "name": name,
+            "pid": process,
+            "tid": thread,
+            "ts": micro(self.begin[row]),
+            "dur": micro(self.end[row] - self.begin[row]),
+            "args": arguments,
+        }
 
     def label(self, row: int) -> str:
         """Return the label of a row."""
@@ -114,7 +147,11 @@ class Writer:
         """Return an action of the program; none for the optimizer and what surrounds it."""
         program = self.timeline.program
         rank, position, kind = program.actions[number]
-        return None if kind == "update" else program.schedule.ranks[program.pipeline_index(rank)][position]
+        return (
+            None
+            if kind == "update"
+            else program.schedule.ranks[program.pipeline_index(rank)][position]
+        )
 
     def _action(self, row: int) -> Event:
         action = self._act(row)
@@ -123,8 +160,11 @@ class Writer:
         halves = action.halves()
         if len(halves) == 1:
             return {"action": str(action), "stage": halves[0][2], "micro-batch": halves[0][1]}
-        return {"action": str(action), "stage": [half[2] for half in halves],
-                "micro-batch": [half[1] for half in halves]}
+        return {
+            "action": str(action),
+            "stage": [half[2] for half in halves],
+            "micro-batch": [half[1] for half in halves],
+        }
 
     def _target(self, row: int) -> Place | None:
         """Return the pipeline index that a send goes to and the position of the action there; None for other rows."""
@@ -132,11 +172,16 @@ class Writer:
         if found is None or action is None:
             return None
         forward = found[1] == "F"
-        micro_batch, stage = next((m, s) for kind, m, s in action.halves() if (kind == "F") == forward)
+        micro_batch, stage = next(
+            (m, s) for kind, m, s in action.halves() if (kind == "F") == forward
+        )
         kinds: tuple[Kind, ...] = ("F",) if forward else ("B", "I")
         following = stage + 1 if forward else stage - 1
-        return next(self.stages[kind, micro_batch, following] for kind in kinds
-                    if (kind, micro_batch, following) in self.stages)
+        return next(
+            self.stages[kind, micro_batch, following]
+            for kind in kinds
+            if (kind, micro_batch, following) in self.stages
+        )
 
     def _peer(self, row: int, rank: int) -> int:
         """Return the rank that a send goes to, -1 for what is no send."""
@@ -147,11 +192,15 @@ class Writer:
         """Yield an arrow from every pipeline send to what waits for it, where both are drawn."""
         program = self.timeline.program
         takers = np.repeat(np.arange(len(self.begin)), np.diff(program.wait_ptr))
-        sent = np.array([*(flow.traffic == "pipeline" for flow in program.coflows), False])[program.coflow]
+        sent = np.array([*(flow.traffic == "pipeline" for flow in program.coflows), False])[
+            program.coflow
+        ]
         number = 0
         for edge in np.flatnonzero(sent[program.wait]).tolist():
             source, row = int(program.wait[edge]), int(takers[edge])
-            target = self._target(source)  # what comes next on the send's own stream waits for it too
+            target = self._target(
+                source
+            )  # what comes next on the send's own stream waits for it too
             given = target and program.actions[self.lists["action"][row]][1] == target[1]
             if given and source in self.place and row in self.place:
                 yield from self._arrow(number, source, row)
@@ -161,8 +210,16 @@ class Writer:
         # An arrow's head binds to the slice around it: `bp: e`.
         for phase, row, extra in (("s", source, {}), ("f", target, {"bp": "e"})):
             process, thread = self.place[row]
-            yield {"ph": phase, "id": number, "cat": "pipeline", "name": "send", "pid": process, "tid": thread,
-                   "ts": micro(self.begin[row]), **extra}
+            yield {
+                "ph": phase,
+                "id": number,
+                "cat": "pipeline",
+                "name": "send",
+                "pid": process,
+                "tid": thread,
+                "ts": micro(self.begin[row]),
+                **extra,
+            }
 
 
 def _name(kind: str, process: int, thread: int, name: str) -> Event:

@@ -1,7 +1,7 @@
 """What a profiler says of a collective: its name, sizes, dtype and group, by the names that PyTorch's tools read.
 
-The names are those of `record_param_comms` in PyTorch (torch/csrc/distributed/c10d/ParamCommsUtils.hpp) as Kineto
-writes them beside a kernel.
+The names are those of `record_param_comms` in PyTorch
+(torch/csrc/distributed/c10d/ParamCommsUtils.hpp) as Kineto writes them beside a kernel.
 """
 
 from __future__ import annotations
@@ -15,19 +15,33 @@ from simulator.program.buckets import Bucket, Members, holders, of_stage, shards
 from simulator.program.coflows import DATA, EXCHANGES, SENDS, stage_hosts
 
 DTYPES: dict[Dtype, str] = {
-    "bf16": "BFloat16", "fp8": "Float8_e4m3fn", "fp8_tensor": "Float8_e4m3fn", "mxfp8": "Float8_e4m3fn",
+    "bf16": "BFloat16",
+    "fp8": "Float8_e4m3fn",
+    "fp8_tensor": "Float8_e4m3fn",
+    "mxfp8": "Float8_e4m3fn",
 }
 """dtype of a recipe -> PyTorch's name of it"""
 WIDTHS = {1.0: "Float8_e4m3fn", 2.0: "BFloat16", 4.0: "Float", 8.0: "Double"}
 """bytes of a gradient or a parameter -> PyTorch's name"""
 KERNELS = {
-    "all_gather": "AllGather", "reduce_scatter": "ReduceScatter", "all_reduce": "AllReduce", "dispatch": "Dispatch",
-    "cached_dispatch": "Dispatch", "combine": "Combine", "F": "SendRecv", "B": "SendRecv", "ring": "SendRecv",
+    "all_gather": "AllGather",
+    "reduce_scatter": "ReduceScatter",
+    "all_reduce": "AllReduce",
+    "dispatch": "Dispatch",
+    "cached_dispatch": "Dispatch",
+    "combine": "Combine",
+    "F": "SendRecv",
+    "B": "SendRecv",
+    "ring": "SendRecv",
 }
 """what a transfer does -> the middle of its kernel's name, as NCCL's: ncclDevKernel_AllGather"""
 CALLS = {
-    "AllGather": "_allgather_base", "ReduceScatter": "_reduce_scatter_base", "AllReduce": "allreduce",
-    "Dispatch": "all_to_allv", "Combine": "all_to_allv", "SendRecv": "send",
+    "AllGather": "_allgather_base",
+    "ReduceScatter": "_reduce_scatter_base",
+    "AllReduce": "allreduce",
+    "Dispatch": "all_to_allv",
+    "Combine": "all_to_allv",
+    "SendRecv": "send",
 }
 """middle of a kernel's name -> what c10d calls it"""
 SHOWN_RANKS = 30
@@ -52,9 +66,13 @@ class Call:
         if len(shown) > SHOWN_RANKS:
             shown = [*shown[: SHOWN_RANKS - 1], "...", shown[-1]]
         return {
-            "Collective name": CALLS[self.kernel], "In msg nelems": self.sent, "Out msg nelems": self.received,
-            "Group size": len(self.ranks), "dtype": self.dtype,
-            "Process Group Name": f"{self.kind} of {self.ranks[0]}", "Process Group Description": self.kind,
+            "Collective name": CALLS[self.kernel],
+            "In msg nelems": self.sent,
+            "Out msg nelems": self.received,
+            "Group size": len(self.ranks),
+            "dtype": self.dtype,
+            "Process Group Name": f"{self.kind} of {self.ranks[0]}",
+            "Process Group Description": self.kind,
             "Process Group Ranks": f"[{', '.join(shown)}]",
         }
 
@@ -80,7 +98,9 @@ class Calls:
         """Return the call of a class of ranks. label: of its row. peer: rank that a send goes to."""
         key = (rank_class, flow.label, label, peer)
         if key not in self.known:
-            self.known[key] = self._call(int(self.program.first_rank[rank_class]), flow.label, label, peer)
+            self.known[key] = self._call(
+                int(self.program.first_rank[rank_class]), flow.label, label, peer
+            )
         return self.known[key]
 
     def _call(self, rank: int, coflow: tuple[str, int], label: str, peer: int) -> Call:
@@ -100,7 +120,9 @@ class Calls:
         width = costs.work.own * costs.work.model.hidden_size
         sent, received = round(width), round(width * costs.loads.distinct[number].received)
         if kind == "combine":
-            return Call("Combine", received, sent, "BFloat16", "expert", self._group(rank, "expert"))
+            return Call(
+                "Combine", received, sent, "BFloat16", "expert", self._group(rank, "expert")
+            )
         dtype = DTYPES[costs.work.recipe.dispatch]
         return Call("Dispatch", sent, received, dtype, "expert", self._group(rank, "expert"))
 
@@ -112,7 +134,11 @@ class Calls:
         group = tuple(sorted(next(row for row in table.tolist() if rank in row)))
         whole, part = round(bucket.parameters), round(bucket.parameters / inside.shape[1])
         width = recipe.parameter if kind == "all_gather" and layout.zero else recipe.gradient
-        sizes = {"all_gather": (part, whole), "reduce_scatter": (whole, part), "all_reduce": (part, part)}
+        sizes = {
+            "all_gather": (part, whole),
+            "reduce_scatter": (whole, part),
+            "all_reduce": (part, part),
+        }
         return Call(KERNELS[kind], *sizes[kind], WIDTHS.get(width, "Float"), bucket.group, group)
 
     def _inside(self, rank: int, kind: str, size: int, label: str) -> Call:
@@ -123,7 +149,9 @@ class Calls:
         dtype: Dtype = work.recipe.gemm if coded else "bf16"
         whole = round(size / BYTES[dtype])
         if label == "ring":
-            return Call("SendRecv", whole // len(group), whole // len(group), DTYPES[dtype], kind, group)
+            return Call(
+                "SendRecv", whole // len(group), whole // len(group), DTYPES[dtype], kind, group
+            )
         if summed and kind == "tp" and not work.sequence_parallel:
             return Call("AllReduce", whole // 2, whole // 2, DTYPES[dtype], kind, group)
         part = whole // len(group)

@@ -19,9 +19,10 @@ GROUP = {rule.name: rule.group for rule in RULES}
 class Summary:
     """One process of a profile, in seconds.
 
-    span: from its first kernel to the end of its last. streams: stream -> (kernels, busy time). classes: class ->
-    summed duration, longest first. communication: time in which some kernel moves bytes between GPUs or waits for
-    peers. hidden: that part of it in which compute runs. compute: time in which some other kernel runs.
+    span: from its first kernel to the end of its last. streams: stream -> (kernels, busy time).
+    classes: class -> summed duration, longest first. communication: time in which some kernel moves
+    bytes between GPUs or waits for peers. hidden: that part of it in which compute runs. compute:
+    time in which some other kernel runs.
     """
 
     process: str
@@ -49,11 +50,18 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as `simulate trace --json` writes it."""
         return {
-            "process": self.process, "span_s": self.span,
-            "streams": [{"stream": stream, "kernels": count, "busy_s": busy}
-                        for stream, (count, busy) in self.streams.items()],
-            "classes_s": self.classes, "groups_s": self.groups, "compute_s": self.compute,
-            "communication_s": self.communication, "hidden_s": self.hidden, "overlap": self.overlap,
+            "process": self.process,
+            "span_s": self.span,
+            "streams": [
+                {"stream": stream, "kernels": count, "busy_s": busy}
+                for stream, (count, busy) in self.streams.items()
+            ],
+            "classes_s": self.classes,
+            "groups_s": self.groups,
+            "compute_s": self.compute,
+            "communication_s": self.communication,
+            "hidden_s": self.hidden,
+            "overlap": self.overlap,
         }
 
 

@@ -26,8 +26,11 @@ def check_target(text: str) -> Path:
         check_writable(path / "trace.json")
         return path / f"rank-{RANK}.json.gz"
     if not path.name.endswith(ENDINGS):
-        raise InputError("is no trace", value=path.name,
-                         remedy=f"End it in {' or '.join(ENDINGS)}, or name a folder for one file per class of ranks.")
+        raise InputError(
+            "is no trace",
+            value=path.name,
+            remedy=f"End it in {' or '.join(ENDINGS)}, or name a folder for one file per class of ranks.",
+        )
     check_writable(path)
     return path
 
@@ -60,12 +63,18 @@ def tree(timeline: Timeline, classes: Sequence[int], *, links: bool = False) -> 
     return {
         "schemaVersion": 1,
         "distributedInfo": {
-            "backend": "nccl", "rank": writer.process(classes[0]), "world_size": scenario.topology.gpus,
+            "backend": "nccl",
+            "rank": writer.process(classes[0]),
+            "world_size": scenario.topology.gpus,
         },
-        "deviceProperties": [{
-            "id": 0, "name": scenario.gpu.name.upper(), "totalGlobalMem": int(scenario.gpu.memory.capacity),
-            "numSms": scenario.gpu.sms,
-        }],
+        "deviceProperties": [
+            {
+                "id": 0,
+                "name": scenario.gpu.name.upper(),
+                "totalGlobalMem": int(scenario.gpu.memory.capacity),
+                "numSms": scenario.gpu.sms,
+            }
+        ],
         "displayTimeUnit": "ms",
         "traceName": f"{scenario.workload.name} on {scenario.topology.name}, one simulated step",
         "traceEvents": [*_events(timeline, writer, classes), *(_links(timeline) if links else ())],
@@ -82,5 +91,11 @@ def _events(timeline: Timeline, writer: Writer, classes: Sequence[int]) -> Itera
 def _links(timeline: Timeline) -> Iterator[Event]:
     process = timeline.program.scenario.topology.gpus  # after those of all ranks
     yield {"ph": "M", "name": "process_name", "pid": process, "tid": 0, "args": {"name": "links"}}
-    yield {"ph": "M", "name": "process_sort_index", "pid": process, "tid": 0, "args": {"sort_index": process}}
+    yield {
+        "ph": "M",
+        "name": "process_sort_index",
+        "pid": process,
+        "tid": 0,
+        "args": {"sort_index": process},
+    }
     yield from link_events(timeline, process)

@@ -1,6 +1,7 @@
 """The published cases: what the simulator says beside what was measured. Calibration is named as such.
 
-`case`: the cases as data. `chunk`: DeepSeek's profile, a calibration. `steps`: whole steps, runs and memory.
+`case`: the cases as data. `chunk`: DeepSeek's profile, a calibration. `steps`: whole steps, runs
+and memory.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def names() -> tuple[str, ...]:
 def validate(chosen: tuple[str, ...] = (), *, alternatives: bool = False) -> Iterator[Check]:
     """Return the checks of the named cases as they are done, of all where none is named.
 
-    alternatives: also run other choices for what a source does not say. Errors: InputError on an unknown name.
+    alternatives: also run other choices for what a source does not say. Errors: InputError on an
+    unknown name.
     """
     known = names()
     for name in chosen:

@@ -17,9 +17,13 @@ class _Published(BaseModel):
     topology: str = Field(description="a shipped topology")
     workload: str = Field(description="a shipped workload")
     set: dict[str, Any] = Field({}, description="changes, path -> value, as --set takes them")
-    source: str = Field(description="table or section; how the figure was derived where it was not printed so")
+    source: str = Field(
+        description="table or section; how the figure was derived where it was not printed so"
+    )
     note: str = Field("", description="what a reader must know to judge the error")
-    scored: bool = Field(True, description="counts in the mean error; false where the source gives no layout")
+    scored: bool = Field(
+        True, description="counts in the mean error; false where the source gives no layout"
+    )
 
     def scenario(self, changes: dict[str, Any] | None = None) -> Scenario:
         """Return what is simulated. changes: applied over `set`. Errors: InputError."""
@@ -31,14 +35,20 @@ class StepCase(_Published):
 
     quantity: Quantity = Field(description="one of scenario.QUANTITIES")
     published: float = Field(gt=0, description="in the quantity's unit")
-    alternatives: tuple[dict[str, Any], ...] = Field((), description="other choices for what the source does not say")
+    alternatives: tuple[dict[str, Any], ...] = Field(
+        (), description="other choices for what the source does not say"
+    )
 
 
 class MemoryCase(_Published):
     """Bytes on one GPU that were published."""
 
-    what: Literal["parameters_and_optimizer", "activations", "peak"] = Field(description="what was counted")
-    stage: Literal["first", "middle", "largest"] = Field(description="pipeline index that was counted")
+    what: Literal["parameters_and_optimizer", "activations", "peak"] = Field(
+        description="what was counted"
+    )
+    stage: Literal["first", "middle", "largest"] = Field(
+        description="pipeline index that was counted"
+    )
     published_gib: float = Field(0.0, ge=0, description="in GiB")
     published_gb: float = Field(0.0, ge=0, description="in GB, where the source writes that")
 

@@ -12,9 +12,10 @@ from typing import Any
 class Check:
     """One published figure beside the simulated one.
 
-    unit: of both. use: calibration or validation. span: the least and the most that other choices for what the source
-    does not say would give, the choice made among them; empty where none were run. scored: counts in the mean error.
-    fits: peak memory is below the GPU's; None where it is not known.
+    unit: of both. use: calibration or validation. span: the least and the most that other choices
+    for what the source does not say would give, the choice made among them; empty where none were
+    run. scored: counts in the mean error. fits: peak memory is below the GPU's; None where it is
+    not known.
     """
 
     case: str
@@ -37,9 +38,18 @@ class Check:
     def as_dict(self) -> dict[str, Any]:
         """Return the check as `simulate validate --json` writes it."""
         return {
-            "case": self.case, "quantity": self.quantity, "unit": self.unit, "published": self.published,
-            "simulated": self.simulated, "error_percent": 100 * self.error, "use": self.use, "source": self.source,
-            "span": list(self.span), "note": self.note, "scored": self.scored, "fits": self.fits,
+            "case": self.case,
+            "quantity": self.quantity,
+            "unit": self.unit,
+            "published": self.published,
+            "simulated": self.simulated,
+            "error_percent": 100 * self.error,
+            "use": self.use,
+            "source": self.source,
+            "span": list(self.span),
+            "note": self.note,
+            "scored": self.scored,
+            "fits": self.fits,
         }
 
 
@@ -48,4 +58,8 @@ def score(checks: Sequence[Check]) -> tuple[int, float, Check] | None:
     counted = [check for check in checks if check.scored and check.use == "validation"]
     if not counted:
         return None
-    return len(counted), fmean(abs(check.error) for check in counted), max(counted, key=lambda check: abs(check.error))
+    return (
+        len(counted),
+        fmean(abs(check.error) for check in counted),
+        max(counted, key=lambda check: abs(check.error)),
+    )

@@ -18,7 +18,11 @@ from simulator.validate.check import Check
 
 PAIR_LAYERS = 4
 PHASE_NAMES = {
-    "attn(F)": "attention_f", "mlp(F)": "mlp_f", "mlp(B)": "mlp_b", "mlp(W)": "mlp_w", "attn(B)": "attention_b",
+    "attn(F)": "attention_f",
+    "mlp(F)": "mlp_f",
+    "mlp(B)": "mlp_b",
+    "mlp(W)": "mlp_w",
+    "attn(B)": "attention_b",
     "attn(W)": "attention_w",
 }
 
@@ -26,8 +30,8 @@ PHASE_NAMES = {
 def chunk_pair() -> tuple[Check, ...]:
     """Return the checks of one overlapped chunk pair of four MoE layers against DeepSeek's profile.
 
-    The kernel tables are calibrated on this profile's kernels, so this shows how well they describe it, not a
-    prediction; how the streams wait for each other is not fitted.
+    The kernel tables are calibrated on this profile's kernels, so this shows how well they describe
+    it, not a prediction; how the streams wait for each other is not fitted.
     """
     published = inputs.data("measured", "deepseek_v3_chunk").data
     timeline = run(pair_program())
@@ -39,16 +43,28 @@ def chunk_pair() -> tuple[Check, ...]:
         return 1e3 * measure(*union(timeline.start[rows & pair], timeline.end[rows & pair]))
 
     rows = [
-        ("span", published["span_ms"], 1e3 * float(timeline.end[pair].max() - timeline.start[pair].min())),
+        (
+            "span",
+            published["span_ms"],
+            1e3 * float(timeline.end[pair].max() - timeline.start[pair].min()),
+        ),
         ("compute stream busy", published["busy_ms"]["compute"], busy(compute)),
-        ("compute or side stream busy", published["busy_ms"]["compute_or_side"], busy(compute | side)),
+        (
+            "compute or side stream busy",
+            published["busy_ms"]["compute_or_side"],
+            busy(compute | side),
+        ),
     ]
     rows += [
         (f"{name}, kernels per layer", published["phase_ms"][name], _phase(program, phase))
         for name, phase in PHASE_NAMES.items()
     ]
     rows += [
-        (f"{name}, payload per layer", float(np.mean(kernels["payload"])) / 1e3, _payload(timeline, name))
+        (
+            f"{name}, payload per layer",
+            float(np.mean(kernels["payload"])) / 1e3,
+            _payload(timeline, name),
+        )
         for name, kernels in published["communication_us"].items()
     ]
     return tuple(
@@ -62,8 +78,14 @@ def pair_program() -> Program:
     scenario = load(
         "h800-2048",
         "deepseek-v3",
-        {"experts": {"distribution": "balanced"}, "nodes": 8, "layout.pp": 1, "layout.stages": "even",
-         "schedule.name": "1f1b", "training.global_batch_size": 128},
+        {
+            "experts": {"distribution": "balanced"},
+            "nodes": 8,
+            "layout.pp": 1,
+            "layout.stages": "even",
+            "schedule.name": "1f1b",
+            "training.global_batch_size": 128,
+        },
     )
     layers: tuple[BlockKind, ...] = tuple(["moe"] * PAIR_LAYERS)
     priced = replace(costs(scenario, pairs=True), stages=(layers,))

@@ -1,7 +1,8 @@
 """How long a step takes to lower, to execute and to sum up. Run by name: pytest tests/benchmarks/bench_engine.py.
 
-The figures of interest are the medians. On two cores, warm, a program of 1.4 million rows is to be lowered in 3 s and
-executed in 3 s; SimPy takes ten times as long. Each benchmark also checks its answer.
+The figures of interest are the medians. On two cores, warm, a program of 1.4 million rows is to be
+lowered in 3 s and executed in 3 s; SimPy takes ten times as long. Each benchmark also checks its
+answer.
 """
 
 import numpy as np

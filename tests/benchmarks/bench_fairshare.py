@@ -1,8 +1,9 @@
 """How long an all-to-all takes to resolve pair by pair. Run by name: pytest tests/benchmarks/bench_fairshare.py.
 
-The figures of interest are the medians; the aims, on two cores and warm, are 150 ms for 64 ranks with unequal sizes
-(4,032 flows that end one by one) and 100 ms for 1,024 ranks with equal sizes (1,047,552 flows). Each benchmark also
-checks its answer by what a closed form or the total of bytes says.
+The figures of interest are the medians; the aims, on two cores and warm, are 150 ms for 64 ranks
+with unequal sizes (4,032 flows that end one by one) and 100 ms for 1,024 ranks with equal sizes
+(1,047,552 flows). Each benchmark also checks its answer by what a closed form or the total of bytes
+says.
 """
 
 import numpy as np
@@ -15,8 +16,14 @@ from simulator.topology import TopologyConfig, network
 
 NODE = {"gpus": 8, "nvlink": "400 GB/s bidirectional", "nics": 8, "nic": "50 GB/s per direction"}
 FABRICS = {
-    "rail_optimised": {"kind": "rail_optimised", "switch_ports": 64},  # a leaf per rail, joined by spines
-    "leaf_spine": {"kind": "fat_tree_2", "switch_ports": 16},  # 64 ranks: 8 leaves, 4 spines, ideal spreading
+    "rail_optimised": {
+        "kind": "rail_optimised",
+        "switch_ports": 64,
+    },  # a leaf per rail, joined by spines
+    "leaf_spine": {
+        "kind": "fat_tree_2",
+        "switch_ports": 16,
+    },  # 64 ranks: 8 leaves, 4 spines, ideal spreading
     "leaf_spine_ecmp": {"kind": "fat_tree_2", "switch_ports": 16, "routing": "ecmp"},
 }
 
@@ -24,7 +31,13 @@ FABRICS = {
 def all_to_all(nodes, fabric):
     """Return capacity, flow_ptr, flow_link and weights (None where all are 1) of all pairs of a cluster."""
     known = {"latency": "3.7 us"} | FABRICS[fabric]
-    parts = {"name": fabric, "gpu": "h800", "nodes": nodes, "node": NODE, "price": "2 USD per GPU-hour"}
+    parts = {
+        "name": fabric,
+        "gpu": "h800",
+        "nodes": nodes,
+        "node": NODE,
+        "price": "2 USD per GPU-hour",
+    }
     net = network(TopologyConfig.model_validate(parts | {"fabric": known}))
     ranks = nodes * NODE["gpus"]
     src, dst = np.divmod(np.arange(ranks * ranks), ranks)
@@ -38,7 +51,9 @@ def at_least(flows, size):
     """Return when the slowest link has moved its bytes [s]: nothing ends before."""
     capacity, ptr, link, weight = flows
     share = np.ones(len(link)) if weight is None else weight
-    return (np.bincount(link, share * np.repeat(size, np.diff(ptr)), len(capacity)) / capacity).max()
+    return (
+        np.bincount(link, share * np.repeat(size, np.diff(ptr)), len(capacity)) / capacity
+    ).max()
 
 
 @pytest.mark.parametrize("fabric", FABRICS)
@@ -46,7 +61,11 @@ def test_64_ranks_with_unequal_sizes(benchmark, fabric):
     flows = capacity, ptr, link, weight = all_to_all(8, fabric)
     size = np.random.default_rng(0).uniform(0.5e9, 1.5e9, len(ptr) - 1)
     end = benchmark.pedantic(
-        drain, (capacity, ptr, link, size), {"weight": weight, "executor": "numba"}, rounds=15, warmup_rounds=1
+        drain,
+        (capacity, ptr, link, size),
+        {"weight": weight, "executor": "numba"},
+        rounds=15,
+        warmup_rounds=1,
     )
     assert len(np.unique(end)) == len(end) == 4032
     assert end.max() >= at_least(flows, size) * (1 - 1e-9)
@@ -57,7 +76,9 @@ def test_64_ranks_with_unequal_sizes_by_the_oracle(benchmark):
     size = np.random.default_rng(0).uniform(0.5e9, 1.5e9, len(ptr) - 1)
     own = {"weight": weight, "executor": "numpy"}
     end = benchmark.pedantic(drain, (capacity, ptr, link, size), own, rounds=1)
-    assert end == pytest.approx(drain(capacity, ptr, link, size, weight=weight, executor="numba"), rel=1e-9)
+    assert end == pytest.approx(
+        drain(capacity, ptr, link, size, weight=weight, executor="numba"), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("executor", ["numpy", "numba"])
@@ -87,5 +108,9 @@ def test_routes_of_1024_ranks(benchmark):
 
 def test_rates_of_64_ranks(benchmark):
     capacity, ptr, link, _ = all_to_all(8, "rail_optimised")
-    rates = benchmark(max_min, capacity, ptr, link, np.ones(len(link)), np.full(len(ptr) - 1, np.inf))
-    assert np.bincount(link, np.repeat(rates, np.diff(ptr)), len(capacity)).max() <= capacity.max() * (1 + 1e-9)
+    rates = benchmark(
+        max_min, capacity, ptr, link, np.ones(len(link)), np.full(len(ptr) - 1, np.inf)
+    )
+    assert np.bincount(
+        link, np.repeat(rates, np.diff(ptr)), len(capacity)
+    ).max() <= capacity.max() * (1 + 1e-9)

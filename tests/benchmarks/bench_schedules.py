@@ -1,7 +1,8 @@
 """How long schedules of 64 stages and 2,000 micro-batches take. By name: pytest tests/benchmarks/bench_schedules.py.
 
-The aim is 1 s for building one, warm. ZB-1p and ZB-2p try 128 rules; their compiled code is kept on disk after the
-first use. What every load does besides, checking a schedule and finding what waits for what, is timed too.
+The aim is 1 s for building one, warm. ZB-1p and ZB-2p try 128 rules; their compiled code is kept on
+disk after the first use. What every load does besides, checking a schedule and finding what waits
+for what, is timed too.
 """
 
 import pytest
@@ -32,7 +33,9 @@ def test_check(benchmark, name):
     schedule = built(name)
 
     def anew():
-        return (Schedule(schedule.name, schedule.stages, schedule.micro_batches, schedule.ranks),), {}
+        return (
+            Schedule(schedule.name, schedule.stages, schedule.micro_batches, schedule.ranks),
+        ), {}
 
     benchmark.pedantic(check, setup=anew, rounds=3)
 

@@ -14,8 +14,9 @@ from simulator.topology.switches import Switches
 class Family:
     """A row of FABRICS.
 
-    build: cluster -> its switches; LayoutError if the fabric cannot hold the nodes. needs, takes: the keys of
-    `fabric` that it requires and may have besides. routing: how it is routed unless the file says.
+    build: cluster -> its switches; LayoutError if the fabric cannot hold the nodes. needs, takes:
+    the keys of `fabric` that it requires and may have besides. routing: how it is routed unless the
+    file says.
     """
 
     build: Callable[[Cluster], Switches]
@@ -32,9 +33,14 @@ FABRICS: Mapping[str, Family] = {
     "multi_plane": Family(trees.multi_plane, takes=("planes",), routing="rail_local"),
     "multi_rail": Family(trees.rail_optimised),
     "fat_tree_3": Family(clos.fat_tree_3),
-    "clos_3": Family(clos.clos_3, needs=("pod_gpus", "oversubscription"), takes=("leaf_gpus", "spine_ports")),
-    "dragonfly": Family(dragonfly.dragonfly, needs=("group_routers",),
-                        takes=("global_ports", "router_nics", "groups")),
+    "clos_3": Family(
+        clos.clos_3, needs=("pod_gpus", "oversubscription"), takes=("leaf_gpus", "spine_ports")
+    ),
+    "dragonfly": Family(
+        dragonfly.dragonfly,
+        needs=("group_routers",),
+        takes=("global_ports", "router_nics", "groups"),
+    ),
     "slim_fly": Family(slim_fly.slim_fly, needs=("q",), takes=("router_nics",)),
     "torus_3d": Family(torus.torus_3d, needs=("dims",), takes=("cables",)),
     "custom": Family(custom.custom, needs=("file",)),

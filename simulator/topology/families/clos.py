@@ -23,8 +23,8 @@ _CORES: Vertex = ("cores",)
 def fat_tree_3(cluster: Cluster) -> Switches:
     """Return pods of half leaves and half aggregation switches of k ports, joined by (k/2)^2 core switches at most.
 
-    Aggregation switch a of every pod meets core group a; smaller clusters have fewer core switches per group, the
-    fewest that take all uplinks evenly. Al-Fares et al., SIGCOMM 2008, section 3.
+    Aggregation switch a of every pod meets core group a; smaller clusters have fewer core switches
+    per group, the fewest that take all uplinks evenly. Al-Fares et al., SIGCOMM 2008, section 3.
     """
     ports, half = cluster.fabric.switch_ports, cluster.fabric.switch_ports // 2
     check_room(cluster, ports * half * half, f"a three-layer fat tree of {ports} ports")
@@ -49,9 +49,10 @@ def fat_tree_3(cluster: Cluster) -> Switches:
 def clos_3(cluster: Cluster) -> Switches:
     """Return racks under a leaf, pods of racks, and a top layer, with an oversubscription at the leaf and at the pod.
 
-    Llama 3's network: racks of 16 GPUs, pods of 3,072 GPUs with full bisection, 1:7 above (arXiv 2407.21783, section
-    3.3.1). A pod leaves with exactly its NICs' bandwidth over both ratios; the cables are rounded up to whole ones.
-    Each pod has the uplinks of a full one, also where the last is not full.
+    Llama 3's network: racks of 16 GPUs, pods of 3,072 GPUs with full bisection, 1:7 above (arXiv
+    2407.21783, section 3.3.1). A pod leaves with exactly its NICs' bandwidth over both ratios; the
+    cables are rounded up to whole ones. Each pod has the uplinks of a full one, also where the last
+    is not full.
     """
     fabric = cluster.fabric
     share = cluster.node.gpus // cluster.node.nics
@@ -73,7 +74,9 @@ def clos_3(cluster: Cluster) -> Switches:
         join(graph, leaves, mids, cluster, uplinks)
         for leaf in leaves:
             for mid in mids:
-                graph.edges[leaf, mid]["bandwidth"] = down / fabric.oversubscription[0] / uplinks * cluster.node.nic
+                graph.edges[leaf, mid]["bandwidth"] = (
+                    down / fabric.oversubscription[0] / uplinks * cluster.node.nic
+                )
         bundle |= dict.fromkeys(mids, ("mids", p))
         for mid in mids:
             for t in range(tops):
@@ -82,7 +85,11 @@ def clos_3(cluster: Cluster) -> Switches:
     bundle |= {("top", t): _CORES for t in range(tops)}
     ratio = fabric.oversubscription[0] if pods == 1 else math.prod(fabric.oversubscription)
     whole = pods == 1 or (pods % 2 == 0 and pods * pod == cluster.nics)
-    note = "closed form" if whole else "closed form for whole pods in each half, a lower bound for this size"
+    note = (
+        "closed form"
+        if whole
+        else "closed form for whole pods in each half, a lower bound for this size"
+    )
     return Switches(graph, home, full_bisection(cluster) / ratio, note, bundle)
 
 
@@ -93,7 +100,9 @@ def _check_pod(cluster: Cluster, down: int, pod: int) -> None:
     step = math.lcm(max(down, 1), cluster.node.nics) * share
     raise LayoutError(
         f"GPUs are no whole number of leaves of {down * share} GPUs and of nodes of {cluster.node.gpus}",
-        value=cluster.fabric.pod_gpus, key="fabric.pod_gpus", remedy=f"Write a multiple of {step}.",
+        value=cluster.fabric.pod_gpus,
+        key="fabric.pod_gpus",
+        remedy=f"Write a multiple of {step}.",
     )
 
 
@@ -107,8 +116,10 @@ def _middle(cluster: Cluster, racks: int, uplinks: int) -> tuple[int, int]:
             return middles, rise
     least = racks + math.ceil(racks / cluster.fabric.oversubscription[1])
     raise LayoutError(
-        f"ports do not join the {racks} leaves of a pod: a switch with a cable to each takes {least}", value=ports,
-        key="fabric.spine_ports", remedy=f"Write spine_ports: {least} at least, or a smaller pod_gpus.",
+        f"ports do not join the {racks} leaves of a pod: a switch with a cable to each takes {least}",
+        value=ports,
+        key="fabric.spine_ports",
+        remedy=f"Write spine_ports: {least} at least, or a smaller pod_gpus.",
     )
 
 
@@ -122,6 +133,8 @@ def _top(cluster: Cluster, pods: int, middles: int, rise: int) -> tuple[int, int
         if pods * middles * even <= tops * ports:
             return tops, even
     raise LayoutError(
-        f"ports do not join {pods * middles} switches of {pods} pods in one layer", value=ports,
-        key="fabric.spine_ports", remedy=f"Write spine_ports: {pods * middles} at least, or fewer nodes.",
+        f"ports do not join {pods * middles} switches of {pods} pods in one layer",
+        value=ports,
+        key="fabric.spine_ports",
+        remedy=f"Write spine_ports: {pods * middles} at least, or fewer nodes.",
     )

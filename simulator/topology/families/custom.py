@@ -21,9 +21,10 @@ _KINDS = ("switch", "nic")
 def custom(cluster: Cluster) -> Switches:
     """Return the fabric of a file.
 
-    Every vertex has a `kind`: switch, or nic with `node` and `nic` (its numbers, from 0) and one edge, to its switch.
-    Every edge has a `bandwidth` and a `latency`, text with a unit, and may have `cables`, 1 unless said; bandwidth is
-    that of one cable. Servers (GPUs, NVLink) stand in the topology file. Errors: InputError naming file and vertex.
+    Every vertex has a `kind`: switch, or nic with `node` and `nic` (its numbers, from 0) and one
+    edge, to its switch. Every edge has a `bandwidth` and a `latency`, text with a unit, and may
+    have `cables`, 1 unless said; bandwidth is that of one cable. Servers (GPUs, NVLink) stand in
+    the topology file. Errors: InputError naming file and vertex.
     """
     file = cluster.fabric.file
     try:
@@ -36,8 +37,12 @@ def _read(path: Path) -> nx.Graph:
     import networkx as nx
 
     if not path.is_file():
-        raise InputError("does not exist", value=str(path), key="fabric.file",
-                         remedy="Give the path of a graph, seen from the topology file.")
+        raise InputError(
+            "does not exist",
+            value=str(path),
+            key="fabric.file",
+            remedy="Give the path of a graph, seen from the topology file.",
+        )
     if path.suffix not in (".graphml", ".json"):
         raise InputError("is neither .graphml nor .json", value=path.name, key="fabric.file")
     try:
@@ -54,7 +59,11 @@ def _read(path: Path) -> nx.Graph:
         return graph
     for one, other, edge in graph.edges(data=True):
         if graph.get_edge_data(other, one) != edge:
-            raise InputError("has no equal edge back", value=f"{one} - {other}", remedy="Links go both ways alike.")
+            raise InputError(
+                "has no equal edge back",
+                value=f"{one} - {other}",
+                remedy="Links go both ways alike.",
+            )
     return graph.to_undirected()
 
 
@@ -62,23 +71,33 @@ def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
     graph, nics = empty(), {}
     for vertex, data in source.nodes(data=True):
         if data.get("kind") not in _KINDS:
-            raise InputError("is no kind of vertex", value=data.get("kind"), key=str(vertex),
-                             remedy=f"Write kind: {' or '.join(_KINDS)}.")
+            raise InputError(
+                "is no kind of vertex",
+                value=data.get("kind"),
+                key=str(vertex),
+                remedy=f"Write kind: {' or '.join(_KINDS)}.",
+            )
         if data["kind"] == "switch":
             graph.add_node((str(vertex),))
         else:
             nics[_place(data, vertex, cluster)] = vertex
     for one, other, data in source.edges(data=True):
         if one == other:
-            raise InputError("is joined to itself", value=str(one), remedy="Take that edge out: it leads nowhere.")
+            raise InputError(
+                "is joined to itself",
+                value=str(one),
+                remedy="Take that edge out: it leads nowhere.",
+            )
         edge = _edge(data, f"{one} - {other}")
         if {source.nodes[end]["kind"] for end in (one, other)} == {"switch"}:
             graph.add_edge((str(one),), (str(other),), **edge)
     missing = sorted(set(range(cluster.nics)) - set(nics))
     if missing:
         node, nic = divmod(missing[0], cluster.node.nics)
-        raise InputError(f"lacks NIC {nic} of node {node}, of {cluster.nodes} nodes of {cluster.node.nics} NICs",
-                         remedy="Add a vertex of kind nic for every NIC of every node.")
+        raise InputError(
+            f"lacks NIC {nic} of node {node}, of {cluster.nodes} nodes of {cluster.node.nics} NICs",
+            remedy="Add a vertex of kind nic for every NIC of every node.",
+        )
     homes = [_home(source, nics[number]) for number in range(cluster.nics)]
     lines = tuple((edge["bandwidth"], edge["latency"]) for _, edge in homes)
     return Switches(graph, tuple(home for home, _ in homes), math.nan, nic=lines)
@@ -89,27 +108,44 @@ def _place(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
     for name, limit in limits:
         value = data.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
-            raise InputError(f"is no {name} of this cluster", value=value, key=f"{vertex}.{name}",
-                             remedy=f"Write a number from 0 to {limit - 1}.")
+            raise InputError(
+                f"is no {name} of this cluster",
+                value=value,
+                key=f"{vertex}.{name}",
+                remedy=f"Write a number from 0 to {limit - 1}.",
+            )
     return int(data["node"] * cluster.node.nics + data["nic"])
 
 
 def _edge(data: dict[str, Any], name: str) -> dict[str, Any]:
     cables = data.get("cables", 1)
     if not isinstance(cables, int) or isinstance(cables, bool):
-        raise InputError(f"cables of the edge {name} are no whole number", value=cables, remedy="Write cables: 2.")
+        raise InputError(
+            f"cables of the edge {name} are no whole number",
+            value=cables,
+            remedy="Write cables: 2.",
+        )
     try:
-        edge = {"bandwidth": bandwidth(data.get("bandwidth", "")), "latency": seconds(data.get("latency", "")),
-                "cables": cables}
+        edge = {
+            "bandwidth": bandwidth(data.get("bandwidth", "")),
+            "latency": seconds(data.get("latency", "")),
+            "cables": cables,
+        }
     except InputError as error:
-        raise InputError(f"of the edge {name} {error.rule}", value=error.value, remedy=error.remedy) from error
+        raise InputError(
+            f"of the edge {name} {error.rule}", value=error.value, remedy=error.remedy
+        ) from error
     if not edge["bandwidth"] or edge["cables"] < 1:
-        raise InputError("carries nothing", key=name, remedy="Write a bandwidth above 0 and cables: 1 at least.")
+        raise InputError(
+            "carries nothing", key=name, remedy="Write a bandwidth above 0 and cables: 1 at least."
+        )
     return edge
 
 
 def _home(source: nx.Graph, vertex: object) -> tuple[Vertex, dict[str, Any]]:
     ends = list(source.adj[vertex])
     if len(ends) != 1 or source.nodes[ends[0]]["kind"] != "switch":
-        raise InputError(f"has {len(ends)} edges", key=str(vertex), remedy="A NIC has one edge, to a switch.")
+        raise InputError(
+            f"has {len(ends)} edges", key=str(vertex), remedy="A NIC has one edge, to a switch."
+        )
     return (str(ends[0]),), _edge(source.edges[vertex, ends[0]], f"{vertex} - {ends[0]}")

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from simulator.errors import LayoutError
 from simulator.topology.parts import Cluster
-from simulator.topology.switches import Switches, check_ports, check_room, connect, empty, fill, full_bisection
+from simulator.topology.switches import (
+    Switches,
+    check_ports,
+    check_room,
+    connect,
+    empty,
+    fill,
+    full_bisection,
+)
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -17,7 +25,8 @@ if TYPE_CHECKING:
 def dragonfly(cluster: Cluster) -> Switches:
     """Return g groups of a routers with h global ports and p NICs each; every global port is cabled.
 
-    Between any two groups run a h / (g - 1) cables, rounded either way; canonical is g = a h + 1, one each.
+    Between any two groups run a h / (g - 1) cables, rounded either way; canonical is g = a h + 1,
+    one each.
     """
     fabric = cluster.fabric
     a = fabric.group_routers
@@ -26,7 +35,8 @@ def dragonfly(cluster: Cluster) -> Switches:
     check_ports(cluster, p + a - 1 + h, f"{p} NICs, {a - 1} routers of the group, {h} global ports")
     if groups > a * h + 1:
         raise LayoutError(
-            f"groups are more than a h + 1 = {a * h + 1}, so that some pair has no cable", value=groups,
+            f"groups are more than a h + 1 = {a * h + 1}, so that some pair has no cable",
+            value=groups,
             key="fabric.groups" if fabric.groups else "nodes",
             remedy="Raise fabric.group_routers or fabric.global_ports, or take fewer nodes.",
         )
@@ -38,11 +48,18 @@ def dragonfly(cluster: Cluster) -> Switches:
         for r, s in itertools.combinations(range(a), 2):
             connect(graph, ("router", group, r), ("router", group, s), cluster)
     _join_groups(graph, cluster, groups, a, h)
-    # Each half of the groups sends over the cables between halves, all pairs of groups having alike many.
+    # Each half of the groups sends over the cables between halves, all pairs of groups having alike
+    # many.
     pairs = groups // 2 * ((groups + 1) // 2)
-    between = pairs * a * h / (groups - 1) * cluster.node.nic if groups > 1 else full_bisection(cluster)
+    between = (
+        pairs * a * h / (groups - 1) * cluster.node.nic if groups > 1 else full_bisection(cluster)
+    )
     even = groups == 1 or (groups % 2 == 0 and a * h % (groups - 1) == 0)
-    note = "closed form" if even else "the mean cut between halves of the groups, an estimate for this size"
+    note = (
+        "closed form"
+        if even
+        else "the mean cut between halves of the groups, an estimate for this size"
+    )
     return Switches(graph, fill(cluster, places, p), min(full_bisection(cluster), between), note)
 
 
@@ -67,7 +84,8 @@ def _offsets(groups: int, ports: int) -> list[int]:
     offsets = list(range(1, groups)) * whole
     for d in range(1, rest // 2 + 1):
         offsets += [d, groups - d]
-    # An odd port out leads across; with an odd number of groups nobody is across, and the port stays empty.
+    # An odd port out leads across; with an odd number of groups nobody is across, and the port
+    # stays empty.
     return offsets + [groups // 2] * (rest % 2 if groups % 2 == 0 else 0)
 
 

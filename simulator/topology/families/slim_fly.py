@@ -8,14 +8,23 @@ from typing import NamedTuple
 
 from simulator.errors import LayoutError
 from simulator.topology.parts import Cluster
-from simulator.topology.switches import Switches, check_ports, check_room, connect, empty, fill, full_bisection
+from simulator.topology.switches import (
+    Switches,
+    check_ports,
+    check_room,
+    connect,
+    empty,
+    fill,
+    full_bisection,
+)
 
 
 def slim_fly(cluster: Cluster) -> Switches:
     """Return 2 q^2 routers (0, x, y) and (1, m, c), joined within columns by generator sets and across by y = m x + c.
 
-    Bisection: no cut into halves is below q^3 / 2 cables (Fiedler's bound n (k - lambda_2) / 4; k - lambda_2 = q), and
-    splitting both kinds of columns evenly cuts that many for an even q, q (q^2 + 1) / 2 for an odd one.
+    Bisection: no cut into halves is below q^3 / 2 cables (Fiedler's bound n (k - lambda_2) / 4; k -
+    lambda_2 = q), and splitting both kinds of columns evenly cuts that many for an even q, q (q^2 +
+    1) / 2 for an odd one.
     """
     q = cluster.fabric.q
     field = galois(q)
@@ -35,7 +44,11 @@ def slim_fly(cluster: Cluster) -> Switches:
         connect(graph, ("router", 0, x, y), ("router", 1, m, c), cluster)
     cut = q * (q * q + q % 2) // 2 * cluster.node.nic
     whole = cluster.nics == 2 * q * q * each
-    note = "closed form" if whole and q % 2 == 0 else "an even cut of the columns, at most 1/q^2 above the least"
+    note = (
+        "closed form"
+        if whole and q % 2 == 0
+        else "an even cut of the columns, at most 1/q^2 above the least"
+    )
     if not whole:
         note = "the cut of a full slim fly, an estimate for this size"
     return Switches(graph, fill(cluster, places, each), min(full_bisection(cluster), cut), note)
@@ -54,7 +67,12 @@ def network_degree(q: int) -> int:
 def _delta(q: int) -> int:
     """Return delta in {-1, 0, 1} with q = 4 w + delta. Errors: LayoutError if there is none."""
     if q < 3 or q % 4 == 2:
-        raise LayoutError("is not 4 w - 1, 4 w or 4 w + 1", value=q, key="fabric.q", remedy="Write for example 5 or 8.")
+        raise LayoutError(
+            "is not 4 w - 1, 4 w or 4 w + 1",
+            value=q,
+            key="fabric.q",
+            remedy="Write for example 5 or 8.",
+        )
     return {0: 0, 1: 1, 3: -1}[q % 4]
 
 
@@ -80,10 +98,15 @@ def galois(q: int) -> Field:
     prime = next((p for p in range(2, q + 1) if q % p == 0), 1)
     degree = next((m for m in range(1, q + 1) if prime**m >= q), 1)
     if q < 2 or prime**degree != q:
-        raise LayoutError("is no prime power, so that there is no field and no graph", value=q, key="fabric.q",
-                          remedy="Write for example 5, 7, 8, 9, 11, 13, 16 or 17.")
+        raise LayoutError(
+            "is no prime power, so that there is no field and no graph",
+            value=q,
+            key="fabric.q",
+            remedy="Write for example 5, 7, 8, 9, 11, 13, 16 or 17.",
+        )
     for modulus in itertools.product(range(prime), repeat=degree):
-        # x^degree = -modulus. It is right if some element has q - 1 different powers, none of them zero.
+        # x^degree = -modulus. It is right if some element has q - 1 different powers, none of them
+        # zero.
         times = _products(prime, degree, modulus)
         for element in range(1, q):
             powers = [1]

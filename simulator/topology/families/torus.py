@@ -21,8 +21,9 @@ from simulator.topology.switches import (
 def torus_3d(cluster: Cluster) -> Switches:
     """Return a switch at every point of a grid that closes on itself, with the same nodes on each.
 
-    A ring of two has both its cables between the same switches. Cut across the longest dimension L, two faces of
-    (switches / L) rings cross: the bisection for an even L, a lower bound for an odd one.
+    A ring of two has both its cables between the same switches. Cut across the longest dimension L,
+    two faces of (switches / L) rings cross: the bisection for an even L, a lower bound for an odd
+    one.
     """
     dims, cables = cluster.fabric.dims, cluster.fabric.cables
     points = math.prod(dims)
@@ -41,5 +42,9 @@ def torus_3d(cluster: Cluster) -> Switches:
     longest = max(dims)
     cut = 2 * (points // longest) * cables * cluster.node.nic if longest > 1 else math.inf
     even = longest % 2 == 0 and cluster.nodes % points == 0
-    note = "closed form" if even or points == 1 else "a cut across the longest dimension, an estimate for this size"
+    note = (
+        "closed form"
+        if even or points == 1
+        else "a cut across the longest dimension, an estimate for this size"
+    )
     return Switches(graph, fill(cluster, places, each), min(full_bisection(cluster), cut), note)
