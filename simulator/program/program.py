@@ -23,7 +23,7 @@ class Coflow:
     the report. members: classes of ranks that take part and wait for each other; of a send, its
     source alone. links: (link class, weight): the share of its own slowest link's bytes that all
     coflows of the class ask of one link of that class, kernel efficiency included. size: what its
-    own slowest link is busy for [B]. rate: of that link [B/s]. beside_compute: how much longer the
+    own slowest link is busy for [B]. rate: of that link [B/s]. overlap_slowdown: how much longer the
     kernel takes while a member computes. latency: before the first byte [s]. sent: over NICs and
     over NVLink by all coflows of the class together [B].
     """
@@ -34,7 +34,7 @@ class Coflow:
     links: tuple[tuple[int, float], ...]
     size: float
     rate: float
-    beside_compute: float
+    overlap_slowdown: float
     latency: float
     sent: tuple[float, float]
 
