@@ -55,8 +55,8 @@ def with_stragglers(report: Report) -> Report:
     speed = network(scenario.topology).speed
     if (speed == 1.0).all():
         return report
-    sound = run(lower(replace(scenario, topology=scenario.topology.at_full_speed))).step_time
-    found = Stragglers(report.step_time - sound, float(speed.min()), int((speed < 1.0).sum()))
+    healthy = run(lower(replace(scenario, topology=scenario.topology.at_full_speed))).step_time
+    found = Stragglers(report.step_time - healthy, float(speed.min()), int((speed < 1.0).sum()))
     return replace(report, stragglers=found)
 
 

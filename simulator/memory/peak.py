@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.layout import ZeroStage
 from simulator.program import Costs, Program, buckets
 from simulator.program.coflows import stage_hosts
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Schedule
 
 CATEGORIES = ("parameters", "gradients", "optimizer", "activations", "buffers", "margin")
-GRADIENTS, PARAMETERS = 2, 3
-"""What ZeRO shards from this stage on."""
 Floats = NDArray[np.float64]
 
 
@@ -57,13 +56,15 @@ def _rank(
     count = sum(sum(priced.parameters(stage)) for stage in stages)
     shard = buckets.updated(priced, layout, hosts, stages)
     activations, buffers = _peak_activations(priced, order), _buffers(scenario, priced, stages)
-    resharded = layout.zero >= PARAMETERS and scenario.workload.layout.reshard_after_forward
+    resharded = (
+        layout.zero >= ZeroStage.PARAMETERS and scenario.workload.layout.reshard_after_forward
+    )
     return RankMemory(
         index,
         stages,
         {
             "parameters": (shard if resharded else count) * recipe.parameter,
-            "gradients": (shard if layout.zero >= GRADIENTS else count) * recipe.gradient,
+            "gradients": (shard if layout.zero >= ZeroStage.GRADIENTS else count) * recipe.gradient,
             "optimizer": shard * (recipe.master + recipe.moments),
             "activations": activations,
             "buffers": buffers,
@@ -145,7 +146,9 @@ def _buffers(scenario: Scenario, priced: Costs, stages: tuple[int, ...]) -> floa
     largest = max(
         (sum(priced.held([kind])) for stage in stages for kind in priced.stages[stage]), default=0.0
     )
-    whole = largest * recipe.gradient if layout.zero >= GRADIENTS else 0.0
-    resharded = layout.zero >= PARAMETERS and scenario.workload.layout.reshard_after_forward
+    whole = largest * recipe.gradient if layout.zero >= ZeroStage.GRADIENTS else 0.0
+    resharded = (
+        layout.zero >= ZeroStage.PARAMETERS and scenario.workload.layout.reshard_after_forward
+    )
     whole += 2 * largest * recipe.parameter if resharded else 0.0
     return exchange + 4 * priced.activation_bytes() + tensor + whole

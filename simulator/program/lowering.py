@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.layout import ZeroStage
 from simulator.program.chunks import (
     COMMUNICATION,
     FORWARD_INPUT,
@@ -27,7 +28,7 @@ from simulator.program.orders import Key, Order, handed_from, orders
 from simulator.program.pieces import FORWARD, GRADIENT, Far, Piece, Places, csr, stream_order
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
-from simulator.program.shared import GRADIENTS, Shared
+from simulator.program.shared import Shared
 from simulator.program.timed import timed_schedule
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Schedule
@@ -88,14 +89,16 @@ class _Builder:
     def __post_init__(self) -> None:
         self.hosts = stage_hosts(self.schedule)
         self.members = members(self.scenario.layout) if self.costs.apart else ()
-        self.orders = orders(self.schedule, every_pass=self.scenario.layout.zero >= GRADIENTS)
+        self.orders = orders(
+            self.schedule, every_pass=self.scenario.layout.zero >= ZeroStage.GRADIENTS
+        )
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
         # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
         # pair (arXiv 2412.19437, figure 4).
         self.send_stream = COMMUNICATION if self.costs.processor.reserved_sms else SEND
 
     def add_rank(self, rank: int, speed: float) -> None:
-        """Add all rows of the rank that stands for its class. speed: of its kernels, 1 for a sound GPU."""
+        """Add all rows of the rank that stands for its class. speed: of its kernels, 1 for a healthy GPU."""
         index = self.scenario.layout.pipeline_index(rank)
         self.member = self.members[self.scenario.layout.place(rank)] if self.members else -1
         order = self.orders[index]
@@ -183,7 +186,7 @@ def _owed(
 
 
 def _totals(chunks: list[Chunk], code: Ints, optimizer: float, speed: float) -> Totals:
-    """Return a rank's sums. code: chunk of each action in order. optimizer: of a sound GPU [s]."""
+    """Return a rank's sums. code: chunk of each action in order. optimizer: of a healthy GPU [s]."""
 
     def summed(tables: list[dict[str, float]]) -> dict[str, float]:
         _, first = np.unique(code, return_index=True)

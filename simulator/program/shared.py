@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from simulator.layout import ZeroStage
 from simulator.ops import Op
 from simulator.program import buckets
 from simulator.program.chunks import COMPUTE, DATA, GRADIENT, Chunk, Mark
@@ -18,8 +19,6 @@ from simulator.program.costs import Costs
 from simulator.program.pieces import Far, Piece
 from simulator.scenario import Scenario
 
-STATES, GRADIENTS, PARAMETERS = 1, 2, 3
-"""What ZeRO shards from this stage on."""
 UPDATE = "update"
 """kind of the actions that are not the schedule's"""
 
@@ -45,11 +44,13 @@ class Shared:
 
     def __post_init__(self) -> None:
         self.layout, self.config = self.scenario.layout, self.scenario.workload.layout
-        self.resharded = self.layout.zero == PARAMETERS and self.config.reshard_after_forward
+        self.resharded = (
+            self.layout.zero == ZeroStage.PARAMETERS and self.config.reshard_after_forward
+        )
         # Parameters that are whole during a step are gathered once, beside its first forward
         # passes.
         self.early = not self.resharded and (
-            self.layout.zero == PARAMETERS or self.config.overlap_param_gather
+            self.layout.zero == ZeroStage.PARAMETERS or self.config.overlap_param_gather
         )
 
     def begin_step(self, stages: Iterable[int]) -> Piece:
@@ -91,7 +92,7 @@ class Shared:
         for mark, due in gathered.items():
             if rows.begins[mark] < len(rows.stream):
                 piece.waits += [(piece.base + rows.begins[mark], row) for row in due]
-        if self.layout.zero < GRADIENTS and not final:
+        if self.layout.zero < ZeroStage.GRADIENTS and not final:
             return
         for mark, ends in rows.ends.items():
             made = [piece.base + row for row in ends]
@@ -107,7 +108,7 @@ class Shared:
 
         owed: position of an action, what it made, by which of its rows. Returns the piece, whose
         row `base`, the optimizer, waits for the reductions of all pieces; the optimizer's seconds
-        on a sound GPU; and what waits for actions, with places counted from the rank's first piece,
+        on a healthy GPU; and what waits for actions, with places counted from the rank's first piece,
         its last being -1.
         """
         piece, far, owing = Piece(self.speed, kinds=[UPDATE]), [], list(owed)
@@ -124,7 +125,7 @@ class Shared:
         seconds = self._optimizer()
         update = piece.row(COMPUTE, "optimizer", seconds)
         piece.base = update
-        if STATES <= self.layout.zero < PARAMETERS and not self.early:
+        if ZeroStage.OPTIMIZER <= self.layout.zero < ZeroStage.PARAMETERS and not self.early:
             for stage in sorted(self.final):
                 for number in range(len(self.costs.stages[stage])):
                     self._collect(piece, "all_gather", (stage, number), [update])

@@ -67,7 +67,7 @@ class Stragglers:
     """What GPUs below full speed cost.
 
     lost: the step, less the step with all at full speed [s]. slowest: speed of the slowest, 1 for a
-    sound GPU. gpus: how many are slower.
+    healthy GPU. gpus: how many are slower.
     """
 
     lost: float
