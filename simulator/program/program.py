@@ -43,7 +43,7 @@ class Coflow:
 class Program:
     """Ops per stream and class of ranks, as columns; rows of one rank and stream run in the order of the rows.
 
-    rank: class [op]. stream: index into chunks.STREAMS [op]. label: index into labels [op].
+    rank: class [op]. stream: a Stream [op]. label: index into labels [op].
     seconds: of compute ops [s], 0 for transfers. coflow: class, or -1 [op]. instance: of a coflow,
     alike for all its members, or -1 [op]. action: index into actions [op]. wait_ptr/wait: CSR of
     the rows that each row waits for, stream order included. actions: (class of ranks, position in
