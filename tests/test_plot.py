@@ -3,7 +3,6 @@
 import struct
 from xml.etree import ElementTree
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from builders import dense, documents, lone, scenario
@@ -50,12 +49,6 @@ def small():
     return executed(one, penalties=False)
 
 
-@pytest.fixture
-def readable(monkeypatch):
-    """Let SVG keep words as text."""
-    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
-
-
 def test_every_figure_has_words_to_look_for():
     assert set(SHOWN) == set(FIGURES)
 
@@ -76,7 +69,7 @@ def test_every_figure_is_an_image_and_the_same_bytes_twice(small, tmp_path, name
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_names_the_scenario_and_its_units(small, tmp_path, readable, name):
+def test_every_figure_names_the_scenario_and_its_units(small, tmp_path, name):
     path = tmp_path / "figure.svg"
     FIGURES[name](*small, path)
     words = " ".join(
