@@ -175,6 +175,8 @@ def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Do
         )
         schedules.check(schedule)
     except InputError as error:
+        if error.key:
+            error.key = f"schedule.{error.key}"
         wrong = ranks.vpp > 1 and error.value == ranks.vpp
         raise error.at(key="layout.vpp" if wrong else "schedule.name") from error
     if len(schedule.ranks) != ranks.pp or schedule.micro_batches != micro_batches:
