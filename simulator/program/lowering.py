@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.costs import Costs, price
 from simulator.program.chunks import (
     COMMUNICATION,
     FORWARD_INPUT,
@@ -21,17 +22,16 @@ from simulator.program.chunks import (
     chunk,
 )
 from simulator.program.coflows import SENDS, Coflows, coflows, stage_hosts
-from simulator.program.costs import Costs, costs
 from simulator.program.folding import Partition, fold, members, unfolded
 from simulator.program.orders import Key, Order, handed_from, orders
 from simulator.program.pieces import FORWARD, GRADIENT, Far, Piece, Places, csr, stream_order
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
 from simulator.program.shared import GRADIENTS, Shared
-from simulator.program.timed import timed_schedule
+from simulator.program.timed import schedule_of
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Schedule
-from simulator.topology import Network, network
+from simulator.topology import Network
 
 Totals = tuple[dict[str, float], dict[str, float], float]
 """of one rank: class of op -> busy compute [s], dtype -> FLOPs, FLOPs that ran before"""
@@ -40,22 +40,22 @@ _INPUTS = {FORWARD_INPUT: FORWARD, GRADIENT_INPUT: GRADIENT}
 
 def lower(scenario: Scenario, *, folded: bool = True) -> Program:
     """Return the program of one step. folded: ranks that are alike are simulated once."""
-    priced = costs(scenario)
-    return lower_schedule(scenario, timed_schedule(scenario, priced), priced, folded=folded)
+    costs = price(scenario)
+    return lower_schedule(scenario, schedule_of(scenario, costs), costs, folded=folded)
 
 
 def lower_schedule(
-    scenario: Scenario, schedule: Schedule, priced: Costs, *, folded: bool = True
+    scenario: Scenario, schedule: Schedule, costs: Costs, *, folded: bool = True
 ) -> Program:
     """Return the program of a schedule and of costs that need not be the scenario's own."""
-    net = network(scenario.topology)
+    net = scenario.network
     layout = scenario.layout
-    table = coflows(net, layout, schedule, priced)
-    loads = members(layout) if priced.apart else ()
+    table = coflows(net, layout, schedule, costs)
+    loads = members(layout) if costs.per_gpu else ()
     parts = (
         fold(net, schedule, table, layout, loads) if folded else unfolded(net, table, layout.gpus)
     )
-    builder = _Builder(scenario, schedule, priced, table)
+    builder = _Builder(scenario, schedule, costs, table)
     for rank in parts.first_rank.tolist():
         builder.add_rank(rank, float(net.speed[rank]))
     return _Layer(builder, parts).program(net)
@@ -87,7 +87,7 @@ class _Builder:
 
     def __post_init__(self) -> None:
         self.hosts = stage_hosts(self.schedule)
-        self.members = members(self.scenario.layout) if self.costs.apart else ()
+        self.members = members(self.scenario.layout) if self.costs.per_gpu else ()
         self.orders = orders(self.schedule, every_pass=self.scenario.layout.zero >= GRADIENTS)
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
         # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
@@ -95,7 +95,7 @@ class _Builder:
         self.send_stream = COMMUNICATION if self.costs.processor.reserved_sms else SEND
 
     def add_rank(self, rank: int, speed: float) -> None:
-        """Add all rows of the rank that stands for its class. speed: of its kernels, 1 for a sound GPU."""
+        """Add all rows of the rank that stands for its class. speed: of its kernels, 1 for a healthy GPU."""
         index = self.scenario.layout.pipeline_index(rank)
         self.member = self.members[self.scenario.layout.place(rank)] if self.members else -1
         order = self.orders[index]
@@ -183,7 +183,7 @@ def _owed(
 
 
 def _totals(chunks: list[Chunk], code: Ints, optimizer: float, speed: float) -> Totals:
-    """Return a rank's sums. code: chunk of each action in order. optimizer: of a sound GPU [s]."""
+    """Return a rank's sums. code: chunk of each action in order. optimizer: of a healthy GPU [s]."""
 
     def summed(tables: list[dict[str, float]]) -> dict[str, float]:
         _, first = np.unique(code, return_index=True)
@@ -258,6 +258,7 @@ class _Layer:
             coflows=flows,
             capacity=net.capacity[parts.first_link[touched]],
             link_names=tuple(net.name[link] for link in parts.first_link[touched].tolist()),
+            link_kinds=tuple(net.kind[link] for link in parts.first_link[touched].tolist()),
             first_rank=parts.first_rank,
             multiplicity=np.bincount(parts.rank, minlength=len(parts.first_rank)),
             class_seconds=tuple(total[0] for total in builder.totals),

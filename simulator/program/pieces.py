@@ -45,7 +45,7 @@ class Piece:
     base: int = 0
 
     def row(self, stream: int, label: str, seconds: float, coflow: int = -1) -> int:
-        """Add a row; return its number. seconds: on a sound GPU [s]."""
+        """Add a row; return its number. seconds: on a healthy GPU [s]."""
         self.stream.append(stream)
         self.label.append(label)
         self.seconds.append(seconds / self.speed)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from simulator.costs import Costs, buckets
 from simulator.ops import Op
-from simulator.program import buckets
 from simulator.program.chunks import COMPUTE, DATA, GRADIENT, Chunk, Mark
 from simulator.program.coflows import Coflows
-from simulator.program.costs import Costs
 from simulator.program.pieces import Far, Piece
 from simulator.scenario import Scenario
 
@@ -107,7 +106,7 @@ class Shared:
 
         owed: position of an action, what it made, by which of its rows. Returns the piece, whose
         row `base`, the optimizer, waits for the reductions of all pieces; the optimizer's seconds
-        on a sound GPU; and what waits for actions, with places counted from the rank's first piece,
+        on a healthy GPU; and what waits for actions, with places counted from the rank's first piece,
         its last being -1.
         """
         piece, far, owing = Piece(self.speed, kinds=[UPDATE]), [], list(owed)
@@ -173,5 +172,5 @@ class Shared:
         each = recipe.gradient + 2 * recipe.master + 2 * recipe.moments + recipe.parameter
         count = buckets.updated(self.costs, self.layout, self.hosts, tuple(self.final))
         return self.costs.processor.seconds(
-            (Op("adamw", "optimizer", bytes=count * each),), beside=False
+            (Op("adamw", "optimizer", bytes=count * each),), overlapped=False
         )
