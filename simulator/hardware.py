@@ -83,13 +83,13 @@ class CommunicationModel(_Data):
 
     nic: float = Field(gt=0, le=1, description="share of the NIC's line rate")
     nvlink: float = Field(gt=0, le=1, description="share of NVLink's rate in one direction")
-    beside_compute: float = Field(
+    overlap_slowdown: float = Field(
         1.0,
         ge=1,
         description="how much longer it takes while the GPU computes, on the links of measured_on",
     )
     measured_on: MeasuredLinks | None = Field(
-        None, description="slower links hide beside_compute, faster do not help"
+        None, description="slower links hide overlap_slowdown, faster do not help"
     )
     setup: Seconds = Field(
         0.0, description="kernels that precede it on its stream: layout, casts; launch [s]"

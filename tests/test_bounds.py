@@ -181,6 +181,6 @@ def test_the_nic_bound_reads_the_nics_that_there_are():
     # The bound divides by what all NICs carry: 8 of 50 GB/s, one of them slowed to 5: 355 / 8 =
     # 44.375 for each GPU.
     slow = [{"nic": [0, 0], "bandwidth": "5 GB/s per direction"}]
-    sound, ill = report(scenario(layout__ep=4)), report(scenario(layout__ep=4, faults=slow))
-    assert bound(ill, "NIC") == pytest.approx(bound(sound, "NIC") * 50 / 44.375)
+    healthy, ill = report(scenario(layout__ep=4)), report(scenario(layout__ep=4, faults=slow))
+    assert bound(ill, "NIC") == pytest.approx(bound(healthy, "NIC") * 50 / 44.375)
     assert bound(ill, "NIC") <= ill.step_time

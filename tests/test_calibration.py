@@ -293,7 +293,7 @@ def test_expert_kernels_beside_compute_take_the_fastest_layer_over_alone():
     traced, model = CHUNK["communication_us"], HOPPER.kernels.communication
     fastest = {name: min(times["payload"]) for name, times in traced.items()}
     combines = (fastest["combine(F)"] + fastest["dispatch(B)"]) / 2
-    beside = {name: kernel.beside_compute for name, kernel in model.items() if name in EXPERT}
+    beside = {name: kernel.overlap_slowdown for name, kernel in model.items() if name in EXPERT}
     assert beside == pytest.approx(
         {
             "dispatch": fastest["dispatch(F)"] / alone_us("dispatch"),

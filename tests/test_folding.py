@@ -201,10 +201,10 @@ def test_a_slow_gpu_unfolds_only_what_it_makes_different():
     # expert group.
     batch = {"training.global_batch_size": 4096}
     ill = lower(load("h800-2048", sets={**batch, "faults": [{"gpu": 17, "speed": 0.9}]}))
-    sound = lower(load("h800-2048", sets=batch))
-    assert (sound.ranks, ill.ranks) == (8, 96)
+    healthy = lower(load("h800-2048", sets=batch))
+    assert (healthy.ranks, ill.ranks) == (8, 96)
     assert ill.multiplicity.sum() == 2048
-    assert run(ill).step_time > run(sound).step_time
+    assert run(ill).step_time > run(healthy).step_time
 
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])

@@ -181,7 +181,7 @@ class _Second:
 
     kernels = SimpleNamespace(gap=0.0)
 
-    def kernel(self, op: Op, *, beside: bool) -> float:
+    def kernel(self, op: Op, *, overlapped: bool) -> float:
         return 1.0
 
 

@@ -241,6 +241,38 @@ def test_a_case_names_what_exists_and_divides_with_each_alternative(name):
         check_degrees(*changed(row["workload"], row["topology"], row.get("set")))
 
 
+def test_cases_that_reduce_gradients_after_the_backward_pass_say_so_to_the_simulator():
+    # Found by their words; the alternative that overlaps them then differs from the case.
+    late = [
+        row
+        for name in CASES
+        for row in cases(name)["cases"]
+        if "after the last backward" in row.get("note", "")
+    ]
+    assert late
+    for row in late:
+        run, _, _ = changed(row["workload"], row["topology"], row.get("set"))
+        assert run["layout"]["overlap_grad_reduce"] is False
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_what_a_workload_takes_from_pre_training_is_what_stands_there(name):
+    run, base = tree("workloads", name).data, tree("workloads", "deepseek-v3").data
+    for row in run.get("assumed", ()):
+        if row["rule"].startswith("as in pre-training, deepseek-v3.yaml"):
+            group, key = row["key"].split(".")
+            assert run[group][key] == base[group][key]
+
+
+@pytest.mark.parametrize("case", [row["case"] for name in CASES for row in cases(name)["cases"]])
+def test_no_alternative_of_a_case_is_the_case_itself(case):
+    row = next(row for row in cases(case.split("/")[0])["cases"] if row["case"] == case)
+    chosen = changed(row["workload"], row["topology"], row.get("set"))[0]
+    for alternative in row.get("alternatives", []):
+        other = changed(row["workload"], row["topology"], row.get("set"), alternative)[0]
+        assert scenario.WorkloadConfig(**other) != scenario.WorkloadConfig(**chosen)
+
+
 def test_no_two_cases_have_one_name():
     names = [
         row["case"]

@@ -58,13 +58,13 @@ def test_a_fault_and_jitter_multiply():
 
 
 def test_a_lone_gpu_loses_what_its_kernels_lose():
-    # No communication: the step is 1 + |x| times that of a sound GPU.
+    # No communication: the step is 1 + |x| times that of a healthy GPU.
     ill = lone(jitter={"deviation": 0.1, "seed": 2})
     speed = Jitter(deviation=0.1, seed=2).speeds(1)[0]
-    sound = step(lone())
-    assert step(ill) == pytest.approx(sound / speed, rel=1e-12)
+    healthy = step(lone())
+    assert step(ill) == pytest.approx(healthy / speed, rel=1e-12)
     found = study(ill).stragglers
-    assert found == Stragglers(pytest.approx(sound / speed - sound, rel=1e-9), speed, 1)
+    assert found == Stragglers(pytest.approx(healthy / speed - healthy, rel=1e-9), speed, 1)
 
 
 def test_replicas_wait_for_the_slowest_of_them():
@@ -82,15 +82,15 @@ def test_replicas_wait_for_the_slowest_of_them():
     }
     report = study(dense(**common, faults=[{"gpu": 1, "speed": 0.8}]))
     both = study(dense(**common, faults=[{"gpu": 0, "speed": 0.8}, {"gpu": 1, "speed": 0.8}]))
-    sound = simulate(dense(**common))
+    healthy = simulate(dense(**common))
     assert report.stragglers.slowest == 0.8
     assert report.stragglers.lost == pytest.approx(
-        report.report.step_time - sound.step_time, rel=1e-9
+        report.report.step_time - healthy.step_time, rel=1e-9
     )
     assert report.report.step_time == pytest.approx(both.report.step_time, rel=1e-3)
     # All kernels of both a quarter longer: what the links take is the same.
     compute = sum(
-        sound.breakdown[name]
+        healthy.breakdown[name]
         for name in ("gemm", "attention", "memory_bound", "kernel_gaps", "optimizer")
     )
     assert both.stragglers.lost == pytest.approx(compute / 4, rel=1e-6)
@@ -113,9 +113,9 @@ def test_jitter_on_few_gpus_unfolds_only_what_they_make_different():
 
 
 def test_a_step_never_gains_by_a_slower_gpu():
-    sound = step(scenario())
+    healthy = step(scenario())
     for seed in range(5):
-        assert step(scenario(jitter={"deviation": 0.05, "seed": seed})) > sound
+        assert step(scenario(jitter={"deviation": 0.05, "seed": seed})) > healthy
 
 
 def test_more_deviation_costs_more():
@@ -140,9 +140,9 @@ def test_what_is_down_or_cut_stays_so_when_stragglers_are_taken_out():
     # Only speed is set to full: the NIC that is down and the slower NVLink stay.
     other = [{"nic": [1, 0], "down": True}, {"gpu": 2, "nvlink": "100 GB/s bidirectional"}]
     ill = scenario(faults=[*other, {"gpu": 2, "speed": 0.7}], jitter={"deviation": 0.02})
-    sound = network(ill.topology.at_full_speed)
-    assert (sound.speed == 1.0).all()
-    assert sound.capacity.tolist() == network(scenario(faults=other).topology).capacity.tolist()
+    healthy = network(ill.topology.at_full_speed)
+    assert (healthy.speed == 1.0).all()
+    assert healthy.capacity.tolist() == network(scenario(faults=other).topology).capacity.tolist()
 
 
 def test_json_and_text_name_what_stragglers_cost(capsys):

@@ -66,11 +66,11 @@ def test_it_is_never_below_the_worst_cut_and_seldom_above(tmp_path, seed):
 def test_a_fault_is_felt_whichever_half_it_is_in():
     # Two leaves per rail; between the first leaf and the spines half of the cables are down.
     faults = [{"link": f"leaf0.0 - spine{s}", "down": True} for s in range(2)]
-    sound, ill = (
+    healthy, ill = (
         describe(cluster("rail_optimised", nodes=8, gpus=2, faults=some)) for some in ([], faults)
     )
-    assert sound["bisection_bandwidth"] == 8 * 50e9
-    assert ill["bisection_bandwidth"] < sound["bisection_bandwidth"]
+    assert healthy["bisection_bandwidth"] == 8 * 50e9
+    assert ill["bisection_bandwidth"] < healthy["bisection_bandwidth"]
 
 
 @pytest.mark.parametrize("nodes", [3, 4, 7])

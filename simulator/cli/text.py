@@ -13,23 +13,9 @@ from rich.text import Text
 from simulator.compare import Row, binding, memory_line, names, rows, why
 from simulator.layout import Layout
 from simulator.report import Report, mean_share
+from simulator.report.parts import PARTS
 from simulator.units import format_bytes, format_seconds
 from simulator.whatif import Study
-
-PART_NOTES = {
-    "gemm": "matrix products, weight gradients included",
-    "attention": "fused attention, forward and backward",
-    "memory_bound": "casts, norms, activations, permutes, router",
-    "kernel_gaps": "between kernels of one stream",
-    "optimizer": "AdamW on this rank's shard",
-    "expert_waiting": "for the slowest member of an exchange",
-    "tensor_exposed": "gathers and scatters inside layers",
-    "context_exposed": "keys and values of the other parts of a sequence",
-    "expert_exposed": "dispatch and combine that nothing hides",
-    "pipeline_exposed": "a stage's output on its way",
-    "data_exposed": "gradient reduce-scatter, parameter all-gather",
-    "bubble": "nothing to do",
-}
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
@@ -171,20 +157,12 @@ def _remedies(study: Study) -> Iterator[RenderableType]:
 
 def _breakdown(report: Report) -> Table:
     table = _table("Where the step goes (mean over ranks)", "part", "time", "share", "")
-    for name, seconds in report.breakdown.items():
-        if not seconds and name in (
-            "expert_waiting",
-            "expert_exposed",
-            "tensor_exposed",
-            "context_exposed",
-        ):
-            continue  # nothing of the kind runs
-        table.add_row(
-            name,
-            format_seconds(seconds),
-            f"{seconds / report.step_time:.1%}",
-            PART_NOTES.get(name, ""),
-        )
+    for part in PARTS:
+        seconds = report.breakdown.get(part.name, 0.0)
+        if part.name not in report.breakdown or (part.hidden_if_zero and not seconds):
+            continue
+        share = f"{seconds / report.step_time:.1%}"
+        table.add_row(part.name, format_seconds(seconds), share, part.meaning)
     table.add_row("sum", format_seconds(sum(report.breakdown.values())), "100.0%", "", style="bold")
     return table
 

@@ -101,7 +101,7 @@ def _of_nics(network: Network) -> tuple[Links, Links, Links]:
 
 
 def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
-    """Tell which pairs go the preferred way: GPUs and NICs sound, one way for all pairs of two switches."""
+    """Tell which pairs go the preferred way: GPUs and NICs healthy, one way for all pairs of two switches."""
     g = np.arange(len(network.gpu_up)) % network.gpus_per_node
     own = g * network.nics_per_node // network.gpus_per_node
     if network.paths.routing not in ("adaptive", "rail_local") or not np.array_equal(
@@ -112,8 +112,8 @@ def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
         return np.zeros(len(src), dtype=bool)
     _, _, part = _of_nics(network)
     out, home = _nics(network, src, dst)
-    sound: NDArray[np.bool_] = (part[out] >= 0) & (part[out] == part[home])
-    return sound
+    healthy: NDArray[np.bool_] = (part[out] >= 0) & (part[out] == part[home])
+    return healthy
 
 
 def _all(network: Network, pair: Links, src: Links, dst: Links) -> list[Entries]:

@@ -175,8 +175,8 @@ class _Run:
     def _cap(self, flow: _Flow) -> float:
         """Return the fastest that a flow's kernel may go [B/s]."""
         kind = flow.kind
-        if kind.beside_compute > 1.0 and any(self.computing[rank] for rank in kind.members):
-            return kind.rate / kind.beside_compute
+        if kind.overlap_slowdown > 1.0 and any(self.computing[rank] for rank in kind.members):
+            return kind.rate / kind.overlap_slowdown
         return kind.rate
 
     def _component(self, flows: list[_Flow]) -> list[_Flow]:
@@ -224,7 +224,7 @@ class _Run:
             if busy != self.computing[rank]:
                 self.computing[rank] = busy
                 changed.update(self.at_rank[rank])
-        slowed = [flow for flow in changed if flow.kind.beside_compute > 1.0]
+        slowed = [flow for flow in changed if flow.kind.overlap_slowdown > 1.0]
         if slowed:
             self._share(slowed)
 

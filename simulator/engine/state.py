@@ -131,7 +131,7 @@ def _kinds(program: Program) -> tuple[Records, Records]:
         ("members", [len(flow.members) for flow in flows]),
         ("size", [flow.size for flow in flows]),
         ("rate", [flow.rate for flow in flows]),
-        ("beside", [flow.beside_compute for flow in flows]),
+        ("beside", [flow.overlap_slowdown for flow in flows]),
         ("latency", [flow.latency for flow in flows]),
     ):
         kind[name][:-1] = values

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from simulator.compare import names
-from simulator.plot import MEMORY_COLOURS, PART_COLOURS
+from simulator.plot import MEMORY_COLOURS
 from simulator.report import Report
+from simulator.report.palette import GREEN, SERIES, VERMILLION
+from simulator.report.parts import PARTS
 from simulator.report.series import memory_over_time
 from simulator.timeline import Timeline
 
 Chart = dict[str, Any]
-PARTS = {**PART_COLOURS, "tensor_exposed": "#882255", "context_exposed": "#AA4499"}
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#666666")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -31,8 +31,8 @@ def breakdown(reports: Sequence[Report]) -> Chart:
     """Return where the step goes: stacked bars, a bar per report."""
     most = max(report.step_time for report in reports)
     data = []
-    for part in dict.fromkeys(name for report in reports for name in report.breakdown):
-        values = [report.breakdown.get(part, 0.0) for report in reports]
+    for part in PARTS:
+        values = [report.breakdown.get(part.name, 0.0) for report in reports]
         if max(values) < 1e-4 * most:
             continue
         shares = [
@@ -42,11 +42,11 @@ def breakdown(reports: Sequence[Report]) -> Chart:
             {
                 "type": "bar",
                 "orientation": "h",
-                "name": part.replace("_", " "),
+                "name": part.text,
                 "y": list(names(reports)),
                 "x": values,
                 "customdata": shares,
-                "marker": {"color": PARTS.get(part, "#882255")},
+                "marker": {"color": part.colour},
                 "hovertemplate": "%{fullData.name}: %{x:.4g} s, %{customdata:.1f}% of the step<extra></extra>",
             }
         )
@@ -76,7 +76,7 @@ def bounds(reports: Sequence[Report]) -> Chart:
                 "text": [row[2] for row in rows],
                 "textposition": "none",
                 "customdata": [100.0 * row[1] / report.step_time for row in rows],
-                "marker": {"color": LINES[number % len(LINES)]},
+                "marker": {"color": SERIES[number % len(SERIES)]},
                 "hovertemplate": "%{y}: %{x:.4g} s, %{customdata:.0f}% of the step<br>%{text}"
                 "<extra>%{fullData.name}</extra>",
             }
@@ -113,7 +113,7 @@ def memory_by_stage(report: Report) -> Chart:
             "name": "capacity",
             "x": [indices[0] - 0.5, indices[-1] + 0.5],
             "y": [capacity, capacity],
-            "line": {"color": "#D55E00", "dash": "dash", "width": 2},
+            "line": {"color": VERMILLION, "dash": "dash", "width": 2},
             "hovertemplate": "capacity: %{y:.2f} GB<extra></extra>",
         }
     )
@@ -130,7 +130,7 @@ def memory_lines(timeline: Timeline) -> Chart:
     """Return kept activations over the step, a line per class of ranks."""
     program = timeline.program
     data = []
-    for rank in range(min(program.ranks, 2 * len(LINES))):
+    for rank in range(min(program.ranks, 2 * len(SERIES))):
         times, held = memory_over_time(timeline, rank)
         data.append(
             {
@@ -139,8 +139,8 @@ def memory_lines(timeline: Timeline) -> Chart:
                 "line": {
                     "shape": "hv",
                     "width": 1.3,
-                    "color": LINES[rank % len(LINES)],
-                    "dash": DASHES[rank // len(LINES) % len(DASHES)],
+                    "color": SERIES[rank % len(SERIES)],
+                    "dash": DASHES[rank // len(SERIES) % len(DASHES)],
                 },
                 "name": f"pipeline index {program.pipeline_index(rank)}",
                 "x": [round(time, 6) for time in times.tolist()],
@@ -151,7 +151,7 @@ def memory_lines(timeline: Timeline) -> Chart:
     return chart(
         data,
         340,
-        showlegend=1 < program.ranks <= len(LINES),
+        showlegend=1 < program.ranks <= len(SERIES),
         hovermode="closest",
         xaxis={"title": {"text": "time in the step [s]"}},
         yaxis={"title": {"text": "kept activations [GB]"}},
@@ -167,8 +167,8 @@ def overlap(report: Report) -> Chart:
         for one in report.overlap
     ]
     parts = {
-        "beside compute": ("#009E73", [one.hidden for one in report.overlap]),
-        "exposed": ("#D55E00", [one.communication - one.hidden for one in report.overlap]),
+        "beside compute": (GREEN, [one.hidden for one in report.overlap]),
+        "exposed": (VERMILLION, [one.communication - one.hidden for one in report.overlap]),
     }
     data = [
         {
@@ -203,7 +203,7 @@ def links(report: Report) -> Chart:
             "type": "bar",
             "x": list(shares),
             "y": [100.0 * share for share in shares.values()],
-            "marker": {"color": LINES[0]},
+            "marker": {"color": SERIES[0]},
             "hovertemplate": "%{x}: %{y:.1f}% of the step<extra></extra>",
         }
     ]

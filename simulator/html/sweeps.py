@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
-from simulator.html.charts import LINES, Chart, chart
+from simulator.html.charts import Chart, chart
 from simulator.html.tables import number, table
 from simulator.plot.sweeps import Columns, Shown, SweepFigure, axis_name, default, knee, numbers
+from simulator.report.palette import SERIES
 from simulator.units import format_bytes
 
 MOST_ROWS = 1000
@@ -64,7 +65,7 @@ def _line(name: str, points: Sequence[tuple[Any, Any]], place: int) -> Chart:
         "name": name,
         "x": [x for x, _ in points],
         "y": [y for _, y in points],
-        "line": {"color": LINES[place % len(LINES)], "width": 1.5},
+        "line": {"color": SERIES[place % len(SERIES)], "width": 1.5},
         "hovertemplate": "%{x}: %{y:.5g}<extra>%{fullData.name}</extra>",
     }
 
@@ -104,7 +105,7 @@ def _bars(shown: Shown) -> Chart:
             "name": str(name) or shown.label,
             "x": [str(x) for x, _ in pairs],
             "y": [value for _, value in pairs],
-            "marker": {"color": LINES[place % len(LINES)]},
+            "marker": {"color": SERIES[place % len(SERIES)]},
             "hovertemplate": "%{x}: %{y:.5g}<extra>%{fullData.name}</extra>",
         }
         for place, (name, pairs) in enumerate(shown.lines().items())

@@ -14,6 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.layout.zero import ZeroStage
+
 Places = NDArray[np.int64]
 
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -36,7 +38,7 @@ class Layout:
     pp: int
     ep: int
     dp: int
-    zero: int
+    zero: ZeroStage
     cp: int = 1
     vpp: int = 1
     etp: int = 1

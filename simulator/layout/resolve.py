@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from simulator.errors import LayoutError
 from simulator.layout.config import LayoutConfig
 from simulator.layout.ranks import Layout
+from simulator.layout.zero import ZeroStage
 from simulator.model import ModelConfig
 
 
@@ -31,7 +32,7 @@ def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
         config.pp,
         config.ep,
         dp,
-        config.zero,
+        ZeroStage(config.zero),
         config.cp,
         config.vpp,
         etp,

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.costs import Costs, buckets
+from simulator.layout import ZeroStage
 from simulator.program import Program
 from simulator.program.coflows import stage_hosts
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Schedule
 
 CATEGORIES = ("parameters", "gradients", "optimizer", "activations", "buffers", "margin")
-GRADIENTS, PARAMETERS = 2, 3
-"""What ZeRO shards from this stage on."""
 Floats = NDArray[np.float64]
 
 
@@ -58,13 +57,15 @@ def _rank(
     count = sum(sum(costs.parameters(stage)) for stage in stages)
     shard = buckets.updated(costs, layout, hosts, stages)
     activations, buffers = _peak_activations(costs, order), _buffers(scenario, costs, stages)
-    resharded = layout.zero >= PARAMETERS and scenario.workload.layout.reshard_after_forward
+    resharded = (
+        layout.zero >= ZeroStage.PARAMETERS and scenario.workload.layout.reshard_after_forward
+    )
     return RankMemory(
         index,
         stages,
         {
             "parameters": (shard if resharded else count) * recipe.parameter,
-            "gradients": (shard if layout.zero >= GRADIENTS else count) * recipe.gradient,
+            "gradients": (shard if layout.zero >= ZeroStage.GRADIENTS else count) * recipe.gradient,
             "optimizer": shard * (recipe.master + recipe.moments),
             "activations": activations,
             "buffers": buffers,
@@ -146,7 +147,9 @@ def _buffers(scenario: Scenario, costs: Costs, stages: tuple[int, ...]) -> float
     largest = max(
         (sum(costs.held([kind])) for stage in stages for kind in costs.stages[stage]), default=0.0
     )
-    whole = largest * recipe.gradient if layout.zero >= GRADIENTS else 0.0
-    resharded = layout.zero >= PARAMETERS and scenario.workload.layout.reshard_after_forward
+    whole = largest * recipe.gradient if layout.zero >= ZeroStage.GRADIENTS else 0.0
+    resharded = (
+        layout.zero >= ZeroStage.PARAMETERS and scenario.workload.layout.reshard_after_forward
+    )
     whole += 2 * largest * recipe.parameter if resharded else 0.0
     return exchange + 4 * costs.activation_bytes() + tensor + whole

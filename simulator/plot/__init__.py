@@ -22,7 +22,7 @@ from simulator.plot.kernels import kernels
 from simulator.plot.links import links
 from simulator.plot.memory import MEMORY_COLOURS, memory
 from simulator.plot.schedules import schedule
-from simulator.plot.steps import FORMATS, PART_COLOURS, check_format, comparison, step
+from simulator.plot.steps import FORMATS, check_format, comparison, step
 from simulator.plot.sweeps import SweepFigure, knee, sweep
 from simulator.report import Report
 from simulator.scenario import Scenario
@@ -32,7 +32,6 @@ __all__ = [
     "FIGURES",
     "FORMATS",
     "MEMORY_COLOURS",
-    "PART_COLOURS",
     "SweepFigure",
     "check_figure",
     "check_format",

@@ -12,43 +12,16 @@ from simulator.compare import names
 from simulator.errors import InputError
 from simulator.program import STREAMS
 from simulator.report import Report
+from simulator.report.palette import ink
+from simulator.report.parts import CHUNK_KINDS, PARTS
 from simulator.timeline import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = (".png", ".svg", ".pdf")
-# Okabe and Ito's colours, told apart by most colour-blind readers.
-CHUNK_COLOURS = {
-    "F": "#E69F00",
-    "B": "#009E73",
-    "I": "#56B4E9",
-    "W": "#0072B2",
-    "FB": "#CC79A7",
-    "update": "#666666",
-}
-CHUNK_NAMES = {
-    "F": "forward",
-    "B": "full backward",
-    "I": "input gradient",
-    "W": "weight gradient",
-    "FB": "overlapped pair",
-    "update": "optimizer",
-}
-PART_COLOURS = {
-    "gemm": "#0072B2",
-    "attention": "#56B4E9",
-    "memory_bound": "#009E73",
-    "kernel_gaps": "#F0E442",
-    "optimizer": "#666666",
-    "expert_waiting": "#8C510A",
-    "expert_exposed": "#D55E00",
-    "tensor_exposed": "#542788",
-    "context_exposed": "#998EC3",
-    "pipeline_exposed": "#E69F00",
-    "data_exposed": "#CC79A7",
-    "bubble": "#DDDDDD",
-}
+CHUNK_COLOURS = {kind.name: kind.colour for kind in CHUNK_KINDS}
+CHUNK_NAMES = {kind.name: kind.text for kind in CHUNK_KINDS}
 
 
 def check_format(path: Path) -> None:
@@ -184,22 +157,21 @@ def _rank_name(timeline: Timeline, rank: int) -> str:
 def _parts(axes: Axes, reports: Sequence[Report]) -> None:
     labels = names(reports)
     left = np.zeros(len(reports))
-    for part, colour in PART_COLOURS.items():
-        values = np.array([report.breakdown.get(part, 0.0) for report in reports])
+    for part in PARTS:
+        values = np.array([report.breakdown.get(part.name, 0.0) for report in reports])
         if values.max() < 1e-4 * max(report.step_time for report in reports):
             continue
         axes.barh(
             labels,
             values,
             left=left,
-            color=colour,
-            label=part.replace("_", " "),
+            color=part.colour,
+            label=part.text,
             edgecolor="white",
             height=0.6,
         )
         for row, value in enumerate(values):
             if value > 0.06 * left.max() and value > 0.04 * reports[row].step_time:
-                dark = colour in ("#0072B2", "#D55E00", "#009E73", "#666666", "#8C510A")
                 axes.text(
                     left[row] + value / 2,
                     row,
@@ -207,7 +179,7 @@ def _parts(axes: Axes, reports: Sequence[Report]) -> None:
                     ha="center",
                     va="center",
                     fontsize=6.5,
-                    color="white" if dark else "black",
+                    color=ink(part.colour),
                 )
         left += values
     axes.invert_yaxis()

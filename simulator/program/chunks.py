@@ -18,10 +18,11 @@ from itertools import zip_longest
 
 from simulator.costs import BlockCost, Costs, Hop, PhaseKey, Segment
 from simulator.ops import LATE, Phase
+from simulator.ops.streams import Stream
 from simulator.schedules import Action
 
-COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR, GRADIENT = range(7)
-STREAMS = ("compute", "side", "communication", "data", "send", "tensor", "gradient")
+COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR, GRADIENT = Stream
+STREAMS = tuple(stream.label for stream in Stream)
 
 FORWARD_INPUT, GRADIENT_INPUT = -1, -2
 """Dependencies on what another action hands over, until the program knows which row that is."""

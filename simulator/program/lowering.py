@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.costs import Costs, price
+from simulator.layout import ZeroStage
 from simulator.program.chunks import (
     COMMUNICATION,
     FORWARD_INPUT,
@@ -27,7 +28,7 @@ from simulator.program.orders import Key, Order, handed_from, orders
 from simulator.program.pieces import FORWARD, GRADIENT, Far, Piece, Places, csr, stream_order
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
-from simulator.program.shared import GRADIENTS, Shared
+from simulator.program.shared import Shared
 from simulator.program.timed import schedule_of
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Schedule
@@ -88,7 +89,9 @@ class _Builder:
     def __post_init__(self) -> None:
         self.hosts = stage_hosts(self.schedule)
         self.members = members(self.scenario.layout) if self.costs.per_gpu else ()
-        self.orders = orders(self.schedule, every_pass=self.scenario.layout.zero >= GRADIENTS)
+        self.orders = orders(
+            self.schedule, every_pass=self.scenario.layout.zero >= ZeroStage.GRADIENTS
+        )
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
         # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
         # pair (arXiv 2412.19437, figure 4).

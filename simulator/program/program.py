@@ -23,7 +23,7 @@ class Coflow:
     the report. members: classes of ranks that take part and wait for each other; of a send, its
     source alone. links: (link class, weight): the share of its own slowest link's bytes that all
     coflows of the class ask of one link of that class, kernel efficiency included. size: what its
-    own slowest link is busy for [B]. rate: of that link [B/s]. beside_compute: how much longer the
+    own slowest link is busy for [B]. rate: of that link [B/s]. overlap_slowdown: how much longer the
     kernel takes while a member computes. latency: before the first byte [s]. sent: over NICs and
     over NVLink by all coflows of the class together [B].
     """
@@ -34,7 +34,7 @@ class Coflow:
     links: tuple[tuple[int, float], ...]
     size: float
     rate: float
-    beside_compute: float
+    overlap_slowdown: float
     latency: float
     sent: tuple[float, float]
 
@@ -43,7 +43,7 @@ class Coflow:
 class Program:
     """Ops per stream and class of ranks, as columns; rows of one rank and stream run in the order of the rows.
 
-    rank: class [op]. stream: index into chunks.STREAMS [op]. label: index into labels [op].
+    rank: class [op]. stream: a Stream [op]. label: index into labels [op].
     seconds: of compute ops [s], 0 for transfers. coflow: class, or -1 [op]. instance: of a coflow,
     alike for all its members, or -1 [op]. action: index into actions [op]. wait_ptr/wait: CSR of
     the rows that each row waits for, stream order included. actions: (class of ranks, position in

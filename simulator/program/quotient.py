@@ -102,7 +102,7 @@ class _Folding:
             ),
             size=size,
             rate=rate,
-            beside_compute=self._slowdown(first, kernel, size / rate),
+            overlap_slowdown=self._slowdown(first, kernel, size / rate),
             latency=self.table.latency[first] + kernel.setup,
             sent=(sent["nic"], sent["nvlink"]),
         )
@@ -122,7 +122,7 @@ class _Folding:
         measured. Where the links are slower than that by themselves, it waits for them anyway.
         """
         if kernel.measured_on is None or not alone:
-            return kernel.beside_compute
+            return kernel.overlap_slowdown
         measured = max(
             size
             / self._share(link, kernel)
@@ -134,7 +134,7 @@ class _Folding:
             for link, size in zip(self.table.links[first], self.table.bytes[first], strict=True)
             if self.net.kind[link] in ("nvlink", "nic")
         )
-        return max(1.0, kernel.beside_compute * measured / alone)
+        return max(1.0, kernel.overlap_slowdown * measured / alone)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:
         return kernel.nvlink if self.net.kind[link] == "nvlink" else kernel.nic

@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from simulator.costs import Costs, buckets
+from simulator.layout import ZeroStage
 from simulator.ops import Op
 from simulator.program.chunks import COMPUTE, DATA, GRADIENT, Chunk, Mark
 from simulator.program.coflows import Coflows
 from simulator.program.pieces import Far, Piece
 from simulator.scenario import Scenario
 
-STATES, GRADIENTS, PARAMETERS = 1, 2, 3
-"""What ZeRO shards from this stage on."""
 UPDATE = "update"
 """kind of the actions that are not the schedule's"""
 
@@ -44,11 +43,13 @@ class Shared:
 
     def __post_init__(self) -> None:
         self.layout, self.config = self.scenario.layout, self.scenario.workload.layout
-        self.resharded = self.layout.zero == PARAMETERS and self.config.reshard_after_forward
+        self.resharded = (
+            self.layout.zero == ZeroStage.PARAMETERS and self.config.reshard_after_forward
+        )
         # Parameters that are whole during a step are gathered once, beside its first forward
         # passes.
         self.early = not self.resharded and (
-            self.layout.zero == PARAMETERS or self.config.overlap_param_gather
+            self.layout.zero == ZeroStage.PARAMETERS or self.config.overlap_param_gather
         )
 
     def begin_step(self, stages: Iterable[int]) -> Piece:
@@ -90,7 +91,7 @@ class Shared:
         for mark, due in gathered.items():
             if rows.begins[mark] < len(rows.stream):
                 piece.waits += [(piece.base + rows.begins[mark], row) for row in due]
-        if self.layout.zero < GRADIENTS and not final:
+        if self.layout.zero < ZeroStage.GRADIENTS and not final:
             return
         for mark, ends in rows.ends.items():
             made = [piece.base + row for row in ends]
@@ -123,7 +124,7 @@ class Shared:
         seconds = self._optimizer()
         update = piece.row(COMPUTE, "optimizer", seconds)
         piece.base = update
-        if STATES <= self.layout.zero < PARAMETERS and not self.early:
+        if ZeroStage.OPTIMIZER <= self.layout.zero < ZeroStage.PARAMETERS and not self.early:
             for stage in sorted(self.final):
                 for number in range(len(self.costs.stages[stage])):
                     self._collect(piece, "all_gather", (stage, number), [update])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.program import STREAMS, Program
+from simulator.report.parts import CHUNK_KINDS, PARTS
 from simulator.timeline import Timeline, measure, subtract, union
 
 COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR, GRADIENT = range(len(STREAMS))
@@ -15,16 +16,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Intervals = tuple[Floats, Floats]
 
-EXPOSED = (
-    "expert_waiting",
-    "expert_exposed",
-    "tensor_exposed",
-    "context_exposed",
-    "pipeline_exposed",
-    "data_exposed",
+PHASES = (
+    *(kind.name for kind in CHUNK_KINDS if kind.name != "update"),
+    "data_parallel",
+    "optimizer",
     "bubble",
 )
-CHUNKS = ("F", "B", "I", "W", "FB", "data_parallel", "optimizer", "bubble")
+"""Keys of `phases_s`."""
 
 
 def breakdown(timeline: Timeline) -> dict[str, float]:
@@ -55,8 +53,7 @@ def breakdown(timeline: Timeline) -> dict[str, float]:
         }
         for name, seconds in _idle(timeline, parts).items():
             rows[name][rank] += seconds  # unequal experts made some of it part of the kernels
-    names = ["gemm", "attention", "memory_bound", "kernel_gaps", "optimizer", *EXPOSED]
-    return {name: program.mean(rows[name]) for name in names if name in rows}
+    return {part.name: program.mean(rows[part.name]) for part in PARTS if part.name in rows}
 
 
 def _rows(program: Program) -> list[Ints]:
@@ -127,7 +124,7 @@ def phases(timeline: Timeline) -> dict[str, float]:
         rows["data_parallel"][rank] = _outside(timeline, own, reached[rank])
         counted = sum(values[rank] for values in rows.values())
         rows["bubble"][rank] += timeline.step_time - counted
-    return {kind: program.mean(rows[kind]) for kind in CHUNKS}
+    return {kind: program.mean(rows[kind]) for kind in PHASES}
 
 
 def _chunk_spans(timeline: Timeline) -> Intervals:

@@ -13,11 +13,12 @@ from simulator.memory import CATEGORIES, RankMemory, memory
 from simulator.program import Program
 from simulator.report.attribution import breakdown, phases
 from simulator.report.overlap import Overlap, mean_share, overlap
+from simulator.report.parts import TRAFFIC_KINDS
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 
 SCHEMA_VERSION = 1
-TRAFFIC = ("expert", "pipeline", "data", "tensor", "context")
+TRAFFIC = tuple(kind.name for kind in TRAFFIC_KINDS)
 
 
 @dataclass(frozen=True, slots=True)

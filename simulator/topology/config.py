@@ -61,8 +61,8 @@ class TopologyConfig(Cluster):
     @property
     def at_full_speed(self) -> TopologyConfig:
         """Return the same cluster with no GPU slower than the others; what is down stays down."""
-        sound = tuple(fault.model_copy(update={"speed": None}) for fault in self.faults)
-        return self.model_copy(update={"jitter": None, "faults": sound})
+        healthy = tuple(fault.model_copy(update={"speed": None}) for fault in self.faults)
+        return self.model_copy(update={"jitter": None, "faults": healthy})
 
     @property
     def routing(self) -> str:

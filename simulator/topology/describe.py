@@ -88,7 +88,7 @@ def _to(paths: Paths, start: int, places: list[int]) -> list[int]:
 
 def _longest_route(config: TopologyConfig, net: Network) -> tuple[int, float]:
     """Return the links and the latency [s] of the longest routes, from all GPUs or, in large clusters, the first's."""
-    sound = [g for g in range(config.gpus) if net.gpu_up[g] >= 0]
-    sources = sound if config.gpus <= _SOURCES else sound[: config.node.gpus]
-    routes = [net.route(src, dst) for src, dst in itertools.product(sources, sound)]
+    healthy = [g for g in range(config.gpus) if net.gpu_up[g] >= 0]
+    sources = healthy if config.gpus <= _SOURCES else healthy[: config.node.gpus]
+    routes = [net.route(src, dst) for src, dst in itertools.product(sources, healthy)]
     return max(len(links) for links, _ in routes), max(latency for _, latency in routes)

@@ -40,7 +40,7 @@ class Fault(BaseModel):
         None, gt=0, description="of a NIC, or of each cable of a link [B/s]"
     )
     speed: float | None = Field(
-        None, gt=0, le=1, strict=True, description="of a GPU's kernels, 1 for a sound one's"
+        None, gt=0, le=1, strict=True, description="of a GPU's kernels, 1 for a healthy one's"
     )
     nvlink: Bandwidth | None = Field(None, gt=0, description="of a GPU [B/s in one direction]")
 

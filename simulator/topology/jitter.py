@@ -1,4 +1,4 @@
-"""GPUs that are slower than a sound one by chance."""
+"""GPUs that are slower than a healthy one by chance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Jitter(BaseModel):
     seed: Whole = Field(0, ge=0, description="of the draw")
 
     def speeds(self, gpus: int) -> NDArray[np.float64]:
-        """Return the speed of each GPU of a cluster relative to a sound one's [g]. Errors: LayoutError."""
+        """Return the speed of each GPU of a cluster relative to a healthy one's [g]. Errors: LayoutError."""
         count = gpus if self.gpus is None else self.gpus
         if count > gpus:
             raise LayoutError(

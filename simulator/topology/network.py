@@ -33,7 +33,7 @@ class Network:
     node, -1. leaf: [g] leaf that it hangs on, -1. leaf_up, leaf_down: [leaf] the bundle to and from
     what is above it, -1 where there is no single one (a lone leaf, routing by single cables,
     fabrics that are no tree): there only `route` and `spread` know the links. speed: [g] of its
-    kernels relative to a sound GPU's, 0 if it is down. switch: [node * nics + j] where a NIC hangs
+    kernels relative to a healthy GPU's, 0 if it is down. switch: [node * nics + j] where a NIC hangs
     in `paths`, -1 if it is down or cut off; part: [node * nics + j] connected part of the fabric,
     -1. pcie: [g] link from a GPU to the PCIe switch of its NIC; slot: [node * nics + j] link from
     there to that NIC; the next one leads back. -1 where the file gives no `node.pcie`.
@@ -187,10 +187,10 @@ def build(config: TopologyConfig) -> tuple[Switches, Damage]:
 def _arrays(config: TopologyConfig, switches: Switches, damage: Damage) -> Network:
     """Return the network: links of NVLink, then NICs, then between switches, then PCIe, each there and back."""
     ranks = np.arange(config.gpus)
-    sound = np.ones(config.gpus, dtype=bool)
-    sound[sorted(damage.gpu_down)] = False
-    up = np.where(sound, 2 * (np.cumsum(sound) - 1), -1)
-    nics, place = _nics(config, switches, damage, sound), 2 * int(sound.sum())
+    healthy = np.ones(config.gpus, dtype=bool)
+    healthy[sorted(damage.gpu_down)] = False
+    up = np.where(healthy, 2 * (np.cumsum(healthy) - 1), -1)
+    nics, place = _nics(config, switches, damage, healthy), 2 * int(healthy.sum())
     nic_links = [-1] * config.nics if switches.home else []
     for number in nics:
         nic_links[number], place = place, place + 2
@@ -203,28 +203,28 @@ def _arrays(config: TopologyConfig, switches: Switches, damage: Damage) -> Netwo
         part[number] = ways.part[home]
     _check_whole(config, part)
     uses = _uses(config, part)
-    named = _lines(config, switches, damage, ranks[sound], nics)
-    slots, pcie, slot = _pcie(config, ranks[sound], nics, place + len(ways.lines))
+    named = _lines(config, switches, damage, ranks[healthy], nics)
+    slots, pcie, slot = _pcie(config, ranks[healthy], nics, place + len(ways.lines))
     lines = [*named, *ways.lines, *slots]
     own = np.where(uses >= 0, np.array([*nic_links, -1])[uses], -1)
     net = Network(
         capacity=_frozen([line[1] for line in lines], np.float64),
         latency=_frozen([line[2] for line in lines], np.float64),
-        kind=("nvlink",) * (2 * int(sound.sum()))
+        kind=("nvlink",) * (2 * int(healthy.sum()))
         + ("nic",) * (2 * len(nics))
         + ("fabric",) * len(ways.lines)
         + ("pcie",) * len(slots),
         name=tuple(line[0] for line in lines),
         gpus_per_node=config.node.gpus,
         gpu_up=_frozen(up, np.int64),
-        gpu_down=_frozen(np.where(sound, up + 1, -1), np.int64),
+        gpu_down=_frozen(np.where(healthy, up + 1, -1), np.int64),
         nic_up=_frozen(own, np.int64),
         nic_down=_frozen(np.where(own >= 0, own + 1, -1), np.int64),
         rail=_frozen(np.where(uses >= 0, uses % config.node.nics, -1), np.int64),
         leaf=_frozen(np.full(config.gpus, -1), np.int64),
         leaf_up=_frozen([], np.int64),
         leaf_down=_frozen([], np.int64),
-        speed=_frozen(np.where(sound, _speeds(config, damage), 0.0), np.float64),
+        speed=_frozen(np.where(healthy, _speeds(config, damage), 0.0), np.float64),
         nics_per_node=config.node.nics,
         switch=tuple(switch),
         part=tuple(part),
@@ -260,12 +260,12 @@ def _with_leaves(net: Network, switch: Ids) -> Network:
 
 
 def _nics(
-    config: TopologyConfig, switches: Switches, damage: Damage, sound: NDArray[np.bool_]
+    config: TopologyConfig, switches: Switches, damage: Damage, healthy: NDArray[np.bool_]
 ) -> list[int]:
     """Return the numbers of the NICs that work: not down, on a switch, and with a GPU."""
     if not switches.home:
         return []
-    alive: NDArray[np.bool_] = np.any(sound.reshape(config.nics, -1), axis=1)
+    alive: NDArray[np.bool_] = np.any(healthy.reshape(config.nics, -1), axis=1)
     return [
         k for k, home in enumerate(switches.home) if home and alive[k] and damage.nic.get(k, 1.0)
     ]
