@@ -371,7 +371,7 @@ def test_bad_usage_exits_2_and_anything_else_1(files, capsys, monkeypatch):
     def stuck(_):
         raise EngineError("3 ops wait for each other")
 
-    monkeypatch.setattr("simulator.engine.run", stuck)
+    monkeypatch.setattr("simulator.whatif.studies.run", stuck)
     assert _main(RUN) == 1
     assert capsys.readouterr().err == "simulate: 3 ops wait for each other\n"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from simulator.whatif.alternatives import Alternative, Span, spans
 from simulator.whatif.penalties import Imbalance, Stragglers, imbalance, stragglers
 from simulator.whatif.remedies import Remedy, remedies
-from simulator.whatif.study import Study, simulate, study
+from simulator.whatif.studies import Study, simulate, study
 
 __all__ = [
     "Alternative",
