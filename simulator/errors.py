@@ -1,11 +1,12 @@
 """Every error that simulate raises on purpose.
 
-SimulateError                    base of the tree; exit status 1 ├── InputError
-what the user gave is wrong; exit status 2 │   ├── UnitError                a quantity without a
-unit, or with the wrong one │   ├── LayoutError              degrees, stages or groups that do not
-fit the cluster or the model │   └── ScheduleError            a schedule that misses, repeats or
-deadlocks actions └── EngineError                  the executor stopped with work left; a fault of
-the program, not of the input
+SimulateError                    base of the tree; exit status 1
+├── InputError                   what the user gave is wrong; exit status 2
+│   ├── UnitError                a quantity without a unit, or with the wrong one
+│   ├── LayoutError              degrees, stages or groups that do not fit the cluster or the model
+│   └── ScheduleError            a schedule that misses, repeats or deadlocks actions
+└── EngineError                  the executor stopped with work left; a fault of the program, not of
+                                 the input
 """
 
 from __future__ import annotations

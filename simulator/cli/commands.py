@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from simulator.cli.outputs import Group
+from simulator.cli.outputs import output as _output
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -52,6 +55,9 @@ def _main(arguments: Sequence[str]) -> int:
         # The reader of our output has gone, as `simulate ... | head` does.
         sys.stderr.close()
         return 1
+    except OSError as error:
+        click.echo(f"simulate: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        return 1
 
 
 def _usage(error: click.ClickException) -> int:
@@ -65,7 +71,9 @@ def _usage(error: click.ClickException) -> int:
     return error.exit_code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="simulate", message="%(prog)s %(version)s")
 def cli() -> None:
     """Simulate what a training run costs on a cluster, and why.
@@ -88,29 +96,6 @@ def _sets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dic
         except InputError as error:
             raise error.at(file="--set", key=key.strip()) from error
     return parsed
-
-
-def _output(_: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
-    """Refuse a file that cannot be written before the work is done, not after."""
-    if value is None or (value == "-" and parameter.name == "json"):
-        return None if value is None else Path("-")
-    from simulator.errors import InputError
-    from simulator.store import check_writable
-
-    path = Path(value)
-    try:
-        if parameter.name == "trace":
-            from simulator.trace import check_target
-
-            return check_target(value)
-        check_writable(path)
-        if parameter.name == "plot":
-            from simulator.plot import check_format
-
-            check_format(path)
-    except InputError as error:
-        raise error.at(key=f"--{parameter.name}") from error
-    return path
 
 
 def _figure(_: click.Context, __: click.Parameter, value: str) -> str:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from simulator import inputs
 from simulator.errors import InputError
 from simulator.inputs import Document
 from simulator.plot import SweepFigure
+from simulator.store import check_name
 from simulator.sweep import axes, expressions
 from simulator.sweep.expressions import Expression
 from simulator.sweep.paths import check_path
@@ -56,6 +57,12 @@ class SweepConfig(BaseModel):
     figures: tuple[SweepFigure, ...] = Field(
         (), description="panels of --plot; chosen from the axes where none"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        check_name(name)
+        return name
 
     @model_validator(mode="after")
     def _fits(self) -> SweepConfig:
