@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.compiled import with_callees
 from simulator.precision import PEAK
 from simulator.program import Program
 from simulator.scenario import Scenario
@@ -130,19 +129,12 @@ def critical_path(program: Program) -> float:
     times = np.stack([latency, np.where(transfer, moving, program.seconds)])
     columns = (waits, first, waiters, call, members, times)
     if len(waits) >= _MANY:
-        return float(_compiled()(*columns))
+        return float(with_callees(_longest)(*columns))
     return _longest(*(column.tolist() for column in columns))
 
 
 # Many rows: compiled it takes a hundredth of the time, and 3 s once to compile.
 _MANY = 300_000
-
-
-@cache
-def _compiled() -> Callable[..., float]:
-    from numba import njit  # only where it is used
-
-    return cast(Callable[..., float], njit(cache=True)(_longest))
 
 
 def _longest(waiting: Any, first: Any, follower: Any, call: Any, missing: Any, times: Any) -> float:

@@ -14,7 +14,7 @@ ROOT = inputs.ROOT
 ROWS = [
     # Lowest first; a module or folder imports only from lower rows.
     {"errors"},
-    {"units"},
+    {"units", "compiled"},
     {"inputs", "hardware", "model", "precision", "fairshare"},
     {"layout", "topology", "flows"},
     {"ops", "experts", "schedules"},

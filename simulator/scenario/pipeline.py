@@ -60,6 +60,8 @@ def pipeline(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Doc
         built = family.build(shape)
         schedules.check(built)
     except InputError as error:
+        if error.key:
+            error.key = f"schedule.{error.key}"
         of_virtual_stages = ranks.vpp > 1 and error.value == ranks.vpp
         raise error.at(key="layout.vpp" if of_virtual_stages else "schedule.name") from error
     _check_sizes(config, built, ranks, micro_batches)
