@@ -21,10 +21,12 @@ ROWS = [
     {"ops", "experts", "schedules"},
     {"scenario"},  # holds the configuration of experts
     {"compute", "collectives"},
+    {"costs"},
     {"program"},
     {"memory", "bounds", "timeline", "residuals"},
     {"engine"},
     {"report"},
+    {"whatif"},
     {"pool", "store"},
     {"campaign", "compare"},
     {"plot", "trace"},
