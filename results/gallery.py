@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from simulator import inputs, load, plot, run, summarise
-from simulator.compare import simulate
 from simulator.plot import SweepFigure, knee
 from simulator.program import lower
 from simulator.report import Report
 from simulator.scenario import Scenario
 from simulator.topology import FABRICS
+from simulator.whatif import simulate
 
 HOURS = "run.gpu_hours"
 V3, LLAMA = "deepseek-v3", "llama-3.1-405b"
@@ -27,7 +27,7 @@ def report(site: str, workload: str = V3, sets: Mapping[str, object] | None = No
     """Return the report of a scenario, simulated once."""
     key = f"{site} {workload} {sets}"
     if key not in _done:
-        _done[key] = simulate(load(site, workload, sets=sets), penalties=False)
+        _done[key] = simulate(load(site, workload, sets=sets))
     return _done[key]
 
 

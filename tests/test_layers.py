@@ -14,16 +14,18 @@ ROOT = inputs.ROOT
 ROWS = [
     # Lowest first; a module or folder imports only from lower rows.
     {"errors"},
-    {"units"},
+    {"units", "compiled"},
     {"inputs", "hardware", "model", "precision", "fairshare"},
     {"layout", "topology", "flows"},
     {"ops", "experts", "schedules"},
     {"scenario"},  # holds the configuration of experts
     {"compute", "collectives"},
+    {"costs"},
     {"program"},
     {"memory", "bounds", "timeline", "residuals"},
     {"engine"},
     {"report"},
+    {"whatif"},
     {"pool", "store"},
     {"campaign", "compare"},
     {"plot", "trace"},

@@ -14,10 +14,10 @@ from builders import documents, scenario
 
 from simulator import inputs
 from simulator.cli.commands import _main
-from simulator.compare import simulate
 from simulator.store import Folder, columns, csv_text, flat, write_parquet
 from simulator.sweep import points, read
 from simulator.sweep.run import Task, run, run_point
+from simulator.whatif import simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 SWEEP = {

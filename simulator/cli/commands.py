@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from simulator.html import Inputs
     from simulator.report import Report
     from simulator.scenario import Scenario
+    from simulator.whatif import Study
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -182,20 +181,13 @@ def run(
     topology: str, workload: str, alternatives: bool, trace: Path | None, figure: str, **output: Any
 ) -> None:
     """Simulate one training step on a cluster, and the run that it belongs to."""
-    from simulator.compare import with_alternatives, with_imbalance, with_stragglers
-    from simulator.engine import run as execute
-    from simulator.program import lower
-    from simulator.report import summarise
     from simulator.scenario import load
+    from simulator.whatif import study
 
     scenario = load(topology, workload, output["sets"])
     _check_figure(figure, output["plot"], scenario)
-    started = time.perf_counter()
-    timeline = execute(lower(scenario))
-    wall = time.perf_counter() - started
-    report = with_stragglers(with_imbalance(replace(summarise(timeline), wall=wall)))
-    if alternatives:
-        report = with_alternatives(report)
+    result = study(scenario, alternatives=alternatives)
+    timeline, report = result.timeline, result.report
     if output["plot"]:
         from simulator import plot as figures
         from simulator.store import write
@@ -208,8 +200,8 @@ def run(
     if output["html"]:
         from simulator import html as pages
 
-        _write_page(output["html"], lambda given: pages.run(timeline, report, given))
-    _emit(report.as_dict, output["json"], lambda console: _show_report(console, report))
+        _write_page(output["html"], lambda given: pages.run(result, given))
+    _emit(result.as_dict, output["json"], lambda console: _show_study(console, result))
 
 
 @cli.command()
@@ -226,15 +218,11 @@ def run(
 @_common
 def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: Any) -> None:
     """Simulate scenarios side by side: what changes, by how much, and why."""
-    from simulator.compare import as_dict, executed
+    from simulator.compare import as_dict
+    from simulator.whatif import study
 
-    scenarios = list(_product(topologies, workloads, output["sets"]))
-    reports, timelines = [], []
-    for scenario in scenarios:
-        started = time.perf_counter()
-        timeline, report = executed(scenario)
-        reports.append(replace(report, wall=time.perf_counter() - started))
-        timelines += [timeline] if output["html"] else []
+    studies = [study(one) for one in _product(topologies, workloads, output["sets"])]
+    reports = [one.report for one in studies]
     if output["plot"]:
         from simulator import plot as figures
         from simulator.store import write
@@ -243,10 +231,9 @@ def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: A
     if output["html"]:
         from simulator import html as pages
 
-        runs = list(zip(timelines, reports, strict=True))
-        _write_page(output["html"], lambda given: pages.comparison(runs, given))
+        _write_page(output["html"], lambda given: pages.comparison(studies, given))
     _emit(
-        lambda: as_dict(reports), output["json"], lambda console: _show_comparison(console, reports)
+        lambda: as_dict(studies), output["json"], lambda console: _show_comparison(console, reports)
     )
 
 
@@ -339,10 +326,10 @@ def _emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], 
     show(console)
 
 
-def _show_report(console: Console, report: Report) -> None:
-    from simulator.cli.text import report_text
+def _show_study(console: Console, study: Study) -> None:
+    from simulator.cli.text import study_text
 
-    for part in report_text(report):
+    for part in study_text(study):
         console.print(part)
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.costs import layer_visits
 from simulator.experts import EXPECTED, Visits
 from simulator.plot.column import above, check_content, panels
 from simulator.program import Program
-from simulator.program.loads import layer_visits
 from simulator.report import Report
 from simulator.timeline import Timeline
 

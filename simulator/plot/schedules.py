@@ -169,6 +169,6 @@ def _caption(drawn: Schedule, times: Times, measured: Bubble) -> str:
         if kind in times.each
     )
     return (
-        f"{drawn.name}: {drawn.stages} stages on {len(drawn.ranks)} ranks, {drawn.micro_batches} micro-batches; "
+        f"{drawn.name}: {drawn.sizes}; "
         f"chunk times {of}; ends at {measured.makespan:.4g}, bubble {measured.bubble:.4g}"
     )

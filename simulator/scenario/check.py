@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from simulator import inputs, schedules
+from simulator import inputs
 from simulator.errors import InputError, LayoutError
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
 from simulator.precision import RECIPES
-from simulator.scenario.config import ScheduleConfig, TrainingConfig, WorkloadConfig
+from simulator.scenario.config import TrainingConfig, WorkloadConfig
+from simulator.scenario.pipeline import pipeline
 from simulator.scenario.value import Scenario
-from simulator.schedules import Schedule
-from simulator.topology import TopologyConfig
+from simulator.topology import Network, TopologyConfig
 
 
 def cross_check(
@@ -24,6 +24,7 @@ def cross_check(
     workload: WorkloadConfig,
     architecture: ModelConfig,
     gpu: GpuConfig,
+    network: Network,
 ) -> Scenario:
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
     recipe = RECIPES[workload.precision.recipe]
@@ -70,9 +71,9 @@ def cross_check(
         )
     _check_sequence(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
-    schedule = _schedule(workload.schedule, ranks, micro_batches, documents[1])
+    line = pipeline(workload.schedule, ranks, micro_batches, documents[1])
     if not isinstance(workload.layout.stages, str):
-        parse_stages(workload.layout.stages, schedule.stages, architecture)
+        parse_stages(workload.layout.stages, line.stages, architecture)
     return Scenario(
         topology=site,
         workload=workload,
@@ -82,7 +83,8 @@ def cross_check(
         layout=ranks,
         recipe=recipe,
         micro_batches=micro_batches,
-        schedule=schedule,
+        pipeline=line,
+        network=network,
         documents=documents,
         counts=_counts(documents[1], workload),
     )
@@ -134,58 +136,6 @@ def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
                 value=ranks.ep if key == "layout.ep" else ranks.pp,
                 remedy=f"Choose it so that they hold a multiple or a divisor of {gpus} ranks.",
             )
-
-
-def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Document) -> Schedule:
-    """Return the schedule; one whose order depends on times is built for equal chunks first, and again when lowered."""
-    if config.name == "custom" and not config.file:
-        raise InputError(
-            "needs a grid", key="schedule.name", value="custom", remedy="Add schedule.file."
-        )
-    for key, names in (
-        ("file", ("custom",)),
-        ("group", ("interleaved",)),
-        ("limit", ("zb-1p", "zb-2p")),
-    ):
-        if getattr(config, key) and config.name not in names:
-            raise InputError(
-                f"means nothing to schedule {config.name}",
-                key=f"schedule.{key}",
-                value=getattr(config, key),
-                remedy=f"Leave it out; {' and '.join(names)} read it.",
-            )
-    path = Path(run.file).parent / config.file
-    if config.file and not path.is_file():
-        raise InputError(
-            "does not exist",
-            key="schedule.file",
-            value=config.file,
-            remedy="Give its path, seen from the workload's file.",
-        )
-    text = inputs.text(path) if config.file else ""
-    try:
-        schedule = schedules.build(
-            config.name,
-            ranks.pp,
-            micro_batches,
-            virtual=ranks.vpp,
-            group=config.group,
-            limit=config.limit,
-            text=text,
-        )
-        schedules.check(schedule)
-    except InputError as error:
-        wrong = ranks.vpp > 1 and error.value == ranks.vpp
-        raise error.at(key="layout.vpp" if wrong else "schedule.name") from error
-    if len(schedule.ranks) != ranks.pp or schedule.micro_batches != micro_batches:
-        raise InputError(
-            f"has {len(schedule.ranks)} ranks and {schedule.micro_batches} micro-batches where layout.pp is {ranks.pp} "
-            f"and the batch makes {micro_batches}",
-            key="schedule.file" if config.file else "schedule.name",
-            value=config.file or config.name,
-            remedy="Change layout.pp or training.global_batch_size, or the grid.",
-        )
-    return schedule
 
 
 def _micro_batches(training: TrainingConfig, ranks: Layout) -> int:

@@ -116,7 +116,7 @@ def _failed(outcome: Outcome) -> dict[str, Any]:
 
 def run_point(task: Task) -> dict[str, Any]:
     """Simulate one point and return what its file holds. Errors: EngineError."""
-    from simulator.compare import simulate
+    from simulator.whatif import study
 
     if task.program != program():
         raise EngineError("this worker has another version of simulate than the sweep")
@@ -125,10 +125,10 @@ def run_point(task: Task) -> dict[str, Any]:
         if task.refusal:
             return {**tree, "status": "illegal", "error": task.refusal}
         scenario = build(task.cluster, task.run)
-        report = simulate(scenario, penalties=task.penalties)
+        result = study(scenario, penalties=task.penalties)
     except InputError as error:
         return {**tree, "status": "illegal", "error": reason(error)}
-    figures = {key: value for key, value in report.as_dict().items() if key not in LEFT_OUT}
+    figures = {key: value for key, value in result.as_dict().items() if key not in LEFT_OUT}
     figures["engine"].pop("wall_s")
     if not task.penalties:  # None would say that there are none
         figures.pop("imbalance")
