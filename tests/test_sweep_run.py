@@ -179,7 +179,7 @@ def test_a_wrong_derived_name_is_told_at_the_first_point(write, at_home, capsys)
     write(derived={"x": "step_tme_s * 2"})
     assert _main(["sweep", "s.yaml"]) == 2
     err = capsys.readouterr().err
-    assert "derived.x: 'step_tme_s' is no column" in err
+    assert "derived.x: 'step_tme_s' is not a column" in err
     assert err.count("\n") == 1
     assert len(list(Path("trial/points").iterdir())) == 1
 
@@ -479,8 +479,8 @@ def test_points_come_first_from_the_folder(write, at_home):
     with folder.open():
         first = list(run(points(sweep)[:3], folder))
         again = list(run(points(sweep)[:4], folder))
-    assert [one.kept for one in first] == [False] * 3
-    assert [one.kept for one in again] == [True] * 3 + [False]
+    assert [one.reused for one in first] == [False] * 3
+    assert [one.reused for one in again] == [True] * 3 + [False]
     assert [one.tree for one in again[:3]] == [one.tree for one in first]
 
 

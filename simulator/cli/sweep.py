@@ -159,8 +159,8 @@ class _bar:  # noqa: N801 - reads as the verb that it is
         self.progress.stop()
 
     def _advance(self, one: Finished) -> None:
-        self.counts["found finished" if one.kept else one.tree["status"]] += 1
-        if one.kept:  # says nothing about the rate
+        self.counts["found finished" if one.reused else one.tree["status"]] += 1
+        if one.reused:  # says nothing about the rate
             self.progress.update(
                 self.task, total=self.total, completed=self.counts["found finished"]
             )
