@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simulator.cli.commands import _emit, _sets, cli
-from simulator.cli.exchanges import Exchange, exchange_row
+from simulator.cli.exchanges import ExchangeOptions, exchange_row
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -30,14 +30,6 @@ OPS = (
     "dispatch",
     "combine",
 )
-_COUNTS = {
-    "hierarchical": "DeepEP's bandwidth counts a token once for each node that it reaches, its own included (inside "
-    "one node: each GPU). Layout and casts are left out.",
-    "flat": "Bytes count a token once for each GPU that it reaches, its own included. Layout and casts are left out.",
-    "low_latency": "DeepEP's bandwidth counts a token once for each of its experts, those of its own GPU included. The "
-    "kernel's start is in the time.",
-}
-"""way of dispatch and combine -> what its bytes are"""
 ELEMENT = 4
 """Bytes of a float, nccl-tests' type unless told."""
 
@@ -98,19 +90,16 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     plot: Path | None,
 ) -> None:
     """Time one collective alone, as nccl-tests would: size, time, algbw, busbw."""
-    from simulator.collectives import EXCHANGES
+    from simulator.collectives import TIMED
     from simulator.topology import network
 
     _check_options(op, sizes, tokens, algorithm, plot)
     site, kernels = _cluster(topology, sets)
     net = network(site)
     count = site.gpus if ranks is None else ranks
-    if op in EXCHANGES:
-        rows = [
-            exchange_row(
-                net, count, kernels, Exchange(op, algorithm or "hierarchical", workload, tokens)
-            )
-        ]
+    if op in TIMED:
+        options = ExchangeOptions(op, algorithm or "hierarchical", workload, tokens)
+        rows = [exchange_row(net, count, kernels, options)]
     else:
         rows = _rows(net, count, kernels, op, _sizes(sizes or ""), algorithm)
     if plot:
@@ -126,20 +115,20 @@ def _check_options(
     op: str, sizes: str | None, tokens: int | None, algorithm: str | None, plot: Path | None
 ) -> None:
     """Refuse options that are missing, or that the op does not take."""
-    from simulator.collectives import EXCHANGES
+    from simulator.collectives import TIMED, dispatcher_names
     from simulator.errors import InputError
-    from simulator.experts import EXPECTED
 
-    experts = op in EXCHANGES
+    experts = op in TIMED
     wanted, unwanted = ("--tokens 4096", sizes) if experts else ("--bytes 1MiB:8GiB", tokens)
-    if experts and algorithm is not None and algorithm not in EXPECTED:
+    if experts and algorithm is not None and algorithm not in dispatcher_names():
         raise InputError(
-            f"is no algorithm of {op}",
+            f"is not a dispatcher for {op}",
             key="--algorithm",
             value=algorithm,
-            remedy=f"Known: {', '.join(EXPECTED)}.",
+            remedy=f"Known: {', '.join(dispatcher_names())}.",
         )
-    if (tokens if experts else sizes) is None and algorithm != "low_latency":
+    sized = experts and algorithm is not None and dispatcher_names()[algorithm].sized
+    if (tokens if experts else sizes) is None and not sized:
         raise InputError(
             f"is missing, which {op} needs", key=wanted.split()[0], remedy=f"Write {wanted}."
         )
@@ -206,17 +195,17 @@ def _rows(
     sizes: Sequence[float],
     algorithm: str | None,
 ) -> list[Row]:
-    from simulator.collectives import ALGORITHMS, BUS_FACTORS, open_to, rows
+    from simulator.collectives import BUS_FACTORS, open_to, rows
 
-    table = open_to(op, ALGORITHMS[op], algorithm)
-    found = rows(net, ranks, kernels.communication, op, sizes, table)
-    return [replace(row, bus=BUS_FACTORS[op](ranks)) for row in found]
+    timed = rows(net, ranks, kernels.communication, op, sizes, open_to(op, algorithm))
+    return [replace(row, bus=BUS_FACTORS[op](ranks)) for row in timed]
 
 
 def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]:
     from rich.text import Text
 
     from simulator.cli.text import _table
+    from simulator.collectives import dispatcher_names
 
     first = rows[0]
     columns = ["size", "count", "type", "algorithm", "protocol", "time", "algbw", "busbw"]
@@ -242,4 +231,5 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
         table.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
     yield table
     if first.deepep:
-        yield Text(f"{_COUNTS[first.algorithm]} busbw counts what crosses the link.", style="dim")
+        counts = dispatcher_names()[first.algorithm].counts
+        yield Text(f"{counts} busbw counts what crosses the link.", style="dim")

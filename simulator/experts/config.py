@@ -29,6 +29,11 @@ class ExpertsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     distribution: Distribution = Field("balanced", description="popularity of the experts")
+    dispatcher: str = Field(
+        "deepep",
+        description="what brings tokens to their experts: deepep (once per node, then over NVLink), deepep_flat "
+        "(once per GPU), deepep_low_latency (once per expert), all_to_all (once per expert, by NCCL)",
+    )
     seed: int = Field(0, ge=0, description="of popularities and of the sampled router scores")
     sms: int = Field(20, ge=0, description="SMs that dispatch and combine hold in overlapped pairs")
     exponent: float | None = Field(

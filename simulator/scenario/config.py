@@ -118,6 +118,36 @@ class PrecisionConfig(_Section):
         return name
 
 
+class GroupConfig(_Section):
+    """How a tensor, context or data parallel group communicates."""
+
+    algorithm: str = Field(
+        "hierarchical_ring",
+        description="of gathers and scatters, as `simulate collective` names it; nccl: what NCCL would choose "
+        "for the group and the size",
+    )
+
+
+class ExpertGroupConfig(_Section):
+    """How an expert group communicates where its dispatcher runs a collective."""
+
+    algorithm: str = Field(
+        "pairwise",
+        description="of experts.dispatcher all_to_all: pairwise, hierarchical, bruck, or nccl, what NCCL would choose",
+    )
+
+
+class CommunicationConfig(_Section):
+    """The collective algorithms of the process groups."""
+
+    tensor: GroupConfig = Field(GroupConfig(), description="tensor parallel groups, of experts too")
+    context: GroupConfig = Field(GroupConfig(), description="context parallel groups")
+    data: GroupConfig = Field(
+        GroupConfig(), description="ranks that share gradients and parameters"
+    )
+    expert: ExpertGroupConfig = Field(ExpertGroupConfig(), description="expert parallel groups")
+
+
 def _reported(name: str) -> str:
     if name not in QUANTITIES:
         raise InputError("is not reported", value=name, remedy=f"Known: {', '.join(QUANTITIES)}.")
@@ -154,6 +184,9 @@ class WorkloadConfig(_Section):
     training: TrainingConfig = Field(description="batch, sequence and tokens")
     precision: PrecisionConfig = Field(PrecisionConfig(), description="number formats")
     experts: ExpertsConfig = Field(ExpertsConfig(), description="token routing")
+    communication: CommunicationConfig = Field(
+        CommunicationConfig(), description="collective algorithms of the process groups"
+    )
     assumed: tuple[Assumption, ...] = Field((), description="values that were not published")
     reference: tuple[Reference, ...] = Field((), description="published figures")
     published_on: str = Field("", description="the shipped topology that they were measured on")
