@@ -4,10 +4,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from builders import scenario
+from builders import scenario, studied
 
 from simulator.cli.text import report_text
-from simulator.compare import executed
 from simulator.html.charts import breakdown
 from simulator.report import palette
 from simulator.report.parts import CHUNK_KINDS, PARTS, TRAFFIC_KINDS
@@ -17,7 +16,7 @@ TABLES = (PARTS, TRAFFIC_KINDS, CHUNK_KINDS)
 
 @pytest.fixture(scope="module")
 def report():
-    return executed(scenario(), penalties=False)[1]
+    return studied(scenario())[1]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=("parts", "traffic", "chunks"))
