@@ -1,6 +1,6 @@
 """The package `simulator` under the name of its distribution and command.
 
-from simulate import load, lower, run, summarise
+    from simulate import load, lower, run, summarise
 
 The wheel holds this folder as `simulate`; a checkout that is not installed has `simulator` alone.
 """
