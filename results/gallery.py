@@ -170,7 +170,7 @@ def draw_slow_nic(path: Path) -> None:
 def bars(
     rows: Sequence[tuple[str, float]], value: str, axis: str, caption: str, path: Path
 ) -> None:
-    """Draw a bar for each row. value: column as plot.sweeps knows it, in SI units. axis: what the names are."""
+    """Draw a bar for each row. value: column as plot.sweep_values knows it, in SI units. axis: what the names are."""
     columns = {
         "point": list(range(len(rows))),
         f"axis.{axis}": [name for name, _ in rows],

@@ -285,7 +285,7 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(
         ((*RUN, "--set", "gpu=h900"), "gpu: 'h900' is not among the gpus known. Did you mean "),
         (
             (*RUN, "--plot", "figure.gif"),
-            "--plot: 'figure.gif' is no image format. End it in .png, .svg, .pdf.",
+            "--plot: 'figure.gif' is not an image format. End it in .png, .svg, .pdf.",
         ),
         (
             (*RUN, "--json", "no/out.json"),

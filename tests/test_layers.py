@@ -13,6 +13,7 @@ from simulator.precision import PEAK
 ROOT = inputs.ROOT
 ROWS = [
     # Lowest first; a module or folder imports only from lower rows.
+    {"escapes"},
     {"errors"},
     {"units", "compiled"},
     {"inputs", "hardware", "model", "precision", "fairshare"},

@@ -169,7 +169,7 @@ def test_the_picture_of_dualpipe_has_a_cell_for_each_chunk_and_two_halves_that_f
         (("custom",), "Give --file with custom"),
         (
             ("1f1b", "--stages", "4", "--micro-batches", "8", "--plot", "a.bmp"),
-            "is no image format",
+            "is not an image format",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from builders import documents
 
 from simulator.errors import InputError
 from simulator.plot import knee
-from simulator.plot.sweeps import numbers
+from simulator.plot.sweep_values import numbers
 from simulator.sweep import axes, expressions, paths, points, read
 
 LINK = "topology.node.nvlink"

@@ -14,7 +14,7 @@ from simulator.compare import binding, names, why
 from simulator.html import charts, spans, sweeps, tables
 from simulator.html.tables import text
 from simulator.inputs import Document
-from simulator.plot.sweeps import Columns, SweepFigure
+from simulator.plot.sweep_values import Columns, SweepFigure
 from simulator.scenario import Scenario
 from simulator.whatif import Study
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from simulator.plot.column import above, check_content, panels
 from simulator.report import Report
+from simulator.report.palette import BLUE, GREEN, PINK, VERMILLION
 from simulator.report.series import link_use, means
 from simulator.timeline import Timeline
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 BINS = 150
 """Spans of a step that are averaged over; links go on and off thousands of times in it."""
-# Okabe and Ito's colours, told apart by most colour-blind readers.
-COLOURS = {"nvlink": "#009E73", "pcie": "#CC79A7", "nic": "#0072B2", "fabric": "#D55E00"}
+COLOURS = {"nvlink": GREEN, "pcie": PINK, "nic": BLUE, "fabric": VERMILLION}
 
 
 def links(timeline: Timeline, report: Report, path: Path) -> None:
