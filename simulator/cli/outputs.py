@@ -57,7 +57,7 @@ def output(_: click.Context, parameter: click.Parameter, value: str | None) -> P
 
 
 def _checked(option: str, value: str) -> Path:
-    """Return a path that can be written to, of a kind that the option writes. Errors: InputError."""
+    """Return a path that can be written to, and that an option writes. Errors: InputError."""
     from simulator.store import check_writable
 
     if option == "trace":
@@ -75,8 +75,8 @@ def _checked(option: str, value: str) -> Path:
 
 def _check(command: click.Command, given: Mapping[str, Any]) -> None:
     """Refuse to write one file twice, or one that the command reads. Errors: InputError."""
-    options = {part.name or "" for part in command.params if part.callback is output}
-    files = {f"--{name}": given[name] for name in sorted(options) if given[name] is not None}
+    options = [part.name or "" for part in command.params if part.callback is output]
+    files = {f"--{name}": given[name] for name in options if given[name] is not None}
     files = {option: path for option, path in files.items() if path != STANDARD_OUTPUT}
     _check_distinct(files)
     # Only what exists can be an input; a first run reads nothing here.
