@@ -352,7 +352,7 @@ def test_the_report_has_the_overlap_of_every_class(small):
     report = summarise(small)
     assert [one.rank for one in report.overlap] == small.program.first_rank.tolist()
     assert sum(one.ranks for one in report.overlap) == 8
-    assert report.as_dict()["overlap"]["communication_beside_compute"] == mean_share(report.overlap)
+    assert as_dict(report)["overlap"]["communication_beside_compute"] == mean_share(report.overlap)
 
 
 @pytest.mark.skipif(
