@@ -11,6 +11,7 @@ from builders import CLUSTER, TRAINING, documents
 
 import simulator
 from simulator.cli.commands import _main, cli
+from simulator.report import as_dict
 
 KEYS = {
     "": "schema_version topology workload gpus model step_time_s tokens_per_step tokens_per_second tokens_per_day "

@@ -8,7 +8,7 @@ from builders import configuration_name, configurations, dense, lone, scenario
 from simulator.costs import price
 from simulator.memory import CATEGORIES, memory
 from simulator.program import lower, lower_schedule
-from simulator.report import summarise
+from simulator.report import as_dict, summarise
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule, peak_in_flight
 

@@ -8,7 +8,7 @@ from builders import scenario
 
 from simulator.cli.text import study_text
 from simulator.html.charts import breakdown
-from simulator.report import palette
+from simulator.report import as_dict, palette
 from simulator.report.parts import CHUNK_KINDS, PARTS, TRAFFIC_KINDS
 from simulator.whatif import study
 

@@ -18,7 +18,7 @@ from simulator.errors import InputError
 from simulator.inputs import read_trace
 from simulator.memory import memory
 from simulator.program import STREAMS, lower
-from simulator.report import mean_share, summarise
+from simulator.report import as_dict, mean_share, summarise
 from simulator.report.overlap import Overlap, overlap
 from simulator.report.series import link_use, memory_over_time
 from simulator.timeline import Timeline, covered
