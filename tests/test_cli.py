@@ -279,7 +279,7 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(
         ),
         (
             (*RUN, "--set", "layuot.pp=4"),
-            "--set: layuot.pp: 'layuot' is no key of a topology or a workload. Did you mean 'layout'?",
+            "--set: layuot.pp: 'layuot' is not a key of a topology or a workload. Did you mean 'layout'?",
         ),
         ((*RUN, "--set", "layout.stages=[embedding 0-1]"), "names 1 stages where layout.pp is 2"),
         ((*RUN, "--set", "gpu=h900"), "gpu: 'h900' is not among the gpus known. Did you mean "),

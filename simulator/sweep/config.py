@@ -111,7 +111,7 @@ def read(name: str) -> Sweep:
             value="list",
             remedy="Give all the same number of values, or write mode: grid.",
         )
-        raise error.at(**document.place(("mode",)))
+        raise error.at(**document.locate(("mode",)))
     for path in config.set:
         _placed(document, ("set", path), check_path, path)
     constraints = tuple(
@@ -145,4 +145,4 @@ def _placed(
     except InputError as error:
         inner = tuple(error.key.split(".")) if error.key else ()
         error.key = error.file = ""
-        raise error.at(**document.place((*place, *inner))) from error
+        raise error.at(**document.locate((*place, *inner))) from error

@@ -56,7 +56,7 @@ def points(sweep: Sweep) -> tuple[Point, ...]:
             value="; ".join(one.text for one in sweep.constraints),
             remedy="Loosen one, or widen an axis.",
         )
-        raise error.at(**sweep.document.place(("constraints",)))
+        raise error.at(**sweep.document.locate(("constraints",)))
     wanted = sweep.config.points
     if wanted is not None and wanted < len(chosen):
         kept = sorted(
@@ -81,7 +81,7 @@ def _allowed(sweep: Sweep) -> Iterator[tuple[dict[str, Any], dict[str, Document]
             error = InputError(
                 f"span more than {MOST:,} combinations", key="axes", remedy="Give fewer values."
             )
-            raise error.at(**sweep.document.place(("axes",)))
+            raise error.at(**sweep.document.locate(("axes",)))
         values = dict(zip(sweep.axes, chosen, strict=True))
         documents = files.of(values)
         if all(_kept(sweep, place, documents) for place in range(len(sweep.constraints))):
@@ -93,7 +93,7 @@ def _kept(sweep: Sweep, place: int, documents: dict[str, Document]) -> bool:
         return bool(sweep.constraints[place].value(lambda path: at(documents, path)))
     except InputError as error:
         error.file = ""
-        raise error.at(**sweep.document.place(("constraints", place))) from error
+        raise error.at(**sweep.document.locate(("constraints", place))) from error
 
 
 class _Files:
@@ -126,7 +126,7 @@ class _Files:
                     raise
                 place = ("axes", singular) if singular in self.sweep.axes else (singular,)
                 error.file, error.key = "", ""
-                raise error.at(**self.sweep.document.place(place)) from error
+                raise error.at(**self.sweep.document.locate(place)) from error
         return self.read[name, kind]
 
 

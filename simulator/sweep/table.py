@@ -55,7 +55,7 @@ def derived(sweep: Sweep, one: Finished) -> dict[str, Any]:
         try:
             made[column] = expression.value(lambda name: _look_up(known | made, name))
         except InputError as error:
-            raise error.at(**sweep.document.place(("derived", column))) from error
+            raise error.at(**sweep.document.locate(("derived", column))) from error
     return made
 
 
