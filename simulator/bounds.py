@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.compiled import with_callees
 from simulator.precision import PEAK
 from simulator.program import Program
 from simulator.scenario import Scenario
-from simulator.topology import network
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def _peak(dtype: str) -> str:
 
 def _nic_rate(scenario: Scenario) -> float:
     """Return what the NICs carry in one direction for each GPU, mean over GPUs, as the cluster graph has them [B/s]."""
-    net = network(scenario.topology)
+    net = scenario.network
     nics = np.unique(net.nic_up[net.nic_up >= 0])
     return float(net.capacity[nics].sum()) / len(net.nic_up) if len(nics) else np.inf
 
@@ -131,19 +129,12 @@ def critical_path(program: Program) -> float:
     times = np.stack([latency, np.where(transfer, moving, program.seconds)])
     columns = (waits, first, waiters, call, members, times)
     if len(waits) >= _MANY:
-        return float(_compiled()(*columns))
+        return float(with_callees(_longest)(*columns))
     return _longest(*(column.tolist() for column in columns))
 
 
 # Many rows: compiled it takes a hundredth of the time, and 3 s once to compile.
 _MANY = 300_000
-
-
-@cache
-def _compiled() -> Callable[..., float]:
-    from numba import njit  # only where it is used
-
-    return cast(Callable[..., float], njit(cache=True)(_longest))
 
 
 def _longest(waiting: Any, first: Any, follower: Any, call: Any, missing: Any, times: Any) -> float:

@@ -1,91 +1,15 @@
-"""Scenarios side by side: what changes, by how much, and why; alternatives of what was not published."""
+"""Scenarios side by side: what changes, by how much, and why."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from simulator.engine import run
-from simulator.errors import InputError
-from simulator.program import lower, lower_schedule, timed_schedule
-from simulator.program.costs import costs_of
-from simulator.program.loads import levelled, loads
-from simulator.report import Imbalance, Report, Span, Stragglers, summarise
-from simulator.scenario import Assumption, Scenario, variants
-from simulator.timeline import Timeline
-from simulator.topology import network
-from simulator.units import format_bandwidth, format_bytes, format_seconds
-
-
-def simulate(scenario: Scenario, *, penalties: bool = True) -> Report:
-    """Return the report of a scenario.
-
-    penalties: also what unequal experts and slow GPUs cost and what would make the run fit, each
-    found by simulating or pricing again.
-    """
-    return executed(scenario, penalties=penalties)[1]
-
-
-def executed(scenario: Scenario, *, penalties: bool = True) -> tuple[Timeline, Report]:
-    """Return the timeline and the report of a scenario. penalties: see `simulate`."""
-    timeline = run(lower(scenario))
-    report = summarise(timeline, advise=penalties)
-    return timeline, with_stragglers(with_imbalance(report)) if penalties else report
-
-
-def with_imbalance(report: Report) -> Report:
-    """Return the report with what unequal experts cost, found by simulating the step with equal ones."""
-    scenario = report.scenario
-    found = loads(scenario)
-    if found is None or scenario.workload.experts.even:
-        return report
-    priced = costs_of(scenario, levelled(found))
-    even = run(lower_schedule(scenario, timed_schedule(scenario, priced), priced)).step_time
-    lost = report.step_time - even
-    return replace(
-        report, imbalance=Imbalance(lost, found.worst_share, found.mean_share, found.dropped)
-    )
-
-
-def with_stragglers(report: Report) -> Report:
-    """Return the report with what GPUs below full speed cost, found by simulating the step with all at full speed."""
-    scenario = report.scenario
-    speed = network(scenario.topology).speed
-    if (speed == 1.0).all():
-        return report
-    healthy = run(lower(replace(scenario, topology=scenario.topology.at_full_speed))).step_time
-    found = Stragglers(report.step_time - healthy, float(speed.min()), int((speed < 1.0).sum()))
-    return replace(report, stragglers=found)
-
-
-def with_alternatives(report: Report) -> Report:
-    """Return the report with the step time of every alternative to what the workload assumes."""
-    spans = tuple(
-        _span(report.scenario, assumption) for assumption in report.scenario.workload.assumed
-    )
-    return replace(report, assumed=spans)
-
-
-def _span(scenario: Scenario, assumption: Assumption) -> Span:
-    value: Any = scenario.workload.model_dump(mode="json")
-    for key in assumption.key.split("."):
-        if not isinstance(value, dict) or key not in value:
-            raise InputError("is no key of this file", key="assumed", value=assumption.key)
-        value = value[key]
-    steps = tuple(
-        (_short(other), run(lower(trial)).step_time if trial else None)
-        for other, trial in variants(scenario, assumption)
-    )
-    return Span(assumption.key, _short(value), assumption.rule, steps)
-
-
-def _short(value: Any) -> str:
-    """Return a value on one line; of a long list its ends."""
-    if isinstance(value, list | tuple) and len(value) > 2:
-        return f"{value[0]} | {value[1]} | ... | {value[-1]}"
-    return str(value)
+from simulator.report import Report
+from simulator.units import format_bandwidth, format_bytes, format_seconds, format_value
+from simulator.whatif import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +108,7 @@ def _shown(path: str, value: Any) -> str:
         return format_bandwidth(value)
     if path.endswith("latency"):
         return format_seconds(value)
-    return f"{value} USD per GPU-hour" if path == "topology.price" else _short(value)
+    return f"{value} USD per GPU-hour" if path == "topology.price" else format_value(value)
 
 
 def why(first: Report, other: Report) -> tuple[str, ...]:
@@ -230,26 +154,29 @@ def memory_line(report: Report) -> str:
     return f"{format_bytes(worst.peak)} of {format_bytes(capacity)} at pipeline index {worst.pipeline_index}: {verdict}"
 
 
-def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
+def as_dict(studies: Sequence[Study]) -> dict[str, Any]:
     """Return a comparison as `simulate compare --json` writes it."""
+    reports = [study.report for study in studies]
     return {
         "schema_version": 1,
-        "scenarios": [report.as_dict() for report in reports],
-        "rows": [
-            {
-                "quantity": row.quantity,
-                "unit": row.unit,
-                "values": list(row.values),
-                "relative": [None if math.isnan(ratio) else ratio for ratio in row.relative],
-            }
-            for row in rows(reports)
-        ],
-        "differences": [
-            [
-                {"key": key, "first": left, "this": right}
-                for key, left, right in differences(reports[0], report)
-            ]
-            for report in reports
-        ],
+        "scenarios": [study.as_dict() for study in studies],
+        "rows": [_row(row) for row in rows(reports)],
+        "differences": [_changes(reports[0], report) for report in reports],
         "why": [list(why(reports[0], report)) for report in reports[1:]],
     }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "quantity": row.quantity,
+        "unit": row.unit,
+        "values": list(row.values),
+        "relative": [None if math.isnan(ratio) else ratio for ratio in row.relative],
+    }
+
+
+def _changes(first: Report, other: Report) -> list[dict[str, str]]:
+    return [
+        {"key": key, "first": before, "this": after}
+        for key, before, after in differences(first, other)
+    ]

@@ -88,7 +88,7 @@ def _benchmark(part: Processor, ops: Iterable[Op]) -> Floats:
     for op in ops:
         models = part.kernels.wgrad if op.kind == "wgrad" else part.kernels.gemm
         longer = models[op.dtype].sustained if op.kind in ("gemm", "wgrad") else 1.0
-        found.append(part.kernel(op, beside=False) / longer)
+        found.append(part.kernel(op, overlapped=False) / longer)
     return np.array(found)
 
 
@@ -144,7 +144,7 @@ def _weight_gradients() -> Residuals:
     # Beside communication, in a process, on the SMs that it leaves: DeepSeek's profile.
     part, rows = processor("h800", 20), _measured("deepseek_v3_chunk")["fp8_wgrad_us"]
     ops = [wgrad("", row["m"], row["n"], row["k"], "fp8") for row in rows]
-    computed = np.array([part.kernel(op, beside=True) for op in ops])
+    computed = np.array([part.kernel(op, overlapped=True) for op in ops])
     measured = np.array([float(np.mean(row["us"])) * 1e-6 for row in rows])
     return Residuals("GEMM", "weight gradient FP8, blocks", "h800", True, measured, computed)
 
@@ -230,7 +230,7 @@ def _figure_of_ampere(flash: dict[str, Any]) -> Residuals:
     measured = [
         (one.flops + two.flops) / bar / 1e12 for (one, two), bar in zip(pairs, bars, strict=True)
     ]
-    computed = [sum(part.kernel(op, beside=False) for op in pair) for pair in pairs]
+    computed = [sum(part.kernel(op, overlapped=False) for op in pair) for pair in pairs]
     return Residuals(
         "attention",
         "flash2, width 64, both passes",
@@ -253,7 +253,7 @@ def _transformer_engine(flash: dict[str, Any]) -> Iterable[Residuals]:
                 _core("attention_backward", 128, at, 2.5 * share),
             )
             measured.append(row[f"{name}_ms"] * 1e-3)
-            computed.append(sum(part.kernel(op, beside=False) for op in pair))
+            computed.append(sum(part.kernel(op, overlapped=False) for op in pair))
         label = f"{name}, Transformer Engine's own benchmark"
         yield Residuals("attention", label, "h100", False, np.array(measured), np.array(computed))
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
@@ -206,3 +206,10 @@ def format_bandwidth(value: float) -> str:
         value, ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s"))
     )
     return f"{text} per direction"
+
+
+def format_value(value: Any) -> str:
+    """Return a value on one line; of a long list its ends."""
+    if isinstance(value, list | tuple) and len(value) > 2:
+        return f"{value[0]} | {value[1]} | ... | {value[-1]}"
+    return str(value)

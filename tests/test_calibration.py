@@ -326,7 +326,9 @@ def test_one_moe_layer_takes_its_measured_time_phase_by_phase():
     simulated = {
         name: 1e3
         * sum(
-            TRACED.kernel(op, beside=True) for op in getattr(LAYER, phase) if op.flops or op.bytes
+            TRACED.kernel(op, overlapped=True)
+            for op in getattr(LAYER, phase)
+            if op.flops or op.bytes
         )
         for name, phase in PHASES.items()
     }

@@ -24,7 +24,7 @@ KERNELS = GB200.kernels
 def bare(part, row, dtype):
     """Return TFLOP/s of one GEMM in a benchmark loop."""
     op = gemm("", row["m"], row["n"], row["k"], dtype)
-    return op.flops / (part.kernel(op, beside=False) / KERNELS.gemm[dtype].sustained) / 1e12
+    return op.flops / (part.kernel(op, overlapped=False) / KERNELS.gemm[dtype].sustained) / 1e12
 
 
 def site(name, **changes):

@@ -13,17 +13,20 @@ from simulator.precision import PEAK
 ROOT = inputs.ROOT
 ROWS = [
     # Lowest first; a module or folder imports only from lower rows.
+    {"escapes"},
     {"errors"},
-    {"units"},
+    {"units", "compiled"},
     {"inputs", "hardware", "model", "precision", "fairshare"},
     {"layout", "topology", "flows"},
     {"ops", "experts", "schedules"},
     {"scenario"},  # holds the configuration of experts
     {"compute", "collectives"},
+    {"costs"},
     {"program"},
     {"memory", "bounds", "timeline", "residuals"},
     {"engine"},
     {"report"},
+    {"whatif"},
     {"pool", "store"},
     {"campaign", "compare"},
     {"plot", "trace"},

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from builders import configuration_name, configurations, dense, lone, scenario
 
+from simulator.costs import price
 from simulator.memory import CATEGORIES, memory
-from simulator.program import costs, lower, lower_schedule
+from simulator.program import lower, lower_schedule
 from simulator.report import summarise
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule, peak_in_flight
@@ -82,11 +83,11 @@ def test_what_a_dense_layer_keeps_for_its_backward_pass():
     # of 4, 128 wide, 2,048 in all; the softmax's sums, 8 in FP32; the attention's output, 1,024;
     # gate and up, and SwiGLU's output, 3 x 4,096. 2,048 tokens.
     per_token = 2 * (4 * 1024 + 2048 + 1024 + 3 * 4096) + 4 * 8
-    assert costs(dense(layout__pp=4)).saved(1) == 2048 * per_token
+    assert price(dense(layout__pp=4)).saved(1) == 2048 * per_token
 
 
 def test_recompute_keeps_neither_norms_nor_swiglu():
-    kept = costs(dense(layout__pp=4)).saved(1) - costs(
+    kept = price(dense(layout__pp=4)).saved(1) - price(
         dense(layout__pp=4, training__recompute=["norm", "swiglu"])
     ).saved(1)
     assert kept == 2048 * 2 * (2 * 1024 + 4096)
@@ -96,7 +97,7 @@ def test_recompute_keeps_neither_norms_nor_swiglu():
 def test_1f1b_keeps_as_many_micro_batches_as_stages_are_left(batch, micro_batches):
     # pp 4 x dp 2: rank r keeps min(4 - r, micro-batches) micro-batches of its one layer.
     one = dense(layout__pp=4, training__global_batch_size=batch)
-    priced, held = costs(one), by_index(one)
+    priced, held = price(one), by_index(one)
     assert one.micro_batches == micro_batches
     for rank in range(4):
         assert held[rank]["activations"] == min(4 - rank, micro_batches) * priced.saved(rank)
@@ -107,9 +108,9 @@ def test_dualpipe_keeps_one_chunk_more_than_it_has_ranks(stages):
     # With equal stages: P + 1 chunks on every rank (github.com/deepseek-ai/DualPipe: PP + 1 times
     # the activations).
     one = scenario(schedule__name="dualpipe", layout__pp=stages, training__global_batch_size=32)
-    equal = replace(costs(one), stages=(("moe",),) * stages)
-    held = memory(lower_schedule(one, one.schedule, equal, folded=False))
-    assert peak_in_flight(one.schedule) == [stages + 1] * stages
+    equal = replace(price(one), stages=(("moe",),) * stages)
+    held = memory(lower_schedule(one, one.pipeline.fixed, equal, folded=False))
+    assert peak_in_flight(one.pipeline.fixed) == [stages + 1] * stages
     assert [rank.by_category["activations"] for rank in held] == [
         (stages + 1) * equal.saved(0)
     ] * stages
@@ -119,7 +120,7 @@ def test_a_split_backward_pass_keeps_activations_until_its_weight_gradient():
     # F0 I0 F1 I1 W0 W1: both micro-batches are kept until W0; with full backward passes one at a
     # time.
     one = lone(training__global_batch_size=2)
-    priced = costs(one)
+    priced = price(one)
 
     def peak(*texts: str) -> float:
         schedule = Schedule("by hand", 1, 2, (tuple(Action.parse(text) for text in texts),))
@@ -133,7 +134,7 @@ def test_buffers_are_for_what_an_exchange_brings_and_for_the_sends():
     # Dispatch and combine: received tokens x 1,024 x 2 B each; 4 residual streams of 2,048 x 1,024
     # x 2 B.
     one = scenario()
-    priced = costs(one)
+    priced = price(one)
     due = 2 * priced.work.received * 1024 * 2 + 4 * 2048 * 1024 * 2
     assert by_index(one)[0]["buffers"] == pytest.approx(due)
     assert (

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from builders import configuration_name, dense, lone, pair_program, scenario, simulated
 
+from simulator.costs.buckets import Bucket, holders, of_block
 from simulator.engine import run
 from simulator.program import STREAMS, Program, lower
-from simulator.program.buckets import Bucket, holders, of_block
 from simulator.program.coflows import stage_hosts
 
 # The order that DeepSeek's profile shows (arXiv 2412.19437, figure 4; the streams 7, 23 and 27 of

@@ -112,7 +112,7 @@ def test_a_text_that_is_no_action_is_refused_with_an_example(text):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("X", 0, 0), "'X' is no kind of action"),
+        (("X", 0, 0), "'X' is not a kind of action"),
         (("F", -1, 0), "negative"),
         (("FB", 0, 0), "negative"),
         (("F", 0, 0, 1, 1), "'F0@0&B1@1' has a second half"),
@@ -233,7 +233,7 @@ def test_dualpipe_runs_on_rank_p_minus_1_minus_r_what_rank_r_runs_with_the_direc
         ("zb-v", 4, 7, "7 micro-batches are too few.*Use at least 8"),
         ("dualpipev", 4, 7, "7 micro-batches are too few.*8 stages on 4 ranks. Use at least 8"),
         ("custom", 4, 7, "'custom' has no text"),
-        ("1f1b", 0, 4, "0 stages are too few. Use at least 1"),
+        ("1f1b", 0, 4, "0 pipeline ranks are too few. Use at least 1"),
         ("1f1b", 2, 0, "0 micro-batches are too few. Use at least 1"),
         ("dualpipe", 3, 8, "3 stages.*Use 4 stages"),
         ("dualpipe", 4, 6, "6 micro-batches.*even number of at least 8 for 4 stages"),
@@ -269,7 +269,7 @@ def test_a_schedule_that_cannot_be_built_says_what_to_use(name, stages, micro_ba
             {"virtual": 2, "group": 7},
             "8 micro-batches leave a group of 1 over.*The nearest.*: 7 and 14",
         ),
-        ("zb-1p", {"limit": 0.5}, "0.5 chunks hold no micro-batch. Allow at least 1"),
+        ("zb-1p", {"limit": 0.5}, "limit: 0.5 is not a number of chunks.*Allow at least 1"),
         ("zb-1p", {"times": {"F": 1, "I": 1}}, "has no time for W on stage 0. Add W"),
         ("zb-1p", {"times": {"F": (1, 2), "I": 1, "W": 1}}, "has no time for F on stage 2"),
         ("zb-1p", {"times": {"F": (1, 2), "I": (1, 2, 3), "W": 1}}, r"\[2, 3\] stages have times"),
@@ -424,9 +424,9 @@ def test_a_backward_takes_both_gradients_and_a_pair_both_halves_unless_told():
     ("times", "words"),
     [
         ({"F": 1}, "has no time for B0@0. Add B"),
-        ({"F": 1, "X": 1}, "'X' is no kind of action"),
-        ({"F": -1}, "-1 is no time for F"),
-        ({"F": float("nan")}, "nan is no time for F"),
+        ({"F": 1, "X": 1}, "'X' is not a kind of action"),
+        ({"F": -1}, "-1 is not a time for F"),
+        ({"F": float("nan")}, "nan is not a time for F"),
     ],
 )
 def test_times_that_are_missing_or_wrong_are_named(times, words):

@@ -94,7 +94,7 @@ def test_memory_and_travel_reach_the_search(capsys):
 def test_the_text_shows_grid_and_bubble_beside_the_published_one(capsys):
     assert _main(("schedule", "1f1b", "--stages", "2", "--micro-batches", "2")) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "1f1b: 2 stages on 2 ranks, 2 micro-batches",
+        "1f1b: 2 pipeline ranks, 2 micro-batches",
         "rank 0 | F0@0 F1@0 .    B0@0 .    B1@0",
         "rank 1 | .    F0@1 B0@1 F1@1 B1@1",
         "ends at 9; idle until then, by rank: 3 3",
@@ -147,15 +147,15 @@ def test_the_picture_of_dualpipe_has_a_cell_for_each_chunk_and_two_halves_that_f
             ("gpipes", "--stages", "4", "--micro-batches", "8"),
             "'gpipes' is not a schedule. Use one of gpipe",
         ),
-        (("1f1b", "--stages", "4"), "Give --stages and --micro-batches"),
-        (("1f1b", "--stages", "0", "--micro-batches", "8"), "0 stages are too few"),
+        (("1f1b", "--stages", "4"), "Give --pp and --micro-batches"),
+        (("1f1b", "--stages", "0", "--micro-batches", "8"), "0 pipeline ranks are too few"),
         (
             ("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "F"),
-            "'F' is no list of times",
+            "'F' is not a list of times",
         ),
         (
             ("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "X=1"),
-            "--times: 'X' is no kind of action",
+            "--times: 'X' is not a kind of action",
         ),
         (
             ("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "F=1"),
@@ -169,12 +169,91 @@ def test_the_picture_of_dualpipe_has_a_cell_for_each_chunk_and_two_halves_that_f
         (("custom",), "Give --file with custom"),
         (
             ("1f1b", "--stages", "4", "--micro-batches", "8", "--plot", "a.bmp"),
-            "is no image format",
+            "is not an image format",
         ),
     ],
 )
 def test_wrong_options_are_told_in_one_line(capsys, arguments, words):
     assert words in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--kept", "inf"), "--kept: inf is not a share of a chunk. Use a number from 0 to 1."),
+        (("--kept", "nan"), "--kept: nan is not a share"),
+        (("--kept", "-5"), "--kept: -5.0 is not a share"),
+        (("--kept", "1.5"), "--kept: 1.5 is not a share"),
+        (("--memory", "nan"), "--memory: nan is not a number of chunks"),
+        (("--memory", "inf"), "--memory: inf is not a number of chunks"),
+        (("--memory", "-5"), "--memory: -5.0 is not a number of chunks"),
+        (("--memory", "0.5"), "--memory: 0.5 is not a number of chunks"),
+        (("--times", "F=inf,I=1,W=1"), "--times: inf is not a time for F"),
+        (("--times", "F=1,I=nan,W=1"), "--times: nan is not a time for I"),
+        (("--times", "F=1,I=1,W=-1"), "--times: -1.0 is not a time for W"),
+        (("--times", "F=1e305,I=1e305,W=1e305"), "1e+305 chunk times are too long"),
+        (("--times", "F=1,I=1,W=1,comm=inf"), "--times: inf is not a time for comm"),
+        (("--virtual", "0"), "0 virtual stages are too few"),
+        (("--virtual", "2"), "2 virtual stages per rank do not fit zb-1p"),
+        (("--stages", "7"), "Give either --pp or --stages."),
+    ],
+)
+def test_no_number_reaches_the_search_that_it_cannot_work_with(capsys, option, words):
+    assert words in refused(capsys, "zb-1p", "--pp", "7", "--micro-batches", "1000", *option)
+
+
+def test_schedules_that_would_fill_the_memory_are_refused(capsys, tmp_path):
+    words = "stages x micro-batches are more than 10,000,000. Use fewer of either."
+    assert f"100000000000 {words}" in refused(
+        capsys, "1f1b", "--pp", "100", "--micro-batches", "1000000000"
+    )
+    (tmp_path / "mine.txt").write_text("F99999999999999999999@0", encoding="utf-8")
+    assert words in refused(capsys, "custom", "--file", str(tmp_path / "mine.txt"))
+
+
+def test_a_negative_group_is_refused(capsys):
+    sizes = ("interleaved", "--pp", "4", "--micro-batches", "8")
+    told = refused(capsys, *sizes, "--group", "-3")
+    assert "--group: -3 is not a number of micro-batches" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "head"),
+    [
+        (
+            ("interleaved", "--pp", "8", "--virtual", "2"),
+            "interleaved: 8 pipeline ranks x 2 virtual stages = 16 stages, 16 micro-batches",
+        ),
+        (("1f1b", "--pp", "1"), "1f1b: 1 pipeline rank, 16 micro-batches"),
+        # DualPipeV's paper counts stages: P of them on P/2 ranks.
+        (
+            ("dualpipev", "--pp", "4"),
+            "dualpipev: 4 pipeline ranks x 2 virtual stages = 8 stages, 16 micro-batches",
+        ),
+        (
+            ("dualpipev", "--stages", "8"),
+            "dualpipev: 4 pipeline ranks x 2 virtual stages = 8 stages, 16 micro-batches",
+        ),
+    ],
+)
+def test_the_first_line_tells_ranks_from_stages(capsys, arguments, head):
+    assert _main(("schedule", *arguments, "--micro-batches", "16")) == 0
+    assert capsys.readouterr().out.splitlines()[0] == head
+
+
+def test_a_stage_left_over_is_counted_by_itself(capsys, tmp_path):
+    grid = "F0@0 F0@1 B0@1 B0@0\nF0@2 B0@2"
+    (tmp_path / "mine.txt").write_text(grid, encoding="utf-8")
+    assert _main(("schedule", "custom", "--file", str(tmp_path / "mine.txt"))) == 0
+    head = capsys.readouterr().out.splitlines()[0]
+    assert head == "custom: 2 pipeline ranks, 3 stages, 1 micro-batch"
+
+
+def test_times_are_of_one_part_of_the_model_for_each_pipeline_rank(capsys):
+    # As many ranks with two stages each as with one: the same 3 x 16 of work per rank.
+    for name in ("1f1b", "zb-v", "dualpipev"):
+        tree = figures(capsys, name, "--pp", "4", "--micro-batches", "16")
+        assert tree["makespan"] - tree["idle"][0] == 48
 
 
 def test_a_fault_of_a_custom_file_is_marked(capsys, tmp_path):

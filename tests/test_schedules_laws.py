@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.compiled import with_callees
 from simulator.schedules import (
     FORMULAS,
     SCHEDULES,
@@ -17,6 +18,7 @@ from simulator.schedules import (
     spans,
     zb_auto,
 )
+from simulator.schedules.zb_greedy import Rules, greedy, replay
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 NAMES = list(FORMULAS)
@@ -35,17 +37,12 @@ def compiled_from_the_first_action():
 @pytest.mark.parametrize(("ranks", "micro_batches", "kept"), [(3, 7, 1.0), (4, 5, 0.4)])
 def test_the_search_gives_the_same_order_compiled_and_not(ranks, micro_batches, kept):
     times = np.array([[3.0] * ranks, [2.5] * ranks, [1.7] * ranks])
-    for rules in zb_auto._GRID[::17]:
-        arguments = (
-            micro_batches,
-            times,
-            0.3,
-            ranks + 1e-9,
-            np.arange(2.0, 2.0 + ranks)[::-1].copy(),
-            (rules.late_w, rules.late_f, rules.alternate, kept),
-        )
-        plain, quick = zb_auto.greedy(*arguments), zb_auto._compiled(zb_auto.greedy)(*arguments)
-        assert plain[:2] == quick[:2] == zb_auto.replay(plain[2], times, 0.3)
+    ahead = np.arange(2.0, 2.0 + ranks)[::-1].copy()
+    for knobs in zb_auto._GRID[::17]:
+        rules = Rules(knobs.late_w, knobs.late_f, knobs.alternate, ranks + 1e-9, kept)
+        arguments = (micro_batches, times, 0.3, ahead, rules)
+        plain, quick = greedy(*arguments), with_callees(greedy)(*arguments)
+        assert plain[:2] == quick[:2] == replay(plain[2], times, 0.3)
         assert (plain[2] == quick[2]).all()
 
 

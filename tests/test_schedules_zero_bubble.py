@@ -1,9 +1,14 @@
 """The zero-bubble paper's own bubble rates, from schedules alone and the chunk times of its profile."""
 
+import math
+
+import numpy as np
 import pytest
 
 from simulator import inputs
+from simulator.compiled import with_callees
 from simulator.schedules import Times, build, check, spans
+from simulator.schedules.zb_greedy import Rules, greedy, replay
 
 DATA = inputs.data("published", "zero_bubble").data
 ROWS = DATA["rows"]
@@ -113,3 +118,22 @@ def test_interleaved_with_all_its_dependencies_takes_as_many_hops_more_as_there_
     assert whole == pytest.approx(
         max(line[-1][1] for line in relaxed(row, schedule)) + row["stages"] * row["comm"]
     )
+
+
+@pytest.mark.parametrize("kept", [math.inf, math.nan])
+@pytest.mark.parametrize("run", [greedy, with_callees(greedy)], ids=["plain", "compiled"])
+def test_a_run_in_which_all_ranks_wait_for_ever_fails(run, kept):
+    # No chunk is ever allowed: inf or nan times no chunk is not a number, and at most no limit. A
+    # rank that then took the end of time for an arrival would write behind the end of its order.
+    rules = Rules(late_w=0.0, late_f=1.0, alternate=True, limit=7.0, kept=kept)
+    with np.errstate(invalid="ignore"):
+        longest, end, codes = run(2, np.ones((3, 7)), 0.0, np.full(7, 8.0), rules)
+    assert (longest, end) == (math.inf, math.inf)
+    assert not codes.any()
+
+
+def test_the_replay_of_a_deadlock_fails():
+    # Rank 0 wants its input gradient before it has sent its forward.
+    codes = np.array([[1, 0, 2], [0, 1, 2]])
+    assert replay(codes, np.ones((3, 2)), 0.0) == (math.inf, math.inf)
+    assert replay(np.array([[0, 1, 2], [0, 1, 2]]), np.ones((3, 2)), 0.5) == (6.0, 6.0)

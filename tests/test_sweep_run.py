@@ -14,10 +14,10 @@ from builders import documents, scenario
 
 from simulator import inputs
 from simulator.cli.commands import _main
-from simulator.compare import simulate
-from simulator.store import Folder, columns, flat, write_csv, write_parquet
+from simulator.store import Folder, columns, csv_text, flat, write_parquet
 from simulator.sweep import points, read
 from simulator.sweep.run import Task, run, run_point
+from simulator.whatif import simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 SWEEP = {
@@ -179,7 +179,7 @@ def test_a_wrong_derived_name_is_told_at_the_first_point(write, at_home, capsys)
     write(derived={"x": "step_tme_s * 2"})
     assert _main(["sweep", "s.yaml"]) == 2
     err = capsys.readouterr().err
-    assert "derived.x: 'step_tme_s' is no column" in err
+    assert "derived.x: 'step_tme_s' is not a column" in err
     assert err.count("\n") == 1
     assert len(list(Path("trial/points").iterdir())) == 1
 
@@ -189,6 +189,84 @@ def test_equal_points_are_simulated_once(write, at_home):
     _main(["sweep", "s.yaml"])
     assert len(list(Path("trial/points").iterdir())) == 2
     assert [row["axis.layout.ep"] for row in table()] == ["2", "4", "2"]
+
+
+# Where it writes
+
+
+def files():
+    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["../victim", "", "..", "a/b", ".hidden", "a\nb"])
+def test_a_sweeps_name_is_one_folder_here(write, at_home, tmp_path, monkeypatch, capsys, name):
+    for file in ("lock", "results.csv", "points/a.json"):
+        (tmp_path / "victim" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "victim" / file).write_text("mine", encoding="utf-8")
+    write(name=name)
+    before = files()
+    Path("work").mkdir()
+    monkeypatch.chdir("work")
+    assert _main(["sweep", "../s.yaml"]) == 2
+    err = capsys.readouterr().err
+    assert f"s.yaml:2: name: {name!r} is not the name of one folder. Write a name such as" in err
+    assert err.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    assert files() == before
+
+
+@pytest.mark.parametrize("chosen", [(), ("-o", "trial"), ("-o", ".")])
+def test_a_sweep_takes_no_folder_of_something_else(write, at_home, capsys, chosen):
+    Path("trial/points").mkdir(parents=True)
+    for file in ("lock", "results.csv", "points/.torn.json"):
+        Path("trial", file).write_text("mine", encoding="utf-8")
+    before = files()
+    assert _main(["sweep", "s.yaml", *chosen]) == 2
+    assert "is not a folder of a sweep, and not empty. Name another" in capsys.readouterr().err
+    assert files() == before
+
+
+def test_no_spreadsheet_works_out_what_a_sweep_is_told(write, at_home):
+    cluster = json.loads(Path("mine.yaml").read_text(encoding="utf-8")) | {"name": "=1+1"}
+    Path("mine.yaml").write_text(json.dumps(cluster), encoding="utf-8")
+    write(axes={"layout.ep": [1]}, derived={"=2+2": "0 - 1.5"})
+    assert _main(["sweep", "s.yaml"]) == 0
+    (row,) = table()
+    assert row["topology.name"] == "'=1+1"
+    assert float(row["'=2+2"]) == -1.5
+    assert "=2+2" not in row
+
+
+WITHOUT_LOCKS = """
+import importlib, pkgutil, sys
+sys.modules["fcntl"] = None
+import simulator
+for module in pkgutil.walk_packages(simulator.__path__, "simulator."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+import simulator.cli.commands
+if __name__ == "__main__":
+    sys.exit(simulator.cli.commands._main(["sweep", "s.yaml", "--workers", "1"]))
+"""
+
+
+def test_systems_without_fcntl_run_it_all(write, tmp_path):
+    # What Windows lacks. The other system's module is not here either: a marker stands in.
+    write(axes={"layout.ep": [1]})
+    Path("blocked.py").write_text(WITHOUT_LOCKS, encoding="utf-8")
+    command = [sys.executable, "blocked.py"]
+    keys = {"env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    done = subprocess.run(command, check=False, **keys)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(table()) == 1
+    assert not Path("trial/lock.held").exists()
+    Path("trial/lock.held").touch()
+    done = subprocess.run(command, check=False, **keys)
+    assert done.returncode == 2
+    assert (
+        "'trial' is in use by another sweep. Wait for it, or if it was killed, delete"
+        in done.stderr
+    )
 
 
 # Interruption
@@ -332,9 +410,7 @@ def test_columns_have_one_type_each(tmp_path):
         "n": [None, None],
         "i": [None, None],
     }
-    write_csv(tmp_path / "t.csv", made)
-    text = (tmp_path / "t.csv").read_text(encoding="utf-8")
-    assert text == 'a,b.c,d,e,f.g.h,n,i\n1.0,x,true,"[1, 2]",1,,\n1.5,2,,,,,\n'
+    assert csv_text(made) == 'a,b.c,d,e,f.g.h,n,i\n1.0,x,true,"[1, 2]",1,,\n1.5,2,,,,,\n'
     write_parquet(tmp_path / "t.parquet", made)
     from pyarrow import parquet
 
@@ -403,8 +479,8 @@ def test_points_come_first_from_the_folder(write, at_home):
     with folder.open():
         first = list(run(points(sweep)[:3], folder))
         again = list(run(points(sweep)[:4], folder))
-    assert [one.kept for one in first] == [False] * 3
-    assert [one.kept for one in again] == [True] * 3 + [False]
+    assert [one.reused for one in first] == [False] * 3
+    assert [one.reused for one in again] == [True] * 3 + [False]
     assert [one.tree for one in again[:3]] == [one.tree for one in first]
 
 

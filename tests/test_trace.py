@@ -253,7 +253,8 @@ def test_link_counters_add_up_to_the_bytes_that_crossed(small):
 
     busy = dict(zip(small.program.link_names, link_seconds(small.program).tolist(), strict=True))
     found = {
-        name: float(np.sum(shares[:-1] * np.diff(times))) for name, times, shares in link_use(small)
+        name: float(np.sum(shares[:-1] * np.diff(times)))
+        for name, _, times, shares in link_use(small)
     }
     assert found == pytest.approx(
         {name: seconds for name, seconds in busy.items() if name in found}, rel=1e-6

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, _output, _sets, cli
+from simulator.cli.commands import _emit, _sets, cli
 from simulator.cli.exchanges import Exchange, exchange_row
+from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from simulator.cli.outputs import Group
+from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from simulator.html import Inputs
     from simulator.report import Report
     from simulator.scenario import Scenario
+    from simulator.whatif import Study
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,6 +55,9 @@ def _main(arguments: Sequence[str]) -> int:
         # The reader of our output has gone, as `simulate ... | head` does.
         sys.stderr.close()
         return 1
+    except OSError as error:
+        click.echo(f"simulate: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        return 1
 
 
 def _usage(error: click.ClickException) -> int:
@@ -66,7 +71,9 @@ def _usage(error: click.ClickException) -> int:
     return error.exit_code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="simulate", message="%(prog)s %(version)s")
 def cli() -> None:
     """Simulate what a training run costs on a cluster, and why.
@@ -89,29 +96,6 @@ def _sets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dic
         except InputError as error:
             raise error.at(file="--set", key=key.strip()) from error
     return parsed
-
-
-def _output(_: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
-    """Refuse a file that cannot be written before the work is done, not after."""
-    if value is None or (value == "-" and parameter.name == "json"):
-        return None if value is None else Path("-")
-    from simulator.errors import InputError
-    from simulator.store import check_writable
-
-    path = Path(value)
-    try:
-        if parameter.name == "trace":
-            from simulator.trace import check_target
-
-            return check_target(value)
-        check_writable(path)
-        if parameter.name == "plot":
-            from simulator.plot import check_format
-
-            check_format(path)
-    except InputError as error:
-        raise error.at(key=f"--{parameter.name}") from error
-    return path
 
 
 def _figure(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -197,20 +181,13 @@ def run(
     topology: str, workload: str, alternatives: bool, trace: Path | None, figure: str, **output: Any
 ) -> None:
     """Simulate one training step on a cluster, and the run that it belongs to."""
-    from simulator.compare import with_alternatives, with_imbalance, with_stragglers
-    from simulator.engine import run as execute
-    from simulator.program import lower
-    from simulator.report import summarise
     from simulator.scenario import load
+    from simulator.whatif import study
 
     scenario = load(topology, workload, output["sets"])
     _check_figure(figure, output["plot"], scenario)
-    started = time.perf_counter()
-    timeline = execute(lower(scenario))
-    wall = time.perf_counter() - started
-    report = with_stragglers(with_imbalance(replace(summarise(timeline), wall=wall)))
-    if alternatives:
-        report = with_alternatives(report)
+    result = study(scenario, alternatives=alternatives)
+    timeline, report = result.timeline, result.report
     if output["plot"]:
         from simulator import plot as figures
         from simulator.store import write
@@ -223,8 +200,8 @@ def run(
     if output["html"]:
         from simulator import html as pages
 
-        _write_page(output["html"], lambda given: pages.run(timeline, report, given))
-    _emit(report.as_dict, output["json"], lambda console: _show_report(console, report))
+        _write_page(output["html"], lambda given: pages.run(result, given))
+    _emit(result.as_dict, output["json"], lambda console: _show_study(console, result))
 
 
 @cli.command()
@@ -241,15 +218,11 @@ def run(
 @_common
 def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: Any) -> None:
     """Simulate scenarios side by side: what changes, by how much, and why."""
-    from simulator.compare import as_dict, executed
+    from simulator.compare import as_dict
+    from simulator.whatif import study
 
-    scenarios = list(_product(topologies, workloads, output["sets"]))
-    reports, timelines = [], []
-    for scenario in scenarios:
-        started = time.perf_counter()
-        timeline, report = executed(scenario)
-        reports.append(replace(report, wall=time.perf_counter() - started))
-        timelines += [timeline] if output["html"] else []
+    studies = [study(one) for one in _product(topologies, workloads, output["sets"])]
+    reports = [one.report for one in studies]
     if output["plot"]:
         from simulator import plot as figures
         from simulator.store import write
@@ -258,10 +231,9 @@ def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: A
     if output["html"]:
         from simulator import html as pages
 
-        runs = list(zip(timelines, reports, strict=True))
-        _write_page(output["html"], lambda given: pages.comparison(runs, given))
+        _write_page(output["html"], lambda given: pages.comparison(studies, given))
     _emit(
-        lambda: as_dict(reports), output["json"], lambda console: _show_comparison(console, reports)
+        lambda: as_dict(studies), output["json"], lambda console: _show_comparison(console, reports)
     )
 
 
@@ -354,10 +326,10 @@ def _emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], 
     show(console)
 
 
-def _show_report(console: Console, report: Report) -> None:
-    from simulator.cli.text import report_text
+def _show_study(console: Console, study: Study) -> None:
+    from simulator.cli.text import study_text
 
-    for part in report_text(report):
+    for part in study_text(study):
         console.print(part)
 
 

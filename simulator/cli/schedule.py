@@ -9,12 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, _output, cli
+from simulator.cli.commands import _emit, cli
+from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from simulator.schedules import Bubble, Schedule, Shape
+
+
+_OPTIONS = {"limit": "--memory", "kept": "--kept", "group": "--group"}
+"""field of `Shape` -> the option that gives it"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """How large a schedule is, as the command line has it."""
+
+    pp: int | None
+    """`--pp`: pipeline ranks."""
+    stages: int | None
+    """`--stages`: the same, but for DualPipeV, whose P stages are two on each rank."""
+    micro_batches: int | None
+    """`--micro-batches`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +51,7 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
         table = {kind.strip(): float(value) for kind, value in pairs}
     except ValueError:
         raise click.BadParameter(
-            f"'{text}' is no list of times. Write for example F=1,I=1,W=1,FB=3."
+            f"'{text}' is not a list of times. Write for example F=1,I=1,W=1,FB=3."
         ) from None
     if "B" in table and "F" in table and not {"I", "W"} & table.keys():
         table |= {"I": table["B"] / 2, "W": table["B"] / 2}
@@ -46,17 +63,25 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
 
 @cli.command()
 @click.argument("name")
+@click.option("--pp", type=int, help="Number of pipeline ranks (P).")
 @click.option(
     "--stages",
     type=int,
-    help="P: pipeline ranks, times the virtual stages; on half of them in dualpipev.",
+    help="Same as --pp, but for dualpipev: its number of stages, two on each rank.",
 )
-@click.option("--micro-batches", type=int, help="M.")
+@click.option("--micro-batches", type=int, help="Number of micro-batches per step (M).")
 @click.option(
-    "--virtual", type=int, default=1, show_default=True, help="V: stages per rank, of interleaved."
+    "--virtual",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Virtual stages on each pipeline rank (V), for interleaved.",
 )
 @click.option(
-    "--group", type=int, default=0, help="Micro-batches per group of interleaved, P to M."
+    "--group",
+    type=int,
+    default=0,
+    help="Micro-batches that a stage runs in a row, P to M, for interleaved. The default is P.",
 )
 @click.option(
     "--times",
@@ -64,23 +89,27 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
     show_default=True,
     callback=_times,
     metavar="F=1,I=1,W=1,FB=3",
-    help="Of a micro-batch on 1/P of the model; B is I + W, FB is F + B unless given; comm: to the next.",
+    help="Times of one micro-batch on 1/P of the model, in any unit. B is I + W and FB is F + B "
+    "unless they are given; comm is the time to the next rank.",
 )
 @click.option(
-    "--memory", type=float, default=0.0, help="Chunks that a rank of zb-1p or zb-2p may hold."
+    "--memory",
+    type=float,
+    default=0.0,
+    help="Chunks whose activations a rank may hold, for zb-1p and zb-2p. The default is P or 2P.",
 )
 @click.option(
     "--kept",
     type=float,
     default=1.0,
     show_default=True,
-    help="Share of a chunk that its weight gradient still needs, for --memory.",
+    help="Share of a chunk's activations that its weight gradient still needs, for --memory.",
 )
 @click.option(
     "--file",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The grid of a custom schedule.",
+    help="Read the grid of a custom schedule from this file.",
 )
 @click.option(
     "--json",
@@ -93,6 +122,7 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
 )
 def schedule(  # noqa: PLR0913, PLR0917 - one for each option
     name: str,
+    pp: int | None,
     stages: int | None,
     micro_batches: int | None,
     virtual: int,
@@ -105,14 +135,18 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
     plot: Path | None,
 ) -> None:
     """Print a pipeline schedule, and what it idles and holds: gpipe, 1f1b, interleaved, zb-h1, ..., or custom."""
-    _check_options(name, stages, micro_batches, group, file)
-    text = file.read_text(encoding="utf-8") if file else ""
-    shown = _built(
-        name,
-        (stages or 0, micro_batches or 0),
-        times,
-        {"virtual": virtual, "group": group, "limit": memory, "kept": kept, "text": text},
-    )
+    from simulator import inputs
+    from simulator.errors import ScheduleError
+
+    sizes = _Sizes(pp, stages, micro_batches)
+    _check_options(name, sizes, group, file)
+    text = inputs.text(file) if file else ""
+    options = {"virtual": virtual, "group": group, "limit": memory, "kept": kept, "text": text}
+    try:
+        shown = _built(name, sizes, times, options)
+    except ScheduleError as error:
+        error.key = _OPTIONS.get(error.key, error.key)
+        raise
     if plot:
         from simulator import plot as figures
         from simulator.store import write
@@ -124,9 +158,7 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
     _emit(lambda: _tree(shown), json, lambda console: _show(console, shown))
 
 
-def _check_options(
-    name: str, stages: int | None, micro_batches: int | None, group: int, file: Path | None
-) -> None:
+def _check_options(name: str, sizes: _Sizes, group: int, file: Path | None) -> None:
     if (name == "custom") != (file is not None):
         raise click.BadParameter(
             "Give --file with custom, and only with custom.", param_hint="--file"
@@ -135,36 +167,47 @@ def _check_options(
         raise click.BadParameter(
             "Only interleaved runs micro-batches in groups.", param_hint="--group"
         )
-    if name != "custom" and (stages is None or micro_batches is None):
-        raise click.BadParameter("Give --stages and --micro-batches.", param_hint="--stages")
+    if sizes.pp is not None and sizes.stages is not None:
+        raise click.BadParameter("Give either --pp or --stages.", param_hint="--stages")
+    ranks = sizes.stages if sizes.pp is None else sizes.pp
+    if name != "custom" and (ranks is None or sizes.micro_batches is None):
+        raise click.BadParameter("Give --pp and --micro-batches.", param_hint="--pp")
 
 
-def _built(
-    name: str, sizes: tuple[int, int], times: dict[str, float], options: dict[str, Any]
-) -> _Shown:
-    """Build a schedule and measure it. sizes: stages as `--stages` counts them, micro-batches."""
-    from simulator.errors import ScheduleError
+def _built(name: str, sizes: _Sizes, times: dict[str, float], options: dict[str, Any]) -> _Shown:
+    """Build a schedule and measure it."""
     from simulator.schedules import SCHEDULES, Times, bubble, build, read, shape_of
 
-    ranks, micro_batches = sizes
-    family = SCHEDULES.get(name)
+    ranks, micro_batches = sizes.pp or sizes.stages or 0, sizes.micro_batches or 0
     factor = 1.0
     if name == "custom":
-        found = read(options["text"])
-        ranks, micro_batches = ranks or len(found.ranks), micro_batches or found.micro_batches
-    elif family:
-        if (ranks * family.ranks_per_stage) % 1:
-            remedy = f"Use {ranks + 1}, or another even number."
-            raise ScheduleError(
-                f"stages do not fill the ranks of {name}, two on each", value=ranks, remedy=remedy
-            )
-        whole = ranks
-        ranks = int(ranks * family.ranks_per_stage)
-        factor = whole / (family.stages(ranks, max(options["virtual"], 1)) or 1)
-    given = Times.of(times).scaled(factor)
-    made = build(name, ranks, micro_batches, times=given, **options)
-    shape = shape_of(name, ranks, micro_batches, times=given, **options)
+        drawn = read(options["text"])
+        ranks, micro_batches = ranks or len(drawn.ranks), micro_batches or drawn.micro_batches
+    elif name in SCHEDULES:
+        # Times are of 1/P of the model, chunks of 1/stages of it.
+        parts = ranks
+        if sizes.stages is not None:
+            ranks = _ranks(name, sizes.stages)
+        stages = SCHEDULES[name].stages(ranks, max(options["virtual"], 1))
+        factor = parts / (stages or 1)
+    chunks = Times.of(times).scaled(factor)
+    made = build(name, ranks, micro_batches, times=chunks, **options)
+    shape = shape_of(name, ranks, micro_batches, times=chunks, **options)
     return _Shown(made, shape, bubble(made, shape))
+
+
+def _ranks(name: str, stages: int) -> int:
+    """Return the pipeline ranks of so many stages as `--stages` counts them."""
+    from simulator.errors import ScheduleError
+    from simulator.schedules import SCHEDULES
+
+    ranks = stages * SCHEDULES[name].ranks_per_stage
+    if ranks % 1:
+        remedy = f"Use {stages + 1}, or another even number."
+        raise ScheduleError(
+            f"stages do not fill the ranks of {name}, two on each", value=stages, remedy=remedy
+        )
+    return int(ranks)
 
 
 def _tree(shown: _Shown) -> dict[str, Any]:
@@ -196,8 +239,7 @@ def _show(console: Console, shown: _Shown) -> None:
     from rich.text import Text
 
     made = shown.schedule
-    head = f"{made.name}: {made.stages} stages on {len(made.ranks)} ranks, {made.micro_batches} micro-batches"
-    console.print(Text(head, style="bold"))
+    console.print(Text(f"{made.name}: {made.sizes}", style="bold"))
     for line in _grid_lines(shown, console.width if console.is_terminal else 0):
         click.echo(line)
     for line in _figures(shown):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, _output, cli
+from simulator.cli.commands import _emit, cli
+from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -158,8 +159,8 @@ class _bar:  # noqa: N801 - reads as the verb that it is
         self.progress.stop()
 
     def _advance(self, one: Finished) -> None:
-        self.counts["found finished" if one.kept else one.tree["status"]] += 1
-        if one.kept:  # says nothing about the rate
+        self.counts["found finished" if one.reused else one.tree["status"]] += 1
+        if one.reused:  # says nothing about the rate
             self.progress.update(
                 self.task, total=self.total, completed=self.counts["found finished"]
             )
@@ -183,12 +184,11 @@ class _bar:  # noqa: N801 - reads as the verb that it is
 def _write(
     plan: Sweep, finished: Sequence[Finished], folder: Folder, figure: Path | None
 ) -> dict[str, list[Any]]:
-    from simulator.store import write, write_csv, write_parquet
+    from simulator.store import write
     from simulator.sweep import table
 
     columns = table(plan, finished)
-    write_parquet(folder.root / "results.parquet", columns)
-    write_csv(folder.root / "results.csv", columns)
+    folder.put_results(columns)
     if figure:
         from simulator import plot
 

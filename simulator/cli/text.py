@@ -15,6 +15,7 @@ from simulator.layout import Layout
 from simulator.report import Report, mean_share
 from simulator.report.parts import PARTS
 from simulator.units import format_bytes, format_seconds
+from simulator.whatif import Study
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
@@ -44,9 +45,10 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def report_text(report: Report) -> Iterator[RenderableType]:
-    """Return the parts of a report."""
-    yield from _head(report)
+def study_text(study: Study) -> Iterator[RenderableType]:
+    """Yield the parts of a report and of what other scenarios say of it."""
+    report = study.report
+    yield from _head(study)
     yield _breakdown(report)
     hidden = mean_share(report.overlap)
     if hidden is not None:
@@ -59,8 +61,8 @@ def report_text(report: Report) -> Iterator[RenderableType]:
     yield Text()
     yield _bounds(report)
     yield Text()
-    if report.imbalance:
-        found = report.imbalance
+    if study.imbalance:
+        found = study.imbalance
         yield Text(
             f"Expert imbalance costs {format_seconds(found.lost)} ({found.lost / report.step_time:.1%} of the step): "
             f"the busiest GPU of a group computes {found.mean_share:.3f} of the mean, mean over layers, "
@@ -68,8 +70,8 @@ def report_text(report: Report) -> Iterator[RenderableType]:
             style="bold",
         )
         yield Text()
-    if report.stragglers:
-        slow = report.stragglers
+    if study.stragglers:
+        slow = study.stragglers
         yield Text(
             f"Stragglers cost {format_seconds(slow.lost)} ({slow.lost / report.step_time:.1%} of the step): "
             f"{slow.gpus:,} of {report.scenario.topology.gpus:,} GPUs are slower, the slowest at {slow.slowest:.3f} of "
@@ -80,20 +82,21 @@ def report_text(report: Report) -> Iterator[RenderableType]:
     if report.references():
         yield _references(report)
         yield Text()
-    if report.assumed:
-        yield from _assumed(report)
+    if study.assumed:
+        yield from _assumed(study)
     yield Text(
         f"{report.executor}: {report.ops:,} ops on {report.rank_classes} classes of "
-        f"{report.scenario.topology.gpus:,} ranks, {report.wall:.2f} s",
+        f"{report.scenario.topology.gpus:,} ranks, {study.wall:.2f} s",
         style="dim",
     )
 
 
-def _head(report: Report) -> Iterator[RenderableType]:
+def _head(study: Study) -> Iterator[RenderableType]:
+    report = study.report
     scenario, quantities = report.scenario, report.quantities()
-    if report.worst_memory.peak > scenario.gpu.memory.capacity:
+    if not report.fits:
         yield Text(f"This does not fit: {memory_line(report)}", style="bold red")
-        yield from _remedies(report)
+        yield from _remedies(study)
         yield Text()
     yield Text(f"{scenario.model.name} on {scenario.topology.name}", style="bold")
     yield Text(
@@ -138,10 +141,11 @@ def _degrees(layout: Layout) -> str:
     return ", ".join([*shown, f"dp {layout.dp}", f"zero {layout.zero}"])
 
 
-def _remedies(report: Report) -> Iterator[RenderableType]:
-    """Return what would make a run fit, the cheapest first."""
+def _remedies(study: Study) -> Iterator[RenderableType]:
+    """Yield what would make a run fit, the cheapest first."""
+    report = study.report
     capacity = report.scenario.gpu.memory.capacity
-    for one in report.remedies:
+    for one in study.remedies:
         verdict = "fits" if one.peak <= capacity else "still too much"
         freed = format_bytes(report.worst_memory.peak - one.peak)
         yield Text(
@@ -195,15 +199,17 @@ def _references(report: Report) -> Table:
     return table
 
 
-def _assumed(report: Report) -> Iterator[RenderableType]:
+def _assumed(study: Study) -> Iterator[RenderableType]:
     yield Text("Assumed, because it was not published", style="bold")
-    for span in report.assumed:
+    simulated = study.report.step_time
+    for span in study.assumed:
         yield Text(f"{span.key} = {span.value}: {span.rule}")
-        for value, step in span.steps:
+        for other in span.alternatives:
             said = "does not fit this scenario"
-            if step is not None:
-                said = f"step {format_seconds(step)} ({step / report.step_time - 1:+.1%})"
-            yield Text(f"  with {value}: {said}")
+            if other.step_time is not None:
+                ratio = other.step_time / simulated - 1
+                said = f"step {format_seconds(other.step_time)} ({ratio:+.1%})"
+            yield Text(f"  with {other.value}: {said}")
     yield Text()
 
 

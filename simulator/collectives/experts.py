@@ -5,42 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
 from simulator.collectives.demand import Demand, Loads, Round, Rounds, total
 from simulator.collectives.paths import Floats, Links, ways
-from simulator.experts import Copies, Routing
+from simulator.experts import Copies, Load, Routing
 from simulator.topology import Network
-
-
-class Load(Protocol):
-    """How many copies of a token an exchange carries, per token of a GPU."""
-
-    @property
-    def over_nic(self) -> float:
-        """Return the copies over one NIC in one direction."""
-
-    @property
-    def over_nvlink(self) -> float:
-        """Return the copies over one NVLink port in one direction."""
-
-    @property
-    def ep_nodes(self) -> int:
-        """Return the nodes of the group."""
-
-    @property
-    def gpus_per_node(self) -> int:
-        """Return the GPUs of the group on each node."""
-
-    @property
-    def each(self) -> tuple[tuple[float, float], ...]:
-        """Return (pairs, tokens received) of every GPU of the group; empty where the busiest stands for all."""
-
-    @property
-    def reach(self) -> tuple[float, ...]:
-        """Return the probability that a token goes to each node of the group."""
 
 
 def exchange(
@@ -53,7 +24,7 @@ def exchange(
     DeepSeek-V3, arXiv 2412.19437, 3.2.2. Where GPUs have loads of their own, every link carries its
     own copies. back: combine, whose copies go the other way.
     """
-    if not isinstance(load, Routing) and load.each:
+    if not isinstance(load, Routing) and load.per_gpu:
         return _apart(network, np.asarray(members), load, back=back)
     nvlink, nic = _units(network, tuple(members), load.ep_nodes, load.gpus_per_node)
     links, place = np.unique(np.concatenate([nvlink.links, nic.links]), return_inverse=True)
@@ -116,7 +87,7 @@ def _apart(network: Network, ranks: Links, load: Load, *, back: bool) -> Demand:
     """
     up, down = (network.gpu_down, network.gpu_up) if back else (network.gpu_up, network.gpu_down)
     on_node = load.gpus_per_node
-    received = np.array([tokens for _, tokens in load.each]) / on_node
+    received = np.array([tokens for _, tokens in load.per_gpu]) / on_node
     handed = received.reshape(-1, on_node).sum(axis=1).repeat(on_node) - received
     ports: Loads = [
         (np.array([link]), float(size))

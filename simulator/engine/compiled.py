@@ -19,10 +19,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from simulator.engine.heap import HEAP, ORDER, inner, schedule, take
+from simulator.compiled import inner, outer
+from simulator.engine.heap import HEAP, ORDER, schedule, take
 from simulator.engine.state import NONE, Ids, Records, State, state_of
 from simulator.errors import EngineError
 from simulator.fairshare import TOGETHER, UNBOUNDED
@@ -46,7 +46,7 @@ def run(program: Program) -> Timeline:
     return Timeline(program, arrive, start, end, "compiled", int(state.counts[_DONE]))
 
 
-@njit(cache=True)
+@outer
 def _execute(s: State) -> None:
     """Run to the end, or until a rate is unbounded."""
     ranks, calls, events, heap, count = len(s.rank), s.call, s.event, s.heap, s.counts

@@ -1,25 +1,14 @@
-"""Events in the order of their times: a heap in which each knows its place, so that it can be given another time.
-
-numba's cache of the compiled executor notices changes of `compiled` only: after one here, touch
-that file.
-"""
+"""Events in the order of their times: a heap in which each knows its place, so that it can be given another time."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from simulator.compiled import inner
 from simulator.engine.state import NONE, Ids, Records
-
-_NO_WRAPPERS: Any = {
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}  # options that numba's own types leave out
-inner = njit(**_NO_WRAPPERS)
-"""for functions that only compiled ones call: a third less to compile"""
 
 HEAP, ORDER = range(2)
 """places in State.counts: events in the heap, times given"""

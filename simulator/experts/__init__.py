@@ -9,6 +9,7 @@ turns that into copies on links, whose bytes follow from those of a token.
 from simulator.experts.config import ExpertsConfig
 from simulator.experts.eplb import Plan, rebalance
 from simulator.experts.kernels import Rates, Time, kernel_time
+from simulator.experts.load import GpuLoad, Load, Loads, all_even, even_load, worst_load
 from simulator.experts.popularity import DISTRIBUTIONS, max_violation, popularity
 from simulator.experts.routing import (
     SAMPLED_TOKENS,
@@ -29,13 +30,18 @@ __all__ = [
     "SAMPLED_TOKENS",
     "Copies",
     "ExpertsConfig",
+    "GpuLoad",
+    "Load",
+    "Loads",
     "Plan",
     "Rates",
     "Routing",
     "Time",
     "Visits",
+    "all_even",
     "choose",
     "distinct",
+    "even_load",
     "kernel_time",
     "max_violation",
     "popularity",
@@ -44,4 +50,5 @@ __all__ = [
     "sample",
     "survey",
     "weights",
+    "worst_load",
 ]

@@ -18,9 +18,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from simulator.compiled import outer
 from simulator.flows.problem import TOGETHER, Flows
 from simulator.flows.symmetry import quotient
 
@@ -85,7 +85,7 @@ def drain(flows: Flows) -> Floats:
     return end if which.min() >= 0 else np.where(which < 0, flows.start, end)
 
 
-@njit(cache=True)
+@outer
 def _ends(p: Flows, order: Ids) -> Floats:
     """Return when each flow ends, [flow] s. order: the flows by start."""
     s = _state(p)
@@ -111,7 +111,7 @@ def _ends(p: Flows, order: Ids) -> Floats:
     return end
 
 
-@njit(cache=True)
+@outer
 def _state(p: Flows) -> _State:
     """Return the state in which no flow moves."""
     flows, links, entries = len(p.size), len(p.capacity), len(p.link)
@@ -149,7 +149,7 @@ def _state(p: Flows) -> _State:
     )
 
 
-@njit(cache=True)
+@outer
 def _next_end(s: _State) -> float:
     """Return when the next flow ends at the present rates [s], inf if none moves."""
     due, earliest, stale = s.due, s.earliest, s.stale
@@ -164,7 +164,7 @@ def _next_end(s: _State) -> float:
     return soonest
 
 
-@njit(cache=True)
+@outer
 def _close(p: Flows, s: _State, now: float, end: Floats) -> tuple[int, int, float]:
     """End what is due. Return its number, the number of full links that it leaves, and their lowest level."""
     count, dirty, level = 0, 0, _INF
@@ -185,7 +185,7 @@ def _close(p: Flows, s: _State, now: float, end: Floats) -> tuple[int, int, floa
     return count, dirty, level
 
 
-@njit(cache=True)
+@outer
 def _leave(s: _State, e: int, link: int) -> None:
     """Take an entry off its link; the last one fills the gap."""
     s.on[link] -= 1
@@ -198,7 +198,7 @@ def _leave(s: _State, e: int, link: int) -> None:
     s.slot[s.on_entry[gap]] = gap
 
 
-@njit(cache=True)
+@outer
 def _open(p: Flows, s: _State, order: Ids, now: float) -> tuple[int, int, float]:
     """Put flows that start now on their links, at a rate as high as may be, until it is found.
 
@@ -220,7 +220,7 @@ def _open(p: Flows, s: _State, order: Ids, now: float) -> tuple[int, int, float]
     return moved, suspects, low
 
 
-@njit(cache=True)
+@outer
 def _add(item: int, items: Ids, known: NDArray[np.bool_], count: int) -> int:
     """Append an item unless it is known. Return how many there are."""
     if known[item]:
@@ -230,7 +230,7 @@ def _add(item: int, items: Ids, known: NDArray[np.bool_], count: int) -> int:
     return count + 1
 
 
-@njit(cache=True)
+@outer
 def _refill(p: Flows, s: _State, dirty: int, moved: int, level: float) -> tuple[int, int]:
     """Fill dirty links, and all that hang together with them, from a level on. Return how many are dirty and moved."""
     dirty, moved = _gather(p, s, dirty, moved, level)
@@ -278,7 +278,7 @@ def _refill(p: Flows, s: _State, dirty: int, moved: int, level: float) -> tuple[
     return dirty, moved
 
 
-@njit(cache=True)
+@outer
 def _list(
     flows: Ids, begin: int, end: int, wanted: NDArray[np.bool_], into: Ids, count: int
 ) -> int:
@@ -291,7 +291,7 @@ def _list(
     return count
 
 
-@njit(cache=True)
+@outer
 def _gather(p: Flows, s: _State, dirty: int, moved: int, level: float) -> tuple[int, int]:
     """Gather the flows at or above a level that hang together over full links, and those links with their room."""
     ptr, links, rates, levels = p.ptr, p.link, s.rate, s.level
@@ -324,7 +324,7 @@ def _gather(p: Flows, s: _State, dirty: int, moved: int, level: float) -> tuple[
     return dirty, moved
 
 
-@njit(cache=True)
+@outer
 def _heap(p: Flows, s: _State, dirty: int, moved: int) -> int:
     """Order dirty links by the rate at which they fill, and moved flows by their caps. Return how many."""
     count = 0
@@ -343,7 +343,7 @@ def _heap(p: Flows, s: _State, dirty: int, moved: int) -> int:
     return count
 
 
-@njit(cache=True)
+@outer
 def _sift(keys: Floats, items: Ids, place: int, count: int) -> None:
     """Let an item of a heap sink to its place."""
     key, item = keys[place], items[place]
@@ -358,7 +358,7 @@ def _sift(keys: Floats, items: Ids, place: int, count: int) -> None:
     keys[place], items[place] = key, item
 
 
-@njit(cache=True)
+@outer
 def _settle(p: Flows, s: _State, dirty: int, moved: int, now: float) -> int:
     """Give moved flows their rates from now on, and links their loads. Return how many links may carry too much."""
     ptr, links, weights, rates, left, since = p.ptr, p.link, p.weight, s.rate, s.left, s.since
@@ -385,7 +385,7 @@ def _settle(p: Flows, s: _State, dirty: int, moved: int, now: float) -> int:
     return suspects
 
 
-@njit(cache=True)
+@outer
 def _overflows(p: Flows, s: _State, suspects: int) -> tuple[int, float]:
     """Gather the links that carry too much. Return their number and the lowest level at which one is full."""
     dirty, level = 0, _INF
@@ -402,7 +402,7 @@ def _overflows(p: Flows, s: _State, suspects: int) -> tuple[int, float]:
     return dirty, level
 
 
-@njit(cache=True)
+@outer
 def _fill(
     capacity: float,
     begin: int,

@@ -13,9 +13,9 @@ are confused with a probability of about c^2 / 4e19.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from simulator.compiled import outer
 from simulator.flows.problem import Flows
 
 Hashes = NDArray[np.uint64]
@@ -30,7 +30,7 @@ _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
-@njit(cache=True)
+@outer
 def quotient(flows: Flows) -> tuple[Flows, Ids]:
     """Return one flow over one link of each class, and the class of each flow, -1 for a flow without bytes.
 
@@ -69,7 +69,7 @@ def quotient(flows: Flows) -> tuple[Flows, Ids]:
     ), of_flow_class
 
 
-@njit(cache=True)
+@outer
 def _mix(x: np.uint64) -> np.uint64:
     """Return a number whose bits all depend on all bits of another (splitmix64, Steele et al., OOPSLA 2014)."""
     x = (x ^ (x >> _S30)) * _M1
@@ -77,13 +77,13 @@ def _mix(x: np.uint64) -> np.uint64:
     return x ^ (x >> _S31)
 
 
-@njit(cache=True)
+@outer
 def _bits(x: float) -> np.uint64:
     bits: np.uint64 = np.array([x + 0.0]).view(np.uint64)[0]  # + 0.0 makes -0.0 equal to 0.0
     return bits + _GOLDEN
 
 
-@njit(cache=True)
+@outer
 def _seeds(
     size: NDArray[np.float64], start: NDArray[np.float64], cap: NDArray[np.float64]
 ) -> Hashes:
@@ -97,7 +97,7 @@ def _seeds(
     return seed
 
 
-@njit(cache=True)
+@outer
 def _sweep(
     flows: Flows, bits: Hashes, seed: Hashes, colour: Hashes, of_flow: Hashes, of_link: Hashes
 ) -> None:
@@ -127,7 +127,7 @@ def _sweep(
                     of_link[link[e]] += _mix(total + _mix(bits[e]))
 
 
-@njit(cache=True)
+@outer
 def _classes(colour: Hashes) -> tuple[Ids, Ids, Ids]:
     """Return the class of each item, -1 for colour 0, and the first item and the number of items of each class."""
     width = 16
@@ -156,7 +156,7 @@ def _classes(colour: Hashes) -> tuple[Ids, Ids, Ids]:
     return of, first[:classes].copy(), count[:classes].copy()
 
 
-@njit(cache=True)
+@outer
 def _fold(
     flows: Flows, of_link: Ids, first_flow: Ids, flow_count: Ids, first_link: Ids, link_count: Ids
 ) -> Flows:

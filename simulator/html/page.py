@@ -14,10 +14,9 @@ from simulator.compare import binding, names, why
 from simulator.html import charts, spans, sweeps, tables
 from simulator.html.tables import text
 from simulator.inputs import Document
-from simulator.plot.sweeps import Columns, SweepFigure
-from simulator.report import Report
+from simulator.plot.sweep_values import Columns, SweepFigure
 from simulator.scenario import Scenario
-from simulator.timeline import Timeline
+from simulator.whatif import Study
 
 MOST_SCENES = 6
 """A timeline takes about a megabyte: a page has those of so many scenarios."""
@@ -34,8 +33,9 @@ class Inputs:
     command: str
 
 
-def run(timeline: Timeline, report: Report, given: Inputs) -> str:
+def run(study: Study, given: Inputs) -> str:
     """Return the page of one step."""
+    timeline, report = study.timeline, study.report
     scenario = report.scenario
     drawn = {
         "breakdown": charts.breakdown([report]),
@@ -48,10 +48,10 @@ def run(timeline: Timeline, report: Report, given: Inputs) -> str:
     body = [
         _head(f"{scenario.model.name} on {scenario.topology.name}", tables.subtitle(scenario)),
         tables.tiles(report),
-        _section("Where the step goes", _chart(drawn, "breakdown"), text(_costs(report))),
+        _section("Where the step goes", _chart(drawn, "breakdown"), text(_costs(study))),
         _timeline([names([report])[0]]),
         _section("Bounds", _chart(drawn, "bounds"), text(binding(report))),
-        _section("Memory", _pair(drawn, "memory", "lines"), tables.memory(report), raw=True),
+        _section("Memory", _pair(drawn, "memory", "lines"), tables.memory(study), raw=True),
         _section(
             "Communication",
             _pair(drawn, "overlap", "links"),
@@ -60,10 +60,8 @@ def run(timeline: Timeline, report: Report, given: Inputs) -> str:
     ]
     if report.references():
         body.append(_section("Beside what was published", _card(tables.references(report))))
-    if report.assumed:
-        body.append(
-            _section("Assumed, because it was not published", _card(tables.assumed(report)))
-        )
+    if study.assumed:
+        body.append(_section("Assumed, because it was not published", _card(tables.assumed(study))))
     body += [_provenance([scenario]), _reproduce([scenario], given)]
     return _page(
         f"{scenario.workload.name} on {scenario.topology.name}",
@@ -73,17 +71,17 @@ def run(timeline: Timeline, report: Report, given: Inputs) -> str:
     )
 
 
-def comparison(runs: Sequence[tuple[Timeline, Report]], given: Inputs) -> str:
+def comparison(studies: Sequence[Study], given: Inputs) -> str:
     """Return the page of several steps side by side."""
-    reports = [report for _, report in runs]
+    reports = [study.report for study in studies]
     labels = names(reports)
     drawn = {"breakdown": charts.breakdown(reports), "bounds": charts.bounds(reports)}
     drawn |= {
         f"memory{place}": charts.memory_by_stage(report) for place, report in enumerate(reports)
     }
     memory = "".join(
-        f"<h3>{text(label)}</h3>{tables.memory(report)}{_chart(drawn, f'memory{place}')}"
-        for place, (label, report) in enumerate(zip(labels, reports, strict=True))
+        f"<h3>{text(label)}</h3>{tables.memory(study)}{_chart(drawn, f'memory{place}')}"
+        for place, (label, study) in enumerate(zip(labels, studies, strict=True))
     )
     said = "".join(
         f"<h3>{text(label)} against {text(labels[0])}</h3>{_items(why(reports[0], report))}"
@@ -103,7 +101,7 @@ def comparison(runs: Sequence[tuple[Timeline, Report]], given: Inputs) -> str:
         _reproduce([report.scenario for report in reports], given),
     ]
     scenes = [
-        spans.scene(label, timeline) for label, (timeline, _) in zip(labels, runs, strict=True)
+        spans.scene(label, study.timeline) for label, study in zip(labels, studies, strict=True)
     ]
     return _page(f"{' | '.join(labels)}", body, drawn, scenes[:MOST_SCENES])
 
@@ -131,15 +129,14 @@ def _items(lines: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>"
 
 
-def _costs(report: Report) -> str:
-    found = []
-    if report.imbalance:
-        found.append(
-            f"Unequal experts cost {report.imbalance.lost / report.step_time:.1%} of the step."
-        )
-    if report.stragglers:
-        found.append(f"Slow GPUs cost {report.stragglers.lost / report.step_time:.1%} of the step.")
-    return " ".join(found)
+def _costs(study: Study) -> str:
+    step = study.report.step_time
+    sentences = []
+    if study.imbalance:
+        sentences.append(f"Unequal experts cost {study.imbalance.lost / step:.1%} of the step.")
+    if study.stragglers:
+        sentences.append(f"Slow GPUs cost {study.stragglers.lost / step:.1%} of the step.")
+    return " ".join(sentences)
 
 
 def _head(title: str, note: str) -> str:

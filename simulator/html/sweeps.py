@@ -9,7 +9,16 @@ from typing import Any
 
 from simulator.html.charts import Chart, chart
 from simulator.html.tables import number, table
-from simulator.plot.sweeps import Columns, Shown, SweepFigure, axis_name, default, knee, numbers
+from simulator.plot.sweep_values import (
+    Columns,
+    Point,
+    Shown,
+    SweepFigure,
+    axis_name,
+    default,
+    knee,
+    numbers,
+)
 from simulator.report.palette import SERIES
 from simulator.units import format_bytes
 
@@ -36,7 +45,7 @@ def _curves(shown: Shown) -> Chart:
         places = scale[0] if scale else [str(x) for x, _ in pairs]
         values = [value for _, value in pairs]
         points = sorted(zip(places, values, strict=True))
-        bend = knee(list(zip(scale[0], values, strict=True))) if scale and len(values) > 2 else None
+        bend = knee(list(map(Point, scale[0], values))) if scale and len(values) > 2 else None
         label = ", ".join([str(name)] * bool(name) + ([f"knee {bend[0]:.3g}"] if bend else []))
         data.append(_line(label or shown.label, points, place))
     return _drawn(data, axis_name(shown.figure.x, unit), shown.label)

@@ -11,6 +11,7 @@ from simulator.compare import Row, memory_line, names, rows
 from simulator.report import Report, mean_share
 from simulator.scenario import Scenario
 from simulator.units import format_bytes, format_seconds
+from simulator.whatif import Study
 
 Cells = Sequence[str]
 
@@ -97,11 +98,12 @@ def subtitle(scenario: Scenario) -> str:
     )
 
 
-def memory(report: Report) -> str:
+def memory(study: Study) -> str:
     """Return whether the step fits, and what would make it fit."""
-    fits = report.worst_memory.peak <= report.scenario.gpu.memory.capacity
-    said = f'<p class="{"good" if fits else "bad"}">{text(memory_line(report))}</p>'
-    if report.remedies:
+    report = study.report
+    verdict = "good" if report.fits else "bad"
+    said = f'<p class="{verdict}">{text(memory_line(report))}</p>'
+    if study.remedies:
         said += table(
             ("remedy", "peak then", "more kernel time"),
             [
@@ -110,7 +112,7 @@ def memory(report: Report) -> str:
                     format_bytes(one.peak),
                     format_seconds(max(0.0, one.seconds)),
                 )
-                for one in report.remedies
+                for one in study.remedies
             ],
             (1, 2),
         )
@@ -135,18 +137,17 @@ def references(report: Report) -> str:
     )
 
 
-def assumed(report: Report) -> str:
+def assumed(study: Study) -> str:
     """Return what was not published, the rule behind each choice and the step with every alternative."""
+    step = study.report.step_time
     body = []
-    for span in report.assumed:
-        body.append((span.key, span.value, format_seconds(report.step_time), span.rule))
-        for value, step in span.steps:
-            said = (
-                "does not fit"
-                if step is None
-                else f"{format_seconds(step)} ({step / report.step_time - 1:+.1%})"
-            )
-            body.append(("", f"with {value}", said, ""))
+    for span in study.assumed:
+        body.append((span.key, span.value, format_seconds(step), span.rule))
+        for other in span.alternatives:
+            said = "does not fit"
+            if other.step_time is not None:
+                said = f"{format_seconds(other.step_time)} ({other.step_time / step - 1:+.1%})"
+            body.append(("", f"with {other.value}", said, ""))
     return table(("key", "value", "step", "rule"), body, (2,))
 
 

@@ -13,8 +13,20 @@ from dataclasses import dataclass
 from simulator.model import BlockKind
 from simulator.ops import attention, ends, ffn
 from simulator.ops.op import LATE, Op, Ops, Transfer, Work, saved
+from simulator.ops.phases import Pass, Phase
 
-__all__ = ["BLOCKS", "LATE", "BlockOps", "Op", "Transfer", "Work", "block_ops", "saved"]
+__all__ = [
+    "BLOCKS",
+    "LATE",
+    "BlockOps",
+    "Op",
+    "Pass",
+    "Phase",
+    "Transfer",
+    "Work",
+    "block_ops",
+    "saved",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,11 @@ class BlockOps:
     attention_t: Ops = ()
     attention_w: Ops = ()
     exchanges_experts: bool = False
+
+    def __getitem__(self, phase: Phase) -> Ops:
+        """Return the ops of a phase."""
+        ops: Ops = getattr(self, phase.value)
+        return ops
 
     @property
     def forward(self) -> Ops:

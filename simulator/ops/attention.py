@@ -16,13 +16,13 @@ from simulator.ops.op import (
     Ops,
     Transfer,
     Work,
-    again,
     by_channel,
     gemm,
     moved,
     norm,
     norm_backward,
     quantise,
+    recomputed,
     transpose,
     wgrad,
 )
@@ -150,7 +150,7 @@ def _positions(work: Work) -> Ops:
     return norms if model.learned_positions else (*norms, moved("rope", "rope", width, 4.0))
 
 
-def _up_again(work: Work) -> bool:
+def _recomputes_up(work: Work) -> bool:
     return work.model.is_mla and "mla_up_projection" in work.recompute
 
 
@@ -178,10 +178,14 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
         *transpose(work.recipe, h * context),
         gemm("o dgrad", t, context, h, work.recipe.gemm),
         *by_channel(work.recipe, t * context, t * h),
-        *(again((*_up(work, first=False), *_positions(work))) if _up_again(work) else ()),
+        *(recomputed((*_up(work, first=False), *_positions(work))) if _recomputes_up(work) else ()),
         *core_backward(work),
         *_positions_backward(work),
-        *(again((norm(work.recipe, "input norm", own * h),)) if "norm" in work.recompute else ()),
+        *(
+            recomputed((norm(work.recipe, "input norm", own * h),))
+            if "norm" in work.recompute
+            else ()
+        ),
         *_down_backward(work),
     )
     last = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.ops import parallel
-from simulator.ops.op import Op, Ops, Work, again, gemm, moved
+from simulator.ops.op import Op, Ops, Work, gemm, moved, recomputed
 
 
 def core(work: Work) -> Ops:
@@ -15,7 +15,7 @@ def core(work: Work) -> Ops:
 
 def core_backward(work: Work) -> Ops:
     """Return the gradients of queries, keys and values."""
-    repeated = again(core(work)) if "core_attention" in work.recompute else ()
+    repeated = recomputed(core(work)) if "core_attention" in work.recompute else ()
     if work.unfused:
         return (*repeated, *_unfused_backward(work))
     return (*repeated, *parallel.keys_and_values(work, (_fused_backward(work),), backward=True))

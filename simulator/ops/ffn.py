@@ -13,13 +13,13 @@ from simulator.ops.op import (
     Op,
     Ops,
     Work,
-    again,
     by_channel,
     coded,
     gemm,
     moved,
     norm,
     quantise,
+    recomputed,
     transpose,
     wgrad,
 )
@@ -70,7 +70,7 @@ def backward(work: Work, rows: float, width: int, groups: int = 1) -> tuple[Ops,
             *coded(recipe, rows * wide),  # back to BF16
             *transpose(recipe, groups * width * h),
             gemm("down dgrad", m, width, h, recipe.gemm, groups),
-            *(again((activation,)) if "swiglu" in work.recompute else ()),
+            *(recomputed((activation,)) if "swiglu" in work.recompute else ()),
             # Reads the gradient and the inputs, writes their gradients.
             moved("activation backward", _activation(work), rows * width, 2.0 + 4.0 * wide / width),
             *by_channel(recipe, rows * width),
@@ -116,7 +116,7 @@ def dense_backward(work: Work) -> Ops:
         *dropped,
         *parallel.cast_and_gather(work, "gather output gradient"),
         *by_channel(work.recipe, t * h),
-        *_norm_again(work),
+        *_norm_recomputed(work),
         *inner,
         *outer,
     )
@@ -170,14 +170,14 @@ def experts_forward(work: Work) -> Ops:
     arrived = Op("received tokens", "copy", saved=each * received * h)
     return (
         *_shared_forward(work),
-        *parallel.expert_tensor(work, "gather received tokens"),
+        *parallel.gather_tokens(work, "gather received tokens"),
         moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0),
         moved("expand", "permute", (received + rows) * h, each),
         *(() if _travels_cast(work) else quantise(recipe, rows * h)),
         *transpose(recipe, weight),
         *forward(work, rows, width, work.local_experts),
         moved("reduce", "permute", (rows + received) * h, 2.0),
-        *parallel.expert_tensor(work, "scatter results"),
+        *parallel.scatter_tokens(work, "scatter results"),
         arrived,
     )
 
@@ -190,14 +190,14 @@ def experts_backward(work: Work) -> Ops:
     )
     return (
         *_shared_backward(work),
-        *parallel.expert_tensor(work, "gather result gradients"),
+        *parallel.gather_tokens(work, "gather result gradients"),
         moved("expand gradients", "permute", (received + rows) * h, BYTES[work.recipe.dispatch]),
         *(() if _travels_cast(work) else quantise(work.recipe, rows * h)),
         *inner,
         *outer,
-        *_norm_again(work),
+        *_norm_recomputed(work),
         moved("reduce gradients", "permute", (rows + received) * h, 2.0),
-        *parallel.expert_tensor(work, "scatter token gradients"),
+        *parallel.scatter_tokens(work, "scatter token gradients"),
     )
 
 
@@ -235,8 +235,8 @@ def _shared_backward(work: Work) -> Ops:
     )
 
 
-def _norm_again(work: Work) -> Ops:
+def _norm_recomputed(work: Work) -> Ops:
     if "norm" not in work.recompute:
         return ()
     width = work.own * work.model.hidden_size
-    return again((norm(work.recipe, "post norm", width), *quantise(work.recipe, width)))
+    return recomputed((norm(work.recipe, "post norm", width), *quantise(work.recipe, width)))

@@ -66,7 +66,7 @@ class Op:
 
 
 LATE = -1
-"""Of `Transfer.beside`: nothing in its phase waits for it, what takes the phase's output does."""
+"""Of `Transfer.concurrent`: nothing in its phase waits for it, what takes the phase's output does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,14 @@ class Transfer:
     """A collective between the ops of a phase.
 
     group: tp, cp or etp, see `layout.GROUPS`. bytes: of the whole buffer, times the passes over it:
-    1 of an all-gather or a reduce-scatter, 2 of an all-reduce [B]. beside: how many of the ops that
+    1 of an all-gather or a reduce-scatter, 2 of an all-reduce [B]. concurrent: how many of the ops that
     follow do not wait for it, or LATE.
     """
 
     name: str
     group: str
     bytes: float
-    beside: int = 0
+    concurrent: int = 0
 
 
 Item: TypeAlias = Op | Transfer
@@ -193,7 +193,7 @@ def norm_backward(recipe: Recipe, name: str, elements: float) -> Op:
     return moved(name, f"{recipe.norm}_backward", elements, 6.0)
 
 
-def again(ops: Iterable[Item]) -> Ops:
+def recomputed(ops: Iterable[Item]) -> Ops:
     """Return forward ops as the backward pass repeats them: nothing saved, FLOPs not the model's."""
     return tuple(replace(op, saved=0.0, recompute=True) if isinstance(op, Op) else op for op in ops)
 

@@ -23,7 +23,7 @@ def gather(work: Work, name: str = "gather input", width: int = 0, each: float =
     if work.tp == 1 or not work.sequence_parallel:
         return ()
     size = work.tokens * (width or work.model.hidden_size) * (each or work.recipe.activation)
-    return (Transfer(name, "tp", size, beside=1 if work.tp_overlap else 0),)
+    return (Transfer(name, "tp", size, concurrent=1 if work.tp_overlap else 0),)
 
 
 def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> Ops:
@@ -47,7 +47,7 @@ def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int
         work.tokens * (width or work.model.hidden_size) * 2.0 * (1 if work.sequence_parallel else 2)
     )
     if work.tp_overlap and gemm:
-        return (Transfer(name, "tp", size, beside=len(gemm)), *gemm)
+        return (Transfer(name, "tp", size, concurrent=len(gemm)), *gemm)
     return (*gemm, Transfer(name, "tp", size))
 
 
@@ -62,19 +62,22 @@ def input_gradient(work: Work, dgrad: Ops, each: float = 0.0) -> Ops:
         return dgrad
     size = work.tokens * work.model.hidden_size
     total = Transfer(
-        "sum input gradient", "tp", size * 2.0 * (1 if work.sequence_parallel else 2), beside=LATE
+        "sum input gradient",
+        "tp",
+        size * 2.0 * (1 if work.sequence_parallel else 2),
+        concurrent=LATE,
     )
     if not work.sequence_parallel:
         return (*dgrad, total)
-    again = Transfer(
-        "gather input again", "tp", size * (each or work.recipe.activation), beside=len(dgrad)
+    regathered = Transfer(
+        "gather input again", "tp", size * (each or work.recipe.activation), concurrent=len(dgrad)
     )
     turned = (
         ()
         if each or not work.recipe.casts_once
         else (moved("transpose gathered", "transpose", size, 2.0),)
     )
-    return (again, *dgrad, total, *turned)
+    return (regathered, *dgrad, total, *turned)
 
 
 def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
@@ -89,14 +92,23 @@ def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
     heads = work.heads if work.model.is_mla else work.kv_heads
     size = work.cp * work.tokens * heads * (work.model.qk_dim + work.model.v_dim) * 2.0
     if not work.cp_gather:
-        return (Transfer("ring", "cp", size * (2 if backward else 1), beside=len(core)), *core)
+        return (Transfer("ring", "cp", size * (2 if backward else 1), concurrent=len(core)), *core)
     after = (Transfer("scatter key-value gradients", "cp", size),) if backward else ()
     return (Transfer("gather keys and values", "cp", size), *core, *after)
 
 
-def expert_tensor(work: Work, name: str) -> Ops:
-    """Return the gather of received tokens, or the scatter of their results, in an expert tensor group."""
+def gather_tokens(work: Work, name: str) -> Ops:
+    """Return the gather of received tokens in an expert tensor group, in the format of dispatch."""
+    return _expert_tensor(work, name, BYTES[work.recipe.dispatch])
+
+
+def scatter_tokens(work: Work, name: str) -> Ops:
+    """Return the scatter of what an expert tensor group computed of its tokens, in BF16."""
+    return _expert_tensor(work, name, 2.0)
+
+
+def _expert_tensor(work: Work, name: str, width: float) -> Ops:
+    """Return a collective over an expert tensor group. width: bytes of an element [B]."""
     if work.etp == 1:
         return ()
-    each = BYTES[work.recipe.dispatch] if name.startswith("gather") else 2.0
-    return (Transfer(name, "etp", work.etp * work.received * work.model.hidden_size * each),)
+    return (Transfer(name, "etp", work.etp * work.received * work.model.hidden_size * width),)

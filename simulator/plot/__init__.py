@@ -14,16 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from simulator.errors import InputError
+from simulator.plot.canvas import FORMATS, check_format
 from simulator.plot.clusters import cluster
 from simulator.plot.collectives import collective
 from simulator.plot.column import check_content
 from simulator.plot.experts import experts, traffic
 from simulator.plot.kernels import kernels
+from simulator.plot.lanes import step
 from simulator.plot.links import links
 from simulator.plot.memory import MEMORY_COLOURS, memory
 from simulator.plot.schedules import schedule
-from simulator.plot.steps import FORMATS, check_format, comparison, step
-from simulator.plot.sweeps import SweepFigure, knee, sweep
+from simulator.plot.steps import comparison
+from simulator.plot.sweep_values import SweepFigure, knee
+from simulator.plot.sweeps import sweep
 from simulator.report import Report
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline

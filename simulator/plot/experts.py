@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.costs import layer_visits
 from simulator.experts import EXPECTED, Visits
 from simulator.plot.column import above, check_content, panels
 from simulator.program import Program
-from simulator.program.loads import layer_visits
 from simulator.report import Report
+from simulator.report.palette import BLUE, VERMILLION
 from simulator.timeline import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
-FILL, EVEN = "#0072B2", "#D55E00"  # Okabe and Ito
+FILL, EVEN = BLUE, VERMILLION
 
 
 def traffic(timeline: Timeline, report: Report, path: Path) -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from simulator.plot.column import above, check_content, panels
 from simulator.report import Report
-from simulator.report.series import link_kind, link_use, means
+from simulator.report.palette import BLUE, GREEN, PINK, VERMILLION
+from simulator.report.series import link_use, means
 from simulator.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 BINS = 150
 """Spans of a step that are averaged over; links go on and off thousands of times in it."""
-# Okabe and Ito's colours, told apart by most colour-blind readers.
-COLOURS = {"nvlink": "#009E73", "pcie": "#CC79A7", "nic": "#0072B2", "fabric": "#D55E00"}
+COLOURS = {"nvlink": GREEN, "pcie": PINK, "nic": BLUE, "fabric": VERMILLION}
 
 
 def links(timeline: Timeline, report: Report, path: Path) -> None:
@@ -41,8 +41,8 @@ def links(timeline: Timeline, report: Report, path: Path) -> None:
 def busy_shares(timeline: Timeline, edges: Floats) -> dict[str, dict[str, Floats]]:
     """Return the mean busy shares between edges [s]: kind of link -> name of a class of links -> [edge - 1]."""
     found: dict[str, dict[str, Floats]] = {kind: {} for kind in COLOURS}
-    for name, times, shares in link_use(timeline):
-        found[link_kind(name)][name] = means(times, shares, edges)
+    for link in link_use(timeline):
+        found[link.kind][link.name] = means(link.times, link.shares, edges)
     return {kind: shares for kind, shares in found.items() if shares}
 
 

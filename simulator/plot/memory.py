@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from simulator.plot.column import above, panels
 from simulator.report import Report
+from simulator.report.palette import BLUE, GREEN, ORANGE, PINK, SKY, VERMILLION
 from simulator.report.series import memory_over_time
 from simulator.timeline import Timeline
 
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
-# Okabe and Ito's colours, told apart by most colour-blind readers.
 MEMORY_COLOURS = {
-    "parameters": "#0072B2",
-    "gradients": "#56B4E9",
-    "optimizer": "#009E73",
-    "activations": "#E69F00",
-    "buffers": "#CC79A7",
+    "parameters": BLUE,
+    "gradients": SKY,
+    "optimizer": GREEN,
+    "activations": ORANGE,
+    "buffers": PINK,
     "margin": "#999999",
 }
 ORDER = ("parameters", "gradients", "optimizer", "buffers", "margin", "activations")
@@ -82,7 +82,7 @@ def _categories(axes: Axes, series: tuple[Floats, dict[str, Floats]], step_time:
 
 def _lines(axes: Axes, peak: float, capacity: float) -> None:
     axes.axhline(peak / 1e9, color="black", linewidth=0.8, linestyle=":", label="reported peak")
-    axes.axhline(capacity / 1e9, color="#D55E00", linewidth=1.2, linestyle="--", label="capacity")
+    axes.axhline(capacity / 1e9, color=VERMILLION, linewidth=1.2, linestyle="--", label="capacity")
     axes.set_ylim(0, 1.06 * max(peak, capacity) / 1e9)
 
 

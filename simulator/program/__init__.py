@@ -1,6 +1,6 @@
 """A schedule lowered with costs and groups: ops per stream per rank, dependencies; folding.
 
-`costs` prices blocks, `chunks` orders an action's ops on streams, `coflows` lists every transfer of
+`chunks` orders an action's ops on streams, `coflows` lists every transfer of
 the cluster, `timed` gives a searched schedule its times, `folding` finds the ranks that are alike,
 `quotient` keeps one of each, `lowering` puts the columns together.
 """
@@ -8,19 +8,16 @@ the cluster, `timed` gives a searched schedule its times, `folding` finds the ra
 from __future__ import annotations
 
 from simulator.program.chunks import STREAMS
-from simulator.program.costs import Costs, costs
 from simulator.program.lowering import lower, lower_schedule
 from simulator.program.program import Coflow, Program
-from simulator.program.timed import chunk_times, timed_schedule
+from simulator.program.timed import chunk_times, schedule_of
 
 __all__ = [
     "STREAMS",
     "Coflow",
-    "Costs",
     "Program",
     "chunk_times",
-    "costs",
     "lower",
     "lower_schedule",
-    "timed_schedule",
+    "schedule_of",
 ]

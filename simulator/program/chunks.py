@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from simulator.ops import LATE
+from simulator.costs import BlockCost, Costs, Hop, PhaseKey, Segment
+from simulator.ops import LATE, Phase
 from simulator.ops.streams import Stream
-from simulator.program.costs import BlockCost, Costs, Hop, Segment
 from simulator.schedules import Action
 
 COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR, GRADIENT = Stream
@@ -83,20 +83,17 @@ class Chunk:
     def compute(
         self,
         block: BlockCost,
-        phase: str,
+        phase: Phase,
         label: str,
-        beside: bool,
+        overlapped: bool,
         after: After,
         stream: int = COMPUTE,
     ) -> Done:
         """Add a phase with its transfers; return what waits for it: `after` where the block has no such phase."""
         line = _Line(self, label, stream, after)
-        means = iter(
-            block.mean.phases[phase, beside].segments
-            if block.mean
-            else block.phases[phase, beside].segments
-        )
-        for item in block.phases[phase, beside].items:
+        key = PhaseKey(phase, overlapped)
+        means = iter((block.mean or block).phases[key].segments)
+        for item in block.phases[key].items:
             if isinstance(item, Hop):
                 line.transfer(item)
             else:
@@ -150,31 +147,32 @@ class _Line:
     label: str
     stream: int
     after: After
-    beside: list[list[int]] = field(default_factory=list)  # [row, segments that do not wait for it]
+    in_flight: list[list[int]] = field(default_factory=list)
+    """Transfers on their way: [row, how many more segments do not wait for it]."""
     late: list[int] = field(default_factory=list)
 
     def kernels(self, seconds: float) -> None:
         if not seconds:
             return
-        due = [row for row, left in self.beside if not left]
+        due = [row for row, left in self.in_flight if not left]
         row = self.rows._add(self.stream, self.label, (*self.after, *due), seconds)
-        self.beside = [[other, left - 1] for other, left in self.beside if left]
+        self.in_flight = [[other, left - 1] for other, left in self.in_flight if left]
         self.after = (row,)
 
     def transfer(self, hop: Hop) -> None:
         moved = hop.transfer
-        due = tuple(row for row, left in self.beside if not left)
+        due = tuple(row for row, left in self.in_flight if not left)
         what = (moved.group, round(moved.bytes))
         row = self.rows._add(TENSOR, moved.name, (*self.after, *due), exchange=what)
-        if hop.beside == LATE:
+        if hop.concurrent == LATE:
             self.late.append(row)
-        elif hop.beside:
-            self.beside.append([row, hop.beside])
+        elif hop.concurrent:
+            self.in_flight.append([row, hop.concurrent])
         else:
             self.after = (row,)
 
     def done(self) -> Done:
-        return Done(self.after, tuple(row for row, _ in self.beside), tuple(self.late))
+        return Done(self.after, tuple(row for row, _ in self.in_flight), tuple(self.late))
 
 
 def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
@@ -204,18 +202,18 @@ def _blocks(costs: Costs, stage: int, member: int) -> list[Block]:
     return [(stage, number, part) for number, part in costs.parts(stage, member)]
 
 
-def _forward(rows: Chunk, block: Block, *, again: bool = False) -> None:
-    """Add a forward pass; again: as the backward pass repeats it, when its own input, the gradient, has come."""
+def _forward(rows: Chunk, block: Block, *, recompute: bool = False) -> None:
+    """Add a forward pass; recompute: as the backward pass repeats it, when its own input, the gradient, has come."""
     stage, number, cost = block
-    if not again:
+    if not recompute:
         rows.begins.setdefault(("F", stage, number), len(rows.stream))
-    before = rows.gradient_out if again else rows.forward_out
+    before = rows.gradient_out if recompute else rows.forward_out
     flops = dict(rows.flops)
-    attention = rows.compute(cost, "attention_f", "attn(F)", False, before)
+    attention = rows.compute(cost, Phase.ATTENTION_F, "attn(F)", False, before)
     arrived = rows.exchange_tokens(cost, "dispatch", "dispatch(F)", attention.output)
-    mlp = rows.compute(cost, "mlp_f", "mlp(F)", False, arrived)
+    mlp = rows.compute(cost, Phase.MLP_F, "mlp(F)", False, arrived)
     out = rows.exchange_tokens(cost, "combine", "combine(F)", mlp.output)
-    if again:
+    if recompute:
         rows.gradient_out = out
         rows.recomputed += sum(rows.flops.values()) - sum(flops.values())
     else:
@@ -230,35 +228,35 @@ def _backward(rows: Chunk, block: Block, *, weights: bool) -> None:
     """
     stage, number, cost = block
     rows.begins.setdefault(("B", stage, number), len(rows.stream))
-    if cost.again:
-        _forward(rows, block, again=True)
+    if cost.recompute:
+        _forward(rows, block, recompute=True)
     arrived = rows.exchange_tokens(cost, "cached_dispatch", "combine(B)", rows.gradient_out)
-    mlp = rows.compute(cost, "mlp_b", "mlp(B)", False, arrived)
+    mlp = rows.compute(cost, Phase.MLP_B, "mlp(B)", False, arrived)
     if weights:
-        last = _mlp_weights(rows, cost, mlp.kept, beside=False)
+        last = _mlp_weights(rows, cost, mlp.kept, overlapped=False)
         mlp = Done(last, late=(*mlp.late, *mlp.gathered))
     home = rows.exchange_tokens(cost, "combine", "dispatch(B)", mlp.output)
-    first = rows.compute(cost, "attention_b", "attn(B)", False, home)
-    end = rows.compute(cost, "attention_w", "attn(W)", False, first.kept) if weights else first
+    first = rows.compute(cost, Phase.ATTENTION_B, "attn(B)", False, home)
+    end = rows.compute(cost, Phase.ATTENTION_W, "attn(W)", False, first.kept) if weights else first
     rows.gradient_out = rows.compute(
-        cost, "attention_t", "attn(B)", False, (*end.row, *first.output)
+        cost, Phase.ATTENTION_T, "attn(B)", False, (*end.row, *first.output)
     ).output
     if weights:
         rows.ends["B", stage, number] = rows.last()
 
 
-def _mlp_weights(rows: Chunk, block: BlockCost, after: After, *, beside: bool) -> After:
+def _mlp_weights(rows: Chunk, block: BlockCost, after: After, *, overlapped: bool) -> After:
     # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of
     # the compute stream.
-    first = rows.compute(block, "mlp_w", "mlp(W)", beside, after)
-    return rows.compute(block, "side_w", "side(W)", beside, first.output, SIDE).output
+    first = rows.compute(block, Phase.MLP_W, "mlp(W)", overlapped, after)
+    return rows.compute(block, Phase.SIDE_W, "side(W)", overlapped, first.output, SIDE).output
 
 
 def _weights(rows: Chunk, block: Block) -> None:
     stage, number, cost = block
     before = (len(rows.stream) - 1,) if rows.stream else (GRADIENT_INPUT,)
-    _mlp_weights(rows, cost, before, beside=False)
-    rows.compute(cost, "attention_w", "attn(W)", False, before)
+    _mlp_weights(rows, cost, before, overlapped=False)
+    rows.compute(cost, Phase.ATTENTION_W, "attn(W)", False, before)
     rows.ends["B", stage, number] = rows.last()
 
 
@@ -297,17 +295,17 @@ def _pair(rows: Chunk, forward: Block, backward: Block) -> None:
     ahead, back = forward[2], backward[2]
     rows.begins.setdefault(("F", *forward[:2]), len(rows.stream))
     rows.begins.setdefault(("B", *backward[:2]), len(rows.stream))
-    if back.again:
-        _forward(rows, backward, again=True)
+    if back.recompute:
+        _forward(rows, backward, recompute=True)
     arrived_b = rows.exchange_tokens(back, "cached_dispatch", "combine(B)", rows.gradient_out)
-    attention_f = rows.compute(ahead, "attention_f", "attn(F)", True, rows.forward_out)
-    mlp_b = rows.compute(back, "mlp_b", "mlp(B)", True, arrived_b)
+    attention_f = rows.compute(ahead, Phase.ATTENTION_F, "attn(F)", True, rows.forward_out)
+    mlp_b = rows.compute(back, Phase.MLP_B, "mlp(B)", True, arrived_b)
     arrived_f = rows.exchange_tokens(ahead, "dispatch", "dispatch(F)", attention_f.output)
     home_b = rows.exchange_tokens(back, "combine", "dispatch(B)", mlp_b.output)
-    _mlp_weights(rows, back, mlp_b.kept, beside=True)
-    mlp_f = rows.compute(ahead, "mlp_f", "mlp(F)", True, arrived_f)
+    _mlp_weights(rows, back, mlp_b.kept, overlapped=True)
+    mlp_f = rows.compute(ahead, Phase.MLP_F, "mlp(F)", True, arrived_f)
     rows.forward_out = rows.exchange_tokens(ahead, "combine", "combine(F)", mlp_f.output)
-    first = rows.compute(back, "attention_b", "attn(B)", True, home_b)
-    rows.compute(back, "attention_w", "attn(W)", True, first.kept)
-    rows.gradient_out = rows.compute(back, "attention_t", "attn(B)", True, first.output).output
+    first = rows.compute(back, Phase.ATTENTION_B, "attn(B)", True, home_b)
+    rows.compute(back, Phase.ATTENTION_W, "attn(W)", True, first.kept)
+    rows.gradient_out = rows.compute(back, Phase.ATTENTION_T, "attn(B)", True, first.output).output
     rows.ends["B", *backward[:2]] = rows.last()

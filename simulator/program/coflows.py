@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from simulator.collectives import COLLECTIVES, Demand, exchange, send
 from simulator.collectives.paths import ways
+from simulator.costs import BlockCost, Costs
+from simulator.costs.buckets import Bucket, holders, of_stage, shards
 from simulator.layout import Layout
 from simulator.ops import Transfer
-from simulator.program.buckets import Bucket, holders, of_stage, shards
-from simulator.program.costs import BlockCost, Costs, Hop
 from simulator.program.orders import handed_to
 from simulator.schedules import Schedule
 from simulator.topology import Network
@@ -204,11 +204,9 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
     found: dict[tuple[str, int], Transfer] = {}
     for block in blocks:
         for phase in block.phases.values():
-            for item in phase.items:
-                if isinstance(item, Hop):
-                    found.setdefault(
-                        (item.transfer.group, round(item.transfer.bytes)), item.transfer
-                    )
+            for hop in phase.hops:
+                key = (hop.transfer.group, round(hop.transfer.bytes))
+                found.setdefault(key, hop.transfer)
     return tuple(found.values())
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.costs import Costs, price
 from simulator.layout import ZeroStage
 from simulator.program.chunks import (
     COMMUNICATION,
@@ -22,17 +23,16 @@ from simulator.program.chunks import (
     chunk,
 )
 from simulator.program.coflows import SENDS, Coflows, coflows, stage_hosts
-from simulator.program.costs import Costs, costs
 from simulator.program.folding import Partition, fold, members, unfolded
 from simulator.program.orders import Key, Order, handed_from, orders
 from simulator.program.pieces import FORWARD, GRADIENT, Far, Piece, Places, csr, stream_order
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
 from simulator.program.shared import Shared
-from simulator.program.timed import timed_schedule
+from simulator.program.timed import schedule_of
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Schedule
-from simulator.topology import Network, network
+from simulator.topology import Network
 
 Totals = tuple[dict[str, float], dict[str, float], float]
 """of one rank: class of op -> busy compute [s], dtype -> FLOPs, FLOPs that ran before"""
@@ -41,22 +41,22 @@ _INPUTS = {FORWARD_INPUT: FORWARD, GRADIENT_INPUT: GRADIENT}
 
 def lower(scenario: Scenario, *, folded: bool = True) -> Program:
     """Return the program of one step. folded: ranks that are alike are simulated once."""
-    priced = costs(scenario)
-    return lower_schedule(scenario, timed_schedule(scenario, priced), priced, folded=folded)
+    costs = price(scenario)
+    return lower_schedule(scenario, schedule_of(scenario, costs), costs, folded=folded)
 
 
 def lower_schedule(
-    scenario: Scenario, schedule: Schedule, priced: Costs, *, folded: bool = True
+    scenario: Scenario, schedule: Schedule, costs: Costs, *, folded: bool = True
 ) -> Program:
     """Return the program of a schedule and of costs that need not be the scenario's own."""
-    net = network(scenario.topology)
+    net = scenario.network
     layout = scenario.layout
-    table = coflows(net, layout, schedule, priced)
-    loads = members(layout) if priced.apart else ()
+    table = coflows(net, layout, schedule, costs)
+    loads = members(layout) if costs.per_gpu else ()
     parts = (
         fold(net, schedule, table, layout, loads) if folded else unfolded(net, table, layout.gpus)
     )
-    builder = _Builder(scenario, schedule, priced, table)
+    builder = _Builder(scenario, schedule, costs, table)
     for rank in parts.first_rank.tolist():
         builder.add_rank(rank, float(net.speed[rank]))
     return _Layer(builder, parts).program(net)
@@ -88,7 +88,7 @@ class _Builder:
 
     def __post_init__(self) -> None:
         self.hosts = stage_hosts(self.schedule)
-        self.members = members(self.scenario.layout) if self.costs.apart else ()
+        self.members = members(self.scenario.layout) if self.costs.per_gpu else ()
         self.orders = orders(
             self.schedule, every_pass=self.scenario.layout.zero >= ZeroStage.GRADIENTS
         )
@@ -261,6 +261,7 @@ class _Layer:
             coflows=flows,
             capacity=net.capacity[parts.first_link[touched]],
             link_names=tuple(net.name[link] for link in parts.first_link[touched].tolist()),
+            link_kinds=tuple(net.kind[link] for link in parts.first_link[touched].tolist()),
             first_rank=parts.first_rank,
             multiplicity=np.bincount(parts.rank, minlength=len(parts.first_rank)),
             class_seconds=tuple(total[0] for total in builder.totals),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.program.costs import Costs
+from simulator.costs import Costs
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 
@@ -70,6 +70,7 @@ class Program:
     coflows: tuple[Coflow, ...]
     capacity: Floats
     link_names: tuple[str, ...]
+    link_kinds: tuple[str, ...]
     first_rank: Ints
     multiplicity: Ints
     class_seconds: tuple[dict[str, float], ...]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator.experts import Loads
 from simulator.hardware import CommunicationModel
 from simulator.program.coflows import EXCHANGES, KERNELS, SENDS, TRAFFIC, Coflows
 from simulator.program.folding import Partition, flat
-from simulator.program.loads import Loads
 from simulator.program.program import Coflow, Ints
 from simulator.scenario import Scenario
 from simulator.topology import Network
@@ -63,7 +63,7 @@ def _mean_share(label: tuple[str, int], kind: str, loads: Loads | None) -> float
     if loads is None or label[0] not in EXCHANGES:
         return 1.0
     load = loads.distinct[label[1]]
-    if load.each:
+    if load.per_gpu:
         return 1.0
     mean, most = (
         (load.mean_nic, load.over_nic) if kind == "nic" else (load.mean_nvlink, load.over_nvlink)

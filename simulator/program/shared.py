@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from simulator.costs import Costs, buckets
 from simulator.layout import ZeroStage
 from simulator.ops import Op
-from simulator.program import buckets
 from simulator.program.chunks import COMPUTE, DATA, GRADIENT, Chunk, Mark
 from simulator.program.coflows import Coflows
-from simulator.program.costs import Costs
 from simulator.program.pieces import Far, Piece
 from simulator.scenario import Scenario
 
@@ -174,5 +173,5 @@ class Shared:
         each = recipe.gradient + 2 * recipe.master + 2 * recipe.moments + recipe.parameter
         count = buckets.updated(self.costs, self.layout, self.hosts, tuple(self.final))
         return self.costs.processor.seconds(
-            (Op("adamw", "optimizer", bytes=count * each),), beside=False
+            (Op("adamw", "optimizer", bytes=count * each),), overlapped=False
         )

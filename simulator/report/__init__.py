@@ -3,15 +3,6 @@
 from __future__ import annotations
 
 from simulator.report.overlap import Overlap, mean_share
-from simulator.report.summary import Comparison, Imbalance, Report, Span, Stragglers, summarise
+from simulator.report.summary import Comparison, Report, summarise
 
-__all__ = [
-    "Comparison",
-    "Imbalance",
-    "Overlap",
-    "Report",
-    "Span",
-    "Stragglers",
-    "mean_share",
-    "summarise",
-]
+__all__ = ["Comparison", "Overlap", "Report", "mean_share", "summarise"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,6 @@ from simulator.timeline import Timeline
 Floats = NDArray[np.float64]
 FIXED = ("parameters", "gradients", "optimizer", "buffers")
 """What a rank holds all the time."""
-_KINDS = (("nvswitch", "nvlink"), ("pcie", "pcie"), ("nic", "nic"))
-"""part of a link's name -> its kind, the first that fits"""
-
-
-def link_kind(name: str) -> str:
-    """Return the kind of a link by its name: nvlink, pcie, nic, or fabric between switches."""
-    return next((kind for word, kind in _KINDS if word in name), "fabric")
 
 
 def action_spans(timeline: Timeline, rank: int) -> tuple[Floats, Floats]:
@@ -52,8 +46,21 @@ def memory_over_time(timeline: Timeline, rank: int) -> tuple[Floats, dict[str, F
     }
 
 
-def link_use(timeline: Timeline) -> Iterator[tuple[str, Floats, Floats]]:
-    """Yield each link with times [s] and the busy share from each on.
+class LinkUse(NamedTuple):
+    """How busy a class of links is over a step."""
+
+    name: str
+    """Of the first link of the class."""
+    kind: str
+    """nvlink, pcie, nic, or fabric between switches."""
+    times: Floats
+    """When the share changes [time] s."""
+    shares: Floats
+    """Busy share from each time on [time]."""
+
+
+def link_use(timeline: Timeline) -> Iterator[LinkUse]:
+    """Yield each class of links that carries something with its busy share over time.
 
     Every transfer counts with its mean rate between its first and its last byte, kernel efficiency
     included; transfers that share a link unevenly over time can add up to a little more than 1 for
@@ -70,10 +77,12 @@ def link_use(timeline: Timeline) -> Iterator[tuple[str, Floats, Floats]]:
         for link, weight in flow.links:
             share = weight * flow.size / (end - start) / float(program.capacity[link])
             edges[link] += [(start, share), (end, -share)]
-    for name, steps in zip(program.link_names, edges, strict=True):
+    for link, steps in enumerate(edges):
         if steps:
             times, which = np.unique([time for time, _ in steps], return_inverse=True)
-            yield name, times, np.cumsum(np.bincount(which, weights=[step for _, step in steps]))
+            changes = np.bincount(which, weights=[step for _, step in steps])
+            shares: Floats = np.cumsum(changes)
+            yield LinkUse(program.link_names[link], program.link_kinds[link], times, shares)
 
 
 def means(times: Floats, values: Floats, edges: Floats) -> Floats:

@@ -9,12 +9,11 @@ import numpy as np
 
 from simulator.bounds import Bound, bounds, link_seconds, model_flops, traffic
 from simulator.layout import print_stages
-from simulator.memory import CATEGORIES, RankMemory, Remedy, memory, remedies
+from simulator.memory import CATEGORIES, RankMemory, memory
 from simulator.program import Program
 from simulator.report.attribution import breakdown, phases
 from simulator.report.overlap import Overlap, mean_share, overlap
 from simulator.report.parts import TRAFFIC_KINDS
-from simulator.report.series import link_kind
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 
@@ -35,44 +34,6 @@ class Comparison:
     def error(self) -> float:
         """Return the signed relative error."""
         return self.simulated / self.published - 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """An assumed key: its value, the rule behind it, the step with each alternative [s] or None if it does not fit."""
-
-    key: str
-    value: str
-    rule: str
-    steps: tuple[tuple[str, float | None], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Imbalance:
-    """What unequal popularity of experts costs.
-
-    lost: the step, less the step with equally popular experts [s]. worst_share/mean_share: rows of
-    the busiest GPU of an expert group over the mean, in the worst layer and mean over layers.
-    dropped: share of choices refused.
-    """
-
-    lost: float
-    worst_share: float
-    mean_share: float
-    dropped: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stragglers:
-    """What GPUs below full speed cost.
-
-    lost: the step, less the step with all at full speed [s]. slowest: speed of the slowest, 1 for a
-    healthy GPU. gpus: how many are slower.
-    """
-
-    lost: float
-    slowest: float
-    gpus: int
 
 
 @dataclass(frozen=True)
@@ -96,12 +57,7 @@ class Report:
     ops: int
     events: int
     rank_classes: int
-    overlap: tuple[Overlap, ...] = ()
-    assumed: tuple[Span, ...] = ()
-    remedies: tuple[Remedy, ...] = ()
-    imbalance: Imbalance | None = None
-    stragglers: Stragglers | None = None
-    wall: float = 0.0
+    overlap: tuple[Overlap, ...]
 
     @property
     def tokens_per_second(self) -> float:
@@ -142,6 +98,11 @@ class Report:
     def worst_memory(self) -> RankMemory:
         """Return the pipeline index with the highest peak."""
         return max(self.memory, key=lambda rank: rank.peak)
+
+    @property
+    def fits(self) -> bool:
+        """Tell whether every rank's peak fits its GPU."""
+        return self.worst_memory.peak <= self.scenario.gpu.memory.capacity
 
     def quantities(self) -> dict[str, float]:
         """Return what published figures can be compared with, by the name that workloads use."""
@@ -225,25 +186,11 @@ class Report:
                 }
                 for row in self.references()
             ],
-            "imbalance": self._imbalance(),
-            "stragglers": self._stragglers(),
-            "assumed": [
-                {
-                    "key": span.key,
-                    "value": span.value,
-                    "rule": span.rule,
-                    "alternatives": [
-                        {"value": value, "step_time_s": step} for value, step in span.steps
-                    ],
-                }
-                for span in self.assumed
-            ],
             "engine": {
                 "executor": self.executor,
                 "ops": self.ops,
                 "events": self.events,
                 "rank_classes": self.rank_classes,
-                "wall_s": self.wall,
             },
         }
 
@@ -263,46 +210,12 @@ class Report:
             ],
         }
 
-    def _imbalance(self) -> dict[str, Any] | None:
-        found = self.imbalance
-        return (
-            None
-            if found is None
-            else {
-                "lost_s": found.lost,
-                "worst_gpu_load": found.worst_share,
-                "mean_worst_gpu_load": found.mean_share,
-                "dropped": found.dropped,
-            }
-        )
-
-    def _stragglers(self) -> dict[str, Any] | None:
-        found = self.stragglers
-        return (
-            None
-            if found is None
-            else {
-                "lost_s": found.lost,
-                "slowest_speed": found.slowest,
-                "gpus_slow": found.gpus,
-            }
-        )
-
     def _memory(self) -> dict[str, Any]:
         worst = self.worst_memory
         return {
             "peak_bytes": worst.peak,
             "capacity_bytes": self.scenario.gpu.memory.capacity,
-            "fits": worst.peak <= self.scenario.gpu.memory.capacity,
-            "remedies": [
-                {
-                    "key": one.key,
-                    "value": one.value,
-                    "peak_bytes": one.peak,
-                    "added_kernel_s": one.seconds,
-                }
-                for one in self.remedies
-            ],
+            "fits": self.fits,
             "by_category": {name: worst.by_category[name] for name in CATEGORIES},
             "by_stage": [
                 {
@@ -316,15 +229,13 @@ class Report:
         }
 
 
-def summarise(timeline: Timeline, *, advise: bool = True) -> Report:
-    """Return the report of an executed step. advise: weigh what would make a run fit that does not."""
+def summarise(timeline: Timeline) -> Report:
+    """Return the report of an executed step."""
     program = timeline.program
     scenario = program.scenario
     # DeepSeek names the BF16 peak for its FP8 run too (arXiv 2505.09343), so that runs of all
     # formats compare.
     peak_name = "bf16"
-    held = memory(program)
-    fits = max(rank.peak for rank in held) <= scenario.gpu.memory.capacity
     return Report(
         scenario=scenario,
         step_time=timeline.step_time,
@@ -337,8 +248,7 @@ def summarise(timeline: Timeline, *, advise: bool = True) -> Report:
         traffic=traffic(program),
         utilisation=_utilisation(timeline),
         overlap=overlap(timeline),
-        memory=held,
-        remedies=remedies(scenario) if advise and not fits else (),
+        memory=memory(program),
         bounds=bounds(program),
         stages=print_stages(program.costs.stages),
         executor=timeline.executor,
@@ -357,7 +267,6 @@ def _utilisation(timeline: Timeline) -> dict[str, float]:
     """Return the busy share of the busiest link of each kind, kernel efficiency included."""
     program = timeline.program
     shares: dict[str, float] = {}
-    for name, busy in zip(program.link_names, link_seconds(program).tolist(), strict=True):
-        kind = link_kind(name)
+    for kind, busy in zip(program.link_kinds, link_seconds(program).tolist(), strict=True):
         shares[kind] = max(shares.get(kind, 0.0), busy / timeline.step_time)
     return dict(sorted(shares.items()))

@@ -5,24 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from simulator import inputs, schedules
-from simulator.errors import InputError, LayoutError, leave_out
+from simulator import inputs
+from simulator.errors import InputError, LayoutError
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
-from simulator.scenario.config import ScheduleConfig, TrainingConfig, WorkloadConfig
+from simulator.scenario.config import TrainingConfig, WorkloadConfig
+from simulator.scenario.pipeline import pipeline
 from simulator.scenario.value import Scenario
-from simulator.schedules import Schedule
-from simulator.topology import TopologyConfig
-
-OWN_KEYS = {
-    "file": ("custom",),
-    "group": ("interleaved",),
-    "limit": ("zb-1p", "zb-2p"),
-}
-"""Key of `schedule` -> the schedules that read it."""
+from simulator.topology import Network, TopologyConfig
 
 
 def cross_check(
@@ -31,6 +24,7 @@ def cross_check(
     workload: WorkloadConfig,
     architecture: ModelConfig,
     gpu: GpuConfig,
+    network: Network,
 ) -> Scenario:
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
     run = documents[1]
@@ -43,9 +37,9 @@ def cross_check(
     _check_experts(workload, architecture, ranks, gpu)
     _check_sequence(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
-    schedule = _schedule(workload.schedule, ranks, micro_batches, run)
+    line = pipeline(workload.schedule, ranks, micro_batches, run)
     if not isinstance(workload.layout.stages, str):
-        parse_stages(workload.layout.stages, schedule.stages, architecture)
+        parse_stages(workload.layout.stages, line.stages, architecture)
     return Scenario(
         topology=site,
         workload=workload,
@@ -55,7 +49,8 @@ def cross_check(
         layout=ranks,
         recipe=recipe,
         micro_batches=micro_batches,
-        schedule=schedule,
+        pipeline=line,
+        network=network,
         documents=documents,
         counts=_counts(run, workload),
     )
@@ -180,66 +175,6 @@ def _check_group(key: str, degree: int, what: str, size: int, gpus: int) -> None
             value=degree,
             remedy=f"Choose it so that they hold a multiple or a divisor of {gpus} ranks.",
         )
-
-
-def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Document) -> Schedule:
-    """Return the schedule; one whose order depends on times is built for equal chunks first, and again when lowered."""
-    _check_own_keys(config)
-    try:
-        schedule = schedules.build(
-            config.name,
-            ranks.pp,
-            micro_batches,
-            virtual=ranks.vpp,
-            group=config.group,
-            limit=config.limit,
-            text=_grid(config, run),
-        )
-        schedules.check(schedule)
-    except InputError as error:
-        about_vpp = ranks.vpp > 1 and error.value == ranks.vpp
-        raise error.at(key="layout.vpp" if about_vpp else "schedule.name") from error
-    if len(schedule.ranks) != ranks.pp or schedule.micro_batches != micro_batches:
-        raise InputError(
-            f"has {len(schedule.ranks)} ranks and {schedule.micro_batches} micro-batches where "
-            f"layout.pp is {ranks.pp} and the batch makes {micro_batches}",
-            key="schedule.file" if config.file else "schedule.name",
-            value=config.file or config.name,
-            remedy="Change layout.pp or training.global_batch_size, or the grid.",
-        )
-    return schedule
-
-
-def _check_own_keys(config: ScheduleConfig) -> None:
-    """Refuse keys that the schedule does not read, and a custom one without its grid."""
-    if config.name == "custom" and not config.file:
-        raise InputError(
-            "needs a grid", key="schedule.name", value="custom", remedy="Add schedule.file."
-        )
-    for key, names in OWN_KEYS.items():
-        value = getattr(config, key)
-        if value and config.name not in names:
-            raise InputError(
-                f"is not read by schedule {config.name}",
-                key=f"schedule.{key}",
-                value=value,
-                remedy=f"{leave_out(f'schedule.{key}')} It belongs to {' and '.join(names)}.",
-            )
-
-
-def _grid(config: ScheduleConfig, run: Document) -> str:
-    """Return the grid of a custom schedule, empty where none is named. Errors: InputError."""
-    if not config.file:
-        return ""
-    path = Path(run.file).parent / config.file
-    if not path.is_file():
-        raise InputError(
-            "does not exist",
-            key="schedule.file",
-            value=config.file,
-            remedy="Give its path, relative to the workload's file.",
-        )
-    return inputs.text(path)
 
 
 def _micro_batches(training: TrainingConfig, ranks: Layout) -> int:

@@ -82,11 +82,11 @@ def build(cluster: Document, run: Document) -> Scenario:
     architecture = _model(run, workload)
     gpu = _gpu(cluster, site)
     try:
-        network(site)  # it is cached, so that lowering does not build it again
+        links = network(site)
     except InputError as error:
         raise error.at(**cluster.locate(tuple(error.key.split(".")))) from error
     try:
-        return cross_check((cluster, run), site, workload, architecture, gpu)
+        return cross_check((cluster, run), site, workload, architecture, gpu, links)
     except InputError as error:
         raise error.at(**run.locate(tuple(error.key.split(".")))) from error
 
@@ -204,11 +204,19 @@ def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
         raise error.at(**cluster.locate(("gpu",))) from error
 
 
-def variants(scenario: Scenario, assumption: Assumption) -> Iterator[tuple[Any, Scenario | None]]:
-    """Return each alternative of an assumption with its scenario, None where it does not fit the rest."""
+def vary(scenario: Scenario, key: str, value: Any) -> Scenario:
+    """Return a scenario with one key of its workload changed. Errors: InputError if it does not fit."""
     cluster, run = scenario.documents
+    return build(cluster, inputs.override(run, key, value))
+
+
+def variants(scenario: Scenario, assumption: Assumption) -> Iterator[tuple[Any, Scenario | None]]:
+    """Yield each alternative of an assumption with its scenario.
+
+    None where it does not fit the rest.
+    """
     for value in assumption.alternatives:
         try:
-            yield value, build(cluster, inputs.override(run, assumption.key, value))
+            yield value, vary(scenario, assumption.key, value)
         except InputError:
             yield value, None

@@ -30,7 +30,7 @@ from simulator.schedules.schedule import (
     dependencies,
     execution_order,
 )
-from simulator.schedules.shape import Family, Placement, Shape
+from simulator.schedules.shape import Family, Placement, Shape, check_shape
 from simulator.schedules.times import EQUAL, Times, durations
 from simulator.schedules.timing import Durations, makespan, peak_in_flight, spans
 
@@ -129,31 +129,29 @@ def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Option
         raise ScheduleError(
             "is not a schedule", value=name, remedy=f"Use one of {', '.join(SCHEDULES)}."
         )
-    virtual, family = options.get("virtual", 1), SCHEDULES[name]
-    for number, what in (
-        (ranks, "stages"),
-        (micro_batches, "micro-batches"),
-        (virtual, "virtual stages"),
-    ):
-        if number < 1:
-            raise ScheduleError(
-                f"{what} are too few", value=number, remedy=f"Use at least 1 of the {what}."
-            )
-    if family.virtual and virtual not in (1, family.virtual):
-        free = ", ".join(other for other, row in SCHEDULES.items() if not row.virtual)
-        rule = f"virtual stages per rank do not fit {name}, which has {family.virtual}"
-        raise ScheduleError(rule, value=virtual, remedy=f"Leave it out, or use {free}.")
-    times = options.get("times")
-    return Shape(
+    shape = Shape(
         ranks,
         micro_batches,
-        virtual,
+        virtual=options.get("virtual", 1),
         group=options.get("group", 0),
+        times=_times(options.get("times")),
         limit=options.get("limit") or 0,
         kept=options.get("kept", 1.0),
         text=options.get("text", ""),
-        times=EQUAL if times is None else times if isinstance(times, Times) else Times.of(times),
     )
+    check_shape(shape)
+    family = SCHEDULES[name]
+    if family.virtual and shape.virtual not in (1, family.virtual):
+        free = ", ".join(other for other, row in SCHEDULES.items() if not row.virtual)
+        rule = f"virtual stages per rank do not fit {name}, which has {family.virtual}"
+        raise ScheduleError(rule, value=shape.virtual, remedy=f"Leave it out, or use {free}.")
+    return shape
+
+
+def _times(times: Durations | None) -> Times:
+    if times is None:
+        return EQUAL
+    return times if isinstance(times, Times) else Times.of(times)
 
 
 @contextmanager

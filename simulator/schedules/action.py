@@ -108,7 +108,7 @@ def _refuse(action: Action, negative: bool) -> None:
     """Raise ScheduleError if an action is none, with the rule that it breaks."""
     if action.kind not in KINDS:
         raise ScheduleError(
-            "is no kind of action", value=action.kind, remedy=f"Use one of {', '.join(KINDS)}."
+            "is not a kind of action", value=action.kind, remedy=f"Use one of {', '.join(KINDS)}."
         )
     if negative:
         raise ScheduleError(

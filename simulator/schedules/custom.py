@@ -5,7 +5,7 @@ from __future__ import annotations
 from simulator.errors import ScheduleError
 from simulator.schedules.grid import excerpt, read
 from simulator.schedules.schedule import Schedule, check
-from simulator.schedules.shape import Shape
+from simulator.schedules.shape import Shape, check_size
 
 
 def build(shape: Shape) -> Schedule:
@@ -18,6 +18,7 @@ def build(shape: Shape) -> Schedule:
         remedy = "Give the file of a grid, as `simulate schedule` prints it."
         raise ScheduleError("has no text", value="custom", remedy=remedy)
     schedule = read(shape.text)
+    check_size(schedule.stages, schedule.micro_batches)
     for have, want, what in (
         (len(schedule.ranks), shape.ranks, "ranks"),
         (schedule.micro_batches, shape.micro_batches, "micro-batches"),

@@ -42,6 +42,17 @@ class Schedule:
             for position, action in enumerate(order):
                 yield (rank, position), action
 
+    @property
+    def sizes(self) -> str:
+        """Return the sizes as people write them: `8 pipeline ranks x 2 virtual stages = 16 stages, ...`."""
+        ranks = len(self.ranks)
+        text = _counted(ranks, "pipeline rank")
+        if self.stages != ranks and self.stages % ranks:
+            text += f", {_counted(self.stages, 'stage')}"
+        elif self.stages != ranks:
+            text += f" x {self.stages // ranks} virtual stages = {self.stages} stages"
+        return f"{text}, {_counted(self.micro_batches, 'micro-batch')}"
+
     @cached_property
     def overlaps(self) -> bool:
         """Tell whether some forward and backward passes run as overlapped pairs."""
@@ -254,6 +265,12 @@ def _fault(rule: str, value: str, remedy: str, *places: Place) -> ScheduleError:
     error = ScheduleError(rule, value=value, remedy=remedy)
     error.places = places
     return error
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return a number of things, such as `1 stage`, `2 stages`."""
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{number} {noun}" + (plural if number != 1 else "")
 
 
 def _where(place: Place) -> str:

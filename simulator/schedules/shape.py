@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -15,25 +16,65 @@ Placement = Literal["loop", "v", "both", "own"]
 as the schedule's own text says."""
 
 
+MOST_CHUNKS = 10_000_000
+"""Micro-batches times stages up to which a schedule is built: some 10 GB of actions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a schedule is built for.
-
-    ranks: pipeline ranks. virtual: stages per rank, of schedules that leave it open. group:
-    micro-batches that run through one stage before the next of the same rank, of interleaved ones;
-    0 for the family's own. times: of chunks. limit: chunks that a rank may hold activations of, of
-    searched schedules; 0 for the family's own. kept: the share of a chunk's activations that its
-    weight gradient still needs after its input gradient. text: of a custom one.
-    """
+    """What a schedule is built for. Not checked: see `check_shape`."""
 
     ranks: int
+    """Pipeline ranks, P."""
     micro_batches: int
+    """Micro-batches per step, M."""
     virtual: int = 1
+    """Stages per rank, V, of schedules that leave it open."""
     group: int = 0
+    """Of interleaved ones: micro-batches that run through one stage before the next of the same rank; 0: P."""
     times: Times = EQUAL
+    """Of chunks."""
     limit: float = 0
+    """Of searched ones: chunks that a rank may hold activations of; 0: the family's own."""
     kept: float = 1.0
+    """Share of a chunk's activations that its weight gradient still needs after its input gradient, 0 to 1."""
     text: str = ""
+    """Of a custom one: its grid."""
+
+
+def check_shape(shape: Shape) -> None:
+    """Refuse sizes and limits that no schedule can be built for. Errors: ScheduleError, with the field as its key."""
+    for number, what in (
+        (shape.ranks, "pipeline ranks"),
+        (shape.micro_batches, "micro-batches"),
+        (shape.virtual, "virtual stages"),
+    ):
+        if number < 1:
+            raise ScheduleError(
+                f"{what} are too few", value=number, remedy=f"Use at least 1 of the {what}."
+            )
+    check_size(shape.ranks * shape.virtual, shape.micro_batches)
+    if shape.group < 0:
+        rule = "is not a number of micro-batches"
+        remedy = "Use at least 1, or 0 for as many as there are ranks."
+        raise ScheduleError(rule, value=shape.group, key="group", remedy=remedy)
+    if not (shape.limit == 0 or 1 <= shape.limit < math.inf):
+        rule = "is not a number of chunks that a rank could work with"
+        remedy = "Allow at least 1; 0 stands for the schedule's own limit."
+        raise ScheduleError(rule, value=shape.limit, key="limit", remedy=remedy)
+    if not 0 <= shape.kept <= 1:
+        rule, remedy = "is not a share of a chunk", "Use a number from 0 to 1."
+        raise ScheduleError(rule, value=shape.kept, key="kept", remedy=remedy)
+
+
+def check_size(stages: int, micro_batches: int) -> None:
+    """Refuse schedules that would fill the memory. Errors: ScheduleError."""
+    if stages * micro_batches > MOST_CHUNKS:
+        raise ScheduleError(
+            f"stages x micro-batches are more than {MOST_CHUNKS:,}",
+            value=stages * micro_batches,
+            remedy="Use fewer of either.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,17 +16,17 @@ COMM = "comm"
 def durations(times: Mapping[str, float]) -> dict[str, float]:
     """Return the time of each kind of action: B is I + W and FB is F + B where not given.
 
-    times: F, I, W, B, FB -> duration, any unit. Errors: ScheduleError for an unknown kind or a
-    negative time.
+    times: F, I, W, B, FB -> duration, any unit. Errors: ScheduleError for an unknown kind or a time
+    that is negative or not finite.
     """
     for kind, time in times.items():
         if kind not in (*KINDS, COMM):
             raise ScheduleError(
-                "is no kind of action", value=kind, remedy=f"Use one of {', '.join(KINDS)}."
+                "is not a kind of action", value=kind, remedy=f"Use one of {', '.join(KINDS)}."
             )
-        if not time >= 0:
+        if not 0 <= time < math.inf:
             raise ScheduleError(
-                f"is no time for {kind}", value=time, remedy="Give a number that is not negative."
+                f"is not a time for {kind}", value=time, remedy="Give a finite number >= 0."
             )
     result = dict(times)
     for whole, parts in (("B", ("I", "W")), ("FB", ("F", "B"))):

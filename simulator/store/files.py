@@ -1,15 +1,36 @@
-"""One file, written beside its place and then put there."""
+"""One file, written whole or not at all wherever its kind allows that.
+
+| the path leads to                               | how it is written                               |
+|-------------------------------------------------|-------------------------------------------------|
+| nothing, or a regular file                      | a draft next to it, renamed over it              |
+| a symbolic link                                 | its target, by the row that fits the target; the link stays |
+| a file with more names, of another owner, or in a folder that cannot be written to | in place |
+| a device, a FIFO                                | straight into it                                 |
+| standard output or standard error               | through the stream that is already open          |
+
+An existing file keeps its mode; a new one gets what the umask leaves.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
+import stat
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from simulator.errors import InputError
+
+Produce = Callable[[Path], object]
+"""Writes a new file under the path that it is given, which ends as the final one does."""
+_LONGEST = 32
+"""Characters of a file's name that its draft repeats: drafts of long names stay legal names."""
 
 
 def to_json(tree: Any) -> str:
@@ -19,46 +40,138 @@ def to_json(tree: Any) -> str:
 
 def check_writable(path: Path) -> None:
     """Refuse a path that cannot be written before any work is done for it. Errors: InputError."""
-    if path.is_dir():
+    try:
+        state = _state(path)
+    except OSError as error:
+        raise InputError(f"cannot be written to: {error.strerror}", value=str(path)) from error
+    if state is None:
+        _check_folder(path)
+    elif stat.S_ISDIR(state.st_mode):
         raise InputError("is a folder", value=str(path), remedy="Name a file in it.")
-    if not path.absolute().parent.is_dir():
+    elif not os.access(path, os.W_OK):
+        raise InputError("cannot be written to", value=str(path))
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a new file whose folder is missing or cannot be written to. Errors: InputError."""
+    folder = _target(path).parent
+    if not folder.is_dir():
         raise InputError(
             "lies in a folder that does not exist",
             value=str(path),
             remedy="Create the folder first.",
         )
-    if not os.access(path.absolute().parent, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise InputError("lies in a folder that cannot be written to", value=str(path))
 
 
-def write(path: Path, produce: Callable[[Path], None]) -> None:
-    """Let `produce` write a new file beside `path`, then put it in its place."""
+def write(path: Path, produce: Produce) -> None:
+    """Let `produce` write a draft, then put its content where `path` leads. Errors: InputError."""
     check_writable(path)
-    handle, name = tempfile.mkstemp(
-        dir=path.absolute().parent, prefix=f".{path.stem}-", suffix=path.suffix
-    )
-    os.close(handle)
-    try:
-        produce(Path(name))
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    if _replaceable(path):
+        replace(_target(path), produce)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / f"draft{path.suffix}"
+        produce(draft)
+        _pour(draft.read_bytes(), path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
-
-    def produce(place: Path) -> None:
-        place.write_bytes(content)
-
-    write(path, produce)
+    """Write a file. Errors: InputError."""
+    check_writable(path)
+    if _replaceable(path):
+        replace(_target(path), lambda draft: draft.write_bytes(content))
+    else:
+        # Without a draft: a container may have no folder to write one to, and yet have /dev/stdout.
+        _pour(content, path)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file as UTF-8. Errors: InputError."""
+    write_bytes(path, text.encode())
 
-    def produce(place: Path) -> None:
-        place.write_text(text, encoding="utf-8")
 
-    write(path, produce)
+def replace(path: Path, produce: Produce) -> None:
+    """Let `produce` write a draft, then rename it over whatever stands at `path`, a link itself included."""
+    with _draft(path) as draft:
+        produce(draft)
+        try:
+            draft.replace(path)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            # A file mounted by itself, as containers do, cannot be renamed over.
+            _pour(draft.read_bytes(), path)
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Make an empty file next to `path`, with its mode and group; remove it if it is left behind."""
+    name = f".{path.stem[:_LONGEST]}-{secrets.token_hex(4)}{path.suffix[-_LONGEST:]}"
+    draft = path.with_name(name)
+    # By `open`, not `tempfile`, so that the umask applies to a new file.
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        with suppress(FileNotFoundError):
+            _adopt(draft, path.lstat())
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _adopt(draft: Path, existing: os.stat_result) -> None:
+    """Give a draft the group and mode of the regular file that it will replace."""
+    if not stat.S_ISREG(existing.st_mode):
+        return
+    if hasattr(os, "chown"):
+        with suppress(OSError):  # of a group that is not ours
+            os.chown(draft, -1, existing.st_gid)
+    draft.chmod(stat.S_IMODE(existing.st_mode))
+
+
+def _state(path: Path) -> os.stat_result | None:
+    """Return what `path` leads to, None where there is nothing yet. Errors: OSError."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _target(path: Path) -> Path:
+    """Return the path behind all links, of a file that may not exist yet."""
+    return Path(os.path.realpath(path))
+
+
+def _replaceable(path: Path) -> bool:
+    """Return whether renaming a draft over a file loses nothing but its old content."""
+    state = _state(path)
+    if state is None:
+        return True
+    mine = not hasattr(os, "geteuid") or state.st_uid == os.geteuid()
+    alone = stat.S_ISREG(state.st_mode) and state.st_nlink == 1
+    if not (mine and alone):
+        return False
+    return os.access(_target(path).parent, os.W_OK) and _stream(state) is None
+
+
+def _stream(state: os.stat_result) -> int | None:
+    """Return the number of the standard stream that writes to this very file, None where none does."""
+    for number in (1, 2):
+        with suppress(OSError):  # a closed stream
+            if os.path.samestat(state, os.fstat(number)):
+                return number
+    return None
+
+
+def _pour(content: bytes, path: Path) -> None:
+    """Write into what stands at `path`, be it a device, a FIFO or a file with several names."""
+    stream = _stream(path.stat())
+    if stream is None:
+        path.write_bytes(content)
+        return
+    # Opened anew, a file behind standard output would be cut off, and written over by what follows.
+    for text in (sys.stdout, sys.stderr):
+        text.flush()
+    with os.fdopen(stream, "wb", closefd=False) as file:
+        file.write(content)

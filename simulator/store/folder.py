@@ -1,27 +1,53 @@
 """The folder of a sweep: what is finished stays, whatever ends the program.
 
-| file                 | holds                                                                            |
-|----------------------|----------------------------------------------------------------------------------|
-| `points/<hash>.json` | one finished point; the hash is of all that it depends on                         |
-| `results.parquet`, `results.csv` | all points of the sweep in the order of its axes                      |
-| `timing.csv`         | when each point took how long: the one file that differs between two runs        |
-| `lock`               | held while a sweep runs here; the system drops it however the program ends        |
+| file                             | holds                                                         |
+|----------------------------------|---------------------------------------------------------------|
+| `points/<hash>.json`             | one finished point; the hash is of all that it depends on      |
+| `results.parquet`, `results.csv` | all points of the sweep in the order of its axes               |
+| `timing.csv`                     | when each point took how long: the one that differs between runs |
+| `lock`                           | held while a sweep runs here; its text marks the folder as a sweep's |
+
+A folder of anything else is refused, and so are links where these files stand: a sweep makes none,
+and would write through them into somebody else's files.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any
 
 from simulator.errors import InputError
-from simulator.store.files import to_json, write_text
+from simulator.store.files import replace, to_json
+from simulator.store.lock import holding
+from simulator.store.tables import csv_text, write_parquet
 
 TIMING = "point,hash,seconds,tries\n"
+"""Heading of `timing.csv`."""
+MARK = "A sweep of simulate keeps its points here.\n"
+"""Text of `lock`."""
+_FILES = ("lock", "lock.held", "results.csv", "results.parquet", "timing.csv")
+_POINT = re.compile(r"[0-9a-f]{32}\.json")
+# Half written when a sweep was killed.
+_DRAFT = re.compile(r"\.(results-\w+\.(csv|parquet)|[0-9a-f]{32}-\w+\.json)")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be one folder's, on any system. Errors: InputError."""
+    single = PurePosixPath(name).name == name == PureWindowsPath(name).name
+    plain = name.isprintable() and name == name.strip() and not name.startswith(".")
+    if not name or not single or not plain:
+        raise InputError(
+            "is not the name of one folder",
+            value=name,
+            remedy="Write a name such as nvlink-sweep, without slashes or a leading dot; "
+            "-o chooses where the folder lies.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +55,17 @@ class Folder:
     """A folder of points by hash."""
 
     root: Path
+    """Where it lies; made where it is missing."""
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Make the folder where it is missing and hold it, alone. Errors: InputError."""
-        try:
-            self.points.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / "lock").open("w", encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"cannot be a folder of results: {error.strerror}", value=str(self.root)
-            ) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(
-                    "is in use by another sweep",
-                    value=str(self.root),
-                    remedy="Wait for it, or name another folder.",
-                ) from error
-            # Half written when a sweep was killed; nobody else writes now.
-            for torn in [*self.points.glob(".*.json"), *self.root.glob(".results-*")]:
-                torn.unlink()
+        with self._lock() as lock, holding(lock):
+            if not os.fstat(lock.fileno()).st_size:
+                lock.write(MARK.encode())
+                lock.flush()
+            self.points.mkdir(exist_ok=True)
+            self._clear()
             yield
 
     @property
@@ -69,12 +83,89 @@ class Folder:
 
     def put(self, name: str, tree: dict[str, Any]) -> None:
         """Keep a finished point."""
-        write_text(self.points / f"{name}.json", to_json(tree))
+        text = to_json(tree).encode()
+        replace(self.points / f"{name}.json", lambda draft: draft.write_bytes(text))
+
+    def put_results(self, columns: Mapping[str, Sequence[Any]]) -> tuple[Path, Path]:
+        """Write the table of all points as Parquet and CSV, and return the two files."""
+        paths = self.root / "results.parquet", self.root / "results.csv"
+        text = csv_text(columns).encode()
+        replace(paths[0], lambda draft: write_parquet(draft, columns))
+        replace(paths[1], lambda draft: draft.write_bytes(text))
+        return paths
 
     def time(self, point: int, name: str, seconds: float, tries: int) -> None:
         """Note how long a point took, wherever a killed sweep stopped writing."""
-        path = self.root / "timing.csv"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        start = "" if text.endswith("\n") else "\n" if text else TIMING
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{start}{point},{name},{seconds:.3f},{tries}\n")
+        with open(self.root / "timing.csv", "a+b", opener=_no_link) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            last = file.read()
+            if not size:
+                file.write(TIMING.encode())
+            elif last != b"\n":
+                file.write(b"\n")
+            file.write(f"{point},{name},{seconds:.3f},{tries}\n".encode())
+
+    def _lock(self) -> IO[bytes]:
+        """Open the file that marks a folder of a sweep. Errors: InputError."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._check()
+            return open(self.root / "lock", "a+b", opener=_no_link)
+        except OSError as error:
+            raise InputError(
+                f"cannot be a folder of results: {error.strerror}", value=str(self.root)
+            ) from error
+
+    def _check(self) -> None:
+        """Refuse a folder of anything but a sweep, or with links in it. Errors: InputError, OSError."""
+        names = {entry.name for entry in os.scandir(self.root)}
+        for name in sorted(names & {"points", *_FILES}):
+            _check_kind(self.root / name)
+        if names and not self._marked(names):
+            raise InputError(
+                "is not a folder of a sweep, and not empty",
+                value=str(self.root),
+                remedy="Name another folder with -o.",
+            )
+
+    def _marked(self, names: set[str]) -> bool:
+        """Return whether a sweep made this folder. names: of what is in it."""
+        if "lock" not in names:
+            return False
+        lock = (self.root / "lock").read_bytes()
+        if lock:
+            return lock == MARK.encode()
+        # Before locks had a text, or in the moment before it is written: nothing but a sweep's own
+        # files, or points and whatever a user put next to them.
+        points = [entry.name for entry in os.scandir(self.points)] if "points" in names else []
+        if points:
+            return all(_POINT.fullmatch(name) or _DRAFT.fullmatch(name) for name in points)
+        strange = {name for name in names if not _DRAFT.fullmatch(name)}
+        return strange <= {"points", *_FILES}
+
+    def _clear(self) -> None:
+        """Remove what was half written when a sweep was killed; nobody else writes now."""
+        for folder in (self.root, self.points):
+            drafts = [entry for entry in os.scandir(folder) if _DRAFT.fullmatch(entry.name)]
+            for draft in drafts:
+                Path(draft).unlink()
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what a sweep never makes under one of its names. Errors: InputError."""
+    folder = path.name == "points"
+    if path.is_symlink():
+        rule = "is a symbolic link, which no sweep makes"
+    elif folder and not path.is_dir():
+        rule = "is not a folder, which a sweep needs there"
+    elif not folder and not path.is_file():
+        rule = "is not a regular file, which a sweep needs there"
+    else:
+        return
+    raise InputError(rule, value=str(path), remedy="Remove it, or name another folder with -o.")
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file that is not a link, where the system can tell; the umask applies to a new one."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simulator.store.files import write, write_text
-
 Rows = Sequence[Mapping[str, Any]]
+"""Rows of a table: heading -> cell; a row may lack some."""
+Columns = Mapping[str, Sequence[Any]]
+"""A table by its headings, every column as long as the others."""
 NAMES = ("name", "quantity")
 """Keys that name the items of a list: `bounds` becomes `bounds.<name>.seconds`."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a text begins with that spreadsheets take for a formula (OWASP, CSV Injection)."""
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -26,45 +29,43 @@ def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     row: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{above}{key}"
-        by_name = _by_name(value)
-        if isinstance(value, Mapping):
-            row |= flat(value, f"{path}.")
-        elif by_name is not None:
-            row |= flat(by_name, f"{path}.")
-        else:
+        group = value if isinstance(value, Mapping) else _by_name(value)
+        if group is None:
             row[path] = _cell(value)
+        else:
+            row |= flat(group, f"{path}.")
     return row
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return json.dumps(value, ensure_ascii=False)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _by_name(value: Any) -> dict[str, Any] | None:
     """Return a list of groups that have distinct names as groups by name."""
-    if (
-        not isinstance(value, list | tuple)
-        or not value
-        or not all(isinstance(item, Mapping) for item in value)
-    ):
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    if not all(isinstance(item, Mapping) for item in value):
         return None
     for key in NAMES:
-        found = {
-            str(item[key]): {k: v for k, v in item.items() if k != key}
-            for item in value
-            if key in item
-        }
-        if len(found) == len(value):
-            return found
+        groups = {str(item[key]): _without(item, key) for item in value if key in item}
+        if len(groups) == len(value):
+            return groups
     return None
 
 
-def columns(rows: Rows) -> dict[str, list[Any]]:
-    """Return rows as columns of one type each, None where a row has nothing; in order of first appearance.
+def _without(group: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != key}
 
-    Whole numbers beside fractions become fractions; anything beside text becomes text.
+
+def columns(rows: Rows) -> dict[str, list[Any]]:
+    """Return rows as columns of one type each, in order of first appearance; None where a row has nothing.
+
+    Integers among fractions become fractions; anything among texts becomes text.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: _one_type([row.get(name) for row in rows]) for name in names}
@@ -82,30 +83,53 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def write_csv(path: Path, table: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns as CSV: a heading, numbers to their last digit, nothing for None."""
+def csv_text(table: Columns) -> str:
+    """Return columns as CSV: a heading, numbers to their last digit, nothing for None.
+
+    Texts that a spreadsheet would work out begin with ', which it takes for "this is text".
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows([_shown(value) for value in row] for row in zip(*table.values(), strict=True))
-    write_text(path, text.getvalue())
+    # Only with this end of line does `csv` quote a carriage return, which readers take for one.
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow([_harmless(name) for name in table])
+    for row in zip(*table.values(), strict=True):
+        writer.writerow([_shown(value) for value in row])
+    return text.getvalue().replace("\r\n", "\n")
 
 
 def _shown(value: Any) -> Any:
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _harmless(value) if isinstance(value, str) else value
 
 
-def write_parquet(path: Path, table: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns as Parquet; a column without any value is one of text."""
+def _harmless(text: str) -> str:
+    """Return a text as spreadsheets show it; names of models and clusters are other people's."""
+    return f"'{text}" if text.startswith(FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def write_parquet(path: Path, table: Columns) -> None:
+    """Write columns as a new Parquet file; a column without any value is one of text."""
     import pyarrow as pa
     from pyarrow import parquet
 
+    arrays = {name: pa.array(values, type=_arrow_type(values)) for name, values in table.items()}
+    parquet.write_table(pa.table(arrays), path)
+
+
+def _arrow_type(values: Sequence[Any]) -> Any:
+    import pyarrow as pa
+
     kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    arrays = {
-        name: pa.array(
-            values,
-            type=kinds.get(next((type(v) for v in values if v is not None), str), pa.string()),
-        )
-        for name, values in table.items()
-    }
-    write(path, lambda place: parquet.write_table(pa.table(arrays), place))
+    first = next((value for value in values if value is not None), "")
+    return kinds.get(type(first), pa.string())

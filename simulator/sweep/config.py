@@ -1,19 +1,22 @@
-"""What a sweep file says, as validated configuration, and the axes and expressions that were read from it."""
+"""What a sweep file says, as validated configuration, with the axes and expressions read from it."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from simulator import inputs
 from simulator.errors import InputError
-from simulator.inputs import Document
+from simulator.inputs import Document, Path_
 from simulator.plot import SweepFigure
-from simulator.sweep import axes, expressions
+from simulator.store import check_name
+from simulator.sweep import expressions
+from simulator.sweep.axes import values as read_axis
 from simulator.sweep.expressions import Expression
 from simulator.sweep.paths import check_path
 
@@ -26,36 +29,47 @@ class SweepConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(description="for captions, and of the folder unless -o names one")
+    name: str = Field(description="name for captions, and of the folder unless -o gives another")
     topology: str = Field(
-        description="a topology file: its path seen from this file, or a shipped one's name"
+        description="a topology file: its path as seen from this file, or a shipped one's name"
     )
-    workload: str = Field("deepseek-v3", description="a workload file, likewise")
-    set: dict[str, Any] = Field({}, description="keys replaced in every point, by path")
+    workload: str = Field(
+        "deepseek-v3",
+        description="a workload file: its path as seen from this file, or a shipped one's name",
+    )
+    set: dict[str, Any] = Field({}, description="path of a key -> its value in every point")
     axes: dict[str, Any] = Field(
         description="path of a key, or topology or workload -> its values; see sweep.axes"
     )
     mode: Literal["grid", "list", "random"] = Field(
         "grid",
-        description="grid: every combination, the first axis slowest; list: the n-th values of all axes "
-        "together; random: `points` combinations of the grid",
+        description="grid: every combination, the first axis slowest; list: the n-th values of all "
+        "axes together; random: `points` combinations of the grid",
     )
-    points: int | None = Field(None, gt=0, description="mode random: how many combinations")
-    seed: int = Field(0, ge=0, description="of random axes and of mode random")
+    points: int | None = Field(
+        None, gt=0, description="number of combinations, in mode random and only there"
+    )
+    seed: int = Field(0, ge=0, description="seed of random axes and of mode random")
     constraints: tuple[str, ...] = Field(
-        (), description="expressions over keys; points that break one do not exist"
+        (), description="expressions over keys; points that break one are left out"
     )
     derived: dict[str, str] = Field(
-        {}, description="name of a column -> expression over the others"
+        {}, description="name of a column -> expression over the other columns"
     )
     penalties: bool = Field(
         False,
-        description="also what unequal experts and slow GPUs cost, and what would make a run fit; each is found "
-        "by simulating again, so that a point takes twice as long",
+        description="find as well what unequal experts and slow GPUs cost, and what would make a "
+        "run fit, by simulating again: a point takes twice as long",
     )
     figures: tuple[SweepFigure, ...] = Field(
-        (), description="panels of --plot; chosen from the axes where none"
+        (), description="panels of --plot; default: chosen from the axes"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        check_name(name)
+        return name
 
     @model_validator(mode="after")
     def _fits(self) -> SweepConfig:
@@ -66,14 +80,12 @@ class SweepConfig(BaseModel):
                 value="{}",
                 remedy="Add an axis: 'layout.ep: [32, 64]'.",
             )
-        if (self.mode == "random") != (self.points is not None):
-            rule = "needs a number of points" if self.mode == "random" else "draws no points"
-            remedy = (
-                "Add 'points: 50'."
-                if self.mode == "random"
-                else "Leave out points, or write mode: random."
-            )
-            raise InputError(rule, key="mode", value=self.mode, remedy=remedy)
+        if self.mode == "random" and self.points is None:
+            remedy = "Add 'points: 50'."
+            raise InputError("needs a number of points", key="mode", value=self.mode, remedy=remedy)
+        if self.mode != "random" and self.points is not None:
+            remedy = "Leave out points, or write mode: random."
+            raise InputError("draws no points", key="mode", value=self.mode, remedy=remedy)
         for path in self.axes:
             if path in self.set:
                 raise InputError(
@@ -84,45 +96,59 @@ class SweepConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file, read. axes: path -> values. constraints: what every point keeps. derived: column -> expression."""
+    """A sweep file, read."""
 
     config: SweepConfig
+    """The file as configuration."""
     document: Document
+    """The file with its lines, for messages."""
     axes: dict[str, tuple[Any, ...]]
+    """Path -> values, in the order of the file."""
     constraints: tuple[Expression, ...]
+    """What every point keeps."""
     derived: dict[str, Expression]
+    """Column -> expression."""
 
     def file(self, name: str, kind: str) -> Path:
-        """Return a topology's or workload's file: beside the sweep's, a path, or a shipped one. Errors: InputError."""
-        beside = Path(self.document.file).parent / name
-        return beside if name and beside.is_file() else inputs.find(name, kind)
+        """Return the file of a topology or workload: next to the sweep's, a path, or a shipped one.
+
+        Errors: InputError.
+        """
+        neighbour = Path(self.document.file).parent / name
+        return neighbour if name and neighbour.is_file() else inputs.find(name, kind)
 
 
 def read(name: str) -> Sweep:
     """Read a sweep file, a path or the bare name of a shipped one. Errors: InputError."""
     document = inputs.read(inputs.find(name, "sweeps"))
     config = inputs.validate(document, SweepConfig)
-    found = {path: _axis(document, config, path) for path in config.axes}
-    lengths = {path: len(values) for path, values in found.items()}
-    if config.mode == "list" and len(set(lengths.values())) > 1:
-        shown = ", ".join(f"{path} {length}" for path, length in lengths.items())
-        error = InputError(
-            f"goes through axes side by side, which are unlike in length: {shown}",
-            value="list",
-            remedy="Give all the same number of values, or write mode: grid.",
-        )
-        raise error.at(**document.locate(("mode",)))
+    axes = {path: _axis(document, config, path) for path in config.axes}
+    if config.mode == "list":
+        _check_lengths(document, axes)
     for path in config.set:
         _placed(document, ("set", path), check_path, path)
-    constraints = tuple(
-        _placed(document, ("constraints", number), expressions.read, text)
-        for number, text in enumerate(config.constraints)
-    )
+    constraints = [
+        _placed(document, ("constraints", index), expressions.read, text)
+        for index, text in enumerate(config.constraints)
+    ]
     derived = {
         column: _placed(document, ("derived", column), expressions.read, text)
         for column, text in config.derived.items()
     }
-    return Sweep(config, document, found, constraints, derived)
+    return Sweep(config, document, axes, tuple(constraints), derived)
+
+
+def _check_lengths(document: Document, axes: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse axes of different lengths, which cannot go together. Errors: InputError."""
+    if len({len(values) for values in axes.values()}) < 2:
+        return
+    lengths = ", ".join(f"{path} {len(values)}" for path, values in axes.items())
+    error = InputError(
+        f"takes all axes together, and their lengths differ: {lengths}",
+        value="list",
+        remedy="Give all the same number of values, or write mode: grid.",
+    )
+    raise error.at(**document.locate(("mode",)))
 
 
 def _axis(document: Document, config: SweepConfig, path: str) -> tuple[Any, ...]:
@@ -130,16 +156,13 @@ def _axis(document: Document, config: SweepConfig, path: str) -> tuple[Any, ...]
         _placed(document, ("axes", path), check_path, path)
     # A generator of its own: another axis does not change what this one draws.
     chance = random.Random(f"{config.seed}/{path}")
-    found: tuple[Any, ...] = _placed(
-        document, ("axes", path), axes.values, config.axes[path], chance
-    )
-    return found
+    place = ("axes", path)
+    values: tuple[Any, ...] = _placed(document, place, read_axis, config.axes[path], chance)
+    return values
 
 
-def _placed(
-    document: Document, place: tuple[str | int, ...], function: Any, *arguments: Any
-) -> Any:
-    """Call a function and tell where in the file its complaint stands."""
+def _placed(document: Document, place: Path_, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function; tell where in the file is what it refuses. Errors: InputError."""
     try:
         return function(*arguments)
     except InputError as error:

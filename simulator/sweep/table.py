@@ -11,52 +11,57 @@ from simulator.store import columns, flat
 from simulator.sweep.config import Sweep
 from simulator.sweep.run import Finished
 
-HEAD = ("point", "status", "error")
-
 
 def table(sweep: Sweep, finished: Iterable[Finished]) -> dict[str, list[Any]]:
-    """Return the columns of a sweep: number and status, axes as written, derived figures, inputs in SI, outputs.
+    """Return the columns of a sweep: status, axes as written, derived figures, inputs in SI, outputs.
 
     Columns of axes are named `axis.<path>`; of inputs by their path with the file before it,
     `workload.layout.ep`; of outputs as in `simulate run --json`. Errors: InputError.
     """
-    ordered = sorted(finished, key=lambda one: one.point.number)
-    heads, inputs, outputs = [], [], []
-    for one in ordered:
-        status = {
-            "point": one.point.number,
-            "status": one.tree["status"],
-            "error": one.tree["error"] or None,
-        }
-        axes = flat({f"axis.{path}": _whole(value) for path, value in one.point.values.items()})
-        heads.append({**status, **axes, **derived(sweep, one)})
-        inputs.append(one.tree["inputs"])
-        outputs.append(one.tree["outputs"])
+    ordered = sorted(finished, key=lambda result: result.point.number)
+    heads = [{**_head(result), **derived(sweep, result)} for result in ordered]
+    inputs = [result.tree["inputs"] for result in ordered]
+    outputs = [result.tree["outputs"] for result in ordered]
     return {**columns(heads), **columns(inputs), **columns(outputs)}
 
 
-def _whole(value: Any) -> Any:
+def _head(result: Finished) -> dict[str, Any]:
+    """Return the columns that say which point it is and what became of it."""
+    values = result.point.values
+    axes = flat({f"axis.{path}": _as_cell(value) for path, value in values.items()})
+    return {
+        "point": result.point.number,
+        "status": result.tree["status"],
+        "error": result.tree["error"] or None,
+        **axes,
+    }
+
+
+def _as_cell(value: Any) -> Any:
+    """Return a group of keys as JSON: it is one value of an axis, not several columns."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else value
 
 
-def derived(sweep: Sweep, one: Finished) -> dict[str, Any]:
-    """Return the derived columns of a point, None for one that was not simulated. Errors: InputError for a name."""
+def derived(sweep: Sweep, result: Finished) -> dict[str, Any]:
+    """Return the derived columns of a point, None for one that was not simulated.
+
+    Errors: InputError for a name that is no column.
+    """
+    if result.tree["status"] != "ok":
+        return dict.fromkeys(sweep.derived)
     known: dict[str, Any] = {
-        "point": one.point.number,
-        **one.point.values,
-        **one.tree["inputs"],
-        **one.tree["outputs"],
+        "point": result.point.number,
+        **result.point.values,
+        **result.tree["inputs"],
+        **result.tree["outputs"],
     }
-    made: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for column, expression in sweep.derived.items():
-        if one.tree["status"] != "ok":
-            made[column] = None
-            continue
         try:
-            made[column] = expression.value(lambda name: _look_up(known | made, name))
+            figures[column] = expression.value(lambda name: _look_up({**known, **figures}, name))
         except InputError as error:
             raise error.at(**sweep.document.locate(("derived", column))) from error
-    return made
+    return figures
 
 
 def _look_up(known: Mapping[str, Any], name: str) -> Any:
@@ -65,7 +70,7 @@ def _look_up(known: Mapping[str, Any], name: str) -> Any:
         if candidate in known:
             return known[candidate]
     raise InputError(
-        "is no column",
+        "is not a column",
         value=name,
         remedy="Name an output as in `simulate run --json`, or a key by its path.",
     )

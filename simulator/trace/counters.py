@@ -23,7 +23,7 @@ def memory_events(timeline: Timeline, rank: int, process: int) -> Iterator[dict[
 
 def link_events(timeline: Timeline, process: int) -> Iterator[dict[str, Any]]:
     """Yield the utilisation counters of all links [%]."""
-    for name, times, shares in link_use(timeline):
+    for name, _, times, shares in link_use(timeline):
         for time, share in zip(times.tolist(), shares.tolist(), strict=True):
             yield _counter(f"busy % {name}", process, time, {"busy": max(0.0, 100.0 * share)})
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulator.costs.buckets import Bucket, Members, holders, of_stage, shards
 from simulator.precision import BYTES, Dtype
 from simulator.program import Coflow, Program
-from simulator.program.buckets import Bucket, Members, holders, of_stage, shards
 from simulator.program.coflows import DATA, EXCHANGES, SENDS, stage_hosts
 
 DTYPES: dict[Dtype, str] = {

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from simulator import inputs
+from simulator.costs import PhaseKey, price
 from simulator.engine import run
 from simulator.model import BlockKind
-from simulator.program import STREAMS, Program, costs, lower_schedule
+from simulator.ops import Phase
+from simulator.program import STREAMS, Program, lower_schedule
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule
 from simulator.timeline import Timeline, measure, union
@@ -18,12 +20,12 @@ from simulator.validate.check import Check
 
 PAIR_LAYERS = 4
 PHASE_NAMES = {
-    "attn(F)": "attention_f",
-    "mlp(F)": "mlp_f",
-    "mlp(B)": "mlp_b",
-    "mlp(W)": "mlp_w",
-    "attn(B)": "attention_b",
-    "attn(W)": "attention_w",
+    "attn(F)": Phase.ATTENTION_F,
+    "mlp(F)": Phase.MLP_F,
+    "mlp(B)": Phase.MLP_B,
+    "mlp(W)": Phase.MLP_W,
+    "attn(B)": Phase.ATTENTION_B,
+    "attn(W)": Phase.ATTENTION_W,
 }
 
 
@@ -88,16 +90,16 @@ def pair_program() -> Program:
         },
     )
     layers: tuple[BlockKind, ...] = tuple(["moe"] * PAIR_LAYERS)
-    priced = replace(costs(scenario, pairs=True), stages=(layers,))
+    costs = replace(price(scenario, pairs=True), stages=(layers,))
     order = (Action("F", 0, 0), Action("FB", 1, 0, 0, 0), Action("B", 1, 0))
     schedule = Schedule("pair", 1, 2, (order,))
-    return lower_schedule(scenario, schedule, priced)
+    return lower_schedule(scenario, schedule, costs)
 
 
-def _phase(program: Program, phase: str) -> float:
+def _phase(program: Program, phase: Phase) -> float:
     """Return the summed kernel time of a phase of one layer, gaps between kernels apart, as the profile counts [ms]."""
     (block,) = program.costs.blocks["moe"]
-    cost = block.phases[phase, True]
+    cost = block.phases[PhaseKey(phase, True)]
     return 1e3 * (cost.total - cost.seconds["kernel_gaps"])
 
 

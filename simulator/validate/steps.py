@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from simulator.compare import simulate
-from simulator.engine import run
+from simulator.costs import price
 from simulator.errors import InputError
 from simulator.memory import RankMemory, memory_of
-from simulator.program import costs, lower
-from simulator.report import Report, summarise
+from simulator.program import schedule_of
+from simulator.report import Report
 from simulator.scenario import load
 from simulator.validate.case import MemoryCase, StepCase
 from simulator.validate.check import Check
+from simulator.whatif import simulate
 
 UNITS = {
     "step_time_s": "s",
@@ -27,12 +27,12 @@ UNITS = {
 
 def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
     """Return a published step beside the simulated one. alternatives: also run the other choices, for the span."""
-    report = summarise(run(lower(case.scenario())))
+    report = simulate(case.scenario())
     value = report.quantities()[case.quantity]
     span = [value]
     for changes in case.alternatives if alternatives else ():
         try:
-            other = summarise(run(lower(case.scenario(changes))))
+            other = simulate(case.scenario(changes))
         except InputError:
             continue  # a choice that does not fit the rest is none
         span.append(other.quantities()[case.quantity])
@@ -52,13 +52,14 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
 
 
 def _fits(report: Report) -> bool:
-    return report.worst_memory.peak <= report.scenario.gpu.memory.capacity
+    return report.fits
 
 
 def memory_check(case: MemoryCase, source: str) -> Check:
     """Return published bytes beside those that the simulator counts."""
     scenario = case.scenario()
-    held = memory_of(scenario, costs(scenario), scenario.schedule)
+    costs = price(scenario)
+    held = memory_of(scenario, costs, schedule_of(scenario, costs))
     largest = max(held, key=lambda one: one.peak)
     rank = {"first": held[0], "middle": held[len(held) // 2], "largest": largest}[case.stage]
     return Check(

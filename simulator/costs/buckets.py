@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.costs.table import Costs
 from simulator.layout import Layout
-from simulator.program.costs import Costs
 
 Members = NDArray[np.int64]
 

@@ -1,0 +1,158 @@
+"""The files that commands write: where they cannot, or should not, is said before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import click
+
+INPUTS: Mapping[str, str] = {
+    "topology": "topologies",
+    "topologies": "topologies",
+    "workload": "workloads",
+    "workloads": "workloads",
+    "sweep_file": "sweeps",
+    "file": "",
+    "trace": "",
+}
+"""Parameter of a command that names files to read -> the kind of shipped file that it may name."""
+_DOCUMENTS = (".json", ".yaml", ".yml")
+"""Endings of files whose values may name further files."""
+
+
+class Command(click.Command):
+    """A command that writes no file which it reads, and none twice."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Check the files to write, then run. Errors: InputError."""
+        _check(self, context.params)
+        return super().invoke(context)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+def output(_: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    """Return where an option writes, `-` for standard output. Errors: InputError."""
+    if value is None or (value == "-" and parameter.name == "json"):
+        return None if value is None else Path("-")
+    from simulator.errors import InputError
+    from simulator.store import check_writable
+
+    path = Path(value)
+    try:
+        if parameter.name == "trace":
+            from simulator.trace import check_target
+
+            return check_target(value)
+        check_writable(path)
+        if parameter.name == "plot":
+            from simulator.plot import check_format
+
+            check_format(path)
+    except InputError as error:
+        raise error.at(key=f"--{parameter.name}") from error
+    return path
+
+
+def _check(command: click.Command, given: Mapping[str, Any]) -> None:
+    """Refuse to write one file twice, or one that the command reads. Errors: InputError."""
+    from simulator.errors import InputError
+
+    options = [part.name or "" for part in command.params if part.callback is output]
+    outputs = {f"--{name}": given[name] for name in options if given[name] not in (None, Path("-"))}
+    for first, second in combinations(outputs, 2):
+        path = outputs[second]
+        if outputs[first].resolve() == path.resolve() and (path.is_file() or not path.exists()):
+            raise InputError(f"is written by {first} too", key=second, value=str(path))
+    # Only what exists can be an input; a first run reads nothing here.
+    existing = {option: path for option, path in outputs.items() if path.is_file()}
+    if not existing:
+        return
+    for file in _inputs({key: value for key, value in given.items() if key not in options}):
+        for option, path in existing.items():
+            if file.samefile(path):
+                raise InputError(
+                    "is an input of this command",
+                    key=option,
+                    value=str(path),
+                    remedy="Name another file.",
+                )
+
+
+def _inputs(given: Mapping[str, Any]) -> Iterator[Path]:
+    """Return the files that a command reads: those of its parameters, and those that these name."""
+    documents: list[Path] = []
+    for parameter, kind in INPUTS.items():
+        value = given.get(parameter) or ()
+        files = list(_named(value if isinstance(value, tuple) else (value,), kind))
+        documents += files if kind else ()
+        yield from files
+    folders = {document.parent for document in documents}
+    for text in _texts(given.get("sets") or {}):
+        documents += [folder / text for folder in folders]
+    yield from _reachable(documents)
+
+
+def _named(names: Iterable[str | Path], kind: str) -> Iterator[Path]:
+    """Return the files of names: paths, or shipped files of a kind."""
+    from simulator import inputs
+
+    for name in names:
+        if _is_file(Path(name)):
+            yield Path(name)
+        elif kind and name in inputs.shipped(kind):
+            yield inputs.shipped(kind)[str(name)]
+
+
+def _reachable(files: Iterable[Path]) -> Iterator[Path]:
+    """Return documents, and all files that texts in them could name."""
+    waiting = list(files)
+    seen: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        if not _is_file(file) or file.resolve() in seen:
+            continue
+        seen.add(file.resolve())
+        yield file
+        # Keys name files seen from their own file; a sweep names its scenario's from here as well.
+        for text in _texts(_tree(file)):
+            waiting += [file.parent / text, Path(text)]
+
+
+def _tree(file: Path) -> Any:
+    """Return what a document holds, nothing for other files and for those that are not well formed."""
+    from simulator import inputs
+    from simulator.errors import InputError
+
+    if file.suffix not in _DOCUMENTS:
+        return None
+    try:
+        return inputs.read(file).data
+    except InputError:  # its own reader will say so, with its place
+        return None
+
+
+def _texts(tree: Any, key: str = "") -> Iterator[str]:
+    """Return the texts of a tree but for names, which may well be those of earlier results."""
+    if isinstance(tree, Mapping):
+        for inner, value in tree.items():
+            yield from _texts(value, str(inner))
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts(value, key)
+    elif isinstance(tree, str) and tree and key != "name":
+        yield tree
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a text too long to be a path
+        return False
