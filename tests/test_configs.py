@@ -28,12 +28,10 @@ def configs():
 
 
 CONFIGS = configs()
-PENDING = ("sweep.", "plot.")
 FIELDS = {
     f"{name.removeprefix('simulator.')}.{key}": field
     for name, model in CONFIGS.items()
     for key, field in model.model_fields.items()
-    if not name.removeprefix("simulator.").startswith(PENDING)
 }
 every_field = pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
 EVIDENT = (int, bool, type(None))

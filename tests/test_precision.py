@@ -75,7 +75,7 @@ def test_blackwell_multiplies_in_microscaling_at_the_rate_of_fp8(gpu, site):
     for kind in ("gemm", "wgrad"):
         ops = [replace(gemm("", 8192, 4096, 4096, each), kind=kind) for each in ("mxfp8", "fp8")]
         ops = [replace(op, bytes=1e6) for op in ops]
-        assert part.kernel(ops[0], beside=False) == part.kernel(ops[1], beside=False)
+        assert part.kernel(ops[0], overlapped=False) == part.kernel(ops[1], overlapped=False)
     changes = {"precision.recipe": "mxfp8", "training.global_batch_size": 72}
     one = load(site, "llama-3.1-8b", changes | {"layout.cp": 1})
     assert one.recipe.peak == "mxfp8"

@@ -61,14 +61,13 @@ def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> 
     recipe = RECIPES[workload.precision.recipe]
     if not _runs(recipe, gpu, kernels):
         fitting = [name for name, other in RECIPES.items() if _runs(other, gpu, kernels)]
+        choice = f"one of {', '.join(fitting)}" if len(fitting) > 1 else fitting[0]
         able = [name for name in inputs.data_names("gpus") if recipe.peak in _gpu(name).peak]
         raise InputError(
             f"multiplies in {recipe.peak}, which {gpu.name} cannot",
             key="precision.recipe",
             value=recipe.name,
-            remedy=(
-                f"Write one of {', '.join(fitting)}, or choose a GPU that can: {', '.join(able)}."
-            ),
+            remedy=f"Write {choice}, or choose a GPU that can: {', '.join(able)}.",
         )
     if workload.precision.gradients == "bf16":
         return replace(recipe, gradient=2)
