@@ -35,6 +35,7 @@ ROWS = [
     {"search", "validate"},
     {"cli"},
     {"__init__", "__main__"},
+    {"alias"},  # `import simulate`, where the package is installed
 ]
 ROW = {room: row for row, rooms in enumerate(ROWS, start=1) for room in rooms}
 OWNERS = {"matplotlib": {"plot"}, "rich": {"cli"}, "click": {"cli"}, "plotly": {"html"}}

@@ -1,13 +1,13 @@
 """What an axis may say -> its values.
 
-| a file says                                           | values                                   |
-|-------------------------------------------------------|------------------------------------------|
-| `[8, 16, 32]`, `[1f1b, dualpipe]`                     | as written                               |
-| `100 .. 900 GB/s bidirectional`, alone or in a list   | nine, evenly spaced                      |
-| `{from: 100 GB/s per direction, to: ..., steps: 5}`   | five, evenly spaced                      |
-| `{from: ..., to: ..., steps: 5, scale: log}`          | five, by equal factors                   |
-| `{from: 8, to: 64, factor: 2}`                        | 8, 16, 32, 64                            |
-| `{random: {low: 0, high: 1, scale: linear, count: 5}}` | five draws from the sweep's seed, sorted |
+| a file says                                            | values                                  |
+|--------------------------------------------------------|-----------------------------------------|
+| `[8, 16, 32]`, `[1f1b, dualpipe]`                      | as written                              |
+| `100 .. 900 GB/s bidirectional`, alone or in a list    | nine, evenly spaced                     |
+| `{from: 100 GB/s per direction, to: ..., steps: 5}`    | five, evenly spaced                     |
+| `{from: ..., to: ..., steps: 5, scale: log}`           | five, by equal factors                  |
+| `{from: 8, to: 64, factor: 2}`                         | 8, 16, 32, 64                           |
+| `{random: {low: 0, high: 1, scale: linear, count: 5}}` | five draws by the sweep's seed, sorted  |
 
 Integers without a unit as ends draw integers.
 """
@@ -81,7 +81,7 @@ class _Ends(NamedTuple):
     """The upper end."""
 
     def check(self, *, log: bool) -> None:
-        """Refuse unlike units, the wrong order, and logarithms of what is not positive. Errors: InputError."""
+        """Refuse unlike units, a wrong order, and logarithms of 0 or less. Errors: InputError."""
         units = {end.unit for end in (self.low, self.high) if end.unit}
         if len(units) > 1:
             raise InputError(
@@ -113,7 +113,7 @@ class _Ends(NamedTuple):
         return low + (high - low) * share
 
     def written(self, number: float) -> Any:
-        """Return a number as a file would say it: nine digits, an int where it is one, the ends' unit."""
+        """Return a number as a file says it: nine digits, an int where it is one, with the unit."""
         rounded = float(f"{number:.9g}")
         is_integer = rounded == int(rounded) and abs(rounded) < 1e15
         plain = int(rounded) if is_integer else rounded

@@ -1,4 +1,4 @@
-"""What a sweep file says, as validated configuration, with the axes and expressions read from it."""
+"""What a sweep file says: validated configuration, with its axes and expressions."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def _point(sweep: Sweep, number: int, candidate: _Candidate) -> Point:
 
 
 def _locate(documents: Documents) -> tuple[Documents, dict[str, str]]:
-    """Return documents whose further files have absolute paths, and key -> hash of each such file."""
+    """Return documents that name files by absolute paths, and key -> hash of each such file."""
     contents: dict[str, str] = {}
     for kind, path in _FILES:
         name = at(documents, f"{kind}.{path}")
@@ -199,13 +199,13 @@ def _bare(document: Document) -> Document:
 
 
 def reason(error: InputError) -> str:
-    """Return a refusal as a row says it: without the file and line, which differ between machines."""
+    """Return a refusal as a row says it: without file and line, which differ between machines."""
     error.file, error.line = "", 0
     return str(error)
 
 
 def digest(tree: Any) -> str:
-    """Return a short name for a tree of plain values: the same for the same tree, on any machine."""
+    """Return a short name for a tree of plain values, the same on any machine."""
     return hashlib.sha256(to_json(tree).encode()).hexdigest()[:32]
 
 
