@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simulator import inputs, schedules
-from simulator.errors import InputError
+from simulator.errors import InputError, leave_out
 from simulator.inputs import Document
 from simulator.layout import Layout
 from simulator.scenario.config import ScheduleConfig
@@ -78,10 +78,10 @@ def _check_keys(config: ScheduleConfig) -> None:
         value = getattr(config, key)
         if value and config.name not in names:
             raise InputError(
-                f"means nothing to schedule {config.name}",
+                f"is not read by schedule {config.name}",
                 key=f"schedule.{key}",
                 value=value,
-                remedy=f"Leave it out; {' and '.join(names)} read it.",
+                remedy=f"{leave_out(f'schedule.{key}')} It belongs to {' and '.join(names)}.",
             )
 
 
@@ -95,7 +95,7 @@ def _text(config: ScheduleConfig, run: Document) -> str:
             "does not exist",
             key="schedule.file",
             value=config.file,
-            remedy="Give its path, seen from the workload's file.",
+            remedy="Give its path, relative to the workload's file.",
         )
     return inputs.text(path)
 
