@@ -18,7 +18,7 @@ from simulator.errors import InputError
 from simulator.inputs import read_trace
 from simulator.memory import memory
 from simulator.program import STREAMS, lower
-from simulator.report import mean_share, summarise
+from simulator.report import as_dict, mean_share, summarise
 from simulator.report.overlap import Overlap, overlap
 from simulator.report.series import link_use, memory_over_time
 from simulator.scenario import load
@@ -405,7 +405,7 @@ def test_the_report_has_the_overlap_of_every_class(small):
     report = summarise(small)
     assert [one.rank for one in report.overlap] == small.program.first_rank.tolist()
     assert sum(one.ranks for one in report.overlap) == 8
-    assert report.as_dict()["overlap"]["communication_beside_compute"] == mean_share(report.overlap)
+    assert as_dict(report)["overlap"]["communication_beside_compute"] == mean_share(report.overlap)
 
 
 @pytest.mark.skipif(

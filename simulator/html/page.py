@@ -200,8 +200,9 @@ def _written(documents: Iterable[Document], given: Inputs) -> str:
     files: dict[str, str] = {}
     for document in documents:
         files.setdefault(document.file, inputs.source(document))
-        if "hf_config" in document.data.get("model", {}):
-            config = Path(document.file).parent / str(document.data["model"]["hf_config"])
+        named = document.data.get("model", {}).get("hf_config")
+        if isinstance(named, str):
+            config = Path(document.file).parent / named
             files.setdefault(str(config), inputs.source(inputs.read(config)))
     shown = "".join(
         f"<details open><summary>{text(Path(file).name)}</summary><pre>{text(source)}</pre></details>"

@@ -60,7 +60,7 @@ def derived(sweep: Sweep, result: Finished) -> dict[str, Any]:
         try:
             figures[column] = expression.value(lambda name: _look_up({**known, **figures}, name))
         except InputError as error:
-            raise error.at(**sweep.document.place(("derived", column))) from error
+            raise error.at(**sweep.document.locate(("derived", column))) from error
     return figures
 
 
