@@ -15,8 +15,11 @@ from simulator.costs import price
 from simulator.engine import run
 from simulator.inputs import Document
 from simulator.program import STREAMS, Coflow, Program, lower, lower_schedule
+from simulator.report import Report
 from simulator.scenario import Scenario, build
 from simulator.schedules import Action, Schedule
+from simulator.timeline import Timeline
+from simulator.whatif import study
 
 CLUSTER = {
     "name": "small",
@@ -108,6 +111,12 @@ def lone(**changes: object) -> Scenario:
 
 def simulated(one: Scenario, *, folded: bool = True):
     return run(lower(one, folded=folded))
+
+
+def studied(one: Scenario) -> tuple[Timeline, Report]:
+    """Return the timeline and the report of a scenario, without what other scenarios say of it."""
+    result = study(one, penalties=False)
+    return result.timeline, result.report
 
 
 def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: object) -> Program:

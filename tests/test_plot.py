@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from builders import dense, documents, lone, scenario
+from builders import dense, documents, lone, scenario, studied
 
 from simulator.bounds import calls
 from simulator.costs import layer_visits
@@ -17,7 +17,6 @@ from simulator.plot.links import busy_shares
 from simulator.plot.memory import ORDER, by_category
 from simulator.program import lower
 from simulator.report.series import means
-from simulator.whatif import study
 
 SHOWN = {
     # figure -> words that it must show, units among them
@@ -42,17 +41,11 @@ SHOWN = {
 }
 
 
-def simulated(one):
-    """Return the timeline and the report of a scenario."""
-    result = study(one, penalties=False)
-    return result.timeline, result.report
-
-
 @pytest.fixture(scope="module")
 def small():
     """Return the timeline and the report of a small run whose expert groups of 8 span two nodes of 4."""
     one = scenario(nodes=4, layout__ep=8, experts__distribution="power_law", experts__exponent=0.3)
-    return simulated(one)
+    return studied(one)
 
 
 def test_every_figure_has_words_to_look_for():
@@ -89,7 +82,7 @@ def test_every_figure_names_the_scenario_and_its_units(small, tmp_path, name):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_dense_model_has_every_figure_but_those_of_experts(tmp_path, name):
-    timeline, report = simulated(dense())
+    timeline, report = studied(dense())
     path = tmp_path / "figure.png"
     if name in ("traffic", "experts"):
         with pytest.raises(InputError, match=f"--figure: '{name}' needs experts"):
@@ -101,14 +94,14 @@ def test_a_dense_model_has_every_figure_but_those_of_experts(tmp_path, name):
 
 
 def test_a_lone_gpu_has_memory_and_no_links(tmp_path):
-    timeline, report = simulated(lone())
+    timeline, report = studied(lone())
     FIGURES["memory"](timeline, report, tmp_path / "memory.png")
     with pytest.raises(InputError, match=r"a lone GPU uses none\. Draw step or memory"):
         FIGURES["links"](timeline, report, tmp_path / "links.png")
 
 
 def test_experts_that_share_a_gpu_have_tokens_and_no_traffic(tmp_path):
-    timeline, report = simulated(scenario(layout__ep=1))
+    timeline, report = studied(scenario(layout__ep=1))
     FIGURES["experts"](timeline, report, tmp_path / "experts.png")
     with pytest.raises(InputError, match=r"layout\.ep is 1"):
         FIGURES["traffic"](timeline, report, tmp_path / "traffic.png")

@@ -6,11 +6,10 @@ from functools import lru_cache
 from xml.etree import ElementTree
 
 import pytest
-from builders import scenario
+from builders import scenario, studied
 
 from simulator import plot
 from simulator.cli.commands import _main
-from simulator.compare import executed
 from simulator.plot import FIGURES, SweepFigure
 from simulator.residuals import residuals
 
@@ -32,7 +31,7 @@ PANELS = [
 
 @pytest.fixture(scope="module")
 def small():
-    return executed(scenario(nodes=4, layout__ep=8), penalties=False)
+    return studied(scenario(nodes=4, layout__ep=8))
 
 
 _residuals = lru_cache(residuals)

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from builders import dense, scenario
+from builders import dense, scenario, studied
 
-from simulator.compare import executed
 from simulator.plot import lanes
 from simulator.plot.canvas import opened
 from simulator.report.parts import CHUNK_KINDS, PARTS, TRAFFIC_KINDS
@@ -23,7 +22,7 @@ TRAFFIC = {
 def run(request):
     """Return a timeline, its report and the kinds of traffic that it must have."""
     build, kinds = TRAFFIC[request.param]
-    return *executed(build(), penalties=False), kinds
+    return *studied(build()), kinds
 
 
 @pytest.fixture
@@ -109,7 +108,7 @@ def test_a_colour_has_one_meaning_in_both_panels(drawn):
 
 
 def test_very_many_classes_of_ranks_are_drawn_in_part(monkeypatch, tmp_path):
-    timeline, report = executed(scenario(faults=[{"gpu": 3, "speed": 0.7}]), penalties=False)
+    timeline, report = studied(scenario(faults=[{"gpu": 3, "speed": 0.7}]))
     assert lanes.drawn_ranks(timeline.program) == list(range(8))
     monkeypatch.setattr(lanes, "MOST_RANKS", 3)
     assert lanes.drawn_ranks(timeline.program) == [0, 4, 7]

@@ -120,6 +120,15 @@ def test_rows_hold_axes_inputs_outputs_and_derived_columns(write, at_home, capsy
     assert float(one["memory.peak_bytes"]) == report.worst_memory.peak
 
 
+def test_brackets_in_names_are_shown_as_they_are(write, at_home, capsys):
+    write(name="[b]", axes={"experts.distribution": ["balanced", "[red]"]}, derived={"x[i]": "1"})
+    assert _main(["sweep", "s.yaml"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["[b]"]
+    assert "x[i]" in lines[1]
+    assert lines[3][0] == "[red]"
+
+
 def test_json_holds_the_same_rows(write, at_home, capsys):
     assert _main(["sweep", "s.yaml", "--json", "-"]) == 0
     tree = json.loads(capsys.readouterr().out)

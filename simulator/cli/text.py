@@ -30,7 +30,7 @@ def _table(title: str, *columns: str, left: int = 1) -> Table:
     )
     for number, column in enumerate(columns):
         table.add_column(
-            column,
+            Text(column),  # brackets in names are no markup
             justify="left" if number < left or column in ("source", "formula", "") else "right",
             overflow="fold",
         )

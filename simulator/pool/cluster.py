@@ -18,9 +18,9 @@ TIMEOUT = 30
 def dask(function: Function, jobs: Sequence[Job], address: str) -> Generator[Outcome, None, None]:
     """Yield the outcome of every job as it finishes on a cluster.
 
-    address: of its scheduler, `tcp://host:8786`. The scheduler replaces workers and retries by its own rule
-    (`distributed.scheduler.allowed-failures`). Workers need this package, of the same version.
-    Closing the generator cancels what has not finished. Errors: InputError.
+    address: of its scheduler, `tcp://host:8786`. The scheduler replaces workers and retries by its
+    own rule (`distributed.scheduler.allowed-failures`). Workers need this package, of the same
+    version. Closing the generator cancels what has not finished. Errors: InputError.
     """
     client, as_completed = _client(address)
     waiting = iter(jobs)

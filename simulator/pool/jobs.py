@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Function = Callable[[Any], Any]
-"""What runs a job: payload -> value. At the top level of a module, so that workers find it by name."""
+"""What runs a job: payload -> value. At a module's top level, where workers find it by name."""
 TRIES = 3
 """How often a job is begun before its worker's death counts as the job's own fault."""
 

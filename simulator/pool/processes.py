@@ -76,7 +76,7 @@ class _Queue:
         self.begun: dict[str, int] = {}
 
     def next(self, group: str, taken: set[str]) -> Job:
-        """Take a job: the first of a worker's group, else of a group that nobody works on, else of all."""
+        """Take the first job of a worker's group, else of a group without workers, else of all."""
         own = (job for job in self.waiting if job.group == group)
         free = (job for job in self.waiting if job.group not in taken)
         job = next(own, None) or next(free, self.waiting[0])
@@ -85,7 +85,7 @@ class _Queue:
         return job
 
     def retry(self, worker: _Worker) -> Outcome | None:
-        """Put the job of a dead worker back in front; after TRIES, return the outcome that says so."""
+        """Put the job of a dead worker back in front; after TRIES, return an outcome instead."""
         job = worker.job
         if job is None:
             return None

@@ -1,12 +1,13 @@
 """One file, written whole or not at all wherever its kind allows that.
 
-| the path leads to                               | how it is written                               |
-|-------------------------------------------------|-------------------------------------------------|
-| nothing, or a regular file                      | a draft next to it, renamed over it              |
-| a symbolic link                                 | its target, by the row that fits the target; the link stays |
-| a file with more names, of another owner, or in a folder that cannot be written to | in place |
-| a device, a FIFO                                | straight into it                                 |
-| standard output or standard error               | through the stream that is already open          |
+| the path leads to                      | how it is written                              |
+|----------------------------------------|------------------------------------------------|
+| nothing, or a regular file             | a draft next to it, renamed over it             |
+| a symbolic link                        | its target, as other rows say; the link stays   |
+| a file with hard links or another owner | in place                                       |
+| a file in a folder closed to writers   | in place                                        |
+| a device, a FIFO                       | straight into it                                |
+| standard output or standard error      | through the stream that is already open         |
 
 An existing file keeps its mode; a new one gets what the umask leaves.
 """
@@ -93,7 +94,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace(path: Path, produce: Produce) -> None:
-    """Let `produce` write a draft, then rename it over whatever stands at `path`, a link itself included."""
+    """Let `produce` write a draft, then rename it over `path`: a link itself, not its target."""
     with _draft(path) as draft:
         produce(draft)
         try:
@@ -107,7 +108,7 @@ def replace(path: Path, produce: Produce) -> None:
 
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
-    """Make an empty file next to `path`, with its mode and group; remove it if it is left behind."""
+    """Make an empty file next to `path`, with its mode and group; remove it if it is left over."""
     name = f".{path.stem[:_LONGEST]}-{secrets.token_hex(4)}{path.suffix[-_LONGEST:]}"
     draft = path.with_name(name)
     # By `open`, not `tempfile`, so that the umask applies to a new file.
@@ -156,7 +157,7 @@ def _replaceable(path: Path) -> bool:
 
 
 def _stream(state: os.stat_result) -> int | None:
-    """Return the number of the standard stream that writes to this very file, None where none does."""
+    """Return the number of the standard stream that writes to this very file, if one does."""
     for number in (1, 2):
         with suppress(OSError):  # a closed stream
             if os.path.samestat(state, os.fstat(number)):
@@ -170,7 +171,7 @@ def _pour(content: bytes, path: Path) -> None:
     if stream is None:
         path.write_bytes(content)
         return
-    # Opened anew, a file behind standard output would be cut off, and written over by what follows.
+    # Opened anew, a file behind standard output would be emptied, then overwritten by what follows.
     for text in (sys.stdout, sys.stderr):
         text.flush()
     with os.fdopen(stream, "wb", closefd=False) as file:

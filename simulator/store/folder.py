@@ -1,11 +1,11 @@
 """The folder of a sweep: what is finished stays, whatever ends the program.
 
-| file                             | holds                                                         |
-|----------------------------------|---------------------------------------------------------------|
-| `points/<hash>.json`             | one finished point; the hash is of all that it depends on      |
-| `results.parquet`, `results.csv` | all points of the sweep in the order of its axes               |
-| `timing.csv`                     | when each point took how long: the one that differs between runs |
-| `lock`                           | held while a sweep runs here; its text marks the folder as a sweep's |
+| file                             | holds                                                       |
+|----------------------------------|-------------------------------------------------------------|
+| `points/<hash>.json`             | one finished point; the hash is of all that it depends on   |
+| `results.parquet`, `results.csv` | all points of the sweep in the order of its axes            |
+| `timing.csv`                     | how long each point took; it alone differs between runs     |
+| `lock`                           | held while a sweep runs here; its text marks a sweep's folder |
 
 A folder of anything else is refused, and so are links where these files stand: a sweep makes none,
 and would write through them into somebody else's files.
@@ -118,7 +118,7 @@ class Folder:
             ) from error
 
     def _check(self) -> None:
-        """Refuse a folder of anything but a sweep, or with links in it. Errors: InputError, OSError."""
+        """Refuse a folder of anything but a sweep, or with links. Errors: InputError, OSError."""
         names = {entry.name for entry in os.scandir(self.root)}
         for name in sorted(names & {"points", *_FILES}):
             _check_kind(self.root / name)

@@ -24,7 +24,7 @@ _FAR = 1 << 20
 
 @contextmanager
 def holding(file: IO[bytes]) -> Iterator[None]:
-    """Hold an open file, alone, while the block runs. Errors: InputError where another process has it."""
+    """Hold an open file, alone, while the block runs. Errors: InputError if another has it."""
     marker = None
     try:
         if fcntl := _module("fcntl"):

@@ -63,9 +63,10 @@ def _without(group: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def columns(rows: Rows) -> dict[str, list[Any]]:
-    """Return rows as columns of one type each, in order of first appearance; None where a row has nothing.
+    """Return rows as columns of one type each, in order of first appearance.
 
-    Integers among fractions become fractions; anything among texts becomes text.
+    A column has None where a row has nothing. Integers among fractions become fractions; anything
+    among texts becomes text.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: _one_type([row.get(name) for row in rows]) for name in names}

@@ -1,4 +1,4 @@
-"""Constraints and derived columns: arithmetic and comparisons over names with dots, and nothing else.
+"""Constraints and derived columns: arithmetic and comparisons over dotted names, nothing else.
 
     layout.ep * layout.pp <= 2048 and topology.node.nvlink >= '200 GB/s bidirectional'
 

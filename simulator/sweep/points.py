@@ -73,7 +73,7 @@ def points(sweep: Sweep) -> tuple[Point, ...]:
             value="; ".join(constraint.text for constraint in sweep.constraints),
             remedy="Loosen one, or widen an axis.",
         )
-        raise error.at(**sweep.document.place(("constraints",)))
+        raise error.at(**sweep.document.locate(("constraints",)))
     wanted = sweep.config.points
     if wanted is not None and wanted < len(candidates):
         chance = random.Random(f"{sweep.config.seed}/points")
@@ -92,7 +92,7 @@ def _candidates(sweep: Sweep) -> Iterator[_Candidate]:
         if number == MOST:
             rule = f"span more than {MOST:,} combinations"
             error = InputError(rule, key="axes", remedy="Give fewer values.")
-            raise error.at(**sweep.document.place(("axes",)))
+            raise error.at(**sweep.document.locate(("axes",)))
         values = dict(zip(sweep.axes, combination, strict=True))
         documents = files.of(values)
         if all(_holds(sweep, index, documents) for index in range(len(sweep.constraints))):
@@ -105,7 +105,7 @@ def _holds(sweep: Sweep, index: int, documents: Documents) -> bool:
         return bool(sweep.constraints[index].value(lambda path: at(documents, path)))
     except InputError as error:
         error.file = ""
-        raise error.at(**sweep.document.place(("constraints", index))) from error
+        raise error.at(**sweep.document.locate(("constraints", index))) from error
 
 
 class _Files:
@@ -144,7 +144,7 @@ class _Files:
             singular = inputs.SINGULAR[kind]
             path = ("axes", singular) if singular in self.sweep.axes else (singular,)
             error.file, error.key = "", ""
-            raise error.at(**self.sweep.document.place(path)) from error
+            raise error.at(**self.sweep.document.locate(path)) from error
 
 
 def _point(sweep: Sweep, number: int, candidate: _Candidate) -> Point:
@@ -180,7 +180,7 @@ def _point(sweep: Sweep, number: int, candidate: _Candidate) -> Point:
 
 
 def _locate(documents: Documents) -> tuple[Documents, dict[str, str]]:
-    """Return documents whose further files have absolute paths, and key -> hash of each such file."""
+    """Return documents that name files by absolute paths, and key -> hash of each such file."""
     contents: dict[str, str] = {}
     for kind, path in _FILES:
         name = at(documents, f"{kind}.{path}")
@@ -199,13 +199,13 @@ def _bare(document: Document) -> Document:
 
 
 def reason(error: InputError) -> str:
-    """Return a refusal as a row says it: without the file and line, which differ between machines."""
+    """Return a refusal as a row says it: without file and line, which differ between machines."""
     error.file, error.line = "", 0
     return str(error)
 
 
 def digest(tree: Any) -> str:
-    """Return a short name for a tree of plain values: the same for the same tree, on any machine."""
+    """Return a short name for a tree of plain values, the same on any machine."""
     return hashlib.sha256(to_json(tree).encode()).hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""Points -> finished points in a folder, through any pool; whatever is there already is not repeated."""
+"""Points -> finished points in a folder, through any pool; what is there is not repeated."""
 
 from __future__ import annotations
 

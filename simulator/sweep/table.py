@@ -13,10 +13,10 @@ from simulator.sweep.run import Finished
 
 
 def table(sweep: Sweep, finished: Iterable[Finished]) -> dict[str, list[Any]]:
-    """Return the columns of a sweep: status, axes as written, derived figures, inputs in SI, outputs.
+    """Return the columns of a sweep: status, axes as written, derived figures, inputs, outputs.
 
-    Columns of axes are named `axis.<path>`; of inputs by their path with the file before it,
-    `workload.layout.ep`; of outputs as in `simulate run --json`. Errors: InputError.
+    Inputs are in SI units. Columns of axes are named `axis.<path>`; of inputs by their path with the
+    file before it, `workload.layout.ep`; of outputs as in `simulate run --json`. Errors: InputError.
     """
     ordered = sorted(finished, key=lambda result: result.point.number)
     heads = [{**_head(result), **derived(sweep, result)} for result in ordered]
@@ -60,12 +60,12 @@ def derived(sweep: Sweep, result: Finished) -> dict[str, Any]:
         try:
             figures[column] = expression.value(lambda name: _look_up({**known, **figures}, name))
         except InputError as error:
-            raise error.at(**sweep.document.place(("derived", column))) from error
+            raise error.at(**sweep.document.locate(("derived", column))) from error
     return figures
 
 
 def _look_up(known: Mapping[str, Any], name: str) -> Any:
-    """Return a column by its name, or by the path of an input without its file. Errors: InputError."""
+    """Return a column by its name, or an input's by its path alone. Errors: InputError."""
     for candidate in (name, f"workload.{name}", f"topology.{name}"):
         if candidate in known:
             return known[candidate]
