@@ -115,7 +115,7 @@ def _check_options(
     op: str, sizes: str | None, tokens: int | None, algorithm: str | None, plot: Path | None
 ) -> None:
     """Refuse options that are missing, or that the op does not take."""
-    from simulator.collectives import TIMED, dispatcher_names
+    from simulator.collectives import DISPATCHERS, TIMED, dispatcher_names
     from simulator.errors import InputError
 
     experts = op in TIMED
@@ -125,7 +125,7 @@ def _check_options(
             f"is not a dispatcher for {op}",
             key="--algorithm",
             value=algorithm,
-            remedy=f"Known: {', '.join(dispatcher_names())}.",
+            remedy=f"Known: {', '.join(DISPATCHERS)}.",
         )
     sized = experts and algorithm is not None and dispatcher_names()[algorithm].sized
     if (tokens if experts else sizes) is None and not sized:

@@ -103,13 +103,15 @@ _ROWS = (
         nccl=("all_reduce",),
     ),
     Algorithm("sharp", {"all_reduce": in_network.sharp_all_reduce}, IN_SWITCHES),
-    Algorithm(
-        "pairwise", {"all_to_all": all_to_all.pairwise}, GROUPED_SENDS, nccl=("all_to_all",)
-    ),
+    Algorithm("pairwise", {"all_to_all": all_to_all.pairwise}, GROUPED_SENDS, nccl=("all_to_all",)),
     Algorithm("hierarchical", {"all_to_all": all_to_all.hierarchical}, GROUPED_SENDS),
     Algorithm("bruck", {"all_to_all": bruck.all_to_all}, GROUPED_SENDS),
     Algorithm(
-        "direct", {"send_recv": point_to_point.send_recv}, GROUPED_SENDS, nccl=("send_recv",)
+        "direct",
+        {"send_recv": point_to_point.send_recv},
+        GROUPED_SENDS,
+        nccl=("send_recv",),
+        fitted={Traffic.PIPELINE: "nccl"},
     ),
 )
 

@@ -81,7 +81,7 @@ class Communication:
     ) -> Exchange:
         """Return an exchange of tokens in one expert group.
 
-        size: of all tokens of one GPU, each once [B]. tokens: how many these are.
+        size: of all tokens of one GPU, each once [B]. tokens: how many these are. Errors: InputError.
         """
         kernels = self._token_kernels()
         kernel, algorithm = kernels.models[kind], ""
@@ -135,7 +135,7 @@ class Communication:
                 continue
             works.append(name)
         return InputError(
-            f"{error.rule}: {traffic} groups of {len(members)} ranks",
+            f"cannot run on {traffic} groups of {len(members)} ranks: it {error.rule}",
             key=f"communication.{traffic}.algorithm",
             value=_chosen(self.scenario, traffic),
             remedy=f"These work: {', '.join((*works, NCCL))}.",
@@ -156,16 +156,19 @@ def dispatcher_of(scenario: Scenario) -> Dispatcher:
     """Return the dispatcher of a scenario. Errors: InputError on an unknown name."""
     name = scenario.workload.experts.dispatcher
     if name not in DISPATCHERS:
-        raise InputError(
+        unknown = InputError(
             "is not a dispatcher",
             key="experts.dispatcher",
             value=name,
             remedy=f"Known: {', '.join(DISPATCHERS)}.",
         )
+        raise _located(scenario, unknown)
     return DISPATCHERS[name]
 
 
 def _chosen(scenario: Scenario, traffic: Traffic) -> str:
+    if traffic == Traffic.PIPELINE:  # between two ranks there is one way
+        return "direct"
     name: str = getattr(scenario.workload.communication, traffic).algorithm
     return name
 
@@ -210,7 +213,7 @@ def _check_expert_algorithm(scenario: Scenario) -> None:
 
 def _located(scenario: Scenario, error: InputError) -> InputError:
     """Return an error with the file and the line of its key, where the workload has it."""
-    return error.at(**scenario.documents[1].place(tuple(error.key.split("."))))
+    return error.at(**scenario.documents[1].locate(tuple(error.key.split("."))))
 
 
 def _at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:

@@ -26,6 +26,7 @@ from simulator.experts.traffic import WAYS, Copies, Visits, Way
 __all__ = [
     "DISTRIBUTIONS",
     "SAMPLED_TOKENS",
+    "WAYS",
     "Copies",
     "ExpertsConfig",
     "GpuLoad",
@@ -35,7 +36,6 @@ __all__ = [
     "Rates",
     "Routing",
     "Time",
-    "WAYS",
     "Visits",
     "Way",
     "all_even",

@@ -22,7 +22,7 @@ from simulator.program.chunks import (
     Chunk,
     chunk,
 )
-from simulator.program.coflows import SENDS, Coflows, coflows, stage_hosts
+from simulator.program.coflows import Coflows, coflows, stage_hosts
 from simulator.program.data_parallel import Shared
 from simulator.program.folding import Partition, fold, members, unfolded
 from simulator.program.orders import Key, Order, handed_from, orders
@@ -51,7 +51,7 @@ def lower_schedule(
     """Return the program of a schedule and of costs that need not be the scenario's own."""
     net = scenario.network
     layout = scenario.layout
-    table = coflows(net, layout, schedule, costs)
+    table = coflows(scenario, schedule, costs)
     loads = members(layout) if costs.per_gpu else ()
     parts = (
         fold(net, schedule, table, layout, loads) if folded else unfolded(net, table, layout.gpus)
@@ -240,9 +240,7 @@ class _Layer:
             self._updates(),
         ]
         pointer, wait = csr(place.rows, [*waits, stream_order(rank, stream)])
-        touched, flows = fold_coflows(
-            builder.scenario, net, builder.table, parts, builder.costs.loads
-        )
+        touched, flows = fold_coflows(net, builder.table, parts, builder.costs.loads)
         return Program(
             scenario=builder.scenario,
             costs=builder.costs,
@@ -323,7 +321,7 @@ class _Layer:
         """
         parts, table = self.parts, self.builder.table
         sends = np.array(
-            [table.label[first][0] in SENDS for first in parts.first_coflow.tolist()], dtype=bool
+            [table.label[first].kind.one_sided for first in parts.first_coflow.tolist()], dtype=bool
         )
         rows = np.flatnonzero(coflow >= 0)
         kind = coflow[rows]
