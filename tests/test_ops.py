@@ -38,6 +38,13 @@ KERNELS = {
     for path in (inputs.ROOT / "data" / "kernels").glob("*.yaml")
 }
 
+DTYPES = {
+    "ampere": {"bf16"},
+    "hopper": {"bf16", "fp8", "fp8_tensor"},
+    "blackwell": {"bf16", "fp8", "fp8_tensor", "mxfp8"},
+}
+"""kernel table -> the number formats whose GEMMs it knows"""
+
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 every_block = pytest.mark.parametrize("kind", BLOCKS)
@@ -301,7 +308,7 @@ def test_every_op_is_of_a_known_kind_for_which_both_kernel_tables_have_a_figure(
         for table in KERNELS.values():
             if not op.flops and op.bytes:
                 assert 0 < table.memory[op.kind] <= 1
-            known = op.dtype == "bf16" or (table.name == "hopper" and op.dtype != "mxfp8")
+            known = op.dtype in DTYPES[table.name]
             if op.kind in ("gemm", "wgrad") and known:
                 assert op.dtype in (table.gemm if op.kind == "gemm" else table.wgrad)
 

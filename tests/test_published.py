@@ -125,7 +125,7 @@ def test_alternatives_of_what_is_assumed_stand_beside_it(v3):
     assert all(0.8 * v3.step_time < step < 1.4 * v3.step_time for step in steps.values())
 
 
-# Whole steps of others: kernels and links alone are fitted, so the errors are what they are; all
+# Integer steps of others: kernels and links alone are fitted, so the errors are what they are; all
 # cases: results/
 
 QUICK = (

@@ -129,11 +129,11 @@ def test_what_simulate_schedule_prints_is_a_custom_schedule(name):
     [
         (
             {"schedule.group": 3},
-            "schedule.group: 3 means nothing to schedule dualpipe. Leave it out; interleaved",
+            "schedule.group: 3 is not read by schedule dualpipe. Leave it out: --set schedule.group=null",
         ),
         (
             {"schedule.limit": 3},
-            "schedule.limit: 3.0 means nothing to schedule dualpipe. Leave it out; zb-1p",
+            "schedule.limit: 3.0 is not read by schedule dualpipe. Leave it out: --set schedule.limit=null",
         ),
         ({"schedule.name": "custom"}, "schedule.name: 'custom' needs a grid. Add schedule.file."),
         (

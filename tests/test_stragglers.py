@@ -175,11 +175,11 @@ def test_json_and_text_name_what_stragglers_cost(capsys):
         ({"deviation": 1.5}, "jitter.deviation"),
         (
             {"deviation": 0.02, "gpus": 9},
-            "jitter.gpus: 9 exceeds the 8 GPUs of the cluster. Write 8 at most",
+            "jitter.gpus: 9 exceeds the 8 GPUs of the cluster. Write at most 8",
         ),
         (
             {"deviation": 0.02, "gpus": "3"},
-            "jitter.gpus: '3' is no whole number. Write 3 without quotes.",
+            "jitter.gpus: '3' is not an integer. Write 3 without quotes.",
         ),
         ({"deviation": 0.02, "speed": 0.9}, "jitter.speed"),
         ({"gpus": 3}, "jitter.deviation: is missing"),

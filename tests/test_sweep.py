@@ -200,7 +200,7 @@ def test_an_expression_names_what_it_uses():
     ("path", "near"),
     [
         ("layout.epp", "pp"),
-        ("layuot.ep", "layout"),
+        ("layuot.ep", "layout.ep"),
         ("topology.node.nvlnk", "nvlink"),
         ("model.topk_grup", "topk_group"),
     ],
@@ -362,13 +362,17 @@ def test_a_custom_schedule_is_part_of_a_points_name(write, tmp_path):
         ),
         ({"mode": "random"}, "mode", "needs a number of points"),
         ({"points": 3}, "mode", "draws no points"),
-        ({"mode": "lattice"}, "mode", "is not accepted"),
+        ({"mode": "lattice"}, "mode", "is not one of 'grid', 'list' or 'random'"),
         ({"set": {"layout.ep": 2}}, "set.layout.ep", "is an axis too"),
         ({"set": {"layout.tpp": 2}}, "set.layout.tpp", "Did you mean 'tp'"),
         ({"constraints": ["layout.ep <"]}, "constraints.0", "is not an expression"),
         ({"derived": {"x": "import os"}}, "derived.x", "is not an expression"),
         ({"derrived": {}}, "derrived", "Did you mean 'derived'"),
-        ({"figures": [{"kind": "pie", "x": "layout.ep"}]}, "figures.0.kind", "is not accepted"),
+        (
+            {"figures": [{"kind": "pie", "x": "layout.ep"}]},
+            "figures.0.kind",
+            "is not one of 'knee'",
+        ),
     ],
 )
 def test_a_wrong_sweep_is_told_its_place_and_remedy(write, keys, place, said):
@@ -388,7 +392,7 @@ def test_a_wrong_sweep_is_told_its_place_and_remedy(write, keys, place, said):
             "axes.topology: 'nowhere' does not exist",
         ),
         ({"constraints": ["layout.ep > 9"]}, "constraints: 'layout.ep > 9' leave no point"),
-        ({"constraints": ["layuot.ep > 9"]}, "layuot.ep: 'layuot' is no key"),
+        ({"constraints": ["layuot.ep > 9"]}, "layuot.ep: 'layuot' is not a key"),
         (
             {
                 "axes": {

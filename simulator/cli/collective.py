@@ -171,7 +171,7 @@ def _cluster(name: str, sets: dict[str, Any]) -> tuple[TopologyConfig, KernelCon
     try:
         gpu = inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
     except InputError as error:
-        raise error.at(**document.place(("gpu",))) from error
+        raise error.at(**document.locate(("gpu",))) from error
     return site, inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
 
 

@@ -16,7 +16,7 @@ from simulator.experts.survey import of_routing
 from simulator.experts.traffic import EXPECTED, Copies, Visits
 from simulator.hardware import CommunicationModel
 from simulator.model import ModelConfig
-from simulator.units import Bytes
+from simulator.units import Bytes, Integer
 
 
 class LowLatencyKernels(BaseModel):
@@ -24,15 +24,18 @@ class LowLatencyKernels(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="the kernel table that it belongs to")
-    tokens: int = Field(
-        gt=0, description="tokens per GPU of the published tables, what is taken unless told"
+    name: str = Field(
+        description="Name of the kernel table that it belongs to.", examples=["hopper"]
+    )
+    tokens: Integer = Field(
+        gt=0, description="Number of tokens per GPU in the published tables; the default elsewhere."
     )
     header: Bytes = Field(
-        description="before each token that dispatch sends: which token it is [B]"
+        description="Size of what dispatch sends before each token to say which it is [B].",
+        examples=["16 B"],
     )
-    dispatch: CommunicationModel = Field(description="rates and start of dispatch")
-    combine: CommunicationModel = Field(description="rates and start of combine")
+    dispatch: CommunicationModel = Field(description="Rates and setup of dispatch.")
+    combine: CommunicationModel = Field(description="Rates and setup of combine.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def _blocks(word: str) -> list[str]:
         return [str(index) for index in range(int(span[1]), int(span[2] or span[1]) + 1)]
     if word not in ("embedding", "head", "mtp"):
         raise LayoutError(
-            "is no block",
+            "is not a block",
             key="layout.stages",
             value=word,
             remedy="Write embedding, a layer or a range 3-6, head, mtp.",

@@ -68,19 +68,32 @@ class SweepFigure(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["knee", "scaling", "heat_map", "bars"] = Field(
-        description="knee: a value over an axis, the knee marked; scaling: over GPUs, next to proportional growth; "
-        "heat_map: over two axes; bars: over an axis of names"
+        description=(
+            "What is drawn: a value over an axis with its knee marked (knee), over GPUs next to "
+            "proportional growth (scaling), over two axes (heat_map), or over an axis of names "
+            "(bars)."
+        )
     )
-    x: str = Field(description="path of the horizontal axis")
-    y: str = Field("", description="heat_map: path of the vertical axis")
+    x: str = Field(
+        description="Path of the horizontal axis.", examples=["layout.ep", "node.nvlink"]
+    )
+    y: str = Field("", description="Path of the vertical axis, of heat_map.", examples=["node.nic"])
     by: str = Field(
-        "", description="path of an axis, or a column: a line or a colour for each of its values"
+        "",
+        description="Path of an axis, or a column: each of its values has its line or colour.",
+        examples=["schedule.name"],
     )
     value: str = Field(
-        "step_time_s", description="column that is shown: an output or a derived one"
+        "step_time_s",
+        description="Column that is shown, an output or a derived one.",
+        examples=["run.cost_usd"],
     )
     label: str = Field(
-        "", description="the value's name with its unit, where the column's name does not say it"
+        "",
+        description=(
+            "Name of the value with its unit, where the name of the column does not say it."
+        ),
+        examples=["step time [s]"],
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simulator import inputs, schedules
-from simulator.errors import InputError
+from simulator.errors import InputError, leave_out
 from simulator.inputs import Document
 from simulator.layout import Layout
 from simulator.scenario.config import ScheduleConfig
@@ -69,7 +69,7 @@ def pipeline(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Doc
 
 
 def _check_keys(config: ScheduleConfig) -> None:
-    """Refuse keys that the schedule does not read, and a limit that holds no chunk."""
+    """Refuse keys that the schedule does not read."""
     if config.name == "custom" and not config.file:
         raise InputError(
             "needs a grid", key="schedule.name", value="custom", remedy="Add schedule.file."
@@ -78,18 +78,11 @@ def _check_keys(config: ScheduleConfig) -> None:
         value = getattr(config, key)
         if value and config.name not in names:
             raise InputError(
-                f"means nothing to schedule {config.name}",
+                f"is not read by schedule {config.name}",
                 key=f"schedule.{key}",
                 value=value,
-                remedy=f"Leave it out; {' and '.join(names)} read it.",
+                remedy=f"{leave_out(f'schedule.{key}')} It belongs to {' and '.join(names)}.",
             )
-    if 0 < config.limit < 1:
-        raise InputError(
-            "chunks hold no micro-batch",
-            key="schedule.limit",
-            value=config.limit,
-            remedy="Allow at least 1.",
-        )
 
 
 def _text(config: ScheduleConfig, run: Document) -> str:
@@ -102,7 +95,7 @@ def _text(config: ScheduleConfig, run: Document) -> str:
             "does not exist",
             key="schedule.file",
             value=config.file,
-            remedy="Give its path, seen from the workload's file.",
+            remedy="Give its path, relative to the workload's file.",
         )
     return inputs.text(path)
 

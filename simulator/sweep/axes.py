@@ -26,6 +26,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from simulator import inputs
 from simulator.errors import InputError
 from simulator.inputs import Document
+from simulator.units import Integer, Number
 
 STEPS = 9
 """Values of a range that does not say how many: 100 to 900 in hundreds."""
@@ -131,15 +132,24 @@ class Range(_Spread):
     """Values between two ends, both included."""
 
     start: End = Field(
-        alias="from", description="the first value, with its unit if the key has one"
+        alias="from",
+        description="The first value, with its unit if the key has one.",
+        examples=[8, "100 GB/s per direction"],
     )
-    to: End = Field(description="the last value")
-    steps: int | None = Field(None, ge=2, le=MOST, description="number of values; default: 9")
-    factor: float | None = Field(
-        None, gt=1, description="ratio of each value to the one before it; instead of steps"
+    to: End = Field(
+        description="The last value, with its unit if the key has one.",
+        examples=[64, "900 GB/s per direction"],
+    )
+    steps: Integer | None = Field(None, ge=2, le=MOST, description="Number of values; default: 9.")
+    factor: Number | None = Field(
+        None,
+        gt=1,
+        description="Ratio of each value to the one before it, instead of steps.",
+        examples=[2],
     )
     scale: Literal["linear", "log"] = Field(
-        "linear", description="spacing of the values; log: equal factors"
+        "linear",
+        description="Spacing of the values: equal differences (linear) or equal factors (log).",
     )
 
     @property
@@ -190,12 +200,17 @@ class Range(_Spread):
 class Draws(_Spread):
     """Values drawn between two ends."""
 
-    low: End = Field(description="lower end of the draws")
-    high: End = Field(description="upper end of the draws")
-    scale: Literal["linear", "log"] = Field(
-        "linear", description="what is uniform; log: the logarithm of the value"
+    low: End = Field(
+        description="Lower end of the draws, with its unit if the key has one.", examples=[0]
     )
-    count: int = Field(gt=0, le=MOST, description="number of values")
+    high: End = Field(
+        description="Upper end of the draws, with its unit if the key has one.", examples=["50 us"]
+    )
+    scale: Literal["linear", "log"] = Field(
+        "linear",
+        description="What is uniform: the value (linear) or its logarithm (log).",
+    )
+    count: Integer = Field(gt=0, le=MOST, description="Number of values.")
 
     @property
     def _ends(self) -> _Ends:
@@ -227,7 +242,7 @@ class Draws(_Spread):
 
 
 class _Random(_Spread):
-    random: Draws = Field(description="how to draw the values")
+    random: Draws = Field(description="How to draw the values.")
 
     def values(self, chance: Random) -> list[Any]:
         """Return the values in rising order."""

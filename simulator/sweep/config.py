@@ -19,6 +19,7 @@ from simulator.sweep import expressions
 from simulator.sweep.axes import values as read_axis
 from simulator.sweep.expressions import Expression
 from simulator.sweep.paths import check_path
+from simulator.units import Integer
 
 WHOLE_FILES = ("topology", "workload")
 """Axes that name a file instead of a key."""
@@ -29,40 +30,61 @@ class SweepConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(description="name for captions, and of the folder unless -o gives another")
+    name: str = Field(
+        description="Name of the sweep in captions, and of its folder unless -o gives another.",
+        examples=["nvlink"],
+    )
     topology: str = Field(
-        description="a topology file: its path as seen from this file, or a shipped one's name"
+        description="A topology file: its path relative to this file, or a shipped one's name.",
+        examples=["h800-2048"],
     )
     workload: str = Field(
         "deepseek-v3",
-        description="a workload file: its path as seen from this file, or a shipped one's name",
+        description="A workload file: its path relative to this file, or a shipped one's name.",
+        examples=["deepseek-v3"],
     )
-    set: dict[str, Any] = Field({}, description="path of a key -> its value in every point")
+    set: dict[str, Any] = Field(
+        {},
+        description="Changes that hold in every point: path of a key -> its value.",
+        examples=[{"layout.ep": 32}],
+    )
     axes: dict[str, Any] = Field(
-        description="path of a key, or topology or workload -> its values; see sweep.axes"
+        description=(
+            "What varies: path of a key, or topology or workload -> its values, as a list, a range "
+            "or random draws."
+        ),
+        examples=[{"node.nvlink": "100 .. 900 GB/s bidirectional", "layout.ep": [32, 64]}],
     )
     mode: Literal["grid", "list", "random"] = Field(
         "grid",
-        description="grid: every combination, the first axis slowest; list: the n-th values of all "
-        "axes together; random: `points` combinations of the grid",
+        description=(
+            "How values are combined: every combination, the first axis slowest (grid), the n-th "
+            "values of all axes together (list), or `points` combinations of the grid (random)."
+        ),
     )
-    points: int | None = Field(
-        None, gt=0, description="number of combinations, in mode random and only there"
+    points: Integer | None = Field(
+        None, gt=0, description="Number of combinations, in mode random and only there."
     )
-    seed: int = Field(0, ge=0, description="seed of random axes and of mode random")
+    seed: Integer = Field(0, ge=0, description="Seed of random axes and of mode random.")
     constraints: tuple[str, ...] = Field(
-        (), description="expressions over keys; points that break one are left out"
+        (),
+        description="Expressions over keys; points that break one are left out.",
+        examples=[["layout.ep <= 64"]],
     )
     derived: dict[str, str] = Field(
-        {}, description="name of a column -> expression over the other columns"
+        {},
+        description="Name of a column -> expression over the other columns.",
+        examples=[{"per_gpu": "tokens_per_second / gpus"}],
     )
     penalties: bool = Field(
         False,
-        description="find as well what unequal experts and slow GPUs cost, and what would make a "
-        "run fit, by simulating again: a point takes twice as long",
+        description=(
+            "Whether to find what unequal experts and slow GPUs cost, and what would make a run "
+            "fit, by simulating again: a point takes twice as long."
+        ),
     )
     figures: tuple[SweepFigure, ...] = Field(
-        (), description="panels of --plot; default: chosen from the axes"
+        (), description="Panels of --plot; default: chosen from the axes."
     )
 
     @field_validator("name")
@@ -111,7 +133,7 @@ class Sweep:
 
     def told(self, error: InputError, *path: str | int) -> InputError:
         """Return an error with the place of a key in this file. path: of the key."""
-        return error.at(**self.document.place(path))
+        return error.at(**self.document.locate(path))
 
     def file(self, name: str, kind: str) -> Path:
         """Return the file of a topology or workload: next to the sweep's, a path, or a shipped one.
@@ -155,7 +177,7 @@ def _check_lengths(document: Document, axes: Mapping[str, Sequence[Any]]) -> Non
         value="list",
         remedy="Give all the same number of values, or write mode: grid.",
     )
-    raise error.at(**document.place(("mode",)))
+    raise error.at(**document.locate(("mode",)))
 
 
 def _axis(document: Document, config: SweepConfig, path: str) -> tuple[Any, ...]:
@@ -177,4 +199,4 @@ def _placed(document: Document, place: Path_, function: Callable[..., Any], *arg
         inner = error.key.split(".") if error.key else []
         error.key = error.file = ""
         whole = (*place, *inner)
-        raise error.at(**document.place(whole)) from error
+        raise error.at(**document.locate(whole)) from error

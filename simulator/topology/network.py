@@ -97,7 +97,7 @@ class Network:
         for g in ranks:
             if not 0 <= g < len(self.gpu_up):
                 raise LayoutError(
-                    "is no GPU of this cluster",
+                    "is not a GPU of this cluster",
                     value=g,
                     remedy=f"Ranks go to {len(self.gpu_up) - 1}.",
                 )

@@ -10,7 +10,7 @@ from simulator.errors import LayoutError
 if TYPE_CHECKING:
     import networkx as nx
 
-    from simulator.topology.parts import Cluster
+    from simulator.topology.cluster import Cluster
 
 Vertex: TypeAlias = tuple[Any, ...]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from simulator.errors import LayoutError
+from simulator.topology.cluster import Cluster
 from simulator.topology.families.trees import fat_tree_2, join
-from simulator.topology.parts import Cluster
 from simulator.topology.switches import (
     Switches,
     Vertex,
@@ -99,7 +99,7 @@ def _check_pod(cluster: Cluster, down: int, pod: int) -> None:
         return
     step = math.lcm(max(down, 1), cluster.node.nics) * share
     raise LayoutError(
-        f"GPUs are no whole number of leaves of {down * share} GPUs and of nodes of {cluster.node.gpus}",
+        f"GPUs do not make whole leaves of {down * share} GPUs and whole nodes of {cluster.node.gpus}",
         value=cluster.fabric.pod_gpus,
         key="fabric.pod_gpus",
         remedy=f"Write a multiple of {step}.",

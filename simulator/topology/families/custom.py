@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.errors import InputError
-from simulator.topology.parts import Cluster
+from simulator.topology.cluster import Cluster
 from simulator.topology.switches import Switches, Vertex, empty
 from simulator.units import bandwidth, seconds
 
@@ -52,7 +52,7 @@ def _read(path: Path) -> nx.Graph:
             tree = json.loads(path.read_text(encoding="utf-8"))
             graph = nx.node_link_graph(tree, edges="links" if "links" in tree else "edges")
     except Exception as error:  # the readers raise whatever they stumble on
-        raise InputError(f"is no graph that networkx reads: {error!r}") from error
+        raise InputError(f"is not a graph that networkx reads: {error!r}") from error
     if graph.is_multigraph():
         raise InputError("has parallel edges", remedy="Write one edge with cables: N.")
     if not graph.is_directed():
@@ -72,7 +72,7 @@ def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
     for vertex, data in source.nodes(data=True):
         if data.get("kind") not in _KINDS:
             raise InputError(
-                "is no kind of vertex",
+                "is not a kind of vertex",
                 value=data.get("kind"),
                 key=str(vertex),
                 remedy=f"Write kind: {' or '.join(_KINDS)}.",
@@ -109,7 +109,7 @@ def _place(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
         value = data.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
             raise InputError(
-                f"is no {name} of this cluster",
+                f"is not a {name} of this cluster",
                 value=value,
                 key=f"{vertex}.{name}",
                 remedy=f"Write a number from 0 to {limit - 1}.",
@@ -121,7 +121,7 @@ def _edge(data: dict[str, Any], name: str) -> dict[str, Any]:
     cables = data.get("cables", 1)
     if not isinstance(cables, int) or isinstance(cables, bool):
         raise InputError(
-            f"cables of the edge {name} are no whole number",
+            f"cables of the edge {name} are not an integer",
             value=cables,
             remedy="Write cables: 2.",
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from simulator.errors import LayoutError
-from simulator.topology.parts import Cluster
+from simulator.topology.cluster import Cluster
 from simulator.topology.switches import (
     Switches,
     check_ports,
@@ -93,13 +93,13 @@ class Field(NamedTuple):
 def galois(q: int) -> Field:
     """Return the field of q elements; element e stands for the polynomial whose coefficients are e's digits base p.
 
-    Errors: LayoutError if q is no prime power.
+    Errors: LayoutError if q is not a prime power.
     """
     prime = next((p for p in range(2, q + 1) if q % p == 0), 1)
     degree = next((m for m in range(1, q + 1) if prime**m >= q), 1)
     if q < 2 or prime**degree != q:
         raise LayoutError(
-            "is no prime power, so that there is no field and no graph",
+            "is not a prime power, so that there is no field and no graph",
             value=q,
             key="fabric.q",
             remedy="Write for example 5, 7, 8, 9, 11, 13, 16 or 17.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from simulator.topology.parts import Cluster
+from simulator.topology.cluster import Cluster
 from simulator.topology.switches import (
     Switches,
     Vertex,

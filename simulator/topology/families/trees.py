@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from simulator.errors import LayoutError
-from simulator.topology.parts import Cluster
+from simulator.topology.cluster import Cluster
 from simulator.topology.switches import Switches, Vertex, connect, empty, full_bisection
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def nvl72(cluster: Cluster) -> Switches:
     """
     if cluster.node.gpus != 72:
         raise LayoutError(
-            "GPUs are no NVL72 rack",
+            "GPUs are not an NVL72 rack",
             value=cluster.node.gpus,
             key="node.gpus",
             remedy="Write node.gpus: 72; a node is a rack.",
