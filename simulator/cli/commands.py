@@ -180,7 +180,7 @@ def _common(command: Command) -> Command:
 def run(
     topology: str, workload: str, alternatives: bool, trace: Path | None, figure: str, **output: Any
 ) -> None:
-    """Simulate one training step on a cluster, and the run that it belongs to."""
+    """Simulate one training step, and the run that it belongs to."""
     from simulator.scenario import load
     from simulator.whatif import study
 
@@ -217,7 +217,7 @@ def run(
 )
 @_common
 def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: Any) -> None:
-    """Simulate scenarios side by side: what changes, by how much, and why."""
+    """Compare scenarios: what changes, by how much, and why."""
     from simulator.compare import as_dict
     from simulator.whatif import study
 
@@ -286,7 +286,7 @@ def _axis(key: str, value: Any) -> list[Any]:
     help="Also run the other choices for what a source does not say, and give the span over them.",
 )
 def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> None:
-    """Set simulated figures beside published ones.
+    """Compare simulated results with published measurements.
 
     CASE: a publication such as megatron_2022, or a row of one; all of them unless told, which takes
     minutes.

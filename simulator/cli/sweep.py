@@ -65,10 +65,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
     plot: Path | None,
     html: Path | None,
 ) -> None:
-    """Simulate many points: a grid, a list or random draws over any keys of the two files.
+    """Simulate a grid, a list or random draws of scenarios.
 
-    SWEEP.yaml is a file, or the bare name of a shipped one. Interrupt it at any moment; the same
-    command continues.
+    The axes are any keys of the two files. SWEEP.yaml is a file, or the bare name of a shipped one.
+    Interrupt it at any moment; the same command continues.
     """
     if workers and scheduler:
         raise click.BadParameter(

@@ -62,7 +62,7 @@ _OPTIONAL = ("gpus_down", "pcie_switches")
     "--plot", callback=_output, metavar="FILE", help="Draw the cluster: .png, .svg or .pdf."
 )
 def topology(topology: str, sets: dict[str, Any], json: Path | None, plot: Path | None) -> None:
-    """Describe a cluster: counts, bisection, diameter, cost; and draw it."""
+    """Describe a cluster: its parts, bisection, diameter and cost."""
     from simulator.topology import describe
 
     config = _read(topology, sets)
