@@ -99,7 +99,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     json: Path | None,
     plot: Path | None,
 ) -> None:
-    """Time one collective alone, as nccl-tests would: size, time, algbw, busbw."""
+    """Time one collective alone, as nccl-tests would."""
     from simulator.collectives import EXCHANGES
     from simulator.topology import network
 

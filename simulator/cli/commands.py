@@ -66,3 +66,271 @@ def cli() -> None:
 
     TOPOLOGY and WORKLOAD are YAML files, or bare names of shipped ones.
     """
+<<<<<<< HEAD
+=======
+
+
+def _sets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    from simulator.errors import InputError
+    from simulator.inputs import parse_value
+
+    parsed = {}
+    for text in values:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise click.BadParameter(f"'{text}' is not KEY=VALUE. Write for example layout.ep=32.")
+        try:
+            parsed[key.strip()] = parse_value(value)
+        except InputError as error:
+            raise error.at(file="--set", key=key.strip()) from error
+    return parsed
+
+
+def _figure(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Refuse a name that is no figure; the default needs no look at the table."""
+    if value != "step":
+        from simulator.plot import check_figure
+
+        check_figure(value)
+    return value
+
+
+def _check_figure(figure: str, plot: Path | None, scenario: Scenario) -> None:
+    """Refuse a figure that nobody draws, or that a scenario has not, before the work is done."""
+    if figure == "step":
+        return
+    if plot is None:
+        from simulator.errors import InputError
+
+        raise InputError(
+            "means nothing without --plot", key="--figure", value=figure, remedy="Add --plot FILE."
+        )
+    from simulator.plot import check_figure
+
+    check_figure(figure, scenario)
+
+
+def _common(command: Command) -> Command:
+    options = (
+        click.option(
+            "--set",
+            "sets",
+            multiple=True,
+            callback=_sets,
+            metavar="KEY=VALUE",
+            help="Replace a key of either file, for example layout.ep=32.",
+        ),
+        click.option(
+            "--json",
+            callback=_output,
+            metavar="FILE",
+            help="Write the report as JSON; - for standard output.",
+        ),
+        click.option(
+            "--plot", callback=_output, metavar="FILE", help="Draw a figure: .png, .svg or .pdf."
+        ),
+        click.option(
+            "--html",
+            callback=_output,
+            metavar="FILE",
+            help="Write a page with everything, for a browser.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("topology")
+@click.option("-w", "--workload", default="deepseek-v3", show_default=True, help="What to train.")
+@click.option(
+    "--alternatives/--no-alternatives",
+    default=True,
+    show_default=True,
+    help="Also run the alternatives of what the workload assumes.",
+)
+@click.option(
+    "--trace",
+    callback=_output,
+    metavar="FILE",
+    help="Write the step for Perfetto: .json or .json.gz; for a folder one file per class of ranks.",
+)
+@click.option(
+    "--figure",
+    default="step",
+    show_default=True,
+    metavar="NAME",
+    callback=_figure,
+    help="What --plot draws: step, links, memory, traffic or experts.",
+)
+@_common
+def run(
+    topology: str, workload: str, alternatives: bool, trace: Path | None, figure: str, **output: Any
+) -> None:
+    """Simulate one training step, and the run that it belongs to."""
+    from simulator.scenario import load
+    from simulator.whatif import study
+
+    scenario = load(topology, workload, output["sets"])
+    _check_figure(figure, output["plot"], scenario)
+    result = study(scenario, alternatives=alternatives)
+    timeline, report = result.timeline, result.report
+    if output["plot"]:
+        from simulator import plot as figures
+        from simulator.store import write
+
+        write(output["plot"], lambda path: figures.FIGURES[figure](timeline, report, path))
+    if trace:
+        from simulator.trace import write as write_trace
+
+        write_trace(timeline, trace)
+    if output["html"]:
+        from simulator import html as pages
+
+        _write_page(output["html"], lambda given: pages.run(result, given))
+    _emit(result.as_dict, output["json"], lambda console: _show_study(console, result))
+
+
+@cli.command()
+@click.argument("topologies", nargs=-1, required=True, metavar="TOPOLOGY...")
+@click.option(
+    "-w",
+    "--workload",
+    "workloads",
+    multiple=True,
+    default=("deepseek-v3",),
+    show_default=True,
+    help="What to train; repeat to compare.",
+)
+@_common
+def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: Any) -> None:
+    """Compare scenarios: what changes, by how much, and why."""
+    from simulator.compare import as_dict
+    from simulator.whatif import study
+
+    studies = [study(one) for one in _product(topologies, workloads, output["sets"])]
+    reports = [one.report for one in studies]
+    if output["plot"]:
+        from simulator import plot as figures
+        from simulator.store import write
+
+        write(output["plot"], lambda path: figures.comparison(reports, path))
+    if output["html"]:
+        from simulator import html as pages
+
+        _write_page(output["html"], lambda given: pages.comparison(studies, given))
+    _emit(
+        lambda: as_dict(studies), output["json"], lambda console: _show_comparison(console, reports)
+    )
+
+
+def _write_page(path: Path, page: Callable[[Inputs], str]) -> None:
+    """Write a page that says which call made it."""
+    import shlex
+
+    from simulator.html import Inputs
+    from simulator.store import write_text
+
+    write_text(path, page(Inputs(f"simulate {shlex.join(click.get_current_context().obj)}")))
+
+
+def _product(
+    topologies: Sequence[str], workloads: Sequence[str], sets: dict[str, Any]
+) -> Sequence[Scenario]:
+    from simulator.scenario import load
+
+    return [
+        load(topology, workload, dict(zip(sets, values, strict=True)))
+        for topology in topologies
+        for workload in workloads
+        for values in product(*(_axis(key, value) for key, value in sets.items()))
+    ]
+
+
+def _axis(key: str, value: Any) -> list[Any]:
+    """Return the values that `compare` tries for a key: each item of a list, unless the key itself holds a list."""
+    from simulator.scenario import LIST_KEYS
+
+    plain = (
+        isinstance(value, list)
+        and key.removeprefix("workload.").removeprefix("topology.") not in LIST_KEYS
+    )
+    return value if plain else [value]
+
+
+@cli.command()
+@click.argument("cases", nargs=-1, metavar="[CASE]...")
+@click.option(
+    "--json",
+    callback=_output,
+    metavar="FILE",
+    help="Write the checks as JSON; - for standard output.",
+)
+@click.option(
+    "--alternatives/--no-alternatives",
+    default=False,
+    show_default=True,
+    help="Also run the other choices for what a source does not say, and give the span over them.",
+)
+def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> None:
+    """Compare simulated results with published measurements.
+
+    CASE: a publication such as megatron_2022, or a row of one; all of them unless told, which takes
+    minutes.
+    """
+    from rich.console import Console
+
+    from simulator.validate import validate as check
+
+    checks = []
+    with Console(stderr=True).status(
+        ""
+    ) as status:  # shows nothing where standard error is no terminal
+        for row in check(cases, alternatives=alternatives):
+            checks.append(row)
+            status.update(f"{len(checks)} done, last {row.case}: {row.error:+.1%}")
+    _emit(
+        lambda: {"checks": [row.as_dict() for row in checks]},
+        json,
+        lambda console: _show_checks(console, checks),
+    )
+
+
+def _emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], None]) -> None:
+    """Write JSON where it is wanted, and show the text unless JSON takes standard output."""
+    from simulator.store import to_json, write_text
+
+    if json == Path("-"):
+        click.echo(to_json(tree()), nl=False)
+        return
+    if json:
+        write_text(json, to_json(tree()))
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=110)
+    show(console)
+
+
+def _show_study(console: Console, study: Study) -> None:
+    from simulator.cli.text import study_text
+
+    for part in study_text(study):
+        console.print(part)
+
+
+def _show_comparison(console: Console, reports: Sequence[Report]) -> None:
+    from simulator.cli.text import comparison_text
+
+    for part in comparison_text(reports):
+        console.print(part)
+
+
+def _show_checks(console: Console, checks: Sequence[Any]) -> None:
+    from simulator.cli.text import checks_text
+
+    for part in checks_text(checks):
+        console.print(part)
+>>>>>>> main

@@ -135,7 +135,10 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
     json: Path | None,
     plot: Path | None,
 ) -> None:
-    """Print a pipeline schedule, and what it idles and holds: gpipe, 1f1b, interleaved, zb-h1, ..., or custom."""
+    """Show a pipeline schedule: its grid, idle time and memory.
+
+    NAME: gpipe, 1f1b, interleaved, zb-h1, ..., or custom.
+    """
     from simulator import inputs
     from simulator.errors import ScheduleError
 

@@ -50,7 +50,10 @@ BESIDE: Mapping[str, tuple[Callable[[], Summary], Mapping[str, str]]] = {
     help="Write the summary as JSON; - for standard output.",
 )
 def trace(trace: str, beside: str | None, json: Path | None) -> None:
-    """Summarise a trace of torch.profiler (.json, .json.gz): streams, classes of kernels, overlap."""
+    """Summarise a torch.profiler trace: streams, kernels, overlap.
+
+    TRACE: .json or .json.gz.
+    """
     from simulator.inputs import read_trace
     from simulator.trace import of_tree, summaries
 
