@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, _sets, cli
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
 from simulator.cli.exchanges import ExchangeOptions, exchange_row
+from simulator.cli.options import parse_sets
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -36,32 +38,39 @@ ELEMENT = 4
 
 @cli.command()
 @click.argument("topology")
-@click.option("--op", type=click.Choice(OPS), required=True, help="What to run.")
+@click.option("--op", type=click.Choice(OPS), required=True, help="The op to time.")
 @click.option(
-    "--bytes", "sizes", metavar="SIZE[:SIZE]", help="1GiB, or 1MiB:8GiB for each doubling between."
+    "--bytes",
+    "sizes",
+    metavar="SIZE[:SIZE]",
+    help="Size of the buffer, 1GiB, or a range, 1MiB:8GiB, with every doubling between.",
 )
 @click.option(
     "--tokens",
     type=int,
-    help="Tokens per GPU, of dispatch and combine; low_latency: 128 unless told.",
+    help="Tokens per GPU that dispatch and combine move; default with deepep_low_latency: 128.",
 )
-@click.option("--ranks", type=int, help="The first so many GPUs; all unless told.")
+@click.option(
+    "--ranks", type=int, help="Number of GPUs, counted from the first of the cluster; default: all."
+)
 @click.option(
     "--algorithm",
     metavar="NAME",
-    help="What NCCL would take unless told; of dispatch and combine hierarchical, flat or low_latency.",
+    help="Collective algorithm; default: what NCCL would choose. Of dispatch and combine the dispatcher: "
+    "deepep (default), deepep_flat, deepep_low_latency or all_to_all.",
 )
 @click.option(
     "-w",
     "--workload",
     default=None,
-    help="Whose routing dispatch and combine take; none: V3's sizes, routed as in DeepEP's benchmark.",
+    help="Workload whose routing dispatch and combine take; default: V3's sizes, routed as in DeepEP's "
+    "benchmark.",
 )
 @click.option(
     "--set",
     "sets",
     multiple=True,
-    callback=_sets,
+    callback=parse_sets,
     metavar="KEY=VALUE",
     help="Replace a key of the topology, for example fabric.routing=ecmp.",
 )
@@ -69,13 +78,13 @@ ELEMENT = 4
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the rows as JSON; - for standard output.",
+    help="Write the rows as JSON to a file, or with - to standard output.",
 )
 @click.option(
     "--plot",
     callback=_output,
     metavar="FILE",
-    help="Draw bus bandwidth over size: .png, .svg or .pdf.",
+    help="Draw bus bandwidth over size into a .png, .svg or .pdf file.",
 )
 def collective(  # noqa: PLR0913, PLR0917 - one for each option
     topology: str,
@@ -89,7 +98,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     json: Path | None,
     plot: Path | None,
 ) -> None:
-    """Time one collective alone, as nccl-tests would: size, time, algbw, busbw."""
+    """Time one collective alone, as nccl-tests would."""
     from simulator.collectives import TIMED
     from simulator.topology import network
 
@@ -108,7 +117,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
 
         write(plot, lambda path: figures.collective(rows, site.name, path))
     tree = {"rows": [row.as_dict() for row in rows]}
-    _emit(lambda: tree, json, lambda console: console.print(*_text(rows, site), sep="\n"))
+    emit(lambda: tree, json, lambda console: console.print(*_text(rows, site), sep="\n"))
 
 
 def _check_options(
@@ -204,7 +213,7 @@ def _rows(
 def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from simulator.cli.text import _table
+    from simulator.cli.tables import table
     from simulator.collectives import dispatcher_names
 
     first = rows[0]
@@ -215,8 +224,8 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
     title = (
         f"{first.op} on {first.ranks} of {site.gpus:,} GPUs of {site.name}, alone on the network"
     )
-    table = _table(title, *columns, left=0)
-    table.add_row(*units, style="dim")
+    result = table(title, *columns, left=0)
+    result.add_row(*units, style="dim")
     for row in rows:
         kind = ("", "bytes") if row.deepep else (f"{row.bytes / ELEMENT:.0f}", "float")
         cells = [
@@ -228,8 +237,8 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
             f"{row.algbw / 1e9:.2f}",
             f"{row.busbw / 1e9:.2f}",
         ]
-        table.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
-    yield table
+        result.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
+    yield result
     if first.deepep:
         counts = dispatcher_names()[first.algorithm].counts
         yield Text(f"{counts} busbw counts what crosses the link.", style="dim")
