@@ -39,6 +39,7 @@ class ExpertsConfig(BaseModel):
             "deepep_flat (once per GPU), deepep_low_latency (once per expert) or all_to_all (once "
             "per expert, as a collective)."
         ),
+        examples=["all_to_all"],
     )
     seed: Integer = Field(
         0, ge=0, description="Seed of the popularities and of the sampled router scores."

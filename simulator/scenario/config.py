@@ -159,6 +159,7 @@ class GroupConfig(_Section):
             "Algorithm of gathers and scatters: hierarchical_ring, ring, halving_doubling or nvls "
             "(inside a node); nccl takes what NCCL would choose for the group and the size."
         ),
+        examples=["nccl"],
     )
 
 
@@ -171,6 +172,7 @@ class ExpertGroupConfig(_Section):
             "Algorithm of dispatcher all_to_all: pairwise, hierarchical or bruck; nccl takes what "
             "NCCL would choose for the group and the size."
         ),
+        examples=["bruck"],
     )
 
 
