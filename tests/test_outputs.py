@@ -15,7 +15,7 @@ from simulator.cli.commands import _main, cli
 from simulator.cli.outputs import INPUTS, output
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_FILES = {("validate", "cases"), ("schedule", "name")}
+NOT_FILES = {("validate", "cases"), ("schedule", "name"), ("keys", "prefix"), ("schema", "kind")}
 """(command, argument) of arguments that name no file."""
 
 
