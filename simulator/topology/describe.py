@@ -6,9 +6,10 @@ import itertools
 from collections import Counter
 from typing import Any
 
+from simulator.topology.assembly import build, network
 from simulator.topology.bisection import bisection
 from simulator.topology.config import TopologyConfig
-from simulator.topology.network import Network, build, network
+from simulator.topology.network import Network
 from simulator.topology.routing import Paths, distances
 from simulator.topology.switches import Switches
 

@@ -6,8 +6,8 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
+from simulator.topology.assembly import build
 from simulator.topology.config import TopologyConfig
-from simulator.topology.network import build
 from simulator.topology.switches import Vertex
 
 if TYPE_CHECKING:
