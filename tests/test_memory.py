@@ -8,7 +8,7 @@ from builders import configuration_name, configurations, dense, lone, scenario
 from simulator.costs import price
 from simulator.memory import CATEGORIES, memory
 from simulator.program import lower, lower_schedule
-from simulator.report import summarise
+from simulator.report import as_dict, summarise
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule, peak_in_flight
 
@@ -171,7 +171,7 @@ def test_the_report_says_the_same():
     from simulator.engine import run
 
     one = lower(scenario())
-    tree = summarise(run(one)).as_dict()["memory"]
+    tree = as_dict(summarise(run(one)))["memory"]
     held = memory(one)
     assert tree["peak_bytes"] == max(rank.peak for rank in held)
     assert [row["peak_bytes"] for row in tree["by_stage"]] == [rank.peak for rank in held]

@@ -8,7 +8,7 @@ from builders import scenario
 
 from simulator.cli.text import study_text
 from simulator.html.charts import breakdown
-from simulator.report import palette
+from simulator.report import as_dict, palette
 from simulator.report.parts import CHUNK_KINDS, PARTS, TRAFFIC_KINDS
 from simulator.whatif import study
 
@@ -33,7 +33,7 @@ def test_names_and_texts_are_unique(table):
 def test_a_step_is_broken_down_into_parts_of_the_table_in_its_order(report):
     names = [part.name for part in PARTS]
     assert [name for name in names if name in report.breakdown] == list(report.breakdown)
-    assert list(report.as_dict()["traffic_bytes"]) == [kind.name for kind in TRAFFIC_KINDS]
+    assert list(as_dict(report)["traffic_bytes"]) == [kind.name for kind in TRAFFIC_KINDS]
     phases = [kind.name for kind in CHUNK_KINDS if kind.name != "update"]
     assert list(report.phases)[: len(phases)] == phases
 

@@ -22,7 +22,7 @@ MOST_SCENES = 6
 """A timeline takes about a megabyte: a page has those of so many scenarios."""
 HINT = (
     "Drag to move; wheel with Ctrl, or after a click, to zoom, as do W and S; A and D move; double click shows "
-    "all. Every class of ranks that are alike was simulated once."
+    "all. Attention is darker than the MLP. Every class of ranks that are alike was simulated once."
 )
 
 
@@ -166,7 +166,7 @@ def _timeline(labels: Sequence[str]) -> str:
     select = f'<select aria-label="scenario">{options}</select>' if len(labels) > 1 else ""
     legend = "".join(
         f'<span><i style="background:{colour}"></i>{text(name)}</span>'
-        for name, colour in spans.LEGEND
+        for name, colour in spans.legend()
     )
     return _section(
         "One step",

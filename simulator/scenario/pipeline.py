@@ -69,7 +69,7 @@ def pipeline(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Doc
 
 
 def _check_keys(config: ScheduleConfig) -> None:
-    """Refuse keys that the schedule does not read, and a limit that holds no chunk."""
+    """Refuse keys that the schedule does not read."""
     if config.name == "custom" and not config.file:
         raise InputError(
             "needs a grid", key="schedule.name", value="custom", remedy="Add schedule.file."
@@ -83,13 +83,6 @@ def _check_keys(config: ScheduleConfig) -> None:
                 value=value,
                 remedy=f"{leave_out(f'schedule.{key}')} It belongs to {' and '.join(names)}.",
             )
-    if 0 < config.limit < 1:
-        raise InputError(
-            "chunks hold no micro-batch",
-            key="schedule.limit",
-            value=config.limit,
-            remedy="Allow at least 1.",
-        )
 
 
 def _text(config: ScheduleConfig, run: Document) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from simulator.engine import run
 from simulator.program import lower
-from simulator.report import Report, summarise
+from simulator.report import Report, as_dict, summarise
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 from simulator.whatif.alternatives import Span, spans
@@ -37,7 +37,7 @@ class Study:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the study as `simulate run --json` writes it: the report, and what was asked."""
-        tree = self.report.as_dict()
+        tree = as_dict(self.report)
         tree["memory"]["remedies"] = [_remedy(remedy) for remedy in self.remedies]
         tree["engine"]["wall_s"] = self.wall
         tree["imbalance"] = _imbalance(self.imbalance) if self.imbalance else None
