@@ -31,7 +31,10 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Degrees that fit a cluster. dp: replicas of the model, per direction of the pipeline. order: see LayoutConfig."""
+    """Degrees that fit a cluster.
+
+    dp: replicas of the model, per direction of the pipeline. order: see LayoutConfig.
+    """
 
     gpus: int
     tp: int

@@ -18,7 +18,9 @@ _SOURCES = 256
 
 
 def describe(config: TopologyConfig) -> dict[str, Any]:
-    """Return what `simulate topology` says of a cluster. Errors: LayoutError if the fabric cannot hold these nodes.
+    """Return what `simulate topology` says of a cluster.
+
+    Errors: LayoutError if the fabric cannot hold these nodes.
 
     switches: NVSwitches apart. links: cables between switches, as DeepSeek counts (arXiv
     2505.09343, table 3). bisection_bandwidth: [B/s in one direction]. diameter_switch_hops: cables

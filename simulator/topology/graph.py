@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def as_graph(config: TopologyConfig) -> nx.DiGraph:
-    """Return the cluster with its faults. Errors: LayoutError if the fabric cannot hold these nodes.
+    """Return the cluster with its faults.
+
+    Errors: LayoutError if the fabric cannot hold these nodes.
 
     Vertices: ("gpu", node, i), ("nvswitch", node), ("nic", node, j), and the family's switches.
     Edges go both ways and carry `bandwidth` [B/s], `latency` [s] and `kind`: nvlink, pcie, nic or

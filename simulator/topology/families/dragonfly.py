@@ -1,4 +1,7 @@
-"""Dragonfly: groups of routers that are all joined, and cables between all groups. Kim et al., ISCA 2008."""
+"""Dragonfly: groups of routers that are all joined, and cables between all groups.
+
+Kim et al., ISCA 2008.
+"""
 
 from __future__ import annotations
 
