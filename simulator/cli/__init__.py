@@ -1,16 +1,49 @@
 """The command line: the only module that prints.
 
-`commands`, `collective`, `schedule`, `sweep`, `topology` and `trace` have the commands, `text` the
-tables.
+<<<<<<< HEAD
+Each command has a file of its name; `commands` has their group, `options` and `outputs` what they
+share, `emit` what they write; `text`, `comparison`, `checks` and `tables` are texts for a terminal.
+=======
+`commands`, `collective`, `keys`, `schedule`, `schema`, `sweep`, `topology` and `trace` have the
+commands, `text` the tables.
+>>>>>>> main
 """
 
 from __future__ import annotations
 
 from simulator.cli.collective import collective
 from simulator.cli.commands import main
+<<<<<<< HEAD
+from simulator.cli.compare import compare
+from simulator.cli.run import run
+=======
+from simulator.cli.keys import keys
+>>>>>>> main
 from simulator.cli.schedule import schedule
+from simulator.cli.schema import schema
 from simulator.cli.sweep import sweep
 from simulator.cli.topology import topology
 from simulator.cli.trace import trace
+from simulator.cli.validate import validate
 
-__all__ = ["collective", "main", "schedule", "sweep", "topology", "trace"]
+__all__ = [
+    "collective",
+<<<<<<< HEAD
+    "compare",
+    "main",
+    "run",
+    "schedule",
+    "sweep",
+    "topology",
+    "trace",
+    "validate",
+=======
+    "keys",
+    "main",
+    "schedule",
+    "schema",
+    "sweep",
+    "topology",
+    "trace",
+>>>>>>> main
+]

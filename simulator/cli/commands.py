@@ -1,28 +1,14 @@
-"""The commands of `simulate`."""
+"""The group of all commands, and how a call ends."""
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
-from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
 
 import click
 
 from simulator.cli.outputs import Group
-from simulator.cli.outputs import output as _output
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from simulator.html import Inputs
-    from simulator.report import Report
-    from simulator.scenario import Scenario
-    from simulator.whatif import Study
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def main() -> None:
@@ -80,6 +66,8 @@ def cli() -> None:
 
     TOPOLOGY and WORKLOAD are YAML files, or bare names of shipped ones.
     """
+<<<<<<< HEAD
+=======
 
 
 def _sets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
@@ -180,7 +168,7 @@ def _common(command: Command) -> Command:
 def run(
     topology: str, workload: str, alternatives: bool, trace: Path | None, figure: str, **output: Any
 ) -> None:
-    """Simulate one training step on a cluster, and the run that it belongs to."""
+    """Simulate one training step, and the run that it belongs to."""
     from simulator.scenario import load
     from simulator.whatif import study
 
@@ -217,7 +205,7 @@ def run(
 )
 @_common
 def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: Any) -> None:
-    """Simulate scenarios side by side: what changes, by how much, and why."""
+    """Compare scenarios: what changes, by how much, and why."""
     from simulator.compare import as_dict
     from simulator.whatif import study
 
@@ -286,7 +274,7 @@ def _axis(key: str, value: Any) -> list[Any]:
     help="Also run the other choices for what a source does not say, and give the span over them.",
 )
 def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> None:
-    """Set simulated figures beside published ones.
+    """Compare simulated results with published measurements.
 
     CASE: a publication such as megatron_2022, or a row of one; all of them unless told, which takes
     minutes.
@@ -345,3 +333,4 @@ def _show_checks(console: Console, checks: Sequence[Any]) -> None:
 
     for part in checks_text(checks):
         console.print(part)
+>>>>>>> main

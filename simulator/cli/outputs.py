@@ -19,6 +19,19 @@ INPUTS: Mapping[str, str] = {
     "trace": "",
 }
 """Parameter of a command that names files to read -> the kind of shipped file that it may name."""
+ORDER = (
+    "run",
+    "compare",
+    "sweep",
+    "validate",
+    "schedule",
+    "collective",
+    "topology",
+    "trace",
+    "keys",
+    "schema",
+)
+"""Commands as the help lists them."""
 _DOCUMENTS = (".json", ".yaml", ".yml")
 """Endings of files whose values may name further files."""
 
@@ -37,9 +50,14 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of such commands, listed from the question that most people ask to the tools."""
 
     command_class = Command
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Return the names of the commands: those of ORDER, then others by name."""
+        others = sorted(set(self.commands) - set(ORDER))
+        return [name for name in (*ORDER, *others) if name in self.commands]
 
 
 def output(_: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
@@ -76,13 +94,15 @@ def _checked(option: str, value: str) -> Path:
 def _check(command: click.Command, given: Mapping[str, Any]) -> None:
     """Refuse to write one file twice, or one that the command reads. Errors: InputError."""
     options = [part.name or "" for part in command.params if part.callback is output]
-    files = {f"--{name}": given[name] for name in options if given[name] is not None}
-    files = {option: path for option, path in files.items() if path != STANDARD_OUTPUT}
+    files: dict[str, Path] = {}
+    for name in options:
+        if given[name] not in (None, STANDARD_OUTPUT):
+            files[f"--{name}"] = given[name]
     _check_distinct(files)
     # Only what exists can be an input; a first run reads nothing here.
     existing = {option: path for option, path in files.items() if path.is_file()}
     if existing:
-        read = {name: value for name, value in given.items() if name not in options}
+        read = {name: given[name] for name in given.keys() - options}
         _check_inputs(existing, read)
 
 

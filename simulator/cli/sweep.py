@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, cli
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit, write_page
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from simulator.inputs import Document
     from simulator.store import Folder
     from simulator.sweep import Finished, Point, Sweep
@@ -63,10 +66,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
     plot: Path | None,
     html: Path | None,
 ) -> None:
-    """Simulate many points: a grid, a list or random draws over any keys of the two files.
+    """Simulate a grid, a list or random draws of scenarios.
 
-    SWEEP.yaml is a file, or the bare name of a shipped one. Interrupt it at any moment; the same
-    command continues.
+    The axes are any keys of the two files. SWEEP.yaml is a file, or the bare name of a shipped one.
+    Interrupt it at any moment; the same command continues.
     """
     if workers and scheduler:
         raise click.BadParameter(
@@ -79,7 +82,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
     plan = read(sweep_file)
     folder = Folder(output or Path(plan.config.name))
     chosen = points(plan)
-    how = {"pool": "dask", "where": scheduler} if scheduler else {"where": workers or cores()}
+    how: dict[str, Any] = {"where": workers or cores()}
+    if scheduler:
+        how = {"pool": "dask", "where": scheduler}
     with folder.open():
         try:
             finished = _finish(plan, chosen, folder, how)
@@ -118,12 +123,9 @@ def _finish(
 
 
 def _tell_interrupted(chosen: Sequence[Point], folder: Folder) -> None:
-    kept = sum((folder.points / f"{point.name}.json").is_file() for point in chosen)
-    click.echo(
-        f"interrupted: {kept} of {len(chosen)} points are kept in {folder.root}; "
-        "the same command continues",
-        err=True,
-    )
+    kept = sum(folder.has(point.name) for point in chosen)
+    where = f"{kept} of {len(chosen)} points are kept in {folder.root}"
+    click.echo(f"interrupted: {where}; the same command continues", err=True)
 
 
 def _write(plan: Sweep, finished: Sequence[Finished], folder: Folder) -> Columns:
@@ -149,14 +151,13 @@ def _draw(plan: Sweep, columns: Columns, path: Path) -> None:
 
 def _page(plan: Sweep, columns: Columns, path: Path) -> None:
     from simulator import html
-    from simulator.cli.commands import _write_page
 
     config = plan.config
     title = config.name
     if "ok" in columns["status"]:
         title = f"{title}: {_caption(plan, columns)}"
     documents = _documents(plan)
-    _write_page(path, lambda given: html.sweep(columns, config.figures, title, given, documents))
+    write_page(path, lambda given: html.sweep(columns, config.figures, title, given, documents))
 
 
 def _documents(plan: Sweep) -> list[Document]:
@@ -168,7 +169,8 @@ def _documents(plan: Sweep) -> list[Document]:
     documents = [plan.document]
     for singular, base in bases.items():
         for name in plan.axes.get(singular, [base]):
-            documents.append(inputs.read(plan.file(str(name), kinds[singular])))
+            file = plan.file(str(name), kinds[singular])
+            documents.append(inputs.read(file))
     return documents
 
 
@@ -176,17 +178,30 @@ def _show(plan: Sweep, columns: Columns, folder: Folder, json: Path | None) -> N
     from simulator.cli.points import Outcome, points_text
 
     text = points_text(Outcome(plan, columns, folder.root))
-    _emit(lambda: _tree(plan, columns), json, lambda console: console.print(*text, sep="\n"))
+<<<<<<< HEAD
+    emit(lambda: _tree(plan, columns), json, lambda console: console.print(*text, sep="\n"))
+=======
+
+    def show(console: Console) -> None:
+        console.print(*text, sep="\n")
+
+    _emit(lambda: _tree(plan, columns), json, show)
+>>>>>>> main
 
 
 def _tree(plan: Sweep, columns: Columns) -> dict[str, Any]:
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    lines = zip(*columns.values(), strict=True)
+    rows = [dict(zip(columns, line, strict=True)) for line in lines]
     return {"schema_version": 1, "sweep": plan.config.name, "rows": rows}
 
 
 def _caption(plan: Sweep, columns: Columns) -> str:
     """Return what all points have in common: workload and topology that no axis varies, and sets."""
+    names = []
+    for kind in ("workload", "topology"):
+        if kind not in plan.axes:
+            # A point whose file is not valid has no name; all others have the same.
+            names.append(next(filter(None, columns[f"{kind}.name"])))
+    base = " on ".join(names) or plan.config.name
     fixed = [f"{path} {value}" for path, value in plan.config.set.items()]
-    kinds = [kind for kind in ("workload", "topology") if kind not in plan.axes]
-    names = [next(filter(None, columns[f"{kind}.name"])) for kind in kinds]
-    return ", ".join([" on ".join(names) or plan.config.name, *fixed])
+    return ", ".join([base, *fixed])
