@@ -100,7 +100,7 @@ class _Builder:
     def add_rank(self, rank: int, speed: float) -> None:
         """Add all rows of the rank that stands for its class. speed: of its kernels, 1 for a healthy GPU."""
         index = self.scenario.layout.pipeline_index(rank)
-        self.member = self.members[self.scenario.layout.place(rank)] if self.members else -1
+        self.member = self.members[self.scenario.layout.local_rank(rank)] if self.members else -1
         order = self.orders[index]
         shared = Shared(self.scenario, self.costs, self.table, self.hosts, rank, speed, order.final)
         begin = shared.begin_step(order.first)
@@ -297,7 +297,7 @@ class _Layer:
         table, made = schedule.table, handed_from(schedule)
         found = np.full((len(self.ranks), 2), -1, dtype=np.int64)
         for number, index in enumerate(self.builder.indices):
-            replica = layout.place(int(self.parts.first_rank[number]))
+            replica = layout.local_rank(int(self.parts.first_rank[number]))
             peers = self.parts.rank[
                 [layout.rank(other, replica) for other in range(len(schedule.ranks))]
             ]
