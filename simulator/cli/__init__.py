@@ -1,24 +1,16 @@
 """The command line: the only module that prints.
 
-<<<<<<< HEAD
 Each command has a file of its name; `commands` has their group, `options` and `outputs` what they
 share, `emit` what they write; `text`, `comparison`, `checks` and `tables` are texts for a terminal.
-=======
-`commands`, `collective`, `keys`, `schedule`, `schema`, `sweep`, `topology` and `trace` have the
-commands, `text` the tables.
->>>>>>> main
 """
 
 from __future__ import annotations
 
 from simulator.cli.collective import collective
 from simulator.cli.commands import main
-<<<<<<< HEAD
 from simulator.cli.compare import compare
-from simulator.cli.run import run
-=======
 from simulator.cli.keys import keys
->>>>>>> main
+from simulator.cli.run import run
 from simulator.cli.schedule import schedule
 from simulator.cli.schema import schema
 from simulator.cli.sweep import sweep
@@ -28,22 +20,14 @@ from simulator.cli.validate import validate
 
 __all__ = [
     "collective",
-<<<<<<< HEAD
     "compare",
-    "main",
-    "run",
-    "schedule",
-    "sweep",
-    "topology",
-    "trace",
-    "validate",
-=======
     "keys",
     "main",
+    "run",
     "schedule",
     "schema",
     "sweep",
     "topology",
     "trace",
->>>>>>> main
+    "validate",
 ]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @common
 def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **outputs: Any) -> None:
-    """Simulate scenarios side by side: what changes, by how much, and why.
+    """Compare scenarios: what changes, by how much, and why.
 
     Every topology is combined with every workload, and with every item of a --set value that is a
     list.

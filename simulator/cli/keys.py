@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, cli
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def keys(prefix: str, json: Path | None) -> None:
     from simulator.reference import keys as known
 
     rows = known(prefix)
-    _emit(
+    emit(
         lambda: {"keys": [row.as_dict() for row in rows]},
         json,
         lambda console: console.print(*_text(rows), sep="\n"),

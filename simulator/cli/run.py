@@ -58,7 +58,7 @@ def run(
     figure: str,
     **outputs: Any,
 ) -> None:
-    """Simulate one training step on a cluster, and the run that it belongs to."""
+    """Simulate one training step, and the run that it belongs to."""
     from simulator.cli.text import study_text
     from simulator.scenario import load
     from simulator.whatif import study

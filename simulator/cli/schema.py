@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from simulator.cli.commands import _emit, cli
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
 from simulator.cli.outputs import output as _output
 
 
@@ -26,4 +27,4 @@ def schema(kind: str, json: Path | None) -> None:
     """
     from simulator.reference import schema as made
 
-    _emit(lambda: made(kind), json or Path("-"), lambda _: None)
+    emit(lambda: made(kind), json or Path("-"), lambda _: None)

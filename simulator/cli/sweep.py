@@ -178,15 +178,11 @@ def _show(plan: Sweep, columns: Columns, folder: Folder, json: Path | None) -> N
     from simulator.cli.points import Outcome, points_text
 
     text = points_text(Outcome(plan, columns, folder.root))
-<<<<<<< HEAD
-    emit(lambda: _tree(plan, columns), json, lambda console: console.print(*text, sep="\n"))
-=======
 
     def show(console: Console) -> None:
         console.print(*text, sep="\n")
 
-    _emit(lambda: _tree(plan, columns), json, show)
->>>>>>> main
+    emit(lambda: _tree(plan, columns), json, show)
 
 
 def _tree(plan: Sweep, columns: Columns) -> dict[str, Any]:
