@@ -160,7 +160,8 @@ def test_any_layout_that_is_accepted_parts_the_ranks(**degrees):
         ]
         assert sorted(ranks) == list(range(gpus))
     assert all(
-        layout.rank(layout.pipeline_index(rank), layout.local_rank(rank)) == rank for rank in range(gpus)
+        layout.rank(layout.pipeline_index(rank), layout.local_rank(rank)) == rank
+        for rank in range(gpus)
     )
 
 
