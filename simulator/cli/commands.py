@@ -44,20 +44,27 @@ def _main(arguments: Sequence[str]) -> int:
             or 0
         )
     except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
+        say("interrupted")
         return 130
     except click.ClickException as error:
         return _usage(error)
     except (InputError, SimulateError) as error:
-        click.echo(f"simulate: {error}", err=True)
+        say(f"simulate: {error}")
         return 2 if isinstance(error, InputError) else 1
     except BrokenPipeError:
         # The reader of our output has gone, as `simulate ... | head` does.
         sys.stderr.close()
         return 1
     except OSError as error:
-        click.echo(f"simulate: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        say(f"simulate: {error.filename or 'output'}: {error.strerror or error}")
         return 1
+
+
+def say(text: str) -> None:
+    """Write to standard error, with control characters as they are written in source."""
+    from simulator.escapes import visible
+
+    click.echo(visible(text, lines=True), err=True)
 
 
 def _usage(error: click.ClickException) -> int:
@@ -67,7 +74,7 @@ def _usage(error: click.ClickException) -> int:
         return 2
     context = getattr(error, "ctx", None)
     hint = f" Try '{context.command_path} --help'." if context else ""
-    click.echo(f"simulate: {error.format_message()}{hint}", err=True)
+    say(f"simulate: {error.format_message()}{hint}")
     return error.exit_code
 
 
@@ -291,12 +298,11 @@ def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> N
     CASE: a publication such as megatron_2022, or a row of one; all of them unless told, which takes
     minutes.
     """
-    from rich.console import Console
-
+    from simulator.cli.terminal import PlainConsole
     from simulator.validate import validate as check
 
     checks = []
-    with Console(stderr=True).status(
+    with PlainConsole(stderr=True).status(
         ""
     ) as status:  # shows nothing where standard error is no terminal
         for row in check(cases, alternatives=alternatives):
@@ -318,12 +324,9 @@ def _emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], 
         return
     if json:
         write_text(json, to_json(tree()))
-    from rich.console import Console
+    from simulator.cli.terminal import PlainConsole
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=110)
-    show(console)
+    show(PlainConsole())
 
 
 def _show_study(console: Console, study: Study) -> None:

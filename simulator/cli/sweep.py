@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, cli
+from simulator.cli.commands import _emit, cli, say
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -119,10 +119,9 @@ def _finish(
 
 def _tell_interrupted(chosen: Sequence[Point], folder: Folder) -> None:
     kept = sum((folder.points / f"{point.name}.json").is_file() for point in chosen)
-    click.echo(
+    say(
         f"interrupted: {kept} of {len(chosen)} points are kept in {folder.root}; "
-        "the same command continues",
-        err=True,
+        "the same command continues"
     )
 
 
@@ -141,7 +140,7 @@ def _draw(plan: Sweep, columns: Columns, path: Path) -> None:
 
     if "ok" not in columns["status"]:
         total = len(columns["status"])
-        click.echo(f"no figure: none of {total} points is legal", err=True)
+        say(f"no figure: none of {total} points is legal")
         return
     caption = _caption(plan, columns)
     write(path, lambda draft: plot.sweep(columns, plan.config.figures, caption, draft))
