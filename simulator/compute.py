@@ -87,7 +87,7 @@ class Processor:
         return best
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
-        width = op.shape[3]
+        width = op.shape.k
         model = self._implementation(width)
         table = model.backward if op.kind == "attention_backward" else model.forward
         nearest = min(table, key=lambda measured: (abs(measured - width), measured))

@@ -18,7 +18,7 @@ from simulator import inputs
 from simulator.compute import Processor
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.ops import Op
-from simulator.ops.op import gemm, moved, wgrad
+from simulator.ops.op import Shape, gemm, moved, wgrad
 from simulator.precision import Dtype
 
 Floats = NDArray[np.float64]
@@ -199,7 +199,7 @@ def _memory_bound() -> tuple[Residuals, ...]:
 def _core(kind: str, width: int, length: int, passes: float) -> Op:
     """Return the causal attention of FlashAttention's benchmarks."""
     flops = passes * 2.0 * ATTENTION_TOKENS * length * ATTENTION_HIDDEN
-    return Op("", kind, flops, (1, 0, 0, width), seq_length=length)
+    return Op("", kind, flops, Shape(k=width), seq_length=length)
 
 
 def _attention() -> tuple[Residuals, ...]:

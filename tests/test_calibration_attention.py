@@ -7,6 +7,7 @@ from calibration import AMPERE, CHUNK, HOPPER, LAYER, PHASES, TOKENS, TRACED, me
 
 from simulator.errors import InputError
 from simulator.ops import Op
+from simulator.ops.op import Shape
 
 FLASH = measured("flash_attention")
 LENGTHS = FLASH["sequence"]
@@ -81,7 +82,7 @@ def test_transformer_engines_own_benchmark_agrees_with_the_tables(row, name):
 
 
 def core(width, at=TOKENS):
-    return Op("", "attention", 1e12, (1, 0, 0, width), seq_length=at)
+    return Op("", "attention", 1e12, Shape(k=width), seq_length=at)
 
 
 def test_an_implementation_is_chosen_by_name_and_another_stands_in_where_it_was_not_measured():

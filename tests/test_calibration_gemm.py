@@ -255,7 +255,7 @@ def test_two_streams_of_expert_weight_gradients_take_as_long_as_one():
         for name in ("down", "gate+up")
     ]
     routed = [
-        op for op in (*LAYER.mlp_w, *LAYER.side_w) if op.kind == "wgrad" and op.shape[3] == 8192
+        op for op in (*LAYER.mlp_w, *LAYER.side_w) if op.kind == "wgrad" and op.shape.k == 8192
     ]
     assert len(routed) == 8
     assert sum(TRACED.kernel(op, overlapped=True) for op in routed) == pytest.approx(

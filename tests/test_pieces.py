@@ -5,7 +5,7 @@ import pytest
 
 from simulator.program.chunks import COMPUTE, SEND
 from simulator.program.orders import Key, orders
-from simulator.program.pieces import csr, spread, stream_order
+from simulator.program.templates import csr, spread, stream_order
 from simulator.schedules import SCHEDULES, build
 
 

@@ -144,7 +144,7 @@ def test_an_illegal_point_is_a_row_that_says_why(write, at_home):
     illegal = [row for row in table() if row["status"] == "illegal"]
     assert [row["axis.layout.ep"] for row in illegal] == ["3"] * 2
     assert all(
-        row["error"].startswith("layout.ep: 3 must divide 8 routed experts") for row in illegal
+        row["error"].startswith("layout.ep: 3 does not divide 8 routed experts") for row in illegal
     )
     assert all(row["step_time_s"] == row["ms"] == "" for row in illegal)
     assert all(row["workload.layout.ep"] == "3" for row in illegal)
@@ -520,7 +520,7 @@ def test_a_page_has_every_panel_every_point_and_the_command(write, at_home):
     assert curve["y"] == cells[0]
     assert cells[1] == [None] * 3
     assert page.count("<td>illegal</td>") == 3
-    assert "<td>3</td><td>layout.ep: 3 must divide" in page
+    assert "<td>3</td><td>layout.ep: 3 does not divide" in page
     assert "step time [ms] over NVLink and expert-parallel size" in page
     assert "simulate sweep s.yaml --html page.html" in page
     assert "6 points: 3 ok, 3 illegal" in page

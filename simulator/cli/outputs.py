@@ -76,13 +76,15 @@ def _checked(option: str, value: str) -> Path:
 def _check(command: click.Command, given: Mapping[str, Any]) -> None:
     """Refuse to write one file twice, or one that the command reads. Errors: InputError."""
     options = [part.name or "" for part in command.params if part.callback is output]
-    files = {f"--{name}": given[name] for name in options if given[name] is not None}
-    files = {option: path for option, path in files.items() if path != STANDARD_OUTPUT}
+    files: dict[str, Path] = {}
+    for name in options:
+        if given[name] not in (None, STANDARD_OUTPUT):
+            files[f"--{name}"] = given[name]
     _check_distinct(files)
     # Only what exists can be an input; a first run reads nothing here.
     existing = {option: path for option, path in files.items() if path.is_file()}
     if existing:
-        read = {name: value for name, value in given.items() if name not in options}
+        read = {name: given[name] for name in given.keys() - options}
         _check_inputs(existing, read)
 
 

@@ -34,7 +34,9 @@ class Outcome:
 
     def cell(self, name: str, row: int) -> Any:
         """Return a cell, None where the table does not have its column."""
-        return self.columns[name][row] if name in self.columns else None
+        if name not in self.columns:
+            return None
+        return self.columns[name][row]
 
 
 def points_text(outcome: Outcome) -> Iterator[RenderableType]:
@@ -47,10 +49,10 @@ def points_text(outcome: Outcome) -> Iterator[RenderableType]:
     for error, count in errors.most_common(SHOWN):
         yield Text(f"{count} of {total} points: {error}")
     yield from _shortest(outcome)
-    statuses = Counter(columns["status"])
-    counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
-    files = f"{outcome.root / 'results.parquet'} and {outcome.root / 'results.csv'}"
-    yield Text(f"{total} points: {counts}; in {files}")
+    statuses = Counter(columns["status"]).items()
+    counts = [f"{count} {status}" for status, count in statuses]
+    parquet, csv = outcome.root / "results.parquet", outcome.root / "results.csv"
+    yield Text(f"{total} points: {', '.join(counts)}; in {parquet} and {csv}")
 
 
 def _points(outcome: Outcome, total: int) -> Table:
@@ -62,7 +64,7 @@ def _points(outcome: Outcome, total: int) -> Table:
         step = outcome.cell("step_time_s", row)
         status = outcome.cell("status", row)
         cells = [
-            *(_shown(outcome.cell(f"axis.{path}", row)) for path in plan.axes),
+            *(_value(outcome, path, row) for path in plan.axes),
             "" if step is None else format_seconds(step),
             *(_shown(outcome.cell(name, row)) for name in plan.derived),
             _FITS[outcome.cell("memory.fits", row)],
@@ -70,6 +72,11 @@ def _points(outcome: Outcome, total: int) -> Table:
         ]
         table.add_row(*map(Text, cells))
     return table
+
+
+def _value(outcome: Outcome, path: str, row: int) -> str:
+    """Return the value of an axis in a row."""
+    return _shown(outcome.cell(f"axis.{path}", row))
 
 
 def _shown(value: Any) -> str:
@@ -87,7 +94,6 @@ def _shortest(outcome: Outcome) -> Iterator[RenderableType]:
     if not steps:
         return
     step, row = min(steps)
-    where = ", ".join(
-        f"{path} {_shown(outcome.cell(f'axis.{path}', row))}" for path in outcome.plan.axes
-    )
-    yield Text(f"shortest step: {format_seconds(step)} with {where}", style="bold")
+    where = [f"{path} {_value(outcome, path, row)}" for path in outcome.plan.axes]
+    shortest = format_seconds(step)
+    yield Text(f"shortest step: {shortest} with {', '.join(where)}", style="bold")

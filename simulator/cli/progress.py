@@ -60,7 +60,9 @@ def _rate(speed: float | None) -> str:
     """Return a rate in points per second, or the time of a point where that is longer [s]."""
     if not speed:
         return ""
-    return f"{speed:.2g}/s," if speed >= 1 else f"{1 / speed:.2g} s each,"
+    if speed >= 1:
+        return f"{speed:.2g}/s,"
+    return f"{1 / speed:.2g} s each,"
 
 
 def _progress() -> Progress:

@@ -12,6 +12,8 @@ from simulator.cli.commands import _emit, cli, say
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from simulator.inputs import Document
     from simulator.store import Folder
     from simulator.sweep import Finished, Point, Sweep
@@ -79,7 +81,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
     plan = read(sweep_file)
     folder = Folder(output or Path(plan.config.name))
     chosen = points(plan)
-    how = {"pool": "dask", "where": scheduler} if scheduler else {"where": workers or cores()}
+    how: dict[str, Any] = {"where": workers or cores()}
+    if scheduler:
+        how = {"pool": "dask", "where": scheduler}
     with folder.open():
         try:
             finished = _finish(plan, chosen, folder, how)
@@ -118,11 +122,9 @@ def _finish(
 
 
 def _tell_interrupted(chosen: Sequence[Point], folder: Folder) -> None:
-    kept = sum((folder.points / f"{point.name}.json").is_file() for point in chosen)
-    say(
-        f"interrupted: {kept} of {len(chosen)} points are kept in {folder.root}; "
-        "the same command continues"
-    )
+    kept = sum(folder.has(point.name) for point in chosen)
+    where = f"{kept} of {len(chosen)} points are kept in {folder.root}"
+    say(f"interrupted: {where}; the same command continues")
 
 
 def _write(plan: Sweep, finished: Sequence[Finished], folder: Folder) -> Columns:
@@ -167,7 +169,8 @@ def _documents(plan: Sweep) -> list[Document]:
     documents = [plan.document]
     for singular, base in bases.items():
         for name in plan.axes.get(singular, [base]):
-            documents.append(inputs.read(plan.file(str(name), kinds[singular])))
+            file = plan.file(str(name), kinds[singular])
+            documents.append(inputs.read(file))
     return documents
 
 
@@ -175,17 +178,26 @@ def _show(plan: Sweep, columns: Columns, folder: Folder, json: Path | None) -> N
     from simulator.cli.points import Outcome, points_text
 
     text = points_text(Outcome(plan, columns, folder.root))
-    _emit(lambda: _tree(plan, columns), json, lambda console: console.print(*text, sep="\n"))
+
+    def show(console: Console) -> None:
+        console.print(*text, sep="\n")
+
+    _emit(lambda: _tree(plan, columns), json, show)
 
 
 def _tree(plan: Sweep, columns: Columns) -> dict[str, Any]:
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    lines = zip(*columns.values(), strict=True)
+    rows = [dict(zip(columns, line, strict=True)) for line in lines]
     return {"schema_version": 1, "sweep": plan.config.name, "rows": rows}
 
 
 def _caption(plan: Sweep, columns: Columns) -> str:
     """Return what all points have in common: workload and topology that no axis varies, and sets."""
+    names = []
+    for kind in ("workload", "topology"):
+        if kind not in plan.axes:
+            # A point whose file is not valid has no name; all others have the same.
+            names.append(next(filter(None, columns[f"{kind}.name"])))
+    base = " on ".join(names) or plan.config.name
     fixed = [f"{path} {value}" for path, value in plan.config.set.items()]
-    kinds = [kind for kind in ("workload", "topology") if kind not in plan.axes]
-    names = [next(filter(None, columns[f"{kind}.name"])) for kind in kinds]
-    return ", ".join([" on ".join(names) or plan.config.name, *fixed])
+    return ", ".join([base, *fixed])

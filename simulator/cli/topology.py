@@ -101,10 +101,11 @@ def _text(figures: dict[str, Any]) -> Iterator[RenderableType]:
 def _counts(figures: dict[str, Any]) -> Iterator[_Row]:
     """Yield what the cluster has how many of."""
     layers = figures["switches_by_layer"].items()
-    by_layer = ", ".join(f"{count:,} {layer}" for layer, count in layers)
+    notes = {"switches": ", ".join(f"{count:,} {layer}" for layer, count in layers)}
     for label, key in _COUNTS:
-        if figures[key] or key not in _OPTIONAL:
-            yield _Row(label, f"{figures[key]:,}", by_layer if key == "switches" else "")
+        count = figures[key]
+        if count or key not in _OPTIONAL:
+            yield _Row(label, f"{count:,}", notes.get(key, ""))
 
 
 def _properties(figures: dict[str, Any]) -> Iterator[_Row]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 from simulator.errors import InputError
-from simulator.pool.jobs import Function, Job, Outcome, called
+from simulator.pool.jobs import Function, Job, Outcome, Outcomes, called
 
 AHEAD = 256
 """Jobs that the scheduler knows at a time: enough for any crew, and few to cancel."""
@@ -15,7 +15,7 @@ TIMEOUT = 30
 """Time for a scheduler to answer [s]."""
 
 
-def dask(function: Function, jobs: Sequence[Job], address: str) -> Generator[Outcome, None, None]:
+def dask(function: Function, jobs: Sequence[Job], address: str) -> Outcomes:
     """Yield the outcome of every job as it finishes on a cluster.
 
     address: of its scheduler, `tcp://host:8786`. The scheduler replaces workers and retries by its

@@ -41,7 +41,9 @@ class Outcome:
     """How often it was begun."""
 
 
-Pool = Callable[[Function, Sequence[Job], Any], Generator[Outcome, None, None]]
+Outcomes = Generator[Outcome, None, None]
+"""Outcomes as they come; closing it gives up the rest."""
+Pool = Callable[[Function, Sequence[Job], Any], Outcomes]
 """(function, jobs, number of workers or address) -> outcomes in the order in which they finish."""
 
 
@@ -51,5 +53,6 @@ def called(function: Function, payload: Any) -> tuple[Any, str, float]:
     try:
         value, error = function(payload), ""
     except Exception as fault:  # whatever it is, the other jobs go on
-        value, error = None, f"{type(fault).__name__}: {fault}"
+        kind = type(fault).__name__
+        value, error = None, f"{kind}: {fault}"
     return value, error, time.perf_counter() - started

@@ -12,11 +12,11 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
-from collections.abc import Generator, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 
-from simulator.pool.jobs import TRIES, Function, Job, Outcome, called
+from simulator.pool.jobs import TRIES, Function, Job, Outcome, Outcomes, called
 
 MOST_ON_WINDOWS = 61
 """Workers that can be waited for there, as in `concurrent.futures`."""
@@ -30,16 +30,15 @@ def cores() -> int:
     return min(count, MOST_ON_WINDOWS) if sys.platform == "win32" else count
 
 
-def processes(
-    function: Function, jobs: Sequence[Job], workers: int
-) -> Generator[Outcome, None, None]:
+def processes(function: Function, jobs: Sequence[Job], workers: int) -> Outcomes:
     """Yield the outcome of every job as it finishes, on `workers` processes.
 
     A worker that dies is replaced and its job begun again, TRIES times in all; then its outcome is
     an error that says so. Closing the generator ends the workers.
     """
     queue = _Queue(jobs)
-    crew = [_Worker(function) for _ in range(min(workers, len(jobs)))]
+    size = min(workers, len(jobs))
+    crew = [_Worker(function) for _ in range(size)]
     try:
         for worker in crew:
             worker.take(queue.next(worker.group, _groups(crew)))
@@ -52,7 +51,8 @@ def processes(
                 if outcome:
                     yield outcome
                 if queue.waiting:
-                    crew[index].take(queue.next(crew[index].group, _groups(crew)))
+                    worker = crew[index]
+                    worker.take(queue.next(worker.group, _groups(crew)))
     finally:
         for worker in crew:
             worker.end()
@@ -73,7 +73,7 @@ class _Queue:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.waiting = deque(jobs)
-        self.begun: dict[str, int] = {}
+        self.begun = Counter[str]()  # job's key -> how often
 
     def next(self, group: str, taken: set[str]) -> Job:
         """Take the first job of a worker's group, else of a group without workers, else of all."""
@@ -81,7 +81,7 @@ class _Queue:
         free = (job for job in self.waiting if job.group not in taken)
         job = next(own, None) or next(free, self.waiting[0])
         self.waiting.remove(job)
-        self.begun[job.key] = self.begun.get(job.key, 0) + 1
+        self.begun[job.key] += 1
         return job
 
     def retry(self, worker: _Worker) -> Outcome | None:
@@ -92,7 +92,8 @@ class _Queue:
         if self.begun[job.key] < TRIES:
             self.waiting.appendleft(job)
             return None
-        return Outcome(job, error=f"its worker died {TRIES} times, {worker.cause()}", tries=TRIES)
+        error = f"its worker died {TRIES} times, {worker.cause()}"
+        return Outcome(job, error=error, tries=TRIES)
 
 
 class _Worker:

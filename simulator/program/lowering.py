@@ -23,12 +23,12 @@ from simulator.program.chunks import (
     chunk,
 )
 from simulator.program.coflows import SENDS, Coflows, coflows, stage_hosts
+from simulator.program.data_parallel import Shared
 from simulator.program.folding import Partition, fold, members, unfolded
 from simulator.program.orders import Key, Order, handed_from, orders
-from simulator.program.pieces import FORWARD, GRADIENT, Far, Piece, Places, csr, stream_order
 from simulator.program.program import Ints, Program
 from simulator.program.quotient import fold_coflows
-from simulator.program.shared import Shared
+from simulator.program.templates import FORWARD, GRADIENT, Far, Piece, Places, csr, stream_order
 from simulator.program.timed import schedule_of
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Schedule

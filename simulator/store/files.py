@@ -109,10 +109,11 @@ def replace(path: Path, produce: Produce) -> None:
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
     """Make an empty file next to `path`, with its mode and group; remove it if it is left over."""
-    name = f".{path.stem[:_LONGEST]}-{secrets.token_hex(4)}{path.suffix[-_LONGEST:]}"
-    draft = path.with_name(name)
-    # By `open`, not `tempfile`, so that the umask applies to a new file.
-    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    # Hidden and unlike any other; the ending stays, from which writers of figures take the format.
+    stem, ending = path.stem[:_LONGEST], path.suffix[-_LONGEST:]
+    draft = path.with_name(f".{stem}-{secrets.token_hex(4)}{ending}")
+    # Made here and not by `tempfile`, which lets nobody else read, so that the umask decides.
+    draft.touch(exist_ok=False)
     try:
         with suppress(FileNotFoundError):
             _adopt(draft, path.lstat())
@@ -149,11 +150,16 @@ def _replaceable(path: Path) -> bool:
     state = _state(path)
     if state is None:
         return True
-    mine = not hasattr(os, "geteuid") or state.st_uid == os.geteuid()
-    alone = stat.S_ISREG(state.st_mode) and state.st_nlink == 1
-    if not (mine and alone):
+    # A rename would change the owner, leave other names with the old content, and put a plain file
+    # where a device was.
+    if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
         return False
-    return os.access(_target(path).parent, os.W_OK) and _stream(state) is None
+    if hasattr(os, "geteuid") and state.st_uid != os.geteuid():
+        return False
+    # What a shell opened for us would go on into the file that the draft replaced.
+    if _stream(state) is not None:
+        return False
+    return os.access(_target(path).parent, os.W_OK)
 
 
 def _stream(state: os.stat_result) -> int | None:

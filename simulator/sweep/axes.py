@@ -114,6 +114,7 @@ class _Ends(NamedTuple):
 
     def written(self, number: float) -> Any:
         """Return a number as a file says it: nine digits, an int where it is one, with the unit."""
+        # Nine digits hide how the number was computed: 0.1 + 0.2 is 0.3 in a name and in a table.
         rounded = float(f"{number:.9g}")
         is_integer = rounded == int(rounded) and abs(rounded) < 1e15
         plain = int(rounded) if is_integer else rounded
@@ -157,7 +158,9 @@ class Range(_Spread):
 
     @model_validator(mode="after")
     def _fits(self) -> Range:
-        self._ends.check(log=self.scale == "log" or self.factor is not None)
+        # Equal factors do not reach from 0 or across it.
+        log = self.scale == "log" or self.factor is not None
+        self._ends.check(log=log)
         if self.factor is None:
             return self
         if self.steps:
@@ -168,13 +171,16 @@ class Range(_Spread):
                 remedy="Keep one of them.",
             )
         if self._factors() > MOST:
-            raise InputError(f"makes more than {MOST:,} values", key="factor", value=self.factor)
+            rule = f"makes more than {MOST:,} values"
+            raise InputError(rule, key="factor", value=self.factor)
         return self
 
     def _factors(self) -> float:
         """Return how many factors lie between the ends."""
+        if self.factor is None:
+            return 0.0
         ratio = self.to.number / self.start.number
-        return math.log(ratio) / math.log(self.factor or math.inf)
+        return math.log(ratio) / math.log(self.factor)
 
     def values(self, _: Random) -> list[Any]:
         """Return the values; with a factor, those up to the last that is not beyond `to`."""
@@ -184,10 +190,11 @@ class Range(_Spread):
         if self.factor:
             # 8 x 2 x 2 x 2 is 64 although log 8 / log 2 may come out below 3.
             count = int(self._factors() * (1 + 1e-12)) + 1
-            return [self.start.number * self.factor**step for step in range(count)]
-        steps = self.steps or STEPS
-        log = self.scale == "log"
-        return [self._ends.at(step / (steps - 1), log=log) for step in range(steps)]
+            first = self.start.number
+            return [first * self.factor**step for step in range(count)]
+        gaps = (self.steps or STEPS) - 1
+        shares = [step / gaps for step in range(gaps + 1)]
+        return [self._ends.at(share, log=self.scale == "log") for share in shares]
 
 
 class Draws(_Spread):
@@ -216,7 +223,8 @@ class Draws(_Spread):
 
     def values(self, chance: Random) -> list[Any]:
         """Return the values in rising order."""
-        numbers = sorted(self._draw(chance.random()) for _ in range(self.count))
+        shares = [chance.random() for _ in range(self.count)]
+        numbers = sorted(self._draw(share) for share in shares)
         return [self._ends.written(number) for number in numbers]
 
     def _draw(self, share: float) -> float:
@@ -247,8 +255,9 @@ def values(spec: Any, chance: Random) -> tuple[Any, ...]:
     chance: what random axes draw from. Errors: InputError, with keys as seen from the axis.
     """
     if isinstance(spec, Mapping):
-        model: type[Range] | type[_Random] = _Random if "random" in spec else Range
-        return tuple(inputs.validate(Document("", dict(spec), {}), model).values(chance))
+        model: type[Range | _Random] = _Random if "random" in spec else Range
+        document = Document("", dict(spec), {})
+        return tuple(inputs.validate(document, model).values(chance))
     if isinstance(spec, str) and _RANGE.match(spec):
         return tuple(_items(spec))
     if not isinstance(spec, list):

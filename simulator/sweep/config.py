@@ -131,13 +131,19 @@ class Sweep:
     derived: dict[str, Expression]
     """Column -> expression."""
 
+    def told(self, error: InputError, *path: str | int) -> InputError:
+        """Return an error with the place of a key in this file. path: of the key."""
+        return error.at(**self.document.locate(path))
+
     def file(self, name: str, kind: str) -> Path:
         """Return the file of a topology or workload: next to the sweep's, a path, or a shipped one.
 
         Errors: InputError.
         """
         neighbour = Path(self.document.file).parent / name
-        return neighbour if name and neighbour.is_file() else inputs.find(name, kind)
+        if name and neighbour.is_file():
+            return neighbour
+        return inputs.find(name, kind)
 
 
 def read(name: str) -> Sweep:
@@ -162,11 +168,12 @@ def read(name: str) -> Sweep:
 
 def _check_lengths(document: Document, axes: Mapping[str, Sequence[Any]]) -> None:
     """Refuse axes of different lengths, which cannot go together. Errors: InputError."""
-    if len({len(values) for values in axes.values()}) < 2:
+    lengths = {path: len(values) for path, values in axes.items()}
+    if len(set(lengths.values())) < 2:
         return
-    lengths = ", ".join(f"{path} {len(values)}" for path, values in axes.items())
+    shown = ", ".join(f"{path} {length}" for path, length in lengths.items())
     error = InputError(
-        f"takes all axes together, and their lengths differ: {lengths}",
+        f"takes all axes together, and their lengths differ: {shown}",
         value="list",
         remedy="Give all the same number of values, or write mode: grid.",
     )
@@ -188,6 +195,8 @@ def _placed(document: Document, place: Path_, function: Callable[..., Any], *arg
     try:
         return function(*arguments)
     except InputError as error:
-        inner = tuple(error.key.split(".")) if error.key else ()
+        # The function knows its own keys, from which the document finds the line.
+        inner = error.key.split(".") if error.key else []
         error.key = error.file = ""
-        raise error.at(**document.locate((*place, *inner))) from error
+        whole = (*place, *inner)
+        raise error.at(**document.locate(whole)) from error

@@ -34,7 +34,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """Functions that expressions may call, by name."""
 DEEPEST = 100
 """How far an expression may be nested; Python's own stack ends some way behind."""
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+Operation = Callable[[Any, Any], Any]
+_BINARY: dict[type[ast.operator], Operation] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -49,7 +50,7 @@ _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+_COMPARE: dict[type[ast.cmpop], Operation] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -63,7 +64,7 @@ _ALLOWED: dict[type[ast.expr], Callable[[Any], bool]] = {
     ast.BinOp: lambda node: type(node.op) in _BINARY,
     ast.BoolOp: lambda node: True,
     ast.Call: lambda node: _dotted(node.func) in FUNCTIONS and not node.keywords,
-    ast.Compare: lambda node: all(type(op) in _COMPARE for op in node.ops),
+    ast.Compare: lambda node: _COMPARE.keys() >= set(map(type, node.ops)),
     ast.Constant: lambda node: isinstance(node.value, int | float | str),
     ast.IfExp: lambda node: True,
     ast.List: lambda node: True,
@@ -156,14 +157,19 @@ def _parts(node: ast.expr) -> list[ast.expr]:
 def _check(node: ast.expr, text: str, depth: int = 0) -> None:
     """Refuse what the language does not have. depth: of the node. Errors: InputError."""
     if depth > DEEPEST:
-        remedy = "Split it into several."
-        raise InputError(f"is nested more than {DEEPEST} deep", value=text, remedy=remedy)
-    allowed = _ALLOWED.get(type(node))
-    if not _dotted(node) and not (allowed and allowed(node)):
+        rule = f"is nested more than {DEEPEST} deep"
+        raise InputError(rule, value=text, remedy="Split it into several.")
+    if not _dotted(node) and not _is_allowed(node):
         rule = f"holds '{ast.unparse(node)}', which expressions cannot"
         raise InputError(rule, value=text, remedy=_HINT)
     for part in _parts(node):
         _check(part, text, depth + 1)
+
+
+def _is_allowed(node: ast.expr) -> bool:
+    """Return whether the language has a node that is not a name; its parts are another matter."""
+    allowed = _ALLOWED.get(type(node))
+    return allowed is not None and allowed(node)
 
 
 def _names(node: ast.expr) -> Iterator[str]:
@@ -232,7 +238,8 @@ def _choice(node: ast.IfExp, lookup: Lookup) -> Any:
 
 
 def _call(node: ast.Call, lookup: Lookup) -> Any:
-    return FUNCTIONS[_dotted(node.func)](*_list(node, lookup))
+    function = FUNCTIONS[_dotted(node.func)]
+    return function(*_list(node, lookup))
 
 
 def _list(node: ast.expr, lookup: Lookup) -> list[Any]:

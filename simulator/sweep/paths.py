@@ -21,8 +21,10 @@ def check_path(path: str) -> None:
     """Refuse a path that leads to no key of either file. Errors: InputError with remedy."""
     kind, inner = owner(path)
     keys = inner.split(".")
-    if keys[0] == "model" and len(keys) == 2 and kind == "workload":
-        _check_key(path, keys[1], sorted({*KEYS, "hf_config"}))
+    if kind == "workload" and keys[0] == "model" and len(keys) == 2:
+        # A free group in the workload; its keys are Hugging Face's.
+        known = sorted({*KEYS, "hf_config"})
+        _check_key(path, keys[1], known)
         return
     model: type[BaseModel] | None = MODELS[kind]
     for key in keys:
@@ -35,9 +37,11 @@ def check_path(path: str) -> None:
 def _check_key(path: str, key: str, known: list[str]) -> None:
     if key in known:
         return
-    near = difflib.get_close_matches(key, known, n=1)
-    remedy = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
-    raise InputError(f"leads to no key: there is no '{key}'", value=path, remedy=remedy)
+    remedy = f"Known: {', '.join(known)}."
+    for near in difflib.get_close_matches(key, known, n=1):
+        remedy = f"Did you mean '{near}'?"
+    rule = f"leads to no key: there is no '{key}'"
+    raise InputError(rule, value=path, remedy=remedy)
 
 
 def _below(model: type[BaseModel], key: str) -> type[BaseModel] | None:
@@ -62,7 +66,8 @@ def at(documents: dict[str, Document], path: str) -> Any:
         if not isinstance(node, dict) or key not in node:
             return _default(model, keys[depth:])
         node = node[key]
-        model = _below(model, key) if model and key in model.model_fields else None
+        known = model is not None and key in model.model_fields
+        model = _below(model, key) if model and known else None
     return node
 
 

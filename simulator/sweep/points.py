@@ -73,39 +73,48 @@ def points(sweep: Sweep) -> tuple[Point, ...]:
             value="; ".join(constraint.text for constraint in sweep.constraints),
             remedy="Loosen one, or widen an axis.",
         )
-        raise error.at(**sweep.document.locate(("constraints",)))
+        raise sweep.told(error, "constraints")
     wanted = sweep.config.points
     if wanted is not None and wanted < len(candidates):
         chance = random.Random(f"{sweep.config.seed}/points")
         drawn = chance.sample(range(len(candidates)), wanted)
         candidates = [candidates[index] for index in sorted(drawn)]
-    return tuple(_point(sweep, number, chosen) for number, chosen in enumerate(candidates))
+    numbered = enumerate(candidates)
+    return tuple(_point(sweep, number, candidate) for number, candidate in numbered)
 
 
 def _candidates(sweep: Sweep) -> Iterator[_Candidate]:
     """Yield the combinations that keep all constraints. Errors: InputError."""
-    in_step = sweep.config.mode == "list"
     axes = sweep.axes.values()
-    combinations = zip(*axes, strict=True) if in_step else product(*axes)
+    combinations: Iterator[tuple[Any, ...]] = product(*axes)
+    if sweep.config.mode == "list":
+        combinations = zip(*axes, strict=True)
     files = _Files(sweep)
+    # One more than may be: an endless product is noticed without being listed.
     for number, combination in enumerate(islice(combinations, MOST + 1)):
         if number == MOST:
             rule = f"span more than {MOST:,} combinations"
             error = InputError(rule, key="axes", remedy="Give fewer values.")
-            raise error.at(**sweep.document.locate(("axes",)))
+            raise sweep.told(error, "axes")
         values = dict(zip(sweep.axes, combination, strict=True))
         documents = files.of(values)
-        if all(_holds(sweep, index, documents) for index in range(len(sweep.constraints))):
+        if _keeps_constraints(sweep, documents):
             yield _Candidate(values, documents)
+
+
+def _keeps_constraints(sweep: Sweep, documents: Documents) -> bool:
+    """Return whether two files keep all constraints, as far as these have values."""
+    return all(_holds(sweep, index, documents) for index in range(len(sweep.constraints)))
 
 
 def _holds(sweep: Sweep, index: int, documents: Documents) -> bool:
     """Return whether two files keep a constraint. Errors: InputError."""
+    constraint = sweep.constraints[index]
     try:
-        return bool(sweep.constraints[index].value(lambda path: at(documents, path)))
+        return bool(constraint.value(lambda path: at(documents, path)))
     except InputError as error:
         error.file = ""
-        raise error.at(**sweep.document.locate(("constraints", index))) from error
+        raise sweep.told(error, "constraints", index) from error
 
 
 class _Files:
@@ -118,9 +127,11 @@ class _Files:
     def of(self, values: Mapping[str, Any]) -> Documents:
         """Return topology and workload with all changes of the sweep and of one point."""
         config = self.sweep.config
+        cluster = values.get("topology", config.topology)
+        training = values.get("workload", config.workload)
         documents = {
-            "topology": self._document(str(values.get("topology", config.topology)), "topologies"),
-            "workload": self._document(str(values.get("workload", config.workload)), "workloads"),
+            "topology": self._document(str(cluster), "topologies"),
+            "workload": self._document(str(training), "workloads"),
         }
         for path, value in {**config.set, **values}.items():
             if path in WHOLE_FILES:
@@ -144,7 +155,7 @@ class _Files:
             singular = inputs.SINGULAR[kind]
             path = ("axes", singular) if singular in self.sweep.axes else (singular,)
             error.file, error.key = "", ""
-            raise error.at(**self.sweep.document.locate(path)) from error
+            raise self.sweep.told(error, *path) from error
 
 
 def _point(sweep: Sweep, number: int, candidate: _Candidate) -> Point:
@@ -186,11 +197,19 @@ def _locate(documents: Documents) -> tuple[Documents, dict[str, str]]:
         name = at(documents, f"{kind}.{path}")
         if not isinstance(name, str) or not name:
             continue
-        file = (Path(documents[kind].file).parent / name).absolute()
-        contents[path] = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-        located = inputs.override(documents[kind], path, str(file))
+        document = documents[kind]
+        file = (Path(document.file).parent / name).absolute()
+        contents[path] = _file_hash(file)
+        located = inputs.override(document, path, str(file))
         documents = {**documents, kind: located}
     return documents, contents
+
+
+def _file_hash(file: Path) -> str:
+    """Return the hash of a file, empty where there is none: the point itself will say so."""
+    if not file.is_file():
+        return ""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _bare(document: Document) -> Document:
@@ -206,18 +225,27 @@ def reason(error: InputError) -> str:
 
 def digest(tree: Any) -> str:
     """Return a short name for a tree of plain values, the same on any machine."""
-    return hashlib.sha256(to_json(tree).encode()).hexdigest()[:32]
+    text = to_json(tree).encode()
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
 @cache
 def program() -> str:
     """Return a hash of all code and tables that a simulated number can depend on."""
     root = inputs.ROOT
-    modules = sorted(root.rglob("*.py"))
-    code = [path for path in modules if path.relative_to(root).parts[0] not in _OUTSIDE]
-    data = [path for table in _TABLES for path in sorted((root / "data" / table).glob("*.yaml"))]
     total = hashlib.sha256()
-    for path in [*code, *data]:
-        total.update(path.relative_to(root).as_posix().encode() + b"\0")
+    for path in _sources(root):
+        name = path.relative_to(root).as_posix()
+        # Ends between name and content: moving a byte across would give another hash.
+        total.update(name.encode() + b"\0")
         total.update(path.read_bytes() + b"\0")
     return total.hexdigest()[:16]
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    """Yield the modules and tables below the package's folder, in an order that never changes."""
+    for path in sorted(root.rglob("*.py")):
+        if path.relative_to(root).parts[0] not in _OUTSIDE:
+            yield path
+    for table in _TABLES:
+        yield from sorted((root / "data" / table).glob("*.yaml"))

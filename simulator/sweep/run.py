@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,10 @@ from simulator.store import Folder, flat
 from simulator.sweep.points import Point, program, reason
 from simulator.topology import TopologyConfig
 
+Tree = dict[str, Any]
+"""Keys of a file -> what they hold."""
+Twins = dict[str, list[Point]]
+"""Name -> the points that have it, in their order."""
 LEFT_OUT = ("schema_version", "topology", "workload", "assumed")
 """Parts of a report that are no figures of the point, or that its inputs have already."""
 
@@ -27,7 +31,7 @@ class Finished:
 
     point: Point
     """The point."""
-    tree: dict[str, Any]
+    tree: Tree
     """What its file holds: status, error, inputs, outputs."""
     reused: bool = False
     """Whether the folder had it before this run."""
@@ -71,56 +75,57 @@ def run(
         else:
             yield Finished(point, tree, reused=True)
     twins = _by_name(missing)
-    outcomes = POOLS[pool](run_point, _jobs(points, twins, penalties), where)
+    jobs = _jobs(points, twins, penalties)
+    outcomes = POOLS[pool](run_point, jobs, where)
     try:
         for outcome in outcomes:
             name = outcome.job.key
+            same = twins[name]
             tree = outcome.value or _failed(outcome)
+            # On disk before it is yielded: whoever stops us in between loses nothing.
             if not outcome.error:
                 folder.put(name, tree)
-            folder.time(twins[name][0].number, name, outcome.seconds, outcome.tries)
-            for point in twins[name]:
+            folder.time(same[0].number, name, outcome.seconds, outcome.tries)
+            for point in same:
                 yield Finished(point, tree)
     finally:
         outcomes.close()
 
 
-def _by_name(points: Iterable[Point]) -> dict[str, list[Point]]:
+def _by_name(points: Iterable[Point]) -> Twins:
     """Return the points that are simulated together, because all their inputs are equal."""
-    twins: dict[str, list[Point]] = {}
+    twins: Twins = {}
     for point in points:
         twins.setdefault(point.name, []).append(point)
     return twins
 
 
-def _jobs(
-    points: Sequence[Point], twins: Mapping[str, Sequence[Point]], penalties: bool
-) -> list[Job]:
+def _jobs(points: Sequence[Point], twins: Twins, penalties: bool) -> list[Job]:
     """Return a job for each name, in the order of groups: a worker reuses what it just computed."""
-    first: dict[str, int] = {}  # group -> its first point
+    first: dict[str, int] = {}  # group -> number of its first point
     for point in points:
         first.setdefault(point.group, point.number)
-    ordered = sorted(
-        (same[0] for same in twins.values()), key=lambda point: (first[point.group], point.number)
-    )
-    return [Job(point.name, _task(point, penalties), point.group) for point in ordered]
+    simulated = [same[0] for same in twins.values()]
+    simulated.sort(key=lambda point: (first[point.group], point.number))
+    return [_job(point, penalties) for point in simulated]
 
 
-def _task(point: Point, penalties: bool) -> Task:
-    return Task(point.cluster, point.run, point.refusal, penalties, program())
+def _job(point: Point, penalties: bool) -> Job:
+    task = Task(point.cluster, point.run, point.refusal, penalties, program())
+    return Job(point.name, task, point.group)
 
 
-def _failed(outcome: Outcome) -> dict[str, Any]:
+def _failed(outcome: Outcome) -> Tree:
     return {"status": "failed", "error": outcome.error, "inputs": {}, "outputs": {}}
 
 
-def run_point(task: Task) -> dict[str, Any]:
+def run_point(task: Task) -> Tree:
     """Simulate one point and return what its file holds. Errors: EngineError."""
     from simulator.whatif import study
 
     if task.program != program():
         raise EngineError("this worker has another version of simulate than the sweep")
-    tree: dict[str, Any] = {"status": "ok", "error": "", "inputs": _valid(task), "outputs": {}}
+    tree: Tree = {"status": "ok", "error": "", "inputs": _valid(task), "outputs": {}}
     try:
         if task.refusal:
             return {**tree, "status": "illegal", "error": task.refusal}
@@ -128,18 +133,23 @@ def run_point(task: Task) -> dict[str, Any]:
         result = study(scenario, penalties=task.penalties)
     except InputError as error:
         return {**tree, "status": "illegal", "error": reason(error)}
-    figures = {key: value for key, value in result.as_dict().items() if key not in LEFT_OUT}
+    figures = result.as_dict()
+    for part in LEFT_OUT:
+        figures.pop(part, None)
+    # The same point gives the same bytes.
     figures["engine"].pop("wall_s")
-    if not task.penalties:  # None would say that there are none
+    if not task.penalties:
+        # They were not looked for; None would say that there are none.
         figures.pop("imbalance")
         figures.pop("stragglers")
         figures["memory"].pop("remedies")
     return {**tree, "outputs": flat(figures)}
 
 
-def _valid(task: Task) -> dict[str, Any]:
+def _valid(task: Task) -> Tree:
     """Return the inputs in SI units, defaults included, of each file that is valid by itself."""
-    model = Document("", task.run.data.get("model") or {}, {})
+    keys = task.run.data.get("model") or {}
+    model = Document("", keys, {})
     left_out = {"model", "reference", "assumed", "published_on"}
     return {
         **_row("topology", task.cluster, TopologyConfig, set()),
@@ -148,12 +158,11 @@ def _valid(task: Task) -> dict[str, Any]:
     }
 
 
-def _row(
-    kind: str, document: Document, model: type[BaseModel], left_out: set[str]
-) -> dict[str, Any]:
+def _row(kind: str, document: Document, model: type[BaseModel], left_out: set[str]) -> Tree:
     """Return a document as a row, with its kind before each path; nothing where it is not valid."""
     try:
         config = validate(document, model)
     except InputError:
         return {}
-    return flat({kind: config.model_dump(mode="json", exclude=left_out)})
+    tree = config.model_dump(mode="json", exclude=left_out)
+    return flat({kind: tree})

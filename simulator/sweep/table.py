@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from simulator.errors import InputError
@@ -27,8 +28,8 @@ def table(sweep: Sweep, finished: Iterable[Finished]) -> dict[str, list[Any]]:
 
 def _head(result: Finished) -> dict[str, Any]:
     """Return the columns that say which point it is and what became of it."""
-    values = result.point.values
-    axes = flat({f"axis.{path}": _as_cell(value) for path, value in values.items()})
+    values = {path: _as_cell(value) for path, value in result.point.values.items()}
+    axes = flat({f"axis.{path}": value for path, value in values.items()})
     return {
         "point": result.point.number,
         "status": result.tree["status"],
@@ -39,7 +40,9 @@ def _head(result: Finished) -> dict[str, Any]:
 
 def _as_cell(value: Any) -> Any:
     """Return a group of keys as JSON: it is one value of an axis, not several columns."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
+    return value
 
 
 def derived(sweep: Sweep, result: Finished) -> dict[str, Any]:
@@ -58,9 +61,9 @@ def derived(sweep: Sweep, result: Finished) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for column, expression in sweep.derived.items():
         try:
-            figures[column] = expression.value(lambda name: _look_up({**known, **figures}, name))
+            figures[column] = expression.value(partial(_look_up, {**known, **figures}))
         except InputError as error:
-            raise error.at(**sweep.document.locate(("derived", column))) from error
+            raise sweep.told(error, "derived", column) from error
     return figures
 
 

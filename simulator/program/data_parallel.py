@@ -15,7 +15,7 @@ from simulator.layout import ZeroStage
 from simulator.ops import Op
 from simulator.program.chunks import COMPUTE, DATA, GRADIENT, Chunk, Mark
 from simulator.program.coflows import Coflows
-from simulator.program.pieces import Far, Piece
+from simulator.program.templates import Far, Piece
 from simulator.scenario import Scenario
 
 UPDATE = "update"
