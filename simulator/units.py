@@ -20,7 +20,7 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from simulator.errors import InputError, UnitError
 
@@ -162,15 +162,39 @@ def number(value: object) -> float:
     return float(value)
 
 
+def _text(title: str, units: dict[str, float], example: str, *endings: str) -> WithJsonSchema:
+    """Return what a JSON schema says of a quantity: text of a number, a unit, and one of the endings.
+
+    The pattern holds in ECMA's dialect of regular expressions too, which editors use.
+    """
+    unit = "|".join(re.escape(unit).replace(r"\ ", " ") for unit in units)
+    end = rf"\s+({'|'.join(endings)})" if endings else ""
+    number = r"\+?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+    pattern = rf"^\s*{number}\s*({unit}){end}\s*$"
+    return WithJsonSchema(
+        {"type": "string", "title": title, "pattern": pattern, "examples": [example]}
+    )
+
+
+_RATES = BYTE_RATES | BIT_RATES
+
 Integer = Annotated[int, BeforeValidator(integer)]
 Number = Annotated[float, BeforeValidator(number)]
-Bandwidth = Annotated[float, BeforeValidator(bandwidth)]
-MemoryBandwidth = Annotated[float, BeforeValidator(memory_bandwidth)]
-Seconds = Annotated[float, BeforeValidator(seconds)]
-Bytes = Annotated[float, BeforeValidator(size)]
-FlopRate = Annotated[float, BeforeValidator(flop_rate)]
-Price = Annotated[float, BeforeValidator(price)]
-Dollars = Annotated[float, BeforeValidator(dollars)]
+Bandwidth = Annotated[
+    float,
+    BeforeValidator(bandwidth),
+    _text("bandwidth", _RATES, "400 GB/s bidirectional", *DIRECTIONS),
+]
+MemoryBandwidth = Annotated[
+    float, BeforeValidator(memory_bandwidth), _text("memory bandwidth", BYTE_RATES, "3.35 TB/s")
+]
+Seconds = Annotated[float, BeforeValidator(seconds), _text("time", TIMES, "3.7 us")]
+Bytes = Annotated[float, BeforeValidator(size), _text("size", SIZES, "80 GB")]
+FlopRate = Annotated[
+    float, BeforeValidator(flop_rate), _text("compute rate", FLOP_RATES, "989.4 TFLOP/s")
+]
+Price = Annotated[float, BeforeValidator(price), _text("price", PRICES, "2 USD per GPU-hour")]
+Dollars = Annotated[float, BeforeValidator(dollars), _text("sum of money", SUMS, "20000 USD")]
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:

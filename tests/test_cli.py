@@ -75,7 +75,7 @@ def test_run_shows_the_step_the_parts_the_memory_and_the_bounds(files, capsys):
         "Where the step goes",
         "Peak memory",
         "fits",
-        "Bounds",
+        "Lower bounds",
         "critical path",
         "8 H800 GPUs",
         "GPU-hours",
@@ -118,8 +118,10 @@ def test_validate_shows_published_beside_simulated(capsys):
     text = succeeds(
         capsys, "validate", "megatron_2021/1.7b", "megatron_2022/22b-states", "--alternatives"
     )
-    assert "published steps and runs: 1, nothing fitted to them; mean absolute error" in text
-    assert "published memory figures: 1, nothing fitted to them; mean absolute error 1.5%" in text
+    assert "published steps and runs: 1, none used for calibration; mean absolute error" in text
+    assert (
+        "published memory figures: 1, none used for calibration; mean absolute error 1.5%" in text
+    )
     checks = json.loads(succeeds(capsys, "validate", "megatron_2022/22b-full", "--json", "-"))[
         "checks"
     ]

@@ -32,7 +32,7 @@ ROWS = [
     {"plot", "trace"},
     {"html"},
     {"sweep"},
-    {"search", "validate"},
+    {"search", "validate", "reference"},
     {"cli"},
     {"__init__", "__main__"},
     {"alias"},  # `import simulate`, where the package is installed

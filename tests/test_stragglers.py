@@ -165,7 +165,7 @@ def test_json_and_text_name_what_stragglers_cost(capsys):
     assert _main(common) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "Stragglers cost" in text
-    assert "1 of 512 GPUs are slower, the slowest at 0.900 of full speed" in text
+    assert "1 of 512 GPUs are slow, the slowest runs at 0.900 of full speed" in text
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, _sets, cli
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
 from simulator.cli.exchanges import Exchange, exchange_row
+from simulator.cli.options import parse_sets
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ ELEMENT = 4
     "--set",
     "sets",
     multiple=True,
-    callback=_sets,
+    callback=parse_sets,
     metavar="KEY=VALUE",
     help="Replace a key of the topology, for example fabric.routing=ecmp.",
 )
@@ -97,7 +99,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     json: Path | None,
     plot: Path | None,
 ) -> None:
-    """Time one collective alone, as nccl-tests would: size, time, algbw, busbw."""
+    """Time one collective alone, as nccl-tests would."""
     from simulator.collectives import EXCHANGES
     from simulator.topology import network
 
@@ -119,7 +121,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
 
         write(plot, lambda path: figures.collective(rows, site.name, path))
     tree = {"rows": [row.as_dict() for row in rows]}
-    _emit(lambda: tree, json, lambda console: console.print(*_text(rows, site), sep="\n"))
+    emit(lambda: tree, json, lambda console: console.print(*_text(rows, site), sep="\n"))
 
 
 def _check_options(
@@ -216,7 +218,7 @@ def _rows(
 def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from simulator.cli.text import _table
+    from simulator.cli.tables import table
 
     first = rows[0]
     columns = ["size", "count", "type", "algorithm", "protocol", "time", "algbw", "busbw"]
@@ -226,8 +228,8 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
     title = (
         f"{first.op} on {first.ranks} of {site.gpus:,} GPUs of {site.name}, alone on the network"
     )
-    table = _table(title, *columns, left=0)
-    table.add_row(*units, style="dim")
+    result = table(title, *columns, left=0)
+    result.add_row(*units, style="dim")
     for row in rows:
         kind = ("", "bytes") if row.deepep else (f"{row.bytes / ELEMENT:.0f}", "float")
         cells = [
@@ -239,7 +241,7 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
             f"{row.algbw / 1e9:.2f}",
             f"{row.busbw / 1e9:.2f}",
         ]
-        table.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
-    yield table
+        result.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
+    yield result
     if first.deepep:
         yield Text(f"{_COUNTS[first.algorithm]} busbw counts what crosses the link.", style="dim")

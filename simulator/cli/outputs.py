@@ -19,6 +19,19 @@ INPUTS: Mapping[str, str] = {
     "trace": "",
 }
 """Parameter of a command that names files to read -> the kind of shipped file that it may name."""
+ORDER = (
+    "run",
+    "compare",
+    "sweep",
+    "validate",
+    "schedule",
+    "collective",
+    "topology",
+    "trace",
+    "keys",
+    "schema",
+)
+"""Commands as the help lists them."""
 _DOCUMENTS = (".json", ".yaml", ".yml")
 """Endings of files whose values may name further files."""
 
@@ -37,9 +50,14 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of such commands, listed from the question that most people ask to the tools."""
 
     command_class = Command
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Return the names of the commands: those of ORDER, then others by name."""
+        others = sorted(set(self.commands) - set(ORDER))
+        return [name for name in (*ORDER, *others) if name in self.commands]
 
 
 def output(_: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from simulator.cli.text import _table, number
+from simulator.cli.tables import number, table
 from simulator.sweep import Sweep
 from simulator.units import format_seconds
 
@@ -59,7 +59,7 @@ def _points(outcome: Outcome, total: int) -> Table:
     """Return a table with a row for each point."""
     plan = outcome.plan
     headings = [*plan.axes, "step time", *plan.derived, "memory", ""]
-    table = _table(plan.config.name, *headings, left=len(plan.axes))
+    rows = table(plan.config.name, *headings, left=len(plan.axes))
     for row in range(total):
         step = outcome.cell("step_time_s", row)
         status = outcome.cell("status", row)
@@ -70,8 +70,8 @@ def _points(outcome: Outcome, total: int) -> Table:
             _FITS[outcome.cell("memory.fits", row)],
             "" if status == "ok" else status,
         ]
-        table.add_row(*map(Text, cells))
-    return table
+        rows.add_row(*map(Text, cells))
+    return rows
 
 
 def _value(outcome: Outcome, path: str, row: int) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, cli, say
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit, say, write_page
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
     plot: Path | None,
     html: Path | None,
 ) -> None:
-    """Simulate many points: a grid, a list or random draws over any keys of the two files.
+    """Simulate a grid, a list or random draws of scenarios.
 
-    SWEEP.yaml is a file, or the bare name of a shipped one. Interrupt it at any moment; the same
-    command continues.
+    The axes are any keys of the two files. SWEEP.yaml is a file, or the bare name of a shipped one.
+    Interrupt it at any moment; the same command continues.
     """
     if workers and scheduler:
         raise click.BadParameter(
@@ -150,14 +151,13 @@ def _draw(plan: Sweep, columns: Columns, path: Path) -> None:
 
 def _page(plan: Sweep, columns: Columns, path: Path) -> None:
     from simulator import html
-    from simulator.cli.commands import _write_page
 
     config = plan.config
     title = config.name
     if "ok" in columns["status"]:
         title = f"{title}: {_caption(plan, columns)}"
     documents = _documents(plan)
-    _write_page(path, lambda given: html.sweep(columns, config.figures, title, given, documents))
+    write_page(path, lambda given: html.sweep(columns, config.figures, title, given, documents))
 
 
 def _documents(plan: Sweep) -> list[Document]:
@@ -182,7 +182,7 @@ def _show(plan: Sweep, columns: Columns, folder: Folder, json: Path | None) -> N
     def show(console: Console) -> None:
         console.print(*text, sep="\n")
 
-    _emit(lambda: _tree(plan, columns), json, show)
+    emit(lambda: _tree(plan, columns), json, show)
 
 
 def _tree(plan: Sweep, columns: Columns) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from simulator.cli.commands import _emit, _sets, cli
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
+from simulator.cli.options import parse_sets
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ _OPTIONAL = ("gpus_down", "pcie_switches")
     "--set",
     "sets",
     multiple=True,
-    callback=_sets,
+    callback=parse_sets,
     metavar="KEY=VALUE",
     help="Replace a key of the file, for example fabric.routing=ecmp.",
 )
@@ -62,7 +64,7 @@ _OPTIONAL = ("gpus_down", "pcie_switches")
     "--plot", callback=_output, metavar="FILE", help="Draw the cluster: .png, .svg or .pdf."
 )
 def topology(topology: str, sets: dict[str, Any], json: Path | None, plot: Path | None) -> None:
-    """Describe a cluster: counts, bisection, diameter, cost; and draw it."""
+    """Describe a cluster: its parts, bisection, diameter and cost."""
     from simulator.topology import describe
 
     config = _read(topology, sets)
@@ -72,7 +74,7 @@ def topology(topology: str, sets: dict[str, Any], json: Path | None, plot: Path 
         from simulator.store import write
 
         write(plot, lambda path: drawings.cluster(config, path))
-    _emit(lambda: figures, json, lambda console: console.print(*_text(figures), sep="\n"))
+    emit(lambda: figures, json, lambda console: console.print(*_text(figures), sep="\n"))
 
 
 def _read(name: str, sets: dict[str, Any]) -> TopologyConfig:
@@ -89,13 +91,13 @@ def _text(figures: dict[str, Any]) -> Iterator[RenderableType]:
     """Yield the parts of a description."""
     from rich.text import Text
 
-    from simulator.cli.text import _table
+    from simulator.cli.tables import table
 
     yield Text(f"{figures['name']}: {figures['kind']}, routing {figures['routing']}", style="bold")
-    table = _table("", "", "", "", left=1)
+    result = table("", "", "", "", left=1)
     for cells in (*_counts(figures), *_properties(figures)):
-        table.add_row(*map(Text, cells))
-    yield table
+        result.add_row(*map(Text, cells))
+    yield result
 
 
 def _counts(figures: dict[str, Any]) -> Iterator[_Row]:
@@ -110,7 +112,7 @@ def _counts(figures: dict[str, Any]) -> Iterator[_Row]:
 
 def _properties(figures: dict[str, Any]) -> Iterator[_Row]:
     """Yield bandwidth, distances and cost."""
-    from simulator.cli.text import number
+    from simulator.cli.tables import number
     from simulator.units import format_bandwidth, format_seconds
 
     bisection = format_bandwidth(figures["bisection_bandwidth"])

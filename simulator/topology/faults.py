@@ -17,7 +17,7 @@ from simulator.units import Bandwidth, Integer, Number
 if TYPE_CHECKING:
     import networkx as nx
 
-_EFFECTS = {
+EFFECTS = {
     "link": {"down", "bandwidth"},
     "switch": {"down"},
     "nic": {"down", "bandwidth"},
@@ -69,15 +69,15 @@ class Fault(BaseModel):
     @model_validator(mode="after")
     def _one_part_one_effect(self) -> Fault:
         given = self.model_fields_set
-        parts = sorted(given & set(_EFFECTS))
+        parts = sorted(given & set(EFFECTS))
         if len(parts) != 1:
             raise InputError(
-                f"names {len(parts)} parts", remedy=f"Write one of {', '.join(_EFFECTS)}."
+                f"names {len(parts)} parts", remedy=f"Write one of {', '.join(EFFECTS)}."
             )
         part = parts[0]
         effects = given - {part}
-        known = ", ".join(sorted(_EFFECTS[part]))
-        wrong = sorted(effects - _EFFECTS[part])
+        known = ", ".join(sorted(EFFECTS[part]))
+        wrong = sorted(effects - EFFECTS[part])
         if wrong:
             raise InputError(
                 f"is not a fault that a {part} can have",
