@@ -15,7 +15,12 @@ from simulator.cli.commands import _main, cli
 from simulator.cli.outputs import INPUTS, output
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_FILES = {("validate", "cases"), ("schedule", "name")}
+NOT_FILES = {
+    ("keys", "prefix"),
+    ("schedule", "name"),
+    ("schema", "kind"),
+    ("validate", "cases"),
+}
 """(command, argument) of arguments that name no file."""
 
 
