@@ -54,7 +54,7 @@ def fold(
     )  # Layout.pipeline_index of every rank
     programs = programs[index]
     if loads:
-        place = np.array([layout.place(rank) for rank in range(layout.gpus)])
+        place = np.array([layout.local_rank(rank) for rank in range(layout.gpus)])
         programs = programs * np.uint64(layout.ep) + np.array(loads, dtype=np.uint64)[place]
     ranks = _mix(programs * np.uint64(1 << 20) + _codes(network.speed.tolist()))
     alike = zip(network.capacity.tolist(), network.latency.tolist(), network.kind, strict=True)
