@@ -41,8 +41,7 @@ def fault() -> list[Node]:
     every = {effect for effects in EFFECTS.values() for effect in effects}
     rules = [_one_of(list(EFFECTS))]
     for part, effects in EFFECTS.items():
-        # Another part's name is refused above: `nic` is a part, and what a NIC has are effects.
-        own: Node = _without(every - effects - set(EFFECTS))
+        own: Node = _without(every - effects)
         own["anyOf"] = [{"required": [effect]} for effect in sorted(effects)]
         rules.append({"if": {"required": [part]}, "then": own})
     return rules
