@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simulator.cli.commands import cli
-from simulator.cli.emit import emit, write_page
+from simulator.cli.emit import emit, say, write_page
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _finish(
 def _tell_interrupted(chosen: Sequence[Point], folder: Folder) -> None:
     kept = sum(folder.has(point.name) for point in chosen)
     where = f"{kept} of {len(chosen)} points are kept in {folder.root}"
-    click.echo(f"interrupted: {where}; the same command continues", err=True)
+    say(f"interrupted: {where}; the same command continues")
 
 
 def _write(plan: Sweep, finished: Sequence[Finished], folder: Folder) -> Columns:
@@ -174,7 +174,7 @@ def _draw(plan: Sweep, columns: Columns, path: Path) -> None:
 
     if "ok" not in columns["status"]:
         total = len(columns["status"])
-        click.echo(f"no figure: none of {total} points is legal", err=True)
+        say(f"no figure: none of {total} points is legal")
         return
     caption = _caption(plan, columns)
     write(path, lambda draft: plot.sweep(columns, plan.config.figures, caption, draft))
