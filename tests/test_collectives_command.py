@@ -165,7 +165,7 @@ MISTAKES = [
     ),
     (
         ["--op", "all_gather", "--bytes", "1GiB", "--algorithm", "tree"],
-        "--algorithm: 'tree' is no algorithm of all_gather. Known: ring, halving_doubling, hierarchical, nvls.",
+        "--algorithm: 'tree' is not an algorithm of all_gather. Known: ring, halving_doubling, hierarchical_ring, nvls.",
     ),
     (
         ["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "12", "--algorithm", "hierarchical"],
@@ -203,7 +203,7 @@ MISTAKES = [
     (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 is no number of tokens. Write 4096."),
     (
         ["--op", "dispatch", "--tokens", "1", "--algorithm", "ring"],
-        "--algorithm: 'ring' is no algorithm of dispatch. Known: hierarchical, flat, low_latency.",
+        "--algorithm: 'ring' is not a dispatcher for dispatch. Known: deepep, deepep_flat, deepep_low_latency, all_to_all.",
     ),
     (
         ["--op", "combine", "--algorithm", "flat"],
