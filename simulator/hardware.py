@@ -1,4 +1,6 @@
-"""What a GPU's datasheet and its kernel tables say. The numbers are data files, each value with its source.
+"""What a GPU's datasheet and its kernel tables say.
+
+The numbers are data files, each value with its source.
 
 `simulator/data/gpus/<name>.yaml` is a datasheet, `simulator/data/kernels/<name>.yaml` a table of
 measured kernel efficiencies that GPUs of one architecture share. Neither knows of any training

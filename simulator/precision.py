@@ -27,7 +27,10 @@ BYTES: dict[Dtype, float] = {
     "mxfp8": 1.0 + 1.0 / 32.0,
 }
 PEAK: dict[Dtype, str] = {"bf16": "bf16", "fp8": "fp8", "fp8_tensor": "fp8", "mxfp8": "mxfp8"}
-"""dtype of a GEMM -> the datasheet's dtype whose peak bounds it. Hopper multiplies FP8 but knows no block scales."""
+"""dtype of a GEMM -> the datasheet's dtype whose peak bounds it.
+
+Hopper multiplies FP8 but knows no block scales.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,10 @@ def bandwidth(value: object) -> float:
 
 
 def _bare_bandwidth(text: str, amount: float, words: str) -> UnitError:
-    """Return the complaint of a bandwidth without a unit. words: the direction that it names, if any."""
+    """Return the complaint of a bandwidth without a unit.
+
+    words: the direction that it names, if any.
+    """
     one_way = amount if words == "per direction" else amount / 2
     remedy = "Write for example '400 GB/s bidirectional'."
     if amount >= 0:

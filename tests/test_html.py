@@ -11,9 +11,10 @@ from builders import CLUSTER, TRAINING, scenario
 
 from simulator.cli.commands import _main
 from simulator.html import Inputs, comparison, run, spans
+from simulator.html.blocks import table
 from simulator.html.charts import breakdown, links, memory_by_stage, memory_lines, overlap
+from simulator.html.provenance import provenance
 from simulator.html.spans import TENTHS, scene
-from simulator.html.tables import provenance, table
 from simulator.program import STREAMS
 from simulator.whatif import spans as spans_of
 from simulator.whatif import study

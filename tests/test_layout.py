@@ -136,7 +136,8 @@ def test_expert_groups_part_the_ranks_of_a_pipeline_index(pp, ep):
     assert {len(group) for group in groups} == {ep}
     assert all(len({layout.pipeline_index(rank) for rank in group}) == 1 for group in groups)
     assert all(
-        layout.rank(layout.pipeline_index(rank), layout.place(rank)) == rank for rank in range(2048)
+        layout.rank(layout.pipeline_index(rank), layout.local_rank(rank)) == rank
+        for rank in range(2048)
     )
 
 

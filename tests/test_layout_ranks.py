@@ -77,7 +77,7 @@ def test_groups_of_all_pipeline_indices_part_the_ranks(layout, kind):
 @every_layout
 def test_a_rank_is_its_pipeline_index_and_its_place(layout):
     for rank in range(layout.gpus):
-        index, place = layout.pipeline_index(rank), layout.place(rank)
+        index, place = layout.pipeline_index(rank), layout.local_rank(rank)
         assert (0 <= index < layout.pp, 0 <= place < layout.per_stage) == (True, True)
         assert layout.rank(index, place) == rank
 
@@ -160,7 +160,8 @@ def test_any_layout_that_is_accepted_parts_the_ranks(**degrees):
         ]
         assert sorted(ranks) == list(range(gpus))
     assert all(
-        layout.rank(layout.pipeline_index(rank), layout.place(rank)) == rank for rank in range(gpus)
+        layout.rank(layout.pipeline_index(rank), layout.local_rank(rank)) == rank
+        for rank in range(gpus)
     )
 
 

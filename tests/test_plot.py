@@ -209,7 +209,7 @@ def test_the_command_draws_the_figure_that_it_is_told(tmp_path, monkeypatch, cap
     assert (tmp_path / "plain.svg").read_bytes() == drawn["step"]
     capsys.readouterr()
     for options, message in (
-        (("--figure", "links"), "--figure: 'links' means nothing without --plot. Add --plot FILE."),
+        (("--figure", "links"), "--figure: 'links' has no effect without --plot. Add --plot FILE."),
         (
             ("--figure", "link", "--plot", "x.png"),
             "--figure: 'link' is not a figure. Did you mean 'links'?",

@@ -235,6 +235,36 @@ def test_a_sweep_takes_no_folder_of_something_else(write, at_home, capsys, chose
     assert files() == before
 
 
+def test_a_sweeps_name_leads_through_no_link_but_o_does(write, at_home, tmp_path, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "trial").symlink_to("elsewhere")
+    write(axes={"layout.ep": [1]})
+    assert _main(["sweep", "s.yaml"]) == 2
+    assert "s.yaml:2: name: 'trial' is a symbolic link here." in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert _main(["sweep", "s.yaml", "-o", "trial"]) == 0
+    assert (tmp_path / "elsewhere" / "results.csv").is_file()
+
+
+@pytest.mark.parametrize("file", ["lock", "results.csv", "points/x.json", "../trial/timing.csv"])
+def test_no_output_takes_the_place_of_a_sweeps_own_file(write, at_home, capsys, file):
+    Path("trial").mkdir()
+    with Folder(Path("trial")).open():
+        before = files()
+    assert _main(["sweep", "s.yaml", "--json", f"trial/{file}"]) == 2
+    said = f"--json: 'trial/{file}' is a file of the sweep's own. Name another file."
+    assert said in capsys.readouterr().err
+    assert files() == before
+
+
+def test_figures_may_lie_next_to_a_sweeps_own_files(write, at_home):
+    write(axes={"layout.ep": [1]})
+    assert _main(["sweep", "s.yaml"]) == 0
+    for _ in range(2):
+        assert _main(["sweep", "s.yaml", "--json", "trial/rows.json"]) == 0
+    assert json.loads(Path("trial/rows.json").read_text(encoding="utf-8"))["rows"]
+
+
 def test_no_spreadsheet_works_out_what_a_sweep_is_told(write, at_home):
     cluster = json.loads(Path("mine.yaml").read_text(encoding="utf-8")) | {"name": "=1+1"}
     Path("mine.yaml").write_text(json.dumps(cluster), encoding="utf-8")
@@ -259,6 +289,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has its own lock")
 def test_systems_without_fcntl_run_it_all(write, tmp_path):
     # What Windows lacks. The other system's module is not here either: a marker stands in.
     write(axes={"layout.ep": [1]})
@@ -301,6 +332,7 @@ def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, cap
     assert not list(Path("killed/points").glob(".*"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no process groups to interrupt")
 def test_ctrl_c_ends_with_how_to_continue(write):
     write(axes=MANY)
     process = start("s.yaml", "--workers", "2")

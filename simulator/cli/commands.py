@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from simulator.cli.emit import say
 from simulator.cli.outputs import Group
 
 
@@ -30,19 +31,19 @@ def _main(arguments: Sequence[str]) -> int:
             or 0
         )
     except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
+        say("interrupted")
         return 130
     except click.ClickException as error:
         return _usage(error)
     except (InputError, SimulateError) as error:
-        click.echo(f"simulate: {error}", err=True)
+        say(f"simulate: {error}")
         return 2 if isinstance(error, InputError) else 1
     except BrokenPipeError:
         # The reader of our output has gone, as `simulate ... | head` does.
         sys.stderr.close()
         return 1
     except OSError as error:
-        click.echo(f"simulate: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        say(f"simulate: {error.filename or 'output'}: {error.strerror or error}")
         return 1
 
 
@@ -53,7 +54,7 @@ def _usage(error: click.ClickException) -> int:
         return 2
     context = getattr(error, "ctx", None)
     hint = f" Try '{context.command_path} --help'." if context else ""
-    click.echo(f"simulate: {error.format_message()}{hint}", err=True)
+    say(f"simulate: {error.format_message()}{hint}")
     return error.exit_code
 
 

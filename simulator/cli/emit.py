@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from simulator.escapes import visible
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from simulator.html import Inputs
-
-PIPE_WIDTH = 110
-"""Columns of text that goes to no terminal."""
 
 
 def emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], None]) -> None:
@@ -26,13 +25,14 @@ def emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], N
         return
     if json:
         write_text(json, to_json(tree()))
-    from rich.console import Console
+    from simulator.cli.terminal import PlainConsole
 
-    # Names come from files and may hold anything, so that nothing is read as markup.
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    show(console)
+    show(PlainConsole())
+
+
+def say(text: str) -> None:
+    """Write to standard error, with control characters as they are written in source."""
+    click.echo(visible(text, lines=True), err=True)
 
 
 def print_parts(console: Console, parts: Iterable[RenderableType]) -> None:

@@ -66,7 +66,6 @@ def _rate(speed: float | None) -> str:
 
 
 def _progress() -> Progress:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -75,7 +74,9 @@ def _progress() -> Progress:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
+    from simulator.cli.terminal import PlainConsole
+
+    console = PlainConsole(stderr=True)
     return Progress(
         BarColumn(bar_width=30),
         MofNCompleteColumn(),

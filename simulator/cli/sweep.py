@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simulator.cli.commands import cli
-from simulator.cli.emit import emit, write_page
+from simulator.cli.emit import emit, say, write_page
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
     from simulator.sweep import points, read
 
     plan = read(sweep_file)
-    folder = Folder(output or Path(plan.config.name))
+    folder = Folder(output or _named_folder(plan))
+    _check_outputs(folder, {"--json": json, "--plot": plot, "--html": html})
     chosen = points(plan)
     how: dict[str, Any] = {"where": workers or cores()}
     if scheduler:
@@ -100,10 +101,40 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
     context.exit(1 if "failed" in columns["status"] else 0)
 
 
+def _named_folder(plan: Sweep) -> Path:
+    """Return the folder that is named after a sweep. Errors: InputError.
+
+    Whoever writes a sweep file chooses its name, and so shall not choose to write through a link.
+    """
+    from simulator.errors import InputError
+
+    path = Path(plan.config.name)
+    if path.is_symlink():
+        error = InputError(
+            "is a symbolic link here",
+            value=plan.config.name,
+            remedy="Name the folder that it leads to with -o.",
+        )
+        raise plan.told(error, "name")
+    return path
+
+
+def _check_outputs(folder: Folder, outputs: Mapping[str, Path | None]) -> None:
+    """Refuse outputs in place of the sweep's own files. Errors: InputError."""
+    from simulator.errors import InputError
+
+    for option, path in outputs.items():
+        if path is not None and folder.owns(path):
+            remedy = "Name another file."
+            raise InputError(
+                "is a file of the sweep's own", key=option, value=str(path), remedy=remedy
+            )
+
+
 def _finish(
     plan: Sweep, chosen: Sequence[Point], folder: Folder, how: Mapping[str, Any]
 ) -> list[Finished]:
-    """Run what is not finished, and show how far it is. how: pool and where, as `run` takes them."""
+    """Run what is not finished, and show how far it is. how: `pool` and `where` of `run`."""
     from contextlib import closing
 
     from simulator.cli.progress import progress_bar
@@ -125,7 +156,7 @@ def _finish(
 def _tell_interrupted(chosen: Sequence[Point], folder: Folder) -> None:
     kept = sum(folder.has(point.name) for point in chosen)
     where = f"{kept} of {len(chosen)} points are kept in {folder.root}"
-    click.echo(f"interrupted: {where}; the same command continues", err=True)
+    say(f"interrupted: {where}; the same command continues")
 
 
 def _write(plan: Sweep, finished: Sequence[Finished], folder: Folder) -> Columns:
@@ -143,7 +174,7 @@ def _draw(plan: Sweep, columns: Columns, path: Path) -> None:
 
     if "ok" not in columns["status"]:
         total = len(columns["status"])
-        click.echo(f"no figure: none of {total} points is legal", err=True)
+        say(f"no figure: none of {total} points is legal")
         return
     caption = _caption(plan, columns)
     write(path, lambda draft: plot.sweep(columns, plan.config.figures, caption, draft))
@@ -192,7 +223,7 @@ def _tree(plan: Sweep, columns: Columns) -> dict[str, Any]:
 
 
 def _caption(plan: Sweep, columns: Columns) -> str:
-    """Return what all points have in common: workload and topology that no axis varies, and sets."""
+    """Return what all points share: workload and topology, where no axis varies them, and sets."""
     names = []
     for kind in ("workload", "topology"):
         if kind not in plan.axes:

@@ -31,14 +31,13 @@ def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> N
     CASE is a publication such as megatron_2022, or one of its rows. Default: all, which takes
     minutes.
     """
-    from rich.console import Console
-
     from simulator.cli.checks import checks_text
+    from simulator.cli.terminal import PlainConsole
     from simulator.validate import validate as check
 
     checks = []
     # Shows nothing where standard error is not a terminal.
-    with Console(stderr=True).status("") as status:
+    with PlainConsole(stderr=True).status("") as status:
         for row in check(cases, alternatives=alternatives):
             checks.append(row)
             status.update(f"{len(checks)} done, last {row.case}: {row.error:+.1%}")

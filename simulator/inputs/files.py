@@ -33,7 +33,10 @@ def shipped(kind: str) -> dict[str, Path]:
 
 
 def find(name: str, kind: str) -> Path:
-    """Return the path of a file given as a path or as the bare name of a shipped one. Errors: InputError."""
+    """Return the path of a file given as a path or as the bare name of a shipped one.
+
+    Errors: InputError.
+    """
     path = Path(name)
     if name and path.is_file():
         return path
@@ -105,7 +108,10 @@ def _shown(path: Path) -> str:
 
 
 def data(kind: str, name: str) -> Document:
-    """Read one of the package's own data files, `simulator/data/<kind>/<name>.yaml`. Errors: InputError."""
+    """Read one of the package's own data files, `simulator/data/<kind>/<name>.yaml`.
+
+    Errors: InputError.
+    """
     known = data_names(kind)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)

@@ -12,7 +12,10 @@ from simulator.model import ModelConfig
 
 
 def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
-    """Return the layout on a cluster. Errors: LayoutError with the rule that broke and the nearest legal value."""
+    """Return the layout on a cluster.
+
+    Errors: LayoutError with the rule that broke and the nearest legal value.
+    """
     dp = _replicas(config, gpus)
     _check_tensor(config, model)
     _check_stages(config, model)

@@ -193,7 +193,10 @@ class Architecture(BaseModel):
         return self
 
     def _groups_agree(self) -> None:
-        """Refuse groups of experts that group-limited routing cannot choose from. Errors: InputError."""
+        """Refuse groups of experts that group-limited routing cannot choose from.
+
+        Errors: InputError.
+        """
         if self.n_routed_experts % self.n_group:
             raise InputError(
                 "must divide n_routed_experts",

@@ -179,7 +179,10 @@ def normalise(values: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any
 
 
 def _renamed(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Return the keys of a family's file under our names. Errors: InputError where two names disagree."""
+    """Return the keys of a family's file under our names.
+
+    Errors: InputError where two names disagree.
+    """
     result = dict(given)
     for theirs, ours in FAMILIES[kind].renames.items():
         if theirs not in result:
@@ -196,7 +199,10 @@ def _renamed(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _kind(given: Mapping[str, Any]) -> str:
-    """Return the type of a file, from `model_type` or its class. Errors: InputError where it is not known."""
+    """Return the type of a file, from `model_type` or its class.
+
+    Errors: InputError where it is not known.
+    """
     if "model_type" in given:
         key, name = "model_type", str(given["model_type"])
         kind = name if name in FAMILIES else ""

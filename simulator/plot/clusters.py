@@ -13,7 +13,7 @@ from simulator.plot.canvas import PAGE, Sheet, opened
 from simulator.plot.cluster_layers import draw_domain, draw_layers, rows_of
 from simulator.plot.cluster_rings import draw_box, draw_circle, draw_free
 from simulator.topology import TopologyConfig, describe
-from simulator.topology.network import build
+from simulator.topology.assembly import build
 from simulator.topology.switches import Switches
 from simulator.units import format_bandwidth
 

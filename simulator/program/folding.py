@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.layout import Layout
-from simulator.program.coflows import SENDS, Coflows
+from simulator.program.coflows import Coflows
 from simulator.schedules import Schedule
 from simulator.topology import Network
 
@@ -60,7 +60,7 @@ def fold(
     ranks = _rank_colours(network, schedule, layout, loads)
     alike = zip(network.capacity.tolist(), network.latency.tolist(), network.kind, strict=True)
     links = _mix(_codes(list(alike)))
-    flows = _mix(_codes(list(zip(table.label, table.latency, strict=True))))
+    flows = _mix(_codes(list(zip(table.label, table.latency, _kernels(table), strict=True))))
     on_link = _links_of_coflows(table)
     on_rank = _ranks_of_coflows(table)
     counts: tuple[int, ...] = ()
@@ -79,7 +79,7 @@ def _rank_colours(
     pipeline_index = rank // layout.inner() % layout.pp  # Layout.pipeline_index of every rank
     colours = _codes(program_colours(schedule))[pipeline_index]
     if loads:
-        local_rank = np.array([layout.place(number) for number in rank.tolist()])
+        local_rank = np.array([layout.local_rank(number) for number in rank.tolist()])
         load = np.array(loads, dtype=np.uint64)[local_rank]
         colours = colours * np.uint64(layout.ep) + load
     speed = _codes(network.speed.tolist())
@@ -102,7 +102,7 @@ def _ranks_of_coflows(table: Coflows) -> _Incidence:
     coflow = np.repeat(np.arange(len(lengths)), lengths)
     first = np.cumsum(lengths) - lengths  # [coflow] where its members begin
     position = np.arange(len(coflow)) - first[coflow]  # [member] within its coflow
-    is_send = np.array([label[0] in SENDS for label in table.label], dtype=bool)
+    is_send = np.array([label.kind.one_sided for label in table.label], dtype=bool)
     role = np.where(is_send[coflow], position, 0).astype(np.uint64)
     return _Incidence(coflow, flat(table.members), role)
 
@@ -172,6 +172,14 @@ def _mix(values: Colours) -> Colours:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def _kernels(table: Coflows) -> list[int]:
+    """Return a number for the kernel of each coflow, equal where the kernels are equal [coflow]."""
+    # A few dozen objects serve all coflows: only these are compared by their fields.
+    different = {id(kernel): kernel for kernel in table.kernel}
+    number = dict(zip(different, _small(list(different.values())), strict=True))
+    return [number[id(kernel)] for kernel in table.kernel]
 
 
 def _codes(values: Sequence[Hashable]) -> Colours:

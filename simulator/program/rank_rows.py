@@ -95,7 +95,7 @@ class RankBuilder:
         index = layout.pipeline_index(rank)
         order = self.orders[index]
         # Member of its expert group, where each of these has a load of its own.
-        member = self.members[layout.place(rank)] if self.members else -1
+        member = self.members[layout.local_rank(rank)] if self.members else -1
         chunks = [self._chunk(key, member) for key in order.keys]
         data = DataParallel(
             step.scenario, step.costs, step.table, self.hosts, rank, speed, tuple(order.final)

@@ -164,7 +164,10 @@ def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
 
 
 def _check_group(key: str, degree: int, what: str, size: int, gpus: int) -> None:
-    """Refuse a degree whose groups of `size` ranks and nodes of `gpus` do not nest. Errors: LayoutError."""
+    """Refuse a degree whose groups of `size` ranks and nodes of `gpus` do not nest.
+
+    Errors: LayoutError.
+    """
     small, large = sorted((size, gpus))
     if large % small:
         raise LayoutError(

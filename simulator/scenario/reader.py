@@ -42,7 +42,10 @@ def load(
 
 
 def workload_of(name: str) -> tuple[WorkloadConfig, ModelConfig]:
-    """Read a workload and its model by themselves, for what does not ask for a whole run. Errors: InputError."""
+    """Read a workload and its model by themselves, for what does not ask for a whole run.
+
+    Errors: InputError.
+    """
     document = inputs.read(inputs.find(name, "workloads"))
     workload = inputs.validate(document, WorkloadConfig)
     return workload, _model(document, workload)
@@ -76,7 +79,10 @@ def owner(path: str) -> tuple[str, str]:
 
 
 def build(cluster: Document, run: Document) -> Scenario:
-    """Return the scenario of two documents. Errors: InputError that names file, line, key, value, rule and remedy."""
+    """Return the scenario of two documents.
+
+    Errors: InputError that names file, line, key, value, rule and remedy.
+    """
     site = inputs.validate(cluster, TopologyConfig)
     workload = _only_assumed(run, inputs.validate(run, WorkloadConfig))
     architecture = _model(run, workload)
@@ -117,7 +123,10 @@ def _paths(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 
 def inline(run: Document) -> Document:
-    """Return a workload whose model needs no other file: it holds the keys of its config.json. Errors: InputError."""
+    """Return a workload whose model needs no other file: it holds the keys of its config.json.
+
+    Errors: InputError.
+    """
     workload = inputs.validate(run, WorkloadConfig)
     document = _model_document(run, workload)
     _validated(document, run)  # refuses keys of cost that are not read, before they are dropped
@@ -151,7 +160,10 @@ def _model_document(run: Document, workload: WorkloadConfig) -> Document:
 
 
 def _hf_config(run: Document, workload: WorkloadConfig) -> Document:
-    """Return the keys of `hf_config`, which is a path or holds the keys itself. Errors: InputError."""
+    """Return the keys of `hf_config`, which is a path or holds the keys itself.
+
+    Errors: InputError.
+    """
     config = workload.model.get("hf_config", {})
     if isinstance(config, dict):
         return Document(run.file, {"name": workload.name, **config}, {})
@@ -205,7 +217,10 @@ def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
 
 
 def vary(scenario: Scenario, key: str, value: Any) -> Scenario:
-    """Return a scenario with one key of its workload changed. Errors: InputError if it does not fit."""
+    """Return a scenario with one key of its workload changed.
+
+    Errors: InputError if it does not fit.
+    """
     cluster, run = scenario.documents
     return build(cluster, inputs.override(run, key, value))
 

@@ -75,6 +75,13 @@ class Folder:
         """Return where finished points lie."""
         return self.root / "points"
 
+    def owns(self, path: Path) -> bool:
+        """Return whether a sweep here writes a file, or will."""
+        root, file = self.root.resolve(), path.resolve()
+        if file.parent == root:
+            return file.name in {"points", *_FILES}
+        return file.parent == root / "points"
+
     def has(self, name: str) -> bool:
         """Return whether a point is finished."""
         return self._point(name).is_file()

@@ -71,7 +71,9 @@ class Node(BaseModel):
 
 
 class Fabric(BaseModel):
-    """What connects the NICs. The keys after `seed` belong to single families; FABRICS says which family takes which.
+    """What connects the NICs.
+
+    The keys after `seed` belong to single families; FABRICS says which family takes which.
 
     Every cable runs at the NIC's line rate. A cable between switches takes half of what `latency`
     exceeds `leaf_latency` by, so that two of them, up and down, give `latency`.

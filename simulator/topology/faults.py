@@ -106,7 +106,10 @@ class Damage:
 
 
 def apply(faults: Iterable[Fault], switches: Switches, cluster: Cluster) -> tuple[Switches, Damage]:
-    """Return what is left of the switches and of the servers. Errors: LayoutError on a part that is not there."""
+    """Return what is left of the switches and of the servers.
+
+    Errors: LayoutError on a part that is not there.
+    """
     faulty = _Faulty(cluster, switches, switches.graph.copy())
     for number, fault in enumerate(faults):
         try:

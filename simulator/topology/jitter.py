@@ -35,7 +35,10 @@ class Jitter(BaseModel):
     seed: Integer = Field(0, ge=0, description="Seed of the draw.")
 
     def speeds(self, gpus: int) -> NDArray[np.float64]:
-        """Return the speed of each GPU of a cluster relative to a healthy one's [gpu]. Errors: LayoutError."""
+        """Return the speed of each GPU of a cluster relative to a healthy one's [gpu].
+
+        Errors: LayoutError.
+        """
         count = gpus if self.gpus is None else self.gpus
         if count > gpus:
             raise LayoutError(

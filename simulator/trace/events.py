@@ -153,7 +153,7 @@ class Writer:
         target, layout = self._target(row), self._program.scenario.layout
         if target is None:
             return -1
-        return layout.rank(target[0], layout.place(self.rows.process(rank)))
+        return layout.rank(target[0], layout.local_rank(self.rows.process(rank)))
 
     def arrows(self) -> Iterator[Event]:
         """Yield an arrow from every pipeline send to what waits for it, where both are drawn."""

@@ -1,4 +1,6 @@
-"""The published cases: what the simulator says beside what was measured. Calibration is named as such.
+"""The published cases: what the simulator says beside what was measured.
+
+Calibration is named as such.
 
 `case`: the cases as data. `chunk`: DeepSeek's profile, a calibration. `steps`: whole steps, runs
 and memory.

@@ -1,4 +1,7 @@
-"""Published steps and runs, and published memory, beside what the simulator says. Nothing is fitted to them."""
+"""Published steps and runs, and published memory, beside what the simulator says.
+
+Nothing is fitted to them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ UNITS = {
 
 
 def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
-    """Return a published step beside the simulated one. alternatives: also run the other choices, for the span."""
+    """Return a published step beside the simulated one.
+
+    alternatives: also run the other choices, for the span.
+    """
     report = simulate(case.scenario())
     value = report.quantities()[case.quantity]
     span = [value]
