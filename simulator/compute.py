@@ -43,7 +43,7 @@ class Processor:
     def kernel(self, op: Op, *, overlapped: bool) -> float:
         """Return the time of one kernel [s]."""
         if op.kind in ("gemm", "wgrad"):
-            slower = self.kernels.beside_communication.gemm if overlapped else 1.0
+            slower = self.kernels.overlap_slowdown.gemm if overlapped else 1.0
             return self._gemm(op) * slower
         if op.flops:
             return self._attention(op, overlapped=overlapped)
@@ -52,7 +52,7 @@ class Processor:
     def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
         seconds = op.bytes / (self.gpu.memory.bandwidth * self._share(op.kind))
         # The shares of HBM were measured while communication ran.
-        return seconds if overlapped else seconds / self.kernels.beside_communication.memory
+        return seconds if overlapped else seconds / self.kernels.overlap_slowdown.memory
 
     def peak(self, dtype: Dtype) -> float:
         """Return the dense peak of a dtype [FLOP/s]. Errors: InputError where the GPU has none."""
