@@ -54,7 +54,8 @@ def _text(rows: Sequence[Key]) -> Iterator[RenderableType]:
         yield head
         indent = " " * 4
         meaning = textwrap.wrap(row.meaning, 96, initial_indent=indent, subsequent_indent=indent)
-        yield Text("\n".join(meaning), style="dim")
+        for line in meaning:  # one at a time: a line break in a name would be shown as \n
+            yield Text(line, style="dim")
 
 
 def _type(row: Key) -> str:
