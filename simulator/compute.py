@@ -40,7 +40,7 @@ class Processor:
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
         """Return the time of one kernel [s]."""
-        slower = self.kernels.beside_communication
+        slower = self.kernels.overlap_slowdown
         if op.kind in ("gemm", "wgrad"):
             return self._gemm(op) * (slower.gemm if overlapped else 1.0)
         if op.flops:

@@ -176,7 +176,7 @@ class CommunicationModel(_Data):
     )
 
 
-class BesideCommunication(_Data):
+class OverlapSlowdown(_Data):
     """How much longer kernels take, on average over a chunk whose communication is overlapped."""
 
     gemm: Number = Field(
@@ -223,7 +223,7 @@ class KernelConfig(_Data):
         ),
         examples=[{"norm": 0.307, "optimizer": 0.86}],
     )
-    beside_communication: BesideCommunication = Field(
+    overlap_slowdown: OverlapSlowdown = Field(
         description="How much longer kernels take while communication is in flight."
     )
     communication: dict[str, CommunicationModel] = Field(

@@ -201,7 +201,10 @@ def _core(kind: str, width: int, length: int, passes: float) -> Op:
 
 
 def _both_passes(width: int, length: int, share: float = 1.0) -> tuple[Op, Op]:
-    """Return forward and backward, 2.5 times the FLOPs. share: of the benchmarks' tokens x hidden."""
+    """Return forward and backward, 2.5 times the FLOPs.
+
+    share: of the benchmarks' tokens x hidden.
+    """
     forward = _core("attention", width, length, share)
     return forward, _core("attention_backward", width, length, 2.5 * share)
 

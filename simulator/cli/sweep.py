@@ -134,7 +134,7 @@ def _check_outputs(folder: Folder, outputs: Mapping[str, Path | None]) -> None:
 def _finish(
     plan: Sweep, chosen: Sequence[Point], folder: Folder, how: Mapping[str, Any]
 ) -> list[Finished]:
-    """Run what is not finished, and show how far it is. how: pool and where, as `run` takes them."""
+    """Run what is not finished, and show how far it is. how: `pool` and `where` of `run`."""
     from contextlib import closing
 
     from simulator.cli.progress import progress_bar
@@ -223,7 +223,7 @@ def _tree(plan: Sweep, columns: Columns) -> dict[str, Any]:
 
 
 def _caption(plan: Sweep, columns: Columns) -> str:
-    """Return what all points have in common: workload and topology that no axis varies, and sets."""
+    """Return what all points share: workload and topology, where no axis varies them, and sets."""
     names = []
     for kind in ("workload", "topology"):
         if kind not in plan.axes:

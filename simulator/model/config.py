@@ -310,5 +310,5 @@ class Architecture(BaseModel):
 
     @cached_property
     def moe_layers(self) -> int:
-        """Return the number of MoE layers, MTP apart."""
+        """Return the number of MoE layers, without those of MTP."""
         return self.blocks.count("moe")
