@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the keys as JSON; - for standard output.",
+    help="Write the keys as JSON; - writes them to standard output.",
 )
 def keys(prefix: str, json: Path | None) -> None:
     """List the keys of topology, workload and sweep files.
 
-    PREFIX: the beginning of a path, such as topology., layout. or schedule.name; default: all keys.
-    Each key is named by its path, as --set takes it; [] stands for any item of a list.
+    PREFIX is the beginning of a path, such as topology., layout. or schedule.name; default: all
+    keys. A path is what --set takes; [] stands for any item of a list.
     """
     from simulator.reference import keys as known
 
