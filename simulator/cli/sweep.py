@@ -47,13 +47,13 @@ INTERRUPTED = 130
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the rows as JSON too; - for standard output.",
+    help="Write the rows as JSON; - writes them to standard output.",
 )
 @click.option(
     "--plot", callback=_output, metavar="FILE", help="Draw the sweep's figures: .png, .svg or .pdf."
 )
 @click.option(
-    "--html", callback=_output, metavar="FILE", help="Write a page with everything, for a browser."
+    "--html", callback=_output, metavar="FILE", help="Write a self-contained page for a browser."
 )
 @click.pass_context
 def sweep(  # noqa: PLR0913, PLR0917 - one for each option
