@@ -162,7 +162,7 @@ def test_a_wrong_value_is_told_in_plain_words(path, value, message):
         ("layuot.ep", "Did you mean 'layout.ep'?"),
         ("topology.nod.gpus", "--set: nod: 'nod' is not a key here. Did you mean 'node'?"),
         ("layout.epp", "--set: layout.epp: 'epp' is not a key here. Did you mean 'pp'?"),
-        ("zzz", "Known: assumed, experts,"),
+        ("zzz", "Known: assumed, communication, experts,"),
     ],
 )
 def test_a_misspelt_path_is_told_the_right_one(path, message):

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from builders import configuration_name, configurations, dense, lone, scenario
 
 from simulator.costs import price
-from simulator.memory import CATEGORIES, memory
+from simulator.memory import CATEGORIES, memory, over_time
 from simulator.program import lower, lower_schedule
 from simulator.report import as_dict, summarise
 from simulator.scenario import load
@@ -177,3 +178,37 @@ def test_the_report_says_the_same():
     assert [row["peak_bytes"] for row in tree["by_stage"]] == [rank.peak for rank in held]
     assert sum(tree["by_category"].values()) == pytest.approx(tree["peak_bytes"])
     assert tree["capacity_bytes"] == one.scenario.gpu.memory.capacity
+
+
+# Peaks of activations, and what ZeRO's collectives take
+
+
+def test_full_recompute_peaks_while_the_backward_pass_has_a_layer_whole_again():
+    # 2,048 tokens, one micro-batch. Kept: the inputs of 4 layers, 2,048 x 1,024 x 2 B = 4,194,304
+    # each; the head's norm, 4 x 1,024, and logits, 2 x 4,096, per token: 25,165,824. A layer that
+    # is run again has all 38,944 B per token (see above) but its input: 75,563,008 more. Nothing of
+    # it may be freed before the backward pass that reads it.
+    one = lone(training__global_batch_size=1, training__recompute=["full"])
+    (held,) = by_index(one).values()
+    assert held["activations"] == 4 * 4_194_304 + 25_165_824 + 75_563_008
+
+
+def test_activations_are_taken_when_a_forward_pass_starts_and_freed_when_a_backward_pass_ends():
+    # F0 0-1, F1 1-2, B0 2-4, B1 4-6 s. Each keeps 38,944 B per token and layer and the head's 12 x
+    # 1,024 (see above).
+    one = lone(training__global_batch_size=2)
+    kept = 2048 * (4 * 38_944 + 12 * 1024)
+    order = tuple(Action.parse(text) for text in ("F0@0", "F1@0", "B0@0", "B1@0"))
+    run_ = lower_schedule(one, Schedule("by hand", 1, 2, (order,)), price(one))
+    times, held = over_time(run_, 0, np.array([0.0, 1.0, 2.0, 4.0]), np.array([1.0, 2.0, 4.0, 6.0]))
+    assert times.tolist() == [0.0, 1.0, 4.0, 6.0]
+    assert held.tolist() == [kept, 2 * kept, kept, 0.0]
+
+
+@pytest.mark.parametrize(("zero", "whole"), [(0, 0), (1, 0), (2, 4), (3, 4 + 2 * 2)])
+def test_sharded_gradients_and_parameters_are_whole_for_a_block_at_a_time(zero, whole):
+    # The largest block is a layer. ZeRO 2 sums its FP32 gradients before it keeps a shard of them;
+    # ZeRO 3 has a layer's BF16 parameters whole while it computes, and gathers the next one's. Four
+    # residual streams of 2,048 x 1,024 x 2 B for the sends.
+    for held in by_index(dense(layout__zero=zero)).values():
+        assert held["buffers"] == 4 * 2048 * 1024 * 2 + whole * LAYER

@@ -15,6 +15,8 @@ from simulator.errors import InputError
 from simulator.pool import POOLS, TRIES, Job
 from simulator.pool.processes import _Queue, _Worker
 
+ON_POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+
 
 def twice(number):
     return 2 * number
@@ -57,6 +59,7 @@ def test_no_jobs_need_no_worker():
     assert list(POOLS["processes"](twice, [], 2)) == []
 
 
+@ON_POSIX
 def test_a_worker_that_dies_is_replaced_and_its_job_begun_again(tmp_path):
     outcomes = list(
         POOLS["processes"](dies_once, jobs(*(str(tmp_path / str(n)) for n in range(3))), 2)
@@ -73,6 +76,7 @@ def test_a_job_whose_workers_all_die_says_so_and_the_others_go_on():
     assert outcome.error == "its worker died 3 times, the last time with exit status 3"
 
 
+@ON_POSIX
 def test_a_worker_that_ends_by_any_signal_is_told():
     # 35 is a real-time signal of Linux, which Python has no name for; systems without SIGKILL
     # have neither.
@@ -82,6 +86,7 @@ def test_a_worker_that_ends_by_any_signal_is_told():
     assert _Worker.cause(worker) == "the last time by signal 35"
 
 
+@ON_POSIX
 def test_closing_a_pool_ends_its_workers():
     running = POOLS["processes"](pid_then_sleep, jobs(0, 30.0), 2)
     worker = next(running).value

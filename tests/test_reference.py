@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from simulator import inputs, units
 from simulator.cli.commands import _main
+from simulator.collectives import Communication
 from simulator.errors import InputError
 from simulator.model import ModelConfig
 from simulator.reference import KINDS, keys, schema
@@ -133,6 +134,10 @@ WRONG = [
     ("workload", "experts", {"distribution": "power_law"}),
     ("workload", "experts", {"distribution": "balanced", "exponent": 1.0}),
     ("workload", "experts", {"exponent": 1.0}),
+    ("workload", "experts", {"dispatcher": "deepp"}),
+    ("workload", "communication.data.algorithm", "rings"),
+    ("workload", "communication.data.algorithm", "tree"),
+    ("workload", "communication.expert.algorithm", "ring"),
     ("workload", "reference", [{"quantity": "loss", "value": 2, "source": "log"}]),
     ("sweep", "axes", {}),
     ("sweep", "axes", {"layout.eq": [1]}),
@@ -168,7 +173,7 @@ def cross_checked(kind, document, tmp_path):
     if kind != "sweep":
         others = {name: changed(name, "name", "other") for name in ("topology", "workload")}
         documents = others | {kind: document}
-        build(documents["topology"], documents["workload"])
+        Communication.of(build(documents["topology"], documents["workload"]))
 
 
 @pytest.mark.parametrize(("kind", "path", "value"), WRONG)
@@ -190,6 +195,8 @@ RIGHT = [
     ("workload", "training.tokens", 1_000_000),
     ("workload", "experts", {"distribution": "power_law", "exponent": 1}),
     ("workload", "experts", {"capacity_factor": 1.5}),
+    ("workload", "experts", {"dispatcher": "all_to_all"}),
+    ("workload", "communication", {"data": {"algorithm": "nccl"}, "tensor": {}}),
     ("workload", "model.num_hidden_layers", 12),
     ("workload", "model.sliding_window", None),
     ("sweep", "axes", {"node.nvlink": "100 .. 900 GB/s bidirectional"}),
@@ -341,6 +348,14 @@ def test_the_command_lists_keys(capsys):
     head, meaning, *_ = capsys.readouterr().out.splitlines()
     assert head == "layout.ep  integer, such as 64; default: 1"
     assert meaning.startswith("    Expert parallel degree")
+
+
+def test_the_command_wraps_long_meanings(capsys):
+    assert _main(["keys", "layout.stages"]) == 0
+    head, *meaning = capsys.readouterr().out.splitlines()
+    assert head.startswith("layout.stages  one of balanced, even or list of")
+    assert len(meaning) == 2
+    assert all(line.startswith("    ") and "\\n" not in line for line in meaning)
 
 
 def test_the_command_writes_json(capsys):

@@ -289,6 +289,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has its own lock")
 def test_systems_without_fcntl_run_it_all(write, tmp_path):
     # What Windows lacks. The other system's module is not here either: a marker stands in.
     write(axes={"layout.ep": [1]})
@@ -331,6 +332,7 @@ def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, cap
     assert not list(Path("killed/points").glob(".*"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no process groups to interrupt")
 def test_ctrl_c_ends_with_how_to_continue(write):
     write(axes=MANY)
     process = start("s.yaml", "--workers", "2")

@@ -116,7 +116,7 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the figures as JSON; - for standard output.",
+    help="Write the figures as JSON; - writes them to standard output.",
 )
 @click.option(
     "--plot", callback=_output, metavar="FILE", help="Draw the schedule: .png, .svg or .pdf."
@@ -137,7 +137,8 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Show a pipeline schedule: its grid, idle time and memory.
 
-    NAME: gpipe, 1f1b, interleaved, zb-h1, ..., or custom.
+    NAME is a schedule such as 1f1b, zb-1p or dualpipe, or custom for one of --file; the command
+    `simulate keys schedule.name` lists them all.
     """
     from simulator import inputs
     from simulator.errors import ScheduleError

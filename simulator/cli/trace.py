@@ -41,18 +41,18 @@ BESIDE: Mapping[str, tuple[Callable[[], Summary], Mapping[str, str]]] = {
 @click.option(
     "--beside",
     type=click.Choice(sorted(BESIDE)),
-    help="Set a simulated profile beside it, by name.",
+    help="Compare with a simulated profile, by its name.",
 )
 @click.option(
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the summary as JSON; - for standard output.",
+    help="Write the summary as JSON; - writes it to standard output.",
 )
 def trace(trace: str, beside: str | None, json: Path | None) -> None:
     """Summarise a torch.profiler trace: streams, kernels, overlap.
 
-    TRACE: .json or .json.gz.
+    TRACE is a .json or .json.gz file.
     """
     from simulator.inputs import read_trace
     from simulator.trace import of_tree, summaries

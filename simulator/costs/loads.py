@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from simulator.collectives import dispatcher_of
 from simulator.experts import (
     ExpertsConfig,
     Loads,
@@ -26,11 +27,12 @@ def loads(scenario: Scenario) -> Loads | None:
     if not model.n_routed_experts:
         return None
     routing = route(model, layout.ep, _members_per_node(scenario), config.seed)
-    even = even_load(routing, model.num_experts_per_tok)
+    way = dispatcher_of(scenario).way
+    even = even_load(routing, model, way)
     if config.even:
         return all_even(even, model.moe_layers + model.num_nextn_predict_layers)
     visits = layer_visits(scenario)
-    of_layer = [worst_load(layer, per_gpu=config.resolve == "each") for layer in visits]
+    of_layer = [worst_load(layer, per_gpu=config.resolve == "each", way=way) for layer in visits]
     distinct = tuple(dict.fromkeys(of_layer))
     shares = [float(layer.pairs.max() / layer.pairs.mean()) for layer in visits]
     return Loads(

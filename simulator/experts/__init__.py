@@ -2,7 +2,7 @@
 
     config -> popularity [layer, expert] -> sampled choices [token, top_k] -> copies [src, dst] -> seconds of a kernel
 
-`survey` goes from a configuration to what one token does in each MoE layer; a row of `EXPECTED`
+`survey` goes from a configuration to what one token does in each MoE layer; a row of `WAYS`
 turns that into copies on links, whose bytes follow from those of a token.
 """
 
@@ -21,13 +21,12 @@ from simulator.experts.routing import (
     weights,
 )
 from simulator.experts.survey import survey
-from simulator.experts.traffic import EXPECTED, SAMPLED, Copies, Visits
+from simulator.experts.traffic import WAYS, Copies, Visits, Way
 
 __all__ = [
     "DISTRIBUTIONS",
-    "EXPECTED",
-    "SAMPLED",
     "SAMPLED_TOKENS",
+    "WAYS",
     "Copies",
     "ExpertsConfig",
     "GpuLoad",
@@ -38,6 +37,7 @@ __all__ = [
     "Routing",
     "Time",
     "Visits",
+    "Way",
     "all_even",
     "choose",
     "distinct",

@@ -32,6 +32,15 @@ class ExpertsConfig(BaseModel):
             "sigma or max_violation), dirichlet (with concentration) or recorded (with file)."
         ),
     )
+    dispatcher: str = Field(
+        "deepep",
+        description=(
+            "What brings tokens to their experts: deepep (once per node, then over NVLink), "
+            "deepep_flat (once per GPU), deepep_low_latency (once per expert) or all_to_all (once "
+            "per expert, as a collective)."
+        ),
+        examples=["all_to_all"],
+    )
     seed: Integer = Field(
         0, ge=0, description="Seed of the popularities and of the sampled router scores."
     )

@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from simulator.experts.routing import Routing
-from simulator.experts.traffic import EXPECTED, Visits
+from simulator.experts.survey import of_routing
+from simulator.experts.traffic import WAYS, Visits, Way
+from simulator.model import ModelConfig
+
+_HIERARCHICAL = WAYS["hierarchical"]
 
 
 class GpuLoad(NamedTuple):
@@ -24,7 +28,7 @@ class GpuLoad(NamedTuple):
     rows: float
     """(Token, expert) pairs that it computes."""
     received: float
-    """Tokens that dispatch brings, its own included, each once."""
+    """Copies of tokens that dispatch brings, its own included: each once, or once per expert of the GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Load:
     rows: float
     """(Token, expert) pairs that the busiest GPU computes."""
     received: float
-    """Tokens that dispatch brings to the busiest GPU, each once."""
+    """Copies of tokens that dispatch brings to the busiest GPU: each once, or once per expert of the GPU."""
     over_nic: float
     """Copies of a token that the busiest NIC carries in one direction."""
     over_nvlink: float
@@ -86,10 +90,12 @@ def all_even(load: Load, layers: int) -> Loads:
     return Loads(load, (load,), (0,) * layers)
 
 
-def even_load(routing: Routing, top_k: int) -> Load:
-    """Return the load of equally popular experts."""
+def even_load(routing: Routing, model: ModelConfig, way: Way = _HIERARCHICAL) -> Load:
+    """Return the load of equally popular experts. way: the copies that travel."""
+    if way is not _HIERARCHICAL:
+        return worst_load(of_routing(routing, model), way=way)
     return Load(
-        rows=float(top_k),
+        rows=float(model.num_experts_per_tok),
         received=routing.gpus,
         over_nic=routing.over_nic,
         over_nvlink=routing.over_nvlink,
@@ -100,15 +106,15 @@ def even_load(routing: Routing, top_k: int) -> Load:
     )
 
 
-def worst_load(visits: Visits, *, per_gpu: bool = False) -> Load:
+def worst_load(visits: Visits, *, per_gpu: bool = False, way: Way = _HIERARCHICAL) -> Load:
     """Return the load of a layer's busiest GPU and of its busiest links.
 
-    per_gpu: with the loads of every GPU and node.
+    per_gpu: with the loads of every GPU and node. way: the copies that travel.
     """
-    copies = EXPECTED["hierarchical"](visits, 1.0)
+    copies = way.expected(visits, 1.0)
     nic, nvlink = copies.busiest()
     rows = visits.rows(1.0)  # [gpu]
-    received = visits.received(1.0)  # [gpu]
+    received = way.received(visits, 1.0)  # [gpu]
     each: tuple[GpuLoad, ...] = ()
     reach: tuple[float, ...] = ()
     if per_gpu:

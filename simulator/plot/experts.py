@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.collectives import dispatcher_of
 from simulator.costs import layer_visits
-from simulator.experts import EXPECTED, Visits
+from simulator.experts import Visits
 from simulator.plot.column import above, check_content, panels
 from simulator.program import Program
 from simulator.report import Report
@@ -77,7 +78,8 @@ def least_even(program: Program) -> tuple[str, Visits]:
 
 def dispatched(program: Program, visits: Visits) -> Floats:
     """Return the bytes of a micro-batch that dispatch moves in one layer between GPUs of a group [src, dst] B."""
-    copies = EXPECTED["hierarchical"](visits, 1.0).scaled(program.costs.token_bytes("dispatch"))
+    copies = dispatcher_of(program.scenario).way.expected(visits, 1.0)
+    copies = copies.scaled(program.costs.token_bytes("dispatch"))
     return copies.nic + copies.nvlink
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.program.coflows import SENDS
 from simulator.program.data_parallel import UPDATE
 from simulator.program.folding import Partition
 from simulator.program.numbering import by_appearance, instances
@@ -50,7 +49,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     labels = laid.labels()
     # Number in the whole cluster's table -> class; -1 picks the -1 behind the last.
     coflow = np.append(parts.coflow, -1)[slots.ints("coflow")]
-    is_send = [step.table.label[first][0] in SENDS for first in parts.first_coflow.tolist()]
+    is_send = [step.table.label[first].kind.one_sided for first in parts.first_coflow.tolist()]
     actions = laid.actions()
     waits = [
         slots.waits(),
@@ -60,7 +59,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
         stream_order(rank, stream),
     ]
     pointer, wait = csr(slots.rows, waits)
-    touched, flows = fold_coflows(step.scenario, net, step.table, parts, step.costs.loads)
+    touched, flows = fold_coflows(net, step.table, parts, step.costs.loads)
     links = parts.first_link[touched]
     return Program(
         scenario=step.scenario,

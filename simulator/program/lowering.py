@@ -27,7 +27,7 @@ def lower_schedule(
     scenario: Scenario, schedule: Schedule, costs: Costs, *, folded: bool = True
 ) -> Program:
     """Return the program of a schedule and of costs that need not be the scenario's own."""
-    table = coflows(scenario.network, scenario.layout, schedule, costs)
+    table = coflows(scenario, schedule, costs)
     step = Step(scenario, schedule, costs, table)
     parts = _partition(step) if folded else _whole(scenario, table)
     builder = RankBuilder(step)

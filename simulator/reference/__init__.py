@@ -2,6 +2,7 @@
 
 | module | job |
 |---|---|
+| `nodes` | parts of schemas: what they refer to, which keys they have |
 | `names` | the names that a key may hold, from the tables that define them |
 | `rules` | which keys go together |
 | `models` | the keys of a model, inline or of a `config.json` |

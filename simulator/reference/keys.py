@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulator import inputs
 from simulator.errors import InputError
-from simulator.reference.models import UNLISTED
-from simulator.reference.rules import Node
+from simulator.reference.nodes import Node, alternatives, definition, is_listed, properties
 from simulator.reference.schema import KINDS, schema
-from simulator.reference.sweeps import properties
 
 _WORDS = {
     "integer": "integer",
@@ -23,10 +21,22 @@ _WORDS = {
     "boolean": "true or false",
     "object": "group of keys",
 }
+_PLURALS = {"group of keys": "groups of keys", "any value": "values"}
 _PLAIN: Mapping[str, Any] = {"integer": 8, "true or false": True}
 """Examples of types that show by their names how they are written."""
 SHIPPED = {"topology": ("topologies", "h800-2048"), "workload": ("workloads", "deepseek-v3")}
 """Kind of file -> the shipped file whose values are examples."""
+
+
+class _Found(NamedTuple):
+    """A key as a schema has it."""
+
+    path: str
+    """Path in its own file, [] after a list."""
+    node: Node
+    """Its schema, with its description."""
+    required: bool
+    """Whether its group must have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,7 @@ def keys(prefix: str = "") -> list[Key]:
     if result:
         # Two names lead to most keys of a workload.
         return list({key.path: key for key in result}.values())
+    # A prefix ends anywhere; the nearest whole path is the best guess at what was meant.
     near = difflib.get_close_matches(prefix.rstrip("."), known, n=1)
     remedy = f"Did you mean '{near[0]}'?" if near else "`simulate keys` lists them all."
     raise InputError("begins no path of a key", value=prefix, remedy=remedy)
@@ -76,40 +87,35 @@ def _known() -> dict[str, Key]:
     result: dict[str, Key] = {}
     for kind in KINDS:
         tree = schema(kind)
-        for path, node, required in _walk(tree, "", tree["$defs"]):
-            # Pydantic leaves out a description that the group itself has.
-            meaning = node.get("description") or _definition(node, tree["$defs"])["description"]
-            key = _key(kind, path, node | {"description": meaning}, required)
-            result |= {f"{kind}.{path}": key, key.path: key}
-            if kind == "topology" and path != "name":
-                result[path] = key
+        for found in _walk(tree, "", tree["$defs"]):
+            key = _key(kind, found)
+            result[f"{kind}.{found.path}"] = key
+            result[key.path] = key
+            # `--set` takes a topology's keys without its kind too, but for the name of both files.
+            if kind == "topology" and found.path != "name":
+                result[found.path] = key
     return result
 
 
-def _walk(group: Node, prefix: str, defs: Mapping[str, Node]) -> Iterator[tuple[str, Node, bool]]:
-    """Yield the keys of a group and of the groups below it: path, schema, and whether it is required."""
-    needed = _definition(group, defs).get("required", ())
+def _walk(group: Node, prefix: str, defs: Mapping[str, Node]) -> Iterator[_Found]:
+    """Yield the keys of a group, and of the groups and lists of groups below it."""
+    needed = definition(group, defs).get("required", ())
     for key, node in properties(group, defs).items():
-        if node.get("$comment") == UNLISTED and "properties" not in node:
+        holds_paths = not is_listed(node) and "properties" in node
+        if not (is_listed(node) or holds_paths):
             continue
+        # Pydantic leaves out a description that the group itself has.
+        meaning = node.get("description") or definition(node, defs)["description"]
         path = prefix + key
-        yield path, node, key in needed
-        if node.get("$comment") == UNLISTED:
-            continue
-        yield from _walk(node, f"{path}.", defs)
-        if "items" in node:
-            yield from _walk(node["items"], f"{path}[].", defs)
+        yield _Found(path, node | {"description": meaning}, key in needed)
+        if is_listed(node):
+            yield from _walk(node, f"{path}.", defs)
+            yield from _walk(node.get("items", {}), f"{path}[].", defs)
 
 
-def _definition(node: Node, defs: Mapping[str, Node]) -> Node:
-    """Return what a schema refers to, or the schema itself."""
-    for part in (node, *node.get("anyOf", ())):
-        if "$ref" in part:
-            return defs[part["$ref"].rpartition("/")[2]]
-    return node
-
-
-def _key(kind: str, path: str, node: Node, required: bool) -> Key:
+def _key(kind: str, found: _Found) -> Key:
+    """Return a key as it is listed, under the path that `--set` takes."""
+    path, node, required = found
     bare = kind == "workload" and path != "name"
     words = _words(node)
     return Key(
@@ -134,16 +140,23 @@ def _words(node: Node) -> str:
     if "enum" in node:
         return f"one of {', '.join(_names(node))}"
     if node.get("type") == "array":
-        item = (node.get("prefixItems") or [node.get("items", {})])[0]
-        return f"list of {', '.join(_names(item)) or _plural(_words(item))}"
+        return _list_words(node)
     if "title" in node:
         return str(node["title"])
     return _WORDS.get(node.get("type", ""), "any value")
 
 
+def _list_words(node: Node) -> str:
+    """Return what the items of a list are, in words."""
+    items = node.get("prefixItems") or [node.get("items", {})]
+    item = items[0]
+    names = ", ".join(_names(item))
+    return f"list of {names or _plural(_words(item))}"
+
+
 def _plural(words: str) -> str:
-    special = {"group of keys": "groups of keys", "any value": "values"}
-    return " or ".join(special.get(word, f"{word}s") for word in words.split(" or "))
+    plurals = [_PLURALS.get(word, f"{word}s") for word in words.split(" or ")]
+    return " or ".join(plurals)
 
 
 def _names(node: Node) -> list[str]:
@@ -152,11 +165,10 @@ def _names(node: Node) -> list[str]:
 
 
 def _choices(node: Node) -> tuple[Any, ...]:
-    if "items" in node:
-        node = node["items"]
-    for part in (node, *node.get("anyOf", ())):
-        if "enum" in part:
-            return tuple(part["enum"])
+    """Return the values that a key, or each item of its list, may have."""
+    for form in alternatives(node.get("items", node)):
+        if "enum" in form:
+            return tuple(form["enum"])
     return ()
 
 
@@ -190,6 +202,7 @@ def _shipped(kind: str) -> dict[str, Any]:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of every key of a tree."""
     for key, value in tree.items():
         yield prefix + key, value
         if isinstance(value, dict):

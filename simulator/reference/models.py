@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from simulator.model import FAMILIES, NOT_YET, UNREAD
-from simulator.reference.rules import Node
+from simulator.reference.nodes import Node, unlisted, without
 
-UNLISTED = "unlisted"
-"""`$comment` of what a key reference leaves out: keys that are not read, and paths of other files' keys."""
+_OUTSIDE = ("description", "default", "examples")
+"""Words of a key that stand next to the choice of its forms, not in one of them."""
 
 
 def group(node: Node, keys: Node) -> Node:
@@ -36,29 +35,35 @@ def group(node: Node, keys: Node) -> Node:
 def _properties(own: Mapping[str, Node]) -> dict[str, Node]:
     """Return the keys of models: ours, those of single families, and those that are not read."""
     result = {key: _nullable(node) for key, node in own.items()}
-    renames = {(theirs, ours) for row in FAMILIES.values() for theirs, ours in row.renames.items()}
-    for theirs, ours in sorted(renames):
+    for theirs, ours in sorted(_renames()):
         result[theirs] = _renamed(theirs, ours, own[ours])
-    for key in UNREAD:
-        text = "Not read: no cost depends on it."
-        result.setdefault(key, {"description": text, "$comment": UNLISTED})
+    not_read = dict.fromkeys(UNREAD, "Not read: no cost depends on it.")
     for key, remedy in NOT_YET.items():
-        text = f"Changes the cost, and is not simulated. {remedy.format(key=key)}"
-        result.setdefault(key, {"description": text, "$comment": UNLISTED})
+        not_read[key] = f"Changes the cost, and is not simulated. {remedy.format(key=key)}"
+    # Files hold them, so a schema must know them; a list of what can be set must not.
+    for key, text in not_read.items():
+        result.setdefault(key, unlisted({"description": text}))
     return result
+
+
+def _renames() -> set[tuple[str, str]]:
+    """Return (a family's key, ours), each once: families share some."""
+    pairs: set[tuple[str, str]] = set()
+    for family in FAMILIES.values():
+        pairs |= set(family.renames.items())
+    return pairs
 
 
 def _renamed(theirs: str, ours: str, node: Node) -> Node:
     """Return the key under which files of some families have one of ours."""
-    families = [kind for kind, row in FAMILIES.items() if kind and theirs in row.renames]
-    text = f"Name of {ours} in files of {', '.join(families)}."
-    kept = {key: value for key, value in node.items() if key != "default"}
-    return _nullable(kept | {"description": text})
+    families = [name for name, family in FAMILIES.items() if theirs in family.renames]
+    named = ", ".join(filter(None, families))  # keys without a type are everybody's
+    text = f"Name of {ours} in files of {named}."
+    return _nullable(without(node, ["default"]) | {"description": text})
 
 
-def _nullable(node: Mapping[str, Any]) -> Node:
-    """Return a key that may be null as well, its description and default outside of the choice."""
-    outside = ("description", "default", "examples")
-    inner = {key: value for key, value in node.items() if key not in outside}
-    choice = {"anyOf": [inner, {"type": "null"}]}
-    return {key: node[key] for key in outside if key in node} | choice
+def _nullable(node: Node) -> Node:
+    """Return a key that may be null as well, which stands for a key that is absent."""
+    outside = {word: node[word] for word in _OUTSIDE if word in node}
+    form = without(node, _OUTSIDE)
+    return outside | {"anyOf": [form, {"type": "null"}]}

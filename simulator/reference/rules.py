@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from simulator.experts.config import USES
+from simulator.reference.nodes import Node
 from simulator.topology import FABRICS
 from simulator.topology.faults import EFFECTS
-
-Node = dict[str, Any]
-"""A part of a JSON schema."""
 
 
 def _when(key: str, value: str, then: Node) -> Node:
@@ -44,7 +41,7 @@ def fault() -> list[Node]:
     every = {effect for effects in EFFECTS.values() for effect in effects}
     rules = [_one_of(list(EFFECTS))]
     for part, effects in EFFECTS.items():
-        own: Node = _without(every - effects - set(EFFECTS))
+        own: Node = _without(every - effects)
         own["anyOf"] = [{"required": [effect]} for effect in sorted(effects)]
         rules.append({"if": {"required": [part]}, "then": own})
     return rules
@@ -59,6 +56,7 @@ def experts() -> list[Node]:
         if keys:
             then |= _one_of(keys)
         rules.append(_when("distribution", name, then))
+    # Left out, the distribution is balanced, which has no key of its own.
     rules.append({"if": _without(["distribution"]), "then": _without(special)})
     return rules
 

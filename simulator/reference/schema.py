@@ -15,7 +15,8 @@ from simulator.layout.config import DIMENSIONS, STAGE_RULES
 from simulator.model import ModelConfig
 from simulator.reference import models, sweeps
 from simulator.reference.names import CHOICES
-from simulator.reference.rules import RULES, Node
+from simulator.reference.nodes import Node, without
+from simulator.reference.rules import RULES
 from simulator.scenario import WorkloadConfig
 from simulator.sweep.config import SweepConfig
 from simulator.topology import TopologyConfig
@@ -49,12 +50,16 @@ class _Untitled(GenerateJsonSchema):
 def schema(kind: str) -> Node:
     """Return the JSON schema of a kind of file. Errors: InputError on an unknown kind."""
     if kind not in KINDS:
+        known = ", ".join(KINDS)
         raise InputError(
-            "is not a kind of file with a schema", value=kind, remedy=f"Known: {', '.join(KINDS)}."
+            "is not a kind of file with a schema", value=kind, remedy=f"Known: {known}."
         )
-    tree = KINDS[kind]()
-    head = {"$schema": DIALECT, "$id": f"{_HOME}/{kind}.json", "title": f"simulate: a {kind}"}
-    return head | {key: value for key, value in tree.items() if key != "title"}
+    head = {
+        "$schema": DIALECT,
+        "$id": f"{_HOME}/{kind}.json",
+        "title": f"simulate: a {kind}",
+    }
+    return head | KINDS[kind]()
 
 
 @cache
@@ -67,23 +72,37 @@ def _workload() -> Node:
     tree = _of(WorkloadConfig)
     keys = tree["properties"]
     keys["model"] = models.group(keys["model"], _of(ModelConfig))
+    # Pydantic cannot see what validators of ours take before it looks.
     layout = tree["$defs"]["LayoutConfig"]["properties"]
+    layout["stages"]["anyOf"] = _stages()
+    layout["order"]["pattern"] = _order()
+    return tree
+
+
+def _stages() -> list[Node]:
+    """Return the forms of `layout.stages`: a rule, or the blocks of each stage."""
     # YAML reads a stage of one layer as a number.
     stage = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
     by_hand = {"type": "array", "items": stage, "minItems": 1}
-    layout["stages"]["anyOf"] = [{"enum": list(STAGE_RULES)}, by_hand]
-    one = f"({'|'.join(DIMENSIONS)})"
-    layout["order"]["pattern"] = rf"^{one}(-{one}){{{len(DIMENSIONS) - 1}}}$"
-    return tree
+    return [{"enum": list(STAGE_RULES)}, by_hand]
+
+
+def _order() -> str:
+    """Return the pattern of `layout.order`: as many dimensions as there are. That none repeats, the loader checks."""
+    name = f"({'|'.join(DIMENSIONS)})"
+    others = len(DIMENSIONS) - 1
+    return rf"^{name}(-{name}){{{others}}}$"
 
 
 @cache
 def _sweep() -> Node:
     tree = _of(SweepConfig)
+    defs = tree["$defs"]
     files = {"topology": _topology(), "workload": _workload()}
     for file in files.values():
-        tree["$defs"] |= file["$defs"]
-    tree["$defs"]["Axis"] = sweeps.axis()
+        defs |= file["$defs"]
+    # Every path refers to one definition of an axis; values in `set` are the keys' own schemas.
+    defs["Axis"] = sweeps.axis()
     known = dict(sweeps.paths(files))
     keys = tree["properties"]
     keys["set"] = sweeps.fixed(keys["set"]["description"], known)
@@ -102,27 +121,34 @@ KINDS: Mapping[str, Callable[[], Node]] = {
 def _of(model: type[BaseModel]) -> Node:
     """Return the schema of a configuration, with the names of tables and the rules between keys."""
     tree = model.model_json_schema(schema_generator=_Untitled)
+    # First everywhere, then group by group: what stands in tables needs no translation.
     for node in _nodes(tree):
         _translate(node)
-    tree.setdefault("$defs", {})
-    for name, group in {model.__name__: tree, **tree["$defs"]}.items():
-        group.pop("title", None)
-        group["description"] = " ".join(group["description"].split())
-        for key, node in group["properties"].items():
-            names = CHOICES.get(f"{name}.{key}")
-            if names:
-                node.get("items", node)["enum"] = list(names())
-        if name in RULES:
-            group["allOf"] = RULES[name]()
-    return tree
+    defs = tree.pop("$defs", {})
+    groups = {name: _completed(name, group) for name, group in defs.items()}
+    return _completed(model.__name__, tree) | {"$defs": groups}
+
+
+def _completed(name: str, group: Node) -> Node:
+    """Return a configuration's group of keys with what stands in tables. name: of the configuration."""
+    for key, node in group["properties"].items():
+        names = CHOICES.get(f"{name}.{key}")
+        if names:
+            # Of a list, each item is one of the names.
+            value = node.get("items", node)
+            value["enum"] = list(names())
+    rules = {"allOf": RULES[name]()} if name in RULES else {}
+    one_line = " ".join(group["description"].split())
+    return without(group, ["title"]) | rules | {"description": one_line}
 
 
 def _nodes(tree: Any) -> Iterator[Node]:
     """Yield every mapping of a tree."""
     if isinstance(tree, dict):
         yield tree
-    for value in tree.values() if isinstance(tree, dict) else tree:
-        if isinstance(value, dict | list):
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for value in tree:
             yield from _nodes(value)
 
 

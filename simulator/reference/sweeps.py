@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from simulator.reference.models import UNLISTED
-from simulator.reference.rules import Node
+from simulator.reference.nodes import Node, is_listed, properties, unlisted, without
 from simulator.sweep.axes import Range
 from simulator.sweep.config import WHOLE_FILES
 
@@ -55,55 +54,51 @@ def paths(files: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
 
     files: kind -> its schema. Keys of both files begin with the file's kind; others may.
     """
-    heads = {kind: set(tree["properties"]) for kind, tree in files.items()}
-    shared = set.intersection(*heads.values())
+    heads = [set(tree["properties"]) for tree in files.values()]
+    shared = set.intersection(*heads)
     for kind, tree in files.items():
         for path, node in _below("", tree, tree["$defs"]):
+            head = path.partition(".")[0]
             yield f"{kind}.{path}", node
-            if path.partition(".")[0] not in shared:
+            if head not in shared:
                 yield path, node
 
 
-def _below(prefix: str, node: Node, defs: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
+def _below(prefix: str, group: Node, defs: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
     """Yield the keys below a group of keys; nothing below a list."""
-    for key, inner in properties(node, defs).items():
-        if inner.get("$comment") != UNLISTED:
-            yield prefix + key, inner
-            yield from _below(f"{prefix}{key}.", inner, defs)
-
-
-def properties(node: Node, defs: Mapping[str, Node]) -> dict[str, Node]:
-    """Return the keys of a group, also where it refers to a definition."""
-    for part in (node, *node.get("anyOf", ())):
-        if "$ref" in part:
-            definition = defs[part["$ref"].rpartition("/")[2]]
-            return dict(definition["properties"])
-    return dict(node.get("properties", {}))
+    for key, node in properties(group, defs).items():
+        if not is_listed(node):
+            continue
+        yield prefix + key, node
+        yield from _below(f"{prefix}{key}.", node, defs)
 
 
 def fixed(description: str, known: Mapping[str, Node]) -> Node:
     """Return the schema of `set`. known: path -> schema."""
-    return _of_paths(description, {path: _inside(node) for path, node in known.items()})
+    # Defaults are those of the base scenario's files, not of the sweep.
+    values = {path: without(node, ["default"]) for path, node in known.items()}
+    return _of_paths(description, values)
 
 
 def axes(description: str, known: Mapping[str, Node]) -> Node:
     """Return the schema of `axes`. known: path -> schema."""
-    files = dict.fromkeys(WHOLE_FILES, "A file to read instead of the sweep's own.")
-    texts = files | {path: node.get("description", "") for path, node in known.items()}
-    values = {path: {"description": text, "$ref": "#/$defs/Axis"} for path, text in texts.items()}
+    texts = dict.fromkeys(WHOLE_FILES, "Files to read instead of the sweep's own.")
+    for path, node in known.items():
+        texts[path] = node.get("description", "")
+    values = {path: _axis_of(text) for path, text in texts.items()}
     return _of_paths(description, values) | {"minProperties": 1}
 
 
-def _inside(node: Node) -> Node:
-    """Return a key's schema without its default, which a sweep does not have."""
-    return {key: value for key, value in node.items() if key != "default"}
+def _axis_of(description: str) -> Node:
+    return {"description": description, "$ref": "#/$defs/Axis"}
 
 
-def _of_paths(description: str, values: dict[str, Node]) -> Node:
-    return {
+def _of_paths(description: str, values: Mapping[str, Node]) -> Node:
+    """Return a group whose keys are paths. A key reference names the group alone."""
+    group = {
         "description": description,
-        "$comment": UNLISTED,
         "type": "object",
-        "properties": values,
+        "properties": dict(values),
         "additionalProperties": False,
     }
+    return unlisted(group)

@@ -150,6 +150,45 @@ class PrecisionConfig(_Section):
         return name
 
 
+class GroupConfig(_Section):
+    """How a tensor, context or data parallel group communicates."""
+
+    algorithm: str = Field(
+        "hierarchical_ring",
+        description=(
+            "Algorithm of gathers and scatters: hierarchical_ring, ring, halving_doubling or nvls "
+            "(inside a node); nccl takes what NCCL would choose for the group and the size."
+        ),
+        examples=["nccl"],
+    )
+
+
+class ExpertGroupConfig(_Section):
+    """How an expert group communicates where its dispatcher runs a collective."""
+
+    algorithm: str = Field(
+        "pairwise",
+        description=(
+            "Algorithm of dispatcher all_to_all: pairwise, hierarchical or bruck; nccl takes what "
+            "NCCL would choose for the group and the size."
+        ),
+        examples=["bruck"],
+    )
+
+
+class CommunicationConfig(_Section):
+    """The collective algorithms of the process groups."""
+
+    tensor: GroupConfig = Field(
+        GroupConfig(), description="Tensor parallel groups, those of experts included."
+    )
+    context: GroupConfig = Field(GroupConfig(), description="Context parallel groups.")
+    data: GroupConfig = Field(
+        GroupConfig(), description="Groups of ranks that hold the same parameters."
+    )
+    expert: ExpertGroupConfig = Field(ExpertGroupConfig(), description="Expert parallel groups.")
+
+
 def _reported(name: str) -> str:
     if name not in QUANTITIES:
         raise InputError("is not reported", value=name, remedy=f"Known: {', '.join(QUANTITIES)}.")
@@ -209,6 +248,9 @@ class WorkloadConfig(_Section):
     precision: PrecisionConfig = Field(PrecisionConfig(), description="Number formats.")
     experts: ExpertsConfig = Field(
         ExpertsConfig(), description="How tokens choose experts, and what the exchange costs."
+    )
+    communication: CommunicationConfig = Field(
+        CommunicationConfig(), description="Collective algorithms of the process groups."
     )
     assumed: tuple[Assumption, ...] = Field(
         (),

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.collectives.kinds import DATA, EXCHANGES, SENDS
 from simulator.costs.buckets import Bucket, Members, holders, of_stage, shards
 from simulator.precision import BYTES, Dtype
 from simulator.program import Coflow, Program
-from simulator.program.coflows import DATA, EXCHANGES, SENDS, stage_hosts
+from simulator.program.coflows import stage_hosts
 
 DTYPES: dict[Dtype, str] = {
     "bf16": "BFloat16",

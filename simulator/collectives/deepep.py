@@ -1,17 +1,32 @@
-"""Dispatch and combine -> demands on links."""
+"""DeepEP's normal kernels: a token goes once to each node of its experts, and on over NVLink.
+
+DeepSeek-V3, arXiv 2412.19437, section 3.2.2; github deepseek-ai/DeepEP.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
-from simulator.collectives.demand import Demand, Loads, Round, Rounds, total
+from simulator.collectives.batch import Batch, TokenKernels
+from simulator.collectives.demand import Demand, Loads, total
+from simulator.collectives.kinds import EXCHANGES
 from simulator.collectives.paths import Floats, Links, ways
-from simulator.experts import Copies, Load, Routing
+from simulator.experts import Load, Routing
+from simulator.hardware import KernelConfig
 from simulator.topology import Network
+
+
+def kernels(table: KernelConfig) -> TokenKernels:
+    """Return the normal kernels, which a flat layout of the copies shares."""
+    return TokenKernels({kind: table.communication[kind] for kind in EXCHANGES})
+
+
+def demand(batch: Batch) -> Demand:
+    """Return the demand of one byte per token copy."""
+    return exchange(batch.network, batch.members, batch.load, back=batch.kind.returns)
 
 
 def exchange(
@@ -25,7 +40,7 @@ def exchange(
     own copies. back: combine, whose copies go the other way.
     """
     if not isinstance(load, Routing) and load.per_gpu:
-        return _apart(network, np.asarray(members), load, back=back)
+        return _per_gpu(network, np.asarray(members), load, back=back)
     nvlink, nic = _units(network, tuple(members), load.ep_nodes, load.gpus_per_node)
     links, place = np.unique(np.concatenate([nvlink.links, nic.links]), return_inverse=True)
     sizes = np.concatenate([nvlink.bytes * load.over_nvlink, nic.bytes * load.over_nic])
@@ -58,27 +73,7 @@ def _between_nodes(network: Network, ranks: Links) -> Demand:
     return Demand(links, carried, way.latency(len(one), network.latency))
 
 
-def straight(copies: Copies) -> Rounds:
-    """Return flat and low-latency kernels as pairs: every copy goes to its GPU at once, and all at the same time.
-
-    copies: bytes between GPUs 0, 1, ... [src, dst].
-    """
-    size = copies.nic + copies.nvlink
-    src, dst = np.nonzero(size)
-    return Rounds((Round(src.astype(np.int64), dst.astype(np.int64), size[src, dst]),))
-
-
-def without_forwarding(network: Network) -> Network:
-    """Return the network as kernels use it that write from their own NIC into the target's, across rails too.
-
-    Only where the fabric does not join the two NICs (planes) does NVLink forward.
-    """
-    if network.paths.routing != "rail_local":
-        return network
-    return replace(network, paths=replace(network.paths, routing="adaptive"))
-
-
-def _apart(network: Network, ranks: Links, load: Load, *, back: bool) -> Demand:
+def _per_gpu(network: Network, ranks: Links, load: Load, *, back: bool) -> Demand:
     """Return the exchange of a group whose GPUs receive unlike numbers of tokens.
 
     A node's GPUs pass on what came for the others: a token of each of the group's nodes reaches GPU
