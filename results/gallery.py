@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from simulator import inputs, load, plot, run, summarise
-from simulator.compare import simulate
 from simulator.plot import SweepFigure, knee
 from simulator.program import lower
 from simulator.report import Report
 from simulator.scenario import Scenario
 from simulator.topology import FABRICS
+from simulator.whatif import simulate
 
 HOURS = "run.gpu_hours"
 V3, LLAMA = "deepseek-v3", "llama-3.1-405b"
@@ -27,7 +27,7 @@ def report(site: str, workload: str = V3, sets: Mapping[str, object] | None = No
     """Return the report of a scenario, simulated once."""
     key = f"{site} {workload} {sets}"
     if key not in _done:
-        _done[key] = simulate(load(site, workload, sets=sets), penalties=False)
+        _done[key] = simulate(load(site, workload, sets=sets))
     return _done[key]
 
 
@@ -170,7 +170,7 @@ def draw_slow_nic(path: Path) -> None:
 def bars(
     rows: Sequence[tuple[str, float]], value: str, axis: str, caption: str, path: Path
 ) -> None:
-    """Draw a bar for each row. value: column as plot.sweeps knows it, in SI units. axis: what the names are."""
+    """Draw a bar for each row. value: column as plot.sweep_values knows it, in SI units. axis: what the names are."""
     columns = {
         "point": list(range(len(rows))),
         f"axis.{axis}": [name for name, _ in rows],

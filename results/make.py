@@ -21,11 +21,10 @@ import steps
 
 from simulator import inputs, load, lower, plot, run, summarise
 from simulator.collectives import expert_row
-from simulator.compare import rows, simulate, why
+from simulator.compare import rows, why
+from simulator.costs import Costs, price, price_loads
 from simulator.experts.kernels import benchmark_routing
-from simulator.program import Costs, costs, lower_schedule
-from simulator.program.costs import costs_of
-from simulator.program.loads import levelled
+from simulator.program import lower_schedule
 from simulator.residuals import residuals
 from simulator.scenario import Scenario, variants
 from simulator.store import write, write_text
@@ -33,6 +32,7 @@ from simulator.topology import FABRICS, network
 from simulator.topology.families.dragonfly import dragonfly_counts
 from simulator.topology.families.slim_fly import slim_fly_counts
 from simulator.validate import validate
+from simulator.whatif import simulate
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
@@ -138,12 +138,12 @@ def ledger() -> str:
 
 def run_with(scenario: Scenario, priced: Costs) -> float:
     """Return the step of a scenario with the given costs [s]."""
-    return run(lower_schedule(scenario, scenario.schedule, priced)).step_time
+    return run(lower_schedule(scenario, scenario.pipeline.fixed, priced)).step_time
 
 
 def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
     """Return what is left out: (what, scenario, costs, source)."""
-    plain = costs(scenario)
+    plain = price(scenario)
     tables = scenario.kernels.communication
     waiting = {
         kind: model.model_copy(update={"setup": model.setup + notifications().get(kind, 0.0)})
@@ -161,14 +161,14 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
         (0.72, "arXiv 2408.15664, table 2: MaxVio with an auxiliary loss, 1 B model"),
     ):
         unequal = load("h800-2048", sets={"experts.max_violation": limit})
-        yield f"MaxVio of {limit} in every layer instead of 0.04", unequal, costs(unequal), source
+        yield f"MaxVio of {limit} in every layer instead of 0.04", unequal, price(unequal), source
     found = plain.loads
     assert found is not None
     busier = replace(found.even, rows=1.125 * found.even.rows, received=1.125 * found.even.received)
     yield (
         "every GPU's experts get 12.5% more rows than even instead of that",
         scenario,
-        costs_of(scenario, replace(levelled(found), distinct=(busier,))),
+        price_loads(scenario, replace(found.levelled(), distinct=(busier,))),
         "the profile's rank 0 computes 36,864 rows in one of four layers, 32,768 are even",
     )
     slower = {kind: model.model_copy(update={"nic": 0.8}) for kind, model in tables.items()}
@@ -182,13 +182,13 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
     yield (
         "the stage map 'even' instead of the balanced one",
         even,
-        costs(even),
+        price(even),
         "not published; another simple rule",
     )
     yield (
         "layer 60 beside head and MTP on the last stage",
         other,
-        costs(other),
+        price(other),
         "not published; see the workload's `assumed`",
     )
 

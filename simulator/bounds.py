@@ -12,7 +12,6 @@ from simulator.compiled import with_callees
 from simulator.precision import PEAK
 from simulator.program import Program
 from simulator.scenario import Scenario
-from simulator.topology import network
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def _peak(dtype: str) -> str:
 
 def _nic_rate(scenario: Scenario) -> float:
     """Return what the NICs carry in one direction for each GPU, mean over GPUs, as the cluster graph has them [B/s]."""
-    net = network(scenario.topology)
+    net = scenario.network
     nics = np.unique(net.nic_up[net.nic_up >= 0])
     return float(net.capacity[nics].sum()) / len(net.nic_up) if len(nics) else np.inf
 

@@ -1,255 +1,223 @@
-"""Scenarios side by side: what changes, by how much, and why; alternatives of what was not published."""
+"""Scenarios side by side: what changes, by how much, and why."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from simulator.engine import run
-from simulator.errors import InputError
-from simulator.program import lower, lower_schedule, timed_schedule
-from simulator.program.costs import costs_of
-from simulator.program.loads import levelled, loads
-from simulator.report import Imbalance, Report, Span, Stragglers, summarise
-from simulator.scenario import Assumption, Scenario, variants
-from simulator.timeline import Timeline
-from simulator.topology import network
-from simulator.units import format_bandwidth, format_bytes, format_seconds
+from pydantic import BaseModel
 
-
-def simulate(scenario: Scenario, *, penalties: bool = True) -> Report:
-    """Return the report of a scenario.
-
-    penalties: also what unequal experts and slow GPUs cost and what would make the run fit, each
-    found by simulating or pricing again.
-    """
-    return executed(scenario, penalties=penalties)[1]
-
-
-def executed(scenario: Scenario, *, penalties: bool = True) -> tuple[Timeline, Report]:
-    """Return the timeline and the report of a scenario. penalties: see `simulate`."""
-    timeline = run(lower(scenario))
-    report = summarise(timeline, advise=penalties)
-    return timeline, with_stragglers(with_imbalance(report)) if penalties else report
-
-
-def with_imbalance(report: Report) -> Report:
-    """Return the report with what unequal experts cost, found by simulating the step with equal ones."""
-    scenario = report.scenario
-    found = loads(scenario)
-    if found is None or scenario.workload.experts.even:
-        return report
-    priced = costs_of(scenario, levelled(found))
-    even = run(lower_schedule(scenario, timed_schedule(scenario, priced), priced)).step_time
-    lost = report.step_time - even
-    return replace(
-        report, imbalance=Imbalance(lost, found.worst_share, found.mean_share, found.dropped)
-    )
-
-
-def with_stragglers(report: Report) -> Report:
-    """Return the report with what GPUs below full speed cost, found by simulating the step with all at full speed."""
-    scenario = report.scenario
-    speed = network(scenario.topology).speed
-    if (speed == 1.0).all():
-        return report
-    healthy = run(lower(replace(scenario, topology=scenario.topology.at_full_speed))).step_time
-    found = Stragglers(report.step_time - healthy, float(speed.min()), int((speed < 1.0).sum()))
-    return replace(report, stragglers=found)
-
-
-def with_alternatives(report: Report) -> Report:
-    """Return the report with the step time of every alternative to what the workload assumes."""
-    spans = tuple(
-        _span(report.scenario, assumption) for assumption in report.scenario.workload.assumed
-    )
-    return replace(report, assumed=spans)
-
-
-def _span(scenario: Scenario, assumption: Assumption) -> Span:
-    value: Any = scenario.workload.model_dump(mode="json")
-    for key in assumption.key.split("."):
-        if not isinstance(value, dict) or key not in value:
-            raise InputError("is no key of this file", key="assumed", value=assumption.key)
-        value = value[key]
-    steps = tuple(
-        (_short(other), run(lower(trial)).step_time if trial else None)
-        for other, trial in variants(scenario, assumption)
-    )
-    return Span(assumption.key, _short(value), assumption.rule, steps)
-
-
-def _short(value: Any) -> str:
-    """Return a value on one line; of a long list its ends."""
-    if isinstance(value, list | tuple) and len(value) > 2:
-        return f"{value[0]} | {value[1]} | ... | {value[-1]}"
-    return str(value)
+from simulator.report import Report
+from simulator.scenario import Scenario
+from simulator.units import format_bandwidth, format_bytes, format_seconds, format_value
+from simulator.whatif import Study
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One quantity over all reports. values: [report]. relative: to the first report, 1.0 for the first itself."""
+    """One quantity over all reports."""
 
     quantity: str
+    """Its name."""
     unit: str
+    """Its unit; empty for shares."""
     values: tuple[float, ...]
+    """One value per report [report]."""
 
     @property
     def relative(self) -> tuple[float, ...]:
-        """Return each value over the first; not a number where the first is 0."""
-        return tuple(
-            value / self.values[0] if self.values[0] else float("nan") for value in self.values
-        )
+        """Return each value over the first [report]; not a number where the first is 0."""
+        first = self.values[0]
+        return tuple(value / first if first else math.nan for value in self.values)
+
+
+class Difference(NamedTuple):
+    """An input key in which two scenarios differ."""
+
+    path: str
+    """Path of the key, with the kind of its file in front."""
+    first: str
+    """Its value in the first scenario."""
+    other: str
+    """Its value in the other scenario."""
 
 
 def names(reports: Sequence[Report]) -> tuple[str, ...]:
     """Return a name for each report that tells it from the others."""
     sites = [report.scenario.topology.name for report in reports]
     runs = [report.scenario.workload.name for report in reports]
+    labels = sites
     if len(set(runs)) > 1:
-        sites = [f"{site} {run_}" for site, run_ in zip(sites, runs, strict=True)]
-    return tuple(
-        f"{site} {_own(report, reports) or f'({sites[:i].count(site) + 1})'}"
-        if sites.count(site) > 1
-        else site
-        for i, (site, report) in enumerate(zip(sites, reports, strict=True))
-    )
+        labels = [f"{site} {run}" for site, run in zip(sites, runs, strict=True)]
+    result = []
+    for index, (label, report) in enumerate(zip(labels, reports, strict=True)):
+        if labels.count(label) > 1:
+            suffix = _distinction(report, reports) or f"({labels[:index].count(label) + 1})"
+            result.append(f"{label} {suffix}")
+        else:
+            result.append(label)
+    return tuple(result)
 
 
-def _own(report: Report, reports: Sequence[Report]) -> str:
-    """Return the values of the keys in which a report's scenario differs from some other one: `ep 32`."""
-    keys = dict.fromkeys(path for other in reports for path, _, _ in differences(report, other))
-    own = {path: value for other in reports for path, value, _ in differences(report, other)}
-    return ", ".join(
-        f"{path.removesuffix('.name').rpartition('.')[2]} {own[path]}" for path in keys
-    )
+def _distinction(report: Report, reports: Sequence[Report]) -> str:
+    """Return the values of the keys in which a scenario differs from any of the others: `ep 32`."""
+    own: dict[str, str] = {}
+    for other in reports:
+        own |= {change.path: change.first for change in differences(report, other)}
+    shown = {path.removesuffix(".name").rpartition(".")[2]: value for path, value in own.items()}
+    return ", ".join(f"{key} {value}" for key, value in shown.items())
+
+
+_Column = tuple[str, str, Callable[[Report], float]]
+"""Quantity, unit, and how to read it off a report."""
+_DECISIVE: tuple[_Column, ...] = (
+    ("step time", "s", lambda report: report.step_time),
+    ("tokens per day", "tokens", lambda report: report.tokens_per_second * 86400),
+    ("TFLOP/s per GPU", "TFLOP/s", lambda report: report.flops_per_gpu / 1e12),
+    ("MFU (BF16 peak)", "", lambda report: report.mfu),
+    ("GPU-hours of the run", "h", lambda report: report.gpu_hours),
+    ("cost of the run", "USD", lambda report: report.cost),
+    ("peak memory", "B", lambda report: report.worst_memory.peak),
+)
 
 
 def rows(reports: Sequence[Report]) -> tuple[Row, ...]:
     """Return the quantities that decide, over all reports."""
-
-    def row(quantity: str, unit: str, values: Iterator[float]) -> Row:
-        return Row(quantity, unit, tuple(values))
-
     table = [
-        row("step time", "s", (r.step_time for r in reports)),
-        row("tokens per day", "tokens", (r.tokens_per_second * 86400 for r in reports)),
-        row("TFLOP/s per GPU", "TFLOP/s", (r.flops_per_gpu / 1e12 for r in reports)),
-        row("MFU (BF16 peak)", "", (r.mfu for r in reports)),
-        row("GPU-hours of the run", "h", (r.gpu_hours for r in reports)),
-        row("cost of the run", "USD", (r.cost for r in reports)),
-        row("peak memory", "B", (r.worst_memory.peak for r in reports)),
+        Row(quantity, unit, tuple(read(report) for report in reports))
+        for quantity, unit, read in _DECISIVE
     ]
-    parts = dict.fromkeys(name for report in reports for name in report.breakdown)
-    table += [row(name, "s", (r.breakdown.get(name, 0.0) for r in reports)) for name in parts]
-    kinds = dict.fromkeys(kind for report in reports for kind in report.utilisation)
-    table += [
-        row(f"{kind} busy", "", (r.utilisation.get(kind, 0.0) for r in reports)) for kind in kinds
-    ]
+    for part in dict.fromkeys(name for report in reports for name in report.breakdown):
+        seconds = tuple(report.breakdown.get(part, 0.0) for report in reports)
+        table.append(Row(part, "s", seconds))
+    for kind in dict.fromkeys(kind for report in reports for kind in report.utilisation):
+        shares = tuple(report.utilisation.get(kind, 0.0) for report in reports)
+        table.append(Row(f"{kind} busy", "", shares))
     return tuple(table)
 
 
-def differences(first: Report, other: Report) -> tuple[tuple[str, str, str], ...]:
-    """Return the input keys in which two scenarios differ, as (path, first value, other value)."""
-    found: list[tuple[str, str, str]] = []
+def differences(first: Report, other: Report) -> tuple[Difference, ...]:
+    """Return the input keys in which two scenarios differ; their names apart."""
+    changes: list[Difference] = []
     for kind in ("topology", "workload"):
-        left, right = (
-            getattr(r.scenario, kind).model_dump(mode="json", exclude={"reference"})
-            for r in (first, other)
-        )
-        found += _differing(left, right, kind)
-    return tuple(row for row in found if row[0] not in ("topology.name", "workload.name"))
+        left = _inputs(first.scenario, kind)
+        right = _inputs(other.scenario, kind)
+        changes += _differing(left, right, kind)
+    named = ("topology.name", "workload.name")
+    return tuple(change for change in changes if change.path not in named)
 
 
-def _differing(left: Any, right: Any, path: str) -> list[tuple[str, str, str]]:
+def _inputs(scenario: Scenario, kind: str) -> dict[str, Any]:
+    """Return what a file says, defaults included."""
+    config: BaseModel = getattr(scenario, kind)
+    return config.model_dump(mode="json", exclude={"reference"})
+
+
+def _differing(left: Any, right: Any, path: str) -> Iterator[Difference]:
     if isinstance(left, dict) and isinstance(right, dict):
-        keys = dict.fromkeys([*left, *right])
-        return [
-            row
-            for key in keys
-            for row in _differing(left.get(key), right.get(key), f"{path}.{key}")
-        ]
-    if left == right:
-        return []
-    return [(path, _shown(path, left), _shown(path, right))]
+        for key in dict.fromkeys([*left, *right]):
+            yield from _differing(left.get(key), right.get(key), f"{path}.{key}")
+    elif left != right:
+        yield Difference(path, _shown(path, left), _shown(path, right))
+
+
+_BANDWIDTHS = ("topology.node.nvlink", "topology.node.nic", "topology.node.pcie")
 
 
 def _shown(path: str, value: Any) -> str:
-    if (
-        path in ("topology.node.nvlink", "topology.node.nic", "topology.node.pcie")
-        and value is not None
-    ):
+    """Return a value with the unit of its key."""
+    if path in _BANDWIDTHS and value is not None:
         return format_bandwidth(value)
     if path.endswith("latency"):
         return format_seconds(value)
-    return f"{value} USD per GPU-hour" if path == "topology.price" else _short(value)
+    if path == "topology.price":
+        return f"{value} USD per GPU-hour"
+    return format_value(value)
 
 
 def why(first: Report, other: Report) -> tuple[str, ...]:
     """Return sentences that say what changed between two scenarios and what that did."""
-    changed = differences(first, other)
+    changes = [
+        f"{change.path} {change.first} -> {change.other}" for change in differences(first, other)
+    ]
+    changed = f"changed: {'; '.join(changes) or 'nothing'}"
     delta = other.step_time - first.step_time
-    ratio = other.step_time / first.step_time - 1
-    what = "; ".join(f"{path} {left} -> {right}" for path, left, right in changed) or "nothing"
-    verb = "slower" if delta > 0 else "faster"
-    lines = [f"changed: {what}"]
     if not delta:
-        return (*lines, "the step takes the same time")
-    lines.append(f"the step is {format_seconds(abs(delta))} ({abs(ratio):.2%}) {verb}")
-    moved = {
-        name: other.breakdown.get(name, 0.0) - first.breakdown.get(name, 0.0)
-        for name in dict.fromkeys([*first.breakdown, *other.breakdown])
+        return changed, "the step takes the same time"
+    ratio = abs(delta) / first.step_time
+    verb = "slower" if delta > 0 else "faster"
+    return (
+        changed,
+        f"the step is {format_seconds(abs(delta))} ({ratio:.2%}) {verb}",
+        f"exposed time, mean over ranks: {_moved(first, other)}",
+        binding(other),
+    )
+
+
+def _moved(first: Report, other: Report) -> str:
+    """Return by how much each part of the step changed, largest first; small changes left out."""
+    delta = abs(other.step_time - first.step_time)
+    parts = dict.fromkeys([*first.breakdown, *other.breakdown])
+    change = {
+        name: other.breakdown.get(name, 0.0) - first.breakdown.get(name, 0.0) for name in parts
     }
-    largest = sorted(
-        (name for name in moved if abs(moved[name]) > 0.02 * abs(delta)),
-        key=lambda n: -abs(moved[n]),
-    )
-    parts = ", ".join(
-        f"{name} {'+' if moved[name] > 0 else '-'}{format_seconds(abs(moved[name]))}"
-        for name in largest
-    )
-    lines.append(f"exposed time, mean over ranks: {parts}")
-    lines.append(binding(other))
-    return tuple(lines)
+    large = [name for name in change if abs(change[name]) > 0.02 * delta]
+    large.sort(key=lambda name: -abs(change[name]))
+    signed = []
+    for name in large:
+        sign = "+" if change[name] > 0 else "-"
+        signed.append(f"{name} {sign}{format_seconds(abs(change[name]))}")
+    return ", ".join(signed)
 
 
 def binding(report: Report) -> str:
-    """Return a sentence that says which resource binds a step, from its bounds and the busy shares of its links."""
-    nearest = max((b for b in report.bounds if b.name != "critical path"), key=lambda b: b.seconds)
-    busy = ", ".join(f"{kind} {share:.0%}" for kind, share in report.utilisation.items())
+    """Return a sentence that says which resource binds a step: its nearest bound, busy links."""
+    # The critical path bounds every step closely and names no resource.
+    of_resources = [bound for bound in report.bounds if bound.name != "critical path"]
+    nearest = max(of_resources, key=lambda bound: bound.seconds)
     share = nearest.seconds / report.step_time
-    return f"nearest bound: {nearest.name} ({share:.0%} of the step); busiest links of each kind: {busy or 'none'}"
+    busy = ", ".join(f"{kind} {share:.0%}" for kind, share in report.utilisation.items())
+    return (
+        f"nearest bound: {nearest.name} ({share:.0%} of the step); "
+        f"busiest links of each kind: {busy or 'none'}"
+    )
 
 
 def memory_line(report: Report) -> str:
     """Return a sentence that says whether the step fits."""
     worst, capacity = report.worst_memory, report.scenario.gpu.memory.capacity
-    verdict = "fits" if worst.peak <= capacity else "DOES NOT FIT"
-    return f"{format_bytes(worst.peak)} of {format_bytes(capacity)} at pipeline index {worst.pipeline_index}: {verdict}"
+    verdict = "fits" if report.fits else "DOES NOT FIT"
+    return (
+        f"{format_bytes(worst.peak)} of {format_bytes(capacity)} "
+        f"at pipeline index {worst.pipeline_index}: {verdict}"
+    )
 
 
-def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
+def as_dict(studies: Sequence[Study]) -> dict[str, Any]:
     """Return a comparison as `simulate compare --json` writes it."""
+    reports = [study.report for study in studies]
     return {
         "schema_version": 1,
-        "scenarios": [report.as_dict() for report in reports],
-        "rows": [
-            {
-                "quantity": row.quantity,
-                "unit": row.unit,
-                "values": list(row.values),
-                "relative": [None if math.isnan(ratio) else ratio for ratio in row.relative],
-            }
-            for row in rows(reports)
-        ],
-        "differences": [
-            [
-                {"key": key, "first": left, "this": right}
-                for key, left, right in differences(reports[0], report)
-            ]
-            for report in reports
-        ],
+        "scenarios": [study.as_dict() for study in studies],
+        "rows": [_row(row) for row in rows(reports)],
+        "differences": [_changes(reports[0], report) for report in reports],
         "why": [list(why(reports[0], report)) for report in reports[1:]],
     }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "quantity": row.quantity,
+        "unit": row.unit,
+        "values": list(row.values),
+        "relative": [None if math.isnan(ratio) else ratio for ratio in row.relative],
+    }
+
+
+def _changes(first: Report, other: Report) -> list[dict[str, str]]:
+    return [
+        {"key": change.path, "first": change.first, "this": change.other}
+        for change in differences(first, other)
+    ]

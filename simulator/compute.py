@@ -29,25 +29,27 @@ class Processor:
     reserved_sms: int = 0
     attention: str = ""
 
-    def seconds(self, ops: Iterable[Op], *, beside: bool) -> float:
+    def seconds(self, ops: Iterable[Op], *, overlapped: bool) -> float:
         """Return the time of kernels run one after another [s], gaps included.
 
-        beside: communication kernels run at the same time.
+        overlapped: communication kernels run at the same time.
         """
-        return sum(self.kernel(op, beside=beside) + self.kernels.gap for op in ops if _runs(op))
+        return sum(
+            self.kernel(op, overlapped=overlapped) + self.kernels.gap for op in ops if _runs(op)
+        )
 
-    def kernel(self, op: Op, *, beside: bool) -> float:
+    def kernel(self, op: Op, *, overlapped: bool) -> float:
         """Return the time of one kernel [s]."""
-        slower = self.kernels.beside_communication
+        slower = self.kernels.overlap_slowdown
         if op.kind in ("gemm", "wgrad"):
-            return self._gemm(op) * (slower.gemm if beside else 1.0)
+            return self._gemm(op) * (slower.gemm if overlapped else 1.0)
         if op.flops:
-            return self._attention(op, beside=beside)
-        # The shares of HBM were measured beside communication.
+            return self._attention(op, overlapped=overlapped)
+        # The shares of HBM were measured overlapped with communication.
         return (
             op.bytes
             / (self.gpu.memory.bandwidth * self._share(op.kind))
-            / (1.0 if beside else slower.memory)
+            / (1.0 if overlapped else slower.memory)
         )
 
     def peak(self, dtype: Dtype) -> float:
@@ -84,12 +86,12 @@ class Processor:
             best = min(best, waves * (2.0 * rows * columns * k / (rate * relative) + model.tile))
         return best
 
-    def _attention(self, op: Op, *, beside: bool) -> float:
-        width = op.shape[3]
+    def _attention(self, op: Op, *, overlapped: bool) -> float:
+        width = op.shape.k
         model = self._implementation(width)
         table = model.backward if op.kind == "attention_backward" else model.forward
         nearest = min(table, key=lambda measured: (abs(measured - width), measured))
-        sms = self.gpu.sms - (self.reserved_sms if beside else 0)
+        sms = self.gpu.sms - (self.reserved_sms if overlapped else 0)
         return op.flops / (_interpolate(table[nearest], op.seq_length) * sms / self.gpu.sms)
 
     def _implementation(self, width: int) -> AttentionModel:

@@ -1,17 +1,21 @@
 """Every error that simulate raises on purpose.
 
-SimulateError                    base of the tree; exit status 1
-├── InputError                   what the user gave is wrong; exit status 2
-│   ├── UnitError                a quantity without a unit, or with the wrong one
-│   ├── LayoutError              degrees, stages or groups that do not fit the cluster or the model
-│   └── ScheduleError            a schedule that misses, repeats or deadlocks actions
-└── EngineError                  the executor stopped with work left; a fault of the program, not of
-                                 the input
+SimulateError              base of the tree; exit status 1
+├── InputError             what the user gave is wrong; exit status 2
+│   ├── UnitError          a quantity without a unit, or with the wrong one
+│   ├── LayoutError        degrees, stages or groups that fit neither cluster nor model
+│   └── ScheduleError      a schedule that misses, repeats or deadlocks actions
+└── EngineError            the executor stopped with work left; a fault of the program
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+
+def leave_out(key: str) -> str:
+    """Return the remedy for a key that may be left out, which a user may have from a shipped file."""
+    return f"Leave it out: --set {key}=null removes it."
 
 
 class SimulateError(Exception):
@@ -21,8 +25,8 @@ class SimulateError(Exception):
 class InputError(SimulateError, ValueError):
     """Say which value broke which rule, and what to write instead.
 
-    rule: what is wrong, as a clause that follows the value. remedy: one sentence. The place (file,
-    line, key) is filled in by whoever knows it, with `at`.
+    rule: what is wrong, as a clause that follows the value. remedy: one sentence. Where it arose
+    (file, line, key) is filled in by whoever knows it, with `at`.
     """
 
     def __init__(
@@ -36,26 +40,22 @@ class InputError(SimulateError, ValueError):
         line: int = 0,
     ) -> None:
         super().__init__(rule)
-        self.rule, self.value, self.remedy, self.key, self.file, self.line = (
-            rule,
-            value,
-            remedy,
-            key,
-            file,
-            line,
-        )
+        self.rule, self.value, self.remedy = rule, value, remedy
+        self.file, self.line, self.key = file, line, key
 
     def at(self, *, file: str = "", line: int = 0, key: str = "") -> InputError:
-        """Return the same error with the places that it does not have yet."""
-        self.file, self.line, self.key = self.file or file, self.line or line, self.key or key
+        """Return the same error with what it does not know yet of where it arose."""
+        self.file = self.file or file
+        self.line = self.line or line
+        self.key = self.key or key
         return self
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
-        head = ": ".join(part for part in (place, self.key) if part)
+        position = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        head = "".join(f"{part}: " for part in (position, self.key) if part)
         value = "" if self.value is None else f"{self.value!r} "
-        body = f"{value}{self.rule.rstrip('.')}."
-        return " ".join(part for part in (f"{head}:" if head else "", body, self.remedy) if part)
+        remedy = f" {self.remedy}" if self.remedy else ""
+        return f"{head}{value}{self.rule.rstrip('.')}.{remedy}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.rule, self.__dict__.copy()))
@@ -76,12 +76,10 @@ class LayoutError(InputError):
 
 
 class ScheduleError(InputError):
-    """A schedule that misses, repeats or deadlocks actions, or that cannot be built for these sizes.
-
-    places: (rank, position) of the actions that it is about.
-    """
+    """A schedule that misses, repeats or deadlocks actions, or that cannot be built for these sizes."""
 
     places: tuple[tuple[int, int], ...] = ()
+    """(rank, position) of the actions that it is about."""
 
 
 class EngineError(SimulateError):

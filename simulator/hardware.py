@@ -1,4 +1,6 @@
-"""What a GPU's datasheet and its kernel tables say. The numbers are data files, each value with its source.
+"""What a GPU's datasheet and its kernel tables say.
+
+The numbers are data files, each value with its source.
 
 `simulator/data/gpus/<name>.yaml` is a datasheet, `simulator/data/kernels/<name>.yaml` a table of
 measured kernel efficiencies that GPUs of one architecture share. Neither knows of any training
@@ -10,7 +12,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from simulator.errors import InputError
-from simulator.units import Bandwidth, Bytes, FlopRate, MemoryBandwidth, Seconds
+from simulator.units import Bandwidth, Bytes, FlopRate, Integer, MemoryBandwidth, Number, Seconds
 
 
 class _Data(BaseModel):
@@ -20,19 +22,29 @@ class _Data(BaseModel):
 class Memory(_Data):
     """High-bandwidth memory of a GPU."""
 
-    capacity: Bytes = Field(description="usable size [B]")
-    bandwidth: MemoryBandwidth = Field(description="peak of reads and writes together [B/s]")
+    capacity: Bytes = Field(description="Usable size [B].", examples=["80 GB"])
+    bandwidth: MemoryBandwidth = Field(
+        description="Peak bandwidth of reads and writes together [B/s].", examples=["3.35 TB/s"]
+    )
 
 
 class GpuConfig(_Data):
     """A GPU's datasheet."""
 
-    name: str = Field(description="as topologies name it")
-    sms: int = Field(gt=0, description="streaming multiprocessors")
-    memory: Memory = Field(description="size and bandwidth of HBM")
-    peak: dict[str, FlopRate] = Field(description="dtype -> dense peak [FLOP/s], without sparsity")
-    kernels: str = Field(description="the kernel table of its architecture")
-    sources: dict[str, str] = Field(description="key -> where its value was published")
+    name: str = Field(description="Name of the GPU, as topologies write it.", examples=["h800"])
+    sms: Integer = Field(gt=0, description="Number of streaming multiprocessors.")
+    memory: Memory = Field(description="Size and bandwidth of its memory.")
+    peak: dict[str, FlopRate] = Field(
+        description="Number format -> dense peak, without sparsity [FLOP/s].",
+        examples=[{"bf16": "989.4 TFLOP/s", "fp8": "1978.9 TFLOP/s"}],
+    )
+    kernels: str = Field(
+        description="Name of the kernel table of its architecture.", examples=["hopper"]
+    )
+    sources: dict[str, str] = Field(
+        description="Key of this file -> where its value was published.",
+        examples=[{"memory": "NVIDIA H100 SXM datasheet"}],
+    )
 
 
 class GemmModel(_Data):
@@ -44,99 +56,183 @@ class GemmModel(_Data):
     benchmark's short kernels run before the clock gives way to the power limit.
     """
 
-    mainloop: float = Field(
-        gt=0, le=1, description="share of an SM's peak that the inner loop reaches"
+    mainloop: Number = Field(
+        gt=0,
+        le=1,
+        description="Share of an SM's peak that the inner loop reaches.",
+        examples=[0.77],
     )
-    tile: Seconds = Field(description="prologue and epilogue of one output tile [s]")
-    memory: float = Field(gt=0, le=1, description="share of HBM's peak bandwidth when memory binds")
-    ramp: Seconds = Field(description="fill and drain of the whole kernel [s]")
-    tiles: tuple[tuple[int, int, float], ...] = Field(
-        description="rows, columns, rate relative to the largest tile"
+    tile: Seconds = Field(
+        description="Time of the prologue and epilogue of one output tile [s].",
+        examples=["0.377 us"],
     )
-    sustained: float = Field(
-        ge=1, description="its time inside a training process over that in a benchmark loop"
+    memory: Number = Field(
+        gt=0,
+        le=1,
+        description="Share of HBM's peak bandwidth that it reaches where memory binds.",
+        examples=[0.83],
     )
-    source: str = Field(description="the measurements behind it")
+    ramp: Seconds = Field(
+        description="Time to fill and drain the whole kernel [s].", examples=["5 us"]
+    )
+    tiles: tuple[tuple[Integer, Integer, Number], ...] = Field(
+        description=(
+            "Output tiles that the library chooses from: rows, columns, and rate relative to the "
+            "largest tile."
+        ),
+        examples=[[[64, 64, 0.6], [128, 256, 1]]],
+    )
+    sustained: Number = Field(
+        ge=1,
+        description="Its time inside a training process relative to that in a benchmark loop.",
+        examples=[1.075],
+    )
+    source: str = Field(
+        description="The measurements behind the constants.",
+        examples=["least squares over 9 shapes of cuBLASLt on GB200"],
+    )
 
 
 class AttentionModel(_Data):
-    """One implementation of fused causal attention: FLOP/s by width of a query head and sequence length."""
+    """One implementation of fused causal attention, on all SMs of a GPU."""
 
     forward: dict[int, dict[int, FlopRate]] = Field(
-        description="d_qk -> sequence length -> forward [FLOP/s], all SMs"
+        description="Width of a query head -> sequence length -> rate of the forward pass [FLOP/s].",
+        examples=[{128: {2048: "500 TFLOP/s", 4096: "560 TFLOP/s"}}],
     )
     backward: dict[int, dict[int, FlopRate]] = Field(
-        description="d_qk -> sequence length -> backward, all SMs"
+        description="Width of a query head -> sequence length -> rate of the backward pass [FLOP/s].",
+        examples=[{128: {2048: "400 TFLOP/s", 4096: "460 TFLOP/s"}}],
     )
-    source: str = Field(description="the measurements behind it")
+    source: str = Field(
+        description="The measurements behind the rates.", examples=["cuDNN 9.19 on GB200, causal"]
+    )
 
 
 class MeasuredLinks(_Data):
     """The links of a GPU on which a communication kernel was measured."""
 
-    nic: Bandwidth = Field(description="line rate of the GPU's NIC [B/s in one direction]")
-    nvlink: Bandwidth = Field(description="NVLink of the GPU [B/s in one direction]")
+    nic: Bandwidth = Field(
+        description="Line rate of the GPU's NIC [B/s in one direction].",
+        examples=["50 GB/s per direction"],
+    )
+    nvlink: Bandwidth = Field(
+        description="NVLink bandwidth of the GPU [B/s in one direction].",
+        examples=["400 GB/s bidirectional"],
+    )
 
 
 class CommunicationModel(_Data):
     """What one kind of communication kernel reaches on the links that it crosses."""
 
-    nic: float = Field(gt=0, le=1, description="share of the NIC's line rate")
-    nvlink: float = Field(gt=0, le=1, description="share of NVLink's rate in one direction")
-    overlap_slowdown: float = Field(
+    nic: Number = Field(
+        gt=0, le=1, description="Share of the NIC's line rate that it reaches.", examples=[0.94]
+    )
+    nvlink: Number = Field(
+        gt=0,
+        le=1,
+        description="Share of NVLink's bandwidth in one direction that it reaches.",
+        examples=[0.8],
+    )
+    overlap_slowdown: Number = Field(
         1.0,
         ge=1,
-        description="how much longer it takes while the GPU computes, on the links of measured_on",
+        description=(
+            "Its time while the GPU computes relative to its time alone, on the links of "
+            "measured_on."
+        ),
+        examples=[1.33],
     )
     measured_on: MeasuredLinks | None = Field(
-        None, description="slower links hide overlap_slowdown, faster do not help"
+        None,
+        description=(
+            "Links on which overlap_slowdown was measured: slower links hide it, and faster ones "
+            "do not help."
+        ),
     )
     setup: Seconds = Field(
-        0.0, description="kernels that precede it on its stream: layout, casts; launch [s]"
+        0.0,
+        description=(
+            "Time of the kernels that precede it on its stream, such as layout and casts, and of "
+            "its launch [s]."
+        ),
+        examples=["52 us"],
     )
-    nvlink_latency: float = Field(
-        1.0, ge=0, description="a round's latency over NVLink, of the topology's for 64 B"
+    nvlink_latency: Number = Field(
+        1.0,
+        ge=0,
+        description="Latency of a round over NVLink relative to the topology's for 64 B.",
+        examples=[0.18],
     )
-    nic_latency: float = Field(
-        1.0, ge=0, description="a round's latency beyond the NIC, of the topology's for 64 B"
+    nic_latency: Number = Field(
+        1.0,
+        ge=0,
+        description="Latency of a round beyond the NIC relative to the topology's for 64 B.",
+        examples=[3.784],
     )
-    source: str = Field(description="the measurements behind it")
+    source: str = Field(
+        description="The measurements behind the constants.",
+        examples=["ring all-reduce on 4 GB200: 679.6 of 900 GB/s"],
+    )
 
 
-class BesideCommunication(_Data):
+class OverlapSlowdown(_Data):
     """How much longer kernels take, on average over a chunk whose communication is overlapped."""
 
-    gemm: float = Field(ge=1, description="GEMMs, on the SMs that communication leaves")
-    memory: float = Field(
-        ge=1, description="memory-bound ops, which share HBM with the communication kernels"
+    gemm: Number = Field(
+        ge=1,
+        description=(
+            "Time of GEMMs on the SMs that communication leaves, relative to their time alone."
+        ),
+        examples=[1.027],
+    )
+    memory: Number = Field(
+        ge=1,
+        description=(
+            "Time of memory-bound kernels, which share HBM with communication, relative to their "
+            "time alone."
+        ),
+        examples=[1.089],
     )
 
 
 class KernelConfig(_Data):
     """Measured efficiencies of the kernels of one GPU architecture."""
 
-    name: str = Field(description="as datasheets name it")
-    gap: Seconds = Field(description="between two kernels of one stream [s]")
-    gemm: dict[str, GemmModel] = Field(description="dtype -> forward and input-gradient GEMM")
+    name: str = Field(description="Name of the table, as datasheets write it.", examples=["hopper"])
+    gap: Seconds = Field(
+        description="Time between two kernels of one stream [s].", examples=["2 us"]
+    )
+    gemm: dict[str, GemmModel] = Field(
+        description="Number format -> GEMM of the forward pass and of the input gradient."
+    )
     wgrad: dict[str, GemmModel] = Field(
-        description="dtype -> weight-gradient GEMM, FP32 accumulation into HBM"
+        description="Number format -> GEMM of the weight gradient, accumulated in FP32 in HBM."
     )
     attention: dict[str, AttentionModel] = Field(
-        description="implementation of fused attention -> its measured rates"
+        description="Implementation of fused attention -> its measured rates."
     )
     default_attention: str = Field(
-        description="the implementation that Transformer Engine takes on this architecture"
+        description="The implementation that Transformer Engine takes on this architecture.",
+        examples=["cudnn"],
     )
-    memory: dict[str, float] = Field(
-        description="op class -> share of HBM's peak bandwidth, beside communication"
+    memory: dict[str, Number] = Field(
+        description=(
+            "Class of memory-bound ops -> share of HBM's peak bandwidth that it reaches while "
+            "communication is in flight."
+        ),
+        examples=[{"norm": 0.307, "optimizer": 0.86}],
     )
-    beside_communication: BesideCommunication = Field(
-        description="how much longer kernels take beside communication"
+    overlap_slowdown: OverlapSlowdown = Field(
+        description="How much longer kernels take while communication is in flight."
     )
     communication: dict[str, CommunicationModel] = Field(
-        description="kind of kernel -> what it reaches"
+        description="Kind of communication kernel -> what it reaches."
     )
-    sources: dict[str, str] = Field(description="key -> where its value was published")
+    sources: dict[str, str] = Field(
+        description="Key of this file -> where its value was published.",
+        examples=[{"gap": "DeepSeek's profile"}],
+    )
 
     @model_validator(mode="after")
     def _shares(self) -> KernelConfig:
@@ -145,7 +241,7 @@ class KernelConfig(_Data):
                 raise InputError("must lie in (0, 1]", key=f"memory.{kind}", value=share)
         if self.default_attention not in self.attention:
             raise InputError(
-                "is no implementation in `attention`",
+                "is not an implementation in `attention`",
                 key="default_attention",
                 value=self.default_attention,
                 remedy=f"Known: {', '.join(self.attention)}.",

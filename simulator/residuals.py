@@ -1,15 +1,15 @@
-"""Measured kernels beside what the kernel tables say of them: how well each class of op is described.
+"""Measured kernels compared with the kernel tables: how well each class of op is described.
 
-Benchmarks ran alone and in a loop, so GEMMs are compared without `sustained` and nothing runs
-beside communication. The measurements are those of `simulator/data/measured`; no training step is
+Benchmarks ran alone and in a loop, so GEMMs are compared without `sustained` and no communication
+is in flight. The measurements are those of `simulator/data/measured`; no training step is
 among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from simulator import inputs
 from simulator.compute import Processor
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.ops import Op
-from simulator.ops.op import gemm, moved, wgrad
+from simulator.ops.op import Shape, gemm, moved, wgrad
 from simulator.precision import Dtype
 
 Floats = NDArray[np.float64]
@@ -26,33 +26,44 @@ Floats = NDArray[np.float64]
 ATTENTION_TOKENS, ATTENTION_HIDDEN = 16384, 2048
 """FlashAttention's benchmarks: tokens in all, and heads x width."""
 VIDUR = {"norm": ("norm", 4.0), "add": ("residual_add", 6.0), "activation": ("activation", 6.0)}
-"""what vidur measured -> kind of op, and bytes per element that must move."""
+"""What vidur measured -> kind of op, and bytes per element that must move."""
 NVLINK_LATENCY = 3.33e-6
 """Of a round [s], as topologies have it by default: arXiv 2505.09343, table 5."""
 LARGE = 8e6
 """Collectives of tensor parallelism move at least this [B]."""
 
 
+class Timed(NamedTuple):
+    """An op, and how long it took."""
+
+    op: Op
+    """What ran."""
+    us: float
+    """Time in a benchmark loop [us]."""
+
+
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """One class of op: what was measured and what the table computes, row by row [s].
-
-    group: kind of figure. fitted: whether the table's constants come from these rows; otherwise
-    they are a check.
-    """
+    """One class of op: what was measured and what the table computes, row by row."""
 
     group: str
+    """Kind of figure: GEMM, memory-bound, attention or link."""
     name: str
+    """What was measured."""
     gpu: str
+    """GPU on which it was measured."""
     fitted: bool
+    """Whether the table's constants come from these rows; otherwise they are a check."""
     measured: Floats
+    """Times as they were published [row] s."""
     computed: Floats
+    """Times by the kernel table [row] s."""
 
     @property
     def errors(self) -> Floats:
         """Return the signed relative errors [row]."""
-        found: Floats = self.computed / self.measured - 1.0
-        return found
+        errors: Floats = self.computed / self.measured - 1.0
+        return errors
 
     @property
     def bias(self) -> float:
@@ -83,68 +94,69 @@ def processor(gpu: str, reserved_sms: int = 0, attention: str = "") -> Processor
 
 
 def _benchmark(part: Processor, ops: Iterable[Op]) -> Floats:
-    """Return what the ops take in a benchmark loop, alone [s]."""
-    found = []
+    """Return what the ops take in a benchmark loop, alone [op] s."""
+    seconds = []
     for op in ops:
-        models = part.kernels.wgrad if op.kind == "wgrad" else part.kernels.gemm
-        longer = models[op.dtype].sustained if op.kind in ("gemm", "wgrad") else 1.0
-        found.append(part.kernel(op, beside=False) / longer)
-    return np.array(found)
+        alone = part.kernel(op, overlapped=False)
+        if op.kind == "wgrad":
+            alone /= part.kernels.wgrad[op.dtype].sustained
+        elif op.kind == "gemm":
+            alone /= part.kernels.gemm[op.dtype].sustained
+        seconds.append(alone)
+    return np.array(seconds)
 
 
-def _gemms() -> tuple[Residuals, ...]:
-    found = []
-    for gpu in ("a100", "h100"):
-        rows = inputs.table(f"vidur_{gpu}_gemm")
-        for least in (
-            512 if gpu == "a100" else 64,
-            2048,
-        ):  # of the fit, see the table's source; of training
-            some = [row for row in rows if int(row["m"]) >= least]
-            ops = [gemm("", int(row["m"]), int(row["n"]), int(row["k"]), "bf16") for row in some]
-            name = f"BF16, {least:,} and more tokens"
-            found.append(
-                _row("GEMM", name, processor(gpu), True, ops, [float(row["us"]) for row in some])
-            )
+def _against_table(
+    group: str, name: str, part: Processor, fitted: bool, measured: Sequence[Timed]
+) -> Residuals:
+    """Return ops in a benchmark loop next to what the table says of them."""
+    seconds = np.array([timed.us for timed in measured]) * 1e-6
+    computed = _benchmark(part, [timed.op for timed in measured])
+    return Residuals(group, name, part.gpu.name, fitted, seconds, computed)
+
+
+def _gemms() -> Iterator[Residuals]:
+    yield from _vidur_gemms()
     layer = _measured("training_kernels")["megatron_layer"]
-    found += [
-        _rated("BF16, 8,192 tokens", "a100", False, layer["gemms"], "bf16"),
-        _rated(
-            "BF16, batched, of unfused attention", "a100", False, layer["batched_gemms"], "bf16"
-        ),
-        _rated(
-            "FP8, blocks",
-            "h800",
-            True,
-            _measured("deepgemm_a6d97a1")["dense_and_contiguous"],
-            "fp8",
-        ),
-        _per_tensor(),
-        _rated(
-            "FP8, per tensor, best shapes",
-            "h100",
-            False,
-            _measured("fp8_tensor_gemm")["best_shapes"],
-            "fp8_tensor",
-        ),
-        _weight_gradients(),
+    blocks = _measured("deepgemm_a6d97a1")["dense_and_contiguous"]
+    per_tensor = _measured("fp8_tensor_gemm")
+    unfused = "BF16, batched, of unfused attention"
+    yield _rated("BF16, 8,192 tokens", "a100", False, layer["gemms"], "bf16")
+    yield _rated(unfused, "a100", False, layer["batched_gemms"], "bf16")
+    yield _rated("FP8, blocks", "h800", True, blocks, "fp8")
+    yield _per_tensor(per_tensor["rows"])
+    best = per_tensor["best_shapes"]
+    yield _rated("FP8, per tensor, best shapes", "h100", False, best, "fp8_tensor")
+    yield _weight_gradients()
+
+
+def _vidur_gemms() -> Iterator[Residuals]:
+    """Return vidur's GEMMs: the rows of the fit, see the table's source, and those of training."""
+    for gpu, fewest in (("a100", 512), ("h100", 64)):
+        rows = inputs.table(f"vidur_{gpu}_gemm")
+        for tokens in (fewest, 2048):
+            measured = [_vidur_gemm(row) for row in rows if int(row["m"]) >= tokens]
+            name = f"BF16, {tokens:,} and more tokens"
+            yield _against_table("GEMM", name, processor(gpu), True, measured)
+
+
+def _vidur_gemm(row: dict[str, str]) -> Timed:
+    op = gemm("", int(row["m"]), int(row["n"]), int(row["k"]), "bf16")
+    return Timed(op, float(row["us"]))
+
+
+def _per_tensor(rows: list[dict[str, Any]]) -> Residuals:
+    measured = [
+        Timed(gemm("", row["m"], row["n"], row["k"], "fp8_tensor"), row["us"]) for row in rows
     ]
-    return tuple(found)
-
-
-def _per_tensor() -> Residuals:
-    rows = _measured("fp8_tensor_gemm")["rows"]
-    ops = [gemm("", row["m"], row["n"], row["k"], "fp8_tensor") for row in rows]
-    return _row(
-        "GEMM", "FP8, per tensor", processor("h100"), True, ops, [row["us"] for row in rows]
-    )
+    return _against_table("GEMM", "FP8, per tensor", processor("h100"), True, measured)
 
 
 def _weight_gradients() -> Residuals:
-    # Beside communication, in a process, on the SMs that it leaves: DeepSeek's profile.
+    # While communication is in flight, in a process, on the SMs that it leaves: DeepSeek's profile.
     part, rows = processor("h800", 20), _measured("deepseek_v3_chunk")["fp8_wgrad_us"]
     ops = [wgrad("", row["m"], row["n"], row["k"], "fp8") for row in rows]
-    computed = np.array([part.kernel(op, beside=True) for op in ops])
+    computed = np.array([part.kernel(op, overlapped=True) for op in ops])
     measured = np.array([float(np.mean(row["us"])) * 1e-6 for row in rows])
     return Residuals("GEMM", "weight gradient FP8, blocks", "h800", True, measured, computed)
 
@@ -153,136 +165,130 @@ def _rated(
     name: str, gpu: str, fitted: bool, rows: list[dict[str, Any]], dtype: Dtype
 ) -> Residuals:
     """Return GEMMs that were published as TFLOP/s."""
-    ops = [gemm("", row["m"], row["n"], row["k"], dtype, row.get("groups", 1)) for row in rows]
-    us = [op.flops / row["tflops"] / 1e6 for op, row in zip(ops, rows, strict=True)]
-    return _row("GEMM", name, processor(gpu), fitted, ops, us)
+    measured = []
+    for row in rows:
+        op = gemm("", row["m"], row["n"], row["k"], dtype, row.get("groups", 1))
+        measured.append(Timed(op, op.flops / row["tflops"] / 1e6))
+    return _against_table("GEMM", name, processor(gpu), fitted, measured)
 
 
-def _row(
-    group: str, name: str, part: Processor, fitted: bool, ops: list[Op], us: list[float]
-) -> Residuals:
-    return Residuals(group, name, part.gpu.name, fitted, np.array(us) * 1e-6, _benchmark(part, ops))
-
-
-def _memory_bound() -> tuple[Residuals, ...]:
-    found = []
+def _memory_bound() -> Iterator[Residuals]:
+    table = inputs.table("vidur_memory_bound")
     for gpu in ("a100", "h100"):
-        for name, (kind, each) in VIDUR.items():
-            rows = [
-                row
-                for row in inputs.table("vidur_memory_bound")
-                if (row["gpu"], row["op"]) == (gpu, name)
+        for name, (kind, per_element) in VIDUR.items():
+            measured = [
+                Timed(moved("", kind, 4096.0 * int(row["width"]), per_element), float(row["us"]))
+                for row in table
+                if row["gpu"] == gpu and row["op"] == name
             ]
-            ops = [moved("", kind, 4096.0 * int(row["width"]), each) for row in rows]
             # Hopper's norm and activation are those of DeepSeek's profile.
             fitted = gpu == "a100" or name == "add"
             label = f"{kind}, vidur's {name}"
-            found.append(
-                _row(
-                    "memory-bound",
-                    label,
-                    processor(gpu),
-                    fitted,
-                    ops,
-                    [float(row["us"]) for row in rows],
-                )
-            )
+            yield _against_table("memory-bound", label, processor(gpu), fitted, measured)
     layer = _measured("training_kernels")["megatron_layer"]["memory_bound"]
-    ops = [moved("", row["kind"], row["elements"], row["each"]) for row in layer]
-    us = [1e3 * row["ms"] for row in layer]
-    return (
-        *found,
-        _row("memory-bound", "Megatron's fused kernels", processor("a100"), True, ops, us),
-    )
+    measured = [
+        Timed(moved("", row["kind"], row["elements"], row["each"]), 1e3 * row["ms"])
+        for row in layer
+    ]
+    part = processor("a100")
+    yield _against_table("memory-bound", "Megatron's fused kernels", part, True, measured)
 
 
 def _core(kind: str, width: int, length: int, passes: float) -> Op:
     """Return the causal attention of FlashAttention's benchmarks."""
     flops = passes * 2.0 * ATTENTION_TOKENS * length * ATTENTION_HIDDEN
-    return Op("", kind, flops, (1, 0, 0, width), seq_length=length)
+    return Op("", kind, flops, Shape(k=width), seq_length=length)
 
 
-def _attention() -> tuple[Residuals, ...]:
-    flash, found = _measured("flash_attention"), []
-    lengths = flash["sequence"]
+def _both_passes(width: int, length: int, share: float = 1.0) -> tuple[Op, Op]:
+    """Return forward and backward, 2.5 times the FLOPs.
+
+    share: of the benchmarks' tokens x hidden.
+    """
+    forward = _core("attention", width, length, share)
+    return forward, _core("attention_backward", width, length, 2.5 * share)
+
+
+def _attention() -> Iterator[Residuals]:
+    flash = _measured("flash_attention")
     for name, widths in flash["h100"].items():
-        ops, us = [], []
-        for width, bars in widths.items():
-            for kind, key, passes in (
-                ("attention", "forward_causal", 1.0),
-                ("attention_backward", "backward", 2.5),
-            ):
-                some = [_core(kind, int(width), at, passes) for at in lengths]
-                us += [op.flops / bar / 1e6 for op, bar in zip(some, bars[key], strict=True)]
-                ops += some
+        measured = [timed for width, bars in widths.items() for timed in _bars(flash, width, bars)]
         label = f"{name}, the figures' bars as they are"
-        found.append(_row("attention", label, processor("h100", attention=name), True, ops, us))
-    return (*found, _figure_of_ampere(flash), *_transformer_engine(flash))
+        yield _against_table("attention", label, processor("h100", attention=name), True, measured)
+    yield _figure_of_ampere(flash)
+    yield from _transformer_engine(flash)
+
+
+def _bars(flash: dict[str, Any], width: str, bars: dict[str, list[float]]) -> Iterator[Timed]:
+    """Return what the figures' bars [TFLOP/s] say of one width of a head: forward, then backward."""
+    passes = [_both_passes(int(width), length) for length in flash["sequence"]]
+    for index, key in enumerate(("forward_causal", "backward")):
+        for ops, rate in zip(passes, bars[key], strict=True):
+            yield Timed(ops[index], ops[index].flops / rate / 1e6)
 
 
 def _figure_of_ampere(flash: dict[str, Any]) -> Residuals:
-    part, lengths = processor("a100"), flash["sequence"]
-    pairs = [
-        (_core("attention", 64, at, 1.0), _core("attention_backward", 64, at, 2.5))
-        for at in lengths
-    ]
-    bars = flash["a100"]["flash2"]["64"]["forward_backward_causal"]
+    """Return FlashAttention 2 on A100, whose figure gives both passes together."""
+    part = processor("a100")
+    pairs = [_both_passes(64, length) for length in flash["sequence"]]
+    rates = flash["a100"]["flash2"]["64"]["forward_backward_causal"]
     measured = [
-        (one.flops + two.flops) / bar / 1e12 for (one, two), bar in zip(pairs, bars, strict=True)
+        (forward.flops + backward.flops) / rate / 1e12
+        for (forward, backward), rate in zip(pairs, rates, strict=True)
     ]
-    computed = [sum(part.kernel(op, beside=False) for op in pair) for pair in pairs]
     return Residuals(
         "attention",
         "flash2, width 64, both passes",
         "a100",
         True,
         np.array(measured),
-        np.array(computed),
+        np.array([_alone(part, pair) for pair in pairs]),
     )
 
 
-def _transformer_engine(flash: dict[str, Any]) -> Iterable[Residuals]:
+def _transformer_engine(flash: dict[str, Any]) -> Iterator[Residuals]:
+    """Return both passes of other shapes than the figures', a check."""
+    rows = flash["transformer_engine"]
     for name in ("cudnn", "flash2"):
         part = processor("h100", attention=name)
-        measured, computed = [], []
-        for row in flash["transformer_engine"]:
-            at = row["sequence"]
-            share = row["batch"] * row["heads"] * at * 128 / ATTENTION_TOKENS / ATTENTION_HIDDEN
-            pair = (
-                _core("attention", 128, at, share),
-                _core("attention_backward", 128, at, 2.5 * share),
-            )
-            measured.append(row[f"{name}_ms"] * 1e-3)
-            computed.append(sum(part.kernel(op, beside=False) for op in pair))
+        computed = []
+        for row in rows:
+            elements = row["batch"] * row["heads"] * row["sequence"] * 128
+            share = elements / ATTENTION_TOKENS / ATTENTION_HIDDEN
+            computed.append(_alone(part, _both_passes(128, row["sequence"], share)))
+        measured = np.array([row[f"{name}_ms"] * 1e-3 for row in rows])
         label = f"{name}, Transformer Engine's own benchmark"
-        yield Residuals("attention", label, "h100", False, np.array(measured), np.array(computed))
+        yield Residuals("attention", label, "h100", False, measured, np.array(computed))
 
 
-def _links() -> tuple[Residuals, ...]:
-    """Return half an all-reduce inside a node, the reduce-scatter or all-gather of tensor parallelism."""
-    lines = {
+def _alone(part: Processor, ops: Iterable[Op]) -> float:
+    """Return what some ops take together, one after another [s]."""
+    return sum(part.kernel(op, overlapped=False) for op in ops)
+
+
+def _links() -> Iterator[Residuals]:
+    """Return half an all-reduce in a node: the reduce-scatter or all-gather of tensor parallelism."""
+    line_rates = {
         row["gpu"]: 1e9 * row["line_gb_s"]
         for row in _measured("nccl")["rows"]
         if row["link"] == "nvlink"
     }
-    found = []
+    table = inputs.table("vidur_collectives")
     for gpu in ("a100", "h100"):
         model = processor(gpu).kernels.communication["nccl_tensor"]
         for ranks in (4, 8):
             rows = [
                 row
-                for row in inputs.table("vidur_collectives")
-                if _collective(row) == (gpu, "all_reduce", ranks)
+                for row in table
+                if _collective(row) == (gpu, "all_reduce", ranks) and float(row["bytes"]) > LARGE
             ]
-            some = [row for row in rows if float(row["bytes"]) > LARGE]
-            size = np.array([float(row["bytes"]) for row in some])
-            half = np.array([float(row["us"]) for row in some]) * 0.5e-6
-            moved_bytes = (ranks - 1) / ranks * size / (lines[gpu] * model.nvlink)
-            computed = model.setup + (ranks - 1) * NVLINK_LATENCY + moved_bytes
-            found.append(
-                Residuals("link", f"half an all-reduce on {ranks} GPUs", gpu, True, half, computed)
-            )
-    return tuple(found)
+            size = np.array([float(row["bytes"]) for row in rows])  # [row] B
+            measured = np.array([float(row["us"]) for row in rows]) * 0.5e-6  # [row] s
+            # A ring: each of ranks - 1 rounds has its latency and moves 1 / ranks of the bytes.
+            moving = (ranks - 1) / ranks * size / (line_rates[gpu] * model.nvlink)
+            computed = model.setup + (ranks - 1) * NVLINK_LATENCY + moving
+            name = f"half an all-reduce on {ranks} GPUs"
+            yield Residuals("link", name, gpu, True, measured, computed)
 
 
 def _collective(row: dict[str, str]) -> tuple[str, str, int]:
@@ -290,5 +296,6 @@ def _collective(row: dict[str, str]) -> tuple[str, str, int]:
 
 
 def _measured(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = inputs.data("measured", name).data
-    return found
+    """Return one of the package's tables of published measurements."""
+    table: dict[str, Any] = inputs.data("measured", name).data
+    return table

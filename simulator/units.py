@@ -8,17 +8,21 @@
 | Size      | B                       | `80 GB`, `1 MiB`                                     |
 | Rate      | FLOP/s                  | `989.4 TFLOP/s`                                      |
 | Price     | USD per GPU-hour        | `2 USD per GPU-hour`                                 |
+| Dollars   | USD                     | `20000 USD`, `20 kUSD`                               |
+
+Counts and ratios have no unit and are numbers: `Integer`, `Number`. A number given as text, or
+true or false in its stead, is refused.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
-from simulator.errors import UnitError
+from simulator.errors import InputError, UnitError
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _QUANTITY = re.compile(rf"^\s*{_NUMBER}\s*([^\W\d_].*?)\s*$")
@@ -40,6 +44,7 @@ BYTE_RATES = {f"{unit}/s": factor for unit, factor in SIZES.items()}
 BIT_RATES = {f"{prefix}b/s": factor / 8 for prefix, factor in _DECIMAL.items()}
 FLOP_RATES = {f"{prefix}FLOP/s": factor for prefix, factor in _DECIMAL.items()}
 PRICES = {"USD per GPU-hour": 1.0}
+SUMS = {"USD": 1.0, "kUSD": 1e3}
 DIRECTIONS = {"per direction": 1.0, "bidirectional": 0.5}
 
 
@@ -76,17 +81,11 @@ def bandwidth(value: object) -> float:
     """Return a link's bandwidth in one direction [B/s]; the text must say which direction it counts."""
     text = str(value).strip()
     words = next((words for words in DIRECTIONS if text.endswith(words)), "")
-    number = text.removesuffix(words).strip()
-    if re.fullmatch(_NUMBER, number):
-        one = number if words == "per direction" else f"{float(number) / 2:g}"
-        both = f"{2 * float(number):g}" if words == "per direction" else number
-        remedy = (
-            f"Write '{both} GB/s bidirectional' (as datasheets do) or '{one} GB/s per direction'."
-        )
-        remedy = remedy if float(number) >= 0 else "Write for example '400 GB/s bidirectional'."
-        raise UnitError("has no unit", value=text, remedy=remedy)
+    amount = text.removesuffix(words).strip()
+    if re.fullmatch(_NUMBER, amount):
+        raise _bare_bandwidth(text, float(amount), words)
     try:
-        rate = parse(number, BYTE_RATES | BIT_RATES, f"50 GB/s {words or 'per direction'}")
+        rate = parse(amount, BYTE_RATES | BIT_RATES, f"50 GB/s {words or 'per direction'}")
     except UnitError as error:
         raise UnitError(error.rule, value=text, remedy=error.remedy) from error
     if words:
@@ -96,6 +95,21 @@ def bandwidth(value: object) -> float:
         value=text,
         remedy=f"Write '{text} per direction', or '{text} bidirectional' for the sum of both.",
     )
+
+
+def _bare_bandwidth(text: str, amount: float, words: str) -> UnitError:
+    """Return the complaint of a bandwidth without a unit.
+
+    words: the direction that it names, if any.
+    """
+    one_way = amount if words == "per direction" else amount / 2
+    remedy = "Write for example '400 GB/s bidirectional'."
+    if amount >= 0:
+        remedy = (
+            f"Write '{2 * one_way:g} GB/s bidirectional' (as datasheets do) "
+            f"or '{one_way:g} GB/s per direction'."
+        )
+    return UnitError("has no unit", value=text, remedy=remedy)
 
 
 def memory_bandwidth(value: object) -> float:
@@ -123,12 +137,67 @@ def price(value: object) -> float:
     return parse(value, PRICES, "2 USD per GPU-hour")
 
 
-Bandwidth = Annotated[float, BeforeValidator(bandwidth)]
-MemoryBandwidth = Annotated[float, BeforeValidator(memory_bandwidth)]
-Seconds = Annotated[float, BeforeValidator(seconds)]
-Bytes = Annotated[float, BeforeValidator(size)]
-FlopRate = Annotated[float, BeforeValidator(flop_rate)]
-Price = Annotated[float, BeforeValidator(price)]
+def dollars(value: object) -> float:
+    """Return a sum of money [USD]."""
+    return parse(value, SUMS, "20000 USD")
+
+
+def integer(value: object) -> int:
+    """Return an integer that is given as one: not as text, not as 8.0. Errors: InputError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    remedy = "Write a number without quotes, for example 8."
+    if isinstance(value, float):
+        remedy = f"Write {value:.0f}." if value.is_integer() else "Write a number without decimals."
+    elif str(value).strip().isdigit():
+        remedy = f"Write {str(value).strip()} without quotes."
+    raise InputError("is not an integer", value=value, remedy=remedy)
+
+
+def number(value: object) -> float:
+    """Return a finite number that is given as one, not as text. Errors: InputError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(
+            "is not a number", value=value, remedy="Write it without quotes, for example 1.5."
+        )
+    if not math.isfinite(value):
+        raise InputError("is not finite", value=value, remedy="Write for example 1.5.")
+    return float(value)
+
+
+def _text(title: str, units: dict[str, float], example: str, *endings: str) -> WithJsonSchema:
+    """Return what a JSON schema says of a quantity: text of a number, a unit, and one of the endings.
+
+    The pattern holds in ECMA's dialect of regular expressions too, which editors use.
+    """
+    unit = "|".join(re.escape(unit).replace(r"\ ", " ") for unit in units)
+    end = rf"\s+({'|'.join(endings)})" if endings else ""
+    number = r"\+?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+    pattern = rf"^\s*{number}\s*({unit}){end}\s*$"
+    return WithJsonSchema(
+        {"type": "string", "title": title, "pattern": pattern, "examples": [example]}
+    )
+
+
+_RATES = BYTE_RATES | BIT_RATES
+
+Integer = Annotated[int, BeforeValidator(integer)]
+Number = Annotated[float, BeforeValidator(number)]
+Bandwidth = Annotated[
+    float,
+    BeforeValidator(bandwidth),
+    _text("bandwidth", _RATES, "400 GB/s bidirectional", *DIRECTIONS),
+]
+MemoryBandwidth = Annotated[
+    float, BeforeValidator(memory_bandwidth), _text("memory bandwidth", BYTE_RATES, "3.35 TB/s")
+]
+Seconds = Annotated[float, BeforeValidator(seconds), _text("time", TIMES, "3.7 us")]
+Bytes = Annotated[float, BeforeValidator(size), _text("size", SIZES, "80 GB")]
+FlopRate = Annotated[
+    float, BeforeValidator(flop_rate), _text("compute rate", FLOP_RATES, "989.4 TFLOP/s")
+]
+Price = Annotated[float, BeforeValidator(price), _text("price", PRICES, "2 USD per GPU-hour")]
+Dollars = Annotated[float, BeforeValidator(dollars), _text("sum of money", SUMS, "20000 USD")]
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
@@ -164,3 +233,10 @@ def format_bandwidth(value: float) -> str:
         value, ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s"))
     )
     return f"{text} per direction"
+
+
+def format_value(value: Any) -> str:
+    """Return a value on one line; of a long list its ends."""
+    if isinstance(value, list | tuple) and len(value) > 2:
+        return f"{value[0]} | {value[1]} | ... | {value[-1]}"
+    return str(value)

@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from simulator.costs import price
 from simulator.engine import run
 from simulator.inputs import Document
-from simulator.program import STREAMS, Coflow, Program, costs, lower, lower_schedule
+from simulator.program import STREAMS, Coflow, Program, lower, lower_schedule
+from simulator.report import Report
 from simulator.scenario import Scenario, build
 from simulator.schedules import Action, Schedule
+from simulator.timeline import Timeline
+from simulator.whatif import study
 
 CLUSTER = {
     "name": "small",
@@ -109,10 +113,16 @@ def simulated(one: Scenario, *, folded: bool = True):
     return run(lower(one, folded=folded))
 
 
+def studied(one: Scenario) -> tuple[Timeline, Report]:
+    """Return the timeline and the report of a scenario, without what other scenarios say of it."""
+    result = study(one, penalties=False)
+    return result.timeline, result.report
+
+
 def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: object) -> Program:
     """Return an overlapped pair of MoE layers on one pipeline index, between the forward and backward that it needs."""
     one = scenario(layout__pp=1, layout__ep=4, training__global_batch_size=16, **changes)
-    priced = costs(one, pairs=True)
+    priced = price(one, pairs=True)
     order = (Action("F", 0, 0), Action("FB", 1, 0, 0, 0), Action("B", 1, 0))
     stages = (kinds or ("moe",) * layers,)
     return lower_schedule(one, Schedule("pair", 1, 2, (order,)), replace(priced, stages=stages))
@@ -207,6 +217,7 @@ def program(
         coflows=coflows,
         capacity=np.array(capacity),
         link_names=tuple(f"link{n}" for n in range(len(capacity))),
+        link_kinds=("nic",) * len(capacity),
         first_rank=np.arange(ranks),
         multiplicity=np.ones(ranks, dtype=np.int64),
         class_seconds=({},) * ranks,

@@ -7,6 +7,7 @@ from calibration import AMPERE, CHUNK, HOPPER, LAYER, PHASES, TOKENS, TRACED, me
 
 from simulator.errors import InputError
 from simulator.ops import Op
+from simulator.ops.op import Shape
 
 FLASH = measured("flash_attention")
 LENGTHS = FLASH["sequence"]
@@ -81,25 +82,25 @@ def test_transformer_engines_own_benchmark_agrees_with_the_tables(row, name):
 
 
 def core(width, at=TOKENS):
-    return Op("", "attention", 1e12, (1, 0, 0, width), seq_length=at)
+    return Op("", "attention", 1e12, Shape(k=width), seq_length=at)
 
 
 def test_an_implementation_is_chosen_by_name_and_another_stands_in_where_it_was_not_measured():
     flash3 = replace(HOPPER, attention="flash3")
-    assert HOPPER.kernel(core(128), beside=False) == pytest.approx(1 / 518)
-    assert flash3.kernel(core(128), beside=False) == pytest.approx(1 / 579)
+    assert HOPPER.kernel(core(128), overlapped=False) == pytest.approx(1 / 518)
+    assert flash3.kernel(core(128), overlapped=False) == pytest.approx(1 / 579)
     # MLA's width was measured in DeepSeek's profile alone; 80 is nearer to 64 than to 128.
-    assert [part.kernel(core(192), beside=False) for part in (HOPPER, flash3)] == pytest.approx(
+    assert [part.kernel(core(192), overlapped=False) for part in (HOPPER, flash3)] == pytest.approx(
         [1 / 654.8] * 2
     )
-    assert HOPPER.kernel(core(80), beside=False) == pytest.approx(1 / 363)
+    assert HOPPER.kernel(core(80), overlapped=False) == pytest.approx(1 / 363)
     # Between two lengths the rate is linear in the logarithm: half way from 4,096 to 8,192 lies
     # 4,096 x 2^0.5.
-    assert HOPPER.kernel(core(128, round(TOKENS * 2**0.5)), beside=False) == pytest.approx(
+    assert HOPPER.kernel(core(128, round(TOKENS * 2**0.5)), overlapped=False) == pytest.approx(
         2 / (518 + 529), rel=1e-4
     )
     with pytest.raises(InputError, match="was not measured on a100"):
-        replace(AMPERE, attention="cudnn").kernel(core(128), beside=False)
+        replace(AMPERE, attention="cudnn").kernel(core(128), overlapped=False)
 
 
 def test_each_architecture_defaults_to_what_transformer_engine_prefers():

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from calibration import measured, processor
 
-from simulator.collectives import ALGORITHMS, choices, fastest
-from simulator.collectives.choose import CANDIDATES
+from simulator.collectives import choices, fastest, open_to
 from simulator.inputs import find, read, validate
 from simulator.ops.op import gemm
 from simulator.topology import TopologyConfig, network
@@ -24,7 +23,7 @@ KERNELS = GB200.kernels
 def bare(part, row, dtype):
     """Return TFLOP/s of one GEMM in a benchmark loop."""
     op = gemm("", row["m"], row["n"], row["k"], dtype)
-    return op.flops / (part.kernel(op, beside=False) / KERNELS.gemm[dtype].sustained) / 1e12
+    return op.flops / (part.kernel(op, overlapped=False) / KERNELS.gemm[dtype].sustained) / 1e12
 
 
 def site(name, **changes):
@@ -34,8 +33,7 @@ def site(name, **changes):
 
 def busbw(net, gpus, algorithm="", size=8 * 2**30):
     """Return the bus bandwidth of an all-reduce [GB/s], of NCCL's choice unless told."""
-    names = [algorithm] if algorithm else CANDIDATES["all_reduce"]
-    table = {name: ALGORITHMS["all_reduce"][name] for name in names}
+    table = open_to("all_reduce", algorithm or None)
     best = fastest(choices(net, range(gpus), KERNELS.communication, "all_reduce", table), size)
     return 2 * (gpus - 1) / gpus * size / best.seconds(size) / 1e9
 

@@ -9,7 +9,7 @@ import pytest
 from calibration import AMPERE, HOPPER, measured, measured_csv
 from scipy.optimize import least_squares
 
-from simulator.collectives import ALGORITHMS, BUS_FACTORS, choices, fastest, open_to
+from simulator.collectives import BUS_FACTORS, choices, fastest, open_to
 from simulator.topology import TopologyConfig, network
 
 LINE = {"h100": 450e9, "h800": 200e9, "a100": 300e9}
@@ -51,9 +51,7 @@ def machine(gpu, nodes=1, gpus=8, nic="50 GB/s"):
 
 def seconds(gpu, op, ranks, size, algorithm=None, nodes=1):
     net = machine(gpu, nodes)
-    found = choices(
-        net, range(ranks), KERNELS[gpu].communication, op, open_to(op, ALGORITHMS[op], algorithm)
-    )
+    found = choices(net, range(ranks), KERNELS[gpu].communication, op, open_to(op, algorithm))
     return fastest(found, size).seconds(size)
 
 
@@ -116,9 +114,7 @@ def test_two_nodes_with_narrow_nics_reduce_at_their_rate():
     # 2 x 8 H800 with 8 ConnectX-6 of 100 Gb/s: 161 GB/s (nccl-tests issue 153). NICs bind: S/8 each
     # at 0.94 x 12.5.
     net, kernels = machine("h800", 2, nic="100 Gb/s"), HOPPER.kernels.communication
-    found = choices(
-        net, range(16), kernels, "all_reduce", open_to("all_reduce", ALGORITHMS["all_reduce"], None)
-    )
+    found = choices(net, range(16), kernels, "all_reduce", open_to("all_reduce", None))
     best = fastest(found, 8e9)
     assert best.algorithm == "nvls_tree"
     assert 8 / best.seconds(8e9) * BUS_FACTORS["all_reduce"](16) == pytest.approx(161, rel=0.10)
@@ -227,7 +223,7 @@ def residuals(gpu, op, link="nvlink", algorithm=None):
     ranks, size, time = curve(gpu, op, link)
     nodes = 2 if link == "nic" else 1
     each = {int(n): machine(gpu, nodes, 8 if nodes == 1 else 1) for n in set(ranks)}
-    table = open_to(op, ALGORITHMS[op], algorithm)
+    table = open_to(op, algorithm)
     ways = {
         n: choices(net, range(n), KERNELS[gpu].communication, op, table) for n, net in each.items()
     }

@@ -53,7 +53,7 @@ def vidur(gpu, tokens):
 def traced_wgrads():
     """Return the trace's weight gradients, without what `Processor` adds in a process and beside communication."""
     kernels = TRACED.kernels
-    longer = kernels.wgrad["fp8"].sustained * kernels.beside_communication.gemm
+    longer = kernels.wgrad["fp8"].sustained * kernels.overlap_slowdown.gemm
     ops = [wgrad("", row["m"], row["n"], row["k"], "fp8") for row in CHUNK["fp8_wgrad_us"]]
     return ops, np.array([np.mean(row["us"]) * 1e-6 / longer for row in CHUNK["fp8_wgrad_us"]])
 
@@ -105,7 +105,7 @@ def shipped_errors(name):
 def test_the_wave_model_here_is_the_one_that_the_simulator_uses(name):
     part, model, rows, _ = FITS[name]
     ops, _ = rows()
-    simulated = [part.kernel(op, beside=False) / model.sustained for op in ops]
+    simulated = [part.kernel(op, overlapped=False) / model.sustained for op in ops]
     assert Waves(part, ops, model).seconds(*(getattr(model, key) for key in ALL)) == pytest.approx(
         simulated, rel=1e-9
     )
@@ -178,7 +178,7 @@ def test_fp8_with_one_scale_per_tensor_takes_the_rest_of_its_constants_from_bf16
         # The fastest of thousands of shapes: a fit to ordinary ones should stay below, by a quarter
         # at most.
         op = gemm("", row["m"], row["n"], row["k"], "fp8_tensor")
-        assert 0.75 < op.flops / HOPPER.kernel(op, beside=False) / 1e12 / row["tflops"] < 1.02
+        assert 0.75 < op.flops / HOPPER.kernel(op, overlapped=False) / 1e12 / row["tflops"] < 1.02
 
 
 @pytest.mark.parametrize("part", [HOPPER, AMPERE], ids=["hopper", "ampere"])
@@ -216,7 +216,7 @@ def test_gemms_of_8192_tokens_on_a100_follow_without_a_fit():
     # most.
     rows = measured("training_kernels")["megatron_layer"]["gemms"]
     ops = [gemm("", row["m"], row["n"], row["k"], "bf16") for row in rows]
-    rates = [op.flops / AMPERE.kernel(op, beside=False) / 1e12 for op in ops]
+    rates = [op.flops / AMPERE.kernel(op, overlapped=False) / 1e12 for op in ops]
     errors = [rate / row["tflops"] - 1 for rate, row in zip(rates, rows, strict=True)]
     assert max(map(abs, errors)) < 0.08
     assert abs(np.mean(errors)) < 0.04
@@ -229,21 +229,21 @@ def test_batched_gemms_of_unfused_attention_are_not_fitted():
     rate = {}
     for row in (scores, values):
         op = gemm(row["name"], row["m"], row["n"], row["k"], "bf16", row["groups"])
-        rate[row["name"]] = op.flops / AMPERE.kernel(op, beside=False) / 1e12 / row["tflops"]
+        rate[row["name"]] = op.flops / AMPERE.kernel(op, overlapped=False) / 1e12 / row["tflops"]
     assert rate == pytest.approx(
         {"attention scores": 1.47, "attention over values": 1.03}, abs=0.02
     )
 
 
-def test_gemms_in_the_trace_take_longer_by_sustained_and_beside_communication():
+def test_gemms_in_the_trace_take_longer_by_sustained_and_overlap():
     rows = [row for row in CHUNK["fp8_gemm_us"] if not row["name"].endswith("again")]
     ops = [gemm(row["name"], row["m"], row["n"], row["k"], "fp8", row["groups"]) for row in rows]
     sustained = TRACED.kernels.gemm["fp8"].sustained
-    model = sum(TRACED.kernel(op, beside=False) for op in ops) / sustained
+    model = sum(TRACED.kernel(op, overlapped=False) for op in ops) / sustained
     ratio = sum(np.mean(row["us"]) for row in rows) * 1e-6 / model
     assert len(rows) == 18
     assert sustained == TRACED.kernels.wgrad["fp8"].sustained
-    assert sustained * TRACED.kernels.beside_communication.gemm == pytest.approx(ratio, rel=0.005)
+    assert sustained * TRACED.kernels.overlap_slowdown.gemm == pytest.approx(ratio, rel=0.005)
 
 
 def test_two_streams_of_expert_weight_gradients_take_as_long_as_one():
@@ -255,9 +255,9 @@ def test_two_streams_of_expert_weight_gradients_take_as_long_as_one():
         for name in ("down", "gate+up")
     ]
     routed = [
-        op for op in (*LAYER.mlp_w, *LAYER.side_w) if op.kind == "wgrad" and op.shape[3] == 8192
+        op for op in (*LAYER.mlp_w, *LAYER.side_w) if op.kind == "wgrad" and op.shape.k == 8192
     ]
     assert len(routed) == 8
-    assert sum(TRACED.kernel(op, beside=True) for op in routed) == pytest.approx(
+    assert sum(TRACED.kernel(op, overlapped=True) for op in routed) == pytest.approx(
         sum(spans) / 4 * 1e-6, rel=0.03
     )

@@ -13,15 +13,16 @@ from test_topology_families import cluster as family
 from simulator.collectives import (
     ALGORITHMS,
     BUS_FACTORS,
-    CANDIDATES,
     Round,
     Rounds,
     choices,
     demand,
     fastest,
+    of_nccl,
+    of_op,
     open_to,
     resolve,
-    rings,
+    unit,
 )
 from simulator.collectives.paths import FABRIC, SWITCH, Ways, ways
 from simulator.collectives.resolve import drain
@@ -32,18 +33,18 @@ from simulator.hardware import CommunicationModel
 from simulator.topology import TopologyConfig, network
 
 IDEAL = CommunicationModel(nic=1.0, nvlink=1.0, source="made up: line rate")
-TABLE = [(op, name) for op, table in ALGORITHMS.items() for name in table]
+TABLE = [(op, name) for name, row in ALGORITHMS.items() for op in row.ops]
 every_algorithm = pytest.mark.parametrize(("op", "name"), TABLE)
 GB = 1e9
 B_NVLINK, B_NIC = 200 * GB, 50 * GB
 
 # Two views. Where rounds follow one another on different links, the coflow lets them overlap and
 # ends earlier.
-APART = {"halving_doubling", "hierarchical"}
+APART = {"halving_doubling", "hierarchical_ring", "hierarchical", "bruck"}
 
 
 def rounds(net, op, name, members, size=GB):
-    return ALGORITHMS[op][name](net, members, size)
+    return ALGORITHMS[name].ops[op](net, members, size)
 
 
 def possible(net, op, name, members):
@@ -59,7 +60,11 @@ def possible(net, op, name, members):
 def one_node(n):
     """Return op, algorithm -> (bytes over the busiest link / S, latencies), for n GPUs of one node, n = 2, 4, 8."""
     ring, log = (n - 1) / n, math.log2(n)
-    passes = {"ring": (ring, n - 1), "halving_doubling": (ring, log), "hierarchical": (ring, n - 1)}
+    passes = {
+        "ring": (ring, n - 1),
+        "halving_doubling": (ring, log),
+        "hierarchical_ring": (ring, n - 1),
+    }
     return {
         # A chain inside the node: its inner GPUs pass the sum on and the result back. Switches
         # halve the latency.
@@ -71,7 +76,11 @@ def one_node(n):
         "reduce_scatter": {**passes, "nvls": (1.0, 1)},
         "all_gather": {**passes, "nvls": (1.0, 1)},
         "broadcast": {"ring": (1.0, n - 1), "tree": (1.0, n - 1)},
-        "all_to_all": {"pairwise": (ring, 1), "hierarchical": (ring, 1)},
+        "all_to_all": {
+            "pairwise": (ring, 1),
+            "hierarchical": (ring, 1),
+            "bruck": (log / 2, log),
+        },
         "send_recv": {"direct": (1.0, 1)},
     }
 
@@ -187,7 +196,7 @@ def test_phases_of_a_hierarchical_collective_overlap_in_a_step_only():
     # that the phases of neighbouring buckets overlap: the coflow takes the longer one. Alone, one
     # follows the other.
     net = cluster(nodes=4, gpus=2, ports=16)
-    plan = rounds(net, "all_reduce", "hierarchical", range(8))
+    plan = rounds(net, "all_reduce", "hierarchical_ring", range(8))
     delay = 2 * NVLINK + 6 * LEAF
     assert demand(net, plan).seconds(net, IDEAL) == pytest.approx(0.75 * GB / B_NIC + delay)
     assert resolve(net, plan, IDEAL) == pytest.approx(GB / B_NVLINK + 0.75 * GB / B_NIC + delay)
@@ -196,8 +205,8 @@ def test_phases_of_a_hierarchical_collective_overlap_in_a_step_only():
 def test_a_step_lowers_the_hierarchical_rows_of_the_table():
     net = cluster()
     one, other = (
-        rings(net, range(8)),
-        demand(net, rounds(net, "all_gather", "hierarchical", range(8), 1.0)),
+        unit(net, "hierarchical_ring", "all_gather", range(8)),
+        demand(net, rounds(net, "all_gather", "hierarchical_ring", range(8), 1.0)),
     )
     assert (one.links.tolist(), one.bytes.tolist(), one.latency) == (
         other.links.tolist(),
@@ -281,6 +290,7 @@ def test_members_that_lie_unevenly_take_a_ring_or_pairs():
     assert fits == {
         *((op, "ring") for op in ("all_reduce", "reduce_scatter", "all_gather", "broadcast")),
         ("all_to_all", "pairwise"),
+        ("all_to_all", "bruck"),
         ("send_recv", "direct"),
     }
 
@@ -390,7 +400,7 @@ def chosen(gpus, kernels, op, size, ranks=8):
         if ranks > 8
         else cluster(1, gpus, kind="single_node")
     )
-    found = choices(net, range(ranks), kernels, op, open_to(op, ALGORITHMS[op], None))
+    found = choices(net, range(ranks), kernels, op, open_to(op, None))
     best = fastest(found, size)
     assert all(best.seconds(size) <= other.seconds(size) for other in found)
     return best.algorithm, best.protocol
@@ -408,14 +418,15 @@ def test_hopper_reduces_in_its_switches_and_ampere_in_rings():
 
 
 def test_every_op_has_candidates_from_its_own_table():
-    assert set(CANDIDATES) == set(ALGORITHMS)
-    assert all(set(names) <= set(ALGORITHMS[op]) for op, names in CANDIDATES.items())
-    assert set(BUS_FACTORS) == set(ALGORITHMS)
+    assert set(BUS_FACTORS) == {op for op, _ in TABLE}
+    for op in BUS_FACTORS:
+        assert of_nccl(op)
+        assert set(of_nccl(op)) <= set(of_op(op))
 
 
 def test_a_switch_that_cannot_add_is_said_to_be_missing():
     net = cluster(nodes=1, gpus=8, kind="single_node")
-    table = open_to("all_reduce", ALGORITHMS["all_reduce"], "nvls")
+    table = open_to("all_reduce", "nvls")
     with pytest.raises(InputError) as caught:
         choices(net, range(8), AMPERE.kernels.communication, "all_reduce", table)
     assert str(caught.value) == (

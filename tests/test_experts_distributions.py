@@ -191,7 +191,7 @@ def test_alike_experts_have_weight_one(model):
         (
             {"exponent": 1.0},
             "mine.yaml: exponent: 1.0 is not used by distribution balanced. "
-            "Leave it out, or write distribution: power_law.",
+            "Leave it out: --set experts.exponent=null removes it. It belongs to distribution: power_law.",
         ),
         (
             {"distribution": "power_law"},
@@ -209,7 +209,7 @@ def test_alike_experts_have_weight_one(model):
         (
             {"distribution": "dirichlet", "concentration": 1.0, "file": "a.csv"},
             "mine.yaml: file: 'a.csv' is not used by distribution dirichlet. "
-            "Leave it out, or write distribution: recorded.",
+            "Leave it out: --set experts.file=null removes it. It belongs to distribution: recorded.",
         ),
     ],
 )
@@ -274,8 +274,8 @@ def test_counts_are_read_from_every_format(tmp_path):
         ("1,x\n", "cannot be read as counts"),
         ("1,-2\n", "negative or not finite"),
         ("1,nan\n", "negative or not finite"),
-        ("", "no shape of counts"),
-        ("expert,count\n0,1\n", "is no heading of counts"),
+        ("", "not a shape of counts"),
+        ("expert,count\n0,1\n", "is not a heading of counts"),
         ("layer,expert,count\n", "holds no counts"),
     ],
 )

@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 
 from simulator.collectives import (
+    DISPATCHERS,
+    CoflowKind,
     Round,
     Rounds,
+    Timed,
     cost,
     demand,
+    exchange_row,
     straight,
-    straight_row,
     without_forwarding,
 )
-from simulator.experts import EXPECTED, Copies, Rates, kernel_time
+from simulator.experts import WAYS, Copies, Rates, kernel_time
 from simulator.experts.kernels import (
     LowLatencyKernels,
     benchmark_visits,
     deepep_bytes,
+    free_routing,
     low_latency_rates,
     low_latency_visits,
     normal_rates,
@@ -49,16 +53,16 @@ def normal(kind, ranks):
     published = (ROWS[8][f"{kind}_gb_s"] * 1e9, ROWS[64][f"{kind}_gb_s"] * 1e9)
     rates = normal_rates((benchmark_visits(V3, 8, 8), benchmark_visits(V3, 64, 8)), published)
     visits, size = benchmark_visits(V3, ranks, 8), 4096 * TOKEN[kind]
-    time = kernel_time(EXPECTED["hierarchical"](visits, size), rates)
+    time = kernel_time(WAYS["hierarchical"].expected(visits, size), rates)
     return time, deepep_bytes(visits, size) / time.seconds / 1e9
 
 
 def low_latency(kind, ranks):
     """Return what the command says of 128 tokens per GPU on DeepSeek's cluster."""
-    visits = low_latency_visits(V3, ranks, 8)
-    return straight_row(
-        network(SITE), kind, "low_latency", visits, 128 * MESSAGE[kind], getattr(TABLE, kind)
-    )
+    row = DISPATCHERS["deepep_low_latency"]
+    kernel, payload = getattr(TABLE, kind), 128 * MESSAGE[kind]
+    timed = Timed(network(SITE), CoflowKind(kind), row, row.name, kernel, payload)
+    return exchange_row(timed, free_routing(V3, ranks, 8), low_latency_visits(V3, ranks, 8))
 
 
 # (kind, ranks, published GB/s, miss of the prediction)
@@ -138,7 +142,7 @@ def test_pair_by_pair_and_as_a_coflow_straight_kernels_take_the_same_time(way, r
     # Every port is equally busy and nothing forwards, so that the busiest link tells the time of
     # all.
     net = without_forwarding(network(SITE))
-    sent = EXPECTED[way](benchmark_visits(V3, ranks, 8), 1e6)
+    sent = WAYS[way].expected(benchmark_visits(V3, ranks, 8), 1e6)
     rounds = straight(sent)
     took = cost(net, rounds, TABLE.dispatch)
     assert took.transfer == pytest.approx(
@@ -190,7 +194,7 @@ def test_flat_kernels_pay_for_every_gpu_on_the_nic(kind):
     visits = benchmark_visits(V3, 64, 8)
     rates = Rates(44.6e9, 133.9e9)
     flat, grouped = (
-        kernel_time(EXPECTED[way](visits, 4096 * TOKEN[kind]), rates)
+        kernel_time(WAYS[way].expected(visits, 4096 * TOKEN[kind]), rates)
         for way in ("flat", "hierarchical")
     )
     # 7.48 GPUs of which 56/64 are on other nodes, against 3.98 nodes of which 7/8 are.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simulator.experts import EXPECTED, SAMPLED, ExpertsConfig, route, survey
+from simulator.experts import WAYS, ExpertsConfig, route, survey
 from simulator.experts.capacity import capacity_of, keep, survival
 from simulator.experts.routing import sample
 from simulator.experts.survey import even
@@ -17,7 +17,7 @@ SMALL = V3.model_copy(
 )  # two MoE layers
 SHAPES = [(1, 8), (4, 8), (8, 8), (16, 8), (16, 4), (64, 8)]
 UNEVEN = ExpertsConfig(distribution="log_normal", max_violation=0.72)
-every_way = pytest.mark.parametrize("way", SAMPLED)
+every_way = pytest.mark.parametrize("way", WAYS)
 every_shape = pytest.mark.parametrize(("ep", "per_node"), SHAPES)
 
 
@@ -35,7 +35,7 @@ def on_nodes(per_node, ep):
 @every_shape
 def test_nothing_travels_from_a_gpu_to_itself_or_over_the_wrong_link(way, ep, per_node):
     on_node = on_nodes(per_node, ep)
-    moved = SAMPLED[way](*tokens(ep), ep, on_node)
+    moved = WAYS[way].sampled(*tokens(ep), ep, on_node)
     inside = np.arange(ep)[:, None] // on_node == np.arange(ep) // on_node
     assert (np.diag(moved.nic + moved.nvlink) == 0).all()
     assert (moved.nic[inside] == 0).all()
@@ -45,7 +45,7 @@ def test_nothing_travels_from_a_gpu_to_itself_or_over_the_wrong_link(way, ep, pe
 @every_way
 @every_shape
 def test_everything_dispatched_is_combined(way, ep, per_node):
-    moved = SAMPLED[way](*tokens(ep), ep, on_nodes(per_node, ep))
+    moved = WAYS[way].sampled(*tokens(ep), ep, on_nodes(per_node, ep))
     back = moved.returned()
     for there, home in ((moved.nic, back.nic), (moved.nvlink, back.nvlink)):
         assert (there.sum(axis=0) == home.sum(axis=1)).all()
@@ -61,7 +61,7 @@ def test_hierarchical_nic_copies_are_tokens_times_distinct_remote_nodes(ep, per_
         len(set((row // on_node).tolist()) - {src // on_node})
         for row, src in zip(gpus, source, strict=True)
     )
-    assert SAMPLED["hierarchical"](gpus, source, ep, on_node).nic.sum() == remote
+    assert WAYS["hierarchical"].sampled(gpus, source, ep, on_node).nic.sum() == remote
 
 
 @every_shape
@@ -75,7 +75,7 @@ def test_hierarchical_copies_are_those_of_a_plain_loop(ep, per_node):
             nic[src, gate] += gate != src
             for gpu in {gpu for gpu in row if gpu // on_node == node} - {gate}:
                 nvlink[gate, gpu] += 1
-    moved = SAMPLED["hierarchical"](gpus, source, ep, on_node)
+    moved = WAYS["hierarchical"].sampled(gpus, source, ep, on_node)
     assert (moved.nic == nic).all()
     assert (moved.nvlink == nvlink).all()
 
@@ -85,7 +85,7 @@ def test_straight_copies_are_one_per_distinct_gpu_or_one_per_choice(ep, per_node
     gpus, source = tokens(ep)
     on_node = on_nodes(per_node, ep)
     distinct = sum(len(set(row.tolist()) - {src}) for row, src in zip(gpus, source, strict=True))
-    flat, low = (SAMPLED[way](gpus, source, ep, on_node) for way in ("flat", "low_latency"))
+    flat, low = (WAYS[way].sampled(gpus, source, ep, on_node) for way in ("flat", "low_latency"))
     assert (flat.nic + flat.nvlink).sum() == distinct
     assert (low.nic + low.nvlink).sum() == (gpus != source[:, None]).sum()
 
@@ -97,13 +97,13 @@ def test_every_gpu_gets_the_tokens_that_chose_it_whichever_way(ep, per_node):
     gpus, source = tokens(ep)
     on_node = on_nodes(per_node, ep)
     hit = reached(gpus, ep)
-    flat = SAMPLED["flat"](gpus, source, ep, on_node)
+    flat = WAYS["flat"].sampled(gpus, source, ep, on_node)
     own = np.bincount(source, weights=hit[np.arange(len(source)), source], minlength=ep)
     assert ((flat.nic + flat.nvlink).sum(axis=0) + own == hit.sum(axis=0)).all()
     rail = source[:, None] % on_node == np.arange(ep) % on_node
     by_gate = (hit & rail).sum(axis=0)
     assert (
-        SAMPLED["hierarchical"](gpus, source, ep, on_node).nvlink.sum(axis=0) + by_gate
+        WAYS["hierarchical"].sampled(gpus, source, ep, on_node).nvlink.sum(axis=0) + by_gate
         == hit.sum(axis=0)
     ).all()
 
@@ -122,7 +122,10 @@ def test_expectations_are_the_means_of_many_tokens(way):
         reached(gpus, ep).mean(axis=0),
         reached(gpus // on_node, ep // on_node).mean(axis=0),
     )
-    exact, mean = SAMPLED[way](gpus, source, ep, on_node), EXPECTED[way](visits, count / ep)
+    exact, mean = (
+        WAYS[way].sampled(gpus, source, ep, on_node),
+        WAYS[way].expected(visits, count / ep),
+    )
     for found, wanted in ((exact.nic, mean.nic), (exact.nvlink, mean.nvlink)):
         assert found.sum(axis=0) == pytest.approx(wanted.sum(axis=0), rel=0.06)
         assert found.sum(axis=1) == pytest.approx(wanted.sum(axis=1), rel=0.06)
@@ -132,7 +135,7 @@ def test_expectations_are_the_means_of_many_tokens(way):
 def test_alike_experts_load_links_as_route_says(ep, per_node):
     routing, moved = (
         route(V3, ep, per_node, 0),
-        EXPECTED["hierarchical"](even(V3, ep, per_node, 0), 4096),
+        WAYS["hierarchical"].expected(even(V3, ep, per_node, 0), 4096),
     )
     for part, copies in ((moved.nic, routing.over_nic), (moved.nvlink, routing.over_nvlink)):
         assert part.sum(axis=0) == pytest.approx(np.full(ep, 4096 * copies))
@@ -240,5 +243,5 @@ def test_expected_drops_are_those_of_sampled_tokens(factor):
 @every_way
 def test_a_dropped_choice_does_not_travel(way):
     gpus, source = tokens(16)
-    none = SAMPLED[way](np.full_like(gpus, -1), source, 16, 8)
+    none = WAYS[way].sampled(np.full_like(gpus, -1), source, 16, 8)
     assert none.busiest() == (0.0, 0.0)

@@ -3,18 +3,21 @@
 import importlib.util
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from browser import browser, chromium
 from builders import CLUSTER, TRAINING, scenario
 
 from simulator.cli.commands import _main
-from simulator.compare import executed, with_alternatives
 from simulator.html import Inputs, comparison, run, spans
+from simulator.html.blocks import table
 from simulator.html.charts import breakdown, links, memory_by_stage, memory_lines, overlap
+from simulator.html.provenance import provenance
 from simulator.html.spans import TENTHS, scene
-from simulator.html.tables import provenance, table
 from simulator.program import STREAMS
+from simulator.whatif import spans as spans_of
+from simulator.whatif import study
 
 GIVEN = Inputs("simulate run mine.yaml -w tiny.yaml --html page.html")
 needs_browser = pytest.mark.skipif(
@@ -25,14 +28,12 @@ needs_browser = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def small():
-    return executed(
-        scenario(schedule__name="dualpipe", layout__pp=2, training__global_batch_size=32)
-    )
+    return study(scenario(schedule__name="dualpipe", layout__pp=2, training__global_batch_size=32))
 
 
 @pytest.fixture(scope="module")
 def page(small):
-    return run(*small, GIVEN)
+    return run(small, GIVEN)
 
 
 def embedded(page, name):
@@ -46,7 +47,7 @@ def embedded(page, name):
 
 
 def test_the_page_holds_the_numbers_the_command_and_both_files(small, page):
-    report = small[1]
+    report = small.report
     for part in (
         GIVEN.command,
         "mine.yaml",
@@ -69,7 +70,7 @@ def test_every_chart_has_a_place_of_its_height(page):
 
 
 def test_every_hardware_figure_has_its_source(small):
-    scenario_ = small[1].scenario
+    scenario_ = small.report.scenario
     shown = provenance(scenario_)
     kernels = scenario_.kernels
     models = [
@@ -90,8 +91,7 @@ def test_text_of_a_file_cannot_become_part_of_the_page():
         '<div class="scroll"><table><thead><tr><th>&lt;b&gt;</th></tr></thead><tbody>'
         "<tr><td>a &amp; &lt;/script&gt;</td></tr></tbody></table></div>"
     )
-    timeline, report = executed(scenario(model__name="</script><b>"))
-    page = run(timeline, report, Inputs("<i>"))
+    page = run(study(scenario(model__name="</script><b>")), Inputs("<i>"))
     assert "<i>" not in page.split("<script>")[0]
     assert "</script><b>" not in page
 
@@ -100,7 +100,7 @@ def test_text_of_a_file_cannot_become_part_of_the_page():
 
 
 def test_bars_of_the_breakdown_add_up_to_the_step(small):
-    report = small[1]
+    report = small.report
     data = breakdown([report, report])["data"]
     assert sum(bar["x"][0] for bar in data) == pytest.approx(report.step_time, rel=1e-3)
     assert all(len(bar["x"]) == 2 for bar in data)
@@ -108,7 +108,7 @@ def test_bars_of_the_breakdown_add_up_to_the_step(small):
 
 
 def test_charts_of_memory_and_communication_show_the_reports_figures(small):
-    timeline, report = small
+    timeline, report = small.timeline, small.report
     bars = [bar for bar in memory_by_stage(report)["data"] if bar["type"] == "bar"]
     assert [
         sum(bar["y"][place] for bar in bars) for place in range(len(report.memory))
@@ -125,7 +125,7 @@ def test_charts_of_memory_and_communication_show_the_reports_figures(small):
 
 
 def test_a_scene_has_every_row_of_the_timeline_once(small):
-    timeline = small[0]
+    timeline = small.timeline
     found = scene("one", timeline)
     starts = []
     for rank in found["ranks"]:
@@ -147,7 +147,7 @@ def test_a_scene_has_every_row_of_the_timeline_once(small):
 
 
 def test_a_scene_of_very_many_spans_shows_some_classes_of_ranks(monkeypatch):
-    timeline = executed(scenario(faults=[{"gpu": 3, "speed": 0.7}]))[0]
+    timeline = study(scenario(faults=[{"gpu": 3, "speed": 0.7}])).timeline
     assert spans.chosen(timeline) == list(range(8))
     monkeypatch.setattr(spans, "MOST", len(timeline.program.rank) // 2)
     found = scene("one", timeline)
@@ -197,9 +197,9 @@ def test_run_and_compare_write_pages_that_say_how_they_were_made(files, capsys):
 
 @needs_browser
 def test_a_browser_opens_it_draws_it_and_shows_values_on_hover(small, tmp_path):
-    timeline, report = small[0], with_alternatives(small[1])
-    (tmp_path / "run.html").write_text(run(timeline, report, GIVEN), encoding="utf-8")
-    other = executed(scenario(nodes=2))
+    assumed = replace(small, assumed=spans_of(small.report.scenario))
+    (tmp_path / "run.html").write_text(run(assumed, GIVEN), encoding="utf-8")
+    other = study(scenario(nodes=2))
     (tmp_path / "both.html").write_text(comparison([small, other], GIVEN), encoding="utf-8")
     with browser(tmp_path) as show:
         page = show(tmp_path / "run.html")

@@ -124,9 +124,9 @@ def test_every_key_knows_its_line_also_nested_and_in_lists(read):
 
 def test_an_unknown_path_has_the_line_of_its_longest_known_part(read):
     document = read(NESTED)
-    assert document.place(("a", "c", 1, "z")) == {"file": "mine.yaml", "line": 8, "key": "a.c.1.z"}
+    assert document.locate(("a", "c", 1, "z")) == {"file": "mine.yaml", "line": 8, "key": "a.c.1.z"}
     assert [
-        document.place(path)["line"] for path in [("a", "c", 7, "q"), ("d", "g"), ("h",), ()]
+        document.locate(path)["line"] for path in [("a", "c", 7, "q"), ("d", "g"), ("h",), ()]
     ] == [5, 9, 0, 0]
 
 
@@ -145,13 +145,13 @@ def test_an_override_replaces_one_nested_key_and_leaves_the_document_as_it_was(r
 def test_an_override_adds_groups_and_an_overridden_value_stands_in_no_file_any_more(read):
     assert inputs.override(read("a: 1\n"), "b.c.d", 2).data == {"a": 1, "b": {"c": {"d": 2}}}
     after = inputs.override(read(NESTED), "a.c", [7])
-    assert after.place(("a", "b")) == {"file": "mine.yaml", "line": 3, "key": "a.b"}
-    assert after.place(("a", "c", 0)) == {"file": "--set", "key": "a.c.0"}
+    assert after.locate(("a", "b")) == {"file": "mine.yaml", "line": 3, "key": "a.b"}
+    assert after.locate(("a", "c", 0)) == {"file": "--set", "key": "a.c.0"}
 
 
 def test_an_override_inside_a_value_is_refused(read):
     assert refusal(inputs.override, read("name: small\n"), "name.x", 1) == (
-        "--set: name.x: 'name' is no group of keys. Set the whole list or value above it."
+        "--set: name.x: 'name' is not a group of keys. Set it as a whole."
     )
 
 
@@ -297,7 +297,7 @@ def test_duplicate_keys_in_json_are_refused_as_in_yaml(read):
         (
             "nodes: 3",
             "nodes: three",
-            "mine.yaml:3: nodes: 'three' is no whole number. Write a number without quotes, for example 8.",
+            "mine.yaml:3: nodes: 'three' is not an integer. Write a number without quotes, for example 8.",
         ),
     ],
 )
@@ -317,5 +317,5 @@ class Parts(BaseModel):
 def test_a_mistake_inside_a_list_names_its_place_and_line(read):
     text = "parts:\n  - size: 1\n  - size: 0\n"
     assert refusal(inputs.validate, read(text), Parts) == (
-        "mine.yaml:3: parts.1.size: 0 is not accepted: input should be greater than 0."
+        "mine.yaml:3: parts.1.size: 0 must be greater than 0."
     )

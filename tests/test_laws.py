@@ -4,10 +4,10 @@ import pytest
 from builders import configuration_name, configurations, dense, faster, lone, scenario, simulated
 
 from simulator.bounds import traffic
-from simulator.compare import simulate
 from simulator.program import lower
 from simulator.report import summarise
 from simulator.scenario import load
+from simulator.whatif import simulate
 
 EVERY = configurations()
 

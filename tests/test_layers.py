@@ -13,6 +13,7 @@ from simulator.precision import PEAK
 ROOT = inputs.ROOT
 ROWS = [
     # Lowest first; a module or folder imports only from lower rows.
+    {"escapes"},
     {"errors"},
     {"units", "compiled"},
     {"inputs", "hardware", "model", "precision", "fairshare"},
@@ -20,18 +21,21 @@ ROWS = [
     {"ops", "experts", "schedules"},
     {"scenario"},  # holds the configuration of experts
     {"compute", "collectives"},
+    {"costs"},
     {"program"},
     {"memory", "bounds", "timeline", "residuals"},
     {"engine"},
     {"report"},
+    {"whatif"},
     {"pool", "store"},
     {"campaign", "compare"},
     {"plot", "trace"},
     {"html"},
     {"sweep"},
-    {"search", "validate"},
+    {"search", "validate", "reference"},
     {"cli"},
     {"__init__", "__main__"},
+    {"alias"},  # `import simulate`, where the package is installed
 ]
 ROW = {room: row for row, rooms in enumerate(ROWS, start=1) for room in rooms}
 OWNERS = {"matplotlib": {"plot"}, "rich": {"cli"}, "click": {"cli"}, "plotly": {"html"}}
@@ -231,7 +235,9 @@ def test_every_kernel_table_is_valid_and_knows_the_dtypes_of_its_gpus(path):
     users = [gpu for gpu in map(_gpu, shelf("gpus")) if gpu.kernels == table.name]
     assert users
     assert set(table.gemm) == set(table.wgrad)
-    assert all(set(gpu.peak) == {PEAK[dtype] for dtype in table.gemm} for gpu in users)
+    # No GEMM of training in NVFP4 was published, nor is there a recipe: datasheets alone name it.
+    known = {PEAK[dtype] for dtype in table.gemm}
+    assert all(set(gpu.peak) - {"nvfp4"} == known for gpu in users)
 
 
 def _gpu(path: Path) -> GpuConfig:

@@ -64,27 +64,22 @@ def test_deepseek_v3s_layout_on_2048_gpus():
             {"pp": 16, "ep": 48},
             2048,
             V3,
-            "layout.ep: 48 must divide 256 routed experts, and times etp 1 it must divide tp 1 x cp 1 x dp 128 "
-            "= 128 (= 2048 GPUs / pp 16). "
-            "The nearest that do: 32 and 64.",
+            "layout.ep: 48 does not divide 256 routed experts. The nearest that fit: 32 and 64.",
         ),
         (
             # 96 divides 192 replicas but not 256 experts.
             {"pp": 1, "ep": 96},
             192,
             V3,
-            "layout.ep: 96 must divide 256 routed experts, and times etp 1 it must divide tp 1 x cp 1 x dp 192 "
-            "= 192 (= 192 GPUs / pp 1). "
-            "The nearest that do: 64.",
+            "layout.ep: 96 does not divide 256 routed experts. The nearest that fit: 64.",
         ),
         (
             # 256 divides the experts but not 128 replicas.
             {"pp": 16, "ep": 256},
             2048,
             V3,
-            "layout.ep: 256 must divide 256 routed experts, and times etp 1 it must divide tp 1 x cp 1 x dp 128 "
-            "= 128 (= 2048 GPUs / pp 16). "
-            "The nearest that do: 128.",
+            "layout.ep: 256 x etp 1 does not divide tp 1 x cp 1 x dp 128 = 128 ranks "
+            "(= 2048 GPUs / pp 16). The nearest that fit: 128.",
         ),
         (
             # 3 divides neither 128 heads nor 2,048 GPUs, and the product is looked at first.
@@ -96,7 +91,7 @@ def test_deepseek_v3s_layout_on_2048_gpus():
         ),
     ],
 )
-def test_degrees_that_do_not_fit_are_told_the_whole_product_and_the_nearest_that_do(
+def test_degrees_that_do_not_fit_are_told_the_rule_that_broke_and_the_nearest_that_fit(
     degrees, gpus, model, message
 ):
     assert refusal(resolve, LayoutConfig(**degrees), gpus, model) == message
@@ -141,7 +136,8 @@ def test_expert_groups_part_the_ranks_of_a_pipeline_index(pp, ep):
     assert {len(group) for group in groups} == {ep}
     assert all(len({layout.pipeline_index(rank) for rank in group}) == 1 for group in groups)
     assert all(
-        layout.rank(layout.pipeline_index(rank), layout.place(rank)) == rank for rank in range(2048)
+        layout.rank(layout.pipeline_index(rank), layout.local_rank(rank)) == rank
+        for rank in range(2048)
     )
 
 
@@ -196,7 +192,7 @@ def test_stages_print_as_people_write_them():
         (["embedding 0-3", "4-61 head mtp"], "has 61 where head is due. {rule}"),
         (
             ["embedding 0-3", "4-60 tail"],
-            "'tail' is no block. Write embedding, a layer or a range 3-6, head, mtp.",
+            "'tail' is not a block. Write embedding, a layer or a range 3-6, head, mtp.",
         ),
     ],
 )
@@ -207,7 +203,8 @@ def test_stages_that_miss_repeat_or_invent_a_block_are_refused(stages, message):
 
 def test_a_rule_for_stages_that_is_not_known_is_refused():
     with pytest.raises(
-        ValueError, match=r"'blanced' is no map\. Write one text per stage, or balanced or even\."
+        ValueError,
+        match=r"'blanced' is not a stage map\. Write one text per stage, or balanced or even\.",
     ):
         LayoutConfig(stages="blanced")
 

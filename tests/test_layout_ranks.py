@@ -77,7 +77,7 @@ def test_groups_of_all_pipeline_indices_part_the_ranks(layout, kind):
 @every_layout
 def test_a_rank_is_its_pipeline_index_and_its_place(layout):
     for rank in range(layout.gpus):
-        index, place = layout.pipeline_index(rank), layout.place(rank)
+        index, place = layout.pipeline_index(rank), layout.local_rank(rank)
         assert (0 <= index < layout.pp, 0 <= place < layout.per_stage) == (True, True)
         assert layout.rank(index, place) == rank
 
@@ -160,7 +160,8 @@ def test_any_layout_that_is_accepted_parts_the_ranks(**degrees):
         ]
         assert sorted(ranks) == list(range(gpus))
     assert all(
-        layout.rank(layout.pipeline_index(rank), layout.place(rank)) == rank for rank in range(gpus)
+        layout.rank(layout.pipeline_index(rank), layout.local_rank(rank)) == rank
+        for rank in range(gpus)
     )
 
 
@@ -177,18 +178,15 @@ def test_any_layout_that_is_accepted_parts_the_ranks(**degrees):
         ),
         (
             {"tp": 32},
-            "layout.tp: 32 does not divide 16 heads, 4 key-value heads (or the reverse) and the widths 128. "
-            "The nearest that do: 16.",
+            "layout.tp: 32 does not divide 16 attention heads. The nearest that fit: 16.",
         ),
         (
             {"tp": 2, "ep": 3},
-            "layout.ep: 3 must divide 16 routed experts, and times etp 2 it must divide tp 2 x cp 1 x "
-            "dp 32 = 64 (= 64 GPUs / pp 1). The nearest that do: 2 and 4.",
+            "layout.ep: 3 does not divide 16 routed experts. The nearest that fit: 2 and 4.",
         ),
         (
             {"pp": 4, "etp": 3},
-            "layout.etp: 3 must divide tp 1 x cp 1 x dp 16 = 16 and the experts' width 64. "
-            "The nearest that do: 2 and 4.",
+            "layout.etp: 3 does not divide the experts' width 64. The nearest that fit: 2 and 4.",
         ),
         (
             {"pp": 4, "vpp": 3},
@@ -202,8 +200,8 @@ def test_any_layout_that_is_accepted_parts_the_ranks(**degrees):
         ),
         (
             {"tp": 2, "sequence_parallel": False},
-            "layout.sequence_parallel: False is off beside routed experts and "
-            "tensor parallelism. Write sequence_parallel: true, which Megatron requires there too.",
+            "layout.sequence_parallel: False cannot be combined with "
+            "tensor parallelism and routed experts. Write sequence_parallel: true, which Megatron requires there too.",
         ),
         (
             {"tp": 2, "pp": 2, "ep": 4, "etp": 1, "order": "tp-cp-ep-pp-dp"},
@@ -212,7 +210,9 @@ def test_any_layout_that_is_accepted_parts_the_ranks(**degrees):
         ),
     ],
 )
-def test_degrees_that_do_not_fit_are_told_every_term_and_the_nearest_that_do(degrees, message):
+def test_degrees_that_do_not_fit_are_told_the_rule_that_broke_and_the_nearest_that_fit(
+    degrees, message
+):
     with pytest.raises(LayoutError) as caught:
         resolve(LayoutConfig(**degrees), 64, MOE)
     assert str(caught.value) == message
@@ -272,7 +272,8 @@ def test_without_sequence_parallelism_tensor_parallelism_does_not_cut_sequences(
 
 def test_expert_groups_that_fill_no_whole_nodes_are_refused():
     with pytest.raises(
-        LayoutError, match="makes expert parallel groups of 2 ranks, which fill no whole nodes of 3"
+        LayoutError,
+        match="makes expert parallel groups of 2 ranks, which neither fill whole nodes of 3",
     ):
         scenario(
             nodes=4,

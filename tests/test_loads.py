@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from builders import scenario, simulated
 
-from simulator.compare import simulate
+from simulator.costs import loads
 from simulator.engine import run
 from simulator.experts import survey
 from simulator.program import lower
-from simulator.program.loads import levelled, loads
+from simulator.whatif import simulate, study
 
 UNEQUAL = {"experts__distribution": "log_normal", "experts__max_violation": 0.5}
 
@@ -17,7 +17,7 @@ def test_even_experts_have_one_load_and_no_penalty():
     found = loads(scenario())
     assert len(found.distinct) == 1
     assert found.distinct[0] == found.even
-    assert simulate(scenario()).imbalance is None
+    assert study(scenario()).imbalance is None
 
 
 def test_each_layer_has_its_own_busiest_gpu():
@@ -50,9 +50,9 @@ def test_rows_of_all_gpus_are_the_choices_of_all_tokens():
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
 def test_unequal_experts_make_the_step_longer_and_the_report_names_the_penalty(name):
-    report = simulate(scenario(schedule__name=name, **UNEQUAL))
+    report = study(scenario(schedule__name=name, **UNEQUAL))
     even = run(lower(scenario(schedule__name=name))).step_time
-    assert report.imbalance.lost == pytest.approx(report.step_time - even)
+    assert report.imbalance.lost == pytest.approx(report.report.step_time - even)
     assert report.imbalance.lost > 0
     assert report.imbalance.worst_share >= report.imbalance.mean_share > 1
     assert report.as_dict()["imbalance"]["lost_s"] == report.imbalance.lost
@@ -67,7 +67,7 @@ def test_more_violation_costs_more():
 
 
 def test_levelled_loads_are_those_of_even_experts():
-    assert levelled(loads(scenario(**UNEQUAL))) == loads(scenario())
+    assert loads(scenario(**UNEQUAL)).levelled() == loads(scenario())
 
 
 def test_an_unequal_step_still_folds():
@@ -79,11 +79,11 @@ def test_an_unequal_step_still_folds():
 
 def test_capacity_drops_choices_and_shortens_the_step():
     full = simulate(scenario(**{**UNEQUAL, "experts__max_violation": 2}))
-    capped = simulate(
+    capped = study(
         scenario(**{**UNEQUAL, "experts__max_violation": 2}, experts__capacity_factor=1.0)
     )
     assert capped.imbalance.dropped > 0
-    assert capped.step_time < full.step_time
+    assert capped.report.step_time < full.step_time
 
 
 def test_recorded_counts_are_read_beside_the_workload(tmp_path):

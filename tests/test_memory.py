@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from builders import configuration_name, configurations, dense, lone, scenario
 
-from simulator.memory import CATEGORIES, memory
-from simulator.program import costs, lower, lower_schedule
-from simulator.report import summarise
+from simulator.costs import price
+from simulator.memory import CATEGORIES, memory, over_time
+from simulator.program import lower, lower_schedule
+from simulator.report import as_dict, summarise
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule, peak_in_flight
 
@@ -82,11 +84,11 @@ def test_what_a_dense_layer_keeps_for_its_backward_pass():
     # of 4, 128 wide, 2,048 in all; the softmax's sums, 8 in FP32; the attention's output, 1,024;
     # gate and up, and SwiGLU's output, 3 x 4,096. 2,048 tokens.
     per_token = 2 * (4 * 1024 + 2048 + 1024 + 3 * 4096) + 4 * 8
-    assert costs(dense(layout__pp=4)).saved(1) == 2048 * per_token
+    assert price(dense(layout__pp=4)).saved(1) == 2048 * per_token
 
 
 def test_recompute_keeps_neither_norms_nor_swiglu():
-    kept = costs(dense(layout__pp=4)).saved(1) - costs(
+    kept = price(dense(layout__pp=4)).saved(1) - price(
         dense(layout__pp=4, training__recompute=["norm", "swiglu"])
     ).saved(1)
     assert kept == 2048 * 2 * (2 * 1024 + 4096)
@@ -96,7 +98,7 @@ def test_recompute_keeps_neither_norms_nor_swiglu():
 def test_1f1b_keeps_as_many_micro_batches_as_stages_are_left(batch, micro_batches):
     # pp 4 x dp 2: rank r keeps min(4 - r, micro-batches) micro-batches of its one layer.
     one = dense(layout__pp=4, training__global_batch_size=batch)
-    priced, held = costs(one), by_index(one)
+    priced, held = price(one), by_index(one)
     assert one.micro_batches == micro_batches
     for rank in range(4):
         assert held[rank]["activations"] == min(4 - rank, micro_batches) * priced.saved(rank)
@@ -107,9 +109,9 @@ def test_dualpipe_keeps_one_chunk_more_than_it_has_ranks(stages):
     # With equal stages: P + 1 chunks on every rank (github.com/deepseek-ai/DualPipe: PP + 1 times
     # the activations).
     one = scenario(schedule__name="dualpipe", layout__pp=stages, training__global_batch_size=32)
-    equal = replace(costs(one), stages=(("moe",),) * stages)
-    held = memory(lower_schedule(one, one.schedule, equal, folded=False))
-    assert peak_in_flight(one.schedule) == [stages + 1] * stages
+    equal = replace(price(one), stages=(("moe",),) * stages)
+    held = memory(lower_schedule(one, one.pipeline.fixed, equal, folded=False))
+    assert peak_in_flight(one.pipeline.fixed) == [stages + 1] * stages
     assert [rank.by_category["activations"] for rank in held] == [
         (stages + 1) * equal.saved(0)
     ] * stages
@@ -119,7 +121,7 @@ def test_a_split_backward_pass_keeps_activations_until_its_weight_gradient():
     # F0 I0 F1 I1 W0 W1: both micro-batches are kept until W0; with full backward passes one at a
     # time.
     one = lone(training__global_batch_size=2)
-    priced = costs(one)
+    priced = price(one)
 
     def peak(*texts: str) -> float:
         schedule = Schedule("by hand", 1, 2, (tuple(Action.parse(text) for text in texts),))
@@ -133,7 +135,7 @@ def test_buffers_are_for_what_an_exchange_brings_and_for_the_sends():
     # Dispatch and combine: received tokens x 1,024 x 2 B each; 4 residual streams of 2,048 x 1,024
     # x 2 B.
     one = scenario()
-    priced = costs(one)
+    priced = price(one)
     due = 2 * priced.work.received * 1024 * 2 + 4 * 2048 * 1024 * 2
     assert by_index(one)[0]["buffers"] == pytest.approx(due)
     assert (
@@ -170,9 +172,43 @@ def test_the_report_says_the_same():
     from simulator.engine import run
 
     one = lower(scenario())
-    tree = summarise(run(one)).as_dict()["memory"]
+    tree = as_dict(summarise(run(one)))["memory"]
     held = memory(one)
     assert tree["peak_bytes"] == max(rank.peak for rank in held)
     assert [row["peak_bytes"] for row in tree["by_stage"]] == [rank.peak for rank in held]
     assert sum(tree["by_category"].values()) == pytest.approx(tree["peak_bytes"])
     assert tree["capacity_bytes"] == one.scenario.gpu.memory.capacity
+
+
+# Peaks of activations, and what ZeRO's collectives take
+
+
+def test_full_recompute_peaks_while_the_backward_pass_has_a_layer_whole_again():
+    # 2,048 tokens, one micro-batch. Kept: the inputs of 4 layers, 2,048 x 1,024 x 2 B = 4,194,304
+    # each; the head's norm, 4 x 1,024, and logits, 2 x 4,096, per token: 25,165,824. A layer that
+    # is run again has all 38,944 B per token (see above) but its input: 75,563,008 more. Nothing of
+    # it may be freed before the backward pass that reads it.
+    one = lone(training__global_batch_size=1, training__recompute=["full"])
+    (held,) = by_index(one).values()
+    assert held["activations"] == 4 * 4_194_304 + 25_165_824 + 75_563_008
+
+
+def test_activations_are_taken_when_a_forward_pass_starts_and_freed_when_a_backward_pass_ends():
+    # F0 0-1, F1 1-2, B0 2-4, B1 4-6 s. Each keeps 38,944 B per token and layer and the head's 12 x
+    # 1,024 (see above).
+    one = lone(training__global_batch_size=2)
+    kept = 2048 * (4 * 38_944 + 12 * 1024)
+    order = tuple(Action.parse(text) for text in ("F0@0", "F1@0", "B0@0", "B1@0"))
+    run_ = lower_schedule(one, Schedule("by hand", 1, 2, (order,)), price(one))
+    times, held = over_time(run_, 0, np.array([0.0, 1.0, 2.0, 4.0]), np.array([1.0, 2.0, 4.0, 6.0]))
+    assert times.tolist() == [0.0, 1.0, 4.0, 6.0]
+    assert held.tolist() == [kept, 2 * kept, kept, 0.0]
+
+
+@pytest.mark.parametrize(("zero", "whole"), [(0, 0), (1, 0), (2, 4), (3, 4 + 2 * 2)])
+def test_sharded_gradients_and_parameters_are_whole_for_a_block_at_a_time(zero, whole):
+    # The largest block is a layer. ZeRO 2 sums its FP32 gradients before it keeps a shard of them;
+    # ZeRO 3 has a layer's BF16 parameters whole while it computes, and gathers the next one's. Four
+    # residual streams of 2,048 x 1,024 x 2 B for the sends.
+    for held in by_index(dense(layout__zero=zero)).values():
+        assert held["buffers"] == 4 * 2048 * 1024 * 2 + whole * LAYER

@@ -222,15 +222,15 @@ def test_a_models_own_head_width_goes_before_the_quotient():
         ({"n_group": 3}, "mine.json: n_group: 3 must divide n_routed_experts."),
         (
             {"num_experts_per_tok": 5},
-            "mine.json: num_experts_per_tok: 5 must lie between 1 and n_routed_experts. Choose up to 4.",
+            "mine.json: num_experts_per_tok: 5 must lie between 1 and n_routed_experts. Choose at most 4.",
         ),
         (
             {"num_experts_per_tok": 0},
-            "mine.json: num_experts_per_tok: 0 must lie between 1 and n_routed_experts. Choose up to 4.",
+            "mine.json: num_experts_per_tok: 0 must lie between 1 and n_routed_experts. Choose at most 4.",
         ),
         (
             {"hidden_size": 0},
-            "mine.json: hidden_size: 0 is not accepted: input should be greater than 0.",
+            "mine.json: hidden_size: 0 must be greater than 0.",
         ),
     ],
 )

@@ -357,7 +357,7 @@ def test_a_class_stands_for_a_missing_type(name):
 def test_an_unknown_family_is_refused_with_the_known_ones():
     text = refusal(MIXTRAL, model_type="mamba2")
     assert text.startswith(
-        "config.json: model_type: 'mamba2' is no family of models that simulate reads."
+        "config.json: model_type: 'mamba2' is not a family of models that simulate reads."
     )
     assert all(family in text for family in FAMILIES)
     assert "Did you mean 'qwen3_moe'" in refusal(MIXTRAL, model_type="qwen3-moe")
@@ -376,8 +376,11 @@ def test_an_unknown_family_is_refused_with_the_known_ones():
         ),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types: "),
         ({"text_config": {"hidden_size": 8}}, "Give the keys of its text_config alone"),
-        ({"n_latent_experts": 4}, "n_latent_experts: 4 is no key that simulate reads of mixtral"),
-        ({"n_embd": 4096}, "n_embd: 4096 is no key"),
+        (
+            {"n_latent_experts": 4},
+            "n_latent_experts: 4 is not a key of mixtral that simulate reads",
+        ),
+        ({"n_embd": 4096}, "n_embd: 4096 is not a key"),
     ],
 )
 def test_a_key_of_cost_that_is_not_read_is_refused(changes, part):
@@ -407,7 +410,7 @@ def test_a_window_as_long_as_the_context_or_switched_off_is_no_window():
 
 def test_a_key_and_its_other_name_must_agree():
     assert model(GPT2, hidden_size=768) == model(GPT2)
-    assert "n_embd: 768 stands beside hidden_size: 1024" in refusal(GPT2, hidden_size=1024)
+    assert "n_embd: 768 contradicts hidden_size: 1024" in refusal(GPT2, hidden_size=1024)
 
 
 def test_every_key_that_a_family_renames_or_implies_is_known():

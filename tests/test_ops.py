@@ -38,6 +38,13 @@ KERNELS = {
     for path in (inputs.ROOT / "data" / "kernels").glob("*.yaml")
 }
 
+DTYPES = {
+    "ampere": {"bf16"},
+    "hopper": {"bf16", "fp8", "fp8_tensor"},
+    "blackwell": {"bf16", "fp8", "fp8_tensor", "mxfp8"},
+}
+"""kernel table -> the number formats whose GEMMs it knows"""
+
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 every_block = pytest.mark.parametrize("kind", BLOCKS)
@@ -301,7 +308,7 @@ def test_every_op_is_of_a_known_kind_for_which_both_kernel_tables_have_a_figure(
         for table in KERNELS.values():
             if not op.flops and op.bytes:
                 assert 0 < table.memory[op.kind] <= 1
-            known = op.dtype == "bf16" or (table.name == "hopper" and op.dtype != "mxfp8")
+            known = op.dtype in DTYPES[table.name]
             if op.kind in ("gemm", "wgrad") and known:
                 assert op.dtype in (table.gemm if op.kind == "gemm" else table.wgrad)
 
@@ -316,3 +323,28 @@ def test_a_kernel_table_has_a_share_for_every_memory_bound_kind_and_no_other(tab
 def test_no_op_has_negative_work(kind, model):
     block = ops(kind, model, recompute=RECOMPUTE)
     assert all(min(op.flops, op.bytes, op.saved) >= 0 for op in block.forward + block.backward)
+
+
+# Bytes by hand
+
+
+def named(kernels, name):
+    (op,) = [op for op in kernels if op.name == name]
+    return op
+
+
+@every_model
+def test_the_loss_reads_a_logit_and_writes_its_gradient(model):
+    # BF16, 2 B each way; the gradient is what is kept.
+    loss = named(ops("head", model).forward, "loss")
+    assert loss.bytes == 4 * TOKENS * model.vocab_size
+    assert loss.saved == 2 * TOKENS * model.vocab_size
+
+
+@every_model
+def test_both_norms_before_mtps_projection_have_a_backward_pass(model):
+    # Each reads its input and a gradient and writes one: 3 x 2 B per element, two residual streams
+    # of 8,192 tokens. The final norm's, one stream.
+    width = TOKENS * model.hidden_size
+    assert named(ops("mtp_input", model).backward, "two norms backward").bytes == 2 * 6 * width
+    assert named(ops("head", model).backward, "final norm backward").bytes == 6 * width

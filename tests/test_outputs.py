@@ -15,8 +15,15 @@ from simulator.cli.commands import _main, cli
 from simulator.cli.outputs import INPUTS, output
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_FILES = {("validate", "cases"), ("schedule", "name")}
+NOT_FILES = {
+    ("keys", "prefix"),
+    ("schedule", "name"),
+    ("schema", "kind"),
+    ("validate", "cases"),
+}
 """(command, argument) of arguments that name no file."""
+
+ON_POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
 
 
 @pytest.fixture
@@ -141,12 +148,14 @@ def simulate(*arguments, **keys):
 TOPOLOGY = ("topology", "in.yaml", "--json")
 
 
+@ON_POSIX
 def test_dev_null_stays_a_device(files):
     done = simulate(*TOPOLOGY, "/dev/null", stdout=subprocess.DEVNULL)
     assert (done.returncode, done.stderr) == (0, "")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
+@ON_POSIX
 def test_dev_stdout_is_written_ahead_of_the_text(files):
     # To a pipe, and to a file that the shell opened: the file is neither replaced nor cut off.
     piped = simulate(*TOPOLOGY, "/dev/stdout", stdout=subprocess.PIPE).stdout

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from builders import flow, kernel, program, transfer
 
+from simulator.costs import BlockCost, Hop, PhaseCost, PhaseKey, Segment
+from simulator.costs.phases import phase_cost
 from simulator.engine import run
-from simulator.ops import LATE, Op, Transfer, Work
+from simulator.ops import LATE, Op, Phase, Transfer, Work
 from simulator.ops import Transfer as Moves
 from simulator.program import STREAMS
 from simulator.program.chunks import chunk
-from simulator.program.costs import PHASES, BlockCost, Hop, Phase, Segment, _phase
 from simulator.schedules import Action
 
 RATE = 50e9
@@ -26,14 +27,14 @@ def moves(time: float, beside: int = 0) -> Hop:
     return Hop(Transfer("gather", "tp", time * RATE), beside)
 
 
-def block(*, again: bool = False, **phases: tuple[Segment | Hop, ...]) -> BlockCost:
+def block(*, recompute: bool = False, **phases: tuple[Segment | Hop, ...]) -> BlockCost:
     """Return a block without experts whose phases hold what is given."""
     empty = {
-        (phase, beside): Phase(phases.get(phase, ()))
-        for phase in PHASES
-        for beside in (False, True)
+        PhaseKey(phase, overlapped): PhaseCost(phases.get(phase, ()))
+        for phase in Phase
+        for overlapped in (False, True)
     }
-    return BlockCost(-1, empty, 0.0, again)
+    return BlockCost(-1, empty, 0.0, recompute)
 
 
 def timeline(action: str, *blocks: BlockCost) -> list[tuple[str, float, float]]:
@@ -162,7 +163,7 @@ def test_without_its_weight_gradient_an_input_gradients_sum_is_exposed():
 
 def test_full_recompute_runs_the_forward_pass_first_with_its_transfers():
     one = block(
-        again=True, attention_f=(seconds(1), moves(0.5), seconds(1)), attention_b=(seconds(3),)
+        recompute=True, attention_f=(seconds(1), moves(0.5), seconds(1)), attention_b=(seconds(3),)
     )
     assert timeline("B0@0", one) == [
         ("compute", 0, 1),
@@ -180,14 +181,14 @@ class _Second:
 
     kernels = SimpleNamespace(gap=0.0)
 
-    def kernel(self, op: Op, *, beside: bool) -> float:
+    def kernel(self, op: Op, *, overlapped: bool) -> float:
         return 1.0
 
 
 def cut(*ops: Op | Moves) -> list[float | int]:
     """Return a phase's items: seconds of a segment, minus one less `beside` of a transfer."""
-    items = _phase(ops, _Second(), beside=False).items  # type: ignore[arg-type]
-    return [item.total if isinstance(item, Segment) else -1 - item.beside for item in items]
+    items = phase_cost(ops, _Second(), overlapped=False).items  # type: ignore[arg-type]
+    return [item.total if isinstance(item, Segment) else -1 - item.concurrent for item in items]
 
 
 OP = Op("op", "norm", bytes=1.0)
@@ -198,11 +199,11 @@ def test_kernels_between_transfers_are_one_segment():
 
 
 def test_what_runs_beside_a_transfer_is_a_segment_of_its_own():
-    assert cut(OP, Moves("gather", "tp", 1.0, beside=2), OP, OP, OP) == [1.0, -2, 2.0, 1.0]
+    assert cut(OP, Moves("gather", "tp", 1.0, concurrent=2), OP, OP, OP) == [1.0, -2, 2.0, 1.0]
 
 
 def test_a_late_transfer_ends_a_segment_and_nothing_else():
-    assert cut(OP, Moves("sum", "tp", 1.0, beside=LATE), OP) == [1.0, 0, 1.0]
+    assert cut(OP, Moves("sum", "tp", 1.0, concurrent=LATE), OP) == [1.0, 0, 1.0]
 
 
 def test_a_work_keeps_its_own_tokens_alone_under_sequence_parallelism():

@@ -3,13 +3,12 @@
 import struct
 from xml.etree import ElementTree
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-from builders import dense, documents, lone, scenario
+from builders import dense, documents, lone, scenario, studied
 
 from simulator.bounds import calls
-from simulator.compare import executed
+from simulator.costs import layer_visits
 from simulator.engine import run
 from simulator.errors import InputError
 from simulator.plot import FIGURES, check_figure
@@ -17,7 +16,6 @@ from simulator.plot.experts import dispatched, least_even
 from simulator.plot.links import busy_shares
 from simulator.plot.memory import ORDER, by_category
 from simulator.program import lower
-from simulator.program.loads import layer_visits
 from simulator.report.series import means
 
 SHOWN = {
@@ -47,13 +45,7 @@ SHOWN = {
 def small():
     """Return the timeline and the report of a small run whose expert groups of 8 span two nodes of 4."""
     one = scenario(nodes=4, layout__ep=8, experts__distribution="power_law", experts__exponent=0.3)
-    return executed(one, penalties=False)
-
-
-@pytest.fixture
-def readable(monkeypatch):
-    """Let SVG keep words as text."""
-    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
+    return studied(one)
 
 
 def test_every_figure_has_words_to_look_for():
@@ -76,7 +68,7 @@ def test_every_figure_is_an_image_and_the_same_bytes_twice(small, tmp_path, name
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_names_the_scenario_and_its_units(small, tmp_path, readable, name):
+def test_every_figure_names_the_scenario_and_its_units(small, tmp_path, name):
     path = tmp_path / "figure.svg"
     FIGURES[name](*small, path)
     words = " ".join(
@@ -90,7 +82,7 @@ def test_every_figure_names_the_scenario_and_its_units(small, tmp_path, readable
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_dense_model_has_every_figure_but_those_of_experts(tmp_path, name):
-    timeline, report = executed(dense(), penalties=False)
+    timeline, report = studied(dense())
     path = tmp_path / "figure.png"
     if name in ("traffic", "experts"):
         with pytest.raises(InputError, match=f"--figure: '{name}' needs experts"):
@@ -102,14 +94,14 @@ def test_a_dense_model_has_every_figure_but_those_of_experts(tmp_path, name):
 
 
 def test_a_lone_gpu_has_memory_and_no_links(tmp_path):
-    timeline, report = executed(lone(), penalties=False)
+    timeline, report = studied(lone())
     FIGURES["memory"](timeline, report, tmp_path / "memory.png")
     with pytest.raises(InputError, match=r"a lone GPU uses none\. Draw step or memory"):
         FIGURES["links"](timeline, report, tmp_path / "links.png")
 
 
 def test_experts_that_share_a_gpu_have_tokens_and_no_traffic(tmp_path):
-    timeline, report = executed(scenario(layout__ep=1), penalties=False)
+    timeline, report = studied(scenario(layout__ep=1))
     FIGURES["experts"](timeline, report, tmp_path / "experts.png")
     with pytest.raises(InputError, match=r"layout\.ep is 1"):
         FIGURES["traffic"](timeline, report, tmp_path / "traffic.png")
@@ -217,7 +209,7 @@ def test_the_command_draws_the_figure_that_it_is_told(tmp_path, monkeypatch, cap
     assert (tmp_path / "plain.svg").read_bytes() == drawn["step"]
     capsys.readouterr()
     for options, message in (
-        (("--figure", "links"), "--figure: 'links' means nothing without --plot. Add --plot FILE."),
+        (("--figure", "links"), "--figure: 'links' has no effect without --plot. Add --plot FILE."),
         (
             ("--figure", "link", "--plot", "x.png"),
             "--figure: 'link' is not a figure. Did you mean 'links'?",

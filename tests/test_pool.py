@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from conftest import port
 
 from simulator.errors import InputError
 from simulator.pool import POOLS, TRIES, Job
-from simulator.pool.processes import _Queue
+from simulator.pool.processes import _Queue, _Worker
+
+ON_POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
 
 
 def twice(number):
@@ -56,6 +59,7 @@ def test_no_jobs_need_no_worker():
     assert list(POOLS["processes"](twice, [], 2)) == []
 
 
+@ON_POSIX
 def test_a_worker_that_dies_is_replaced_and_its_job_begun_again(tmp_path):
     outcomes = list(
         POOLS["processes"](dies_once, jobs(*(str(tmp_path / str(n)) for n in range(3))), 2)
@@ -72,6 +76,17 @@ def test_a_job_whose_workers_all_die_says_so_and_the_others_go_on():
     assert outcome.error == "its worker died 3 times, the last time with exit status 3"
 
 
+@ON_POSIX
+def test_a_worker_that_ends_by_any_signal_is_told():
+    # 35 is a real-time signal of Linux, which Python has no name for; systems without SIGKILL
+    # have neither.
+    worker = types.SimpleNamespace(process=types.SimpleNamespace(exitcode=-9))
+    assert _Worker.cause(worker).startswith("the last time by SIGKILL; memory may have run out")
+    worker.process.exitcode = -35
+    assert _Worker.cause(worker) == "the last time by signal 35"
+
+
+@ON_POSIX
 def test_closing_a_pool_ends_its_workers():
     running = POOLS["processes"](pid_then_sleep, jobs(0, 30.0), 2)
     worker = next(running).value
@@ -101,9 +116,9 @@ def test_workers_keep_to_their_group_and_then_take_one_that_nobody_has():
 def test_a_scheduler_that_does_not_answer_is_bad_input(monkeypatch):
     pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
     monkeypatch.setattr("simulator.pool.cluster.TIMEOUT", 1)
-    with pytest.raises(InputError, match="is no Dask scheduler that answers"):
+    with pytest.raises(InputError, match="is not a Dask scheduler that answers"):
         list(POOLS["dask"](twice, jobs(1), f"tcp://127.0.0.1:{port()}"))
-    with pytest.raises(InputError, match="is no Dask scheduler that answers"):
+    with pytest.raises(InputError, match="is not a Dask scheduler that answers"):
         list(POOLS["dask"](twice, jobs(1), "nonsense://here"))
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from builders import configuration_name, dense, lone, pair_program, scenario, simulated
 
+from simulator.bounds import traffic
+from simulator.costs.buckets import Bucket, holders, of_block
 from simulator.engine import run
 from simulator.program import STREAMS, Program, lower
-from simulator.program.buckets import Bucket, holders, of_block
 from simulator.program.coflows import stage_hosts
 
 # The order that DeepSeek's profile shows (arXiv 2412.19437, figure 4; the streams 7, 23 and 27 of
@@ -398,3 +399,84 @@ def test_a_program_does_not_change():
     with pytest.raises(AttributeError):
         one.rank = one.stream
     assert replace(one).rank is one.rank
+
+
+# Costs of single rows, by hand
+
+
+def duration(timeline, label: str) -> float:
+    """Return how long the rows of a label take, those of one length [s]."""
+    chosen = named(timeline.program, label)
+    (seconds,) = set(np.round(timeline.end[chosen] - timeline.start[chosen], 12).tolist())
+    return seconds
+
+
+def test_a_backward_pass_dispatches_over_the_layout_that_the_forward_pass_found():
+    # The gradient of combine carries what dispatch carries, without a new layout: 52 us of setup
+    # instead of 74 us (hopper.yaml). The last of four micro-batches, with nothing else in flight.
+    timeline = simulated(scenario(layout__pp=1, layout__zero=0))
+    one = timeline.program
+    length = timeline.end - timeline.start
+    forward, backward = (length[named(one, label)].min() for label in ("dispatch(F)", "combine(B)"))
+    assert forward - backward == pytest.approx(22e-6)
+
+
+def test_each_exchange_of_a_pair_slows_down_as_its_kernel_was_measured():
+    # On the links of the trace: dispatch 1.77, without a new layout 1.33, combine 1.26 times as
+    # long while the GPU computes (hopper.yaml).
+    one = pair_program()
+    slowdowns = {
+        label: {
+            round(one.coflows[coflow].overlap_slowdown, 9)
+            for coflow in one.coflow[named(one, label)]
+        }
+        for label in PAIR_COMMUNICATION
+    }
+    assert slowdowns == {
+        "dispatch(F)": {1.77},
+        "combine(B)": {1.33},
+        "combine(F)": {1.26},
+        "dispatch(B)": {1.26},
+    }
+
+
+@pytest.mark.parametrize(
+    ("nic", "dispatch", "cached", "combine"),
+    [(20, 1.0, 1.0, 1.0), (30, 1.062, 1.0, 1.0), (40, 1.416, 1.064, 1.008), (50, 1.77, 1.33, 1.26)],
+)
+def test_slow_links_hide_the_slowdown_and_never_speed_an_exchange_up(
+    nic, dispatch, cached, combine
+):
+    # Overlapped with compute a kernel moves what it moved on the 50 GB/s where it was measured, over
+    # its slowdown; alone it moves the link's rate. 1.77 x 30 / 50 = 1.062; 1.33 x 30 / 50 < 1: the
+    # link is what binds.
+    one = lower(
+        scenario(
+            nodes=4,
+            node__gpus=1,
+            node__nics=1,
+            node__nic=f"{nic} GB/s per direction",
+            layout__pp=1,
+            layout__ep=4,
+        )
+    )
+    found = {flow.label[0]: flow.overlap_slowdown for flow in one.coflows}
+    assert [found[kind] for kind in ("dispatch", "cached_dispatch", "combine")] == pytest.approx(
+        [dispatch, cached, combine]
+    )
+
+
+def test_the_optimizer_moves_gradient_and_parameter_once_and_its_states_twice():
+    # Read: an FP32 gradient, master weight and two moments; written: master, moments, a BF16
+    # parameter: 4 + 2 x 4 + 2 x 8 + 2 = 30 B each for 71,312,384, at 0.86 of 3.35 TB/s; 1.089 times
+    # that without communication in flight; 2 us between kernels.
+    seconds = 71_312_384 * 30 / (0.86 * 3.35e12 * 1.089) + 2e-6
+    assert duration(simulated(lone()), "optimizer") == pytest.approx(seconds, abs=1e-12)
+
+
+@pytest.mark.parametrize(("tp", "sequence_parallel"), [(1, True), (2, True), (2, False), (4, True)])
+def test_a_stage_sends_its_share_of_the_residual_stream(tp, sequence_parallel):
+    # 16 sequences of 2,048 x 1,024 x 2 B over 4 / tp replicas: 4 tp micro-batches each, of which
+    # every GPU sends 1/tp over its NIC: always 16,777,216 B, forward or backward.
+    one = dense(layout__tp=tp, layout__sequence_parallel=sequence_parallel)
+    assert traffic(lower(one))["pipeline"] == (16_777_216.0, 0.0)

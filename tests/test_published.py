@@ -2,15 +2,15 @@
 
 import pytest
 
-from simulator.compare import simulate, with_alternatives
+from simulator.costs import block_seconds, price
 from simulator.errors import InputError
 from simulator.inputs import shipped
 from simulator.layout import balance, cut, print_stages
-from simulator.program import costs
-from simulator.program.costs import block_seconds
 from simulator.scenario import load
 from simulator.validate import BUNDLES, PHASE_NAMES, names, score, validate
 from simulator.validate.case import files
+from simulator.whatif import simulate
+from simulator.whatif import spans as alternatives_of
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_token_takes_250_5_gflops(v3):
 def test_a_step_has_62_9_m_tokens_in_120_micro_batches_per_replica(v3):
     assert v3.scenario.tokens_per_step == 15360 * 4096 == 62_914_560
     assert v3.scenario.micro_batches == 15360 // 128 == 120
-    assert v3.scenario.schedule.name == "dualpipe"
+    assert v3.scenario.pipeline.name == "dualpipe"
 
 
 def test_the_bubble_is_of_the_size_that_dualpipe_claims(v3):
@@ -104,28 +104,28 @@ def test_calibration_is_named_as_such():
 
 def test_the_shipped_stage_map_is_the_balanced_one():
     scenario = load("h800-2048", "deepseek-v3")
-    priced = costs(scenario)
+    priced = price(scenario)
     weights = [block_seconds(priced.blocks[kind]) for kind in scenario.model.blocks]
     lengths = balance(weights, 16)
     assert print_stages(cut(scenario.model.blocks, lengths)) == scenario.workload.layout.stages
-    assert load("h800-2048", sets={"layout.stages": "balanced"}).schedule == scenario.schedule
-    assert costs(load("h800-2048", sets={"layout.stages": "balanced"})).stages == priced.stages
+    assert load("h800-2048", sets={"layout.stages": "balanced"}).pipeline == scenario.pipeline
+    assert price(load("h800-2048", sets={"layout.stages": "balanced"})).stages == priced.stages
 
 
 def test_alternatives_of_what_is_assumed_stand_beside_it(v3):
-    spans = {span.key: span for span in with_alternatives(v3).assumed}
+    spans = {span.key: span for span in alternatives_of(v3.scenario)}
     assert list(spans) == [
         "layout.stages",
         "experts.max_violation",
         "layout.overlap_param_gather",
         "training.micro_batch_size",
     ]
-    steps = dict(spans["layout.stages"].steps)
+    steps = {one.value: one.step_time for one in spans["layout.stages"].alternatives}
     assert len(steps) == 2
     assert all(0.8 * v3.step_time < step < 1.4 * v3.step_time for step in steps.values())
 
 
-# Whole steps of others: kernels and links alone are fitted, so the errors are what they are; all
+# Integer steps of others: kernels and links alone are fitted, so the errors are what they are; all
 # cases: results/
 
 QUICK = (
@@ -174,7 +174,7 @@ def test_every_case_names_a_shipped_topology_and_workload_and_is_called_once():
 
 def test_an_a100_refuses_fp8_with_the_remedy_and_runs_v3_in_bf16():
     with pytest.raises(
-        InputError, match=r"multiplies in fp8, which a100 cannot.*Write precision\.recipe=bf16"
+        InputError, match=r"multiplies in fp8, which a100 cannot.*Write bf16, or choose a GPU"
     ):
         load("h800-2048", "deepseek-v3", {"topology.gpu": "a100"})
     assert (

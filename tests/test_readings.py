@@ -3,11 +3,10 @@
 import pytest
 from builders import dense, lone, scenario, simulated
 
+from simulator.costs import price, work
 from simulator.errors import InputError
 from simulator.memory import memory_of
 from simulator.ops import Op, Transfer, block_ops
-from simulator.program import costs
-from simulator.program.costs import work
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule, build, grid, read
 from simulator.validate import validate
@@ -16,7 +15,7 @@ from simulator.validate import validate
 def activations(one, schedule=None):
     return max(
         rank.by_category["activations"]
-        for rank in memory_of(one, costs(one), schedule or one.schedule)
+        for rank in memory_of(one, price(one), schedule or one.pipeline.fixed)
     )
 
 
@@ -55,7 +54,7 @@ def test_a_layer_that_is_run_again_is_whole_until_its_weight_gradients_have_run(
 def test_what_attention_alone_reads_again_is_not_held_for_weight_gradients():
     keys = {"schedule__name": "zb-h1", "training__attention": "unfused"}
     one = dense(training__recompute=["core_attention"], **keys)
-    assert all(block.reread == 0 for block in costs(one).stage(0))
+    assert all(block.reread == 0 for block in price(one).stage(0))
     assert activations(one) < activations(dense(training__recompute=[], **keys))
 
 
@@ -93,7 +92,7 @@ def test_the_heads_input_is_gathered_in_bf16_whatever_the_recipe():
 
 def test_tokens_that_travel_in_bf16_are_cast_where_experts_read_them():
     one = scenario(precision__recipe="fp8_tensor")
-    found = costs(one)
+    found = price(one)
     (ops,) = block_ops("moe", work(one, found.loads.even))
     rows = found.work.expert_rows * 1024
     casts = [
@@ -107,7 +106,7 @@ def test_tokens_that_travel_in_bf16_are_cast_where_experts_read_them():
 
 def test_full_recompute_takes_the_other_names_in():
     both, alone = (
-        costs(dense(training__recompute=names)) for names in (["swiglu", "full"], ["full"])
+        price(dense(training__recompute=names)) for names in (["swiglu", "full"], ["full"])
     )
     assert both.blocks == alone.blocks
 
@@ -130,11 +129,11 @@ def test_what_simulate_schedule_prints_is_a_custom_schedule(name):
     [
         (
             {"schedule.group": 3},
-            "schedule.group: 3 means nothing to schedule dualpipe. Leave it out; interleaved",
+            "schedule.group: 3 is not read by schedule dualpipe. Leave it out: --set schedule.group=null",
         ),
         (
             {"schedule.limit": 3},
-            "schedule.limit: 3.0 means nothing to schedule dualpipe. Leave it out; zb-1p",
+            "schedule.limit: 3.0 is not read by schedule dualpipe. Leave it out: --set schedule.limit=null",
         ),
         ({"schedule.name": "custom"}, "schedule.name: 'custom' needs a grid. Add schedule.file."),
         (
@@ -173,7 +172,7 @@ def test_published_figures_of_another_run_say_so():
 def test_gemms_leave_sms_to_exchanges_only_where_passes_overlap():
     # DeepSeek-V3's 20 of 132; without pairs nothing runs beside dispatch and combine.
     kept = {
-        name: costs(scenario(schedule__name=name)).processor.reserved_sms
+        name: price(scenario(schedule__name=name)).processor.reserved_sms
         for name in ("1f1b", "zb-v", "dualpipe")
     }
     assert kept == {"1f1b": 0, "zb-v": 0, "dualpipe": 20}
@@ -183,7 +182,7 @@ def test_zero_3_has_two_blocks_parameters_whole_at_a_time():
     # Of the dense model's blocks a layer is the largest: 15,730,688 parameters of 2 B.
     layer = 16 * 128 * 1024 + 1024 * 1024 + 2 * 1024 + 3 * 1024 * 4096
     whole, shards = (
-        memory_of(one, costs(one), one.schedule)[0].by_category["buffers"]
+        memory_of(one, price(one), one.pipeline.fixed)[0].by_category["buffers"]
         for one in (dense(layout__zero=3), dense(layout__zero=2))
     )
     assert whole - shards == 2 * layer * 2

@@ -6,11 +6,12 @@ from parallel_cases import DENSE, GPT, MLA, SHORT
 
 from simulator import inputs
 from simulator.bounds import traffic
+from simulator.costs import price
 from simulator.memory import memory
 from simulator.model import ModelConfig
 from simulator.ops import Work, block_ops, saved
 from simulator.precision import RECIPES
-from simulator.program import Program, costs, lower
+from simulator.program import Program, lower
 from simulator.report import summarise
 
 FULL = {"training__recompute": ["full"]}
@@ -87,7 +88,7 @@ def test_full_recompute_gathers_and_scatters_a_layer_once_more():
 )
 def test_full_recompute_keeps_the_inputs_of_layers_alone(layout, parts):
     # 512 x 1,024 x 2 B, cut over cp and, with sequence parallelism, tp.
-    priced = costs(dense(**{**ONE_NODE, **layout}, **FULL))
+    priced = price(dense(**{**ONE_NODE, **layout}, **FULL))
     assert [block.saved for block in priced.stage(0)][1:-1] == [512 * 1024 * 2 / parts] * 4
 
 
@@ -122,7 +123,7 @@ def test_core_attention_runs_its_two_products_again_and_keeps_nothing_of_the_mat
     assert recomputed(lower(again)) == pytest.approx(
         2 * 2 * 8 * 128 * 512 * (16 * 512) * 4, rel=1e-9
     )
-    kept = [costs(one).stage(0)[1].saved for one in (plain, again)]
+    kept = [price(one).stage(0)[1].saved for one in (plain, again)]
     assert kept[0] - kept[1] == 5 * 8 * 512**2  # 5 a s^2 b bytes: two outputs of 2 B, a mask of 1
 
 

@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 from builders import scenario
 
-from simulator.cli.text import report_text
-from simulator.compare import executed
+from simulator.cli.text import study_text
 from simulator.html.charts import breakdown
-from simulator.report import palette
+from simulator.report import as_dict, palette
 from simulator.report.parts import CHUNK_KINDS, PARTS, TRAFFIC_KINDS
+from simulator.whatif import study
 
 TABLES = (PARTS, TRAFFIC_KINDS, CHUNK_KINDS)
 
 
 @pytest.fixture(scope="module")
-def report():
-    return executed(scenario(), penalties=False)[1]
+def simulated():
+    return study(scenario(), penalties=False)
+
+
+@pytest.fixture(scope="module")
+def report(simulated):
+    return simulated.report
 
 
 @pytest.mark.parametrize("table", TABLES, ids=("parts", "traffic", "chunks"))
@@ -28,15 +33,15 @@ def test_names_and_texts_are_unique(table):
 def test_a_step_is_broken_down_into_parts_of_the_table_in_its_order(report):
     names = [part.name for part in PARTS]
     assert [name for name in names if name in report.breakdown] == list(report.breakdown)
-    assert list(report.as_dict()["traffic_bytes"]) == [kind.name for kind in TRAFFIC_KINDS]
+    assert list(as_dict(report)["traffic_bytes"]) == [kind.name for kind in TRAFFIC_KINDS]
     phases = [kind.name for kind in CHUNK_KINDS if kind.name != "update"]
     assert list(report.phases)[: len(phases)] == phases
 
 
-def test_the_terminal_and_the_page_show_what_the_table_says(report):
+def test_the_terminal_and_the_page_show_what_the_table_says(simulated, report):
     table = next(
         part
-        for part in report_text(report)
+        for part in study_text(simulated)
         if getattr(part, "columns", ()) and "part" in _heads(part)
     )
     cells = [list(column.cells) for column in table.columns]

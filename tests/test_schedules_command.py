@@ -6,7 +6,7 @@ import pytest
 
 from simulator.cli.commands import _main
 from simulator.plot.schedules import _cells
-from simulator.schedules import SCHEDULES, Times, build, check, read
+from simulator.schedules import FORMULAS, SCHEDULES, Times, build, check, read
 
 KEYS = "schedule stages micro_batches ranks makespan bubble bubble_formula peak_in_flight idle grid"
 DUALPIPE = ("dualpipe", "--stages", "8", "--micro-batches", "20")
@@ -39,10 +39,9 @@ def test_every_schedule_has_its_figures_and_a_grid_that_reads_back(capsys, name)
         tree["ranks"],
     )
     assert len(tree["idle"]) == len(tree["peak_in_flight"]) == tree["ranks"]
-    assert tree["bubble"] == pytest.approx(
-        tree["bubble_formula"]
-    )  # F = I = W, where every formula is exact
-    assert tree["bubble_formula_exact"]
+    if name in FORMULAS:  # F = I = W, where every formula is exact
+        assert tree["bubble"] == pytest.approx(tree["bubble_formula"])
+        assert tree["bubble_formula_exact"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +168,7 @@ def test_the_picture_of_dualpipe_has_a_cell_for_each_chunk_and_two_halves_that_f
         (("custom",), "Give --file with custom"),
         (
             ("1f1b", "--stages", "4", "--micro-batches", "8", "--plot", "a.bmp"),
-            "is no image format",
+            "is not an image format",
         ),
     ],
 )

@@ -3,7 +3,8 @@
 import pytest
 from builders import scenario, simulated
 
-from simulator.program import chunk_times, costs, lower, timed_schedule
+from simulator.costs import price
+from simulator.program import chunk_times, lower, schedule_of
 from simulator.schedules import SCHEDULES, check, peak_in_flight
 
 NAMES = [name for name in SCHEDULES if name != "custom"]
@@ -24,8 +25,8 @@ def test_every_schedule_runs_as_a_step_and_folds_exactly(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if SCHEDULES[name].timed])
 def test_a_searched_schedule_is_searched_with_the_times_of_the_step(name):
     one = scenario(schedule__name=name, layout__pp=4, layout__stages="balanced")
-    priced = costs(one)
-    schedule, times = timed_schedule(one, priced), chunk_times(one, priced)
+    priced = price(one)
+    schedule, times = schedule_of(one, priced), chunk_times(one, priced)
     check(schedule)
     assert lower(one).schedule == schedule
     assert max(peak_in_flight(schedule)) <= (4 if name == "zb-1p" else 8)
@@ -50,4 +51,4 @@ def test_a_searched_schedule_is_searched_with_the_times_of_the_step(name):
 
 def test_other_schedules_keep_their_order_whatever_the_times():
     one = scenario(schedule__name="dualpipe")
-    assert timed_schedule(one, costs(one)) is one.schedule
+    assert schedule_of(one, price(one)) is one.pipeline.fixed

@@ -29,6 +29,8 @@ FOR_USERS = pytest.mark.skipif(
     hasattr(os, "geteuid") and os.geteuid() == 0, reason="nothing is closed to root"
 )
 
+ON_POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files and modes")
+
 
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
@@ -85,6 +87,7 @@ def test_all_names_of_a_file_keep_leading_to_it(tmp_path, put):
     assert first.stat().st_ino == second.stat().st_ino
 
 
+@ON_POSIX
 def test_a_file_of_another_owner_stays_his(tmp_path, put):
     path = tmp_path / "file.json"
     path.write_text("old")
@@ -96,6 +99,7 @@ def test_a_file_of_another_owner_stays_his(tmp_path, put):
     assert (path.read_text(), path.stat().st_uid) == ("new", 12345)
 
 
+@ON_POSIX
 @pytest.mark.parametrize("before", [0o600, 0o640, 0o666, 0o755])
 def test_a_file_keeps_its_mode(tmp_path, put, before):
     path = tmp_path / "file.json"
@@ -105,6 +109,7 @@ def test_a_file_keeps_its_mode(tmp_path, put, before):
     assert (mode(path), path.read_text()) == (before, "new")
 
 
+@ON_POSIX
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0o002])
 def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path, put, mask):
     old = os.umask(mask)
@@ -115,6 +120,7 @@ def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path, put, mask):
     assert mode(tmp_path / "file.json") == 0o666 & ~mask
 
 
+@ON_POSIX
 def test_a_fifo_gets_the_content_and_stays_one(tmp_path, put):
     path = tmp_path / "fifo.json"
     os.mkfifo(path)
@@ -128,6 +134,7 @@ def test_a_fifo_gets_the_content_and_stays_one(tmp_path, put):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@ON_POSIX
 def test_a_device_stays_one(tmp_path, put):
     path = tmp_path / "null.json"
     try:
@@ -319,6 +326,7 @@ def test_a_link_in_place_of_a_point_is_replaced_not_followed(tmp_path):
     assert folder.get(HASH) == {"status": "ok"}
 
 
+@ON_POSIX
 @pytest.mark.parametrize("name", ["lock", "timing.csv"])
 def test_a_fifo_where_a_sweep_writes_is_refused(tmp_path, name):
     opened(tmp_path)
@@ -357,6 +365,7 @@ def windows(monkeypatch):
     return places
 
 
+@ON_POSIX
 def test_windows_holds_a_byte_beyond_the_text(tmp_path, windows):
     with Folder(tmp_path).open():
         assert (tmp_path / "lock").read_text() == MARK
@@ -366,6 +375,7 @@ def test_windows_holds_a_byte_beyond_the_text(tmp_path, windows):
     assert (tmp_path / "lock").read_text() == MARK
 
 
+@ON_POSIX
 def test_a_system_that_cannot_lock_says_so(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")

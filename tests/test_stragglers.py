@@ -7,13 +7,12 @@ import pytest
 from builders import dense, lone, scenario
 
 from simulator.cli.commands import _main
-from simulator.compare import simulate
 from simulator.engine import run
 from simulator.errors import InputError
 from simulator.program import lower
-from simulator.report import Stragglers
 from simulator.scenario import load
 from simulator.topology import Jitter, network
+from simulator.whatif import Stragglers, simulate, study
 
 
 def step(one, *, folded=True):
@@ -64,7 +63,7 @@ def test_a_lone_gpu_loses_what_its_kernels_lose():
     speed = Jitter(deviation=0.1, seed=2).speeds(1)[0]
     healthy = step(lone())
     assert step(ill) == pytest.approx(healthy / speed, rel=1e-12)
-    found = simulate(ill).stragglers
+    found = study(ill).stragglers
     assert found == Stragglers(pytest.approx(healthy / speed - healthy, rel=1e-9), speed, 1)
 
 
@@ -81,12 +80,14 @@ def test_replicas_wait_for_the_slowest_of_them():
         "layout__overlap_param_gather": False,
         "layout__overlap_grad_reduce": False,
     }
-    report = simulate(dense(**common, faults=[{"gpu": 1, "speed": 0.8}]))
-    both = simulate(dense(**common, faults=[{"gpu": 0, "speed": 0.8}, {"gpu": 1, "speed": 0.8}]))
+    report = study(dense(**common, faults=[{"gpu": 1, "speed": 0.8}]))
+    both = study(dense(**common, faults=[{"gpu": 0, "speed": 0.8}, {"gpu": 1, "speed": 0.8}]))
     healthy = simulate(dense(**common))
     assert report.stragglers.slowest == 0.8
-    assert report.stragglers.lost == pytest.approx(report.step_time - healthy.step_time, rel=1e-9)
-    assert report.step_time == pytest.approx(both.step_time, rel=1e-3)
+    assert report.stragglers.lost == pytest.approx(
+        report.report.step_time - healthy.step_time, rel=1e-9
+    )
+    assert report.report.step_time == pytest.approx(both.report.step_time, rel=1e-3)
     # All kernels of both a quarter longer: what the links take is the same.
     compute = sum(
         healthy.breakdown[name]
@@ -119,7 +120,7 @@ def test_a_step_never_gains_by_a_slower_gpu():
 
 def test_more_deviation_costs_more():
     lost = [
-        simulate(scenario(jitter={"deviation": deviation})).stragglers.lost
+        study(scenario(jitter={"deviation": deviation})).stragglers.lost
         for deviation in (0.01, 0.02, 0.04)
     ]
     assert lost == sorted(lost)
@@ -130,7 +131,7 @@ def test_more_deviation_costs_more():
 
 
 def test_a_cluster_at_full_speed_has_no_stragglers():
-    report = simulate(scenario())
+    report = study(scenario())
     assert report.stragglers is None
     assert report.as_dict()["stragglers"] is None
 
@@ -164,7 +165,7 @@ def test_json_and_text_name_what_stragglers_cost(capsys):
     assert _main(common) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "Stragglers cost" in text
-    assert "1 of 512 GPUs are slower, the slowest at 0.900 of full speed" in text
+    assert "1 of 512 GPUs are slow, the slowest runs at 0.900 of full speed" in text
 
 
 @pytest.mark.parametrize(
@@ -174,11 +175,11 @@ def test_json_and_text_name_what_stragglers_cost(capsys):
         ({"deviation": 1.5}, "jitter.deviation"),
         (
             {"deviation": 0.02, "gpus": 9},
-            "jitter.gpus: 9 exceeds the 8 GPUs of the cluster. Write 8 at most",
+            "jitter.gpus: 9 exceeds the 8 GPUs of the cluster. Write at most 8",
         ),
         (
             {"deviation": 0.02, "gpus": "3"},
-            "jitter.gpus: '3' is no whole number. Write 3 without quotes.",
+            "jitter.gpus: '3' is not an integer. Write 3 without quotes.",
         ),
         ({"deviation": 0.02, "speed": 0.9}, "jitter.speed"),
         ({"gpus": 3}, "jitter.deviation: is missing"),

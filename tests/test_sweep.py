@@ -9,7 +9,7 @@ from builders import documents
 
 from simulator.errors import InputError
 from simulator.plot import knee
-from simulator.plot.sweeps import numbers
+from simulator.plot.sweep_values import numbers
 from simulator.sweep import axes, expressions, paths, points, read
 
 LINK = "topology.node.nvlink"
@@ -169,8 +169,15 @@ def test_an_expression_has_its_value(text, value):
     ],
 )
 def test_an_expression_is_arithmetic_and_nothing_else(text):
-    with pytest.raises(InputError, match=r"is no expression|which expressions cannot"):
+    with pytest.raises(InputError, match=r"is not an expression|which expressions cannot"):
         expressions.read(text)
+
+
+def test_an_expression_may_be_long_but_not_deep():
+    assert expressions.read("+".join(["1"] * 90)).value(KNOWN.__getitem__) == 90
+    for text in ("+".join(["1"] * 300), "+".join(["1"] * 3000), "-" * 300 + "1"):
+        with pytest.raises(InputError, match=r"is nested more than 100 deep|is not an expression"):
+            expressions.read(text)
 
 
 def test_an_expression_that_cannot_be_worked_out_says_so():
@@ -193,7 +200,7 @@ def test_an_expression_names_what_it_uses():
     ("path", "near"),
     [
         ("layout.epp", "pp"),
-        ("layuot.ep", "layout"),
+        ("layuot.ep", "layout.ep"),
         ("topology.node.nvlnk", "nvlink"),
         ("model.topk_grup", "topk_group"),
     ],
@@ -297,6 +304,17 @@ def test_recorded_counts_are_part_of_a_points_name(write, tmp_path):
     assert len(found) == 4
 
 
+def test_a_custom_schedule_is_part_of_a_points_name(write, tmp_path):
+    custom = {"schedule": {"name": "custom", "file": "grid.txt"}}
+    names = set()
+    for grid in ("F0@0 B0@0", "F0@0 F1@0 B0@0 B1@0"):
+        (tmp_path / "grid.txt").write_text(grid, encoding="utf-8")
+        (point, _) = points(write(set=custom))
+        assert point.run.data["schedule"]["file"] == str(tmp_path / "grid.txt")
+        names.add(point.name)
+    assert len(names) == 2
+
+
 # Wrong files
 
 
@@ -306,11 +324,11 @@ def test_recorded_counts_are_part_of_a_points_name(write, tmp_path):
         ({"axes": {}}, "axes", "varies nothing"),
         ({"axes": {"layout.epp": [1]}}, "axes.layout.epp", "Did you mean 'pp'"),
         ({"axes": {"layout.ep": []}}, "axes.layout.ep", "has no values"),
-        ({"axes": {"layout.ep": 3}}, "axes.layout.ep", "is no axis"),
+        ({"axes": {"layout.ep": 3}}, "axes.layout.ep", "is not an axis"),
         (
             {"axes": {"layout.ep": {"from": 4, "to": 2}}},
             "axes.layout.ep.to",
-            "does not lie above from",
+            "is not above from",
         ),
         (
             {"axes": {"layout.ep": {"from": 0, "to": 2, "scale": "log"}}},
@@ -325,7 +343,7 @@ def test_recorded_counts_are_part_of_a_points_name(write, tmp_path):
         (
             {"axes": {"layout.ep": {"from": 1, "to": 9, "steps": 3, "factor": 2}}},
             "axes.layout.ep.factor",
-            "beside steps",
+            "cannot stand next to steps",
         ),
         (
             {"axes": {LINK: {"from": "1 GB/s per direction", "to": "9 GB/s bidirectional"}}},
@@ -344,13 +362,17 @@ def test_recorded_counts_are_part_of_a_points_name(write, tmp_path):
         ),
         ({"mode": "random"}, "mode", "needs a number of points"),
         ({"points": 3}, "mode", "draws no points"),
-        ({"mode": "lattice"}, "mode", "is not accepted"),
+        ({"mode": "lattice"}, "mode", "is not one of 'grid', 'list' or 'random'"),
         ({"set": {"layout.ep": 2}}, "set.layout.ep", "is an axis too"),
         ({"set": {"layout.tpp": 2}}, "set.layout.tpp", "Did you mean 'tp'"),
-        ({"constraints": ["layout.ep <"]}, "constraints.0", "is no expression"),
-        ({"derived": {"x": "import os"}}, "derived.x", "is no expression"),
+        ({"constraints": ["layout.ep <"]}, "constraints.0", "is not an expression"),
+        ({"derived": {"x": "import os"}}, "derived.x", "is not an expression"),
         ({"derrived": {}}, "derrived", "Did you mean 'derived'"),
-        ({"figures": [{"kind": "pie", "x": "layout.ep"}]}, "figures.0.kind", "is not accepted"),
+        (
+            {"figures": [{"kind": "pie", "x": "layout.ep"}]},
+            "figures.0.kind",
+            "is not one of 'knee'",
+        ),
     ],
 )
 def test_a_wrong_sweep_is_told_its_place_and_remedy(write, keys, place, said):
@@ -370,7 +392,7 @@ def test_a_wrong_sweep_is_told_its_place_and_remedy(write, keys, place, said):
             "axes.topology: 'nowhere' does not exist",
         ),
         ({"constraints": ["layout.ep > 9"]}, "constraints: 'layout.ep > 9' leave no point"),
-        ({"constraints": ["layuot.ep > 9"]}, "layuot.ep: 'layuot' is no key"),
+        ({"constraints": ["layuot.ep > 9"]}, "layuot.ep: 'layuot' is not a key"),
         (
             {
                 "axes": {

@@ -14,10 +14,10 @@ from builders import documents, scenario
 
 from simulator import inputs
 from simulator.cli.commands import _main
-from simulator.compare import simulate
 from simulator.store import Folder, columns, csv_text, flat, write_parquet
 from simulator.sweep import points, read
 from simulator.sweep.run import Task, run, run_point
+from simulator.whatif import simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 SWEEP = {
@@ -120,6 +120,15 @@ def test_rows_hold_axes_inputs_outputs_and_derived_columns(write, at_home, capsy
     assert float(one["memory.peak_bytes"]) == report.worst_memory.peak
 
 
+def test_brackets_in_names_are_shown_as_they_are(write, at_home, capsys):
+    write(name="[b]", axes={"experts.distribution": ["balanced", "[red]"]}, derived={"x[i]": "1"})
+    assert _main(["sweep", "s.yaml"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["[b]"]
+    assert "x[i]" in lines[1]
+    assert lines[3][0] == "[red]"
+
+
 def test_json_holds_the_same_rows(write, at_home, capsys):
     assert _main(["sweep", "s.yaml", "--json", "-"]) == 0
     tree = json.loads(capsys.readouterr().out)
@@ -135,7 +144,7 @@ def test_an_illegal_point_is_a_row_that_says_why(write, at_home):
     illegal = [row for row in table() if row["status"] == "illegal"]
     assert [row["axis.layout.ep"] for row in illegal] == ["3"] * 2
     assert all(
-        row["error"].startswith("layout.ep: 3 must divide 8 routed experts") for row in illegal
+        row["error"].startswith("layout.ep: 3 does not divide 8 routed experts") for row in illegal
     )
     assert all(row["step_time_s"] == row["ms"] == "" for row in illegal)
     assert all(row["workload.layout.ep"] == "3" for row in illegal)
@@ -179,7 +188,7 @@ def test_a_wrong_derived_name_is_told_at_the_first_point(write, at_home, capsys)
     write(derived={"x": "step_tme_s * 2"})
     assert _main(["sweep", "s.yaml"]) == 2
     err = capsys.readouterr().err
-    assert "derived.x: 'step_tme_s' is no column" in err
+    assert "derived.x: 'step_tme_s' is not a column" in err
     assert err.count("\n") == 1
     assert len(list(Path("trial/points").iterdir())) == 1
 
@@ -226,6 +235,36 @@ def test_a_sweep_takes_no_folder_of_something_else(write, at_home, capsys, chose
     assert files() == before
 
 
+def test_a_sweeps_name_leads_through_no_link_but_o_does(write, at_home, tmp_path, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "trial").symlink_to("elsewhere")
+    write(axes={"layout.ep": [1]})
+    assert _main(["sweep", "s.yaml"]) == 2
+    assert "s.yaml:2: name: 'trial' is a symbolic link here." in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert _main(["sweep", "s.yaml", "-o", "trial"]) == 0
+    assert (tmp_path / "elsewhere" / "results.csv").is_file()
+
+
+@pytest.mark.parametrize("file", ["lock", "results.csv", "points/x.json", "../trial/timing.csv"])
+def test_no_output_takes_the_place_of_a_sweeps_own_file(write, at_home, capsys, file):
+    Path("trial").mkdir()
+    with Folder(Path("trial")).open():
+        before = files()
+    assert _main(["sweep", "s.yaml", "--json", f"trial/{file}"]) == 2
+    said = f"--json: 'trial/{file}' is a file of the sweep's own. Name another file."
+    assert said in capsys.readouterr().err
+    assert files() == before
+
+
+def test_figures_may_lie_next_to_a_sweeps_own_files(write, at_home):
+    write(axes={"layout.ep": [1]})
+    assert _main(["sweep", "s.yaml"]) == 0
+    for _ in range(2):
+        assert _main(["sweep", "s.yaml", "--json", "trial/rows.json"]) == 0
+    assert json.loads(Path("trial/rows.json").read_text(encoding="utf-8"))["rows"]
+
+
 def test_no_spreadsheet_works_out_what_a_sweep_is_told(write, at_home):
     cluster = json.loads(Path("mine.yaml").read_text(encoding="utf-8")) | {"name": "=1+1"}
     Path("mine.yaml").write_text(json.dumps(cluster), encoding="utf-8")
@@ -250,6 +289,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has its own lock")
 def test_systems_without_fcntl_run_it_all(write, tmp_path):
     # What Windows lacks. The other system's module is not here either: a marker stands in.
     write(axes={"layout.ep": [1]})
@@ -292,6 +332,7 @@ def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, cap
     assert not list(Path("killed/points").glob(".*"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no process groups to interrupt")
 def test_ctrl_c_ends_with_how_to_continue(write):
     write(axes=MANY)
     process = start("s.yaml", "--workers", "2")
@@ -479,8 +520,8 @@ def test_points_come_first_from_the_folder(write, at_home):
     with folder.open():
         first = list(run(points(sweep)[:3], folder))
         again = list(run(points(sweep)[:4], folder))
-    assert [one.kept for one in first] == [False] * 3
-    assert [one.kept for one in again] == [True] * 3 + [False]
+    assert [one.reused for one in first] == [False] * 3
+    assert [one.reused for one in again] == [True] * 3 + [False]
     assert [one.tree for one in again[:3]] == [one.tree for one in first]
 
 
@@ -511,7 +552,7 @@ def test_a_page_has_every_panel_every_point_and_the_command(write, at_home):
     assert curve["y"] == cells[0]
     assert cells[1] == [None] * 3
     assert page.count("<td>illegal</td>") == 3
-    assert "<td>3</td><td>layout.ep: 3 must divide" in page
+    assert "<td>3</td><td>layout.ep: 3 does not divide" in page
     assert "step time [ms] over NVLink and expert-parallel size" in page
     assert "simulate sweep s.yaml --html page.html" in page
     assert "6 points: 3 ok, 3 illegal" in page

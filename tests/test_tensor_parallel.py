@@ -5,7 +5,8 @@ from builders import configuration_name, dense, scenario
 from parallel_cases import DENSE, GPT, MLA, MODELS, SHORT, changes, every_case
 
 from simulator.bounds import traffic
-from simulator.program import Program, buckets, costs, lower
+from simulator.costs import buckets, price
+from simulator.program import Program, lower
 from simulator.program.coflows import stage_hosts
 
 ONE_NODE = {"nodes": 1, "fabric__kind": "single_node", "layout__pp": 1}
@@ -77,8 +78,8 @@ def test_without_sequence_parallelism_every_gpu_compresses_all_tokens():
 @every
 def test_every_parameter_is_held_once_by_the_gpus_that_part_it(model, layout):
     one = scenario(**changes(model, layout))
-    priced, degrees = costs(one), one.layout
-    held = [priced.parameters(stage) for stage in range(one.schedule.stages)]
+    priced, degrees = price(one), one.layout
+    held = [priced.parameters(stage) for stage in range(one.pipeline.stages)]
     total = sum(dense_ * degrees.tp + routed * degrees.ep * degrees.etp for dense_, routed in held)
     assert total == pytest.approx(
         sum(sum(one.model.block_parameters(kind)) for kind in one.model.blocks), rel=1e-12
@@ -88,7 +89,7 @@ def test_every_parameter_is_held_once_by_the_gpus_that_part_it(model, layout):
 @every
 def test_zero_keeps_every_optimizer_state_once_or_once_per_hybrid_group(model, layout):
     one = scenario(**changes(model, layout))
-    priced, degrees, hosts = costs(one), one.layout, stage_hosts(one.schedule)
+    priced, degrees, hosts = price(one), one.layout, stage_hosts(one.pipeline.fixed)
     states = 0.0
     for index in range(degrees.pp):
         stages = tuple(stage for stage, indices in hosts.items() if index in indices)
@@ -175,7 +176,7 @@ def test_expert_tensor_parallelism_by_hand():
     # etp 2 x ep 2: a GPU gathers what its peer received, and scatters the results; gradients
     # likewise: 4 passes of 1/2 of 2 x received x 1,024 x 2 B. 3 MoE layers, 16 / 4 micro-batches.
     one = scenario(**{**ONE_NODE, **SHORT, "layout__ep": 2, "layout__etp": 2})
-    received = costs(one).work.received
+    received = price(one).work.received
     assert 512 < received < 2 * 512  # tokens reach both GPUs more often than not
     due = 4 * 1 / 2 * 2 * received * 1024 * 2 * 3 * 4
     assert nvlink("tensor", **SHORT, layout__ep=2, layout__etp=2) == pytest.approx(due, rel=1e-12)

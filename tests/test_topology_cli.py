@@ -33,7 +33,7 @@ def test_the_text_names_counts_bisection_and_diameter(capsys):
         "16,384",
         "1,024 leaf, 48 mid, 5 top",
         "58.51 TB/s per direction",
-        "cables between the furthest two",
+        "cables between the two furthest apart",
     ):
         assert words in out
 

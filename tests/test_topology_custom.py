@@ -70,7 +70,7 @@ def test_graphml_gives_the_same_network_as_json(tmp_path):
         ),
         (
             lambda graph: graph.nodes["n1.0"].update(node=True),
-            "n1.0.node: True is no node of this cluster",
+            "n1.0.node: True is not a node of this cluster",
         ),
     ],
 )
@@ -97,5 +97,5 @@ def test_cables_of_a_custom_edge_are_a_whole_number(cables, tmp_path):
     tree = json.loads(file.read_text())
     tree["links"][0]["cables"] = cables
     file.write_text(json.dumps(tree))
-    with pytest.raises(InputError, match="are no whole number"):
+    with pytest.raises(InputError, match="are not an integer"):
         FABRICS["custom"].build(cluster("custom", nodes=4, gpus=2, file=str(file)))

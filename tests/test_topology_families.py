@@ -12,8 +12,8 @@ from simulator.errors import InputError, LayoutError
 from simulator.inputs import find, read, shipped, validate
 from simulator.topology import FABRICS, TopologyConfig, as_graph, describe, network
 from simulator.topology.bisection import halves
+from simulator.topology.cluster import ROUTINGS
 from simulator.topology.families import dragonfly, slim_fly
-from simulator.topology.parts import ROUTINGS
 
 SMALL = {
     "rail_optimised": [{}, {"nodes": 4, "gpus": 4, "nics": 2, "ports": 4}],
@@ -239,7 +239,7 @@ def test_the_bisection_of_a_slim_fly_is_that_of_half_its_columns():
 
 @pytest.mark.parametrize("q", [2, 6, 12, 15])
 def test_a_slim_fly_of_no_prime_power_is_refused(q):
-    with pytest.raises(LayoutError, match=r"fabric.q: \d+ is (no prime power|not 4 w)"):
+    with pytest.raises(LayoutError, match=r"fabric.q: \d+ is (not a prime power|not 4 w)"):
         network(cluster("slim_fly", q=q, nodes=4))
 
 
@@ -330,7 +330,7 @@ def test_a_rack_of_72_meets_at_its_nvswitch_and_racks_on_rails():
     assert len(network(one).route(0, 71)[0]) == 2
     # 144 NICs on 4 rails of 36: two leaves of 32 each.
     assert describe(two)["switches_by_layer"] == {"leaf": 8, "spine": 4}
-    with pytest.raises(LayoutError, match="are no NVL72 rack"):
+    with pytest.raises(LayoutError, match="are not an NVL72 rack"):
         network(cluster("nvl72", gpus=8))
 
 
@@ -363,7 +363,7 @@ def test_a_torus_is_as_wide_as_half_its_rings_together():
             {"planes": 2},
             (
                 "mine.yaml: fabric.planes: 'planes' is a key of multi_plane, not of fat_tree_2. "
-                "Leave it out; fat_tree_2 knows no key of its own."
+                "Leave it out: --set fabric.planes=null removes it. Keys of fat_tree_2: none of its own."
             ),
         ),
         (
@@ -400,7 +400,7 @@ def test_a_torus_is_as_wide_as_half_its_rings_together():
             "clos_3",
             {"pod_gpus": 6, "leaf_gpus": 4, "oversubscription": [1, 7]},
             (
-                "fabric.pod_gpus: 6 GPUs are no whole number of leaves of 4 GPUs and of nodes of 2. Write a multiple of 4."
+                "fabric.pod_gpus: 6 GPUs do not make whole leaves of 4 GPUs and whole nodes of 2. Write a multiple of 4."
             ),
         ),
         (
@@ -423,14 +423,14 @@ def test_a_torus_is_as_wide_as_half_its_rings_together():
             "fat_tree_2",
             {"seed": 3},
             (
-                "mine.yaml: fabric.seed: 3 is a seed that nothing hashes with. Write routing: ecmp, or leave it out."
+                "mine.yaml: fabric.seed: 3 is a seed that nothing hashes with. Write routing: ecmp, or leave it out: --set fabric.seed=null removes it."
             ),
         ),
         (
             "fat_tree_2",
             {"routing": "random"},
             (
-                "mine.yaml: fabric.routing: 'random' is no routing known here. "
+                "mine.yaml: fabric.routing: 'random' is not a known routing. "
                 "Known: adaptive, ecmp, shortest, rail_local."
             ),
         ),

@@ -7,7 +7,7 @@ import pytest
 from builders import dense, scenario, simulated
 from fabrics import cluster
 
-from simulator.collectives import ALGORITHMS, Round, Rounds, cost, resolve
+from simulator.collectives import BUS_FACTORS, Round, Rounds, cost, of_op, resolve
 from simulator.collectives.paths import FABRIC, ways
 from simulator.engine import run
 from simulator.errors import InputError
@@ -132,17 +132,17 @@ def test_reductions_in_the_switches_of_the_fabric_cross_the_slots_too():
     }
 
 
-@pytest.mark.parametrize("op", ALGORITHMS)
+@pytest.mark.parametrize("op", BUS_FACTORS)
 def test_every_collective_across_nodes_is_as_slow_as_its_slots(op):
     # All that leaves a node crosses a slot of half the NIC's rate, so that it takes as long as with
     # NICs of half.
     slow = site(None)
     slow = slow.model_copy(update={"node": slow.node.model_copy(update={"nic": 25e9})})
-    for name, algorithm in ALGORITHMS[op].items():
+    for name, algorithm in of_op(op).items():
         if name == "nvls":  # stays inside a node
             continue
         took = [
-            cost(net, algorithm(net, range(4), 1e9), IDEAL).transfer
+            cost(net, algorithm.ops[op](net, range(4), 1e9), IDEAL).transfer
             for net in (network(site()), network(slow))
         ]
         assert took[0] == pytest.approx(took[1]), name

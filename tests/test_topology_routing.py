@@ -257,14 +257,17 @@ def test_a_partition_names_the_smaller_side():
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"gpu": 99, "speed": 0.5}, "faults.0: 99 is no GPU of this cluster. They go from 0 to 7."),
+        (
+            {"gpu": 99, "speed": 0.5},
+            "faults.0: 99 is not a GPU of this cluster. They go from 0 to 7.",
+        ),
         (
             {"nic": [0, 2], "down": True},
-            "faults.0: 2 is no NIC of a node of this cluster. They go from 0 to 1.",
+            "faults.0: 2 is not a NIC of a node of this cluster. They go from 0 to 1.",
         ),
         (
             {"switch": "spine9", "down": True},
-            "faults.0: 'spine9' is no switch of this cluster. Near are spine0.",
+            "faults.0: 'spine9' is not a switch of this cluster. Did you mean spine0?",
         ),
         (
             {"link": "leaf0.0", "down": True},
@@ -278,15 +281,17 @@ def test_a_partition_names_the_smaller_side():
         ),
         (
             {"plane": 0, "down": True},
-            ("faults.0: 0 is in no fabric of planes. Only fabric.kind multi_plane has planes."),
+            (
+                "faults.0: 0 is a plane, and this fabric has none. Only fabric.kind multi_plane has planes."
+            ),
         ),
         (
             {"gpu": 0, "bandwidth": "1 GB/s per direction"},
             (
-                "mine.yaml: faults.0: 'bandwidth' is nothing that a gpu has. Write one of down, nvlink, speed."
+                "mine.yaml: faults.0: 'bandwidth' is not a fault that a gpu can have. Write one of down, nvlink, speed."
             ),
         ),
-        ({"gpu": 0}, "mine.yaml: faults.0: 0 of a gpu says nothing. Add down, nvlink, speed."),
+        ({"gpu": 0}, "mine.yaml: faults.0: 0 is a gpu without a fault. Add down, nvlink, speed."),
         (
             {"down": True},
             "mine.yaml: faults.0: names 0 parts. Write one of link, switch, nic, plane, gpu.",

@@ -18,11 +18,13 @@ from simulator.errors import InputError
 from simulator.inputs import read_trace
 from simulator.memory import memory
 from simulator.program import STREAMS, lower
-from simulator.report import mean_share, summarise
+from simulator.report import as_dict, mean_share, summarise
 from simulator.report.overlap import Overlap, overlap
 from simulator.report.series import link_use, memory_over_time
+from simulator.scenario import load
 from simulator.timeline import Timeline, covered
 from simulator.trace import check_target, of_tree, summaries, write
+from simulator.trace.events import duration, micro, nanoseconds
 from simulator.trace.groups import Call
 from simulator.trace.write import encode, tree
 from simulator.validate.chunk import pair_program
@@ -66,7 +68,58 @@ def test_kernels_of_one_thread_never_overlap(events):
         lines[event["pid"], event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
     for spans in lines.values():
         for (_, end), (start, _) in zip(sorted(spans), sorted(spans)[1:], strict=False):
-            assert start >= end - 2e-3  # both ends are rounded to nanoseconds
+            assert nanoseconds(start * 1e-6) >= nanoseconds(end * 1e-6)
+
+
+def lost(events):
+    """Return the slices that Perfetto drops.
+
+    It reads times as whole nanoseconds (json_parser, CoerceToTs) and takes the slices of a thread in
+    the order of their starts, those that start together in the order of the file. A slice closes
+    all that ended before it starts; one that begins inside of another and ends after it is dropped
+    (SliceTracker::StartSlice, misplaced_end_event).
+    """
+    threads = defaultdict(list)
+    for event in kernels(events):
+        start, length = round(1000 * event["ts"]), round(1000 * event["dur"])
+        threads[event["pid"], event["tid"]].append((start, start + length, event))
+    dropped = []
+    for slices in threads.values():
+        open_ends = []
+        for start, end, event in sorted(slices, key=lambda slice_: slice_[0]):
+            while open_ends and open_ends[-1] <= start:
+                open_ends.pop()
+            if open_ends and end > open_ends[-1]:
+                dropped.append(event)
+            else:
+                open_ends.append(end)
+    return dropped
+
+
+def test_perfetto_takes_every_slice(events):
+    assert not lost(events)
+
+
+def test_perfettos_rule_drops_a_slice_that_neither_nests_nor_follows():
+    def slice_(start, end):
+        return {"ph": "X", "pid": 0, "tid": 0, "ts": start, "dur": end - start}
+
+    follows, nests, crosses = slice_(1.0, 2.0), slice_(1.2, 1.8), slice_(1.9, 2.001)
+    assert lost([slice_(0.0, 1.0), follows, nests]) == []
+    assert lost([follows, crosses]) == [crosses]
+
+
+def test_perfetto_takes_every_slice_of_a_step_of_deepseek_v3():
+    timeline = run(lower(load("h800-2048", "deepseek-v3")))
+    drawn = tree(timeline, range(timeline.program.ranks))["traceEvents"]
+    assert len(kernels(drawn)) == len(timeline.program.rank) > 40_000
+    assert not lost(drawn)
+
+
+def test_durations_are_differences_of_rounded_ends():
+    # 1.4 ns to 2.6 ns: 1 and 3, so 2 ns and not 1.2, rounded to 1.
+    assert duration(1.4e-9, 2.6e-9) == 0.002
+    assert micro(1.4e-9) + duration(1.4e-9, 2.6e-9) == pytest.approx(micro(2.6e-9))
 
 
 def test_a_process_says_which_rank_it_is_and_how_many_it_stands_for(small, events):
@@ -253,7 +306,8 @@ def test_link_counters_add_up_to_the_bytes_that_crossed(small):
 
     busy = dict(zip(small.program.link_names, link_seconds(small.program).tolist(), strict=True))
     found = {
-        name: float(np.sum(shares[:-1] * np.diff(times))) for name, times, shares in link_use(small)
+        name: float(np.sum(shares[:-1] * np.diff(times)))
+        for name, _, times, shares in link_use(small)
     }
     assert found == pytest.approx(
         {name: seconds for name, seconds in busy.items() if name in found}, rel=1e-6
@@ -286,7 +340,7 @@ def test_a_folder_gets_a_file_for_each_class_of_ranks(small, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "rule"),
-    [("t.txt", "is no trace"), ("no/t.json", "does not exist"), ("no/", "does not exist")],
+    [("t.txt", "is not a trace"), ("no/t.json", "does not exist"), ("no/", "does not exist")],
 )
 def test_a_place_that_cannot_be_written_is_refused_before_the_run(name, rule, tmp_path):
     with pytest.raises(InputError, match=rule):
@@ -351,7 +405,7 @@ def test_the_report_has_the_overlap_of_every_class(small):
     report = summarise(small)
     assert [one.rank for one in report.overlap] == small.program.first_rank.tolist()
     assert sum(one.ranks for one in report.overlap) == 8
-    assert report.as_dict()["overlap"]["communication_beside_compute"] == mean_share(report.overlap)
+    assert as_dict(report)["overlap"]["communication_beside_compute"] == mean_share(report.overlap)
 
 
 @pytest.mark.skipif(

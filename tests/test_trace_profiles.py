@@ -171,7 +171,7 @@ def test_our_own_traces_say_what_the_timeline_says(changes):
         ("{", "cannot be read as JSON"),
         ('{"a": 1}', "has no list 'traceEvents'"),
         ('{"traceEvents": []}', "holds no kernels"),
-        ('{"traceEvents": [3]}', "no group of keys"),
+        ('{"traceEvents": [3]}', "not a group of keys"),
         ('[{"ph": "X", "cat": "kernel", "name": "k", "pid": 0}]', "without a valid 'ts'"),
         (
             '[{"ph": "X", "cat": "kernel", "name": "k", "pid": 0, "ts": "x", "dur": 1}]',

@@ -1,16 +1,33 @@
 """The command line: the only module that prints.
 
-`commands`, `collective`, `schedule`, `sweep`, `topology` and `trace` have the commands, `text` the
-tables.
+Each command has a file of its name; `commands` has their group, `options` and `outputs` what they
+share, `emit` what they write; `text`, `comparison`, `checks` and `tables` are texts for a terminal.
 """
 
 from __future__ import annotations
 
 from simulator.cli.collective import collective
 from simulator.cli.commands import main
+from simulator.cli.compare import compare
+from simulator.cli.keys import keys
+from simulator.cli.run import run
 from simulator.cli.schedule import schedule
+from simulator.cli.schema import schema
 from simulator.cli.sweep import sweep
 from simulator.cli.topology import topology
 from simulator.cli.trace import trace
+from simulator.cli.validate import validate
 
-__all__ = ["collective", "main", "schedule", "sweep", "topology", "trace"]
+__all__ = [
+    "collective",
+    "compare",
+    "keys",
+    "main",
+    "run",
+    "schedule",
+    "schema",
+    "sweep",
+    "topology",
+    "trace",
+    "validate",
+]

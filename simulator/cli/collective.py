@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, _sets, cli
-from simulator.cli.exchanges import Exchange, exchange_row
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
+from simulator.cli.exchanges import ExchangeOptions, exchange_row
+from simulator.cli.options import parse_sets
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -30,46 +32,45 @@ OPS = (
     "dispatch",
     "combine",
 )
-_COUNTS = {
-    "hierarchical": "DeepEP's bandwidth counts a token once for each node that it reaches, its own included (inside "
-    "one node: each GPU). Layout and casts are left out.",
-    "flat": "Bytes count a token once for each GPU that it reaches, its own included. Layout and casts are left out.",
-    "low_latency": "DeepEP's bandwidth counts a token once for each of its experts, those of its own GPU included. The "
-    "kernel's start is in the time.",
-}
-"""way of dispatch and combine -> what its bytes are"""
 ELEMENT = 4
 """Bytes of a float, nccl-tests' type unless told."""
 
 
 @cli.command()
 @click.argument("topology")
-@click.option("--op", type=click.Choice(OPS), required=True, help="What to run.")
+@click.option("--op", type=click.Choice(OPS), required=True, help="The op to time.")
 @click.option(
-    "--bytes", "sizes", metavar="SIZE[:SIZE]", help="1GiB, or 1MiB:8GiB for each doubling between."
+    "--bytes",
+    "sizes",
+    metavar="SIZE[:SIZE]",
+    help="Size of the buffer, 1GiB, or a range, 1MiB:8GiB, with every doubling between.",
 )
 @click.option(
     "--tokens",
     type=int,
-    help="Tokens per GPU, of dispatch and combine; low_latency: 128 unless told.",
+    help="Tokens per GPU that dispatch and combine move; default with deepep_low_latency: 128.",
 )
-@click.option("--ranks", type=int, help="The first so many GPUs; all unless told.")
+@click.option(
+    "--ranks", type=int, help="Number of GPUs, counted from the first of the cluster; default: all."
+)
 @click.option(
     "--algorithm",
     metavar="NAME",
-    help="What NCCL would take unless told; of dispatch and combine hierarchical, flat or low_latency.",
+    help="Collective algorithm; default: what NCCL would choose. Of dispatch and combine the dispatcher: "
+    "deepep (default), deepep_flat, deepep_low_latency or all_to_all.",
 )
 @click.option(
     "-w",
     "--workload",
     default=None,
-    help="Whose routing dispatch and combine take; none: V3's sizes, routed as in DeepEP's benchmark.",
+    help="Workload whose routing dispatch and combine take; default: V3's sizes, routed as in DeepEP's "
+    "benchmark.",
 )
 @click.option(
     "--set",
     "sets",
     multiple=True,
-    callback=_sets,
+    callback=parse_sets,
     metavar="KEY=VALUE",
     help="Replace a key of the topology, for example fabric.routing=ecmp.",
 )
@@ -77,13 +78,13 @@ ELEMENT = 4
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the rows as JSON; - for standard output.",
+    help="Write the rows as JSON; - writes them to standard output.",
 )
 @click.option(
     "--plot",
     callback=_output,
     metavar="FILE",
-    help="Draw bus bandwidth over size: .png, .svg or .pdf.",
+    help="Draw bus bandwidth over size into a .png, .svg or .pdf file.",
 )
 def collective(  # noqa: PLR0913, PLR0917 - one for each option
     topology: str,
@@ -97,20 +98,17 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     json: Path | None,
     plot: Path | None,
 ) -> None:
-    """Time one collective alone, as nccl-tests would: size, time, algbw, busbw."""
-    from simulator.collectives import EXCHANGES
+    """Time one collective alone, as nccl-tests would."""
+    from simulator.collectives import TIMED
     from simulator.topology import network
 
     _check_options(op, sizes, tokens, algorithm, plot)
     site, kernels = _cluster(topology, sets)
     net = network(site)
     count = site.gpus if ranks is None else ranks
-    if op in EXCHANGES:
-        rows = [
-            exchange_row(
-                net, count, kernels, Exchange(op, algorithm or "hierarchical", workload, tokens)
-            )
-        ]
+    if op in TIMED:
+        options = ExchangeOptions(op, algorithm or "hierarchical", workload, tokens)
+        rows = [exchange_row(net, count, kernels, options)]
     else:
         rows = _rows(net, count, kernels, op, _sizes(sizes or ""), algorithm)
     if plot:
@@ -119,27 +117,27 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
 
         write(plot, lambda path: figures.collective(rows, site.name, path))
     tree = {"rows": [row.as_dict() for row in rows]}
-    _emit(lambda: tree, json, lambda console: console.print(*_text(rows, site), sep="\n"))
+    emit(lambda: tree, json, lambda console: console.print(*_text(rows, site), sep="\n"))
 
 
 def _check_options(
     op: str, sizes: str | None, tokens: int | None, algorithm: str | None, plot: Path | None
 ) -> None:
     """Refuse options that are missing, or that the op does not take."""
-    from simulator.collectives import EXCHANGES
+    from simulator.collectives import DISPATCHERS, TIMED, dispatcher_names
     from simulator.errors import InputError
-    from simulator.experts import EXPECTED
 
-    experts = op in EXCHANGES
+    experts = op in TIMED
     wanted, unwanted = ("--tokens 4096", sizes) if experts else ("--bytes 1MiB:8GiB", tokens)
-    if experts and algorithm is not None and algorithm not in EXPECTED:
+    if experts and algorithm is not None and algorithm not in dispatcher_names():
         raise InputError(
-            f"is no algorithm of {op}",
+            f"is not a dispatcher for {op}",
             key="--algorithm",
             value=algorithm,
-            remedy=f"Known: {', '.join(EXPECTED)}.",
+            remedy=f"Known: {', '.join(DISPATCHERS)}.",
         )
-    if (tokens if experts else sizes) is None and algorithm != "low_latency":
+    sized = experts and algorithm is not None and dispatcher_names()[algorithm].sized
+    if (tokens if experts else sizes) is None and not sized:
         raise InputError(
             f"is missing, which {op} needs", key=wanted.split()[0], remedy=f"Write {wanted}."
         )
@@ -171,7 +169,7 @@ def _cluster(name: str, sets: dict[str, Any]) -> tuple[TopologyConfig, KernelCon
     try:
         gpu = inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
     except InputError as error:
-        raise error.at(**document.place(("gpu",))) from error
+        raise error.at(**document.locate(("gpu",))) from error
     return site, inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
 
 
@@ -206,17 +204,17 @@ def _rows(
     sizes: Sequence[float],
     algorithm: str | None,
 ) -> list[Row]:
-    from simulator.collectives import ALGORITHMS, BUS_FACTORS, open_to, rows
+    from simulator.collectives import BUS_FACTORS, open_to, rows
 
-    table = open_to(op, ALGORITHMS[op], algorithm)
-    found = rows(net, ranks, kernels.communication, op, sizes, table)
-    return [replace(row, bus=BUS_FACTORS[op](ranks)) for row in found]
+    timed = rows(net, ranks, kernels.communication, op, sizes, open_to(op, algorithm))
+    return [replace(row, bus=BUS_FACTORS[op](ranks)) for row in timed]
 
 
 def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from simulator.cli.text import _table
+    from simulator.cli.tables import table
+    from simulator.collectives import dispatcher_names
 
     first = rows[0]
     columns = ["size", "count", "type", "algorithm", "protocol", "time", "algbw", "busbw"]
@@ -226,8 +224,8 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
     title = (
         f"{first.op} on {first.ranks} of {site.gpus:,} GPUs of {site.name}, alone on the network"
     )
-    table = _table(title, *columns, left=0)
-    table.add_row(*units, style="dim")
+    result = table(title, *columns, left=0)
+    result.add_row(*units, style="dim")
     for row in rows:
         kind = ("", "bytes") if row.deepep else (f"{row.bytes / ELEMENT:.0f}", "float")
         cells = [
@@ -239,7 +237,8 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
             f"{row.algbw / 1e9:.2f}",
             f"{row.busbw / 1e9:.2f}",
         ]
-        table.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
-    yield table
+        result.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
+    yield result
     if first.deepep:
-        yield Text(f"{_COUNTS[first.algorithm]} busbw counts what crosses the link.", style="dim")
+        counts = dispatcher_names()[first.algorithm].counts
+        yield Text(f"{counts} busbw counts what crosses the link.", style="dim")

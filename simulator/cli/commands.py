@@ -1,29 +1,15 @@
-"""The commands of `simulate`."""
+"""The group of all commands, and how a call ends."""
 
 from __future__ import annotations
 
 import gc
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
 
 import click
 
+from simulator.cli.emit import say
 from simulator.cli.outputs import Group
-from simulator.cli.outputs import output as _output
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from simulator.html import Inputs
-    from simulator.report import Report
-    from simulator.scenario import Scenario
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def main() -> None:
@@ -45,19 +31,19 @@ def _main(arguments: Sequence[str]) -> int:
             or 0
         )
     except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
+        say("interrupted")
         return 130
     except click.ClickException as error:
         return _usage(error)
     except (InputError, SimulateError) as error:
-        click.echo(f"simulate: {error}", err=True)
+        say(f"simulate: {error}")
         return 2 if isinstance(error, InputError) else 1
     except BrokenPipeError:
         # The reader of our output has gone, as `simulate ... | head` does.
         sys.stderr.close()
         return 1
     except OSError as error:
-        click.echo(f"simulate: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        say(f"simulate: {error.filename or 'output'}: {error.strerror or error}")
         return 1
 
 
@@ -68,7 +54,7 @@ def _usage(error: click.ClickException) -> int:
         return 2
     context = getattr(error, "ctx", None)
     hint = f" Try '{context.command_path} --help'." if context else ""
-    click.echo(f"simulate: {error.format_message()}{hint}", err=True)
+    say(f"simulate: {error.format_message()}{hint}")
     return error.exit_code
 
 
@@ -81,280 +67,3 @@ def cli() -> None:
 
     TOPOLOGY and WORKLOAD are YAML files, or bare names of shipped ones.
     """
-
-
-def _sets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    from simulator.errors import InputError
-    from simulator.inputs import parse_value
-
-    parsed = {}
-    for text in values:
-        key, separator, value = text.partition("=")
-        if not separator or not key.strip():
-            raise click.BadParameter(f"'{text}' is not KEY=VALUE. Write for example layout.ep=32.")
-        try:
-            parsed[key.strip()] = parse_value(value)
-        except InputError as error:
-            raise error.at(file="--set", key=key.strip()) from error
-    return parsed
-
-
-def _figure(_: click.Context, __: click.Parameter, value: str) -> str:
-    """Refuse a name that is no figure; the default needs no look at the table."""
-    if value != "step":
-        from simulator.plot import check_figure
-
-        check_figure(value)
-    return value
-
-
-def _check_figure(figure: str, plot: Path | None, scenario: Scenario) -> None:
-    """Refuse a figure that nobody draws, or that a scenario has not, before the work is done."""
-    if figure == "step":
-        return
-    if plot is None:
-        from simulator.errors import InputError
-
-        raise InputError(
-            "means nothing without --plot", key="--figure", value=figure, remedy="Add --plot FILE."
-        )
-    from simulator.plot import check_figure
-
-    check_figure(figure, scenario)
-
-
-def _common(command: Command) -> Command:
-    options = (
-        click.option(
-            "--set",
-            "sets",
-            multiple=True,
-            callback=_sets,
-            metavar="KEY=VALUE",
-            help="Replace a key of either file, for example layout.ep=32.",
-        ),
-        click.option(
-            "--json",
-            callback=_output,
-            metavar="FILE",
-            help="Write the report as JSON; - for standard output.",
-        ),
-        click.option(
-            "--plot", callback=_output, metavar="FILE", help="Draw a figure: .png, .svg or .pdf."
-        ),
-        click.option(
-            "--html",
-            callback=_output,
-            metavar="FILE",
-            help="Write a page with everything, for a browser.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@cli.command()
-@click.argument("topology")
-@click.option("-w", "--workload", default="deepseek-v3", show_default=True, help="What to train.")
-@click.option(
-    "--alternatives/--no-alternatives",
-    default=True,
-    show_default=True,
-    help="Also run the alternatives of what the workload assumes.",
-)
-@click.option(
-    "--trace",
-    callback=_output,
-    metavar="FILE",
-    help="Write the step for Perfetto: .json or .json.gz; for a folder one file per class of ranks.",
-)
-@click.option(
-    "--figure",
-    default="step",
-    show_default=True,
-    metavar="NAME",
-    callback=_figure,
-    help="What --plot draws: step, links, memory, traffic or experts.",
-)
-@_common
-def run(
-    topology: str, workload: str, alternatives: bool, trace: Path | None, figure: str, **output: Any
-) -> None:
-    """Simulate one training step on a cluster, and the run that it belongs to."""
-    from simulator.compare import with_alternatives, with_imbalance, with_stragglers
-    from simulator.engine import run as execute
-    from simulator.program import lower
-    from simulator.report import summarise
-    from simulator.scenario import load
-
-    scenario = load(topology, workload, output["sets"])
-    _check_figure(figure, output["plot"], scenario)
-    started = time.perf_counter()
-    timeline = execute(lower(scenario))
-    wall = time.perf_counter() - started
-    report = with_stragglers(with_imbalance(replace(summarise(timeline), wall=wall)))
-    if alternatives:
-        report = with_alternatives(report)
-    if output["plot"]:
-        from simulator import plot as figures
-        from simulator.store import write
-
-        write(output["plot"], lambda path: figures.FIGURES[figure](timeline, report, path))
-    if trace:
-        from simulator.trace import write as write_trace
-
-        write_trace(timeline, trace)
-    if output["html"]:
-        from simulator import html as pages
-
-        _write_page(output["html"], lambda given: pages.run(timeline, report, given))
-    _emit(report.as_dict, output["json"], lambda console: _show_report(console, report))
-
-
-@cli.command()
-@click.argument("topologies", nargs=-1, required=True, metavar="TOPOLOGY...")
-@click.option(
-    "-w",
-    "--workload",
-    "workloads",
-    multiple=True,
-    default=("deepseek-v3",),
-    show_default=True,
-    help="What to train; repeat to compare.",
-)
-@_common
-def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **output: Any) -> None:
-    """Simulate scenarios side by side: what changes, by how much, and why."""
-    from simulator.compare import as_dict, executed
-
-    scenarios = list(_product(topologies, workloads, output["sets"]))
-    reports, timelines = [], []
-    for scenario in scenarios:
-        started = time.perf_counter()
-        timeline, report = executed(scenario)
-        reports.append(replace(report, wall=time.perf_counter() - started))
-        timelines += [timeline] if output["html"] else []
-    if output["plot"]:
-        from simulator import plot as figures
-        from simulator.store import write
-
-        write(output["plot"], lambda path: figures.comparison(reports, path))
-    if output["html"]:
-        from simulator import html as pages
-
-        runs = list(zip(timelines, reports, strict=True))
-        _write_page(output["html"], lambda given: pages.comparison(runs, given))
-    _emit(
-        lambda: as_dict(reports), output["json"], lambda console: _show_comparison(console, reports)
-    )
-
-
-def _write_page(path: Path, page: Callable[[Inputs], str]) -> None:
-    """Write a page that says which call made it."""
-    import shlex
-
-    from simulator.html import Inputs
-    from simulator.store import write_text
-
-    write_text(path, page(Inputs(f"simulate {shlex.join(click.get_current_context().obj)}")))
-
-
-def _product(
-    topologies: Sequence[str], workloads: Sequence[str], sets: dict[str, Any]
-) -> Sequence[Scenario]:
-    from simulator.scenario import load
-
-    return [
-        load(topology, workload, dict(zip(sets, values, strict=True)))
-        for topology in topologies
-        for workload in workloads
-        for values in product(*(_axis(key, value) for key, value in sets.items()))
-    ]
-
-
-def _axis(key: str, value: Any) -> list[Any]:
-    """Return the values that `compare` tries for a key: each item of a list, unless the key itself holds a list."""
-    from simulator.scenario import LIST_KEYS
-
-    plain = (
-        isinstance(value, list)
-        and key.removeprefix("workload.").removeprefix("topology.") not in LIST_KEYS
-    )
-    return value if plain else [value]
-
-
-@cli.command()
-@click.argument("cases", nargs=-1, metavar="[CASE]...")
-@click.option(
-    "--json",
-    callback=_output,
-    metavar="FILE",
-    help="Write the checks as JSON; - for standard output.",
-)
-@click.option(
-    "--alternatives/--no-alternatives",
-    default=False,
-    show_default=True,
-    help="Also run the other choices for what a source does not say, and give the span over them.",
-)
-def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> None:
-    """Set simulated figures beside published ones.
-
-    CASE: a publication such as megatron_2022, or a row of one; all of them unless told, which takes
-    minutes.
-    """
-    from rich.console import Console
-
-    from simulator.validate import validate as check
-
-    checks = []
-    with Console(stderr=True).status(
-        ""
-    ) as status:  # shows nothing where standard error is no terminal
-        for row in check(cases, alternatives=alternatives):
-            checks.append(row)
-            status.update(f"{len(checks)} done, last {row.case}: {row.error:+.1%}")
-    _emit(
-        lambda: {"checks": [row.as_dict() for row in checks]},
-        json,
-        lambda console: _show_checks(console, checks),
-    )
-
-
-def _emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], None]) -> None:
-    """Write JSON where it is wanted, and show the text unless JSON takes standard output."""
-    from simulator.store import to_json, write_text
-
-    if json == Path("-"):
-        click.echo(to_json(tree()), nl=False)
-        return
-    if json:
-        write_text(json, to_json(tree()))
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=110)
-    show(console)
-
-
-def _show_report(console: Console, report: Report) -> None:
-    from simulator.cli.text import report_text
-
-    for part in report_text(report):
-        console.print(part)
-
-
-def _show_comparison(console: Console, reports: Sequence[Report]) -> None:
-    from simulator.cli.text import comparison_text
-
-    for part in comparison_text(reports):
-        console.print(part)
-
-
-def _show_checks(console: Console, checks: Sequence[Any]) -> None:
-    from simulator.cli.text import checks_text
-
-    for part in checks_text(checks):
-        console.print(part)

@@ -6,64 +6,75 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simulator.collectives import Row
-    from simulator.experts.kernels import LowLatencyKernels
+    from simulator.collectives import Dispatcher, Row, TokenKernels
     from simulator.hardware import KernelConfig
     from simulator.model import ModelConfig
     from simulator.topology import Network
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """What dispatch or combine shall do.
-
-    way: a row of EXPECTED. tokens: per GPU; None for those of the published benchmark.
-    """
+class ExchangeOptions:
+    """What dispatch or combine shall do, as the options say."""
 
     op: str
-    way: str
+    """dispatch or combine."""
+    dispatcher: str
+    """A name of a row of `DISPATCHERS`, or its alias."""
     workload: str | None
+    """Whose routing it takes; None: V3's sizes, routed as in the published benchmark."""
     tokens: int | None
+    """Per GPU; None for those of the published benchmark."""
 
 
-def exchange_row(net: Network, ranks: int, kernels: KernelConfig, asked: Exchange) -> Row:
+def exchange_row(net: Network, ranks: int, table: KernelConfig, options: ExchangeOptions) -> Row:
     """Return the line of a dispatch or combine on the first `ranks` GPUs. Errors: InputError."""
-    from simulator.collectives import check_ranks, expert_row, straight_row
+    from simulator.collectives import CoflowKind, Timed, check_ranks, dispatcher_names
+    from simulator.collectives import exchange_row as row_of
     from simulator.experts import route
-    from simulator.experts.kernels import benchmark_routing
     from simulator.experts.survey import of_routing
     from simulator.precision import BYTES, RECIPES
     from simulator.scenario import workload_of
 
     check_ranks(net, ranks)
-    run, model = workload_of(asked.workload or "deepseek-v3")
-    _check_experts(net, ranks, model, asked.workload or run.name)
-    token = model.hidden_size * (
-        2.0 if asked.op == "combine" else BYTES[RECIPES[run.precision.recipe].dispatch]
-    )
-    # Without a workload as DeepEP's benchmarks do: V3's sizes; a group of experts on each node, of
-    # low_latency none.
-    if asked.workload is None and asked.way == "low_latency":
-        model = model.model_copy(update={"n_group": 1, "topk_group": 1})
-    routes = benchmark_routing if asked.workload is None and asked.way != "low_latency" else route
+    run, model = workload_of(options.workload or "deepseek-v3")
+    _check_experts(net, ranks, model, options.workload or run.name)
+    op, dispatcher = CoflowKind(options.op), dispatcher_names()[options.dispatcher]
+    routes = route if options.workload else dispatcher.benchmark
     routing = routes(model, ranks, net.gpus_per_node, run.experts.seed)
-    if asked.way == "hierarchical":
-        return expert_row(
-            net, ranks, kernels.communication, asked.op, routing, (asked.tokens or 0) * token
-        )
-    # The layout that precedes normal kernels is left out, as for hierarchical ones; the start of
-    # low_latency is not.
-    kernel, tokens = (
-        kernels.communication[asked.op].model_copy(update={"setup": 0.0}),
-        asked.tokens or 0,
-    )
-    if asked.way == "low_latency":
-        table = _low_latency(kernels.name)
-        kernel, tokens = getattr(table, asked.op), asked.tokens or table.tokens
-        token += table.header if asked.op == "dispatch" else 0.0
-    return straight_row(
-        net, asked.op, asked.way, of_routing(routing, model), tokens * token, kernel
-    )
+    kernels = _kernels(dispatcher, table, options.dispatcher)
+    kernel = kernels.models[op]
+    if not dispatcher.setup_counts:
+        kernel = kernel.model_copy(update={"setup": 0.0})
+    token = model.hidden_size * 2.0
+    if not op.returns:
+        width = BYTES[RECIPES[run.precision.recipe].dispatch]
+        token = model.hidden_size * width + kernels.header
+    payload = (options.tokens or kernels.benchmark_tokens) * token
+    timed = Timed(net, op, dispatcher, options.dispatcher, kernel, payload)
+    return row_of(timed, routing, of_routing(routing, model))
+
+
+def _kernels(dispatcher: Dispatcher, table: KernelConfig, name: str) -> TokenKernels:
+    """Return a dispatcher's kernels. Errors: InputError with those that were measured on this architecture."""
+    from simulator.collectives import DISPATCHERS
+    from simulator.errors import InputError
+
+    def measured(row: Dispatcher) -> bool:
+        try:
+            return bool(row.kernels(table).models)
+        except InputError:
+            return False
+
+    try:
+        return dispatcher.kernels(table)
+    except InputError as error:
+        known = [row.alias or row.name for row in DISPATCHERS.values() if measured(row)]
+        raise InputError(
+            error.rule,
+            key="--algorithm",
+            value=name,
+            remedy=f"Choose {', '.join(known[:-1])} or {known[-1]}.",
+        ) from error
 
 
 def _check_experts(net: Network, ranks: int, model: ModelConfig, workload: str) -> None:
@@ -88,21 +99,3 @@ def _check_experts(net: Network, ranks: int, model: ModelConfig, workload: str) 
             value=ranks,
             remedy=f"Write a multiple of {net.gpus_per_node}.",
         )
-
-
-def _low_latency(name: str) -> LowLatencyKernels:
-    from simulator import inputs
-    from simulator.errors import InputError
-    from simulator.experts.kernels import LowLatencyKernels
-
-    try:
-        return inputs.validate(inputs.data("low_latency", name), LowLatencyKernels)
-    except InputError as error:
-        if error.value != name:
-            raise
-        raise InputError(
-            f"has no published measurement on {name} GPUs",
-            key="--algorithm",
-            value="low_latency",
-            remedy="Choose hierarchical or flat.",
-        ) from error

@@ -1,4 +1,4 @@
-"""The files that commands write: where they cannot, or should not, is said before any work is done."""
+"""The files that commands write, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -19,8 +19,25 @@ INPUTS: Mapping[str, str] = {
     "trace": "",
 }
 """Parameter of a command that names files to read -> the kind of shipped file that it may name."""
+ORDER = (
+    "run",
+    "compare",
+    "sweep",
+    "validate",
+    "schedule",
+    "collective",
+    "topology",
+    "trace",
+    "keys",
+    "schema",
+)
+"""Commands as the help lists them."""
 _DOCUMENTS = (".json", ".yaml", ".yml")
 """Endings of files whose values may name further files."""
+
+
+STANDARD_OUTPUT = Path("-")
+"""What --json takes for standard output, free of any text."""
 
 
 class Command(click.Command):
@@ -33,51 +50,80 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of such commands, listed from the question that most people ask to the tools."""
 
     command_class = Command
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Return the names of the commands: those of ORDER, then others by name."""
+        others = sorted(set(self.commands) - set(ORDER))
+        return [name for name in (*ORDER, *others) if name in self.commands]
 
 
 def output(_: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
     """Return where an option writes, `-` for standard output. Errors: InputError."""
-    if value is None or (value == "-" and parameter.name == "json"):
-        return None if value is None else Path("-")
+    if value is None:
+        return None
+    if value == "-" and parameter.name == "json":
+        return STANDARD_OUTPUT
     from simulator.errors import InputError
-    from simulator.store import check_writable
 
-    path = Path(value)
     try:
-        if parameter.name == "trace":
-            from simulator.trace import check_target
-
-            return check_target(value)
-        check_writable(path)
-        if parameter.name == "plot":
-            from simulator.plot import check_format
-
-            check_format(path)
+        return _checked(parameter.name or "", value)
     except InputError as error:
         raise error.at(key=f"--{parameter.name}") from error
+
+
+def _checked(option: str, value: str) -> Path:
+    """Return a path that can be written to, and that an option writes. Errors: InputError."""
+    from simulator.store import check_writable
+
+    if option == "trace":
+        from simulator.trace import check_target
+
+        return check_target(value)
+    path = Path(value)
+    check_writable(path)
+    if option == "plot":
+        from simulator.plot import check_format
+
+        check_format(path)
     return path
 
 
 def _check(command: click.Command, given: Mapping[str, Any]) -> None:
     """Refuse to write one file twice, or one that the command reads. Errors: InputError."""
+    options = [part.name or "" for part in command.params if part.callback is output]
+    files: dict[str, Path] = {}
+    for name in options:
+        if given[name] not in (None, STANDARD_OUTPUT):
+            files[f"--{name}"] = given[name]
+    _check_distinct(files)
+    # Only what exists can be an input; a first run reads nothing here.
+    existing = {option: path for option, path in files.items() if path.is_file()}
+    if existing:
+        read = {name: given[name] for name in given.keys() - options}
+        _check_inputs(existing, read)
+
+
+def _check_distinct(files: Mapping[str, Path]) -> None:
+    """Refuse two options that name one file; devices take any number. Errors: InputError."""
     from simulator.errors import InputError
 
-    options = [part.name or "" for part in command.params if part.callback is output]
-    outputs = {f"--{name}": given[name] for name in options if given[name] not in (None, Path("-"))}
-    for first, second in combinations(outputs, 2):
-        path = outputs[second]
-        if outputs[first].resolve() == path.resolve() and (path.is_file() or not path.exists()):
+    for first, second in combinations(files, 2):
+        path = files[second]
+        plain = path.is_file() or not path.exists()
+        if plain and files[first].resolve() == path.resolve():
             raise InputError(f"is written by {first} too", key=second, value=str(path))
-    # Only what exists can be an input; a first run reads nothing here.
-    existing = {option: path for option, path in outputs.items() if path.is_file()}
-    if not existing:
-        return
-    for file in _inputs({key: value for key, value in given.items() if key not in options}):
-        for option, path in existing.items():
-            if file.samefile(path):
+
+
+def _check_inputs(files: Mapping[str, Path], given: Mapping[str, Any]) -> None:
+    """Refuse to write what a command with these parameters reads. Errors: InputError."""
+    from simulator.errors import InputError
+
+    for read in _inputs(given):
+        for option, path in files.items():
+            if path.samefile(read):
                 raise InputError(
                     "is an input of this command",
                     key=option,
@@ -87,13 +133,15 @@ def _check(command: click.Command, given: Mapping[str, Any]) -> None:
 
 
 def _inputs(given: Mapping[str, Any]) -> Iterator[Path]:
-    """Return the files that a command reads: those of its parameters, and those that these name."""
+    """Yield the files that a command reads: those of its parameters, and those that these name."""
     documents: list[Path] = []
     for parameter, kind in INPUTS.items():
         value = given.get(parameter) or ()
-        files = list(_named(value if isinstance(value, tuple) else (value,), kind))
-        documents += files if kind else ()
+        names = value if isinstance(value, tuple) else (value,)
+        files = list(_named(names, kind))
         yield from files
+        if kind:
+            documents += files
     folders = {document.parent for document in documents}
     for text in _texts(given.get("sets") or {}):
         documents += [folder / text for folder in folders]
@@ -101,7 +149,7 @@ def _inputs(given: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _named(names: Iterable[str | Path], kind: str) -> Iterator[Path]:
-    """Return the files of names: paths, or shipped files of a kind."""
+    """Yield the files of names: paths, or shipped files of a kind."""
     from simulator import inputs
 
     for name in names:
@@ -112,7 +160,7 @@ def _named(names: Iterable[str | Path], kind: str) -> Iterator[Path]:
 
 
 def _reachable(files: Iterable[Path]) -> Iterator[Path]:
-    """Return documents, and all files that texts in them could name."""
+    """Yield documents, and all files that texts in them could name."""
     waiting = list(files)
     seen: set[Path] = set()
     while waiting:
@@ -127,7 +175,7 @@ def _reachable(files: Iterable[Path]) -> Iterator[Path]:
 
 
 def _tree(file: Path) -> Any:
-    """Return what a document holds, nothing for other files and for those that are not well formed."""
+    """Return what a document holds, nothing for other files and malformed ones."""
     from simulator import inputs
     from simulator.errors import InputError
 
@@ -140,7 +188,7 @@ def _tree(file: Path) -> Any:
 
 
 def _texts(tree: Any, key: str = "") -> Iterator[str]:
-    """Return the texts of a tree but for names, which may well be those of earlier results."""
+    """Yield the texts of a tree but for names, which may well be those of earlier results."""
     if isinstance(tree, Mapping):
         for inner, value in tree.items():
             yield from _texts(value, str(inner))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, cli
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the figures as JSON; - for standard output.",
+    help="Write the figures as JSON; - writes them to standard output.",
 )
 @click.option(
     "--plot", callback=_output, metavar="FILE", help="Draw the schedule: .png, .svg or .pdf."
@@ -134,7 +135,11 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
     json: Path | None,
     plot: Path | None,
 ) -> None:
-    """Print a pipeline schedule, and what it idles and holds: gpipe, 1f1b, interleaved, zb-h1, ..., or custom."""
+    """Show a pipeline schedule: its grid, idle time and memory.
+
+    NAME is a schedule such as 1f1b, zb-1p or dualpipe, or custom for one of --file; the command
+    `simulate keys schedule.name` lists them all.
+    """
     from simulator import inputs
     from simulator.errors import ScheduleError
 
@@ -155,7 +160,7 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
             plot,
             lambda path: figures.schedule(shown.schedule, shown.shape.times, shown.bubble, path),
         )
-    _emit(lambda: _tree(shown), json, lambda console: _show(console, shown))
+    emit(lambda: _tree(shown), json, lambda console: _show(console, shown))
 
 
 def _check_options(name: str, sizes: _Sizes, group: int, file: Path | None) -> None:
@@ -263,7 +268,7 @@ def _grid_lines(shown: _Shown, width: int) -> Iterator[str]:
 
 
 def _figures(shown: _Shown) -> Iterator[str]:
-    from simulator.cli.text import number
+    from simulator.cli.tables import number
     from simulator.schedules import FORMULAS, peak_in_flight
 
     measured, formula = shown.bubble, FORMULAS.get(shown.schedule.name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from simulator.cli.commands import _emit, _sets, cli
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
+from simulator.cli.options import parse_sets
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -16,7 +18,19 @@ if TYPE_CHECKING:
 
     from simulator.topology import TopologyConfig
 
-_ROWS = (
+
+class _Row(NamedTuple):
+    """A row of the description."""
+
+    label: str
+    """What it is."""
+    value: str
+    """How much, with its unit."""
+    note: str = ""
+    """What it means."""
+
+
+_COUNTS = (
     ("GPUs", "gpus"),
     ("GPUs down", "gpus_down"),
     ("nodes", "nodes"),
@@ -25,6 +39,9 @@ _ROWS = (
     ("switches", "switches"),
     ("cables between switches", "links"),
 )
+"""(label, key of the description) of what is counted."""
+_OPTIONAL = ("gpus_down", "pcie_switches")
+"""Keys of counts that are shown only where there are any."""
 
 
 @cli.command()
@@ -33,7 +50,7 @@ _ROWS = (
     "--set",
     "sets",
     multiple=True,
-    callback=_sets,
+    callback=parse_sets,
     metavar="KEY=VALUE",
     help="Replace a key of the file, for example fabric.routing=ecmp.",
 )
@@ -41,13 +58,13 @@ _ROWS = (
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the figures as JSON; - for standard output.",
+    help="Write the figures as JSON; - writes them to standard output.",
 )
 @click.option(
     "--plot", callback=_output, metavar="FILE", help="Draw the cluster: .png, .svg or .pdf."
 )
 def topology(topology: str, sets: dict[str, Any], json: Path | None, plot: Path | None) -> None:
-    """Describe a cluster: counts, bisection, diameter, cost; and draw it."""
+    """Describe a cluster: its parts, bisection, diameter and cost."""
     from simulator.topology import describe
 
     config = _read(topology, sets)
@@ -57,7 +74,7 @@ def topology(topology: str, sets: dict[str, Any], json: Path | None, plot: Path 
         from simulator.store import write
 
         write(plot, lambda path: drawings.cluster(config, path))
-    _emit(lambda: figures, json, lambda console: console.print(*_text(figures), sep="\n"))
+    emit(lambda: figures, json, lambda console: console.print(*_text(figures), sep="\n"))
 
 
 def _read(name: str, sets: dict[str, Any]) -> TopologyConfig:
@@ -71,43 +88,42 @@ def _read(name: str, sets: dict[str, Any]) -> TopologyConfig:
 
 
 def _text(figures: dict[str, Any]) -> Iterator[RenderableType]:
-    """Return the parts of a description."""
+    """Yield the parts of a description."""
     from rich.text import Text
 
-    from simulator.cli.text import _table, number
-    from simulator.units import format_bandwidth, format_seconds
+    from simulator.cli.tables import table
 
     yield Text(f"{figures['name']}: {figures['kind']}, routing {figures['routing']}", style="bold")
-    table = _table("", "", "", "", left=1)
-    for label, key in _ROWS:
-        layers = ", ".join(
-            f"{count:,} {layer}" for layer, count in figures["switches_by_layer"].items()
-        )
-        if figures[key] or key not in ("gpus_down", "pcie_switches"):
-            table.add_row(label, f"{figures[key]:,}", layers if key == "switches" else "")
-    table.add_row(
-        "bisection bandwidth",
-        format_bandwidth(figures["bisection_bandwidth"]),
-        figures["bisection_note"],
+    result = table("", "", "", "", left=1)
+    for cells in (*_counts(figures), *_properties(figures)):
+        result.add_row(*map(Text, cells))
+    yield result
+
+
+def _counts(figures: dict[str, Any]) -> Iterator[_Row]:
+    """Yield what the cluster has how many of."""
+    layers = figures["switches_by_layer"].items()
+    notes = {"switches": ", ".join(f"{count:,} {layer}" for layer, count in layers)}
+    for label, key in _COUNTS:
+        count = figures[key]
+        if count or key not in _OPTIONAL:
+            yield _Row(label, f"{count:,}", notes.get(key, ""))
+
+
+def _properties(figures: dict[str, Any]) -> Iterator[_Row]:
+    """Yield bandwidth, distances and cost."""
+    from simulator.cli.tables import number
+    from simulator.units import format_bandwidth, format_seconds
+
+    bisection = format_bandwidth(figures["bisection_bandwidth"])
+    yield _Row("bisection bandwidth", bisection, figures["bisection_note"])
+    yield _Row(
+        "  per GPU", format_bandwidth(figures["bisection_per_gpu"]), "of one half of the cluster"
     )
-    table.add_row(
-        "  of it for each GPU", format_bandwidth(figures["bisection_per_gpu"]), "of one half"
-    )
-    table.add_row(
-        "diameter, switches",
-        str(figures["diameter_switch_hops"]),
-        "cables between the furthest two",
-    )
-    table.add_row(
-        "diameter, GPU to GPU",
-        str(figures["diameter_gpu_links"]),
-        "links, those in the servers too",
-    )
-    table.add_row("slowest way, 64 B", format_seconds(figures["diameter_latency_s"]), "")
+    hops, links = figures["diameter_switch_hops"], figures["diameter_gpu_links"]
+    yield _Row("diameter, switches", str(hops), "cables between the two furthest apart")
+    yield _Row("diameter, GPU to GPU", str(links), "links, including those in servers")
+    yield _Row("slowest path, 64 B", format_seconds(figures["diameter_latency_s"]))
     if figures["cost_usd"] is not None:
-        table.add_row(
-            "cost",
-            f"{number(figures['cost_usd'])} USD",
-            "switches, cables and NICs at the file's prices",
-        )
-    yield table
+        cost = f"{number(figures['cost_usd'])} USD"
+        yield _Row("cost", cost, "switches, cables and NICs at the file's prices")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.commands import _emit, cli
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -40,23 +41,26 @@ BESIDE: Mapping[str, tuple[Callable[[], Summary], Mapping[str, str]]] = {
 @click.option(
     "--beside",
     type=click.Choice(sorted(BESIDE)),
-    help="Set a simulated profile beside it, by name.",
+    help="Compare with a simulated profile, by its name.",
 )
 @click.option(
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the summary as JSON; - for standard output.",
+    help="Write the summary as JSON; - writes it to standard output.",
 )
 def trace(trace: str, beside: str | None, json: Path | None) -> None:
-    """Summarise a trace of torch.profiler (.json, .json.gz): streams, classes of kernels, overlap."""
+    """Summarise a torch.profiler trace: streams, kernels, overlap.
+
+    TRACE is a .json or .json.gz file.
+    """
     from simulator.inputs import read_trace
     from simulator.trace import of_tree, summaries
 
     found = summaries(of_tree(read_trace(Path(trace)), trace))
     simulated = BESIDE[beside][0]() if beside else None
     streams = BESIDE[beside][1] if beside else {}
-    _emit(
+    emit(
         lambda: _tree(found, simulated),
         json,
         lambda console: _show(console, found, simulated, streams),
@@ -85,7 +89,7 @@ def _text(
     """Return the parts of a summary."""
     from rich.text import Text
 
-    from simulator.cli.text import _table
+    from simulator.cli.tables import table
     from simulator.units import format_seconds
 
     def pair(value: float, other: float | None) -> list[str]:
@@ -99,11 +103,11 @@ def _text(
 
     beside = ["simulated", "error"] if simulated else []
     yield Text(summary.process, style="bold")
-    table = _table("Busy time", "stream", "kernels", "busy", *beside)
+    result = table("Busy time", "stream", "kernels", "busy", *beside)
     mine = simulated.streams if simulated else {}
     for name, (count, busy) in sorted(summary.streams.items(), key=lambda item: -item[1][1]):
         shown = f"{name} ({streams[name]})" if name in streams else name
-        table.add_row(
+        result.add_row(
             shown,
             f"{count:,}",
             format_seconds(busy),
@@ -114,10 +118,10 @@ def _text(
         ("any compute", summary.compute, simulated.compute if simulated else None),
     )
     for label, value, other in whole:
-        table.add_row(label, "", format_seconds(value), *pair(value, other), style="bold")
-    yield table
+        result.add_row(label, "", format_seconds(value), *pair(value, other), style="bold")
+    yield result
     yield Text()
-    table = _table("Kernels by class, durations added up", "class", "time", "share", *beside)
+    result = table("Kernels by class, durations added up", "class", "time", "share", *beside)
     known = simulated.groups if simulated else {}
     listed = (
         dict(sorted(summary.groups.items(), key=lambda item: -item[1]))
@@ -125,13 +129,13 @@ def _text(
         else summary.classes
     )
     for name, seconds in listed.items():
-        table.add_row(
+        result.add_row(
             name,
             format_seconds(seconds),
             f"{seconds / sum(summary.classes.values()):.1%}",
             *pair(seconds, known.get(name)),
         )
-    yield table
+    yield result
     yield Text()
     yield Text(_overlap(summary, simulated))
 

@@ -43,7 +43,7 @@ class Rounds:
     pipelined: bool = False
 
 
-Algorithm: TypeAlias = Callable[[Network, Sequence[int], float], Rounds]
+Pattern: TypeAlias = Callable[[Network, Sequence[int], float], Rounds]
 """(network, members, size [B]) -> rounds. Size as nccl-tests counts it."""
 
 

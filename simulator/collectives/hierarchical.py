@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
-from simulator.collectives.demand import Demand, Rounds, a_round, demand, even_nodes, kept
+from simulator.collectives.demand import Rounds, a_round, even_nodes, kept
 from simulator.topology import Network
 
 
@@ -31,13 +30,3 @@ def one_pass(network: Network, members: Sequence[int], size: float) -> Rounds:
 def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return a reduce-scatter inside the nodes, an all-reduce on each rail, an all-gather inside the nodes."""
     return _passes(network, members, size, 2)
-
-
-def rings(network: Network, members: Sequence[int]) -> Demand:
-    """Return one pass over one byte, as a step runs it: the phases overlap, bucket by bucket."""
-    return _rings(network, tuple(members))
-
-
-@lru_cache(maxsize=4096)  # stages share their ranks, and alternatives of a run their cluster
-def _rings(network: Network, members: tuple[int, ...]) -> Demand:
-    return demand(network, one_pass(network, members, 1.0))

@@ -6,35 +6,45 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.collectives.choose import CANDIDATES, Kernels, choices, fastest
-from simulator.collectives.demand import Algorithm, demand
-from simulator.collectives.experts import exchange, straight, without_forwarding
+from simulator.collectives.algorithms import Algorithm
+from simulator.collectives.choose import Kernels, choices, fastest
+from simulator.collectives.deepep import exchange
+from simulator.collectives.demand import demand
+from simulator.collectives.dispatchers import Dispatcher
+from simulator.collectives.kinds import CoflowKind
 from simulator.collectives.resolve import resolve
+from simulator.collectives.straight import straight, without_forwarding
 from simulator.errors import InputError, LayoutError
-from simulator.experts import EXPECTED, Routing, Visits
+from simulator.experts import Routing, Visits
 from simulator.hardware import CommunicationModel
 from simulator.topology import Network
 
-EXCHANGES = ("dispatch", "combine")
+TIMED = (CoflowKind.DISPATCH, CoflowKind.COMBINE)
+"""The exchanges that are timed alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line.
-
-    bytes: as the op counts them [B]. seconds: of one call. bus: busbw / algbw. deepep: bytes are in
-    its convention. binds: kind of the slowest link, of dispatch and combine.
-    """
+    """One line."""
 
     op: str
+    """What ran."""
     algorithm: str
+    """Name of the algorithm or dispatcher, as it was given."""
     protocol: str
+    """NCCL's protocol, or the library of an exchange's kernels."""
     ranks: int
+    """GPUs that took part."""
     bytes: float
+    """As the op counts them [B]."""
     seconds: float
+    """Of one call [s]."""
     bus: float = 1.0
+    """Bus bandwidth over algorithm bandwidth."""
     deepep: bool = False
+    """Whether bytes are in DeepEP's convention."""
     binds: str = ""
+    """Kind of the slowest link, of dispatch and combine."""
 
     @property
     def algbw(self) -> float:
@@ -58,21 +68,9 @@ class Row:
             "algbw_gb_s": self.algbw / 1e9,
             "busbw_gb_s": self.busbw / 1e9,
         }
-        return row | ({"deepep_gb_s": self.algbw / 1e9, "binds": self.binds} if self.deepep else {})
-
-
-def open_to(op: str, table: Mapping[str, Algorithm], algorithm: str | None) -> dict[str, Algorithm]:
-    """Return the algorithms to consider: the named one, or NCCL's. Errors: InputError on an unknown name."""
-    if algorithm is None:
-        return {name: table[name] for name in CANDIDATES[op]}
-    if algorithm not in table:
-        raise InputError(
-            f"is no algorithm of {op}",
-            key="--algorithm",
-            value=algorithm,
-            remedy=f"Known: {', '.join(table)}.",
-        )
-    return {algorithm: table[algorithm]}
+        if self.deepep:
+            row |= {"deepep_gb_s": self.algbw / 1e9, "binds": self.binds}
+        return row
 
 
 def check_ranks(network: Network, ranks: int) -> None:
@@ -105,7 +103,7 @@ def rows(
     """
     check_ranks(network, ranks)
     try:
-        found = choices(network, range(ranks), kernels, op, table)
+        possible = choices(network, range(ranks), kernels, op, table)
     except LayoutError as error:
         if error.key != "layout.pp":
             raise
@@ -116,62 +114,81 @@ def rows(
             value=ranks,
             remedy=f"Write a multiple of {per_node}, or leave --algorithm out.",
         ) from error
-    best = [(size, fastest(found, size)) for size in sizes]
+    best = [(size, fastest(possible, size)) for size in sizes]
     return [Row(op, c.algorithm, c.protocol, ranks, size, c.seconds(size)) for size, c in best]
 
 
-def expert_row(
-    network: Network, ranks: int, kernels: Kernels, op: str, routing: Routing, payload: float
-) -> Row:
-    """Return dispatch or combine of one batch on the first `ranks` GPUs, kernel setup left out as in DeepEP's tables.
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One batch of tokens that the first GPUs of a cluster exchange alone."""
 
-    payload: bytes of all tokens of one GPU, each once [B]. Bytes in DeepEP's convention: each token
-    once per node that it reaches, the own one included; inside one node, once per GPU. busbw counts
-    what crosses the link.
+    network: Network
+    """The cluster."""
+    op: CoflowKind
+    """Dispatch or combine."""
+    dispatcher: Dispatcher
+    """What runs it."""
+    name: str
+    """How the dispatcher was named."""
+    kernel: CommunicationModel
+    """Its kernel, with the setup that counts."""
+    payload: float
+    """Bytes of all tokens of one GPU, each once [B]."""
+
+
+def exchange_row(timed: Timed, routing: Routing, visits: Visits) -> Row:
+    """Return dispatch or combine of one batch.
+
+    routing, visits: where a token goes, as means and for each GPU. Bytes are those of the copies
+    that the dispatcher's row names, the own node's included. busbw counts what crosses the link.
     """
-    asked = exchange(network, range(ranks), routing).scaled(payload)
-    copies, crossing = (
-        (routing.nodes, routing.over_nic)
-        if routing.ep_nodes > 1
-        else (routing.gpus, routing.over_nvlink)
-    )
-    seconds, binds = asked.seconds(network, kernels[op]), asked.binds(network, kernels[op])
+    if timed.dispatcher.in_rounds:
+        return _in_rounds(timed, visits)
+    return _forwarded(timed, routing)
+
+
+def _forwarded(timed: Timed, routing: Routing) -> Row:
+    """Return an exchange whose two hops are pipelined: NICs and NVLink work at the same time."""
+    network, kernel = timed.network, timed.kernel
+    ranks = routing.ep_nodes * routing.gpus_per_node
+    asked = exchange(network, range(ranks), routing).scaled(timed.payload)
+    if routing.ep_nodes > 1:
+        copies, crossing = routing.nodes, routing.over_nic
+    else:
+        copies, crossing = routing.gpus, routing.over_nvlink
     return Row(
-        op,
-        "hierarchical",
-        "DeepEP",
+        timed.op,
+        timed.name,
+        timed.dispatcher.library,
         ranks,
-        payload * copies,
-        seconds,
+        timed.payload * copies,
+        asked.seconds(network, kernel) + kernel.setup,
         crossing / copies,
         True,
-        binds,
+        asked.binds(network, kernel),
     )
 
 
-def straight_row(
-    network: Network, op: str, way: str, visits: Visits, payload: float, model: CommunicationModel
-) -> Row:
-    """Return dispatch or combine of one batch that sends every copy straight to its GPU, resolved pair by pair.
-
-    way: `flat`, once per GPU, or `low_latency`, once per expert: so are the bytes counted, the own
-    node's included. visits: of a token, on the first GPUs. payload: as in `expert_row`. model: the
-    kernel, its setup included.
-    """
-    sent = EXPECTED[way](visits, payload)
-    sent = sent.returned() if op == "combine" else sent
-    rounds, net = straight(sent), without_forwarding(network)
-    copies = float((visits.pairs if way == "low_latency" else visits.gpus).sum())
-    crossing = sent.busiest()[0 if len(visits.nodes) > 1 else 1] / payload
-    seconds, binds = resolve(net, rounds, model), demand(net, rounds, model).binds(net, model)
+def _in_rounds(timed: Timed, visits: Visits) -> Row:
+    """Return an exchange that sends every copy straight to its GPU, resolved pair by pair."""
+    way, kernel = timed.dispatcher.way, timed.kernel
+    sent = way.expected(visits, timed.payload)
+    if timed.op.returns:
+        sent = sent.returned()
+    network = timed.network
+    if not timed.dispatcher.forwarding:
+        network = without_forwarding(network)
+    rounds = straight(sent)
+    copies = float(way.met(visits).sum())
+    crossing = sent.busiest()[0 if len(visits.nodes) > 1 else 1] / timed.payload
     return Row(
-        op,
-        way,
-        "DeepEP",
+        timed.op,
+        timed.name,
+        timed.dispatcher.library,
         len(visits.gpus),
-        payload * copies,
-        seconds,
+        timed.payload * copies,
+        resolve(network, rounds, kernel),
         crossing / copies,
         True,
-        binds,
+        demand(network, rounds, kernel).binds(network, kernel),
     )

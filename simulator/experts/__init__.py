@@ -2,13 +2,14 @@
 
     config -> popularity [layer, expert] -> sampled choices [token, top_k] -> copies [src, dst] -> seconds of a kernel
 
-`survey` goes from a configuration to what one token does in each MoE layer; a row of `EXPECTED`
+`survey` goes from a configuration to what one token does in each MoE layer; a row of `WAYS`
 turns that into copies on links, whose bytes follow from those of a token.
 """
 
 from simulator.experts.config import ExpertsConfig
 from simulator.experts.eplb import Plan, rebalance
 from simulator.experts.kernels import Rates, Time, kernel_time
+from simulator.experts.load import GpuLoad, Load, Loads, all_even, even_load, worst_load
 from simulator.experts.popularity import DISTRIBUTIONS, max_violation, popularity
 from simulator.experts.routing import (
     SAMPLED_TOKENS,
@@ -20,22 +21,27 @@ from simulator.experts.routing import (
     weights,
 )
 from simulator.experts.survey import survey
-from simulator.experts.traffic import EXPECTED, SAMPLED, Copies, Visits
+from simulator.experts.traffic import WAYS, Copies, Visits, Way
 
 __all__ = [
     "DISTRIBUTIONS",
-    "EXPECTED",
-    "SAMPLED",
     "SAMPLED_TOKENS",
+    "WAYS",
     "Copies",
     "ExpertsConfig",
+    "GpuLoad",
+    "Load",
+    "Loads",
     "Plan",
     "Rates",
     "Routing",
     "Time",
     "Visits",
+    "Way",
+    "all_even",
     "choose",
     "distinct",
+    "even_load",
     "kernel_time",
     "max_violation",
     "popularity",
@@ -44,4 +50,5 @@ __all__ = [
     "sample",
     "survey",
     "weights",
+    "worst_load",
 ]

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from simulator.errors import InputError
+from simulator.errors import InputError, leave_out
+from simulator.units import Integer, Number
 
 Distribution = Literal["balanced", "power_law", "log_normal", "dirichlet", "recorded"]
 USES: dict[str, tuple[str, ...]] = {
@@ -20,45 +21,89 @@ USES: dict[str, tuple[str, ...]] = {
 
 
 class ExpertsConfig(BaseModel):
-    """How tokens choose experts, and what the exchange costs the GPU.
-
-    distribution: balanced | power_law (exponent) | log_normal (sigma or max_violation) | dirichlet (concentration)
-    | recorded (file). None: the key is not used.
-    """
+    """How tokens choose experts, and what the exchange costs the GPU."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    distribution: Distribution = Field("balanced", description="popularity of the experts")
-    seed: int = Field(0, ge=0, description="of popularities and of the sampled router scores")
-    sms: int = Field(20, ge=0, description="SMs that dispatch and combine hold in overlapped pairs")
-    exponent: float | None = Field(
-        None, ge=0, description="power law: popularity of the n-th expert ~ n^-exponent"
+    distribution: Distribution = Field(
+        "balanced",
+        description=(
+            "How popular the experts are: balanced, power_law (with exponent), log_normal (with "
+            "sigma or max_violation), dirichlet (with concentration) or recorded (with file)."
+        ),
     )
-    sigma: float | None = Field(
-        None, ge=0, description="log-normal: deviation of a popularity's logarithm"
+    dispatcher: str = Field(
+        "deepep",
+        description=(
+            "What brings tokens to their experts: deepep (once per node, then over NVLink), "
+            "deepep_flat (once per GPU), deepep_low_latency (once per expert) or all_to_all (once "
+            "per expert, as a collective)."
+        ),
+        examples=["all_to_all"],
     )
-    max_violation: float | None = Field(
+    seed: Integer = Field(
+        0, ge=0, description="Seed of the popularities and of the sampled router scores."
+    )
+    sms: Integer = Field(
+        20,
+        ge=0,
+        description="Number of SMs that dispatch and combine hold in overlapped pairs of chunks.",
+    )
+    exponent: Number | None = Field(
         None,
         ge=0,
-        description="log-normal: MaxVio = (largest - mean load) / mean load, mean over layers",
+        description="Exponent of power_law: the n-th expert's popularity goes as n^-exponent.",
+        examples=[0.5],
     )
-    concentration: float | None = Field(
-        None, gt=0, description="Dirichlet: parameter of each expert, large is even"
+    sigma: Number | None = Field(
+        None,
+        ge=0,
+        description="Standard deviation of the logarithm of an expert's popularity, of log_normal.",
+        examples=[0.3],
     )
-    file: str | None = Field(
-        None, description="recorded: CSV or NPZ, [layer, expert] or [step, layer, expert]"
+    max_violation: Number | None = Field(
+        None,
+        ge=0,
+        description=(
+            "MaxVio of log_normal: (largest - mean load) / mean load of the experts, mean over "
+            "layers."
+        ),
+        examples=[0.04],
     )
-    capacity_factor: float | None = Field(
+    concentration: Number | None = Field(
         None,
         gt=0,
-        description="tokens beyond this multiple of an even share are dropped, per GPU and expert",
+        description="Concentration of dirichlet for each expert: the larger, the more even.",
+        examples=[10],
+    )
+    file: str | None = Field(
+        None,
+        description=(
+            "Counts of recorded, [layer, expert] or [step, layer, expert], as CSV or NPZ; the path "
+            "is relative to the workload file."
+        ),
+        examples=["loads.csv"],
+    )
+    capacity_factor: Number | None = Field(
+        None,
+        gt=0,
+        description=(
+            "Multiple of an even share beyond which tokens are dropped, per GPU and expert; "
+            "without it none are."
+        ),
+        examples=[1.25],
     )
     resolve: Literal["worst", "each"] = Field(
         "worst",
-        description="the busiest GPU of a group stands for all, or every GPU has its own load: exact, slower",
+        description=(
+            "Whether the busiest GPU of an expert group represents all (worst), or every GPU has "
+            "its own load (each), which is exact and slower."
+        ),
     )
-    redundant_experts: int = Field(
-        0, ge=0, description="replicas beside the experts themselves, placed by EPLB"
+    redundant_experts: Integer = Field(
+        0,
+        ge=0,
+        description="Number of replicas of experts, placed by EPLB next to the experts themselves.",
     )
 
     @property
@@ -80,7 +125,7 @@ class ExpertsConfig(BaseModel):
                         f"is not used by distribution {self.distribution}",
                         key=key,
                         value=getattr(self, key),
-                        remedy=f"Leave it out, or write distribution: {owner}.",
+                        remedy=f"{leave_out(f'experts.{key}')} It belongs to distribution: {owner}.",
                     )
         given = [key for key in needed if getattr(self, key) is not None]
         if needed and len(given) != 1:

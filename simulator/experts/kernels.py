@@ -8,15 +8,18 @@ and 64 ranks are enough for all others.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from simulator import inputs
+from simulator.errors import InputError
 from simulator.experts.routing import Routing, route
 from simulator.experts.survey import of_routing
-from simulator.experts.traffic import EXPECTED, Copies, Visits
+from simulator.experts.traffic import WAYS, Copies, Visits
 from simulator.hardware import CommunicationModel
 from simulator.model import ModelConfig
-from simulator.units import Bytes
+from simulator.units import Bytes, Integer
 
 
 class LowLatencyKernels(BaseModel):
@@ -24,32 +27,51 @@ class LowLatencyKernels(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="the kernel table that it belongs to")
-    tokens: int = Field(
-        gt=0, description="tokens per GPU of the published tables, what is taken unless told"
+    name: str = Field(
+        description="Name of the kernel table that it belongs to.", examples=["hopper"]
+    )
+    tokens: Integer = Field(
+        gt=0, description="Number of tokens per GPU in the published tables; the default elsewhere."
     )
     header: Bytes = Field(
-        description="before each token that dispatch sends: which token it is [B]"
+        description="Size of what dispatch sends before each token to say which it is [B].",
+        examples=["16 B"],
     )
-    dispatch: CommunicationModel = Field(description="rates and start of dispatch")
-    combine: CommunicationModel = Field(description="rates and start of combine")
+    dispatch: CommunicationModel = Field(description="Rates and setup of dispatch.")
+    combine: CommunicationModel = Field(description="Rates and setup of combine.")
+
+
+@lru_cache(maxsize=8)
+def low_latency_table(architecture: str) -> LowLatencyKernels:
+    """Return the low-latency kernels of an architecture. Errors: InputError if none were measured there."""
+    try:
+        return inputs.validate(inputs.data("low_latency", architecture), LowLatencyKernels)
+    except InputError as error:
+        if error.value != architecture:
+            raise
+        raise InputError(f"has no published measurement on {architecture} GPUs") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one kind of kernel reaches. nic/nvlink: of a port in one direction [B/s]. setup: before bytes move [s]."""
+    """What one kind of kernel reaches."""
 
     nic: float
+    """Of a NIC in one direction [B/s]."""
     nvlink: float
+    """Of an NVLink port in one direction [B/s]."""
     setup: float = 0.0
+    """Before bytes move [s]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """How long a kernel takes [s], and which kind of link binds: `nic` or `nvlink`."""
+    """How long a kernel takes, and why."""
 
     seconds: float
+    """Until the busiest link has carried its bytes [s]."""
     binds: str
+    """Kind of that link: `nic` or `nvlink`."""
 
 
 def kernel_time(moved: Copies, rates: Rates) -> Time:
@@ -80,10 +102,15 @@ def benchmark_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed: i
     return of_routing(benchmark_routing(model, ranks, gpus_per_node, seed), model)
 
 
-def low_latency_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Visits:
-    """Return what a token does in the benchmark of low-latency kernels: its experts are any."""
+def free_routing(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Routing:
+    """Return where a token goes in the benchmark of low-latency kernels: its experts are any."""
     free = model.model_copy(update={"n_group": 1, "topk_group": 1})
-    return of_routing(route(free, ranks, gpus_per_node, seed), free)
+    return route(free, ranks, gpus_per_node, seed)
+
+
+def low_latency_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Visits:
+    """Return what a token does in the benchmark of low-latency kernels, see `free_routing`."""
+    return of_routing(free_routing(model, ranks, gpus_per_node, seed), model)
 
 
 def deepep_bytes(visits: Visits, token_bytes: float, kernel: str = "hierarchical") -> float:
@@ -104,8 +131,8 @@ def normal_rates(visits: tuple[Visits, Visits], bandwidths: tuple[float, float])
     `kernel_time` of the result says so or not.
     """
     (inside, across), (nvlink, nic) = visits, bandwidths
-    crossing = EXPECTED["hierarchical"](inside, 1.0).busiest()[1] / deepep_bytes(inside, 1.0)
-    leaving = EXPECTED["hierarchical"](across, 1.0).busiest()[0] / deepep_bytes(across, 1.0)
+    crossing = WAYS["hierarchical"].expected(inside, 1.0).busiest()[1] / deepep_bytes(inside, 1.0)
+    leaving = WAYS["hierarchical"].expected(across, 1.0).busiest()[0] / deepep_bytes(across, 1.0)
     return Rates(nic * leaving, nvlink * crossing)
 
 
@@ -117,6 +144,6 @@ def low_latency_rates(
     nvlink: rate of the normal kernel on it [B/s], which splits the time within a node into start
     and transfer. token_bytes: of all tokens of a GPU.
     """
-    inside, across = (EXPECTED["low_latency"](each, token_bytes).busiest() for each in visits)
+    inside, across = (WAYS["low_latency"].expected(each, token_bytes).busiest() for each in visits)
     setup = seconds[0] - inside[1] / nvlink
     return Rates(across[0] / (seconds[1] - setup), nvlink, setup)

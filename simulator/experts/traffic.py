@@ -1,7 +1,7 @@
 """Choices of tokens -> copies of tokens between the GPUs of an expert group, exactly or in expectation.
 
-Three ways to travel, each a row in two tables. `SAMPLED` counts the tokens of a sample one by one;
-`EXPECTED` takes the probabilities of one token and holds for many tokens from sources that are
+Three ways to travel, each a row of `WAYS`. `sampled` counts the tokens of a sample one by one;
+`expected` takes the probabilities of one token and holds for many tokens from sources that are
 alike, without the sample's noise.
 
     hierarchical  once per distinct remote node over the NIC of the sender's rail, there over NVLink to the GPUs
@@ -133,14 +133,6 @@ def _count_low_latency(gpus: Places, source: Places, ep: int, on_node: int) -> C
     return _split(each.reshape(ep, ep), on_node)
 
 
-SAMPLED: dict[str, Callable[[Places, Places, int, int], Copies]] = {
-    "hierarchical": _count_hierarchical,
-    "flat": _count_flat,
-    "low_latency": _count_low_latency,
-}
-"""way to travel -> copies of exactly these tokens: (gpus [token, choice], source [token], ep, GPUs per node)."""
-
-
 # In expectation: tokens of each GPU, all sources alike.
 
 
@@ -163,9 +155,33 @@ def _expect_low_latency(visits: Visits, tokens: float) -> Copies:
     return _split(np.tile(visits.pairs * tokens, (len(visits.gpus), 1)), visits.gpus_per_node)
 
 
-EXPECTED: dict[str, Callable[[Visits, float], Copies]] = {
-    "hierarchical": _expect_hierarchical,
-    "flat": _expect_flat,
-    "low_latency": _expect_low_latency,
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Which copies of a token travel, and how many of them arrive."""
+
+    sampled: Callable[[Places, Places, int, int], Copies]
+    """Copies of exactly these tokens: (gpus [token, choice], source [token], ep, GPUs per node)."""
+    expected: Callable[[Visits, float], Copies]
+    """Copies to expect of `tokens` tokens per GPU: (visits, tokens)."""
+    met: Callable[[Visits], Array]
+    """Copies of one token that each GPU gets, its own GPU included [gpu]."""
+
+    def received(self, visits: Visits, tokens: float) -> Array:
+        """Return the copies that each GPU receives, its own tokens' included [gpu]. tokens: of each GPU."""
+        return self.met(visits) * (tokens * len(visits.gpus))
+
+
+def _once_per_gpu(visits: Visits) -> Array:
+    return visits.gpus
+
+
+def _once_per_expert(visits: Visits) -> Array:
+    return visits.pairs
+
+
+WAYS: dict[str, Way] = {
+    "hierarchical": Way(_count_hierarchical, _expect_hierarchical, _once_per_gpu),
+    "flat": Way(_count_flat, _expect_flat, _once_per_gpu),
+    "low_latency": Way(_count_low_latency, _expect_low_latency, _once_per_expert),
 }
-"""way to travel -> copies to expect of `tokens` tokens per GPU: (visits, tokens)."""
+"""Name -> way to travel."""

@@ -1,8 +1,8 @@
 """The self-contained page: numbers, charts, a timeline to zoom into, provenance and what it takes to reproduce them.
 
-The only room that imports plotly. `charts`: what plotly draws. `spans`: the timeline's columns.
-`tables`: numbers and where they come from. `sweeps`: many points. `page`: puts them together with
-styles and scripts of `simulator/data/page`.
+The only room that imports plotly. `blocks`: pieces of HTML, where all text is escaped. `charts`: what
+plotly draws. `spans`: the timeline's columns. `tables`: numbers. `provenance`: where they come from.
+`sweeps`: many points. `page`: puts them together with styles and scripts of `simulator/data/page`.
 """
 
 from __future__ import annotations

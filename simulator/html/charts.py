@@ -6,95 +6,118 @@ from collections.abc import Sequence
 from typing import Any
 
 from simulator.compare import names
+from simulator.html.blocks import label
 from simulator.plot import MEMORY_COLOURS
 from simulator.report import Report
+from simulator.report.overlap import Overlap
 from simulator.report.palette import GREEN, SERIES, VERMILLION
 from simulator.report.parts import PARTS
 from simulator.report.series import memory_over_time
 from simulator.timeline import Timeline
 
 Chart = dict[str, Any]
+"""What plotly draws, or one of its traces, as JSON."""
+
 DASHES = ("solid", "dash", "dot", "dashdot")
+TALL = 340
+"""Height of a chart that stands next to another [px]."""
+MOST_LABELS = 16
+"""Numbers along an axis of pipeline indices."""
+NARROW = 1e-4
+"""A part below this share of the longest step is not drawn."""
 
 
-def chart(data: list[Chart], height: int, **layout: Any) -> Chart:
+def chart(traces: list[Chart], height: int, **layout: Any) -> Chart:
     """Return a chart of some height [px] with the margins and the legend that all have."""
     margin = {"l": 10, "r": 16, "t": 10, "b": 44}
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
-    return {
-        "data": data,
-        "layout": {"height": height, "margin": margin, "legend": legend, **layout},
-    }
+    common = {"height": height, "margin": margin, "legend": legend}
+    return {"data": traces, "layout": {**common, **layout}}
+
+
+def title(text: str) -> Chart:
+    """Return the title of an axis. text: from input, or not."""
+    return {"title": {"text": label(text)}}
 
 
 def breakdown(reports: Sequence[Report]) -> Chart:
     """Return where the step goes: stacked bars, a bar per report."""
-    most = max(report.step_time for report in reports)
-    data = []
+    longest = max(report.step_time for report in reports)
+    labels = [label(name) for name in names(reports)]
+    traces = []
     for part in PARTS:
         values = [report.breakdown.get(part.name, 0.0) for report in reports]
-        if max(values) < 1e-4 * most:
+        if max(values) < NARROW * longest:
             continue
-        shares = [
-            100.0 * value / report.step_time for value, report in zip(values, reports, strict=True)
-        ]
-        data.append(
+        traces.append(
             {
                 "type": "bar",
                 "orientation": "h",
                 "name": part.text,
-                "y": list(names(reports)),
+                "y": labels,
                 "x": values,
-                "customdata": shares,
+                "customdata": [
+                    100.0 * value / report.step_time
+                    for value, report in zip(values, reports, strict=True)
+                ],
                 "marker": {"color": part.colour},
-                "hovertemplate": "%{fullData.name}: %{x:.4g} s, %{customdata:.1f}% of the step<extra></extra>",
+                "hovertemplate": "%{fullData.name}: %{x:.4g} s, %{customdata:.1f}% of the step"
+                f"<extra>{label(part.meaning)}</extra>",
             }
         )
     return chart(
-        data,
+        traces,
         130 + 46 * len(reports),
         barmode="stack",
         bargap=0.35,
-        xaxis={"title": {"text": "exposed time in a step, mean over ranks [s]"}},
-        yaxis={"autorange": "reversed", "showticklabels": len(reports) > 1},
+        xaxis=title("exposed time in a step, mean over ranks [s]"),
+        yaxis={
+            "autorange": "reversed",
+            "showticklabels": len(reports) > 1,
+            "type": "category",  # a name that is a number stays a name
+        },
     )
 
 
 def bounds(reports: Sequence[Report]) -> Chart:
-    """Return the step beside its lower bounds, a colour per report."""
-    data = []
-    for number, (name, report) in enumerate(zip(names(reports), reports, strict=True)):
-        rows = [("step", report.step_time, "simulated")]
-        rows += [(bound.name, bound.seconds, bound.formula) for bound in report.bounds]
-        data.append(
-            {
-                "type": "bar",
-                "orientation": "h",
-                "name": name,
-                "y": [row[0] for row in rows],
-                "x": [row[1] for row in rows],
-                "text": [row[2] for row in rows],
-                "textposition": "none",
-                "customdata": [100.0 * row[1] / report.step_time for row in rows],
-                "marker": {"color": SERIES[number % len(SERIES)]},
-                "hovertemplate": "%{y}: %{x:.4g} s, %{customdata:.0f}% of the step<br>%{text}"
-                "<extra>%{fullData.name}</extra>",
-            }
-        )
+    """Return the step next to its lower bounds, a colour per report."""
+    traces = [
+        _bounds_of(report, name, SERIES[number % len(SERIES)])
+        for number, (name, report) in enumerate(zip(names(reports), reports, strict=True))
+    ]
     return chart(
-        data,
-        150 + 60 * len(reports) + 40,
+        traces,
+        190 + 60 * len(reports),
         barmode="group",
         showlegend=len(reports) > 1,
-        xaxis={"title": {"text": "no step can be shorter [s]"}},
+        xaxis=title("no step can be shorter [s]"),
         yaxis={"autorange": "reversed"},
     )
+
+
+def _bounds_of(report: Report, name: str, colour: str) -> Chart:
+    bounds_ = report.bounds
+    seconds = [report.step_time, *(bound.seconds for bound in bounds_)]
+    formulas = ["simulated", *(bound.formula for bound in bounds_)]
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": label(name),
+        "y": ["step", *(bound.name for bound in bounds_)],
+        "x": seconds,
+        "text": [label(formula) for formula in formulas],
+        "textposition": "none",
+        "customdata": [100.0 * value / report.step_time for value in seconds],
+        "marker": {"color": colour},
+        "hovertemplate": "%{y}: %{x:.4g} s, %{customdata:.0f}% of the step<br>%{text}"
+        "<extra>%{fullData.name}</extra>",
+    }
 
 
 def memory_by_stage(report: Report) -> Chart:
     """Return peak memory of each pipeline index by category, and what the GPU has."""
     indices = [rank.pipeline_index for rank in report.memory]
-    data: list[Chart] = [
+    traces: list[Chart] = [
         {
             "type": "bar",
             "name": name,
@@ -106,7 +129,7 @@ def memory_by_stage(report: Report) -> Chart:
         for name, colour in MEMORY_COLOURS.items()
     ]
     capacity = report.scenario.gpu.memory.capacity / 1e9
-    data.append(
+    traces.append(
         {
             "type": "scatter",
             "mode": "lines",
@@ -117,88 +140,98 @@ def memory_by_stage(report: Report) -> Chart:
             "hovertemplate": "capacity: %{y:.2f} GB<extra></extra>",
         }
     )
+    step = max(1, round(len(indices) / MOST_LABELS))
     return chart(
-        data,
-        340,
+        traces,
+        TALL,
         barmode="stack",
-        xaxis={"title": {"text": "pipeline index"}, "dtick": _tick(len(indices))},
-        yaxis={"title": {"text": "peak memory [GB]"}},
+        xaxis={**title("pipeline index"), "dtick": step},
+        yaxis=title("peak memory [GB]"),
     )
 
 
 def memory_lines(timeline: Timeline) -> Chart:
     """Return kept activations over the step, a line per class of ranks."""
-    program = timeline.program
-    data = []
-    for rank in range(min(program.ranks, 2 * len(SERIES))):
-        times, held = memory_over_time(timeline, rank)
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "line": {
-                    "shape": "hv",
-                    "width": 1.3,
-                    "color": SERIES[rank % len(SERIES)],
-                    "dash": DASHES[rank // len(SERIES) % len(DASHES)],
-                },
-                "name": f"pipeline index {program.pipeline_index(rank)}",
-                "x": [round(time, 6) for time in times.tolist()],
-                "y": [round(size / 1e9, 4) for size in held["activations"].tolist()],
-                "hovertemplate": "%{y:.2f} GB at %{x:.4g} s<extra>%{fullData.name}</extra>",
-            }
-        )
+    ranks = timeline.program.ranks
+    traces = [_memory_line(timeline, rank) for rank in range(min(ranks, 2 * len(SERIES)))]
     return chart(
-        data,
-        340,
-        showlegend=1 < program.ranks <= len(SERIES),
+        traces,
+        TALL,
+        showlegend=1 < ranks <= len(SERIES),
         hovermode="closest",
-        xaxis={"title": {"text": "time in the step [s]"}},
-        yaxis={"title": {"text": "kept activations [GB]"}},
+        xaxis=title("time in the step [s]"),
+        yaxis=title("kept activations [GB]"),
     )
+
+
+def _memory_line(timeline: Timeline, rank: int) -> Chart:
+    times, held = memory_over_time(timeline, rank)
+    line = {
+        "shape": "hv",
+        "width": 1.3,
+        "color": SERIES[rank % len(SERIES)],
+        "dash": DASHES[rank // len(SERIES) % len(DASHES)],
+    }
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "line": line,
+        "name": f"pipeline index {timeline.program.pipeline_index(rank)}",
+        # Microseconds and 0.1 MB are as fine as anybody sees, and keep the page small.
+        "x": [round(time, 6) for time in times.tolist()],
+        "y": [round(size / 1e9, 4) for size in held["activations"].tolist()],
+        "hovertemplate": "%{y:.2f} GB at %{x:.4g} s<extra>%{fullData.name}</extra>",
+    }
 
 
 def overlap(report: Report) -> Chart:
-    """Return communication of each class of ranks: hidden beside compute and not."""
-    indices = [one.pipeline_index for one in report.overlap]
-    alone = len(set(indices)) == len(indices)
-    labels = [
-        f"{one.pipeline_index}" if alone else f"{one.pipeline_index}: rank {one.rank}"
-        for one in report.overlap
-    ]
-    parts = {
-        "beside compute": (GREEN, [one.hidden for one in report.overlap]),
-        "exposed": (VERMILLION, [one.communication - one.hidden for one in report.overlap]),
-    }
-    data = [
-        {
-            "type": "bar",
-            "name": name,
-            "x": labels,
-            "y": values,
-            "marker": {"color": colour},
-            "customdata": [
-                100.0 * value / one.communication if one.communication else 0.0
-                for value, one in zip(values, report.overlap, strict=True)
-            ],
-            "hovertemplate": f"{name}: %{{y:.4g}} s, %{{customdata:.1f}}% of communication"
-            "<extra>pipeline index %{x}</extra>",
-        }
-        for name, (colour, values) in parts.items()
-    ]
+    """Return communication of each class of ranks: hidden by compute, and not."""
+    classes = report.overlap
+    hidden = [one.hidden for one in classes]
+    exposed = [one.communication - one.hidden for one in classes]
     return chart(
-        data,
-        340,
+        [
+            _overlap_bar("hidden by compute", GREEN, classes, hidden),
+            _overlap_bar("exposed", VERMILLION, classes, exposed),
+        ],
+        TALL,
         barmode="stack",
-        xaxis={"title": {"text": "pipeline index"}, "type": "category"},
-        yaxis={"title": {"text": "communication in a step [s]"}},
+        xaxis={**title("pipeline index"), "type": "category"},
+        yaxis=title("communication in a step [s]"),
     )
 
 
+def _overlap_bar(
+    name: str, colour: str, classes: Sequence[Overlap], seconds: Sequence[float]
+) -> Chart:
+    """Return one part of the communication of each class of ranks. seconds: [class] s."""
+    shares = []
+    for ranks, value in zip(classes, seconds, strict=True):
+        shares.append(100.0 * value / ranks.communication if ranks.communication else 0.0)
+    return {
+        "type": "bar",
+        "name": name,
+        "x": _class_labels(classes),
+        "y": list(seconds),
+        "marker": {"color": colour},
+        "customdata": shares,
+        "hovertemplate": f"{name}: %{{y:.4g}} s, %{{customdata:.1f}}% of communication"
+        "<extra>pipeline index %{x}</extra>",
+    }
+
+
+def _class_labels(classes: Sequence[Overlap]) -> list[str]:
+    """Return the pipeline index of each class of ranks, with a rank where several classes share one."""
+    indices = [ranks.pipeline_index for ranks in classes]
+    if len(set(indices)) == len(indices):
+        return [f"{index}" for index in indices]
+    return [f"{ranks.pipeline_index}: rank {ranks.rank}" for ranks in classes]
+
+
 def links(report: Report) -> Chart:
-    """Return how busy the busiest link of each kind is, and the traffic that a GPU sends by kind."""
+    """Return how busy the busiest link of each kind is."""
     shares = report.utilisation
-    data = [
+    traces: list[Chart] = [
         {
             "type": "bar",
             "x": list(shares),
@@ -208,13 +241,9 @@ def links(report: Report) -> Chart:
         }
     ]
     return chart(
-        data,
-        340,
+        traces,
+        TALL,
         showlegend=False,
-        xaxis={"title": {"text": "busiest link of each kind"}},
-        yaxis={"title": {"text": "busy [% of the step]"}, "range": [0, 100]},
+        xaxis=title("busiest link of each kind"),
+        yaxis={**title("busy [% of the step]"), "range": [0, 100]},
     )
-
-
-def _tick(count: int) -> int:
-    return max(1, round(count / 16))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -11,32 +10,36 @@ from typing import Any
 
 from simulator import inputs
 from simulator.compare import binding, names, why
-from simulator.html import charts, spans, sweeps, tables
-from simulator.html.tables import text
+from simulator.html import blocks, charts, provenance, spans, sweeps, tables
+from simulator.html.blocks import Charts, card, chart, items, pair, paragraph, section, text
 from simulator.inputs import Document
-from simulator.plot.sweeps import Columns, SweepFigure
-from simulator.report import Report
-from simulator.scenario import Scenario
-from simulator.timeline import Timeline
+from simulator.plot.sweep_values import Columns, SweepFigure
+from simulator.whatif import Study
 
 MOST_SCENES = 6
 """A timeline takes about a megabyte: a page has those of so many scenarios."""
+OPENED = 2
+"""Input files that a page shows without a click: the topology and the workload."""
 HINT = (
-    "Drag to move; wheel with Ctrl, or after a click, to zoom, as do W and S; A and D move; double click shows "
-    "all. Every class of ranks that are alike was simulated once."
+    "Drag to move; wheel with Ctrl, or after a click, to zoom, as do W and S; A and D move; "
+    "double click shows all. Attention is darker than the MLP. "
+    "Every class of ranks that are alike was simulated once."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What it takes to make a page again. command: as it was typed."""
+    """What it takes to make a page again."""
 
     command: str
+    """The command, as it was typed."""
 
 
-def run(timeline: Timeline, report: Report, given: Inputs) -> str:
+def run(study: Study, given: Inputs) -> str:
     """Return the page of one step."""
+    timeline, report = study.timeline, study.report
     scenario = report.scenario
+    name = names([report])[0]
     drawn = {
         "breakdown": charts.breakdown([report]),
         "bounds": charts.bounds([report]),
@@ -46,66 +49,58 @@ def run(timeline: Timeline, report: Report, given: Inputs) -> str:
         "links": charts.links(report),
     }
     body = [
-        _head(f"{scenario.model.name} on {scenario.topology.name}", tables.subtitle(scenario)),
-        tables.tiles(report),
-        _section("Where the step goes", _chart(drawn, "breakdown"), text(_costs(report))),
-        _timeline([names([report])[0]]),
-        _section("Bounds", _chart(drawn, "bounds"), text(binding(report))),
-        _section("Memory", _pair(drawn, "memory", "lines"), tables.memory(report), raw=True),
-        _section(
+        blocks.head(
+            f"{scenario.model.name} on {scenario.topology.name}", tables.subtitle(scenario)
+        ),
+        tables.first_figures(report),
+        section("Where the step goes", chart(drawn, "breakdown"), paragraph(_penalties(study))),
+        _timeline([name]),
+        section("Bounds", chart(drawn, "bounds"), paragraph(binding(report))),
+        section("Memory", pair(drawn, "memory", "lines"), tables.memory(study)),
+        section(
             "Communication",
-            _pair(drawn, "overlap", "links"),
-            "What compute hides, and how busy the links are.",
+            pair(drawn, "overlap", "links"),
+            paragraph("What compute hides, and how busy the links are."),
         ),
     ]
     if report.references():
-        body.append(_section("Beside what was published", _card(tables.references(report))))
-    if report.assumed:
-        body.append(
-            _section("Assumed, because it was not published", _card(tables.assumed(report)))
-        )
-    body += [_provenance([scenario]), _reproduce([scenario], given)]
-    return _page(
-        f"{scenario.workload.name} on {scenario.topology.name}",
-        body,
-        drawn,
-        [spans.scene(names([report])[0], timeline)],
-    )
+        body.append(section("Compared with publications", card(tables.references(report))))
+    if study.assumed:
+        body.append(section("Assumed, because it was not published", card(tables.assumed(study))))
+    body += [provenance.sources([scenario]), _reproduce(scenario.documents, given)]
+    title = f"{scenario.workload.name} on {scenario.topology.name}"
+    return _page(title, body, drawn, [spans.scene(name, timeline)])
 
 
-def comparison(runs: Sequence[tuple[Timeline, Report]], given: Inputs) -> str:
+def comparison(studies: Sequence[Study], given: Inputs) -> str:
     """Return the page of several steps side by side."""
-    reports = [report for _, report in runs]
+    reports = [study.report for study in studies]
     labels = names(reports)
     drawn = {"breakdown": charts.breakdown(reports), "bounds": charts.bounds(reports)}
-    drawn |= {
-        f"memory{place}": charts.memory_by_stage(report) for place, report in enumerate(reports)
-    }
-    memory = "".join(
-        f"<h3>{text(label)}</h3>{tables.memory(report)}{_chart(drawn, f'memory{place}')}"
-        for place, (label, report) in enumerate(zip(labels, reports, strict=True))
-    )
-    said = "".join(
-        f"<h3>{text(label)} against {text(labels[0])}</h3>{_items(why(reports[0], report))}"
-        for label, report in zip(labels[1:], reports[1:], strict=True)
-    )
+    memory, changes = "", ""
+    for number, (label, study) in enumerate(zip(labels, studies, strict=True)):
+        drawn[f"memory{number}"] = charts.memory_by_stage(study.report)
+        memory += f"<h3>{text(label)}</h3>{tables.memory(study)}{chart(drawn, f'memory{number}')}"
+        if number:
+            changes += f"<h3>{text(f'{label} against {labels[0]}')}</h3>"
+            changes += items(why(reports[0], study.report))
     body = [
-        _head("Side by side", ", ".join(labels)),
-        _section("The numbers", _card(tables.comparison(reports))),
-        _section("Where the step goes", _chart(drawn, "breakdown")),
-        _section(
-            "What changed, and why", _card(said or "<p>One scenario: nothing to set beside it.</p>")
+        blocks.head("Side by side", ", ".join(labels)),
+        section("The numbers", card(tables.comparison(reports))),
+        section("Where the step goes", chart(drawn, "breakdown")),
+        section(
+            "What changed, and why",
+            card(changes or "<p>One scenario: nothing to compare it with.</p>"),
         ),
         _timeline(labels[:MOST_SCENES]),
-        _section("Bounds", _chart(drawn, "bounds")),
-        _section("Memory", memory),
-        _provenance([report.scenario for report in reports]),
-        _reproduce([report.scenario for report in reports], given),
+        section("Bounds", chart(drawn, "bounds")),
+        section("Memory", memory),
+        provenance.sources([report.scenario for report in reports]),
+        _reproduce([file for report in reports for file in report.scenario.documents], given),
     ]
-    scenes = [
-        spans.scene(label, timeline) for label, (timeline, _) in zip(labels, runs, strict=True)
-    ]
-    return _page(f"{' | '.join(labels)}", body, drawn, scenes[:MOST_SCENES])
+    shown = list(zip(labels, studies, strict=True))[:MOST_SCENES]
+    scenes = [spans.scene(label, study.timeline) for label, study in shown]
+    return _page(" | ".join(labels), body, drawn, scenes)
 
 
 def sweep(
@@ -118,103 +113,67 @@ def sweep(
     """Return the page of a sweep. columns: as `sweep.table` makes them. documents: the sweep and what it varies."""
     drawn = sweeps.charts(columns, figures)
     titles = sweeps.titles(columns, figures) if drawn else []
+    points = card(sweeps.points(columns))
     body = [
-        _head(title, sweeps.counts(columns)),
-        *(_section(said, _chart(drawn, name)) for said, name in zip(titles, drawn, strict=True)),
-        _section("The points", _card(sweeps.points(columns)), sweeps.note(columns)),
-        _written(documents, given),
+        blocks.head(title, sweeps.counts(columns)),
+        *(section(said, chart(drawn, name)) for said, name in zip(titles, drawn, strict=True)),
+        section("The points", points, paragraph(sweeps.note(columns))),
+        _reproduce(documents, given),
     ]
     return _page(title, body, drawn, [])
 
 
-def _items(lines: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>"
-
-
-def _costs(report: Report) -> str:
-    found = []
-    if report.imbalance:
-        found.append(
-            f"Unequal experts cost {report.imbalance.lost / report.step_time:.1%} of the step."
-        )
-    if report.stragglers:
-        found.append(f"Slow GPUs cost {report.stragglers.lost / report.step_time:.1%} of the step.")
-    return " ".join(found)
-
-
-def _head(title: str, note: str) -> str:
-    return f'<h1>{text(title)}</h1><p class="soft">{text(note)}</p>'
-
-
-def _card(inner: str) -> str:
-    return f'<div class="card">{inner}</div>'
-
-
-def _section(title: str, inner: str, note: str = "", *, raw: bool = False) -> str:
-    said = note if raw else (f'<p class="soft">{note}</p>' if note else "")
-    return f"<section><h2>{text(title)}</h2>{said}{inner}</section>"
-
-
-def _chart(drawn: dict[str, Any], name: str) -> str:
-    """Return the place of a chart. Its height is known before it is drawn, so that nothing moves."""
-    return f'<div class="card"><div id="{name}" style="height:{drawn[name]["layout"]["height"]}px"></div></div>'
-
-
-def _pair(drawn: dict[str, Any], *chosen: str) -> str:
-    return f'<div class="pair">{"".join(_chart(drawn, name) for name in chosen)}</div>'
+def _penalties(study: Study) -> str:
+    step = study.report.step_time
+    sentences = []
+    if study.imbalance:
+        sentences.append(f"Unequal experts cost {study.imbalance.lost / step:.1%} of the step.")
+    if study.stragglers:
+        sentences.append(f"Slow GPUs cost {study.stragglers.lost / step:.1%} of the step.")
+    return " ".join(sentences)
 
 
 def _timeline(labels: Sequence[str]) -> str:
-    options = "".join(f"<option value={place}>{text(label)}" for place, label in enumerate(labels))
-    select = f'<select aria-label="scenario">{options}</select>' if len(labels) > 1 else ""
-    legend = "".join(
-        f'<span><i style="background:{colour}"></i>{text(name)}</span>'
-        for name, colour in spans.LEGEND
+    """Return the place of the timeline, with its buttons and its legend."""
+    options = [f"<option value={number}>{text(label)}" for number, label in enumerate(labels)]
+    select = ""
+    if len(labels) > 1:
+        select = f'<select aria-label="scenario">{"".join(options)}</select>'
+    legend = [
+        f'<span><i style="background:{entry.colour}"></i>{text(entry.text)}</span>'
+        for entry in spans.legend()
+    ]
+    inner = (
+        f'<div class="card" id="timeline"><div class="bar">{select}'
+        '<span class="bar ranks" style="margin:0"></span><span class="grow"></span>'
+        '<button class="in" title="zoom in">+</button>'
+        '<button class="out" title="zoom out">&minus;</button><button class="all">all</button></div>'
+        '<canvas tabindex="0" aria-label="timeline of one step" style="height:360px"></canvas>'
+        f'<div class="legend">{"".join(legend)}</div></div>'
     )
-    return _section(
-        "One step",
-        (
-            f'<div class="card" id="timeline"><div class="bar">{select}<span class="bar ranks" style="margin:0"></span>'
-            '<span class="grow"></span><button class="in" title="zoom in">+</button>'
-            '<button class="out" title="zoom out">&minus;</button><button class="all">all</button></div>'
-            '<canvas tabindex="0" aria-label="timeline of one step" style="height:360px"></canvas>'
-            f'<div class="legend">{legend}</div></div>'
-        ),
-        HINT,
-    )
+    return section("One step", inner, paragraph(HINT))
 
 
-def _provenance(scenarios: Sequence[Scenario]) -> str:
-    shown: dict[tuple[str, str], Scenario] = {}
-    for scenario in scenarios:
-        shown.setdefault((scenario.gpu.name, scenario.kernels.name), scenario)
-    return _section(
-        "Where the hardware's figures come from",
-        "".join(_card(tables.provenance(scenario)) for scenario in shown.values()),
-    )
-
-
-def _reproduce(scenarios: Sequence[Scenario], given: Inputs) -> str:
-    return _written([document for scenario in scenarios for document in scenario.documents], given)
-
-
-def _written(documents: Iterable[Document], given: Inputs) -> str:
+def _reproduce(documents: Iterable[Document], given: Inputs) -> str:
     """Return the command and the text of every file that it reads."""
+    files = _files(documents)
+    shown = ""
+    for number, (file, source) in enumerate(files.items()):
+        inner = f"<pre>{text(source)}</pre>"
+        shown += blocks.details(Path(file).name, inner, opened=number < OPENED)
+    return section("Reproduce", card(f'<pre id="command">{text(given.command)}</pre>{shown}'))
+
+
+def _files(documents: Iterable[Document]) -> dict[str, str]:
+    """Return the text of files by their paths, each once, those that they name included."""
     files: dict[str, str] = {}
     for document in documents:
         files.setdefault(document.file, inputs.source(document))
-        if "hf_config" in document.data.get("model", {}):
-            config = Path(document.file).parent / str(document.data["model"]["hf_config"])
-            files.setdefault(str(config), inputs.source(inputs.read(config)))
-    shown = "".join(
-        f"<details open><summary>{text(Path(file).name)}</summary><pre>{text(source)}</pre></details>"
-        if place < 2
-        else f"<details><summary>{text(Path(file).name)}</summary><pre>{text(source)}</pre></details>"
-        for place, (file, source) in enumerate(files.items())
-    )
-    return _section(
-        "Reproduce", f'<div class="card"><pre id="command">{text(given.command)}</pre>{shown}</div>'
-    )
+        config = document.data.get("model", {}).get("hf_config")
+        if isinstance(config, str):
+            path = Path(document.file).parent / config
+            files.setdefault(str(path), inputs.source(inputs.read(path)))
+    return files
 
 
 def _version() -> str:
@@ -224,27 +183,21 @@ def _version() -> str:
         return "simulate"
 
 
-def _script(name: str, tree: Any) -> str:
-    # Inside a script element only "<" could end it early.
-    packed = json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
-        "<", "\\u003c"
-    )
-    return f'<script type="application/json" id="{name}">{packed}</script>'
-
-
-def _page(
-    title: str, body: Iterable[str], drawn: dict[str, Any], scenes: Sequence[dict[str, Any]]
-) -> str:
+def _page(title: str, body: Iterable[str], drawn: Charts, scenes: Sequence[dict[str, Any]]) -> str:
+    """Return the whole page. body: HTML. drawn, scenes: what its scripts draw."""
     from plotly.offline import get_plotlyjs
 
-    scripts = "".join(
-        f"<script>{inputs.asset(name)}</script>" for name in ("charts.js", "timeline.js")
+    scripts = [get_plotlyjs(), inputs.asset("charts.js"), inputs.asset("timeline.js")]
+    head = (
+        '<meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{text(title)}</title><style>{inputs.asset('style.css')}</style>"
     )
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{text(title)}</title><style>{inputs.asset('style.css')}</style></head>"
-        f'<body><main>{"".join(body)}<footer>{_version()}</footer></main><div id="tip" role="tooltip"></div>'
-        f"{_script('charts', drawn)}{_script('scenes', list(scenes))}"
-        f"<script>{get_plotlyjs()}</script>{scripts}</body></html>\n"
+        f'<!doctype html><html lang="en"><head>{head}</head>'
+        f"<body><main>{''.join(body)}<footer>{text(_version())}</footer></main>"
+        '<div id="tip" role="tooltip"></div>'
+        f"{blocks.data('charts', drawn)}{blocks.data('scenes', list(scenes))}"
+        f"{''.join(f'<script>{script}</script>' for script in scripts)}</body></html>\n"
     )

@@ -3,129 +3,157 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from simulator.program import STREAMS
+from simulator.escapes import visible
+from simulator.report.palette import darker, ink
+from simulator.report.parts import CHUNK_KINDS, TRAFFIC_KINDS
 from simulator.timeline import Timeline
-from simulator.trace.events import LANES, Writer
+from simulator.trace.rows import Rows, thread_name
+
+Scene = dict[str, Any]
+"""What the page draws, as JSON."""
+Ints = NDArray[np.int64]
 
 MOST = 200_000
 """Spans of one scene: about four megabytes. A step with more shows classes of ranks spread over all of them."""
 TENTHS = 1e7
 """Units of the columns: a tenth of a microsecond."""
-COLOURS = (
-    # part of a label -> fill, ink on it; the first that fits
-    ("attn(F)", "#0072B2", "#ffffff"),
-    ("(F)", "#56B4E9", "#10202b"),
-    ("attn(B)", "#00694d", "#ffffff"),
-    ("(B)", "#35b48b", "#06251b"),
-    ("(W)", "#CC79A7", "#2b0f20"),
-    ("(I)", "#35b48b", "#06251b"),
-    ("optimizer", "#6b7280", "#ffffff"),
-)
-TRANSFERS = {
-    "Dispatch": ("#E69F00", "#2b1d00"),
-    "Combine": ("#D55E00", "#ffffff"),
-    "SendRecv": ("#F0E442", "#2b2900"),
-}
-"""kernel -> fill and ink; other collectives are brown"""
-OTHER = ("#8C6D4F", "#ffffff")
-LEGEND = (
-    ("attention forward", "#0072B2"),
-    ("MLP forward", "#56B4E9"),
-    ("attention backward", "#00694d"),
-    ("MLP backward", "#35b48b"),
-    ("weight gradients", "#CC79A7"),
-    ("optimizer", "#6b7280"),
-    ("dispatch", "#E69F00"),
-    ("combine", "#D55E00"),
-    ("pipeline send", "#F0E442"),
-    ("other collectives", "#8C6D4F"),
-)
+CHUNKS = {kind.name: kind for kind in CHUNK_KINDS}
+TRAFFIC = {kind.name: kind for kind in TRAFFIC_KINDS}
 
 
-def scene(name: str, timeline: Timeline) -> dict[str, Any]:
+class Legend(NamedTuple):
+    """An entry of the timeline's legend."""
+
+    text: str
+    """What has the colour."""
+    colour: str
+    """Colour as #RRGGBB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Text of rows, each different one once."""
+
+    texts: list[Any]
+    """The different ones."""
+    of_row: list[int]
+    """Index into them [row]."""
+
+
+def scene(name: str, timeline: Timeline) -> Scene:
     """Return one step: its ranks, their lanes, the spans of each lane sorted by start."""
-    writer, program = Writer(timeline), timeline.program
-    shown, labels = _labels(writer)
-    actions, acts = _actions(writer)
+    rows, program = Rows(timeline), timeline.program
+    labels, actions = _labels(rows), _actions(rows)
     ranks = []
     for rank in chosen(timeline):
-        rows = np.flatnonzero(program.rank == rank)
         lanes: defaultdict[int, list[int]] = defaultdict(list)
-        for row, thread in writer.threads(rows.tolist()).items():
+        for row, thread in rows.threads(np.flatnonzero(program.rank == rank).tolist()).items():
             lanes[thread].append(row)
-        first, index = writer.process(rank), program.pipeline_index(rank)
-        ranks.append(
-            {
-                "short": f"index {index}"
-                if program.ranks <= program.scenario.layout.pp
-                else f"rank {first}",
-                "name": f"pipeline index {index}: rank {first}, stands for {int(program.multiplicity[rank]):,} GPUs",
-                "lanes": [
-                    _lane(timeline, thread, found, (labels, acts))
-                    for thread, found in sorted(lanes.items())
-                ],
-            }
-        )
+        names = _rank_names(rows, rank)
+        drawn = [
+            _lane(timeline, thread, lanes[thread], labels, actions) for thread in sorted(lanes)
+        ]
+        ranks.append({**names, "lanes": drawn})
     return {
-        "name": name,
+        "name": visible(name),
         "step": timeline.step_time,
-        "labels": shown,
-        "actions": actions,
+        "labels": labels.texts,
+        "actions": actions.texts,
         "ranks": ranks,
         "classes": program.ranks,
+    }
+
+
+def _rank_names(rows: Rows, rank: int) -> Scene:
+    """Return what a class of ranks is called: on its button, and above its lanes."""
+    program = rows.program
+    first, index = rows.process(rank), program.pipeline_index(rank)
+    unique = program.ranks <= program.scenario.layout.pp
+    count = int(program.multiplicity[rank])
+    return {
+        "short": f"index {index}" if unique else f"rank {first}",
+        "name": f"pipeline index {index}: rank {first}, stands for {count:,} GPUs",
     }
 
 
 def chosen(timeline: Timeline) -> list[int]:
     """Return the classes of ranks that a scene shows: all, or as many as MOST allows, spread evenly."""
     program = timeline.program
-    count = min(program.ranks, max(1, program.ranks * MOST // max(1, len(program.rank))))
-    return sorted({round(place) for place in np.linspace(0, program.ranks - 1, count).tolist()})
+    allowed = max(1, program.ranks * MOST // max(1, len(program.rank)))
+    count = min(program.ranks, allowed)
+    return sorted({round(rank) for rank in np.linspace(0, program.ranks - 1, count).tolist()})
 
 
 def _lane(
-    timeline: Timeline, thread: int, found: list[int], codes: tuple[list[int], list[int]]
-) -> dict[str, Any]:
-    rows = np.array(found)[np.argsort(timeline.start[found], kind="stable")]
-    start = np.round(timeline.start[rows] * TENTHS).astype(np.int64)
-    end = np.round(timeline.end[rows] * TENTHS).astype(np.int64)
-    wait = np.round((timeline.start[rows] - timeline.arrive[rows]) * TENTHS).astype(np.int64)
-    lane = f" {thread % LANES + 1}" if thread % LANES else ""
+    timeline: Timeline, thread: int, rows: Sequence[int], labels: Codes, actions: Codes
+) -> Scene:
+    """Return the spans of a thread as columns: starts as differences, which take fewer digits."""
+    order = np.array(rows)[np.argsort(timeline.start[rows], kind="stable")]  # [span] row
+    start = _tenths(timeline.start[order])
+    # Ends are rounded, not lengths, so that neighbours do not overlap.
+    end = _tenths(timeline.end[order])
     return {
-        "name": STREAMS[thread // LANES] + lane,
+        "name": thread_name(thread),
         "start": np.diff(start, prepend=0).tolist(),
         "length": (end - start).tolist(),
-        "wait": wait.tolist(),
-        "label": [codes[0][row] for row in rows.tolist()],
-        "action": [codes[1][row] for row in rows.tolist()],
+        "wait": _tenths(timeline.start[order] - timeline.arrive[order]).tolist(),
+        "label": [labels.of_row[row] for row in order.tolist()],
+        "action": [actions.of_row[row] for row in order.tolist()],
     }
 
 
-def _labels(writer: Writer) -> tuple[list[dict[str, str]], list[int]]:
-    """Return the different labels with their colours, and the code of each row's."""
+def _tenths(seconds: NDArray[np.float64]) -> Ints:
+    rounded: Ints = np.round(seconds * TENTHS).astype(np.int64)
+    return rounded
+
+
+def _labels(rows: Rows) -> Codes:
+    """Return the different labels with their colours."""
     codes: dict[tuple[str, str], int] = {}
-    of_row = [
-        codes.setdefault((writer.label(row), writer.kernel(row)), len(codes))
-        for row in range(len(writer.begin))
-    ]
-    return [_coloured(text, kernel) for text, kernel in codes], of_row
+    of_row = []
+    for row in range(len(rows)):
+        key = (rows.label(row), colour(rows, row))
+        of_row.append(codes.setdefault(key, len(codes)))
+    texts = [{"text": text, "colour": fill, "ink": ink(fill)} for text, fill in codes]
+    return Codes(texts, of_row)
 
 
-def _coloured(text: str, kernel: str) -> dict[str, str]:
-    fill, ink = TRANSFERS.get(kernel, OTHER)
-    if not kernel:
-        fill, ink = next(((fill, ink) for part, fill, ink in COLOURS if part in text), OTHER)
-    return {"text": text, "colour": fill, "ink": ink}
+def colour(rows: Rows, row: int) -> str:
+    """Return the colour of a row: that of its traffic, or of the kind of chunk that it computes for.
+
+    Attention is darker than the MLP, combine darker than dispatch.
+    """
+    flow, label = rows.coflow(row), rows.label(row)
+    if flow >= 0:
+        fill = TRAFFIC[rows.program.coflows[flow].traffic].colour
+        return darker(fill) if rows.kernel(row) == "Combine" else fill
+    for kind in ("F", "B", "I", "W"):
+        if f"({kind})" in label:
+            fill = CHUNKS[kind].colour
+            return darker(fill) if label.startswith("attn") else fill
+    return CHUNKS["update"].colour
 
 
-def _actions(writer: Writer) -> tuple[list[str], list[int]]:
+def legend() -> list[Legend]:
+    """Return what the timeline's colours mean."""
+    chunks = [Legend(CHUNKS[name].text, CHUNKS[name].colour) for name in ("F", "B", "I", "W")]
+    dispatch = Legend("dispatch", TRAFFIC["expert"].colour)
+    rest = [Legend(kind.text, kind.colour) for kind in TRAFFIC_KINDS if kind.name != "expert"]
+    update = Legend(CHUNKS["update"].text, CHUNKS["update"].colour)
+    return [*chunks, update, dispatch, Legend("combine", darker(dispatch.colour)), *rest]
+
+
+def _actions(rows: Rows) -> Codes:
     codes: dict[str, int] = {}
-    of_action = [
-        codes.setdefault(str(writer.act(number) or "update"), len(codes))
-        for number in range(len(writer.timeline.program.actions))
-    ]
-    return list(codes), [of_action[action] for action in writer.timeline.program.action.tolist()]
+    of_row = []
+    for row in range(len(rows)):
+        text = str(rows.action(row) or "update")
+        of_row.append(codes.setdefault(text, len(codes)))
+    return Codes(list(codes), of_row)

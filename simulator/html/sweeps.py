@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
-from simulator.html.charts import Chart, chart
-from simulator.html.tables import number, table
-from simulator.plot.sweeps import Columns, Shown, SweepFigure, axis_name, default, knee, numbers
+from simulator.html.blocks import label, number, table
+from simulator.html.charts import Chart, chart, title
+from simulator.plot.sweep_panels import scaling_lines
+from simulator.plot.sweep_values import (
+    Columns,
+    Point,
+    Shown,
+    SweepFigure,
+    axis_name,
+    axis_paths,
+    default,
+    knee,
+    numbers,
+)
 from simulator.report.palette import SERIES
 from simulator.units import format_bytes
 
@@ -21,50 +32,57 @@ def charts(columns: Columns, figures: Sequence[SweepFigure]) -> dict[str, Chart]
     """Return a chart for each figure of a sweep, none where no point is legal. Errors: InputError."""
     if "ok" not in columns["status"]:
         return {}
-    chosen = list(figures) or [default(columns)]
     return {
-        f"figure{place}": KINDS[one.kind](Shown(one, columns)) for place, one in enumerate(chosen)
+        f"figure{number}": KINDS[shown.figure.kind](shown)
+        for number, shown in enumerate(_shown(columns, figures))
     }
+
+
+def _shown(columns: Columns, figures: Sequence[SweepFigure]) -> Iterator[Shown]:
+    """Yield each figure with the columns, the default one if a sweep names none."""
+    for figure in list(figures) or [default(columns)]:
+        yield Shown(figure, columns)
 
 
 def _curves(shown: Shown) -> Chart:
     """Return a line for each value of `by`, the knee in its name where there is one."""
-    data, unit = [], ""
-    for place, (name, pairs) in enumerate(shown.lines().items()):
-        scale = numbers([x for x, _ in pairs])
-        unit = scale[1] if scale else ""
-        places = scale[0] if scale else [str(x) for x, _ in pairs]
-        values = [value for _, value in pairs]
-        points = sorted(zip(places, values, strict=True))
-        bend = knee(list(zip(scale[0], values, strict=True))) if scale and len(values) > 2 else None
-        label = ", ".join([str(name)] * bool(name) + ([f"knee {bend[0]:.3g}"] if bend else []))
-        data.append(_line(label or shown.label, points, place))
-    return _drawn(data, axis_name(shown.figure.x, unit), shown.label)
+    traces: list[Chart] = []
+    unit = ""
+    for name, points in shown.lines().items():
+        values = [point.value for point in points]
+        scale = numbers([point.x for point in points])
+        bend = None
+        if scale:
+            unit = scale.unit
+            curve = list(map(Point, scale.values, values))
+            bend = knee(curve) if len(curve) > 2 else None
+        else:
+            curve = [Point(str(point.x), point.value) for point in points]
+        parts = [str(name)] if name else []
+        if bend:
+            parts.append(f"knee {bend.x:.3g}")
+        traces.append(_line(", ".join(parts) or shown.label, sorted(curve), len(traces)))
+    return _drawn(traces, axis_name(shown.figure.x, unit), shown.label)
 
 
 def _scaling(shown: Shown) -> Chart:
     """Return a value over GPUs, both logarithmic."""
-    by = shown.axis(shown.figure.by) if shown.figure.by else [""] * len(shown.values)
-    data = []
-    for place, name in enumerate(dict.fromkeys(by)):
-        rows = zip(shown.columns["gpus"], shown.values, by, strict=True)
-        points = sorted(
-            (gpus, value) for gpus, value, other in rows if value is not None and other == name
-        )
-        data.append(_line(str(name) or "simulated", points, place))
-    found = _drawn(data, "GPUs", shown.label)
+    traces: list[Chart] = []
+    for name, points in scaling_lines(shown).items():
+        traces.append(_line(str(name) or "simulated", points, len(traces)))
+    drawn = _drawn(traces, "GPUs", shown.label)
     for axis in ("xaxis", "yaxis"):
-        found["layout"][axis]["type"] = "log"
-    return found
+        drawn["layout"][axis]["type"] = "log"
+    return drawn
 
 
-def _line(name: str, points: Sequence[tuple[Any, Any]], place: int) -> Chart:
+def _line(name: str, points: Sequence[Point], place: int) -> Chart:
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": name,
-        "x": [x for x, _ in points],
-        "y": [y for _, y in points],
+        "name": label(name),
+        "x": [label(x) if isinstance(x, str) else x for x, _ in points],
+        "y": [value for _, value in points],
         "line": {"color": SERIES[place % len(SERIES)], "width": 1.5},
         "hovertemplate": "%{x}: %{y:.5g}<extra>%{fullData.name}</extra>",
     }
@@ -72,56 +90,54 @@ def _line(name: str, points: Sequence[tuple[Any, Any]], place: int) -> Chart:
 
 def _heat_map(shown: Shown) -> Chart:
     """Return a cell for each pair of values, empty where the point is not legal."""
-    columns, rows = (
-        [str(value) for value in shown.axis(path)] for path in (shown.figure.x, shown.figure.y)
-    )
+    columns, rows = map(_labels, (shown.axis(shown.figure.x), shown.axis(shown.figure.y)))
     across, up = list(dict.fromkeys(columns)), list(dict.fromkeys(rows))
-    cells: list[list[float | None]] = [[None] * len(across) for _ in up]
+    cells: list[list[float | None]] = [[None] * len(across) for _ in up]  # [y][x]
     for x, y, value in zip(columns, rows, shown.values, strict=True):
         cells[up.index(y)][across.index(x)] = value
-    data = [
-        {
-            "type": "heatmap",
-            "x": across,
-            "y": up,
-            "z": cells,
-            "colorscale": "Cividis",
-            "texttemplate": "%{z:.3g}",
-            "colorbar": {"title": {"text": shown.label, "side": "right"}},
-            "hovertemplate": "%{x}, %{y}: %{z:.5g}<extra></extra>",
-            "hoverongaps": False,
-        }
-    ]
-    found = _drawn(data, axis_name(shown.figure.x), axis_name(shown.figure.y))
+    trace = {
+        "type": "heatmap",
+        "x": across,
+        "y": up,
+        "z": cells,
+        "colorscale": "Cividis",
+        "texttemplate": "%{z:.3g}",
+        "colorbar": {"title": {"text": label(shown.label), "side": "right"}},
+        "hovertemplate": "%{x}, %{y}: %{z:.5g}<extra></extra>",
+        "hoverongaps": False,
+    }
+    drawn = _drawn([trace], axis_name(shown.figure.x), axis_name(shown.figure.y))
     for axis in ("xaxis", "yaxis"):
-        found["layout"][axis]["type"] = "category"
-    return found
+        drawn["layout"][axis]["type"] = "category"
+    return drawn
+
+
+def _labels(values: Sequence[Any]) -> list[str]:
+    return [label(value) for value in values]
 
 
 def _bars(shown: Shown) -> Chart:
-    data = [
-        {
-            "type": "bar",
-            "name": str(name) or shown.label,
-            "x": [str(x) for x, _ in pairs],
-            "y": [value for _, value in pairs],
-            "marker": {"color": SERIES[place % len(SERIES)]},
-            "hovertemplate": "%{x}: %{y:.5g}<extra>%{fullData.name}</extra>",
-        }
-        for place, (name, pairs) in enumerate(shown.lines().items())
-    ]
-    return _drawn(data, axis_name(shown.figure.x), shown.label)
+    traces: list[Chart] = []
+    for name, points in shown.lines().items():
+        traces.append(
+            {
+                "type": "bar",
+                "name": label(name) or label(shown.label),
+                "x": _labels([point.x for point in points]),
+                "y": [point.value for point in points],
+                "marker": {"color": SERIES[len(traces) % len(SERIES)]},
+                "hovertemplate": "%{x}: %{y:.5g}<extra>%{fullData.name}</extra>",
+            }
+        )
+    drawn = _drawn(traces, axis_name(shown.figure.x), shown.label)
+    drawn["layout"]["xaxis"]["type"] = "category"  # a name that is a number stays a name
+    return drawn
 
 
-def _drawn(data: list[Chart], x: str, y: str) -> Chart:
-    legend = len(data) > 1 or "knee" in str(data[0].get("name"))
+def _drawn(traces: list[Chart], x: str, y: str) -> Chart:
+    legend = len(traces) > 1 or "knee" in str(traces[0].get("name"))
     return chart(
-        data,
-        380,
-        showlegend=legend,
-        hovermode="closest",
-        xaxis={"title": {"text": x}},
-        yaxis={"title": {"text": y}},
+        traces, 380, showlegend=legend, hovermode="closest", xaxis=title(x), yaxis=title(y)
     )
 
 
@@ -131,16 +147,16 @@ KINDS: dict[str, Callable[[Shown], Chart]] = {
     "heat_map": _heat_map,
     "bars": _bars,
 }
-"""kind of a figure -> what makes its chart"""
+"""Kind of a figure -> what makes its chart."""
 
 
 def titles(columns: Columns, figures: Sequence[SweepFigure]) -> list[str]:
     """Return what each chart shows over what."""
-    shown = [Shown(one, columns) for one in list(figures) or [default(columns)]]
-    return [
-        f"{one.label} over {' and '.join(axis_name(path) for path in (one.figure.x, one.figure.y) if path)}"
-        for one in shown
-    ]
+    said = []
+    for shown in _shown(columns, figures):
+        paths = [path for path in (shown.figure.x, shown.figure.y) if path]
+        said.append(f"{shown.label} over {' and '.join(map(axis_name, paths))}")
+    return said
 
 
 def counts(columns: Columns) -> str:
@@ -157,38 +173,31 @@ def note(columns: Columns) -> str:
 
 def points(columns: Columns) -> str:
     """Return the points: their axes, what decides, and what became of each."""
-    axes = [name for name in columns if name.startswith("axis.")]
+    axes = [f"axis.{path}" for path in axis_paths(columns)]
     known = [name for name in (*OUTPUTS, *_derived(columns)) if name in columns]
-    heads = [
-        *(name.removeprefix("axis.") for name in axes),
-        *(OUTPUTS.get(name, name) for name in known),
-        "",
-    ]
+    heads = [*axis_paths(columns), *(OUTPUTS.get(name, name) for name in known), ""]
     body = []
-    for place in range(min(MOST_ROWS, len(columns["point"]))):
-        row = [_cell(name, columns[name][place]) for name in (*axes, *known)]
-        body.append([*row, columns["status"][place]])
-    return table(heads, body, range(len(axes), len(axes) + len(known))) + _refusals(columns)
+    for row in range(min(MOST_ROWS, len(columns["point"]))):
+        cells = [_cell(name, columns[name][row]) for name in (*axes, *known)]
+        body.append([*cells, columns["status"][row]])
+    numeric = range(len(axes), len(axes) + len(known))
+    return table(heads, body, numeric) + _refusals(columns)
 
 
 def _refusals(columns: Columns) -> str:
-    """Return why points are none, each reason once."""
-    found = Counter(error for error in columns["error"] if error)
-    return (
-        table(("points", "why not"), [(str(count), error) for error, count in found.most_common()])
-        if found
-        else ""
-    )
+    """Return why some points have no result, each reason once."""
+    errors = Counter(error for error in columns["error"] if error)
+    if not errors:
+        return ""
+    body = [(str(count), error) for error, count in errors.most_common()]
+    return table(("points", "why not"), body)
 
 
 def _derived(columns: Columns) -> list[str]:
     """Return the columns that the sweep computes by expressions of its own: they stand before those of the inputs."""
     heads = takewhile(lambda name: not name.startswith(("topology.", "workload.")), columns)
-    return [
-        name
-        for name in heads
-        if not name.startswith("axis.") and name not in ("point", "status", "error")
-    ]
+    own = ("point", "status", "error")
+    return [name for name in heads if not name.startswith("axis.") and name not in own]
 
 
 def _cell(name: str, value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from simulator.errors import InputError, LayoutError
+from simulator.units import Integer, integer
 
 STAGE_RULES = ("balanced", "even")
 DIMENSIONS = ("tp", "cp", "ep", "dp", "pp")
@@ -17,7 +18,7 @@ def _stages(value: object) -> object:
         return tuple(str(text) for text in value)  # YAML reads a stage of one layer as a number
     if value not in STAGE_RULES:
         raise LayoutError(
-            "is no map",
+            "is not a stage map",
             value=value,
             remedy=f"Write one text per stage, or {' or '.join(STAGE_RULES)}.",
         )
@@ -29,51 +30,93 @@ class LayoutConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tp: int = Field(1, gt=0, description="tensor parallel degree")
-    cp: int = Field(1, gt=0, description="context parallel degree: GPUs that share a sequence")
-    pp: int = Field(1, gt=0, description="pipeline ranks")
-    vpp: int = Field(
-        1, gt=0, description="virtual stages per pipeline rank, of interleaved schedules"
+    tp: Integer = Field(1, gt=0, description="Tensor parallel degree: GPUs that share each matrix.")
+    cp: Integer = Field(
+        1, gt=0, description="Context parallel degree: GPUs that share each sequence."
     )
-    ep: int = Field(1, gt=0, description="expert parallel degree; etp x ep divides tp x cp x dp")
-    etp: int = Field(
+    pp: Integer = Field(1, gt=0, description="Pipeline parallel degree: ranks of a pipeline.")
+    vpp: Integer = Field(
+        1, gt=0, description="Virtual stages per pipeline rank, of interleaved schedules."
+    )
+    ep: Integer = Field(
+        1,
+        gt=0,
+        description=(
+            "Expert parallel degree: GPUs that share the routed experts of a layer; etp x ep "
+            "divides tp x cp x dp."
+        ),
+    )
+    etp: Integer = Field(
         0,
         ge=0,
-        description="tensor parallel degree of the routed experts; 0: as tp, Megatron's default",
+        description=(
+            "Tensor parallel degree of the routed experts; 0 stands for tp, Megatron's default."
+        ),
     )
-    zero: Literal[0, 1, 2, 3] = Field(
+    zero: Annotated[Literal[0, 1, 2, 3], BeforeValidator(integer)] = Field(
         1,
-        description="ZeRO stage: 1 shards optimizer states over data parallel ranks, 2 gradients, 3 parameters",
+        description=(
+            "ZeRO stage: 1 shards optimizer states over data parallel ranks, 2 also gradients, "
+            "3 also parameters."
+        ),
     )
-    shard: int = Field(
-        0, ge=0, description="hybrid sharding: ranks that hold one copy of the shards; 0: all"
+    shard: Integer = Field(
+        0,
+        ge=0,
+        description=(
+            "Number of ranks that hold one copy of the shards (hybrid sharding); 0 stands for all "
+            "data parallel ranks."
+        ),
     )
     sequence_parallel: bool = Field(
-        True, description="norms and residual stream on 1/tp of the tokens each"
+        True,
+        description=(
+            "Whether norms and the residual stream hold 1/tp of the tokens on each tensor "
+            "parallel rank."
+        ),
     )
     cp_comm: Literal["p2p", "all_gather"] = Field(
         "p2p",
-        description="keys and values travel in a ring beside attention, or are gathered before it",
+        description=(
+            "How context parallel ranks exchange keys and values: p2p passes them round a ring "
+            "during attention, all_gather collects them before it."
+        ),
     )
     tp_comm_overlap: bool = Field(
-        False, description="gathers and scatters of tensor parallelism beside their GEMMs"
+        False,
+        description=(
+            "Whether gathers and scatters of tensor parallelism are overlapped with their GEMMs."
+        ),
     )
     reshard_after_forward: bool = Field(
-        True, description="ZeRO 3 gathers parameters again before each backward pass"
+        True,
+        description="Whether ZeRO stage 3 gathers parameters again before each backward pass.",
     )
     overlap_grad_reduce: bool = Field(
-        True, description="gradients travel block by block beside the backward pass"
+        True,
+        description=(
+            "Whether gradients are reduced block by block during the backward pass, not after it."
+        ),
     )
     overlap_param_gather: bool = Field(
-        True, description="parameters travel block by block beside the first forward"
+        True,
+        description=(
+            "Whether parameters are gathered block by block during the first forward pass, not "
+            "before it."
+        ),
     )
     order: str = Field(
-        "tp-cp-ep-dp-pp", description="dimensions from the fastest rank index to the slowest"
+        "tp-cp-ep-dp-pp",
+        description="Dimensions from the one whose rank index varies fastest to the slowest.",
+        examples=["tp-cp-ep-dp-pp"],
     )
     stages: Annotated[tuple[str, ...] | str, BeforeValidator(_stages)] = Field(
         "balanced",
-        description="blocks per stage, such as 'embedding 0-4' and '58-60 head mtp', or a rule: balanced (the longest "
-        "stage is shortest, in op seconds) or even (as many transformer layers on each)",
+        description=(
+            "Blocks of each pipeline stage, or a rule: balanced (the longest stage is as short as "
+            "can be, in seconds of ops) or even (as many transformer layers on each)."
+        ),
+        examples=["even", ["embedding 0-4", "5-10 head"]],
     )
 
     @field_validator("order")

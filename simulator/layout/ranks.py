@@ -1,8 +1,8 @@
-"""Where each rank stands in the grid of parallel dimensions, and the groups that talk to each other.
+"""Each rank's coordinates in the grids of parallel dimensions, and the groups that communicate.
 
 Two grids lie over the ranks of a pipeline index, as in Megatron-Core: tp x cp x dp for everything
 but routed experts, etp x ep x edp for those (MoE parallel folding, arXiv 2504.14960, section 3). A
-rank's place is its index among the ranks of its pipeline index.
+rank's local rank is its index among the ranks of its pipeline index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from simulator.layout.zero import ZeroStage
 
-Places = NDArray[np.int64]
+Ranks = NDArray[np.int64]
 
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tp": ("dense", ("tp",)),
@@ -31,19 +31,30 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Degrees that fit a cluster. dp: replicas of the model, per direction of the pipeline. order: see LayoutConfig."""
+    """Degrees that fit a cluster."""
 
     gpus: int
+    """Ranks in all."""
     tp: int
+    """Tensor parallel degree."""
     pp: int
+    """Pipeline ranks."""
     ep: int
+    """Expert parallel degree."""
     dp: int
+    """Data parallel degree: replicas of the model, per direction of a bidirectional pipeline."""
     zero: ZeroStage
+    """What data parallel ranks shard."""
     cp: int = 1
+    """Context parallel degree."""
     vpp: int = 1
+    """Virtual stages per pipeline rank."""
     etp: int = 1
+    """Tensor parallel degree of the routed experts."""
     shard: int = 0
+    """Ranks that hold one copy of the shards (hybrid sharding); 0: all that share parameters."""
     order: tuple[str, ...] = ("tp", "cp", "ep", "dp", "pp")
+    """Dimensions from the one whose rank index varies fastest to the slowest."""
 
     @property
     def per_stage(self) -> int:
@@ -76,44 +87,48 @@ class Layout:
         """Return how many neighbouring ranks have the same pipeline index."""
         return _inner(self, grid)
 
-    def rank(self, index: int, place: int) -> int:
-        """Return the rank at a pipeline index and a place."""
-        high, low = divmod(place, self.inner())
+    def rank(self, index: int, local_rank: int) -> int:
+        """Return the rank at a pipeline index and a local rank."""
+        high, low = divmod(local_rank, self.inner())
         return low + self.inner() * (index + self.pp * high)
 
     def pipeline_index(self, rank: int) -> int:
         """Return the pipeline index of a rank."""
         return rank // self.inner() % self.pp
 
-    def place(self, rank: int) -> int:
-        """Return the place of a rank."""
+    def local_rank(self, rank: int) -> int:
+        """Return the index of a rank among those of its pipeline index."""
         inner = self.inner()
         return rank % inner + inner * (rank // (inner * self.pp))
 
-    def groups(self, kind: str) -> Places:
-        """Return the groups of a kind in GROUPS as places [group, member], members in rising order."""
+    def groups(self, kind: str) -> Ranks:
+        """Return the groups of a kind in GROUPS as local ranks [group, member], members rising."""
         return _groups(self, kind)
 
-    def ranks(self, index: int, kind: str) -> Places:
+    def ranks(self, index: int, kind: str) -> Ranks:
         """Return the groups of a kind at a pipeline index as ranks [group, member]."""
         high, low = np.divmod(self.groups(kind), self.inner())
-        result: Places = low + self.inner() * (index + self.pp * high)
-        return result
+        ranks: Ranks = low + self.inner() * (index + self.pp * high)
+        return ranks
 
 
 @lru_cache(maxsize=64)
 def _inner(layout: Layout, grid: str) -> int:
-    names = layout.sizes(grid)
-    return math.prod(size for _, size in names[: [name for name, _ in names].index("pp")])
+    """Return the product of the dimensions that vary faster than the pipeline index."""
+    names, sizes = zip(*layout.sizes(grid), strict=True)
+    return math.prod(sizes[: names.index("pp")])
 
 
 @lru_cache(maxsize=64)
-def _groups(layout: Layout, kind: str) -> Places:
+def _groups(layout: Layout, kind: str) -> Ranks:
     grid, along = GROUPS[kind]
-    names = [(name, size) for name, size in layout.sizes(grid) if name != "pp"]
-    table = np.arange(layout.per_stage).reshape([size for _, size in reversed(names)])
-    axes = [axis for axis, (name, _) in enumerate(reversed(names)) if name in along]
-    moved = np.moveaxis(table, axes, range(-len(axes), 0))
-    groups: Places = moved.reshape(-1, math.prod(moved.shape[-len(axes) :]))
+    # Local ranks as a grid with the fastest dimension last, as numpy counts; then the dimensions
+    # along which members differ are moved to the end and become one.
+    slowest_first = [(name, size) for name, size in reversed(layout.sizes(grid)) if name != "pp"]
+    local_ranks = np.arange(layout.per_stage).reshape([size for _, size in slowest_first])
+    axes = [axis for axis, (name, _) in enumerate(slowest_first) if name in along]
+    members = math.prod(slowest_first[axis][1] for axis in axes)
+    moved = np.moveaxis(local_ranks, axes, range(-len(axes), 0))
+    groups: Ranks = moved.reshape(-1, members)  # [group, member]
     groups.flags.writeable = False
     return groups

@@ -1,10 +1,10 @@
-"""The product rules, checked once: every message has all terms and the nearest legal values."""
+"""The product rules of a layout; a message tells the one rule that broke and the nearest legal values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from simulator.errors import LayoutError
+from simulator.errors import LayoutError, leave_out
 from simulator.layout.config import LayoutConfig
 from simulator.layout.ranks import Layout
 from simulator.layout.zero import ZeroStage
@@ -12,52 +12,173 @@ from simulator.model import ModelConfig
 
 
 def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
-    """Return the layout on a cluster. Errors: LayoutError with all terms of the product and the nearest legal value."""
+    """Return the layout on a cluster.
+
+    Errors: LayoutError with the rule that broke and the nearest legal value.
+    """
     dp = _replicas(config, gpus)
     _check_tensor(config, model)
-    etp = config.etp or (config.tp if model.n_routed_experts else 1)
-    _check_experts(config, model, (gpus, dp, etp))
+    _check_stages(config, model)
+    layout = Layout(
+        gpus=gpus,
+        tp=config.tp,
+        pp=config.pp,
+        ep=config.ep,
+        dp=dp,
+        zero=ZeroStage(config.zero),
+        cp=config.cp,
+        vpp=config.vpp,
+        etp=config.etp or (config.tp if model.n_routed_experts else 1),
+        shard=config.shard,
+        order=tuple(config.order.split("-")),
+    )
+    _check_experts(layout, model)
+    _check_shards(layout, model)
+    _check_order(layout, model)
+    return layout
+
+
+def _replicas(config: LayoutConfig, gpus: int) -> int:
+    """Return dp, what is left of the cluster."""
+    product = config.tp * config.cp * config.pp
+    if gpus % product == 0:
+        return gpus // product
+    key, legal = _odd_degree(config, gpus)
+    value = getattr(config, key)
+    remedy = "Choose smaller tp or cp too."
+    if legal:
+        remedy = f"The nearest that do: {_nearest(value, legal)}."
+    raise LayoutError(
+        f"does not divide {gpus} GPUs: tp {config.tp} x cp {config.cp} x pp {config.pp} x dp "
+        f"must be {gpus}",
+        key=f"layout.{key}",
+        value=value,
+        remedy=remedy,
+    )
+
+
+def _odd_degree(config: LayoutConfig, gpus: int) -> tuple[str, list[int]]:
+    """Return the last degree that does not divide what the others leave of the GPUs, and what would."""
+    product = config.tp * config.cp * config.pp
+    for key in ("pp", "cp", "tp"):
+        rest = product // getattr(config, key)
+        if gpus % rest == 0:
+            return key, _divisors(gpus // rest)
+    return "pp", [n for n in _divisors(gpus) if gpus % (n * config.tp * config.cp) == 0]
+
+
+def _check_stages(config: LayoutConfig, model: ModelConfig) -> None:
+    """Refuse more stages than the model has blocks."""
     stages = config.pp * config.vpp
     if stages > len(model.blocks):
-        key = "layout.vpp" if config.vpp > 1 else "layout.pp"
+        key = "vpp" if config.vpp > 1 else "pp"
         raise LayoutError(
-            f"makes {stages} stages of the model's {len(model.blocks)} blocks: layers, embedding, head, MTP",
-            key=key,
-            value=config.vpp if config.vpp > 1 else config.pp,
+            f"makes {stages} stages of the model's {len(model.blocks)} blocks: layers, embedding, "
+            "head, MTP",
+            key=f"layout.{key}",
+            value=getattr(config, key),
             remedy="Every stage needs one: choose fewer stages.",
         )
-    layout = Layout(
-        gpus,
-        config.tp,
-        config.pp,
-        config.ep,
-        dp,
-        ZeroStage(config.zero),
-        config.cp,
-        config.vpp,
-        etp,
-        config.shard,
-        tuple(config.order.split("-")),
-    )
-    _check_shards(layout, model)
-    if model.n_routed_experts and layout.inner("dense") != layout.inner("expert"):
+
+
+def _check_tensor(config: LayoutConfig, model: ModelConfig) -> None:
+    """Refuse tensor parallel degrees that cut heads or widths unevenly."""
+    broken = _uneven(config.tp, model)
+    if broken:
+        legal = [n for n in _divisors(model.num_attention_heads) if not _uneven(n, model)]
         raise LayoutError(
-            f"puts {layout.inner('dense')} ranks of the dense grid but {layout.inner('expert')} of the experts' before "
-            "the next pipeline index",
-            key="layout.order",
-            value=config.order,
-            remedy="Put pp last.",
+            broken,
+            key="layout.tp",
+            value=config.tp,
+            remedy=f"The nearest that fit: {_nearest(config.tp, legal)}.",
         )
-    return layout
+    if config.tp > 1 and model.n_routed_experts and not config.sequence_parallel:
+        raise LayoutError(
+            "cannot be combined with tensor parallelism and routed experts",
+            key="layout.sequence_parallel",
+            value=False,
+            remedy="Write sequence_parallel: true, which Megatron requires there too.",
+        )
+
+
+def _uneven(tp: int, model: ModelConfig) -> str:
+    """Return the rule that a tensor parallel degree breaks, empty if it breaks none."""
+    if model.num_attention_heads % tp:
+        return f"does not divide {model.num_attention_heads} attention heads"
+    kv = model.kv_heads
+    if not model.is_mla and kv % tp and tp % kv:
+        return f"neither divides {kv} key-value heads nor is a multiple of them"
+    if model.intermediate_size % tp:
+        return f"does not divide intermediate_size {model.intermediate_size}"
+    if model.shared_expert_width % tp:
+        return f"does not divide the shared experts' width {model.shared_expert_width}"
+    return ""
+
+
+def _check_experts(layout: Layout, model: ModelConfig) -> None:
+    """Refuse expert groups that do not fit. Errors: LayoutError."""
+    if not model.n_routed_experts:
+        for key in ("ep", "etp"):
+            if getattr(layout, key) > 1:
+                raise LayoutError(
+                    "must be 1: the model has no routed experts",
+                    key=f"layout.{key}",
+                    value=getattr(layout, key),
+                    remedy=leave_out(f"layout.{key}"),
+                )
+        return
+    _check_expert_tensor(layout, model)
+    ranks, experts = layout.per_stage, model.n_routed_experts
+    broken = ""
+    if experts % layout.ep:
+        broken = f"does not divide {experts} routed experts"
+    elif ranks % (layout.ep * layout.etp):
+        broken = (
+            f"x etp {layout.etp} does not divide {_ranks(layout)} "
+            f"(= {layout.gpus} GPUs / pp {layout.pp})"
+        )
+    if broken:
+        legal = [n for n in _divisors(experts) if ranks % (n * layout.etp) == 0]
+        raise LayoutError(
+            broken,
+            key="layout.ep",
+            value=layout.ep,
+            remedy=f"The nearest that fit: {_nearest(layout.ep, legal)}.",
+        )
+
+
+def _check_expert_tensor(layout: Layout, model: ModelConfig) -> None:
+    """Refuse tensor parallel degrees of experts that cut their width or the ranks unevenly."""
+    width, ranks = model.moe_intermediate_size, layout.per_stage
+    broken = ""
+    if width % layout.etp:
+        broken = f"does not divide the experts' width {width}"
+    elif ranks % layout.etp:
+        broken = f"does not divide {_ranks(layout)}"
+    if broken:
+        legal = [n for n in _divisors(ranks) if width % n == 0]
+        raise LayoutError(
+            broken,
+            key="layout.etp",
+            value=layout.etp,
+            remedy=f"The nearest that fit: {_nearest(layout.etp, legal)}.",
+        )
+
+
+def _ranks(layout: Layout) -> str:
+    """Return the ranks of a pipeline index with the product that makes them."""
+    return f"tp {layout.tp} x cp {layout.cp} x dp {layout.dp} = {layout.per_stage} ranks"
 
 
 def _check_shards(layout: Layout, model: ModelConfig) -> None:
     """Refuse runs of `layout.shard` ranks that do not part those that hold the same parameters."""
+    if not layout.shard:
+        return
     shared = {f"cp {layout.cp} x dp {layout.dp} ranks that share parameters": layout.cp * layout.dp}
     if model.n_routed_experts and layout.edp > layout.shard:  # fewer are one run
         shared[f"{layout.edp} ranks that share routed experts"] = layout.edp
     for what, ranks in shared.items():
-        if layout.shard and ranks % layout.shard:
+        if ranks % layout.shard:
             legal = [
                 n for n in _divisors(ranks) if all(other % n == 0 for other in shared.values())
             ]
@@ -69,90 +190,16 @@ def _check_shards(layout: Layout, model: ModelConfig) -> None:
             )
 
 
-def _replicas(config: LayoutConfig, gpus: int) -> int:
-    """Return dp, what is left of the cluster."""
-    product = config.tp * config.cp * config.pp
-    if gpus % product == 0:
-        return gpus // product
-    for key in ("pp", "cp", "tp"):  # blame the last that does not divide what the others leave
-        rest = product // getattr(config, key)
-        if gpus % rest == 0:
-            value, legal = getattr(config, key), _divisors(gpus // rest)
-            break
-    else:
-        key, value, legal = (
-            "pp",
-            config.pp,
-            [n for n in _divisors(gpus) if gpus % (n * config.tp * config.cp) == 0],
-        )
-    raise LayoutError(
-        f"does not divide {gpus} GPUs: tp {config.tp} x cp {config.cp} x pp {config.pp} x dp must be {gpus}",
-        key=f"layout.{key}",
-        value=value,
-        remedy=f"The nearest that do: {_nearest(value, legal)}."
-        if legal
-        else "Choose smaller tp or cp too.",
-    )
-
-
-def _check_tensor(config: LayoutConfig, model: ModelConfig) -> None:
-    """Refuse tensor parallel degrees that cut heads or widths unevenly."""
-    tp, heads, kv = config.tp, model.num_attention_heads, model.kv_heads
-    widths = [
-        model.intermediate_size,
-        *([model.shared_expert_width] if model.shared_expert_width else []),
-    ]
-    legal = [
-        n
-        for n in _divisors(heads)
-        if all(width % n == 0 for width in widths) and (model.is_mla or kv % n == 0 or n % kv == 0)
-    ]
-    if tp not in legal:
+def _check_order(layout: Layout, model: ModelConfig) -> None:
+    """Refuse orders in which the two grids of ranks put different numbers on a pipeline index."""
+    dense, expert = layout.inner("dense"), layout.inner("expert")
+    if model.n_routed_experts and dense != expert:
         raise LayoutError(
-            f"does not divide {heads} heads, {kv} key-value heads (or the reverse) and the widths "
-            f"{', '.join(str(width) for width in widths)}",
-            key="layout.tp",
-            value=tp,
-            remedy=f"The nearest that do: {_nearest(tp, legal)}.",
-        )
-    if tp > 1 and model.n_routed_experts and not config.sequence_parallel:
-        raise LayoutError(
-            "is off beside routed experts and tensor parallelism",
-            key="layout.sequence_parallel",
-            value=False,
-            remedy="Write sequence_parallel: true, which Megatron requires there too.",
-        )
-
-
-def _check_experts(config: LayoutConfig, model: ModelConfig, sizes: tuple[int, int, int]) -> None:
-    """Refuse expert groups that do not fit. sizes: GPUs, dp, etp."""
-    gpus, dp, etp = sizes
-    experts, ranks = model.n_routed_experts or 1, config.tp * config.cp * dp
-    if not model.n_routed_experts and (config.ep > 1 or config.etp > 1):
-        key, value = ("layout.ep", config.ep) if config.ep > 1 else ("layout.etp", config.etp)
-        raise LayoutError(
-            "must be 1: the model has no routed experts",
-            key=key,
-            value=value,
-            remedy="Leave ep and etp out.",
-        )
-    if ranks % etp or (model.n_routed_experts and model.moe_intermediate_size % etp):
-        legal = [n for n in _divisors(ranks) if model.moe_intermediate_size % n == 0]
-        raise LayoutError(
-            f"must divide tp {config.tp} x cp {config.cp} x dp {dp} = {ranks} and the experts' width "
-            f"{model.moe_intermediate_size}",
-            key="layout.etp",
-            value=etp,
-            remedy=f"The nearest that do: {_nearest(etp, legal)}.",
-        )
-    if ranks % (config.ep * etp) or experts % config.ep:
-        legal = [n for n in _divisors(experts) if ranks % (n * etp) == 0]
-        raise LayoutError(
-            f"must divide {experts} routed experts, and times etp {etp} it must divide tp {config.tp} x cp {config.cp} "
-            f"x dp {dp} = {ranks} (= {gpus} GPUs / pp {config.pp})",
-            key="layout.ep",
-            value=config.ep,
-            remedy=f"The nearest that do: {_nearest(config.ep, legal)}.",
+            f"puts {dense} ranks of the dense grid but {expert} of the experts' before the next "
+            "pipeline index",
+            key="layout.order",
+            value="-".join(layout.order),
+            remedy="Put pp last.",
         )
 
 
@@ -160,7 +207,8 @@ def _divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-def _nearest(value: int, legal: Sequence[int] | Iterable[int]) -> str:
+def _nearest(value: int, legal: Iterable[int]) -> str:
+    """Return the nearest legal value below and the nearest above, as text."""
     known = sorted(legal)
     below = [n for n in known if n < value][-1:]
     above = [n for n in known if n > value][:1]

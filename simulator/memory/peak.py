@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.costs import Costs, buckets
 from simulator.layout import ZeroStage
-from simulator.program import Costs, Program, buckets
+from simulator.program import Program
 from simulator.program.coflows import stage_hosts
 from simulator.scenario import Scenario
 from simulator.schedules import Action, Schedule
@@ -36,26 +37,26 @@ def memory(program: Program) -> tuple[RankMemory, ...]:
     return memory_of(program.scenario, program.costs, program.schedule)
 
 
-def memory_of(scenario: Scenario, priced: Costs, schedule: Schedule) -> tuple[RankMemory, ...]:
+def memory_of(scenario: Scenario, costs: Costs, schedule: Schedule) -> tuple[RankMemory, ...]:
     """Return the peak memory of each pipeline index; nothing has to be lowered or run for it."""
     hosts = stage_hosts(schedule)
     return tuple(
-        _rank(scenario, priced, (hosts, order), index) for index, order in enumerate(schedule.ranks)
+        _rank(scenario, costs, (hosts, order), index) for index, order in enumerate(schedule.ranks)
     )
 
 
 def _rank(
     scenario: Scenario,
-    priced: Costs,
+    costs: Costs,
     runs: tuple[dict[int, tuple[int, ...]], tuple[Action, ...]],
     index: int,
 ) -> RankMemory:
     """Return the peak of one pipeline index. runs: stage -> its pipeline indices, and this one's actions."""
     layout, recipe, (hosts, order) = scenario.layout, scenario.recipe, runs
     stages = tuple(stage for stage, indices in hosts.items() if index in indices)
-    count = sum(sum(priced.parameters(stage)) for stage in stages)
-    shard = buckets.updated(priced, layout, hosts, stages)
-    activations, buffers = _peak_activations(priced, order), _buffers(scenario, priced, stages)
+    count = sum(sum(costs.parameters(stage)) for stage in stages)
+    shard = buckets.updated(costs, layout, hosts, stages)
+    activations, buffers = _peak_activations(costs, order), _buffers(scenario, costs, stages)
     resharded = (
         layout.zero >= ZeroStage.PARAMETERS and scenario.workload.layout.reshard_after_forward
     )
@@ -73,29 +74,29 @@ def _rank(
     )
 
 
-def _peak_activations(priced: Costs, order: tuple[Action, ...]) -> float:
+def _peak_activations(costs: Costs, order: tuple[Action, ...]) -> float:
     """Return the largest sum of kept activations in the order of a rank's actions [B].
 
     A micro-batch's activations are freed by its full backward or, where that is split, by its
-    weight gradient. While a block is run again, what it does not keep is there once more; where the
+    weight gradient. While a block is run recomputed, what it does not keep is there once more; where the
     backward pass is split, what the weight gradients read of that stays until they have run.
     """
     now = peak = 0.0
-    for _, change, again in _changes(priced, order):
-        peak = max(peak, now + again, now + change)
+    for _, change, recomputed in _changes(costs, order):
+        peak = max(peak, now + recomputed, now + change)
         now += change
     return peak
 
 
-def _changes(priced: Costs, order: tuple[Action, ...]) -> list[tuple[int, float, float]]:
+def _changes(costs: Costs, order: tuple[Action, ...]) -> list[tuple[int, float, float]]:
     """Return what each half of an action does: (position, bytes taken, bytes there while it runs)."""
     stages = {stage for action in order for _, _, stage in action.halves()}
-    kept = {stage: priced.saved(stage) for stage in stages}
-    again = {
-        stage: max((block.transient for block in priced.stage(stage)), default=0.0)
+    kept = {stage: costs.saved(stage) for stage in stages}
+    recomputed = {
+        stage: max((block.transient for block in costs.stage(stage)), default=0.0)
         for stage in stages
     }
-    read = {stage: sum(block.reread for block in priced.stage(stage)) for stage in stages}
+    read = {stage: sum(block.reread for block in costs.stage(stage)) for stage in stages}
     found = []
     for position, action in enumerate(order):
         for kind, _, stage in action.halves():
@@ -107,8 +108,8 @@ def _changes(priced: Costs, order: tuple[Action, ...]) -> list[tuple[int, float,
             }[kind]
             there = {
                 "F": kept[stage],
-                "B": again[stage],
-                "I": max(again[stage], read[stage]),
+                "B": recomputed[stage],
+                "I": max(recomputed[stage], read[stage]),
                 "W": 0.0,
             }[kind]
             found.append((position, change, there))
@@ -130,25 +131,25 @@ def over_time(program: Program, index: int, start: Floats, end: Floats) -> tuple
     return times[order], held
 
 
-def _buffers(scenario: Scenario, priced: Costs, stages: tuple[int, ...]) -> float:
+def _buffers(scenario: Scenario, costs: Costs, stages: tuple[int, ...]) -> float:
     """Return what moves between GPUs and is not kept [B].
 
     Received tokens of dispatch and combine; two residual streams each way for pipeline sends; with
     tensor parallelism a gathered input and what is to be scattered; under ZeRO 3 two blocks' whole
     parameters, and one's whole gradients where those are sharded.
     """
-    work, layout, recipe = priced.work, scenario.layout, scenario.recipe
+    work, layout, recipe = costs.work, scenario.layout, scenario.recipe
     most = (
-        max((load.received for load in priced.loads.distinct), default=0.0) if priced.loads else 0.0
+        max((load.received for load in costs.loads.distinct), default=0.0) if costs.loads else 0.0
     )
     exchange = 2 * work.own * work.etp * most * work.model.hidden_size * 2.0
     tensor = 2 * work.tokens * work.model.hidden_size * 2.0 if layout.tp > 1 else 0.0
     largest = max(
-        (sum(priced.held([kind])) for stage in stages for kind in priced.stages[stage]), default=0.0
+        (sum(costs.held([kind])) for stage in stages for kind in costs.stages[stage]), default=0.0
     )
     whole = largest * recipe.gradient if layout.zero >= ZeroStage.GRADIENTS else 0.0
     resharded = (
         layout.zero >= ZeroStage.PARAMETERS and scenario.workload.layout.reshard_after_forward
     )
     whole += 2 * largest * recipe.parameter if resharded else 0.0
-    return exchange + 4 * priced.activation_bytes() + tensor + whole
+    return exchange + 4 * costs.activation_bytes() + tensor + whole

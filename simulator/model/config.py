@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from simulator.errors import InputError
 from simulator.model.read import normalise
+from simulator.units import Integer
 
 BlockKind = Literal["embedding", "dense", "moe", "mtp", "head"]
 
@@ -22,74 +23,133 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    name: str = Field("", description="name for reports")
-    model_type: str = Field("", description="Hugging Face's name of the family; empty: as Llama")
-    vocab_size: int = Field(gt=0, description="tokens in the vocabulary")
-    hidden_size: int = Field(gt=0, description="width of the residual stream")
-    num_hidden_layers: int = Field(gt=0, description="transformer layers, MTP apart")
-    num_attention_heads: int = Field(gt=0, description="query heads")
-    num_key_value_heads: int = Field(
-        0, ge=0, description="key and value heads; 0: as many as query heads"
+    name: str = Field("", description="Name of the model in reports.", examples=["deepseek-v3"])
+    model_type: str = Field(
+        "",
+        description="Hugging Face's name of the model's family; without it, keys read as Llama's.",
+        examples=["llama", "mixtral", "qwen3_moe", "deepseek_v3"],
     )
-    head_dim: int = Field(0, ge=0, description="width of a head; 0: hidden_size / heads")
-    intermediate_size: int = Field(gt=0, description="width of a dense FFN")
+    vocab_size: Integer = Field(gt=0, description="Number of tokens in the vocabulary.")
+    hidden_size: Integer = Field(gt=0, description="Width of the residual stream.")
+    num_hidden_layers: Integer = Field(
+        gt=0, description="Number of transformer layers, multi-token prediction not included."
+    )
+    num_attention_heads: Integer = Field(gt=0, description="Number of query heads.")
+    num_key_value_heads: Integer = Field(
+        0, ge=0, description="Number of key and value heads; 0 stands for as many as query heads."
+    )
+    head_dim: Integer = Field(
+        0,
+        ge=0,
+        description="Width of a head; 0 stands for hidden_size / num_attention_heads.",
+    )
+    intermediate_size: Integer = Field(gt=0, description="Width of a dense FFN.")
     gated: bool = Field(
-        True, description="the FFN has gate, up and down (SwiGLU); false: up and down (GELU)"
+        True,
+        description=(
+            "Whether the FFN has gate, up and down projections (SwiGLU), not just up and down "
+            "(GELU)."
+        ),
     )
-    layer_norm: bool = Field(False, description="LayerNorm with weight and bias; false: RMSNorm")
+    layer_norm: bool = Field(
+        False,
+        description="Whether norms are LayerNorm with weight and bias, not RMSNorm.",
+    )
     attention_bias: bool = Field(
-        False, description="biases on all of attention's projections of the residual stream"
+        False,
+        description="Whether all of attention's projections of the residual stream have biases.",
     )
-    qkv_bias: bool = Field(False, description="biases on the query, key and value projections")
-    mlp_bias: bool = Field(False, description="biases in the FFN")
-    qk_norm: bool = Field(False, description="a norm on each query and key head")
+    qkv_bias: bool = Field(
+        False, description="Whether the query, key and value projections have biases."
+    )
+    mlp_bias: bool = Field(False, description="Whether the FFN has biases.")
+    qk_norm: bool = Field(False, description="Whether each query and key head has a norm.")
     parallel_residual: bool = Field(
-        False, description="attention and FFN both read the layer's input"
+        False, description="Whether attention and FFN both read the layer's input."
     )
-    learned_positions: int = Field(
-        0, ge=0, description="rows of a learned table of positions; 0: rotary positions"
+    learned_positions: Integer = Field(
+        0,
+        ge=0,
+        description="Rows of a learned table of positions; 0 stands for rotary positions.",
     )
-    q_lora_rank: int = Field(0, ge=0, description="MLA: rank of the query compression; 0: none")
-    kv_lora_rank: int = Field(
-        0, ge=0, description="MLA: rank of the key-value compression; 0: no MLA"
+    q_lora_rank: Integer = Field(
+        0,
+        ge=0,
+        description="Rank of the query compression of MLA; 0 stands for none.",
     )
-    qk_nope_head_dim: int = Field(0, ge=0, description="MLA: head width without position")
-    qk_rope_head_dim: int = Field(0, ge=0, description="MLA: head width with rotary position")
-    v_head_dim: int = Field(0, ge=0, description="MLA: width of a value head")
-    n_routed_experts: int = Field(
-        0, ge=0, description="routed experts per MoE layer; 0: dense model"
+    kv_lora_rank: Integer = Field(
+        0,
+        ge=0,
+        description=("Rank of the key-value compression of MLA; 0 stands for a model without MLA."),
     )
-    n_shared_experts: int = Field(0, ge=0, description="experts that every token passes")
-    num_experts_per_tok: int = Field(0, ge=0, description="routed experts per token (top_k)")
-    moe_intermediate_size: int = Field(0, ge=0, description="width of one expert's FFN")
-    shared_expert_intermediate_size: int = Field(
-        0, ge=0, description="width of the shared expert, if of its own"
+    qk_nope_head_dim: Integer = Field(
+        0, ge=0, description="Width of the part of a head without position, of MLA."
+    )
+    qk_rope_head_dim: Integer = Field(
+        0, ge=0, description="Width of the part of a head with rotary position, of MLA."
+    )
+    v_head_dim: Integer = Field(0, ge=0, description="Width of a value head of MLA.")
+    n_routed_experts: Integer = Field(
+        0, ge=0, description="Number of routed experts per MoE layer; 0 stands for a dense model."
+    )
+    n_shared_experts: Integer = Field(
+        0, ge=0, description="Number of experts per MoE layer that every token passes."
+    )
+    num_experts_per_tok: Integer = Field(
+        0, ge=0, description="Number of routed experts that a token passes (top_k)."
+    )
+    moe_intermediate_size: Integer = Field(0, ge=0, description="Width of the FFN of one expert.")
+    shared_expert_intermediate_size: Integer = Field(
+        0,
+        ge=0,
+        description=(
+            "Width of the shared expert; 0 stands for n_shared_experts x moe_intermediate_size."
+        ),
     )
     shared_expert_gate: bool = Field(
-        False, description="the shared expert's output is scaled by a gate of its own"
+        False, description="Whether a gate of its own scales the shared expert's output."
     )
-    first_k_dense_replace: int = Field(0, ge=0, description="first layers that are dense")
-    moe_layer_freq: int = Field(1, gt=0, description="layers 0, n, 2n, ... have experts (DeepSeek)")
-    decoder_sparse_step: int = Field(
-        1, gt=0, description="layers n - 1, 2n - 1, ... have experts (Qwen)"
+    first_k_dense_replace: Integer = Field(
+        0, ge=0, description="Number of dense layers before the first MoE layer."
     )
-    mlp_only_layers: tuple[int, ...] = Field((), description="layers without experts (Qwen)")
-    n_group: int = Field(1, gt=0, description="groups of experts for group-limited routing")
-    topk_group: int = Field(1, gt=0, description="groups that a token may reach")
+    moe_layer_freq: Integer = Field(
+        1, gt=0, description="Step n of the MoE layers 0, n, 2n, ... (DeepSeek)."
+    )
+    decoder_sparse_step: Integer = Field(
+        1, gt=0, description="Step n of the MoE layers n - 1, 2n - 1, ... (Qwen)."
+    )
+    mlp_only_layers: tuple[Integer, ...] = Field(
+        (),
+        description="Indices of the layers that have no experts (Qwen).",
+        examples=[[0, 1]],
+    )
+    n_group: Integer = Field(
+        1, gt=0, description="Number of groups of experts for group-limited routing."
+    )
+    topk_group: Integer = Field(
+        1, gt=0, description="Number of groups of experts that a token may reach."
+    )
     topk_method: str = Field(
-        "greedy", description="noaux_tc: a group's score is the sum of its two largest scores"
+        "greedy",
+        description=(
+            "How groups are ranked: by their largest score, or with noaux_tc by the sum of their "
+            "two largest scores."
+        ),
+        examples=["noaux_tc"],
     )
-    num_nextn_predict_layers: int = Field(0, ge=0, description="multi-token-prediction modules")
+    num_nextn_predict_layers: Integer = Field(
+        0, ge=0, description="Number of multi-token-prediction modules."
+    )
     tie_word_embeddings: bool = Field(
-        False, description="the output head is the embedding's transpose"
+        False, description="Whether the output head is the embedding's transpose."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _in_our_keys(cls, values: Any) -> Any:
-        return (
-            normalise(values, frozenset(cls.model_fields)) if isinstance(values, dict) else values
-        )
+        if isinstance(values, dict):
+            return normalise(values, frozenset(cls.model_fields))
+        return values
 
     @model_validator(mode="after")
     def _heads_agree(self) -> Architecture:
@@ -107,47 +167,45 @@ class Architecture(BaseModel):
                 value=self.num_attention_heads,
                 remedy="Give head_dim, or qk_nope_head_dim and v_head_dim with kv_lora_rank.",
             )
-        if self.first_k_dense_replace > self.num_hidden_layers:
-            raise InputError(
-                "is more than num_hidden_layers",
-                key="first_k_dense_replace",
-                value=self.first_k_dense_replace,
-                remedy=f"Choose up to {self.num_hidden_layers}.",
-            )
-        if self.n_routed_experts and not self.moe_intermediate_size:
+        self._at_most("first_k_dense_replace", "num_hidden_layers")
+        return self
+
+    @model_validator(mode="after")
+    def _experts_agree(self) -> Architecture:
+        self._at_most("topk_group", "n_group")
+        if not self.n_routed_experts:
+            return self
+        if not self.moe_intermediate_size:
             raise InputError(
                 "must be given with routed experts",
                 key="moe_intermediate_size",
                 value=self.moe_intermediate_size,
                 remedy="Give the width of one expert.",
             )
-        return self
-
-    @model_validator(mode="after")
-    def _experts_agree(self) -> Architecture:
-        if self.n_routed_experts and not (0 < self.num_experts_per_tok <= self.n_routed_experts):
+        if not 0 < self.num_experts_per_tok <= self.n_routed_experts:
             raise InputError(
                 "must lie between 1 and n_routed_experts",
                 key="num_experts_per_tok",
                 value=self.num_experts_per_tok,
-                remedy=f"Choose up to {self.n_routed_experts}.",
+                remedy=f"Choose at most {self.n_routed_experts}.",
             )
+        self._groups_agree()
+        return self
+
+    def _groups_agree(self) -> None:
+        """Refuse groups of experts that group-limited routing cannot choose from.
+
+        Errors: InputError.
+        """
         if self.n_routed_experts % self.n_group:
-            remedy = f"Choose a divisor of {self.n_routed_experts}."
             raise InputError(
-                "must divide n_routed_experts", key="n_group", value=self.n_group, remedy=remedy
+                "must divide n_routed_experts",
+                key="n_group",
+                value=self.n_group,
+                remedy=f"Choose a divisor of {self.n_routed_experts}.",
             )
-        if self.topk_group > self.n_group:
-            raise InputError(
-                "is more than n_group",
-                key="topk_group",
-                value=self.topk_group,
-                remedy=f"Choose up to {self.n_group}.",
-            )
-        if (
-            self.topk_method == "noaux_tc"
-            and self.topk_group < self.n_group == self.n_routed_experts
-        ):
+        limited = self.topk_group < self.n_group
+        if self.topk_method == "noaux_tc" and limited and self.n_group == self.n_routed_experts:
             raise InputError(
                 "groups hold one expert, and noaux_tc sums the two best scores of a group",
                 key="n_group",
@@ -155,14 +213,21 @@ class Architecture(BaseModel):
                 remedy="Choose fewer groups, or topk_method: group_limited_greedy.",
             )
         reachable = self.n_routed_experts // self.n_group * self.topk_group
-        if self.n_routed_experts and reachable < self.num_experts_per_tok:
+        if reachable < self.num_experts_per_tok:
             raise InputError(
                 f"groups hold {reachable} experts, fewer than num_experts_per_tok",
                 key="topk_group",
                 value=self.topk_group,
                 remedy=f"A token needs {self.num_experts_per_tok}: allow more groups.",
             )
-        return self
+
+    def _at_most(self, key: str, limit: str) -> None:
+        """Refuse a key that exceeds another. Errors: InputError."""
+        value, most = getattr(self, key), getattr(self, limit)
+        if value > most:
+            raise InputError(
+                f"is more than {limit}", key=key, value=value, remedy=f"Choose at most {most}."
+            )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with some keys replaced, which keeps nothing that was counted for the old ones."""
@@ -209,15 +274,17 @@ class Architecture(BaseModel):
             width = self.qk_dim
             qkv = (heads + 2 * self.kv_heads) * width
             return (("qkv", qkv, h), ("o", h, heads * width))
-        q = (("q_a", self.q_lora_rank, h), ("q_b", heads * self.qk_dim, self.q_lora_rank))
-        q = q if self.q_lora_rank else (("q", heads * self.qk_dim, h),)  # type: ignore[assignment]
         kv_up = heads * (self.qk_nope_head_dim + self.v_head_dim)
-        return (
-            *q,
+        common = (
             ("kv_a", self.kv_lora_rank + self.qk_rope_head_dim, h),
             ("kv_b", kv_up, self.kv_lora_rank),
             ("o", h, heads * self.v_head_dim),
         )
+        if not self.q_lora_rank:
+            return (("q", heads * self.qk_dim, h), *common)
+        compressed = ("q_a", self.q_lora_rank, h)
+        expanded = ("q_b", heads * self.qk_dim, self.q_lora_rank)
+        return (compressed, expanded, *common)
 
     def layer_kind(self, index: int) -> BlockKind:
         """Return whether transformer layer `index` (from 0) is dense or MoE.
@@ -243,5 +310,5 @@ class Architecture(BaseModel):
 
     @cached_property
     def moe_layers(self) -> int:
-        """Return the number of MoE layers, MTP apart."""
+        """Return the number of MoE layers, without those of MTP."""
         return self.blocks.count("moe")

@@ -65,7 +65,7 @@ class ModelConfig(Architecture):
 
     @property
     def embedding_parameters(self) -> int:
-        """Return the parameters of the input embedding, a table of positions apart."""
+        """Return the parameters of the input embedding, without a table of positions."""
         return self.vocab_size * self.hidden_size
 
     @property
@@ -99,7 +99,7 @@ class ModelConfig(Architecture):
 
     @cached_property
     def parameters(self) -> int:
-        """Return the parameters, MTP apart."""
+        """Return the parameters, without MTP."""
         return sum(sum(self.block_parameters(kind)) for kind in self.blocks if kind != "mtp")
 
     @cached_property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,22 +16,19 @@ from simulator.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How the files of one `model_type` read.
-
-    renames: its key -> ours. implies: our keys where a file says nothing: its code's defaults, and
-    what its code always does.
-    """
+    """How the files of one `model_type` read."""
 
     renames: Mapping[str, str] = field(default_factory=dict)
+    """Its key -> ours."""
     implies: Mapping[str, Any] = field(default_factory=dict)
+    """Our keys where a file says nothing: its code's defaults, and what its code always does."""
 
 
 _GPT = {"gated": False, "layer_norm": True, "attention_bias": True, "mlp_bias": True}
 _QWEN_EXPERTS = {"num_experts": "n_routed_experts"}
 FAMILIES: dict[str, Family] = {
-    "": Family(
-        {"num_local_experts": "n_routed_experts", **_QWEN_EXPERTS}
-    ),  # no type: as Llama, with anyone's experts
+    # No type: as Llama, with anyone's experts.
+    "": Family({"num_local_experts": "n_routed_experts", **_QWEN_EXPERTS}),
     "llama": Family(),
     "mistral": Family(implies={"num_key_value_heads": 8}),
     "mixtral": Family({"num_local_experts": "n_routed_experts"}, {"num_key_value_heads": 8}),
@@ -168,95 +165,102 @@ def normalise(values: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any
     """
     given = {key: value for key, value in values.items() if value is not None}
     kind = _kind(given)
-    _refuse(given, kind, known)
     family = FAMILIES[kind]
+    _refuse_unsupported(given, kind)
+    _refuse_unknown(given, kind, known | family.renames.keys())
+    result = {**family.implies, **_renamed(given, kind)}
+    # What these families' code derives from other keys.
+    if kind == "gpt2" and isinstance(result.get("hidden_size"), int):
+        result.setdefault("intermediate_size", 4 * result["hidden_size"])  # n_inner: null
+    if "num_local_experts" in given and "intermediate_size" in result:
+        # Mixtral's experts have no width of their own.
+        result.setdefault("moe_intermediate_size", result["intermediate_size"])
+    return result
+
+
+def _renamed(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return the keys of a family's file under our names.
+
+    Errors: InputError where two names disagree.
+    """
     result = dict(given)
-    for theirs, ours in family.renames.items():
+    for theirs, ours in FAMILIES[kind].renames.items():
         if theirs not in result:
             continue
         value = result.pop(theirs)
         if result.setdefault(ours, value) != value:
             raise InputError(
-                f"stands beside {ours}: {result[ours]}, which means the same",
+                f"contradicts {ours}: {result[ours]}, which means the same",
                 key=theirs,
                 value=value,
-                remedy=f"Keep one; {kind or 'this'} files call it {theirs}.",
+                remedy=f"Keep one of them; {kind or 'these'} files call it {theirs}.",
             )
-    result = {**family.implies, **result}
-    if kind == "gpt2" and isinstance(result.get("hidden_size"), int):
-        result.setdefault("intermediate_size", 4 * result["hidden_size"])  # n_inner: null
-    if "num_local_experts" in given and "intermediate_size" in result:
-        result.setdefault(
-            "moe_intermediate_size", result["intermediate_size"]
-        )  # Mixtral's experts have no other width
     return result
 
 
 def _kind(given: Mapping[str, Any]) -> str:
-    """Return the type of a file, from `model_type` or its class."""
+    """Return the type of a file, from `model_type` or its class.
+
+    Errors: InputError where it is not known.
+    """
     if "model_type" in given:
         key, name = "model_type", str(given["model_type"])
-        kind = name if name and name in FAMILIES else ""
+        kind = name if name in FAMILIES else ""
     elif given.get("architectures"):
         key, name = "architectures", str(given["architectures"][0])
         kind = ARCHITECTURES.get(name, "")
     else:
         return ""
-    if not kind:
-        types = [family for family in FAMILIES if family]
-        near = difflib.get_close_matches(name, types, n=1, cutoff=0.8)
-        remedy = f"Did you mean '{near[0]}'? " if near else ""
-        raise InputError(
-            "is no family of models that simulate reads",
-            key=key,
-            value=name,
-            remedy=f"{remedy}Known: {', '.join(types)}. Write another model in the keys of one of them.",
-        )
-    return kind
-
-
-def _says_nothing(given: Mapping[str, Any], kind: str) -> dict[str, Callable[[Any], bool]]:
-    """Return for some keys of NOT_YET the test that they leave attention whole."""
-    window = given.get(
-        "use_sliding_window", not kind.startswith("qwen")
-    )  # Qwen's window is off unless said
-
-    def wide(size: Any) -> bool:
-        longest = given.get("max_position_embeddings")
-        return not window or (
-            isinstance(size, int) and isinstance(longest, int) and size >= longest
-        )
-
-    return {
-        "sliding_window": wide,
-        "use_sliding_window": lambda on: (
-            not on or "sliding_window" not in given or wide(given["sliding_window"])
+    if kind:
+        return kind
+    types = [family for family in FAMILIES if family]
+    near = difflib.get_close_matches(name, types, n=1, cutoff=0.8)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    raise InputError(
+        "is not a family of models that simulate reads",
+        key=key,
+        value=name,
+        remedy=(
+            f"{hint}Known: {', '.join(types)}. Write another model in the keys of one of them."
         ),
-        "layer_types": lambda types: set(types) <= {"full_attention"},
-    }
+    )
 
 
-def _refuse(given: Mapping[str, Any], kind: str, known: frozenset[str]) -> None:
-    """Refuse keys that change the costs and are not read."""
-    tests = _says_nothing(given, kind)
+def _refuse_unsupported(given: Mapping[str, Any], kind: str) -> None:
+    """Refuse keys of NOT_YET, unless they leave attention as it is."""
     for key, remedy in NOT_YET.items():
-        if given.get(key) and not tests.get(key, lambda _: False)(given[key]):
+        if given.get(key) and not _is_full_attention(key, given, kind):
             raise InputError(
                 "changes the cost and is not read yet",
                 key=key,
                 value=given[key],
                 remedy=remedy.format(key=key),
             )
-    fine = {*known, *UNREAD, *NOT_YET, *FAMILIES[kind].renames}
+
+
+def _is_full_attention(key: str, given: Mapping[str, Any], kind: str) -> bool:
+    """Tell whether a key of NOT_YET says no more than that every token attends to all before it."""
+    if key == "layer_types":
+        return set(given[key]) <= {"full_attention"}
+    if key not in ("sliding_window", "use_sliding_window"):
+        return False
+    # Qwen's window is off unless the file says otherwise.
+    on = given.get("use_sliding_window", not kind.startswith("qwen"))
+    window, longest = given.get("sliding_window"), given.get("max_position_embeddings")
+    if not on or window is None:
+        return True
+    return isinstance(window, int) and isinstance(longest, int) and window >= longest
+
+
+def _refuse_unknown(given: Mapping[str, Any], kind: str, known: Set[str]) -> None:
+    """Refuse keys that are not read and look as if cost depended on them."""
     for key, value in given.items():
-        if (
-            value
-            and key not in fine
-            and _SIZE.search(key)
-            and isinstance(value, int | float | list)
-        ):
+        if key in known or key in UNREAD or key in NOT_YET:
+            continue
+        if value and _SIZE.search(key) and isinstance(value, int | float | list):
+            of_kind = f" of {kind}" if kind else ""
             raise InputError(
-                f"is no key that simulate reads{' of ' + kind if kind else ''}, and looks as if cost depended on it",
+                f"is not a key{of_kind} that simulate reads, and looks as if cost depended on it",
                 key=key,
                 value=value,
                 remedy=f"Write {key}: null if it does not.",

@@ -11,31 +11,51 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from simulator.model import BlockKind
-from simulator.ops import attention, ends, ffn
+from simulator.ops import attention, embedding_head, ffn, projections
 from simulator.ops.op import LATE, Op, Ops, Transfer, Work, saved
+from simulator.ops.phases import Pass, Phase
 
-__all__ = ["BLOCKS", "LATE", "BlockOps", "Op", "Transfer", "Work", "block_ops", "saved"]
+__all__ = [
+    "BLOCKS",
+    "LATE",
+    "BlockOps",
+    "Op",
+    "Pass",
+    "Phase",
+    "Transfer",
+    "Work",
+    "block_ops",
+    "saved",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockOps:
-    """The ops of one block for one micro-batch, by phase. Empty phases cost nothing.
-
-    attention/mlp: forward and input gradient before and after dispatch. A block without expert
-    traffic has all of its forward in `attention_f` and `mlp_f`. side_w: weight gradients that run
-    on the side stream. attention_t: what the input gradient does once its sum over the tensor
-    parallel group has arrived.
-    """
+    """The ops of one block for one micro-batch, by phase. Empty phases cost nothing."""
 
     attention_f: Ops = ()
+    """Forward pass up to dispatch; of a block without expert traffic, up to the FFN."""
     mlp_f: Ops = ()
+    """Forward pass from there to its end."""
     mlp_b: Ops = ()
+    """Input gradient of `mlp_f`."""
     mlp_w: Ops = ()
+    """Weight gradients of `mlp_f` on the compute stream."""
     side_w: Ops = ()
+    """Weight gradients of `mlp_f` on the side stream."""
     attention_b: Ops = ()
+    """Input gradient of `attention_f`, up to its sum over the tensor parallel group."""
     attention_t: Ops = ()
+    """What the input gradient does once that sum has arrived."""
     attention_w: Ops = ()
+    """Weight gradients of `attention_f`."""
     exchanges_experts: bool = False
+    """Whether tokens travel to routed experts between `attention_f` and `mlp_f`."""
+
+    def __getitem__(self, phase: Phase) -> Ops:
+        """Return the ops of a phase."""
+        ops: Ops = getattr(self, phase.value)
+        return ops
 
     @property
     def forward(self) -> Ops:
@@ -64,7 +84,7 @@ def _dense(work: Work) -> BlockOps:
         mlp_w=ffn.dense_wgrad(work),
         attention_b=gradient,
         attention_t=tail,
-        attention_w=attention.weight_gradient(work),
+        attention_w=projections.weight_gradient(work),
     )
 
 
@@ -79,30 +99,32 @@ def _moe(work: Work) -> BlockOps:
         side_w=side_w,
         attention_b=(*ffn.route_backward(work), *gradient),
         attention_t=tail,
-        attention_w=attention.weight_gradient(work),
+        attention_w=projections.weight_gradient(work),
         exchanges_experts=True,
     )
 
 
 def _embedding(work: Work) -> BlockOps:
-    return BlockOps(attention_f=ends.embed(work), attention_w=ends.embed_wgrad(work))
+    return BlockOps(
+        attention_f=embedding_head.embed(work), attention_w=embedding_head.embed_wgrad(work)
+    )
 
 
 def _head(work: Work) -> BlockOps:
-    gradient, tail = ends.head_backward(work)
+    gradient, tail = embedding_head.head_backward(work)
     return BlockOps(
-        attention_f=ends.head_forward(work),
+        attention_f=embedding_head.head_forward(work),
         attention_b=gradient,
         attention_t=tail,
-        attention_w=ends.head_wgrad(work),
+        attention_w=embedding_head.head_wgrad(work),
     )
 
 
 def _mtp_input(work: Work) -> BlockOps:
     return BlockOps(
-        attention_f=ends.mtp_input_forward(work),
-        attention_b=ends.mtp_input_backward(work),
-        attention_w=ends.mtp_input_wgrad(work),
+        attention_f=embedding_head.mtp_input_forward(work),
+        attention_b=embedding_head.mtp_input_backward(work),
+        attention_w=embedding_head.mtp_input_wgrad(work),
     )
 
 

@@ -7,116 +7,197 @@ routed experts over the expert tensor group.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from simulator.ops import parallel
-from simulator.ops.attention import residual
+from simulator.ops.attention import dropout_backward, residual
 from simulator.ops.op import (
     Op,
     Ops,
     Work,
-    again,
     by_channel,
     coded,
     gemm,
     moved,
     norm,
     quantise,
+    recomputed,
     transpose,
     wgrad,
 )
 from simulator.precision import BYTES
 
 
-def _widths(work: Work, width: int) -> int:
-    """Return the outputs of an FFN's first layer: gate and up together, or the one matrix of an ungated FFN."""
-    return 2 * width if work.model.gated else width
+class Ffn(NamedTuple):
+    """Gate, up and down projection of some rows, or of groups of rows with weights of their own each."""
+
+    work: Work
+    """The micro-batch that the rows belong to."""
+    rows: float
+    """Rows of all groups together: tokens, or (token, expert) pairs."""
+    width: int
+    """Of the activation's output on this GPU."""
+    groups: int = 1
+    """Equal groups of rows: the experts on this GPU."""
+
+    @property
+    def rows_per_group(self) -> float:
+        """Return the rows that meet the same weights."""
+        return self.rows / self.groups
+
+    @property
+    def first_width(self) -> int:
+        """Return the outputs of the first layer: gate and up together, or one matrix if ungated."""
+        return 2 * self.width if self.work.model.gated else self.width
+
+    @property
+    def activation(self) -> str:
+        """Return the kind of the activation's kernel."""
+        return "activation" if self.work.model.gated else "bias_gelu"
 
 
-def _activation(work: Work) -> str:
-    """Return the kind of the activation's kernel."""
-    return "activation" if work.model.gated else "bias_gelu"
+class Gradient(NamedTuple):
+    """The input gradient of an FFN, in two parts."""
+
+    inner: Ops
+    """From the FFN's output to the input of its activation."""
+    outer: Ops
+    """The first layer's input gradient, which tensor parallel GPUs add up."""
 
 
-def forward(work: Work, rows: float, width: int, groups: int = 1) -> Ops:
-    """Return the first layer, the activation and the second layer.
+class Forward(NamedTuple):
+    """The forward pass of an FFN, in two parts."""
 
-    Over `rows` rows [rows, h] in `groups` equal groups, each with weights of its own; width: on
-    this GPU.
-    """
-    recipe, h, m, wide = work.recipe, work.model.hidden_size, rows / groups, _widths(work, width)
-    # The activation's inputs are kept in FP8 in DeepSeek-V3: arXiv 2412.19437, section 3.3.3
-    inputs = (recipe.activation if recipe.keeps_coded else 2.0) * rows * wide
-    out = 0.0 if "swiglu" in work.recompute else recipe.activation * rows * width
-    # Reads the first layer's output in BF16, writes the second layer's input: DeepSeek's kernel
-    # writes FP8.
-    each = 2.0 * wide / width + (1.0 if recipe.keeps_coded else 2.0)
-    return (
-        gemm("gate+up", m, wide, h, recipe.gemm, groups),
-        Op("activation", _activation(work), bytes=rows * width * each, saved=inputs + out),
-        *(() if recipe.keeps_coded else quantise(recipe, rows * width)),
-        gemm("down", m, h, width, recipe.gemm, groups),
-        *coded(recipe, rows * wide),
+    inner: Ops
+    """The first layer and the activation."""
+    outer: Ops
+    """The second layer, whose output tensor parallel GPUs add up."""
+
+    @property
+    def ops(self) -> Ops:
+        """Return both parts."""
+        return (*self.inner, *self.outer)
+
+
+def _dense(work: Work) -> Ffn:
+    return Ffn(work, work.tokens, work.model.intermediate_size // work.tp)
+
+
+def _shared(work: Work) -> Ffn | None:
+    """Return the shared experts as one FFN, None where the model has none."""
+    width = work.model.shared_expert_width // work.tp
+    return Ffn(work, work.tokens, width) if width else None
+
+
+def _routed(work: Work) -> Ffn:
+    width = work.model.moe_intermediate_size // work.etp
+    return Ffn(work, work.expert_rows, width, work.local_experts)
+
+
+def forward(ffn: Ffn) -> Forward:
+    """Return the first layer, the activation and the second layer, over rows [rows, h]."""
+    work = ffn.work
+    recipe = work.recipe
+    h = work.model.hidden_size
+    wide = ffn.first_width
+    # DeepSeek-V3 keeps the activation's inputs in FP8 (arXiv 2412.19437, section 3.3.3).
+    input_bytes = recipe.activation if recipe.keeps_coded else 2.0
+    kept_input = input_bytes * ffn.rows * wide
+    recomputes = "swiglu" in work.recompute
+    kept_output = 0.0 if recomputes else recipe.activation * ffn.rows * ffn.width
+    # It reads the first layer's output in BF16 and writes the second layer's input: DeepSeek's
+    # kernel writes FP8, and so needs no cast behind it.
+    written = 1.0 if recipe.keeps_coded else 2.0
+    activation = moved(
+        "activation",
+        ffn.activation,
+        ffn.rows * ffn.width,
+        2.0 * wide / ffn.width + written,
+        kept_input + kept_output,
     )
-
-
-def backward(work: Work, rows: float, width: int, groups: int = 1) -> tuple[Ops, Ops]:
-    """Return the input gradient of `forward` as (up to the activation, the first layer).
-
-    The casts by channel that the weight gradients read are included.
-    """
-    recipe, h, m, wide = work.recipe, work.model.hidden_size, rows / groups, _widths(work, width)
-    activation = moved("activation", _activation(work), rows * width, 2.0 * wide / width + 2.0)
-    return (
-        (
-            *coded(recipe, rows * wide),  # back to BF16
-            *transpose(recipe, groups * width * h),
-            gemm("down dgrad", m, width, h, recipe.gemm, groups),
-            *(again((activation,)) if "swiglu" in work.recompute else ()),
-            # Reads the gradient and the inputs, writes their gradients.
-            moved("activation backward", _activation(work), rows * width, 2.0 + 4.0 * wide / width),
-            *by_channel(recipe, rows * width),
-            *transpose(recipe, groups * wide * h),
-        ),
-        (
-            *quantise(recipe, rows * wide),
-            gemm("gate+up dgrad", m, h, wide, recipe.gemm, groups),
-            *by_channel(recipe, rows * wide),
-        ),
+    cast = () if recipe.keeps_coded else quantise(recipe, ffn.rows * ffn.width)
+    inner = (gemm("gate+up", ffn.rows_per_group, wide, h, recipe.gemm, ffn.groups), activation)
+    outer = (
+        *cast,
+        gemm("down", ffn.rows_per_group, h, ffn.width, recipe.gemm, ffn.groups),
+        *coded(recipe, ffn.rows * wide),
     )
+    return Forward(inner, outer)
 
 
-def weights(work: Work, rows: float, width: int, groups: int = 1) -> Ops:
+def backward(ffn: Ffn) -> Gradient:
+    """Return the input gradient of `forward`, with the casts by channel that weight gradients read."""
+    work = ffn.work
+    recipe = work.recipe
+    h = work.model.hidden_size
+    wide = ffn.first_width
+    weights = ffn.groups * ffn.width * h
+    first_weights = ffn.groups * wide * h
+    inner = (
+        *coded(recipe, ffn.rows * wide),  # back to BF16
+        *transpose(recipe, weights),
+        gemm("down dgrad", ffn.rows_per_group, ffn.width, h, recipe.gemm, ffn.groups),
+        *_recompute_activation(ffn),
+        # Reads the gradient and the inputs, writes their gradients.
+        moved(
+            "activation backward",
+            ffn.activation,
+            ffn.rows * ffn.width,
+            2.0 + 4.0 * wide / ffn.width,
+        ),
+        *by_channel(recipe, ffn.rows * ffn.width),
+        *transpose(recipe, first_weights),
+    )
+    outer = (
+        *quantise(recipe, ffn.rows * wide),
+        gemm("gate+up dgrad", ffn.rows_per_group, h, wide, recipe.gemm, ffn.groups),
+        *by_channel(recipe, ffn.rows * wide),
+    )
+    return Gradient(inner, outer)
+
+
+def _recompute_activation(ffn: Ffn) -> Ops:
+    """Return the activation once more, where it is recomputed."""
+    if "swiglu" not in ffn.work.recompute:
+        return ()
+    bytes_per_element = 2.0 * ffn.first_width / ffn.width + 2.0
+    again = moved("activation", ffn.activation, ffn.rows * ffn.width, bytes_per_element)
+    return recomputed((again,))
+
+
+def weights(ffn: Ffn) -> Ops:
     """Return the weight gradients of both layers, one kernel per group as the profile shows."""
-    recipe, h, k = work.recipe, work.model.hidden_size, rows / groups
-    down = tuple(wgrad("down wgrad", h, width, k, recipe.gemm) for _ in range(groups))
-    return (
-        *down,
-        *(wgrad("gate+up wgrad", _widths(work, width), h, k, recipe.gemm) for _ in range(groups)),
-    )
+    h = ffn.work.model.hidden_size
+    dtype = ffn.work.recipe.gemm
+    down = wgrad("down wgrad", h, ffn.width, ffn.rows_per_group, dtype)
+    first = wgrad("gate+up wgrad", ffn.first_width, h, ffn.rows_per_group, dtype)
+    return (down,) * ffn.groups + (first,) * ffn.groups
 
 
 def dense_forward(work: Work) -> Ops:
     """Return a dense FFN with the addition to the residual stream."""
-    width, t, h = work.model.intermediate_size // work.tp, work.tokens, work.model.hidden_size
-    ops = forward(work, t, width)
-    shared = work.model.parallel_residual  # the attention has gathered it
-    before = quantise(work.recipe, t * h) if shared else parallel.cast_and_gather(work)
-    return (*before, *ops[:2], *parallel.scatter(work, ops[2:]), residual(work))
+    inner, outer = forward(_dense(work))
+    return (*_dense_input(work), *inner, *parallel.scatter(work, outer), residual(work))
+
+
+def _dense_input(work: Work) -> Ops:
+    """Return the cast of a dense FFN's input and its gather; a parallel attention has gathered it."""
+    if work.model.parallel_residual:
+        return quantise(work.recipe, work.tokens * work.model.hidden_size)
+    return parallel.cast_and_gather(work)
 
 
 def dense_backward(work: Work) -> Ops:
     """Return the input gradient of a dense FFN."""
-    t, h = work.tokens, work.model.hidden_size
-    inner, outer = backward(work, t, work.model.intermediate_size // work.tp)
+    inner, outer = backward(_dense(work))
     # A parallel FFN's gradient is added to the attention's before both are summed over the group.
-    outer = outer if work.model.parallel_residual else parallel.input_gradient(work, outer)
-    dropped = (
-        (moved("dropout backward", "dropout", work.own * h, 5.0),) if work.model.layer_norm else ()
-    )
+    if not work.model.parallel_residual:
+        outer = parallel.input_gradient(work, outer)
     return (
-        *dropped,
+        *dropout_backward(work),
         *parallel.cast_and_gather(work, "gather output gradient"),
-        *by_channel(work.recipe, t * h),
-        *_norm_again(work),
+        *by_channel(work.recipe, work.tokens * work.model.hidden_size),
+        *_norm_recomputed(work),
         *inner,
         *outer,
     )
@@ -124,16 +205,18 @@ def dense_backward(work: Work) -> Ops:
 
 def dense_wgrad(work: Work) -> Ops:
     """Return the weight gradients of a dense FFN."""
-    return weights(work, work.tokens, work.model.intermediate_size // work.tp)
+    return weights(_dense(work))
 
 
 def route(work: Work) -> Ops:
     """Return the router and the cast before dispatch: the end of a MoE layer's attention phase."""
-    model, t, h = work.model, work.own, work.model.hidden_size
+    experts = work.model.n_routed_experts
+    h = work.model.hidden_size
+    cast = quantise(work.recipe, work.own * h) if _travels_cast(work) else ()
     return (
-        gemm("router", t, model.n_routed_experts, h, "bf16"),
-        moved("top-k", "router", t * model.n_routed_experts, 4.0),
-        *(quantise(work.recipe, t * h) if _travels_cast(work) else ()),
+        gemm("router", work.own, experts, h, "bf16"),
+        moved("top-k", "router", work.own * experts, 4.0),
+        *cast,
     )
 
 
@@ -142,92 +225,97 @@ def _travels_cast(work: Work) -> bool:
     return work.recipe.dispatch == work.recipe.gemm
 
 
+def _cast_received(work: Work) -> Ops:
+    """Return the cast of the experts' input, where tokens travel in another format."""
+    if _travels_cast(work):
+        return ()
+    return quantise(work.recipe, work.expert_rows * work.model.hidden_size)
+
+
 def route_backward(work: Work) -> Ops:
     """Return the router's gradients: the start of a MoE layer's attention backward phase."""
-    model, t, h = work.model, work.own, work.model.hidden_size
+    experts = work.model.n_routed_experts
+    h = work.model.hidden_size
     return (
-        moved("top-k backward", "router_backward", t * model.n_routed_experts, 4.0),
-        gemm("router dgrad", t, h, model.n_routed_experts, "bf16"),
-        gemm("router wgrad", model.n_routed_experts, h, round(t), "bf16"),
+        moved("top-k backward", "router_backward", work.own * experts, 4.0),
+        gemm("router dgrad", work.own, h, experts, "bf16"),
+        gemm("router wgrad", experts, h, round(work.own), "bf16"),
     )
 
 
 def experts_forward(work: Work) -> Ops:
     """Return the shared and routed experts of a MoE layer, between dispatch and combine."""
-    model, h, width = (
-        work.model,
-        work.model.hidden_size,
-        work.model.moe_intermediate_size // work.etp,
-    )
-    recipe, rows, weight = (
-        work.recipe,
-        work.expert_rows,
-        work.local_experts * work.model.expert_parameters / work.etp,
-    )
+    model = work.model
+    h = model.hidden_size
+    rows = work.expert_rows
     received = work.received * work.etp
-    # What dispatch brought is kept as the input of the weight gradients.
-    each = BYTES[recipe.dispatch]
-    arrived = Op("received tokens", "copy", saved=each * received * h)
+    weight = work.local_experts * model.expert_parameters / work.etp
+    dispatched = BYTES[work.recipe.dispatch]
     return (
         *_shared_forward(work),
-        *parallel.expert_tensor(work, "gather received tokens"),
+        *parallel.gather_tokens(work, "gather received tokens"),
         moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0),
-        moved("expand", "permute", (received + rows) * h, each),
-        *(() if _travels_cast(work) else quantise(recipe, rows * h)),
-        *transpose(recipe, weight),
-        *forward(work, rows, width, work.local_experts),
+        moved("expand", "permute", (received + rows) * h, dispatched),
+        *_cast_received(work),
+        *transpose(work.recipe, weight),
+        *forward(_routed(work)).ops,
         moved("reduce", "permute", (rows + received) * h, 2.0),
-        *parallel.expert_tensor(work, "scatter results"),
-        arrived,
+        *parallel.scatter_tokens(work, "scatter results"),
+        # What dispatch brought is kept as the input of the weight gradients.
+        Op("received tokens", "copy", saved=dispatched * received * h),
     )
 
 
 def experts_backward(work: Work) -> Ops:
     """Return the input gradient of the shared and routed experts."""
-    h, rows, received = work.model.hidden_size, work.expert_rows, work.received * work.etp
-    inner, outer = backward(
-        work, rows, work.model.moe_intermediate_size // work.etp, work.local_experts
-    )
+    h = work.model.hidden_size
+    rows = work.expert_rows
+    received = work.received * work.etp
+    inner, outer = backward(_routed(work))
+    dispatched = BYTES[work.recipe.dispatch]
     return (
         *_shared_backward(work),
-        *parallel.expert_tensor(work, "gather result gradients"),
-        moved("expand gradients", "permute", (received + rows) * h, BYTES[work.recipe.dispatch]),
-        *(() if _travels_cast(work) else quantise(work.recipe, rows * h)),
+        *parallel.gather_tokens(work, "gather result gradients"),
+        moved("expand gradients", "permute", (received + rows) * h, dispatched),
+        *_cast_received(work),
         *inner,
         *outer,
-        *_norm_again(work),
+        *_norm_recomputed(work),
         moved("reduce gradients", "permute", (rows + received) * h, 2.0),
-        *parallel.expert_tensor(work, "scatter token gradients"),
+        *parallel.scatter_tokens(work, "scatter token gradients"),
     )
 
 
 def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
-    """Return the weight gradients as (compute stream, side stream): every other routed expert goes to the side."""
-    model, recipe, rows = work.model, work.recipe, work.expert_rows
-    casts = by_channel(recipe, rows * model.hidden_size, rows * model.hidden_size)
-    routed = weights(work, rows, model.moe_intermediate_size // work.etp, work.local_experts)
-    shared = weights(work, work.tokens, _shared_width(work)) if _shared_width(work) else ()
-    return (*casts, *shared, *routed[0::2]), routed[1::2]
+    """Return the weight gradients as (compute stream, side stream).
 
-
-def _shared_width(work: Work) -> int:
-    return work.model.shared_expert_width // work.tp
+    Every other kernel of the routed experts goes to the side.
+    """
+    rows = work.expert_rows * work.model.hidden_size
+    casts = by_channel(work.recipe, rows, rows)
+    shared = _shared(work)
+    routed = weights(_routed(work))
+    if shared is None:
+        return (*casts, *routed[0::2]), routed[1::2]
+    return (*casts, *weights(shared), *routed[0::2]), routed[1::2]
 
 
 def _shared_forward(work: Work) -> Ops:
-    if not _shared_width(work):
+    shared = _shared(work)
+    if shared is None:
         return ()
-    return (
-        *parallel.gather(work),
-        *parallel.scatter(work, forward(work, work.tokens, _shared_width(work))),
-    )
+    return (*parallel.gather(work), *parallel.scatter(work, forward(shared).ops))
 
 
 def _shared_backward(work: Work) -> Ops:
-    """Return the input gradient of the shared experts; the sum over their group is waited for with the routed ones'."""
-    if not _shared_width(work):
+    """Return the input gradient of the shared experts.
+
+    The sum over their group is waited for with the routed experts' gradients.
+    """
+    shared = _shared(work)
+    if shared is None:
         return ()
-    inner, outer = backward(work, work.tokens, _shared_width(work))
+    inner, outer = backward(shared)
     return (
         *parallel.gather(work, "gather output gradient"),
         *inner,
@@ -235,8 +323,9 @@ def _shared_backward(work: Work) -> Ops:
     )
 
 
-def _norm_again(work: Work) -> Ops:
+def _norm_recomputed(work: Work) -> Ops:
+    """Return the second norm and the cast of its output once more, where they are recomputed."""
     if "norm" not in work.recompute:
         return ()
     width = work.own * work.model.hidden_size
-    return again((norm(work.recipe, "post norm", width), *quantise(work.recipe, width)))
+    return recomputed((norm(work.recipe, "post norm", width), *quantise(work.recipe, width)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from simulator.model import ModelConfig
 from simulator.precision import BYTES, Dtype, Recipe
@@ -44,44 +44,63 @@ KINDS = (
 )
 
 
+class Shape(NamedTuple):
+    """The problem of a GEMM: `groups` products [m, k] x [k, n]. Of attention only k is set."""
+
+    groups: int = 1
+    """Problems of equal size that one kernel solves."""
+    m: int = 0
+    """Rows of the output: tokens, or the outputs of a weight gradient."""
+    n: int = 0
+    """Columns of the output."""
+    k: int = 0
+    """What is summed over; of attention the width of a query head."""
+
+
+_NO_SHAPE = Shape()
+
+
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One kernel.
-
-    flops: FLOPs that it executes. shape: (groups, m, n, k) of a GEMM; k is the width of a query
-    head of attention. dtype: of its multiplication. bytes: moved from and to HBM [B]. saved: kept
-    until the backward pass [B]. seq_length: of attention. recompute: the forward pass once more, so
-    its FLOPs are not the model's.
-    """
+    """One kernel."""
 
     name: str
+    """What the kernel does, for readers of a trace."""
     kind: str
+    """Class of the kernel, one of KINDS: what the kernel table knows efficiencies of."""
     flops: float = 0.0
-    shape: tuple[int, int, int, int] = (1, 0, 0, 0)
+    """FLOPs that it executes; 0 of what only moves bytes."""
+    shape: Shape = _NO_SHAPE
+    """Problem of a GEMM, width of attention."""
     dtype: Dtype = "bf16"
+    """Number format of what is multiplied."""
     bytes: float = 0.0
+    """Moved from and to HBM [B]."""
     saved: float = 0.0
+    """Kept until the backward pass [B]."""
     seq_length: int = 0
+    """Of attention: tokens of the sequence that the kernel sees."""
     recompute: bool = False
+    """Whether it repeats the forward pass in the backward pass, so that its FLOPs are not the model's."""
 
 
 LATE = -1
-"""Of `Transfer.beside`: nothing in its phase waits for it, what takes the phase's output does."""
+"""Of `Transfer.concurrent`: nothing in its phase waits for it, what takes the phase's output does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A collective between the ops of a phase.
-
-    group: tp, cp or etp, see `layout.GROUPS`. bytes: of the whole buffer, times the passes over it:
-    1 of an all-gather or a reduce-scatter, 2 of an all-reduce [B]. beside: how many of the ops that
-    follow do not wait for it, or LATE.
-    """
+    """A collective between the ops of a phase."""
 
     name: str
+    """What travels, as traces show it."""
     group: str
+    """Process group: tp, cp or etp, see `layout.GROUPS`."""
     bytes: float
-    beside: int = 0
+    """Of the whole buffer, times the passes over it: 1 of an all-gather or a reduce-scatter, 2 of an
+    all-reduce [B]."""
+    concurrent: int = 0
+    """How many of the ops that follow do not wait for it, or LATE."""
 
 
 Item: TypeAlias = Op | Transfer
@@ -90,36 +109,45 @@ Ops: TypeAlias = tuple[Item, ...]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one micro-batch asks of a layer on one GPU.
-
-    tokens: that its GEMMs see: of the micro-batch, over cp. seq_length: of the whole sequence.
-    expert_rows: (token, expert) pairs that its experts compute. received: tokens that dispatch
-    brings to this GPU, each once. local_experts: experts on this GPU. recompute: names of what is
-    computed again in the backward pass, see `precision.RECOMPUTE`. tp, cp, etp: degrees.
-    sequence_parallel, tp_overlap, cp_gather: see LayoutConfig. unfused: attention as two batched
-    GEMMs and a softmax.
-    """
+    """What one micro-batch asks of a layer on one GPU."""
 
     model: ModelConfig
+    """The model whose layer it is."""
     recipe: Recipe
+    """Number formats, and the kernels that cast between them."""
     tokens: int
+    """That the layer's GEMMs see: those of the micro-batch, over cp."""
     seq_length: int
+    """Of the whole sequence [tokens]."""
     expert_rows: float = 0.0
+    """(token, expert) pairs that the GPU's experts compute."""
     received: float = 0.0
+    """Tokens that dispatch brings to this GPU, each once."""
     local_experts: int = 0
+    """Routed experts on this GPU."""
     recompute: frozenset[str] = frozenset()
+    """Names of what the backward pass computes again instead of keeping, see `precision.RECOMPUTE`."""
     tp: int = 1
+    """Degree of tensor parallelism."""
     cp: int = 1
+    """Degree of context parallelism."""
     etp: int = 1
+    """Degree of tensor parallelism of routed experts."""
     sequence_parallel: bool = True
+    """See LayoutConfig.sequence_parallel."""
     tp_overlap: bool = False
+    """See LayoutConfig.tp_comm_overlap."""
     cp_gather: bool = False
+    """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
     unfused: bool = False
+    """Whether attention runs as two batched GEMMs and a softmax."""
 
     @property
     def own(self) -> float:
         """Return the tokens of the residual stream, the norms and the router on this GPU."""
-        return self.tokens / self.tp if self.sequence_parallel else float(self.tokens)
+        if self.sequence_parallel:
+            return self.tokens / self.tp
+        return float(self.tokens)
 
     @property
     def heads(self) -> int:
@@ -135,52 +163,79 @@ class Work:
 def gemm(name: str, m: float, n: int, k: int, dtype: Dtype, groups: int = 1) -> Op:
     """Return the GEMM [m, k] x [k, n] of each of `groups` problems: 2 m n k FLOPs each, BF16 out."""
     rows = max(1, round(m))
-    moved = groups * ((rows * k + n * k) * BYTES[dtype] + rows * n * 2.0)
-    return Op(name, "gemm", 2.0 * groups * m * n * k, (groups, rows, n, k), dtype, moved)
+    read = (rows * k + n * k) * BYTES[dtype]
+    written = rows * n * 2.0
+    return Op(
+        name,
+        "gemm",
+        flops=2.0 * groups * m * n * k,
+        shape=Shape(groups, rows, n, k),
+        dtype=dtype,
+        bytes=groups * (read + written),
+    )
 
 
 def wgrad(name: str, m: int, n: int, k: float, dtype: Dtype, groups: int = 1) -> Op:
     """Return the weight gradient [m, n] += over k tokens, accumulated in FP32 (read and written)."""
     tokens = max(1, round(k))
-    moved = groups * ((m * tokens + n * tokens) * BYTES[dtype] + m * n * 8.0)
-    return Op(name, "wgrad", 2.0 * groups * m * n * k, (groups, m, n, tokens), dtype, moved)
+    read = (m * tokens + n * tokens) * BYTES[dtype]
+    accumulated = m * n * 8.0
+    return Op(
+        name,
+        "wgrad",
+        flops=2.0 * groups * m * n * k,
+        shape=Shape(groups, m, n, tokens),
+        dtype=dtype,
+        bytes=groups * (read + accumulated),
+    )
 
 
-def moved(name: str, kind: str, elements: float, each: float, saved: float = 0.0) -> Op:
-    """Return a memory-bound op that moves `each` bytes per element [B]."""
-    return Op(name, kind, bytes=elements * each, saved=saved)
+def moved(
+    name: str, kind: str, elements: float, bytes_per_element: float, saved: float = 0.0
+) -> Op:
+    """Return a memory-bound op.
+
+    bytes_per_element: read and written [B]. saved: kept until the backward pass [B].
+    """
+    return Op(name, kind, bytes=elements * bytes_per_element, saved=saved)
 
 
 def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the casts of GEMM inputs to the recipe's dtype. None where nothing is cast."""
-    return (
-        tuple(moved("cast", recipe.cast, count, recipe.cast_bytes) for count in elements)
-        if recipe.cast
-        else ()
-    )
+    """Return the casts of GEMM inputs to the recipe's dtype; none where nothing is cast."""
+    if not recipe.cast:
+        return ()
+    return tuple(moved("cast", recipe.cast, count, recipe.cast_bytes) for count in elements)
 
 
 def by_channel(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the casts once more, by channel, for the weight gradient; none where one cast serves both GEMMs."""
-    return () if recipe.casts_once else quantise(recipe, *elements)
+    """Return the casts once more, by channel, for the weight gradient.
+
+    None where one cast serves both GEMMs.
+    """
+    if recipe.casts_once:
+        return ()
+    return quantise(recipe, *elements)
 
 
 def coded(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the casts of what is kept in fewer bits than BF16 until the backward pass, or back from them."""
-    return quantise(recipe, *elements) if recipe.keeps_coded else ()
+    """Return the casts to, or back from, the format in which activations wait for the backward pass.
+
+    None where they are kept in BF16.
+    """
+    if not recipe.keeps_coded:
+        return ()
+    return quantise(recipe, *elements)
 
 
 def transpose(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the transposes of FP8 weights before an input gradient: Hopper's FP8 GEMM reads K-major only.
+    """Return the transposes of FP8 weights before an input gradient.
 
-    None where the cast writes the transpose too, once per step.
+    Hopper's FP8 GEMM reads K-major only. None where the cast writes the transpose too, once per
+    step.
     """
-    fresh = recipe.quantised and not recipe.casts_once
-    return (
-        tuple(moved("weight transpose", "transpose", count, 2.0) for count in elements)
-        if fresh
-        else ()
-    )
+    if recipe.casts_once or not recipe.quantised:
+        return ()
+    return tuple(moved("weight transpose", "transpose", count, 2.0) for count in elements)
 
 
 def norm(recipe: Recipe, name: str, elements: float, kept: float = 0.0) -> Op:
@@ -193,9 +248,15 @@ def norm_backward(recipe: Recipe, name: str, elements: float) -> Op:
     return moved(name, f"{recipe.norm}_backward", elements, 6.0)
 
 
-def again(ops: Iterable[Item]) -> Ops:
+def recomputed(ops: Iterable[Item]) -> Ops:
     """Return forward ops as the backward pass repeats them: nothing saved, FLOPs not the model's."""
-    return tuple(replace(op, saved=0.0, recompute=True) if isinstance(op, Op) else op for op in ops)
+    return tuple(_repeated(op) for op in ops)
+
+
+def _repeated(op: Item) -> Item:
+    if isinstance(op, Transfer):
+        return op
+    return replace(op, saved=0.0, recompute=True)
 
 
 def saved(ops: Iterable[Item]) -> float:

@@ -14,89 +14,123 @@ from simulator.ops.op import LATE, Ops, Transfer, Work, moved, quantise
 from simulator.precision import BYTES
 
 
-def gather(work: Work, name: str = "gather input", width: int = 0, each: float = 0.0) -> Ops:
+def gather(
+    work: Work, name: str = "gather input", width: int = 0, bytes_per_element: float = 0.0
+) -> Ops:
     """Return the all-gather before a layer that is cut by columns.
 
-    width: of what is gathered, 0 for the residual stream's. each: bytes of an element, 0 for those
-    of a GEMM's input.
+    width: of what is gathered, 0 for the residual stream's. bytes_per_element: 0 for those of a
+    GEMM's input [B].
     """
     if work.tp == 1 or not work.sequence_parallel:
         return ()
-    size = work.tokens * (width or work.model.hidden_size) * (each or work.recipe.activation)
-    return (Transfer(name, "tp", size, beside=1 if work.tp_overlap else 0),)
+    elements = work.tokens * (width or work.model.hidden_size)
+    size = elements * (bytes_per_element or work.recipe.activation)
+    # A ring exchange lets the first piece of the GEMM start before the last one has come.
+    concurrent = 1 if work.tp_overlap else 0
+    return (Transfer(name, "tp", size, concurrent),)
 
 
 def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> Ops:
-    """Return the cast of a layer's input and its all-gather: what travels is cast before, each GPU its own tokens.
+    """Return the cast of a layer's input and its all-gather: each GPU casts its own tokens first.
 
     Transformer Engine gathers FP8 (its `_all_gather_fp8`). width: see `gather`.
     """
     gathered = gather(work, name, width)
     tokens = work.own if gathered else float(work.tokens)
-    return (*quantise(work.recipe, tokens * (width or work.model.hidden_size)), *gathered)
+    cast = quantise(work.recipe, tokens * (width or work.model.hidden_size))
+    return (*cast, *gathered)
 
 
 def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int = 0) -> Ops:
     """Return a layer that is cut by rows with what adds up its partial sums, in BF16.
 
-    gemm: the layer; beside it if `tp_comm_overlap` says so, else behind it. width: see `gather`.
+    gemm: the layer; the sum runs concurrently with it if `tp_comm_overlap` says so, else behind it.
+    width: see `gather`.
     """
     if work.tp == 1:
         return gemm
-    size = (
-        work.tokens * (width or work.model.hidden_size) * 2.0 * (1 if work.sequence_parallel else 2)
-    )
+    elements = work.tokens * (width or work.model.hidden_size)
+    size = elements * 2.0 * _passes(work)
     if work.tp_overlap and gemm:
-        return (Transfer(name, "tp", size, beside=len(gemm)), *gemm)
+        return (Transfer(name, "tp", size, concurrent=len(gemm)), *gemm)
     return (*gemm, Transfer(name, "tp", size))
 
 
-def input_gradient(work: Work, dgrad: Ops, each: float = 0.0) -> Ops:
+def _passes(work: Work) -> int:
+    """Return how often a sum over the group passes over its buffer: reduce-scatter or all-reduce."""
+    return 1 if work.sequence_parallel else 2
+
+
+def input_gradient(work: Work, dgrad: Ops, bytes_per_element: float = 0.0) -> Ops:
     """Return the input gradient of a layer that is cut by columns.
 
-    Its input is gathered again beside it, for the weight gradient; the sum over the group travels
-    beside the weight gradient (Megatron-LM, LinearWithGradAccumulationAndAsyncCommunication). What
-    was cast before it was gathered is transposed behind. each: see `gather`.
+    Its input is gathered again while it runs, for the weight gradient; the sum over the group
+    travels while the weight gradient runs (Megatron-LM,
+    LinearWithGradAccumulationAndAsyncCommunication). What was cast before it was gathered is
+    transposed behind. bytes_per_element: see `gather`.
     """
     if work.tp == 1:
         return dgrad
-    size = work.tokens * work.model.hidden_size
-    total = Transfer(
-        "sum input gradient", "tp", size * 2.0 * (1 if work.sequence_parallel else 2), beside=LATE
-    )
+    elements = work.tokens * work.model.hidden_size
+    total = Transfer("sum input gradient", "tp", elements * 2.0 * _passes(work), concurrent=LATE)
     if not work.sequence_parallel:
         return (*dgrad, total)
-    again = Transfer(
-        "gather input again", "tp", size * (each or work.recipe.activation), beside=len(dgrad)
+    regathered = Transfer(
+        "gather input again",
+        "tp",
+        elements * (bytes_per_element or work.recipe.activation),
+        concurrent=len(dgrad),
     )
-    turned = (
-        ()
-        if each or not work.recipe.casts_once
-        else (moved("transpose gathered", "transpose", size, 2.0),)
-    )
-    return (again, *dgrad, total, *turned)
+    ops = (regathered, *dgrad, total)
+    if bytes_per_element or not work.recipe.casts_once:
+        return ops
+    return (*ops, moved("transpose gathered", "transpose", elements, 2.0))
+
+
+def split_at_sum(work: Work, before: Ops, after: Ops) -> tuple[Ops, Ops]:
+    """Return an input gradient in two parts: up to where its sum over the group travels, and the rest.
+
+    Without tensor parallelism nothing travels, and all of it is in the first part.
+    """
+    if work.tp > 1:
+        return before, after
+    return (*before, *after), ()
 
 
 def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
     """Return attention with the keys and values of the other context parallel ranks.
 
-    In a ring they travel beside it (ring attention, arXiv 2310.01889; in the backward pass their
-    gradients with them), or they are gathered before it, and their gradients scattered behind it
-    (Llama 3, arXiv 2407.21783, section 3.3.2).
+    In a ring they travel while it runs (ring attention, arXiv 2310.01889; in the backward pass
+    their gradients with them), or they are gathered before it, and their gradients scattered behind
+    it (Llama 3, arXiv 2407.21783, section 3.3.2).
     """
     if work.cp == 1:
         return core
     heads = work.heads if work.model.is_mla else work.kv_heads
     size = work.cp * work.tokens * heads * (work.model.qk_dim + work.model.v_dim) * 2.0
     if not work.cp_gather:
-        return (Transfer("ring", "cp", size * (2 if backward else 1), beside=len(core)), *core)
-    after = (Transfer("scatter key-value gradients", "cp", size),) if backward else ()
-    return (Transfer("gather keys and values", "cp", size), *core, *after)
+        carried = 2 if backward else 1
+        return (Transfer("ring", "cp", size * carried, concurrent=len(core)), *core)
+    gathered = (Transfer("gather keys and values", "cp", size), *core)
+    if not backward:
+        return gathered
+    return (*gathered, Transfer("scatter key-value gradients", "cp", size))
 
 
-def expert_tensor(work: Work, name: str) -> Ops:
-    """Return the gather of received tokens, or the scatter of their results, in an expert tensor group."""
+def gather_tokens(work: Work, name: str) -> Ops:
+    """Return the gather of received tokens in an expert tensor group, in the format of dispatch."""
+    return _expert_tensor(work, name, BYTES[work.recipe.dispatch])
+
+
+def scatter_tokens(work: Work, name: str) -> Ops:
+    """Return the scatter of what an expert tensor group computed of its tokens, in BF16."""
+    return _expert_tensor(work, name, 2.0)
+
+
+def _expert_tensor(work: Work, name: str, bytes_per_element: float) -> Ops:
+    """Return a collective over an expert tensor group."""
     if work.etp == 1:
         return ()
-    each = BYTES[work.recipe.dispatch] if name.startswith("gather") else 2.0
-    return (Transfer(name, "etp", work.etp * work.received * work.model.hidden_size * each),)
+    size = work.etp * work.received * work.model.hidden_size * bytes_per_element
+    return (Transfer(name, "etp", size),)

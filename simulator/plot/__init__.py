@@ -1,10 +1,11 @@
 """Figures. The only room that imports matplotlib, and only when a figure is drawn.
 
-`FIGURES`: of one step, by name. `steps`: its lanes and parts, and several steps beside each other.
-`links`, `memory`: over its time. `experts`: who sends what to whom, tokens of experts; `column`:
-what these share. `clusters`: the graph of a cluster. `collectives`: one that runs alone. `kernels`:
-measured kernels beside the kernel tables. `schedules`: a pipeline schedule by itself. `sweeps`:
-many points.
+`canvas`: how all are opened and written. `FIGURES`: of one step, by name. `lanes`: a step over time;
+`steps`: its parts, and several steps compared. `links`, `memory`: over its time. `experts`: who sends
+what to whom, tokens of experts; `column`: what these share. `clusters`: the graph of a cluster, drawn
+by `cluster_layers` and `cluster_rings`. `collectives`: one that runs alone. `kernels`: measured kernels
+compared with the kernel tables. `schedules`: a pipeline schedule by itself. `sweeps`: many points;
+`sweep_values`: what is shown of them; `sweep_panels`: how.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from simulator.errors import InputError
+from simulator.plot.canvas import FORMATS, check_format
 from simulator.plot.clusters import cluster
 from simulator.plot.collectives import collective
 from simulator.plot.column import check_content
 from simulator.plot.experts import experts, traffic
 from simulator.plot.kernels import kernels
+from simulator.plot.lanes import step
 from simulator.plot.links import links
 from simulator.plot.memory import MEMORY_COLOURS, memory
 from simulator.plot.schedules import schedule
-from simulator.plot.steps import FORMATS, check_format, comparison, step
-from simulator.plot.sweeps import SweepFigure, knee, sweep
+from simulator.plot.steps import comparison
+from simulator.plot.sweep_values import SweepFigure, knee
+from simulator.plot.sweeps import sweep
 from simulator.report import Report
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
@@ -52,11 +56,11 @@ FIGURES: dict[str, Callable[[Timeline, Report, Path], None]] = {
     "traffic": traffic,
     "experts": experts,
 }
-"""name -> function that draws a step: (timeline, report, file)."""
+"""Name -> function that draws a step: (timeline, report, file)."""
 
 
 def check_figure(name: str, scenario: Scenario | None = None) -> None:
-    """Refuse a name that is no figure of a step, or one that has nothing to show in a scenario. Errors: InputError."""
+    """Refuse what is not a figure of a step, or has nothing to show in a scenario. Errors: InputError."""
     if name not in FIGURES:
         near = difflib.get_close_matches(name, FIGURES, n=1)
         remedy = f"Did you mean {near[0]!r}?" if near else f"Use one of {', '.join(FIGURES)}."

@@ -4,42 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simulator.collectives import Row
-from simulator.plot.steps import metadata
+from simulator.escapes import visible
+from simulator.plot.canvas import PAGE, Sheet, opened
+from simulator.report.palette import SERIES
 from simulator.units import format_binary
 
-COLOURS = ("#E69F00", "#009E73", "#56B4E9", "#0072B2", "#CC79A7")  # Okabe and Ito
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = "osD^vPX<"
+MOST_TICKS = 8
 
 
 def collective(rows: Sequence[Row], where: str, path: Path) -> None:
     """Draw bus bandwidth over size, marked by the algorithm that was taken. where: the cluster, for the caption."""
-    import matplotlib
+    with opened(path, Sheet(PAGE, 3.6)) as (figure, [axes]):
+        _draw_points(axes, rows)
+        _scale(axes, rows)
+        axes.legend(fontsize=7, frameon=False, loc="upper left")
+        title = f"{rows[0].op} on {rows[0].ranks} GPUs of {visible(where)}, alone on the network"
+        figure.suptitle(title, fontsize=9)
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
-    axes.plot(
-        [row.bytes for row in rows],
-        [row.busbw / 1e9 for row in rows],
-        color="#999999",
-        linewidth=1,
-        zorder=1,
-    )
-    for number, way in enumerate(dict.fromkeys((row.algorithm, row.protocol) for row in rows)):
-        some = [row for row in rows if (row.algorithm, row.protocol) == way]
+def _draw_points(axes: Axes, rows: Sequence[Row]) -> None:
+    sizes = [row.bytes for row in rows]
+    axes.plot(sizes, [row.busbw / 1e9 for row in rows], color="#999999", linewidth=1, zorder=1)
+    ways = dict.fromkeys((row.algorithm, row.protocol) for row in rows)
+    for number, (algorithm, protocol) in enumerate(ways):
+        some = [row for row in rows if (row.algorithm, row.protocol) == (algorithm, protocol)]
         axes.scatter(
             [row.bytes for row in some],
             [row.busbw / 1e9 for row in some],
             s=26,
             zorder=2,
-            marker="osD^v"[number % 5],
-            color=COLOURS[number % 5],
-            label=f"{way[0].replace('_', ' ')}, {way[1]}",
+            marker=MARKERS[number % len(MARKERS)],
+            color=SERIES[number % len(SERIES)],
+            label=f"{algorithm.replace('_', ' ')}, {protocol}",
         )
+
+
+def _scale(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xscale("log", base=2)
-    ticks = [row.bytes for row in rows][:: -(-len(rows) // 8)]
+    every = -(-len(rows) // MOST_TICKS)
+    ticks = [row.bytes for row in rows][::every]
     axes.set_xticks(ticks, [format_binary(size) for size in ticks])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
@@ -47,9 +57,3 @@ def collective(rows: Sequence[Row], where: str, path: Path) -> None:
     axes.set_ylabel("bus bandwidth [GB/s]", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.grid(axis="y", linewidth=0.4, color="#DDDDDD")
-    axes.legend(fontsize=7, frameon=False, loc="upper left")
-    figure.suptitle(
-        f"{rows[0].op} on {rows[0].ranks} GPUs of {where}, alone on the network", fontsize=9
-    )
-    figure.savefig(path, dpi=160, metadata=metadata(path))
-    plt.close(figure)

@@ -1,4 +1,4 @@
-"""What figures of one step at the width of a paper's column share: opening, caption, saving."""
+"""What figures of one step at the width of a paper's column share: opening, caption, legend."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulator.errors import InputError
-from simulator.plot.steps import caption, metadata
-from simulator.plot.sweeps import WIDTH
+from simulator.escapes import visible
+from simulator.plot.canvas import COLUMN, Sheet, opened
+from simulator.plot.steps import caption
 from simulator.report import Report
 from simulator.scenario import Scenario
 
@@ -19,20 +20,17 @@ if TYPE_CHECKING:
 
 
 def check_content(name: str, scenario: Scenario) -> None:
-    """Refuse a figure that has nothing to show in a scenario. name: of a row of FIGURES. Errors: InputError."""
-    needs = {
-        "links": (scenario.topology.gpus == 1, "needs links, and a lone GPU uses none"),
-        "traffic": (scenario.layout.ep == 1, "needs experts on several GPUs: layout.ep is 1"),
-        "experts": (
-            not scenario.model.n_routed_experts,
-            f"needs experts, and {scenario.workload.name} has none",
-        ),
-    }
-    lacks, rule = needs.get(name, (False, ""))
-    if lacks:
-        raise InputError(
-            rule, key="--figure", value=name, remedy="Draw step or memory, which every run has."
-        )
+    """Refuse a figure that has nothing to show in a scenario. name: key of FIGURES. Errors: InputError."""
+    rule = ""
+    if name == "links" and scenario.topology.gpus == 1:
+        rule = "needs links, and a lone GPU uses none"
+    if name == "traffic" and scenario.layout.ep == 1:
+        rule = "needs experts on several GPUs: layout.ep is 1"
+    if name == "experts" and not scenario.model.n_routed_experts:
+        rule = f"needs experts, and {scenario.workload.name} has none"
+    if rule:
+        remedy = "Draw step or memory, which every run has."
+        raise InputError(rule, key="--figure", value=name, remedy=remedy)
 
 
 @contextmanager
@@ -44,36 +42,20 @@ def panels(
     heights: of the panels [inch]. note: what is shown, behind the scenario in the caption. shared:
     panels have one x axis.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "simulate"  # else SVG's ids are random
-    import matplotlib.pyplot as plt
-
-    title = textwrap.fill(f"{caption(report)}; {note}".replace(" s,", "\N{NO-BREAK SPACE}s,"), 66)
-    figure, grid = plt.subplots(
-        len(heights),
-        1,
-        figsize=(WIDTH, sum(heights) + 0.13 * (title.count("\n") + 1)),
-        squeeze=False,
-        sharex=shared,
-        layout="constrained",
-        height_ratios=heights,
+    unbroken = caption(report).replace(" s,", "\N{NO-BREAK SPACE}s,")
+    title = textwrap.fill(f"{unbroken}; {visible(note)}", 66)
+    sheet = Sheet(
+        COLUMN,
+        sum(heights) + 0.13 * (title.count("\n") + 1),
+        rows=len(heights),
+        dpi=200,
+        options={"sharex": shared, "height_ratios": heights},
     )
-    try:
-        yield list(grid[:, 0])
+    with opened(path, sheet) as (figure, rows):
+        yield rows
         for axes in figure.axes:
             axes.tick_params(labelsize=6.5, length=2.5)
         figure.suptitle(title, fontsize=7)
-        # The layout's last digits differ from call to call, and SVG's ids are made of them.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        for axes in figure.axes:
-            left, bottom, width, height = axes.get_position(original=True).bounds
-            axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
-        figure.savefig(path, dpi=200, metadata=metadata(path))
-    finally:
-        plt.close(figure)
 
 
 def above(axes: Axes, columns: int) -> None:

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.experts import EXPECTED, Visits
+from simulator.collectives import dispatcher_of
+from simulator.costs import layer_visits
+from simulator.experts import Visits
 from simulator.plot.column import above, check_content, panels
 from simulator.program import Program
-from simulator.program.loads import layer_visits
 from simulator.report import Report
+from simulator.report.palette import BLUE, VERMILLION
 from simulator.timeline import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
-FILL, EVEN = "#0072B2", "#D55E00"  # Okabe and Ito
+FILL, EVEN = BLUE, VERMILLION
 
 
 def traffic(timeline: Timeline, report: Report, path: Path) -> None:
@@ -53,34 +55,31 @@ def experts(timeline: Timeline, report: Report, path: Path) -> None:
     check_content("experts", report.scenario)
     program = timeline.program
     layer, visits = least_even(program)
-    each = np.array([found.experts for found in layer_visits(program.scenario)])
-    of_group = program.costs.work.own * len(visits.gpus)
-    note = (
-        f"lower panels: {layer}, one micro-batch of all {len(visits.gpus)} GPUs of an expert group"
-    )
-    with panels([1.6, 1.25, 1.25], report, note, path) as (heat, lone, gpus):
-        _layers(heat, each, program.scenario.model.moe_layers)
-        _bars(lone, visits.experts * of_group, "expert")
-        _bars(gpus, visits.rows(program.costs.work.own), "GPU of the expert group")
+    per_layer = np.array([of_layer.experts for of_layer in layer_visits(program.scenario)])
+    own, members = program.costs.work.own, len(visits.gpus)
+    note = f"lower panels: {layer}, one micro-batch of all {members} GPUs of an expert group"
+    with panels([1.6, 1.25, 1.25], report, note, path) as (layers, of_experts, of_gpus):
+        _layers(layers, per_layer, program.scenario.model.moe_layers)
+        _bars(of_experts, visits.experts * own * members, "expert")
+        _bars(of_gpus, visits.rows(own), "GPU of the expert group")
 
 
 def least_even(program: Program) -> tuple[str, Visits]:
     """Return the MoE layer whose busiest GPU is furthest above the mean, by name and what a token does in it."""
-    found = layer_visits(program.scenario)
-    worst = int(np.argmax([layer.pairs.max() / layer.pairs.mean() for layer in found]))
+    visits = layer_visits(program.scenario)
+    worst = int(np.argmax([layer.pairs.max() / layer.pairs.mean() for layer in visits]))
+    if all(np.array_equal(layer.pairs, visits[0].pairs) for layer in visits):
+        return "any MoE layer, all alike", visits[worst]
     layers = program.scenario.model.moe_layers
-    name = (
-        f"MoE layer {worst + 1} of {layers}"
-        if worst < layers
-        else f"MTP module {worst - layers + 1}"
-    )
-    alike = all(np.array_equal(layer.pairs, found[0].pairs) for layer in found)
-    return ("any MoE layer, all alike" if alike else f"{name}, the least even"), found[worst]
+    if worst < layers:
+        return f"MoE layer {worst + 1} of {layers}, the least even", visits[worst]
+    return f"MTP module {worst - layers + 1}, the least even", visits[worst]
 
 
 def dispatched(program: Program, visits: Visits) -> Floats:
     """Return the bytes of a micro-batch that dispatch moves in one layer between GPUs of a group [src, dst] B."""
-    copies = EXPECTED["hierarchical"](visits, 1.0).scaled(program.costs.token_bytes("dispatch"))
+    copies = dispatcher_of(program.scenario).way.expected(visits, 1.0)
+    copies = copies.scaled(program.costs.token_bytes("dispatch"))
     return copies.nic + copies.nvlink
 
 
@@ -89,25 +88,22 @@ def _nodes(axes: Axes, visits: Visits, sent: Floats) -> None:
     from matplotlib.patches import Rectangle
 
     size = visits.gpus_per_node
-    node = np.arange(len(sent)) // size
-    inside = node[:, None] == node
-    labels = [
-        f"{where}: mean {pairs.mean():.3g} MB, most {pairs.max():.3g} MB"
-        for where, pairs in (
-            ("in a node, NVLink", sent[inside & (sent > 0)]),
-            ("between nodes, NIC", sent[~inside & (sent > 0)]),
-        )
-        if len(pairs)
-    ]
+    node = np.arange(len(sent)) // size  # [gpu]
+    inside = node[:, None] == node  # [src, dst]
+    labels = []
+    for where, mask in (("in a node, NVLink", inside), ("between nodes, NIC", ~inside)):
+        pairs = sent[mask & (sent > 0)]
+        if len(pairs):
+            labels.append(f"{where}: mean {pairs.mean():.3g} MB, most {pairs.max():.3g} MB")
     for first in range(0, len(sent), size):
         corner = (first - 0.5, first - 0.5)
         axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=EVEN, linewidth=0.8))
     axes.set_title("\n".join(labels), fontsize=6.5)
 
 
-def _layers(axes: Axes, each: Floats, layers: int) -> None:
+def _layers(axes: Axes, tokens: Floats, layers: int) -> None:
     """Draw tokens [layer, expert] over an even share. layers: those that are not of an MTP module."""
-    shares = each / each.mean(axis=1, keepdims=True)
+    shares = tokens / tokens.mean(axis=1, keepdims=True)
     image = axes.imshow(
         shares,
         aspect="auto",
@@ -115,22 +111,24 @@ def _layers(axes: Axes, each: Floats, layers: int) -> None:
         interpolation="nearest",
         vmin=min(0.95, shares.min()),
         vmax=max(1.05, shares.max()),
-        extent=(-0.5, each.shape[1] - 0.5, len(each) + 0.5, 0.5),
+        extent=(-0.5, tokens.shape[1] - 0.5, len(tokens) + 0.5, 0.5),
     )
     axes.set_xlabel("expert", fontsize=7)
-    axes.set_ylabel("MoE layer, MTP last" if len(each) > layers else "MoE layer", fontsize=7)
+    name = "MoE layer, MTP last" if len(tokens) > layers else "MoE layer"
+    axes.set_ylabel(name, fontsize=7)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05)
     bar.set_label("tokens / even share", fontsize=6.5)
 
 
 def _bars(axes: Axes, tokens: Floats, what: str) -> None:
-    mean, most = float(tokens.mean()), float(tokens.max())
+    """Draw tokens as differences from their mean. tokens: [expert or GPU]."""
+    mean, least, most = float(tokens.mean()), float(tokens.min()), float(tokens.max())
     axes.stairs(tokens, np.arange(len(tokens) + 1) - 0.5, baseline=mean, fill=True, color=FILL)
     label = f"mean {mean:,.0f}, busiest {most:,.0f} ({most / mean - 1.0:+.1%})"
     axes.axhline(mean, color=EVEN, linewidth=0.9, linestyle="--", label=label)
     axes.set_xlim(-0.5, len(tokens) - 0.5)
-    room = 0.1 * max(most - float(tokens.min()), 0.01 * mean)
-    axes.set_ylim(max(0.0, float(tokens.min()) - room), most + room)
+    room = 0.1 * max(most - least, 0.01 * mean)
+    axes.set_ylim(max(0.0, least - room), most + room)
     axes.set_xlabel(what, fontsize=7)
     axes.set_ylabel("tokens", fontsize=7)
     axes.yaxis.set_major_formatter("{x:,.0f}")

@@ -6,22 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulator.plot.steps import metadata
+from simulator.plot.canvas import Sheet, opened
+from simulator.report.palette import SERIES
 from simulator.residuals import Residuals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = (
-    "#E69F00",
-    "#0072B2",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#666666",
-    "#F0E442",
-)  # Okabe and Ito
 MARKS = "os^Dv"
 BAND = 0.1
 """The grey band: as far off as this."""
@@ -29,23 +20,13 @@ BAND = 0.1
 
 def kernels(classes: Sequence[Residuals], path: Path) -> None:
     """Draw the computed over the measured time of every measured kernel, a panel per group of ops."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "simulate"
-    import matplotlib.pyplot as plt
-
     groups = list(dict.fromkeys(row.group for row in classes))
-    figure, panels = plt.subplots(
-        2, -(-len(groups) // 2), figsize=(10.2, 8.4), layout="constrained"
-    )
-    for axes, group in zip(panels.flat, groups, strict=False):
-        _panel(axes, group, [row for row in classes if row.group == group])
-    figure.suptitle(
-        "Kernels and links: computed from the kernel tables over measured, alone", fontsize=10
-    )
-    figure.savefig(path, dpi=160, metadata=metadata(path))
-    plt.close(figure)
+    columns = -(-len(groups) // 2)
+    with opened(path, Sheet(10.2, 8.4, rows=2, columns=columns)) as (figure, panels):
+        for axes, group in zip(panels, groups, strict=False):
+            _panel(axes, group, [row for row in classes if row.group == group])
+        title = "Kernels and links: computed from the kernel tables over measured, alone"
+        figure.suptitle(title, fontsize=10)
 
 
 def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
@@ -53,20 +34,22 @@ def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
     axes.axhspan(low, high, color="#EEEEEE", zorder=0)
     axes.axhline(1.0, color="#999999", linewidth=0.8, zorder=1)
     for number, row in enumerate(_drawn(classes)):
-        many = len(row.measured) > 100
+        size, alpha = (7, 0.45) if len(row.measured) > 100 else (18, 0.9)
+        check = "" if row.fitted else " (check)"
         axes.scatter(
             1e6 * row.measured,
             row.computed / row.measured,
-            s=7 if many else 18,
-            alpha=0.45 if many else 0.9,
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKS[number // len(COLOURS) % len(MARKS)],
+            s=size,
+            alpha=alpha,
+            color=SERIES[number % len(SERIES)],
+            marker=MARKS[number // len(SERIES) % len(MARKS)],
             facecolors=None if row.fitted else "none",
             linewidths=0.9,
             zorder=2,
-            label=f"{row.gpu.upper()}: {row.name}{'' if row.fitted else ' (check)'}",
+            label=f"{row.gpu.upper()}: {row.name}{check}",
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yscale("log", base=2)
     axes.set_yticks([0.5, 0.7, 1.0, 1.4, 2.0], ["0.5", "0.7", "1", "1.4", "2"])
     axes.set_ylim(0.4, 2.6)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.escapes import visible
 from simulator.plot.column import above, check_content, panels
 from simulator.report import Report
-from simulator.report.series import link_kind, link_use, means
+from simulator.report.palette import BLUE, GREEN, PINK, VERMILLION
+from simulator.report.series import link_use, means
 from simulator.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -19,8 +21,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 BINS = 150
 """Spans of a step that are averaged over; links go on and off thousands of times in it."""
-# Okabe and Ito's colours, told apart by most colour-blind readers.
-COLOURS = {"nvlink": "#009E73", "pcie": "#CC79A7", "nic": "#0072B2", "fabric": "#D55E00"}
+COLOURS = {
+    "nvlink": GREEN,
+    "pcie": PINK,
+    "nic": BLUE,
+    "fabric": VERMILLION,
+}
+"""Kind of link -> its colour."""
 
 
 def links(timeline: Timeline, report: Report, path: Path) -> None:
@@ -30,20 +37,20 @@ def links(timeline: Timeline, report: Report, path: Path) -> None:
     """
     check_content("links", report.scenario)
     edges = np.linspace(0.0, timeline.step_time, BINS + 1)
-    found = busy_shares(timeline, edges)
+    kinds = busy_shares(timeline, edges)
     note = f"each point the mean over {timeline.step_time / BINS:.2g} s"
-    with panels([1.25] * len(found), report, note, path, shared=True) as rows:
-        for axes, (kind, shares) in zip(rows, found.items(), strict=True):
+    with panels([1.25] * len(kinds), report, note, path, shared=True) as rows:
+        for axes, (kind, shares) in zip(rows, kinds.items(), strict=True):
             _panel(axes, edges, kind, shares)
         rows[-1].set_xlabel("time in the step [s]", fontsize=7)
 
 
 def busy_shares(timeline: Timeline, edges: Floats) -> dict[str, dict[str, Floats]]:
     """Return the mean busy shares between edges [s]: kind of link -> name of a class of links -> [edge - 1]."""
-    found: dict[str, dict[str, Floats]] = {kind: {} for kind in COLOURS}
-    for name, times, shares in link_use(timeline):
-        found[link_kind(name)][name] = means(times, shares, edges)
-    return {kind: shares for kind, shares in found.items() if shares}
+    kinds: dict[str, dict[str, Floats]] = {kind: {} for kind in COLOURS}
+    for link in link_use(timeline):
+        kinds[link.kind][link.name] = means(link.times, link.shares, edges)
+    return {kind: shares for kind, shares in kinds.items() if shares}
 
 
 def _percent(shares: Floats) -> str:
@@ -52,8 +59,8 @@ def _percent(shares: Floats) -> str:
 
 
 def _panel(axes: Axes, edges: Floats, kind: str, shares: dict[str, Floats]) -> None:
-    name = max(shares, key=lambda one: float(shares[one].mean()))
-    table = 100.0 * np.array(list(shares.values()))
+    """Draw one kind of link: its busiest class as a line, all classes as a band."""
+    table = 100.0 * np.array(list(shares.values()))  # [class, edge - 1] %
     colour, middle = COLOURS[kind], (edges[:-1] + edges[1:]) / 2
     if len(shares) > 1:
         axes.fill_between(
@@ -65,14 +72,11 @@ def _panel(axes: Axes, edges: Floats, kind: str, shares: dict[str, Floats]) -> N
             linewidth=0,
             label=f"all {len(shares)} classes",
         )
-    busiest = 100.0 * shares[name]
-    axes.plot(
-        middle,
-        busiest,
-        color=colour,
-        linewidth=0.9,
-        label=f"busiest: {name}, mean {_percent(busiest)}",
-    )
+    worst = int(np.argmax(table.mean(axis=1)))
+    busiest = table[worst]
+    name = visible(list(shares)[worst])
+    said = f"busiest: {name}, mean {_percent(busiest)}"
+    axes.plot(middle, busiest, color=colour, linewidth=0.9, label=said)
     axes.set_ylim(0, max(104.0, 1.02 * table.max()))
     axes.set_xlim(edges[0], edges[-1])
     axes.set_yticks(range(0, 101, 25))

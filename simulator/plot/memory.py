@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.plot.column import above, panels
 from simulator.report import Report
+from simulator.report.palette import BLUE, GREEN, ORANGE, PINK, SKY, VERMILLION
 from simulator.report.series import memory_over_time
 from simulator.timeline import Timeline
 
@@ -17,84 +19,97 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
-# Okabe and Ito's colours, told apart by most colour-blind readers.
 MEMORY_COLOURS = {
-    "parameters": "#0072B2",
-    "gradients": "#56B4E9",
-    "optimizer": "#009E73",
-    "activations": "#E69F00",
-    "buffers": "#CC79A7",
+    "parameters": BLUE,
+    "gradients": SKY,
+    "optimizer": GREEN,
+    "activations": ORANGE,
+    "buffers": PINK,
     "margin": "#999999",
 }
+"""Category of memory -> its colour."""
 ORDER = ("parameters", "gradients", "optimizer", "buffers", "margin", "activations")
 """From below: what stays, then what comes and goes."""
+
+
+class Held(NamedTuple):
+    """Memory of a GPU over the time of a step."""
+
+    times: Floats
+    """When it changes, the end of the step last [time] s."""
+    by_category: dict[str, Floats]
+    """Category, in ORDER -> bytes from each time on [time] B."""
+
+    @property
+    def total(self) -> Floats:
+        """Return the bytes of all categories [time] B."""
+        total: Floats = np.sum(list(self.by_category.values()), axis=0)
+        return total
 
 
 def memory(timeline: Timeline, report: Report, path: Path) -> None:
     """Draw memory over time: the fullest GPU by category, and below it the totals of all classes of ranks.
 
-    The reported peak lies above the categories by what a backward pass runs again, which is there
+    The reported peak lies above the categories by what a backward pass recomputes, which is there
     for that pass only.
     """
     program = timeline.program
     held = [by_category(timeline, report, rank) for rank in range(program.ranks)]
     peaks = [report.memory[program.pipeline_index(rank)].peak for rank in range(program.ranks)]
     fullest = int(np.argmax(peaks))
-    several = program.ranks > 1
-    note = (
-        f"GPU of pipeline index {program.pipeline_index(fullest)}, the fullest"
-        if several
-        else "one GPU"
-    )
-    with panels([2.3, 2.0] if several else [2.3], report, note, path, shared=True) as rows:
-        _categories(rows[0], held[fullest], timeline.step_time)
+    heights, note = [2.3], "one GPU"
+    if program.ranks > 1:
+        heights = [2.3, 2.0]
+        note = f"GPU of pipeline index {program.pipeline_index(fullest)}, the fullest"
+    with panels(heights, report, note, path, shared=True) as rows:
+        _categories(rows[0], held[fullest])
         _lines(rows[0], peaks[fullest], report.scenario.gpu.memory.capacity)
         above(rows[0], 4)
-        if several:
+        if program.ranks > 1:
             _totals(rows[1], timeline, held)
         for axes in rows:
             axes.set_xlim(0, timeline.step_time)
         rows[-1].set_xlabel("time in the step [s]", fontsize=7)
 
 
-def by_category(timeline: Timeline, report: Report, rank: int) -> tuple[Floats, dict[str, Floats]]:
-    """Return times [s] and bytes from each on by category [B], margin included, until the end of the step."""
-    times, held = memory_over_time(timeline, rank)
+def by_category(timeline: Timeline, report: Report, rank: int) -> Held:
+    """Return the memory of a class of ranks, margin included, until the end of the step."""
+    times, sizes = memory_over_time(timeline, rank)
     margin = report.memory[timeline.program.pipeline_index(rank)].by_category["margin"]
-    held = {**held, "margin": np.full(len(times), margin)}
-    return np.append(times, timeline.step_time), {
-        name: np.append(held[name], held[name][-1]) for name in ORDER
-    }
+    sizes = {**sizes, "margin": np.full(len(times), margin)}
+    # What a rank holds last, it holds until the end.
+    extended = {name: np.append(sizes[name], sizes[name][-1]) for name in ORDER}
+    return Held(np.append(times, timeline.step_time), extended)
 
 
-def _categories(axes: Axes, series: tuple[Floats, dict[str, Floats]], step_time: float) -> None:
-    times, held = series
+def _categories(axes: Axes, held: Held) -> None:
     axes.stackplot(
-        times,
-        [size / 1e9 for size in held.values()],
+        held.times,
+        [size / 1e9 for size in held.by_category.values()],
         step="post",
         linewidth=0,
-        colors=[MEMORY_COLOURS[name] for name in held],
-        labels=list(held),
+        colors=[MEMORY_COLOURS[name] for name in held.by_category],
+        labels=list(held.by_category),
     )
     axes.set_ylabel("memory of the GPU [GB]", fontsize=7)
 
 
 def _lines(axes: Axes, peak: float, capacity: float) -> None:
     axes.axhline(peak / 1e9, color="black", linewidth=0.8, linestyle=":", label="reported peak")
-    axes.axhline(capacity / 1e9, color="#D55E00", linewidth=1.2, linestyle="--", label="capacity")
+    axes.axhline(capacity / 1e9, color=VERMILLION, linewidth=1.2, linestyle="--", label="capacity")
     axes.set_ylim(0, 1.06 * max(peak, capacity) / 1e9)
 
 
-def _totals(axes: Axes, timeline: Timeline, held: list[tuple[Floats, dict[str, Floats]]]) -> None:
+def _totals(axes: Axes, timeline: Timeline, held: Sequence[Held]) -> None:
+    """Draw a line per class of ranks, in the shade of its pipeline index."""
     import matplotlib as mpl
 
     indices = [timeline.program.pipeline_index(rank) for rank in range(timeline.program.ranks)]
     norm = mpl.colors.Normalize(min(indices), max(*indices, min(indices) + 1))
     shades = mpl.colormaps["viridis"]
-    for index, (times, parts) in zip(indices, held, strict=True):
-        total = np.sum(list(parts.values()), axis=0) / 1e9
-        axes.step(times, total, where="post", color=shades(norm(index)), linewidth=0.7)
+    for index, of_rank in zip(indices, held, strict=True):
+        colour = shades(norm(index))
+        axes.step(of_rank.times, of_rank.total / 1e9, where="post", color=colour, linewidth=0.7)
     bar = axes.figure.colorbar(
         mpl.cm.ScalarMappable(norm, shades),
         ax=axes,

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulator.plot.steps import CHUNK_COLOURS, CHUNK_NAMES, metadata
+from simulator.plot.canvas import PAGE as PAPER
+from simulator.plot.canvas import Sheet, opened
+from simulator.report.parts import CHUNK_KINDS
 from simulator.schedules import Action, Bubble, Half, Schedule, Times, spans
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PAPER = 7.2
-"""Width of a page's figure [inch]."""
+CHUNK_COLOURS = {kind.name: kind.colour for kind in CHUNK_KINDS}
+CHUNK_NAMES = {kind.name: kind.text for kind in CHUNK_KINDS}
 
 _ROW = 0.24  # height of a rank [inch]
 _DIGIT = 0.62  # width of a digit, of its size
@@ -34,32 +36,25 @@ class _Cell:
 
 def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> None:
     """Draw a schedule; overlapped pairs share a border. measured: for the caption."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "simulate"
-    import matplotlib.pyplot as plt
-
     cells = list(_cells(drawn, times))
     shortest = min((cell.width for cell in cells if cell.width > 0), default=1.0)
     width = min(max(PAPER, 0.125 * measured.makespan / shortest + 0.8), 24.0)
-    figure, axes = plt.subplots(
-        figsize=(width, _ROW * len(drawn.ranks) + 1.05), layout="constrained"
-    )
-    _draw(axes, cells, (width - 0.8) / (measured.makespan or 1.0))
-    _frame_pairs(axes, drawn, times)
-    axes.set_xlim(0, measured.makespan)
-    axes.set_ylim(len(drawn.ranks) - 0.5, -0.5)
-    axes.set_yticks(range(len(drawn.ranks)), [f"rank {rank}" for rank in range(len(drawn.ranks))])
-    axes.set_xlabel("time, in the unit of the chunk times", fontsize=7)
-    axes.tick_params(labelsize=7, length=2)
-    axes.set_facecolor("#F2F2F2")
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    _legend(figure, cells)
-    figure.suptitle(_caption(drawn, times, measured), fontsize=8)
-    figure.savefig(path, dpi=200, metadata=metadata(path))
-    plt.close(figure)
+    sheet = Sheet(width, _ROW * len(drawn.ranks) + 1.05, dpi=200)
+    with opened(path, sheet) as (figure, [axes]):
+        _draw(axes, cells, (width - 0.8) / (measured.makespan or 1.0))
+        _frame_pairs(axes, drawn, times)
+        axes.set_xlim(0, measured.makespan)
+        axes.set_ylim(len(drawn.ranks) - 0.5, -0.5)
+        axes.set_yticks(
+            range(len(drawn.ranks)), [f"rank {rank}" for rank in range(len(drawn.ranks))]
+        )
+        axes.set_xlabel("time, in the unit of the chunk times", fontsize=7)
+        axes.tick_params(labelsize=7, length=2)
+        axes.set_facecolor("#F2F2F2")
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        _legend(figure, cells)
+        figure.suptitle(_caption(drawn, times, measured), fontsize=8)
 
 
 def _cells(drawn: Schedule, times: Times) -> Iterator[_Cell]:

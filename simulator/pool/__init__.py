@@ -14,6 +14,6 @@ from simulator.pool.jobs import TRIES, Function, Job, Outcome, Pool
 from simulator.pool.processes import cores, processes
 
 POOLS: dict[str, Pool] = {"processes": processes, "dask": dask}
-"""name -> pool. The third argument of `processes` is the number of workers, of `dask` the scheduler's address."""
+"""name -> pool. Third argument: of `processes` the number of workers, of `dask` an address."""
 
 __all__ = ["POOLS", "TRIES", "Function", "Job", "Outcome", "Pool", "cores", "dask", "processes"]

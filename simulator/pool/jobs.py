@@ -8,39 +8,43 @@ from dataclasses import dataclass
 from typing import Any
 
 Function = Callable[[Any], Any]
+"""What runs a job: payload -> value. At a module's top level, where workers find it by name."""
 TRIES = 3
-"""How often a job is begun before its worker's death counts as the job's own fault: once, and two more times."""
+"""How often a job is begun before its worker's death counts as the job's own fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call. key: tells it from the others. payload: the argument, picklable.
-
-    group: jobs of a group share what a process keeps in memory; a worker takes the next of its own
-    group first.
-    """
+    """One call."""
 
     key: str
+    """What tells it from the others."""
     payload: Any
+    """The argument, picklable."""
     group: str = ""
+    """Jobs of a group share what a process keeps in memory; a worker prefers its own group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job.
-
-    value: what the function returned. error: why there is no value, empty where there is one.
-    seconds: of the call itself, as its worker measured it. tries: how often it was begun.
-    """
+    """What became of a job."""
 
     job: Job
+    """The job."""
     value: Any = None
+    """What the function returned."""
     error: str = ""
+    """Why there is no value, empty where there is one."""
     seconds: float = 0.0
+    """Time of the call itself, as its worker measured it [s]."""
     tries: int = 1
+    """How often it was begun."""
 
 
-Pool = Callable[[Function, Sequence[Job], Any], Generator[Outcome, None, None]]
+Outcomes = Generator[Outcome, None, None]
+"""Outcomes as they come; closing it gives up the rest."""
+Pool = Callable[[Function, Sequence[Job], Any], Outcomes]
+"""(function, jobs, number of workers or address) -> outcomes in the order in which they finish."""
 
 
 def called(function: Function, payload: Any) -> tuple[Any, str, float]:
@@ -49,5 +53,6 @@ def called(function: Function, payload: Any) -> tuple[Any, str, float]:
     try:
         value, error = function(payload), ""
     except Exception as fault:  # whatever it is, the other jobs go on
-        value, error = None, f"{type(fault).__name__}: {fault}"
+        kind = type(fault).__name__
+        value, error = None, f"{kind}: {fault}"
     return value, error, time.perf_counter() - started

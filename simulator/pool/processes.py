@@ -10,48 +10,58 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections import deque
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 
-from simulator.pool.jobs import TRIES, Function, Job, Outcome, called
+from simulator.pool.jobs import TRIES, Function, Job, Outcome, Outcomes, called
+
+MOST_ON_WINDOWS = 61
+"""Workers that can be waited for there, as in `concurrent.futures`."""
 
 
 def cores() -> int:
     """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    count = os.cpu_count() or 1
+    return min(count, MOST_ON_WINDOWS) if sys.platform == "win32" else count
 
 
-def processes(
-    function: Function, jobs: Sequence[Job], workers: int
-) -> Generator[Outcome, None, None]:
+def processes(function: Function, jobs: Sequence[Job], workers: int) -> Outcomes:
     """Yield the outcome of every job as it finishes, on `workers` processes.
 
     A worker that dies is replaced and its job begun again, TRIES times in all; then its outcome is
     an error that says so. Closing the generator ends the workers.
     """
     queue = _Queue(jobs)
-    crew = [_Worker(function) for _ in range(min(workers, len(jobs)))]
+    size = min(workers, len(jobs))
+    crew = [_Worker(function) for _ in range(size)]
     try:
         for worker in crew:
             worker.take(queue.next(worker.group, _groups(crew)))
         while any(worker.job for worker in crew):
-            ready = wait([worker.pipe for worker in crew if worker.job])
-            for place in [place for place, worker in enumerate(crew) if worker.pipe in ready]:
-                outcome = crew[place].result()
+            for index in _ready(crew):
+                outcome = crew[index].result()
                 if outcome is None:  # it died
-                    outcome = queue.again(crew[place])
-                    crew[place] = _Worker(function)
+                    outcome = queue.retry(crew[index])
+                    crew[index] = _Worker(function)
                 if outcome:
                     yield outcome
-                if queue.left:
-                    crew[place].take(queue.next(crew[place].group, _groups(crew)))
+                if queue.waiting:
+                    worker = crew[index]
+                    worker.take(queue.next(worker.group, _groups(crew)))
     finally:
         for worker in crew:
             worker.end()
+
+
+def _ready(crew: Sequence[_Worker]) -> list[int]:
+    """Wait for workers that answer or die, and return their indices."""
+    ready = wait([worker.pipe for worker in crew if worker.job])
+    return [index for index, worker in enumerate(crew) if worker.pipe in ready]
 
 
 def _groups(crew: Sequence[_Worker]) -> set[str]:
@@ -62,45 +72,41 @@ class _Queue:
     """Jobs that wait, and how often each was begun."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.left = deque(jobs)
-        self.begun: dict[str, int] = {}
+        self.waiting = deque(jobs)
+        self.begun = Counter[str]()  # job's key -> how often
 
     def next(self, group: str, taken: set[str]) -> Job:
-        """Take the first job of a worker's group, else the first of a group that nobody works on, else the first."""
-        own = (job for job in self.left if job.group == group)
-        free = (job for job in self.left if job.group not in taken)
-        job = next(own, None) or next(free, self.left[0])
-        self.left.remove(job)
-        self.begun[job.key] = self.begun.get(job.key, 0) + 1
+        """Take the first job of a worker's group, else of a group without workers, else of all."""
+        own = (job for job in self.waiting if job.group == group)
+        free = (job for job in self.waiting if job.group not in taken)
+        job = next(own, None) or next(free, self.waiting[0])
+        self.waiting.remove(job)
+        self.begun[job.key] += 1
         return job
 
-    def again(self, worker: _Worker) -> Outcome | None:
-        """Put the job of a dead worker back in front; after TRIES, return the outcome that says so."""
+    def retry(self, worker: _Worker) -> Outcome | None:
+        """Put the job of a dead worker back in front; after TRIES, return an outcome instead."""
         job = worker.job
         if job is None:
             return None
         if self.begun[job.key] < TRIES:
-            self.left.appendleft(job)
+            self.waiting.appendleft(job)
             return None
-        return Outcome(job, error=f"its worker died {TRIES} times, {worker.cause()}", tries=TRIES)
+        error = f"its worker died {TRIES} times, {worker.cause()}"
+        return Outcome(job, error=error, tries=TRIES)
 
 
-@dataclass
 class _Worker:
     """One process and the pipe to it."""
 
-    function: Function
-    job: Job | None = None
-    group: str = ""
-
-    def __post_init__(self) -> None:
+    def __init__(self, function: Function) -> None:
+        self.job: Job | None = None
+        self.group = ""
         # Not forked: the parent may hold threads (a progress bar's, numba's), whose locks a fork
         # would freeze.
         context = multiprocessing.get_context("spawn")
         self.pipe, far = context.Pipe()
-        self.process: SpawnProcess = context.Process(
-            target=_work, args=(self.function, far), daemon=True
-        )
+        self.process = context.Process(target=_work, args=(function, far), daemon=True)
         self.process.start()
         far.close()  # so that the pipe ends when the worker does
 
@@ -110,7 +116,7 @@ class _Worker:
         try:
             self.pipe.send(job.payload)
         except OSError:
-            return  # it is dead; `result` will find so
+            return  # it is dead; `result` will notice
 
     def result(self) -> Outcome | None:
         """Return the outcome of its job, None if it died over it."""
@@ -131,8 +137,9 @@ class _Worker:
         code = self.process.exitcode or 0
         if code >= 0:
             return f"the last time with exit status {code}"
-        hint = "; memory may have run out: try fewer workers" if code == -signal.SIGKILL else ""
-        return f"the last time by {signal.Signals(-code).name}{hint}"
+        name = _signal_name(-code)
+        hint = "; memory may have run out: try fewer workers" if name == "SIGKILL" else ""
+        return f"the last time by {name}{hint}"
 
     def end(self) -> None:
         """Stop the process, whatever it does."""
@@ -141,15 +148,20 @@ class _Worker:
         self.pipe.close()
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal, or one of another system
+        return f"signal {number}"
+
+
 def _work(function: Function, pipe: Connection) -> None:
     """Answer calls until the pipe ends."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the parent decides
+    # Ctrl-C reaches the whole group; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    gc.set_threshold(
-        500_000, 20, 20
-    )  # as the command line does: programs are many objects without cycles
+    # As the command line does: programs are many objects without cycles.
+    gc.set_threshold(500_000, 20, 20)
     while True:
         try:
             payload = pipe.recv()

@@ -13,301 +13,190 @@ layer pair:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import NamedTuple
 
-from simulator.ops import LATE
-from simulator.ops.streams import Stream
-from simulator.program.costs import BlockCost, Costs, Hop, Segment
+from simulator.costs import BlockCost, Costs
+from simulator.ops import Phase
+from simulator.program.chunk_rows import (
+    COMBINE_B,
+    COMBINE_F,
+    DISPATCH_B,
+    DISPATCH_F,
+    GRADIENT_INPUT,
+    After,
+    Chunk,
+    Done,
+    Mark,
+)
 from simulator.schedules import Action
 
-COMPUTE, SIDE, COMMUNICATION, DATA, SEND, TENSOR, GRADIENT = Stream
-STREAMS = tuple(stream.label for stream in Stream)
 
-FORWARD_INPUT, GRADIENT_INPUT = -1, -2
-"""Dependencies on what another action hands over, until the program knows which row that is."""
+class _Block(NamedTuple):
+    """A block of a stage, or one part of an MTP module."""
 
-After = tuple[int, ...]
-Mark = tuple[str, int, int]
-"""(F or B, stage, block of that stage)"""
+    stage: int
+    """Stage that holds it."""
+    number: int
+    """Of the model's block on that stage."""
+    cost: BlockCost
+    """What it costs the rank."""
 
-
-@dataclass(slots=True)
-class Chunk:
-    """Rows of one action, as columns.
-
-    seconds: of compute rows [s]. exchange: (kind of communication or '', which of it). after: rows
-    that a row waits for, besides its stream's order. forward_out/gradient_out: rows that make the
-    outputs. begins: where a block's parameters are needed first; ends: the rows after which a
-    block's gradients are there.
-    """
-
-    stream: list[int] = field(default_factory=list)
-    label: list[str] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    exchange: list[tuple[str, int]] = field(default_factory=list)
-    after: list[After] = field(default_factory=list)
-    forward_out: After = (FORWARD_INPUT,)
-    gradient_out: After = (GRADIENT_INPUT,)
-    begins: dict[Mark, int] = field(default_factory=dict)
-    ends: dict[Mark, After] = field(default_factory=dict)
-    classes: dict[str, float] = field(default_factory=dict)
-    flops: dict[str, float] = field(default_factory=dict)
-    recomputed: float = 0.0
-
-    def _add(
-        self,
-        stream: int,
-        label: str,
-        after: After,
-        seconds: float = 0.0,
-        exchange: tuple[str, int] = ("", 0),
-    ) -> int:
-        self.stream.append(stream)
-        self.label.append(label)
-        self.seconds.append(seconds)
-        self.exchange.append(exchange)
-        self.after.append(after)
-        return len(self.stream) - 1
-
-    def last(self) -> After:
-        """Return the last rows on the compute and the side stream."""
-        found: dict[int, int] = {}
-        for row in range(len(self.stream) - 1, -1, -1):
-            if self.stream[row] in (COMPUTE, SIDE):
-                found.setdefault(self.stream[row], row)
-                if len(found) == 2 or (self.stream[row] == COMPUTE and SIDE not in self.stream):
-                    break
-        return tuple(found.values())
-
-    def compute(
-        self,
-        block: BlockCost,
-        phase: str,
-        label: str,
-        beside: bool,
-        after: After,
-        stream: int = COMPUTE,
-    ) -> Done:
-        """Add a phase with its transfers; return what waits for it: `after` where the block has no such phase."""
-        line = _Line(self, label, stream, after)
-        means = iter(
-            block.mean.phases[phase, beside].segments
-            if block.mean
-            else block.phases[phase, beside].segments
-        )
-        for item in block.phases[phase, beside].items:
-            if isinstance(item, Hop):
-                line.transfer(item)
-            else:
-                self._count(item, next(means))
-                line.kernels(item.total)
-        return line.done()
-
-    def _count(self, worst: Segment, mean: Segment) -> None:
-        """Add a segment to the sums; what the busiest GPU takes beyond a mean one is waiting."""
-        mean = mean if mean.total < worst.total else worst
-        for name, seconds in (*mean.seconds.items(), ("expert_waiting", worst.total - mean.total)):
-            self.classes[name] = self.classes.get(name, 0.0) + seconds
-        for dtype, flops in mean.flops.items():
-            self.flops[dtype] = self.flops.get(dtype, 0.0) + flops
-        self.recomputed += mean.recomputed
-
-    def exchange_tokens(self, block: BlockCost, kind: str, label: str, after: After) -> After:
-        """Add dispatch or combine; return its row, or `after` where the block has no experts."""
-        if not block.exchanges_experts:
-            return after
-        return (self._add(COMMUNICATION, label, after, exchange=(kind, block.load)),)
+    def mark(self, direction: str) -> Mark:
+        """Return the block's parameters in a pass. direction: F or B."""
+        return Mark(direction, self.stage, self.number)
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What waits for a phase. row: its last kernels. gathered: transfers that weight gradients wait for too.
+class _Run(NamedTuple):
+    """Blocks without expert traffic, and the block with expert traffic that ends them, if any."""
 
-    late: transfers that only what uses the phase's output waits for.
-    """
-
-    row: After
-    gathered: After = ()
-    late: After = ()
-
-    @property
-    def output(self) -> After:
-        """Return what a reader of the phase's output waits for."""
-        return (*self.row, *self.gathered, *self.late)
-
-    @property
-    def kept(self) -> After:
-        """Return what weight gradients wait for."""
-        return (*self.row, *self.gathered)
-
-
-@dataclass(slots=True)
-class _Line:
-    """A phase as it is laid down: kernels in order, transfers that they wait for or run beside."""
-
-    rows: Chunk
-    label: str
-    stream: int
-    after: After
-    beside: list[list[int]] = field(default_factory=list)  # [row, segments that do not wait for it]
-    late: list[int] = field(default_factory=list)
-
-    def kernels(self, seconds: float) -> None:
-        if not seconds:
-            return
-        due = [row for row, left in self.beside if not left]
-        row = self.rows._add(self.stream, self.label, (*self.after, *due), seconds)
-        self.beside = [[other, left - 1] for other, left in self.beside if left]
-        self.after = (row,)
-
-    def transfer(self, hop: Hop) -> None:
-        moved = hop.transfer
-        due = tuple(row for row, left in self.beside if not left)
-        what = (moved.group, round(moved.bytes))
-        row = self.rows._add(TENSOR, moved.name, (*self.after, *due), exchange=what)
-        if hop.beside == LATE:
-            self.late.append(row)
-        elif hop.beside:
-            self.beside.append([row, hop.beside])
-        else:
-            self.after = (row,)
-
-    def done(self) -> Done:
-        return Done(self.after, tuple(row for row, _ in self.beside), tuple(self.late))
+    lone: list[_Block]
+    """Blocks whose tokens stay on their GPU."""
+    moe: _Block | None
+    """Block that exchanges tokens."""
 
 
 def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
-    """Return the rows of one action. member: of the expert group, where its GPUs have loads of their own."""
+    """Return the rows of one action.
+
+    member: of the expert group, where its GPUs have loads of their own.
+    """
     rows = Chunk()
+    ahead = _blocks(costs, action.stage, member)
     if action.kind == "FB":
-        _pairs(
-            rows, _blocks(costs, action.stage, member), _blocks(costs, action.stage_b, member)[::-1]
-        )
+        back = _blocks(costs, action.stage_b, member)
+        _pairs(rows, ahead, back[::-1])
     elif action.kind == "F":
-        for block in _blocks(costs, action.stage, member):
+        for block in ahead:
             _forward(rows, block)
     elif action.kind == "W":
-        for block in _blocks(costs, action.stage, member)[::-1]:
+        for block in reversed(ahead):
             _weights(rows, block)
     else:
-        for block in _blocks(costs, action.stage, member)[::-1]:
+        for block in reversed(ahead):
             _backward(rows, block, weights=action.kind == "B")
     return rows
 
 
-Block = tuple[int, int, BlockCost]
-"""stage, number of the model's block in it, cost of (a part of) that block"""
+def _blocks(costs: Costs, stage: int, member: int) -> list[_Block]:
+    return [_Block(stage, number, cost) for number, cost in costs.parts(stage, member)]
 
 
-def _blocks(costs: Costs, stage: int, member: int) -> list[Block]:
-    return [(stage, number, part) for number, part in costs.parts(stage, member)]
+def _forward(rows: Chunk, block: _Block) -> None:
+    """Add a forward pass."""
+    rows.begins.setdefault(block.mark("F"), len(rows.stream))
+    rows.forward_out = _layer(rows, block.cost, rows.forward_out)
 
 
-def _forward(rows: Chunk, block: Block, *, again: bool = False) -> None:
-    """Add a forward pass; again: as the backward pass repeats it, when its own input, the gradient, has come."""
-    stage, number, cost = block
-    if not again:
-        rows.begins.setdefault(("F", stage, number), len(rows.stream))
-    before = rows.gradient_out if again else rows.forward_out
-    flops = dict(rows.flops)
-    attention = rows.compute(cost, "attention_f", "attn(F)", False, before)
-    arrived = rows.exchange_tokens(cost, "dispatch", "dispatch(F)", attention.output)
-    mlp = rows.compute(cost, "mlp_f", "mlp(F)", False, arrived)
-    out = rows.exchange_tokens(cost, "combine", "combine(F)", mlp.output)
-    if again:
-        rows.gradient_out = out
-        rows.recomputed += sum(rows.flops.values()) - sum(flops.values())
-    else:
-        rows.forward_out = out
+def _recompute(rows: Chunk, block: _Block) -> None:
+    """Add the forward pass that full recompute repeats, once the gradient has come."""
+    before = sum(rows.flops.values())
+    rows.gradient_out = _layer(rows, block.cost, rows.gradient_out)
+    rows.recomputed += sum(rows.flops.values()) - before
 
 
-def _backward(rows: Chunk, block: Block, *, weights: bool) -> None:
-    """Add a backward pass outside of a pair; with weights, as autograd runs it: nothing beside expert traffic.
+def _layer(rows: Chunk, cost: BlockCost, after: After) -> After:
+    """Add the forward pass of a block; return the rows that make its output."""
+    attention = rows.compute(cost, Phase.ATTENTION_F, after)
+    arrived = rows.exchange_tokens(cost, DISPATCH_F, attention.output)
+    mlp = rows.compute(cost, Phase.MLP_F, arrived)
+    return rows.exchange_tokens(cost, COMBINE_F, mlp.output)
 
-    A linear layer's weight gradient is computed in place, together with its input gradient, before
+
+def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
+    """Add a backward pass outside of a pair.
+
+    weights: with weight gradients, as autograd runs it, where nothing overlaps expert traffic: a
+    linear layer's weight gradient is computed in place, together with its input gradient, before
     the next exchange (github deepseek-ai/DualPipe, examples; Megatron-LM likewise).
     """
-    stage, number, cost = block
-    rows.begins.setdefault(("B", stage, number), len(rows.stream))
-    if cost.again:
-        _forward(rows, block, again=True)
-    arrived = rows.exchange_tokens(cost, "cached_dispatch", "combine(B)", rows.gradient_out)
-    mlp = rows.compute(cost, "mlp_b", "mlp(B)", False, arrived)
+    cost = block.cost
+    rows.begins.setdefault(block.mark("B"), len(rows.stream))
+    if cost.recompute:
+        _recompute(rows, block)
+    arrived = rows.exchange_tokens(cost, COMBINE_B, rows.gradient_out)
+    mlp = rows.compute(cost, Phase.MLP_B, arrived)
     if weights:
-        last = _mlp_weights(rows, cost, mlp.kept, beside=False)
+        last = _mlp_weights(rows, cost, mlp.saved)
         mlp = Done(last, late=(*mlp.late, *mlp.gathered))
-    home = rows.exchange_tokens(cost, "combine", "dispatch(B)", mlp.output)
-    first = rows.compute(cost, "attention_b", "attn(B)", False, home)
-    end = rows.compute(cost, "attention_w", "attn(W)", False, first.kept) if weights else first
-    rows.gradient_out = rows.compute(
-        cost, "attention_t", "attn(B)", False, (*end.row, *first.output)
-    ).output
+    home = rows.exchange_tokens(cost, DISPATCH_B, mlp.output)
+    attention = rows.compute(cost, Phase.ATTENTION_B, home)
+    end = attention
     if weights:
-        rows.ends["B", stage, number] = rows.last()
+        end = rows.compute(cost, Phase.ATTENTION_W, attention.saved)
+    # The norm's gradient needs the sum over the tensor parallel group, which travels while weight
+    # gradients run, so it comes behind these.
+    tail = rows.compute(cost, Phase.ATTENTION_T, (*end.kernels, *attention.output))
+    rows.gradient_out = tail.output
+    if weights:
+        rows.ends[block.mark("B")] = rows.last_kernels()
 
 
-def _mlp_weights(rows: Chunk, block: BlockCost, after: After, *, beside: bool) -> After:
+def _mlp_weights(rows: Chunk, cost: BlockCost, after: After, *, overlapped: bool = False) -> After:
     # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of
     # the compute stream.
-    first = rows.compute(block, "mlp_w", "mlp(W)", beside, after)
-    return rows.compute(block, "side_w", "side(W)", beside, first.output, SIDE).output
+    first = rows.compute(cost, Phase.MLP_W, after, overlapped=overlapped)
+    return rows.compute(cost, Phase.SIDE_W, first.output, overlapped=overlapped).output
 
 
-def _weights(rows: Chunk, block: Block) -> None:
-    stage, number, cost = block
+def _weights(rows: Chunk, block: _Block) -> None:
+    """Add the weight gradients of a split backward pass."""
     before = (len(rows.stream) - 1,) if rows.stream else (GRADIENT_INPUT,)
-    _mlp_weights(rows, cost, before, beside=False)
-    rows.compute(cost, "attention_w", "attn(W)", False, before)
-    rows.ends["B", stage, number] = rows.last()
+    _mlp_weights(rows, block.cost, before)
+    rows.compute(block.cost, Phase.ATTENTION_W, before)
+    rows.ends[block.mark("B")] = rows.last_kernels()
 
 
-def _pairs(rows: Chunk, ahead: list[Block], back: list[Block]) -> None:
-    """Pair the MoE blocks of both directions; the other blocks run alone as soon as their turn comes."""
-    forward_runs, backward_runs = _split(ahead), _split(back)
-    for (lone_f, moe_f), (lone_b, moe_b) in zip_longest(
-        forward_runs, backward_runs, fillvalue=([], None)
-    ):
-        for block in lone_f:
+def _pairs(rows: Chunk, ahead: list[_Block], back: list[_Block]) -> None:
+    """Pair the MoE blocks of both directions; the others run alone as soon as their turn comes."""
+    nothing = _Run([], None)
+    for forward, backward in zip_longest(_runs(ahead), _runs(back), fillvalue=nothing):
+        for block in forward.lone:
             _forward(rows, block)
-        for block in lone_b:
+        for block in backward.lone:
             _backward(rows, block, weights=True)
-        if moe_f and moe_b:
-            _pair(rows, moe_f, moe_b)
-        elif moe_f:
-            _forward(rows, moe_f)
-        elif moe_b:
-            _backward(rows, moe_b, weights=True)
+        if forward.moe and backward.moe:
+            _pair(rows, forward.moe, backward.moe)
+        elif forward.moe:
+            _forward(rows, forward.moe)
+        elif backward.moe:
+            _backward(rows, backward.moe, weights=True)
 
 
-def _split(blocks: list[Block]) -> list[tuple[list[Block], Block | None]]:
-    """Return runs of blocks without expert traffic, each with the block with expert traffic that ends it."""
-    runs: list[tuple[list[Block], Block | None]] = []
-    lone: list[Block] = []
+def _runs(blocks: list[_Block]) -> list[_Run]:
+    """Cut blocks behind each block with expert traffic."""
+    runs: list[_Run] = []
+    lone: list[_Block] = []
     for block in blocks:
-        if block[2].exchanges_experts:
-            runs.append((lone, block))
+        if block.cost.exchanges_experts:
+            runs.append(_Run(lone, block))
             lone = []
         else:
             lone.append(block)
-    return [*runs, (lone, None)] if lone else runs
+    if lone:
+        runs.append(_Run(lone, None))
+    return runs
 
 
-def _pair(rows: Chunk, forward: Block, backward: Block) -> None:
-    ahead, back = forward[2], backward[2]
-    rows.begins.setdefault(("F", *forward[:2]), len(rows.stream))
-    rows.begins.setdefault(("B", *backward[:2]), len(rows.stream))
-    if back.again:
-        _forward(rows, backward, again=True)
-    arrived_b = rows.exchange_tokens(back, "cached_dispatch", "combine(B)", rows.gradient_out)
-    attention_f = rows.compute(ahead, "attention_f", "attn(F)", True, rows.forward_out)
-    mlp_b = rows.compute(back, "mlp_b", "mlp(B)", True, arrived_b)
-    arrived_f = rows.exchange_tokens(ahead, "dispatch", "dispatch(F)", attention_f.output)
-    home_b = rows.exchange_tokens(back, "combine", "dispatch(B)", mlp_b.output)
-    _mlp_weights(rows, back, mlp_b.kept, beside=True)
-    mlp_f = rows.compute(ahead, "mlp_f", "mlp(F)", True, arrived_f)
-    rows.forward_out = rows.exchange_tokens(ahead, "combine", "combine(F)", mlp_f.output)
-    first = rows.compute(back, "attention_b", "attn(B)", True, home_b)
-    rows.compute(back, "attention_w", "attn(W)", True, first.kept)
-    rows.gradient_out = rows.compute(back, "attention_t", "attn(B)", True, first.output).output
-    rows.ends["B", *backward[:2]] = rows.last()
+def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
+    """Add a forward and a backward pass of two MoE blocks, each of which computes while the other's tokens travel."""
+    ahead = forward.cost
+    back = backward.cost
+    rows.begins.setdefault(forward.mark("F"), len(rows.stream))
+    rows.begins.setdefault(backward.mark("B"), len(rows.stream))
+    if back.recompute:
+        _recompute(rows, backward)
+    # Rows of a stream run in the order in which they are added: see the figure above.
+    arrived_b = rows.exchange_tokens(back, COMBINE_B, rows.gradient_out)
+    attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out, overlapped=True)
+    mlp_b = rows.compute(back, Phase.MLP_B, arrived_b, overlapped=True)
+    arrived_f = rows.exchange_tokens(ahead, DISPATCH_F, attention_f.output)
+    home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
+    _mlp_weights(rows, back, mlp_b.saved, overlapped=True)
+    mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f, overlapped=True)
+    rows.forward_out = rows.exchange_tokens(ahead, COMBINE_F, mlp_f.output)
+    attention_b = rows.compute(back, Phase.ATTENTION_B, home_b, overlapped=True)
+    rows.compute(back, Phase.ATTENTION_W, attention_b.saved, overlapped=True)
+    tail = rows.compute(back, Phase.ATTENTION_T, attention_b.output, overlapped=True)
+    rows.gradient_out = tail.output
+    rows.ends[backward.mark("B")] = rows.last_kernels()

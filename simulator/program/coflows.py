@@ -4,175 +4,235 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives import COLLECTIVES, Demand, exchange, send
+from simulator.collectives import CoflowKind, Communication, Demand, send
+from simulator.collectives.kinds import EXCHANGES, SENDS
 from simulator.collectives.paths import ways
+from simulator.costs import BlockCost, Costs
+from simulator.costs.buckets import Bucket, holders, of_stage, shards
+from simulator.hardware import CommunicationModel
 from simulator.layout import Layout
 from simulator.ops import Transfer
-from simulator.program.buckets import Bucket, holders, of_stage, shards
-from simulator.program.costs import BlockCost, Costs, Hop
 from simulator.program.orders import handed_to
+from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 from simulator.topology import Network
 
-EXCHANGES = ("dispatch", "cached_dispatch", "combine")
-DATA = ("reduce_scatter", "all_gather", "all_reduce")
-TENSOR = ("tp", "cp", "etp")
-SENDS = ("F", "B")
-KERNELS = {**dict.fromkeys((*DATA, *SENDS), "nccl"), **dict.fromkeys(TENSOR, "nccl_tensor")}
-"""kind of coflow -> kernel of the communication table, where they differ."""
-TRAFFIC = {
-    **dict.fromkeys(SENDS, "pipeline"),
-    **dict.fromkeys(DATA, "data"),
-    "tp": "tensor",
-    "etp": "tensor",
-    "cp": "context",
-}
-"""kind of coflow -> kind of traffic in the report; exchanges are `expert`."""
+Ranks: TypeAlias = NDArray[np.int64]
 
-Key = tuple[str, int, int]
-"""(kind, what of it, rank): exchanges (kind, load, rank), sends (pass, edge, source), collectives of buckets (kind,
-number of the bucket, rank), of tensor and context parallelism (kind, bytes, rank). It is how a rank
-names the coflow that it takes part in."""
-Ranks = NDArray[np.int64]
-Edge = tuple[str, int, int]
-"""(F or B, from pipeline index, to pipeline index)"""
+
+class Label(NamedTuple):
+    """What a coflow does, alike in all replicas."""
+
+    kind: CoflowKind
+    """Which transfer of the step."""
+    what: int
+    """Load of exchanges, bucket of data parallel collectives, bytes of those inside layers; 0 of sends."""
+
+
+class Key(NamedTuple):
+    """How a rank names the coflow that it takes part in."""
+
+    kind: str
+    """A `CoflowKind`."""
+    what: int
+    """As in `Label`; of sends the number of the pipeline edge."""
+    rank: int
+    """The rank; of sends the source."""
+
+
+class Edge(NamedTuple):
+    """Between which pipeline ranks an output or a gradient is handed on."""
+
+    kind: CoflowKind
+    """FORWARD or BACKWARD."""
+    source: int
+    """Pipeline index of the sender."""
+    target: int
+    """Pipeline index of the receiver."""
+
+
+class Wires(NamedTuple):
+    """What a coflow asks of the network."""
+
+    links: Sequence[int]
+    """Links, each once."""
+    bytes: Sequence[float]
+    """That cross each [B]."""
+    latency: float
+    """Of all its rounds [s]."""
 
 
 @dataclass(slots=True)
 class Coflows:
-    """Coflows as columns, with links and ranks as flat lists.
+    """Coflows as columns, with links and ranks as flat lists."""
 
-    label: kind and what of it; alike in all replicas, of sends on all edges. links/bytes: per
-    coflow [B]. members: ranks; of a send, source then target. index: how a rank names a coflow ->
-    its position. edges, buckets: pipeline edge, bucket -> its number in keys.
-    """
-
-    label: list[tuple[str, int]] = field(default_factory=list)
+    communication: Communication
+    """What the groups of the scenario run."""
+    layout: Layout
+    """Who is in which group."""
+    label: list[Label] = field(default_factory=list)
+    """What each coflow does [coflow]."""
     links: list[Sequence[int]] = field(default_factory=list)
+    """Links that each crosses [coflow]."""
     bytes: list[Sequence[float]] = field(default_factory=list)
+    """Bytes on each of these links [coflow]."""
     latency: list[float] = field(default_factory=list)
+    """Latency of its rounds [coflow] s."""
     members: list[tuple[int, ...]] = field(default_factory=list)
-    index: dict[Key, int] = field(default_factory=dict)
-    edges: dict[Edge, int] = field(default_factory=dict)
+    """Ranks that take part, of a send source then target [coflow]."""
+    kernel: list[CommunicationModel] = field(default_factory=list)
+    """Kernel that runs it [coflow]."""
+    index: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    """Key -> coflow."""
+    edges: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    """Pipeline edge -> its number in keys."""
     buckets: dict[Bucket, int] = field(default_factory=dict)
+    """Bucket -> its number in keys."""
 
-    def _add(self, label: tuple[str, int], demand: Demand, members: tuple[int, ...]) -> None:
-        self._append(label, demand.links.tolist(), demand.bytes.tolist(), demand.latency, members)
+    @property
+    def network(self) -> Network:
+        """Return the cluster."""
+        return self.communication.scenario.network
+
+    def _add(
+        self, label: Label, demand: Demand, kernel: CommunicationModel, members: tuple[int, ...]
+    ) -> None:
+        wires = Wires(demand.links.tolist(), demand.bytes.tolist(), demand.latency)
+        self._append(label, wires, kernel, members)
         for rank in members:
-            self.index[(*label, rank)] = len(self.label) - 1
+            self.index[Key(*label, rank)] = len(self.label) - 1
 
     def _append(
-        self,
-        label: tuple[str, int],
-        links: Sequence[int],
-        sizes: Sequence[float],
-        latency: float,
-        members: tuple[int, ...],
+        self, label: Label, wires: Wires, kernel: CommunicationModel, members: tuple[int, ...]
     ) -> None:
         self.label.append(label)
-        self.links.append(links)
-        self.bytes.append(sizes)
-        self.latency.append(latency)
+        self.links.append(wires.links)
+        self.bytes.append(wires.bytes)
+        self.latency.append(wires.latency)
+        self.kernel.append(kernel)
         self.members.append(members)
 
-    def add_exchanges(
-        self, network: Network, layout: Layout, costs: Costs, place: tuple[int, int]
-    ) -> None:
-        """Add dispatch and combine of every expert group. place: (pipeline index, expert load)."""
+    def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
+        """Add dispatch and combine of every expert group. load: which of the scenario's expert loads."""
         assert costs.loads is not None
-        index, load = place
-        for row in layout.ranks(index, "expert").tolist():
+        for row in self.layout.ranks(pipeline_index, "expert").tolist():
             for kind in EXCHANGES:
-                unit = exchange(
-                    network, tuple(row), costs.loads.distinct[load], back=kind == "combine"
+                exchange = self.communication.exchange(
+                    kind, row, costs.loads.distinct[load], costs.token_bytes(kind), costs.work.own
                 )
-                self._add((kind, load), unit.scaled(costs.token_bytes(kind)), tuple(row))
+                self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
 
-    def add_sends(self, network: Network, layout: Layout, edge: Edge, size: float) -> None:
-        """Add the sends of one pipeline edge in every replica."""
+    def add_sends(self, edge: Edge, size: float) -> None:
+        """Add the sends of one pipeline edge in every replica. size: of the residual stream [B]."""
+        layout = self.layout
         number = self.edges.setdefault(edge, len(self.edges))
         high, low = np.divmod(np.arange(layout.per_stage), layout.inner())
-        src, dst = (low + layout.inner() * (index + layout.pp * high) for index in edge[1:])
-        for source, target, (links, latency) in zip(
-            src.tolist(), dst.tolist(), _sends(network, src, dst), strict=True
-        ):
-            # Alike on all edges: who sends to whom tells them apart, and the two directions of a
-            # pipeline are mirrors.
-            self._append((edge[0], 0), links, [size] * len(links), latency, (source, target))
-            self.index[edge[0], number, source] = len(self.label) - 1
+        src, dst = (
+            low + layout.inner() * (index + layout.pp * high)
+            for index in (edge.source, edge.target)
+        )
+        # Alike on all edges: who sends to whom tells them apart, and the two directions of a
+        # pipeline are mirrors.
+        label = Label(edge.kind, 0)
+        kernel = self.communication.plan(edge.kind, (), size).kernel
+        pairs = zip(src.tolist(), dst.tolist(), strict=True)
+        for (source, target), way in zip(pairs, _sends(self.network, src, dst), strict=True):
+            wires = Wires(way.links, [size] * len(way.links), way.latency)
+            self._append(label, wires, kernel, (source, target))
+            self.index[Key(edge.kind, number, source)] = len(self.label) - 1
 
-    def add_transfers(self, network: Network, groups: Ranks, transfer: Transfer) -> None:
+    def add_transfers(self, groups: Ranks, transfer: Transfer) -> None:
         """Add a tensor or context parallel collective in every group. groups: ranks [group, member]."""
-        label = (transfer.group, round(transfer.bytes))
+        kind = CoflowKind(transfer.group)
+        label = Label(kind, round(transfer.bytes))
+        plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
         for row in groups.tolist():
-            if (*label, row[0]) not in self.index:
-                unit = COLLECTIVES["all_gather"](network, tuple(row))
-                self._add(label, unit.scaled(transfer.bytes), tuple(row))
+            if Key(*label, row[0]) not in self.index:
+                demand = plan.unit(row).scaled(transfer.bytes)
+                self._add(label, demand, plan.kernel, tuple(row))
 
-    def add_bucket(
-        self,
-        network: Network,
-        layout: Layout,
-        place: tuple[Bucket, tuple[int, ...]],
-        widths: tuple[float, float],
-    ) -> None:
-        """Add the collectives of one bucket of parameters.
-
-        place: bucket, pipeline indices that hold its stage. widths: bytes of a gradient and of a
-        parameter [B].
-        """
-        bucket, hosts = place
-        members = holders(layout, bucket.group, hosts)
+    def add_bucket(self, bucket: Bucket, hosts: tuple[int, ...], widths: Widths) -> None:
+        """Add the collectives of one bucket of parameters. hosts: pipeline indices that hold its stage."""
+        members = holders(self.layout, bucket.group, hosts)
         if members.shape[1] == 1:
             return
         number = self.buckets.setdefault(bucket, len(self.buckets))
-        inside, across = shards(layout, members)
-        sizes = {"reduce_scatter": widths[0], "all_gather": widths[1] if layout.zero else widths[0]}
-        for row in inside.tolist() if inside.shape[1] > 1 else ():
-            for kind, width in sizes.items():
-                unit = COLLECTIVES[kind](network, tuple(row))
-                self._add((kind, number), unit.scaled(bucket.parameters * width), tuple(row))
-        for row in across.tolist() if across.shape[1] > 1 else ():
-            unit = COLLECTIVES["all_gather"](
-                network, tuple(row)
-            )  # an all-reduce passes twice over its shard
-            self._add(
-                ("all_reduce", number),
-                unit.scaled(2 * bucket.parameters * widths[0] / inside.shape[1]),
-                tuple(row),
-            )
+        inside, across = shards(self.layout, members)
+        gathered = widths.parameter if self.layout.zero else widths.gradient
+        sizes = {
+            CoflowKind.REDUCE_SCATTER: bucket.parameters * widths.gradient,
+            CoflowKind.ALL_GATHER: bucket.parameters * gathered,
+        }
+        self._add_passes(number, inside, sizes)
+        # An all-reduce passes twice over its shard.
+        shard = 2 * bucket.parameters * widths.gradient / inside.shape[1]
+        self._add_passes(number, across, {CoflowKind.ALL_REDUCE: shard})
+
+    def _add_passes(self, bucket: int, groups: Ranks, sizes: dict[CoflowKind, float]) -> None:
+        """Add passes over a bucket in every group. groups: ranks [group, member]. sizes: of each pass [B]."""
+        if groups.shape[1] == 1:
+            return
+        plans = {
+            kind: self.communication.plan(kind, groups[0].tolist(), size)
+            for kind, size in sizes.items()
+        }
+        for row in groups.tolist():
+            for kind, size in sizes.items():
+                demand = plans[kind].unit(row).scaled(size)
+                self._add(Label(kind, bucket), demand, plans[kind].kernel, tuple(row))
 
 
-def _sends(network: Network, src: Ranks, dst: Ranks) -> list[tuple[Sequence[int], float]]:
-    """Return the links and the latency of many sends as `send` does of each: all at once where there is one way.
+class Widths(NamedTuple):
+    """Bytes of what data parallel ranks share."""
+
+    gradient: float
+    """Of a gradient [B]."""
+    parameter: float
+    """Of a parameter [B]."""
+
+
+class Way(NamedTuple):
+    """How a send travels."""
+
+    links: Sequence[int]
+    """Links in the order in which it crosses them."""
+    latency: float
+    """Of the whole way [s]."""
+
+
+def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
+    """Return the ways of many sends as `send` does of each: all at once where there is one way.
 
     Not where PCIe links stand on it: `ways` names them in another order.
     """
-    way = ways(network, src, dst)
-    if (way.share != 1.0).any() or (network.pcie >= 0).any():
-        return [send(network, *pair) for pair in zip(src.tolist(), dst.tolist(), strict=True)]
-    # In order, for latencies add up to other bits in another: to the NIC and over it, the fabric,
-    # the rest.
-    kind = np.array(network.kind)[way.link]
-    nics = np.cumsum(kind == "nic") - (kind == "nic")
-    count = np.bincount(way.pair, minlength=len(src))
+    crossed = ways(network, src, dst)
+    if (crossed.share != 1.0).any() or (network.pcie >= 0).any():
+        pairs = zip(src.tolist(), dst.tolist(), strict=True)
+        return [Way(*send(network, *pair)) for pair in pairs]
+    # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
+    # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
+    kind = np.array(network.kind)[crossed.link]  # [entry]
+    nics_before = np.cumsum(kind == "nic") - (kind == "nic")  # [entry], over all ways
+    count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)
-    begun = (
-        nics > np.repeat(nics[np.minimum(ends - count, len(nics) - 1)], count)
-        if len(nics)
-        else nics > 0
-    )
-    order = np.lexsort((np.where(kind == "fabric", 1, np.where(begun, 2, 0)), way.pair))
-    link = way.link[order]
-    latency = np.bincount(way.pair, network.latency[link], len(src)).tolist()
+    if len(nics_before):
+        first = np.minimum(ends - count, len(nics_before) - 1)
+        behind_nic = nics_before > np.repeat(nics_before[first], count)
+    else:
+        behind_nic = np.zeros(0, dtype=bool)
+    position = np.where(kind == "fabric", 1, np.where(behind_nic, 2, 0))
+    order = np.lexsort((position, crossed.pair))
+    link = crossed.link[order]
+    latency = np.bincount(crossed.pair, network.latency[link], len(src))
     links = link.tolist()
     return [
-        (links[end - size : end], late)
-        for end, size, late in zip(ends.tolist(), count.tolist(), latency, strict=True)
+        Way(links[end - size : end], late)
+        for end, size, late in zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
     ]
 
 
@@ -192,52 +252,48 @@ def pipeline_edges(schedule: Schedule) -> list[Edge]:
     """Return the edges over which ranks hand on."""
     table, taken = schedule.table, handed_to(schedule)
     edges: list[Edge] = []
-    for half, name in enumerate(SENDS):
+    for half, kind in enumerate(SENDS):
         crosses = (taken[:, half] >= 0) & (taken[:, half] != table.rank)
         pairs = np.unique(np.stack([table.rank[crosses], taken[crosses, half]]), axis=1).T
-        edges += [(name, source, target) for source, target in pairs.tolist()]
+        edges += [Edge(kind, source, target) for source, target in pairs.tolist()]
     return sorted(edges)
 
 
 def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
     """Return the collectives inside blocks, those of equal group and size once."""
-    found: dict[tuple[str, int], Transfer] = {}
+    different: dict[tuple[str, int], Transfer] = {}
     for block in blocks:
         for phase in block.phases.values():
-            for item in phase.items:
-                if isinstance(item, Hop):
-                    found.setdefault(
-                        (item.transfer.group, round(item.transfer.bytes)), item.transfer
-                    )
-    return tuple(found.values())
+            for hop in phase.hops:
+                key = (hop.transfer.group, round(hop.transfer.bytes))
+                different.setdefault(key, hop.transfer)
+    return tuple(different.values())
 
 
-def coflows(network: Network, layout: Layout, schedule: Schedule, costs: Costs) -> Coflows:
-    """Return all coflows of a step."""
-    table = Coflows()
-    hosts = stage_hosts(schedule)
-    at: dict[int, list[BlockCost]] = {}
+def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
+    """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
+    layout, hosts = scenario.layout, stage_hosts(schedule)
+    table = Coflows(Communication.of(scenario), layout)
+    blocks_at: dict[int, list[BlockCost]] = {}
     for stage, indices in hosts.items():
         for index in indices:
             for member in costs.members:
-                at.setdefault(index, []).extend(costs.stage(stage, member))
-    places = {
+                blocks_at.setdefault(index, []).extend(costs.stage(stage, member))
+    loads = {
         (index, block.load)
-        for index, blocks in at.items()
+        for index, blocks in blocks_at.items()
         for block in blocks
         if block.exchanges_experts
     }
-    for place in sorted(places):
-        table.add_exchanges(network, layout, costs, place)
-    for index, blocks in sorted(at.items()):
+    for index, load in sorted(loads):
+        table.add_exchanges(costs, index, load)
+    for index, blocks in sorted(blocks_at.items()):
         for transfer in transfers(blocks):
-            table.add_transfers(network, layout.ranks(index, transfer.group), transfer)
+            table.add_transfers(layout.ranks(index, transfer.group), transfer)
     for edge in pipeline_edges(schedule):
-        table.add_sends(network, layout, edge, costs.activation_bytes())
-    recipe = costs.work.recipe
+        table.add_sends(edge, costs.activation_bytes())
+    widths = Widths(costs.work.recipe.gradient, costs.work.recipe.parameter)
     for stage, indices in hosts.items():
         for bucket in of_stage(costs, stage):
-            table.add_bucket(
-                network, layout, (bucket, indices), (recipe.gradient, recipe.parameter)
-            )
+            table.add_bucket(bucket, indices, widths)
     return table

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.layout import Layout
-from simulator.program.coflows import SENDS, Coflows
+from simulator.program.coflows import Coflows
 from simulator.schedules import Schedule
 from simulator.topology import Network
 
@@ -54,12 +54,12 @@ def fold(
     )  # Layout.pipeline_index of every rank
     programs = programs[index]
     if loads:
-        place = np.array([layout.place(rank) for rank in range(layout.gpus)])
+        place = np.array([layout.local_rank(rank) for rank in range(layout.gpus)])
         programs = programs * np.uint64(layout.ep) + np.array(loads, dtype=np.uint64)[place]
     ranks = _mix(programs * np.uint64(1 << 20) + _codes(network.speed.tolist()))
     alike = zip(network.capacity.tolist(), network.latency.tolist(), network.kind, strict=True)
     links = _mix(_codes(list(alike)))
-    flows = _mix(_codes(list(zip(table.label, table.latency, strict=True))))
+    flows = _mix(_codes(list(zip(table.label, table.latency, _kernels(table), strict=True))))
     lengths = np.array([len(ids) for ids in table.links], dtype=np.int64)
     on_link = _Incidence(
         np.repeat(np.arange(len(lengths)), lengths),
@@ -69,7 +69,7 @@ def fold(
     lengths = np.array([len(ids) for ids in table.members], dtype=np.int64)
     owner = np.repeat(np.arange(len(lengths)), lengths)
     # A send's source and target play different parts; the members of a collective do not.
-    sends = np.array([label[0] in SENDS for label in table.label], dtype=bool)[owner]
+    sends = np.array([label.kind.one_sided for label in table.label], dtype=bool)[owner]
     role = np.where(sends, np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner], 0).astype(
         np.uint64
     )
@@ -144,6 +144,14 @@ def _mix(values: Colours) -> Colours:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def _kernels(table: Coflows) -> list[int]:
+    """Return a number for the kernel of each coflow, equal where the kernels are equal [coflow]."""
+    # A few dozen objects serve all coflows: only these are compared by their fields.
+    different = {id(kernel): kernel for kernel in table.kernel}
+    number = dict(zip(different, _small(list(different.values())), strict=True))
+    return [number[id(kernel)] for kernel in table.kernel]
 
 
 def _codes(values: Sequence[Hashable]) -> Colours:

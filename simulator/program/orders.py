@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.program.program import Ints
 from simulator.schedules import Kind, Schedule
@@ -14,18 +16,20 @@ from simulator.schedules.table import BACKWARD, DGRAD, FORWARD, PAIR, WGRAD
 
 
 class Key(NamedTuple):
-    """What tells actions of a pipeline rank apart.
-
-    to, to_b: ranks that take the output of the forward and of the backward half, -1 if none. final:
-    whether it is the last pass that makes gradients of its stage.
-    """
+    """What tells actions of a pipeline rank apart."""
 
     kind: Kind
+    """F, B, I, W or the pair FB."""
     stage: int
+    """Stage of the action, of a pair that of its forward half."""
     stage_b: int
+    """Stage of a pair's backward half, -1 if the action is not a pair."""
     to: int = -1
+    """Pipeline rank that takes the output of the forward half, -1 if none."""
     to_b: int = -1
+    """Pipeline rank that takes the gradient of the backward half, -1 if none."""
     final: bool = False
+    """Whether it is the last pass that makes gradients of its stage's parameters."""
 
     @property
     def forward(self) -> int:
@@ -35,106 +39,155 @@ class Key(NamedTuple):
     @property
     def backward(self) -> int:
         """Return the stage of the half that makes an input gradient, -1 if there is none."""
-        return self.stage_b if self.kind == "FB" else self.stage if self.kind in ("B", "I") else -1
+        if self.kind == "FB":
+            return self.stage_b
+        return self.stage if self.kind in ("B", "I") else -1
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What one pipeline rank runs. keys: different actions. code: which of them each is [position].
-
-    first: stage -> position of its first forward pass; final: of the last pass that makes its
-    gradients. Both in the order in which stages come first.
-    """
+    """What one pipeline rank runs."""
 
     keys: tuple[Key, ...]
+    """Its different actions."""
     code: Ints
+    """Which of them it runs at each position [position]."""
     first: dict[int, int]
+    """Stage -> position of its first forward pass, in the order of these positions."""
     final: dict[int, int]
+    """Stage -> position of the last pass that makes its gradients, in the order of the first ones."""
+
+
+class _Halves(NamedTuple):
+    """All forward halves of a schedule, or all halves that make an input gradient."""
+
+    row: Ints
+    """Row of `Schedule.table` [half]."""
+    micro_batch: Ints
+    """Micro-batch [half]."""
+    stage: Ints
+    """Stage [half]."""
 
 
 def rows_of(schedule: Schedule) -> tuple[Ints, Ints]:
-    """Return the rows of `Schedule.table` that run each forward pass and that make each gradient, -1 where none.
+    """Return the rows of `Schedule.table` that run each forward pass and that make each gradient.
 
-    Both [micro-batch, stage].
+    Both [micro-batch, stage], -1 where none.
     """
-    found, _ = schedule.table.rows(schedule.stages, schedule.micro_batches)
-    return found[FORWARD], np.where(found[BACKWARD] >= 0, found[BACKWARD], found[DGRAD])
+    rows, _ = schedule.table.rows(schedule.stages, schedule.micro_batches)
+    gradient = np.where(rows[BACKWARD] >= 0, rows[BACKWARD], rows[DGRAD])
+    return rows[FORWARD], gradient
 
 
-def _halves(schedule: Schedule) -> tuple[tuple[Ints, Ints, Ints], tuple[Ints, Ints, Ints]]:
-    """Return rows of the table, micro-batch and stage of all forward halves and of all halves that make a gradient."""
+def _forward_halves(schedule: Schedule) -> _Halves:
     table = schedule.table
-    ahead = np.flatnonzero((table.kind == FORWARD) | (table.kind == PAIR))
-    back = np.flatnonzero((table.kind == BACKWARD) | (table.kind == DGRAD) | (table.kind == PAIR))
-    pair = table.kind[back] == PAIR
-    return (ahead, table.micro_batch[ahead], table.stage[ahead]), (
-        back,
-        np.where(pair, table.micro_batch_b[back], table.micro_batch[back]),
-        np.where(pair, table.stage_b[back], table.stage[back]),
-    )
+    row = np.flatnonzero((table.kind == FORWARD) | (table.kind == PAIR))
+    return _Halves(row, table.micro_batch[row], table.stage[row])
 
 
-def _neighbours(schedule: Schedule, *, ahead: bool) -> Ints:
-    """Return the rows that run the same micro-batch on the next stage, or that of before, for both halves [row, 2].
+def _gradient_halves(schedule: Schedule) -> _Halves:
+    table = schedule.table
+    row = np.flatnonzero((table.kind == BACKWARD) | (table.kind == DGRAD) | (table.kind == PAIR))
+    pair = table.kind[row] == PAIR
+    micro_batch = np.where(pair, table.micro_batch_b[row], table.micro_batch[row])
+    stage = np.where(pair, table.stage_b[row], table.stage[row])
+    return _Halves(row, micro_batch, stage)
 
-    ahead: those that take a half's output, not those that make its input. -1 where none.
+
+def _neighbours(schedule: Schedule, *, takers: bool) -> Ints:
+    """Return the rows of the neighbouring stages that a row's two halves depend on [row, 2].
+
+    takers: the rows that take a half's output; else those that make its input. -1 where none.
     """
-    found = np.full((len(schedule.table.kind), 2), -1, dtype=np.int64)
-    for half, (rows, (row, micro_batch, stage)) in enumerate(
-        zip(rows_of(schedule), _halves(schedule), strict=True)
-    ):
-        padded = np.full(
-            (schedule.micro_batches, schedule.stages + 2), -1, dtype=np.int64
-        )  # stage s at s + 1
-        padded[:, 1:-1] = rows
-        step = 1 if ahead == (half == 0) else -1
-        found[row, half] = padded[micro_batch, stage + 1 + step]
-    return found
+    forward_row, gradient_row = rows_of(schedule)
+    # A forward pass hands on to the next stage, a gradient to the one before.
+    ahead = 1 if takers else -1
+    neighbours = np.full((len(schedule.table.kind), 2), -1, dtype=np.int64)
+    forward = _forward_halves(schedule)
+    neighbours[forward.row, 0] = _at_stage(forward_row, forward, ahead)
+    gradient = _gradient_halves(schedule)
+    neighbours[gradient.row, 1] = _at_stage(gradient_row, gradient, -ahead)
+    return neighbours
+
+
+def _at_stage(rows: Ints, halves: _Halves, step: int) -> Ints:
+    """Return the rows that run the halves' micro-batches `step` stages on [half]; -1 beyond the ends.
+
+    rows: [micro-batch, stage].
+    """
+    # A column of -1 at either end stands for the stages that do not exist.
+    padded = np.pad(rows, ((0, 0), (1, 1)), constant_values=-1)
+    neighbours: Ints = padded[halves.micro_batch, halves.stage + 1 + step]
+    return neighbours
 
 
 def handed_from(schedule: Schedule) -> Ints:
-    """Return the rows of the table that make what each takes: forward input, gradient; -1 where none [row, 2]."""
-    return _neighbours(schedule, ahead=False)
+    """Return the rows of the table that make each row's forward input and its gradient [row, 2].
+
+    -1 where none.
+    """
+    return _neighbours(schedule, takers=False)
 
 
 def handed_to(schedule: Schedule) -> Ints:
-    """Return the pipeline ranks that take each row's forward output and its gradient; -1 where none [row, 2]."""
-    taken = _neighbours(schedule, ahead=True)
+    """Return the pipeline ranks that take each row's forward output and its gradient [row, 2].
+
+    -1 where none.
+    """
+    taken = _neighbours(schedule, takers=True)
     return np.where(taken < 0, -1, schedule.table.rank[taken])
 
 
 def orders(schedule: Schedule, *, every_pass: bool) -> list[Order]:
-    """Return what each pipeline rank runs. every_pass: no pass is the final one, each is treated alike."""
-    table, taken = schedule.table, handed_to(schedule)
-    trains = (table.kind == BACKWARD) | (table.kind == WGRAD) | (table.kind == PAIR)
-    runs = (table.kind == FORWARD) | (table.kind == PAIR)
-    stage_b = np.where(table.kind == PAIR, table.stage_b, table.stage)
-    result = []
-    for begin, end in zip(table.start[:-1].tolist(), table.start[1:].tolist(), strict=True):
-        own = slice(begin, end)
-        first = _firsts(table.stage[own], runs[own])
-        final = {
-            stage: end - begin - 1 - _firsts(stage_b[own][::-1], trains[own][::-1])[stage]
-            for stage in _firsts(stage_b[own], trains[own])
-        }
-        last = np.zeros(end - begin, dtype=np.int64)
-        if not every_pass:
-            last[list(final.values())] = 1
-        columns = np.stack(
-            [table.kind[own], table.stage[own], table.stage_b[own], *taken[own].T, last], axis=1
-        )
-        unique, code = np.unique(columns, axis=0, return_inverse=True)
-        keys = tuple(
-            Key(KINDS[kind], stage, other, to, to_b, bool(is_last))
-            for kind, stage, other, to, to_b, is_last in unique.tolist()
-        )
-        result.append(Order(keys, code.reshape(-1).astype(np.int64), first, final))
-    return result
+    """Return what each pipeline rank runs.
+
+    every_pass: gradients are reduced after every pass, so that no pass is told apart as final.
+    """
+    table = schedule.table
+    taken = handed_to(schedule)
+    # What tells actions apart [row, column], except whether they are final.
+    columns = np.column_stack([table.kind, table.stage, table.stage_b, taken])
+    starts = table.start.tolist()
+    return [
+        _order(columns[begin:end], every_pass=every_pass)
+        for begin, end in itertools.pairwise(starts)
+    ]
 
 
-def _firsts(stage: Ints, some: Ints) -> dict[int, int]:
-    """Return stage -> first position among some actions, in the order of these positions."""
-    at = np.flatnonzero(some)
-    stages, first = np.unique(stage[at], return_index=True)
+def _order(columns: Ints, *, every_pass: bool) -> Order:
+    """Return one pipeline rank's order. columns: the fields of `Key` but the last [position, field]."""
+    kind, stage, stage_b = columns.T[:3]
+    runs_forward = (kind == FORWARD) | (kind == PAIR)
+    makes_gradients = (kind == BACKWARD) | (kind == WGRAD) | (kind == PAIR)
+    trained = np.where(kind == PAIR, stage_b, stage)  # [position] stage of the gradients
+    final = _last_positions(trained, makes_gradients)
+    is_final = np.zeros(len(columns), dtype=np.int64)
+    if not every_pass:
+        is_final[list(final.values())] = 1
+    different, code = np.unique(np.column_stack([columns, is_final]), axis=0, return_inverse=True)
+    keys = tuple(_key(row) for row in different.tolist())
+    first = _first_positions(stage, runs_forward)
+    return Order(keys, code.reshape(-1).astype(np.int64), first, final)
+
+
+def _key(row: list[int]) -> Key:
+    kind, stage, stage_b, to, to_b, final = row
+    return Key(KINDS[kind], stage, stage_b, to, to_b, bool(final))
+
+
+def _first_positions(stage: Ints, counts: NDArray[np.bool_]) -> dict[int, int]:
+    """Return stage -> first position that counts, in the order of these positions.
+
+    stage, counts: [position].
+    """
+    position = np.flatnonzero(counts)
+    stages, first = np.unique(stage[position], return_index=True)
     order = np.argsort(first, kind="stable")
-    return dict(zip(stages[order].tolist(), at[first[order]].tolist(), strict=True))
+    return dict(zip(stages[order].tolist(), position[first[order]].tolist(), strict=True))
+
+
+def _last_positions(stage: Ints, counts: NDArray[np.bool_]) -> dict[int, int]:
+    """Return stage -> last position that counts, in the order of the first ones."""
+    from_the_end = _first_positions(stage[::-1], counts[::-1])
+    last = len(stage) - 1
+    return {held: last - from_the_end[held] for held in _first_positions(stage, counts)}

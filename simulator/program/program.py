@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.program.costs import Costs
+from simulator.costs import Costs
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 
@@ -17,64 +18,91 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Coflow:
-    """A class of transfers that do the same at the same time.
-
-    label: (kind, stage and part), kind as `program.coflows` names it. traffic: kind of traffic in
-    the report. members: classes of ranks that take part and wait for each other; of a send, its
-    source alone. links: (link class, weight): the share of its own slowest link's bytes that all
-    coflows of the class ask of one link of that class, kernel efficiency included. size: what its
-    own slowest link is busy for [B]. rate: of that link [B/s]. overlap_slowdown: how much longer the
-    kernel takes while a member computes. latency: before the first byte [s]. sent: over NICs and
-    over NVLink by all coflows of the class together [B].
-    """
+    """A class of transfers that do the same at the same time."""
 
     label: tuple[str, int]
+    """Kind, as `program.coflows` names it, and which of that kind."""
     traffic: str
+    """Kind of traffic in the report."""
     members: tuple[int, ...]
+    """Classes of ranks that take part and wait for each other; of a send, its source alone."""
     links: tuple[tuple[int, float], ...]
+    """(Link class, weight): the share of its own slowest link's bytes that all coflows of the class
+    ask of one link of that class, kernel efficiency included."""
     size: float
+    """What its own slowest link is busy for [B]."""
     rate: float
+    """Of that link [B/s]."""
     overlap_slowdown: float
+    """How much longer its kernel takes while a member computes; 1: not at all."""
     latency: float
+    """Before the first byte [s]."""
     sent: tuple[float, float]
+    """Over NICs and over NVLink by all coflows of the class together [B]."""
+
+
+class RankAction(NamedTuple):
+    """An action as one class of ranks runs it."""
+
+    rank: int
+    """Class of ranks."""
+    position: int
+    """In the rank's order of the schedule; the update is one behind the last action, and gathers of
+    parameters, which have no position of their own, are at -1."""
+    kind: str
+    """Of chunk: F, B, I, W, FB; or update."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """Ops per stream and class of ranks, as columns; rows of one rank and stream run in the order of the rows.
-
-    rank: class [op]. stream: a Stream [op]. label: index into labels [op].
-    seconds: of compute ops [s], 0 for transfers. coflow: class, or -1 [op]. instance: of a coflow,
-    alike for all its members, or -1 [op]. action: index into actions [op]. wait_ptr/wait: CSR of
-    the rows that each row waits for, stream order included. actions: (class of ranks, position in
-    the schedule, kind of chunk). first_rank/multiplicity: of each class of ranks. capacity: of one
-    link of each touched class [B/s]. link_names: of that link. class_seconds: [rank class] -> class
-    of op -> busy compute [s]. flops: [rank class] -> dtype -> executed FLOPs. recomputed: FLOPs of
-    those that the forward pass ran before [rank class].
-    """
+    """Ops per stream and class of ranks, as columns; a rank's rows of a stream run in their order."""
 
     scenario: Scenario
+    """What is simulated."""
     costs: Costs
+    """What its blocks cost."""
     schedule: Schedule
+    """Order of the actions of each pipeline rank."""
     labels: tuple[str, ...]
+    """Names of ops, in the order in which they appear."""
     rank: Ints
+    """Class of ranks that runs it [op]."""
     stream: Ints
+    """A Stream [op]."""
     label: Ints
+    """Index into labels [op]."""
     seconds: Floats
+    """Of kernels at the speed of their rank; 0 of transfers [op] s."""
     coflow: Ints
+    """Index into coflows, -1 of kernels [op]."""
     instance: Ints
+    """Which execution of its coflow, the same for all members; -1 of kernels [op]."""
     action: Ints
+    """Index into actions [op]."""
     wait_ptr: Ints
+    """Where each op's waits begin in `wait` (CSR), and their number [op + 1]."""
     wait: Ints
-    actions: tuple[tuple[int, int, str], ...]
+    """Ops that an op waits for, the one before it on its stream included [wait]."""
+    actions: tuple[RankAction, ...]
+    """Every action of every class of ranks."""
     coflows: tuple[Coflow, ...]
+    """Classes of transfers [coflow class]."""
     capacity: Floats
+    """Of one link of each class of links that is touched [link class] B/s."""
     link_names: tuple[str, ...]
+    """Of that link [link class]."""
+    link_kinds: tuple[str, ...]
+    """Of that link, as `topology.Network.kind` names kinds [link class]."""
     first_rank: Ints
+    """The rank of the cluster that represents the class [rank class]."""
     multiplicity: Ints
+    """How many ranks of the cluster are alike [rank class]."""
     class_seconds: tuple[dict[str, float], ...]
+    """Class of op -> busy compute [rank class] s."""
     flops: tuple[dict[str, float], ...]
+    """Dtype -> executed FLOPs [rank class]."""
     recomputed: tuple[float, ...]
+    """Of those FLOPs, what the forward pass ran before [rank class]."""
 
     @property
     def ranks(self) -> int:

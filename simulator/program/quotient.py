@@ -3,108 +3,163 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from simulator.collectives.kinds import EXCHANGES
+from simulator.experts import Loads
 from simulator.hardware import CommunicationModel
-from simulator.program.coflows import EXCHANGES, KERNELS, SENDS, TRAFFIC, Coflows
+from simulator.program.coflows import Coflows, Label
 from simulator.program.folding import Partition, flat
-from simulator.program.loads import Loads
-from simulator.program.program import Coflow, Ints
-from simulator.scenario import Scenario
+from simulator.program.program import Coflow, Floats, Ints
 from simulator.topology import Network
 
 
 def fold_coflows(
-    scenario: Scenario, net: Network, table: Coflows, parts: Partition, loads: Loads | None = None
+    net: Network, table: Coflows, parts: Partition, loads: Loads | None = None
 ) -> tuple[Ints, tuple[Coflow, ...]]:
     """Return the classes of links that are touched, and one coflow per class of coflows.
 
     In an equitable partition the link that stands for its class carries what every link of the
     class carries, so the bytes that all coflows of one class put on it are that class's demand.
     """
-    classes, links = len(parts.first_coflow), len(parts.first_link)
-    stands = np.full(len(parts.link), -1, dtype=np.int64)
-    stands[parts.first_link] = np.arange(links)
-    of = parts.coflow[np.repeat(np.arange(len(table.links)), [len(one) for one in table.links])]
-    at, size = flat(table.links), flat(table.bytes, np.float64)
-    # Sums go through the coflows in their order: what they give is as exact, and the same on every
-    # machine.
-    used = stands[at] >= 0
-    pair, place = np.unique(of[used] * links + stands[at[used]], return_inverse=True)
-    load = np.bincount(place, size[used], len(pair))
-    sent = {}
-    for kind, ports in (("nic", net.nic_up), ("nvlink", net.gpu_up)):
-        out = np.zeros(len(parts.link), dtype=bool)
-        out[ports[ports >= 0]] = True
-        share = np.array(
-            [_mean_share(table.label[first], kind, loads) for first in parts.first_coflow.tolist()]
-        )
-        out = out[at]
-        sent[kind] = np.bincount(of[out], size[out] * share[of[out]], classes).tolist()
-    touched = np.unique(pair % links)
-    folding = _Folding(
-        scenario, net, table, parts, {link: place for place, link in enumerate(touched.tolist())}
-    )
-    of_class: list[dict[int, float]] = [{} for _ in range(classes)]
-    for number, link, total in zip(
-        (pair // links).tolist(), (pair % links).tolist(), load.tolist(), strict=True
+    crossings = _crossings(table, parts)
+    load = _load(crossings, parts)
+    touched = np.unique(load.link)
+    number = {link: index for index, link in enumerate(touched.tolist())}
+    folding = _Folding(net, table, parts, number)
+    of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
+    for coflow, link, size in zip(
+        load.coflow.tolist(), load.link.tolist(), load.bytes.tolist(), strict=True
     ):
-        of_class[number][link] = total
+        of_class[coflow][link] = size
+    nic = _sent(crossings, _Ports("nic", net.nic_up), table, parts, loads)
+    nvlink = _sent(crossings, _Ports("nvlink", net.gpu_up), table, parts, loads)
     flows = tuple(
-        folding.coflow(first, of_class[number], {kind: each[number] for kind, each in sent.items()})
-        for number, first in enumerate(parts.first_coflow.tolist())
+        folding.coflow(first, of_class[coflow], (nic[coflow], nvlink[coflow]))
+        for coflow, first in enumerate(parts.first_coflow.tolist())
     )
     return touched, flows
 
 
-def _mean_share(label: tuple[str, int], kind: str, loads: Loads | None) -> float:
+class _Crossings(NamedTuple):
+    """Every meeting of a coflow of the cluster with a link, in the order of the coflows."""
+
+    coflow: Ints
+    """Class of the coflow [crossing]."""
+    link: Ints
+    """Link itself [crossing]."""
+    bytes: Floats
+    """[crossing] B."""
+
+
+class _Load(NamedTuple):
+    """What each class of coflows puts on one link of each class that it crosses."""
+
+    coflow: Ints
+    """Class of coflows [pair]."""
+    link: Ints
+    """Class of links [pair]."""
+    bytes: Floats
+    """[pair] B."""
+
+
+class _Ports(NamedTuple):
+    """Where GPUs send."""
+
+    kind: str
+    """`nic` or `nvlink`."""
+    links: Ints
+    """Their links, -1 where one is broken."""
+
+
+def _crossings(table: Coflows, parts: Partition) -> _Crossings:
+    counts = [len(links) for links in table.links]
+    owner = np.repeat(np.arange(len(table.links)), counts)  # [crossing] coflow
+    return _Crossings(parts.coflow[owner], flat(table.links), flat(table.bytes, np.float64))
+
+
+def _load(crossings: _Crossings, parts: Partition) -> _Load:
+    """Return the bytes on the link that represents each class.
+
+    Sums go through the coflows in their order: what they give is as exact, and the same on every
+    machine.
+    """
+    links = len(parts.first_link)
+    represents = np.full(len(parts.link), -1, dtype=np.int64)  # [link] its class, or none
+    represents[parts.first_link] = np.arange(links)
+    used = represents[crossings.link] >= 0
+    met = crossings.coflow[used] * links + represents[crossings.link[used]]
+    pair, index = np.unique(met, return_inverse=True)
+    size: Floats = np.bincount(index, crossings.bytes[used], len(pair)).astype(np.float64)
+    return _Load(pair // links, pair % links, size)
+
+
+def _sent(
+    crossings: _Crossings, ports: _Ports, table: Coflows, parts: Partition, loads: Loads | None
+) -> list[float]:
+    """Return what all coflows of each class send over some ports [coflow class] B."""
+    leaves = np.zeros(len(parts.link), dtype=bool)  # [link]
+    leaves[ports.links[ports.links >= 0]] = True
+    first = parts.first_coflow.tolist()
+    share = np.array([_mean_share(table.label[one], ports.kind, loads) for one in first])
+    out = leaves[crossings.link]  # [crossing]
+    of = crossings.coflow[out]
+    sent: list[float] = np.bincount(of, crossings.bytes[out] * share[of], len(first)).tolist()
+    return sent
+
+
+def _mean_share(label: Label, kind: str, loads: Loads | None) -> float:
     """Return what a mean GPU sends of an exchange over what the busiest link carries; 1 for all other coflows."""
-    if loads is None or label[0] not in EXCHANGES:
+    if loads is None or label.kind not in EXCHANGES:
         return 1.0
-    load = loads.distinct[label[1]]
-    if load.each:
+    load = loads.distinct[label.what]
+    if load.per_gpu:
         return 1.0
-    mean, most = (
-        (load.mean_nic, load.over_nic) if kind == "nic" else (load.mean_nvlink, load.over_nvlink)
-    )
+    if kind == "nic":
+        mean, most = load.mean_nic, load.over_nic
+    else:
+        mean, most = load.mean_nvlink, load.over_nvlink
     return mean / most if most else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Folding:
-    """What it takes to describe one class of coflows. place: link class -> index among the touched ones."""
+    """What it takes to describe one class of coflows."""
 
-    scenario: Scenario
     net: Network
+    """The cluster."""
     table: Coflows
+    """All its coflows."""
     parts: Partition
-    place: dict[int, int]
+    """Their classes."""
+    number: dict[int, int]
+    """Class of links -> its index among the touched ones."""
 
-    def coflow(self, first: int, load: dict[int, float], sent: dict[str, float]) -> Coflow:
-        """Return the class that coflow `first` stands for. load: link class -> bytes. sent: by all of the class."""
-        label = self.table.label[first]
-        kernel = self.scenario.kernels.communication[KERNELS.get(label[0], label[0])]
+    def coflow(self, first: int, load: dict[int, float], sent: tuple[float, float]) -> Coflow:
+        """Return the class that coflow `first` represents.
+
+        load: link class -> bytes. sent: over NICs and over NVLink by all of the class [B].
+        """
+        label, kernel = self.table.label[first], self.table.kernel[first]
         size, rate = self._slowest(first, kernel)
-        stand = self.parts.first_link
-        members = self.table.members[first]
-        if label[0] in SENDS:
-            members = members[:1]
+        representative = self.parts.first_link
+        links = [
+            (self.number[link], total / self._share(int(representative[link]), kernel) / size)
+            for link, total in load.items()
+        ]
+        members = self.table.members[first][: 1 if label.kind.one_sided else None]
         return Coflow(
             label=label,
-            traffic=TRAFFIC.get(label[0], "expert"),
+            traffic=label.kind.traffic,
             members=tuple(sorted({int(self.parts.rank[rank]) for rank in members})),
-            links=tuple(
-                sorted(
-                    (self.place[link], total / self._share(int(stand[link]), kernel) / size)
-                    for link, total in load.items()
-                )
-            ),
+            links=tuple(sorted(links)),
             size=size,
             rate=rate,
             overlap_slowdown=self._slowdown(first, kernel, size / rate),
             latency=self.table.latency[first] + kernel.setup,
-            sent=(sent["nic"], sent["nvlink"]),
+            sent=sent,
         )
 
     def _slowest(self, first: int, kernel: CommunicationModel) -> tuple[float, float]:
@@ -116,23 +171,19 @@ class _Folding:
         return max(own, key=lambda pair: pair[0] / pair[1], default=(0.0, 1.0))
 
     def _slowdown(self, first: int, kernel: CommunicationModel, alone: float) -> float:
-        """Return how much longer a coflow takes beside compute than alone on its own links.
+        """Return how much longer a coflow takes next to compute than alone on its own links.
 
-        Beside compute the kernel has too few resources to move more than it did where it was
+        Next to compute the kernel has too few resources to move more than it did where it was
         measured. Where the links are slower than that by themselves, it waits for them anyway.
         """
-        if kernel.measured_on is None or not alone:
+        measured_on = kernel.measured_on
+        if measured_on is None or not alone:
             return kernel.overlap_slowdown
+        rates = {"nvlink": measured_on.nvlink, "nic": measured_on.nic}
         measured = max(
-            size
-            / self._share(link, kernel)
-            / (
-                kernel.measured_on.nvlink
-                if self.net.kind[link] == "nvlink"
-                else kernel.measured_on.nic
-            )
+            size / self._share(link, kernel) / rates[self.net.kind[link]]
             for link, size in zip(self.table.links[first], self.table.bytes[first], strict=True)
-            if self.net.kind[link] in ("nvlink", "nic")
+            if self.net.kind[link] in rates
         )
         return max(1.0, kernel.overlap_slowdown * measured / alone)
 

@@ -4,54 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simulator import schedules
-from simulator.collectives import COLLECTIVES, exchange
-from simulator.program.coflows import KERNELS
-from simulator.program.costs import BlockCost, Costs, Hop
+from simulator.collectives import CoflowKind, Communication
+from simulator.collectives.kinds import EXCHANGES_OF
+from simulator.costs import BlockCost, Costs, PhaseKey
+from simulator.ops import Pass, Phase
 from simulator.scenario import Scenario
-from simulator.schedules import SCHEDULES, Schedule, Times
-from simulator.topology import Network, network
-
-PHASES = {
-    "F": ("attention_f", "mlp_f"),
-    "I": ("mlp_b", "attention_b", "attention_t"),
-    "W": ("mlp_w", "side_w", "attention_w"),
-}
-"""kind of action -> phases of a block"""
-EXCHANGES = {"F": ("dispatch", "combine"), "I": ("cached_dispatch", "combine"), "W": ()}
-"""kind of action -> exchanges of a block with experts"""
+from simulator.schedules import Schedule, Times
 
 
-def timed_schedule(scenario: Scenario, priced: Costs) -> Schedule:
-    """Return a scenario's schedule; one whose order depends on times is built again for the costs of its stages."""
-    config, layout = scenario.workload.schedule, scenario.layout
-    if not SCHEDULES[config.name].timed:
-        return scenario.schedule
-    schedule = schedules.build(
-        config.name,
-        layout.pp,
-        scenario.micro_batches,
-        virtual=layout.vpp,
-        limit=config.limit,
-        times=chunk_times(scenario, priced),
-    )
-    schedules.check(schedule)
-    return schedule
+def schedule_of(scenario: Scenario, costs: Costs) -> Schedule:
+    """Return a scenario's schedule; one whose order follows from times is built for its costs."""
+    if scenario.pipeline.fixed:
+        return scenario.pipeline.fixed
+    return scenario.pipeline.schedule(chunk_times(scenario, costs))
 
 
-def chunk_times(scenario: Scenario, priced: Costs) -> Times:
+def chunk_times(scenario: Scenario, costs: Costs) -> Times:
     """Return the seconds of F, I and W on each stage, and of a send, where nothing else runs [s]."""
-    alone = _Alone(scenario, priced, network(scenario.topology))
-    stages = range(scenario.schedule.stages)
-    table: dict[str, float | tuple[float, ...]] = {
-        kind: tuple(
-            sum(alone.seconds(block, kind) for block in priced.stage(stage)) for stage in stages
+    alone = _Alone(scenario, costs, Communication.of(scenario))
+    table: dict[str, float | tuple[float, ...]] = {}
+    for kind in Pass:
+        table[kind] = tuple(
+            sum(alone.seconds(block, kind) for block in costs.stage(stage))
+            for stage in range(scenario.pipeline.stages)
         )
-        for kind in PHASES
-    }
     site = scenario.topology
     link = site.node.nic if site.nodes > 1 else site.node.nvlink
-    return Times.of({**table, "comm": priced.activation_bytes() / link})
+    table["comm"] = costs.activation_bytes() / link
+    return Times.of(table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +39,49 @@ class _Alone:
     """What a block takes outside of an overlapped pair, on the ranks of the first pipeline index."""
 
     scenario: Scenario
-    priced: Costs
-    net: Network
+    """What is simulated."""
+    costs: Costs
+    """Its blocks."""
+    communication: Communication
+    """What its groups run."""
 
-    def seconds(self, block: BlockCost, kind: str) -> float:
-        """Return kernels, the transfers that they wait for, and exchanges of one kind of action [s]."""
-        first = self.seconds(block, "F") if block.again and kind == "I" else 0.0
-        moved = (
-            sum(self._exchange(block.load, name) for name in EXCHANGES[kind])
-            if block.exchanges_experts
-            else 0.0
-        )
-        return first + moved + sum(self._phase(block, phase) for phase in PHASES[kind])
+    def seconds(self, block: BlockCost, kind: Pass) -> float:
+        """Return kernels, the transfers that they wait for, and exchanges of one pass [s]."""
+        recomputed = 0.0
+        if block.recompute and kind == Pass.INPUT:
+            recomputed = self.seconds(block, Pass.FORWARD)
+        exchanges = 0.0
+        if block.exchanges_experts:
+            exchanges = sum(self._exchange(block.load, name) for name in EXCHANGES_OF[kind])
+        phases = [phase for phase in Phase if phase.computes == kind]
+        return recomputed + exchanges + sum(self._phase(block, phase) for phase in phases)
 
-    def _phase(self, block: BlockCost, phase: str) -> float:
-        cost = block.phases[phase, False]
-        hops = [item.transfer for item in cost.items if isinstance(item, Hop) and not item.beside]
+    def _phase(self, block: BlockCost, phase: Phase) -> float:
+        cost = block.phases[PhaseKey(phase, False)]
         waits = 0.0
-        for transfer in hops:
-            members = tuple(self.scenario.layout.ranks(0, transfer.group)[0].tolist())
-            unit = COLLECTIVES["all_gather"](self.net, members).scaled(transfer.bytes)
-            waits += unit.seconds(
-                self.net, self.scenario.kernels.communication[KERNELS[transfer.group]]
-            )
+        for hop in cost.hops:
+            if not hop.concurrent:
+                waits += self._transfer(CoflowKind(hop.transfer.group), hop.transfer.bytes)
         return cost.total + waits
 
-    def _exchange(self, load: int, kind: str) -> float:
-        assert self.priced.loads is not None
-        members = tuple(self.scenario.layout.ranks(0, "expert")[0].tolist())
-        unit = exchange(self.net, members, self.priced.loads.distinct[load]).scaled(
-            self.priced.token_bytes(kind)
+    def _transfer(self, kind: CoflowKind, size: float) -> float:
+        members = self._group(kind)
+        plan = self.communication.plan(kind, members, size)
+        return plan.unit(members).scaled(size).seconds(self.scenario.network, plan.kernel)
+
+    def _exchange(self, load: int, kind: CoflowKind) -> float:
+        costs = self.costs
+        assert costs.loads is not None
+        exchange = self.communication.exchange(
+            kind,
+            self._group("expert"),
+            costs.loads.distinct[load],
+            costs.token_bytes(kind),
+            costs.work.own,
         )
-        kernel = self.scenario.kernels.communication[kind]
-        return unit.seconds(self.net, kernel) + kernel.setup
+        alone = exchange.demand.seconds(self.scenario.network, exchange.kernel)
+        return alone + exchange.kernel.setup
+
+    def _group(self, kind: str) -> tuple[int, ...]:
+        """Return the first group of a kind."""
+        return tuple(self.scenario.layout.ranks(0, kind)[0].tolist())

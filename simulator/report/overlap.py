@@ -1,4 +1,4 @@
-"""How much of a rank's communication runs beside its own compute."""
+"""How much of a rank's communication is overlapped with its own compute."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from simulator.timeline import Intervals, Timeline, covered, measure, union
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Communication of one class of ranks.
-
-    communication: time with some transfer on its way [s]. hidden: that part of it in which the rank
-    computes [s]. rank: the first of the class. ranks: that it stands for.
-    """
+    """Communication of one class of ranks."""
 
     rank: int
+    """First rank of the class."""
     pipeline_index: int
+    """Where its ranks are in the pipeline."""
     ranks: int
+    """How many ranks it represents."""
     communication: float
+    """Time with some transfer on its way [s]."""
     hidden: float
+    """The part of that time in which the rank computes [s]."""
 
     @property
     def share(self) -> float | None:
@@ -35,32 +36,30 @@ def overlap(timeline: Timeline) -> tuple[Overlap, ...]:
 
     As HolisticTraceAnalysis defines it (hta/analyzers/communication_analysis.py): both kinds of
     kernels merged into disjoint intervals, the length of their intersection over that of
-    communication. A transfer runs from when its last member arrived; what the others wait is no
-    communication.
+    communication. A transfer runs from when its last member arrived; while the others wait, nothing
+    communicates.
     """
+    return tuple(_of_rank(timeline, rank) for rank in range(timeline.program.ranks))
+
+
+def _of_rank(timeline: Timeline, rank: int) -> Overlap:
     program = timeline.program
-    found = []
-    for rank in range(program.ranks):
-        moving, kernels = (
-            _spans(timeline, rank, transfers=True),
-            _spans(timeline, rank, transfers=False),
-        )
-        found.append(
-            Overlap(
-                int(program.first_rank[rank]),
-                program.pipeline_index(rank),
-                int(program.multiplicity[rank]),
-                measure(*moving),
-                covered(moving, kernels),
-            )
-        )
-    return tuple(found)
+    moving = _spans(timeline, rank, transfers=True)
+    computing = _spans(timeline, rank, transfers=False)
+    return Overlap(
+        rank=int(program.first_rank[rank]),
+        pipeline_index=program.pipeline_index(rank),
+        ranks=int(program.multiplicity[rank]),
+        communication=measure(*moving),
+        hidden=covered(moving, computing),
+    )
 
 
 def mean_share(overlaps: Sequence[Overlap]) -> float | None:
     """Return the hidden share of all ranks' communication; None where nothing communicates."""
-    total = sum(one.ranks * one.communication for one in overlaps)
-    return sum(one.ranks * one.hidden for one in overlaps) / total if total else None
+    total = sum(overlap.ranks * overlap.communication for overlap in overlaps)
+    hidden = sum(overlap.ranks * overlap.hidden for overlap in overlaps)
+    return hidden / total if total else None
 
 
 def _spans(timeline: Timeline, rank: int, *, transfers: bool) -> Intervals:

@@ -20,6 +20,11 @@ SERIES = (BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, BROWN, GREY)
 """Colours of lines, bars and marks that a chart tells apart by nothing but their number."""
 
 
+def darker(colour: str) -> str:
+    """Return a darker shade of a colour, for one of two things of a kind. colour: #RRGGBB."""
+    return "#" + "".join(f"{round(0.68 * int(colour[at : at + 2], 16)):02X}" for at in (1, 3, 5))
+
+
 def ink(colour: str) -> str:
     """Return the colour of text that is legible on a colour: white or nearly black. colour: #RRGGBB."""
     red, green, blue = (int(colour[at : at + 2], 16) / 255.0 for at in (1, 3, 5))

@@ -62,15 +62,15 @@ _PIPELINE = "#B3125C"
 _DATA = "#7B4A1E"
 
 PARTS = (
-    Part("gemm", "GEMM", "matrix multiplications, including weight gradients", "#33415C"),
-    Part("attention", "attention", "fused attention, forward and backward", "#66789A"),
+    Part("gemm", "GEMM", "matrix multiplications, including weight gradients", "#3F5172"),
+    Part("attention", "attention", "fused attention, forward and backward", "#6F83A6"),
     Part(
         "memory_bound",
         "memory-bound",
         "casts, norms, activations, permutes and the router",
-        "#98A9C6",
+        "#A1B1CD",
     ),
-    Part("kernel_gaps", "kernel gaps", "gaps between kernels on the same stream", "#C2D1EC"),
+    Part("kernel_gaps", "kernel gaps", "gaps between kernels on the same stream", "#C6D6F2"),
     Part("optimizer", "optimizer", "AdamW on this rank's shard", _OPTIMIZER),
     Part(
         "expert_waiting",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,67 +14,110 @@ from simulator.timeline import Timeline
 Floats = NDArray[np.float64]
 FIXED = ("parameters", "gradients", "optimizer", "buffers")
 """What a rank holds all the time."""
-_KINDS = (("nvswitch", "nvlink"), ("pcie", "pcie"), ("nic", "nic"))
-"""part of a link's name -> its kind, the first that fits"""
 
 
-def link_kind(name: str) -> str:
-    """Return the kind of a link by its name: nvlink, pcie, nic, or fabric between switches."""
-    return next((kind for word, kind in _KINDS if word in name), "fabric")
+class Spans(NamedTuple):
+    """When the kernels of each action of a rank ran."""
+
+    start: Floats
+    """Start of the first kernel [position] s; infinite without kernels."""
+    end: Floats
+    """End of the last kernel [position] s."""
 
 
-def action_spans(timeline: Timeline, rank: int) -> tuple[Floats, Floats]:
-    """Return the start of the first and the end of the last kernel of each action of a class of ranks [position]."""
+def action_spans(timeline: Timeline, rank: int) -> Spans:
+    """Return when the kernels of each action of a class of ranks ran, by position in its order."""
     program = timeline.program
     count = len(program.schedule.ranks[program.pipeline_index(rank)])
-    first, last = np.full(count, np.inf), np.zeros(count)
-    position = np.array(
-        [
-            place if owner == rank and kind != "update" else -1
-            for owner, place, kind in program.actions
-        ]
-    )[program.action]
+    own = [
+        position if owner == rank and kind != "update" else -1
+        for owner, position, kind in program.actions
+    ]  # [action]
+    position = np.array(own)[program.action]  # [op]
     rows = (position >= 0) & (program.coflow < 0)
-    np.minimum.at(first, position[rows], timeline.start[rows])
-    np.maximum.at(last, position[rows], timeline.end[rows])
-    return first, last
+    start, end = np.full(count, np.inf), np.zeros(count)
+    np.minimum.at(start, position[rows], timeline.start[rows])
+    np.maximum.at(end, position[rows], timeline.end[rows])
+    return Spans(start, end)
 
 
-def memory_over_time(timeline: Timeline, rank: int) -> tuple[Floats, dict[str, Floats]]:
-    """Return times [s] and the bytes of each category from each on [B], of a class of ranks."""
+class MemoryUse(NamedTuple):
+    """What a rank holds over a step."""
+
+    times: Floats
+    """When something is taken or freed [time] s."""
+    held: dict[str, Floats]
+    """Category -> bytes from each time on [time] B."""
+
+
+def memory_over_time(timeline: Timeline, rank: int) -> MemoryUse:
+    """Return the memory of a class of ranks over a step."""
     program = timeline.program
     index = program.pipeline_index(rank)
-    times, held = over_time(program, index, *action_spans(timeline, rank))
-    times, held = np.concatenate([[0.0], times]), np.concatenate([[0.0], np.maximum(held, 0.0)])
+    times, activations = over_time(program, index, *action_spans(timeline, rank))
+    times = np.concatenate([[0.0], times])
+    activations = np.concatenate([[0.0], np.maximum(activations, 0.0)])
     fixed = memory(program)[index].by_category
-    return times, {
-        **{name: np.full(len(times), fixed[name]) for name in FIXED},
-        "activations": held,
-    }
+    held = {name: np.full(len(times), fixed[name]) for name in FIXED}
+    return MemoryUse(times, {**held, "activations": activations})
 
 
-def link_use(timeline: Timeline) -> Iterator[tuple[str, Floats, Floats]]:
-    """Yield each link with times [s] and the busy share from each on.
+class LinkUse(NamedTuple):
+    """How busy a class of links is over a step."""
+
+    name: str
+    """Of the first link of the class."""
+    kind: str
+    """nvlink, pcie, nic, or fabric between switches."""
+    times: Floats
+    """When the share changes [time] s."""
+    shares: Floats
+    """Busy share from each time on [time]."""
+
+
+class _Change(NamedTuple):
+    """A transfer begins or ends on a link."""
+
+    time: float
+    """When [s]."""
+    share: float
+    """Change of the link's busy share."""
+
+
+def link_use(timeline: Timeline) -> Iterator[LinkUse]:
+    """Yield each class of links that carries something with its busy share over time.
 
     Every transfer counts with its mean rate between its first and its last byte, kernel efficiency
     included; transfers that share a link unevenly over time can add up to a little more than 1 for
     a while.
     """
     program = timeline.program
-    _, rows = np.unique(np.where(program.instance >= 0, program.instance, -1), return_index=True)
-    edges: list[list[tuple[float, float]]] = [[] for _ in program.link_names]
+    for link, changes in enumerate(_changes(timeline)):
+        if changes:
+            times, which = np.unique([change.time for change in changes], return_inverse=True)
+            # Changes at one time are one change.
+            at_once = np.bincount(which, weights=[change.share for change in changes])
+            shares: Floats = np.cumsum(at_once)
+            yield LinkUse(program.link_names[link], program.link_kinds[link], times, shares)
+
+
+def _changes(timeline: Timeline) -> list[list[_Change]]:
+    """Return the beginnings and ends of all transfers on each class of links [link class][change]."""
+    program = timeline.program
+    changes: list[list[_Change]] = [[] for _ in program.link_names]
+    # All members of a coflow have a row of their own for it: one of them is enough.
+    instance = np.where(program.instance >= 0, program.instance, -1)
+    _, rows = np.unique(instance, return_index=True)
     for row in rows[program.coflow[rows] >= 0].tolist():
         flow = program.coflows[program.coflow[row]]
-        start, end = float(timeline.start[row]) + flow.latency, float(timeline.end[row])
+        start = float(timeline.start[row]) + flow.latency
+        end = float(timeline.end[row])
         if end <= start:
             continue
         for link, weight in flow.links:
             share = weight * flow.size / (end - start) / float(program.capacity[link])
-            edges[link] += [(start, share), (end, -share)]
-    for name, steps in zip(program.link_names, edges, strict=True):
-        if steps:
-            times, which = np.unique([time for time, _ in steps], return_inverse=True)
-            yield name, times, np.cumsum(np.bincount(which, weights=[step for _, step in steps]))
+            changes[link] += [_Change(start, share), _Change(end, -share)]
+    return changes
 
 
 def means(times: Floats, values: Floats, edges: Floats) -> Floats:
@@ -83,5 +127,5 @@ def means(times: Floats, values: Floats, edges: Floats) -> Floats:
     rising.
     """
     area = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(times))])
-    found: Floats = np.diff(np.interp(edges, times, area)) / np.diff(edges)
-    return found
+    between: Floats = np.diff(np.interp(edges, times, area)) / np.diff(edges)
+    return between

@@ -7,13 +7,15 @@ must agree.
 from __future__ import annotations
 
 from simulator.scenario.config import LIST_KEYS, QUANTITIES, Assumption, Quantity, WorkloadConfig
-from simulator.scenario.reader import build, inline, load, owner, variants, workload_of
+from simulator.scenario.pipeline import Pipeline
+from simulator.scenario.reader import build, inline, load, owner, variants, vary, workload_of
 from simulator.scenario.value import Scenario
 
 __all__ = [
     "LIST_KEYS",
     "QUANTITIES",
     "Assumption",
+    "Pipeline",
     "Quantity",
     "Scenario",
     "WorkloadConfig",
@@ -22,5 +24,6 @@ __all__ = [
     "load",
     "owner",
     "variants",
+    "vary",
     "workload_of",
 ]

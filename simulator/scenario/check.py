@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from simulator import inputs, schedules
+from simulator import inputs
 from simulator.errors import InputError, LayoutError
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
-from simulator.precision import RECIPES
-from simulator.scenario.config import ScheduleConfig, TrainingConfig, WorkloadConfig
+from simulator.precision import RECIPES, Recipe
+from simulator.scenario.config import TrainingConfig, WorkloadConfig
+from simulator.scenario.pipeline import pipeline
 from simulator.scenario.value import Scenario
-from simulator.schedules import Schedule
-from simulator.topology import TopologyConfig
+from simulator.topology import Network, TopologyConfig
 
 
 def cross_check(
@@ -24,55 +24,22 @@ def cross_check(
     workload: WorkloadConfig,
     architecture: ModelConfig,
     gpu: GpuConfig,
+    network: Network,
 ) -> Scenario:
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
-    recipe = RECIPES[workload.precision.recipe]
-    if workload.precision.gradients == "bf16":
-        recipe = replace(recipe, gradient=2)
-    if recipe.peak not in gpu.peak:
-        raise InputError(
-            f"multiplies in {recipe.peak}, which {gpu.name} cannot: it has {', '.join(gpu.peak)}",
-            key="precision.recipe",
-            value=recipe.name,
-            remedy="Write precision.recipe=bf16, or choose another GPU.",
-        )
+    run = documents[1]
     kernels = inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
-    if workload.training.attention not in ("flash", "unfused", *kernels.attention):
-        raise InputError(
-            f"was not measured on {gpu.name}",
-            key="training.attention",
-            value=workload.training.attention,
-            remedy=f"Write one of flash, unfused, {', '.join(kernels.attention)}.",
-        )
-    if "mla_up_projection" in workload.training.recompute and not architecture.is_mla:
-        raise InputError(
-            "is nothing that this model has",
-            key="training.recompute",
-            value="mla_up_projection",
-            remedy="Leave it out: only multi-head latent attention expands compressed vectors.",
-        )
+    recipe = _recipe(workload, gpu, kernels)
+    _check_attention(workload, gpu, kernels)
+    _check_recompute(workload, architecture)
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
-    copies = architecture.n_routed_experts + workload.experts.redundant_experts
-    if copies % ranks.ep:
-        raise InputError(
-            f"and {architecture.n_routed_experts} experts do not divide over ep {ranks.ep}",
-            key="experts.redundant_experts",
-            value=workload.experts.redundant_experts,
-            remedy=f"Choose a number that makes a multiple of {ranks.ep}.",
-        )
-    if workload.experts.sms >= gpu.sms:
-        raise InputError(
-            f"leaves no SM of {gpu.sms} to compute on",
-            key="experts.sms",
-            value=workload.experts.sms,
-            remedy="DeepSeek-V3 keeps 20.",
-        )
+    _check_experts(workload, architecture, ranks, gpu)
     _check_sequence(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
-    schedule = _schedule(workload.schedule, ranks, micro_batches, documents[1])
+    line = pipeline(workload.schedule, ranks, micro_batches, run)
     if not isinstance(workload.layout.stages, str):
-        parse_stages(workload.layout.stages, schedule.stages, architecture)
+        parse_stages(workload.layout.stages, line.stages, architecture)
     return Scenario(
         topology=site,
         workload=workload,
@@ -82,10 +49,80 @@ def cross_check(
         layout=ranks,
         recipe=recipe,
         micro_batches=micro_batches,
-        schedule=schedule,
+        pipeline=line,
+        network=network,
         documents=documents,
-        counts=_counts(documents[1], workload),
+        counts=_counts(run, workload),
     )
+
+
+def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> Recipe:
+    """Return the run's number formats. Errors: InputError where the GPU cannot multiply in them."""
+    recipe = RECIPES[workload.precision.recipe]
+    if not _runs(recipe, gpu, kernels):
+        fitting = [name for name, other in RECIPES.items() if _runs(other, gpu, kernels)]
+        choice = f"one of {', '.join(fitting)}" if len(fitting) > 1 else fitting[0]
+        able = [name for name in inputs.data_names("gpus") if recipe.peak in _gpu(name).peak]
+        raise InputError(
+            f"multiplies in {recipe.peak}, which {gpu.name} cannot",
+            key="precision.recipe",
+            value=recipe.name,
+            remedy=f"Write {choice}, or choose a GPU that can: {', '.join(able)}.",
+        )
+    if workload.precision.gradients == "bf16":
+        return replace(recipe, gradient=2)
+    return recipe
+
+
+def _runs(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> bool:
+    """Tell whether a GPU has tensor cores and known GEMMs for a recipe."""
+    return recipe.peak in gpu.peak and recipe.gemm in kernels.gemm
+
+
+def _gpu(name: str) -> GpuConfig:
+    return inputs.validate(inputs.data("gpus", name), GpuConfig)
+
+
+def _check_attention(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> None:
+    known = ("flash", "unfused", *kernels.attention)
+    if workload.training.attention not in known:
+        raise InputError(
+            f"was not measured on {gpu.name}",
+            key="training.attention",
+            value=workload.training.attention,
+            remedy=f"Write one of {', '.join(known)}.",
+        )
+
+
+def _check_recompute(workload: WorkloadConfig, architecture: ModelConfig) -> None:
+    if "mla_up_projection" in workload.training.recompute and not architecture.is_mla:
+        raise InputError(
+            "is not part of this model",
+            key="training.recompute",
+            value="mla_up_projection",
+            remedy="Leave it out: only multi-head latent attention expands compressed vectors.",
+        )
+
+
+def _check_experts(
+    workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout, gpu: GpuConfig
+) -> None:
+    """Refuse replicas that do not fill the expert ranks evenly, and kernels that take all SMs."""
+    experts = workload.experts
+    if (architecture.n_routed_experts + experts.redundant_experts) % ranks.ep:
+        raise InputError(
+            f"and {architecture.n_routed_experts} experts do not divide over ep {ranks.ep}",
+            key="experts.redundant_experts",
+            value=experts.redundant_experts,
+            remedy=f"Choose a number that makes a multiple of {ranks.ep}.",
+        )
+    if experts.sms >= gpu.sms:
+        raise InputError(
+            f"leaves none of the {gpu.sms} SMs to compute on",
+            key="experts.sms",
+            value=experts.sms,
+            remedy="DeepSeek-V3 keeps 20.",
+        )
 
 
 def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
@@ -109,94 +146,48 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
 
 
 def _counts(run: Document, workload: WorkloadConfig) -> tuple[tuple[float, ...], ...] | None:
-    """Return the recorded loads that a workload names, steps added up; the file is seen from the workload's."""
+    """Return the recorded loads that a workload names, summed over steps [layer, expert]."""
     if workload.experts.file is None:
         return None
     table = inputs.counts(Path(run.file).parent / workload.experts.file)
-    table = table.sum(axis=0) if table.ndim == 3 else table
+    if table.ndim == 3:
+        table = table.sum(axis=0)
     return tuple(tuple(row) for row in table.tolist())
 
 
 def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
-    """Refuse groups that hold part of a node beside whole ones: some of their rails would have no peer."""
-    gpus = site.node.gpus
-    experts = ranks.etp * ranks.ep
-    sizes = (
-        ("layout.ep", experts, "expert parallel"),
-        ("layout.pp", ranks.per_stage, "pipeline stage"),
-    )
-    for key, size, what in sizes:
-        small, large = sorted((size, gpus))
-        if large % small and site.nodes > 1:
-            raise LayoutError(
-                f"makes {what} groups of {size} ranks, which fill no whole nodes of {gpus} GPUs nor divide one",
-                key=key,
-                value=ranks.ep if key == "layout.ep" else ranks.pp,
-                remedy=f"Choose it so that they hold a multiple or a divisor of {gpus} ranks.",
-            )
+    """Refuse groups that hold whole nodes and a part of one: some of their rails would have no peer."""
+    if site.nodes == 1:
+        return
+    _check_group("layout.ep", ranks.ep, "expert parallel", ranks.etp * ranks.ep, site.node.gpus)
+    _check_group("layout.pp", ranks.pp, "pipeline stage", ranks.per_stage, site.node.gpus)
 
 
-def _schedule(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Document) -> Schedule:
-    """Return the schedule; one whose order depends on times is built for equal chunks first, and again when lowered."""
-    if config.name == "custom" and not config.file:
-        raise InputError(
-            "needs a grid", key="schedule.name", value="custom", remedy="Add schedule.file."
+def _check_group(key: str, degree: int, what: str, size: int, gpus: int) -> None:
+    """Refuse a degree whose groups of `size` ranks and nodes of `gpus` do not nest.
+
+    Errors: LayoutError.
+    """
+    small, large = sorted((size, gpus))
+    if large % small:
+        raise LayoutError(
+            f"makes {what} groups of {size} ranks, which neither fill whole nodes of {gpus} GPUs "
+            "nor divide one",
+            key=key,
+            value=degree,
+            remedy=f"Choose it so that they hold a multiple or a divisor of {gpus} ranks.",
         )
-    for key, names in (
-        ("file", ("custom",)),
-        ("group", ("interleaved",)),
-        ("limit", ("zb-1p", "zb-2p")),
-    ):
-        if getattr(config, key) and config.name not in names:
-            raise InputError(
-                f"means nothing to schedule {config.name}",
-                key=f"schedule.{key}",
-                value=getattr(config, key),
-                remedy=f"Leave it out; {' and '.join(names)} read it.",
-            )
-    path = Path(run.file).parent / config.file
-    if config.file and not path.is_file():
-        raise InputError(
-            "does not exist",
-            key="schedule.file",
-            value=config.file,
-            remedy="Give its path, seen from the workload's file.",
-        )
-    text = inputs.text(path) if config.file else ""
-    try:
-        schedule = schedules.build(
-            config.name,
-            ranks.pp,
-            micro_batches,
-            virtual=ranks.vpp,
-            group=config.group,
-            limit=config.limit,
-            text=text,
-        )
-        schedules.check(schedule)
-    except InputError as error:
-        if error.key:
-            error.key = f"schedule.{error.key}"
-        wrong = ranks.vpp > 1 and error.value == ranks.vpp
-        raise error.at(key="layout.vpp" if wrong else "schedule.name") from error
-    if len(schedule.ranks) != ranks.pp or schedule.micro_batches != micro_batches:
-        raise InputError(
-            f"has {len(schedule.ranks)} ranks and {schedule.micro_batches} micro-batches where layout.pp is {ranks.pp} "
-            f"and the batch makes {micro_batches}",
-            key="schedule.file" if config.file else "schedule.name",
-            value=config.file or config.name,
-            remedy="Change layout.pp or training.global_batch_size, or the grid.",
-        )
-    return schedule
 
 
 def _micro_batches(training: TrainingConfig, ranks: Layout) -> int:
+    """Return the micro-batches of one replica and step. Errors: InputError."""
     per_round = ranks.dp * training.micro_batch_size
     count, rest = divmod(training.global_batch_size, per_round)
     if rest:
         legal = " and ".join(str(per_round * n) for n in (count, count + 1) if n)
         raise InputError(
-            f"does not divide over dp {ranks.dp} x micro_batch_size {training.micro_batch_size} = {per_round}",
+            f"does not divide over dp {ranks.dp} x micro_batch_size {training.micro_batch_size} "
+            f"= {per_round}",
             key="training.global_batch_size",
             value=training.global_batch_size,
             remedy=f"The nearest that do: {legal}.",

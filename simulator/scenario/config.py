@@ -10,6 +10,7 @@ from simulator.errors import InputError
 from simulator.experts import ExpertsConfig
 from simulator.layout import LayoutConfig
 from simulator.precision import RECIPES, RECOMPUTE
+from simulator.units import Integer, Number
 
 QUANTITIES = (
     "step_time_s",
@@ -25,7 +26,7 @@ QUANTITIES = (
     "active_parameters",
     "flops_per_token",
 )
-"""What published figures can be compared with."""
+"""Figures of a report with which published ones can be compared."""
 LIST_KEYS = (
     "layout.stages",
     "training.recompute",
@@ -45,46 +46,73 @@ class _Section(BaseModel):
 class ScheduleConfig(_Section):
     """The pipeline schedule."""
 
-    name: str = Field(description="a row of simulator.schedules.SCHEDULES")
-    limit: float = Field(
-        0, ge=0, description="zb-1p, zb-2p: chunks that a rank may hold; 0: the schedule's own"
+    name: str = Field(
+        description="Name of the schedule, a row of `simulator.schedules.SCHEDULES`.",
+        examples=["1f1b", "interleaved", "zb-1p", "dualpipe"],
     )
-    file: str = Field(
-        "", description="custom: a grid as `simulate schedule` prints it, seen from this file"
-    )
-    group: int = Field(
+    limit: Number = Field(
         0,
         ge=0,
-        description="interleaved: micro-batches that a stage runs in a row; 0: as many as pp",
+        description=(
+            "Number of chunks whose activations a rank may hold, of zb-1p and zb-2p; 0 stands for "
+            "the schedule's own."
+        ),
+        examples=[8],
+    )
+    file: str = Field(
+        "",
+        description=(
+            "Grid of a custom schedule, as `simulate schedule` prints it; the path is relative to "
+            "the workload file."
+        ),
+        examples=["my-schedule.txt"],
+    )
+    group: Integer = Field(
+        0,
+        ge=0,
+        description=(
+            "Number of micro-batches that a stage of interleaved runs in a row; 0 stands for pp."
+        ),
     )
 
 
 class TrainingConfig(_Section):
     """What one step and the whole run train on."""
 
-    global_batch_size: int = Field(gt=0, description="sequences per step")
-    micro_batch_size: int = Field(1, gt=0, description="sequences per micro-batch")
-    seq_length: int = Field(gt=0, description="tokens per sequence")
-    tokens: float = Field(gt=0, description="tokens of the whole run")
+    global_batch_size: Integer = Field(gt=0, description="Number of sequences per step.")
+    micro_batch_size: Integer = Field(1, gt=0, description="Number of sequences per micro-batch.")
+    seq_length: Integer = Field(gt=0, description="Number of tokens per sequence.")
+    tokens: Number = Field(
+        gt=0, description="Number of tokens of the whole run.", examples=[14.8e12]
+    )
     attention: str = Field(
         "flash",
-        description="flash: the GPU's usual fused kernels, or their name in its kernel table (flash2, cudnn, "
-        "...); unfused: batched GEMMs and a softmax over the whole matrix",
+        description=(
+            "Attention kernels: flash takes the GPU's usual fused ones, a name of its kernel table "
+            "takes those, and unfused takes batched GEMMs and a softmax over the whole matrix."
+        ),
+        examples=["flash", "flash2", "cudnn", "unfused"],
     )
-    fragmentation: float = Field(
+    fragmentation: Number = Field(
         0.05,
         ge=0,
-        description="memory that the allocator loses, of activations and buffers; assumed, not measured",
+        description=(
+            "Memory that the allocator loses, as a share of activations and buffers; the default "
+            "is assumed, not measured."
+        ),
+        examples=[0.05],
     )
     recompute: tuple[str, ...] = Field(
-        (), description=f"what the backward pass computes again: {', '.join(RECOMPUTE)}"
+        (),
+        description=f"What the backward pass recomputes, of {', '.join(RECOMPUTE)}.",
+        examples=[["core_attention"], ["full"]],
     )
 
     @field_validator("recompute", mode="before")
     @classmethod
     def _a_list(cls, names: object) -> object:
         if isinstance(names, str):
-            raise InputError("is no list", value=names, remedy=f"Write [{names}].")
+            raise InputError("is not a list", value=names, remedy=f"Write [{names}].")
         return names
 
     @field_validator("recompute")
@@ -103,9 +131,13 @@ class TrainingConfig(_Section):
 class PrecisionConfig(_Section):
     """The number formats of the run."""
 
-    recipe: str = Field("bf16", description=f"one of {', '.join(RECIPES)}")
+    recipe: str = Field(
+        "bf16",
+        description=f"Recipe of number formats, one of {', '.join(RECIPES)}.",
+        examples=["bf16", "fp8_block"],
+    )
     gradients: Literal["fp32", "bf16"] = Field(
-        "fp32", description="format in which gradients are summed and kept"
+        "fp32", description="Number format in which gradients are summed and kept."
     )
 
     @field_validator("recipe")
@@ -116,6 +148,45 @@ class PrecisionConfig(_Section):
                 "is not a recipe", value=name, remedy=f"Use one of {', '.join(RECIPES)}."
             )
         return name
+
+
+class GroupConfig(_Section):
+    """How a tensor, context or data parallel group communicates."""
+
+    algorithm: str = Field(
+        "hierarchical_ring",
+        description=(
+            "Algorithm of gathers and scatters: hierarchical_ring, ring, halving_doubling or nvls "
+            "(inside a node); nccl takes what NCCL would choose for the group and the size."
+        ),
+        examples=["nccl"],
+    )
+
+
+class ExpertGroupConfig(_Section):
+    """How an expert group communicates where its dispatcher runs a collective."""
+
+    algorithm: str = Field(
+        "pairwise",
+        description=(
+            "Algorithm of dispatcher all_to_all: pairwise, hierarchical or bruck; nccl takes what "
+            "NCCL would choose for the group and the size."
+        ),
+        examples=["bruck"],
+    )
+
+
+class CommunicationConfig(_Section):
+    """The collective algorithms of the process groups."""
+
+    tensor: GroupConfig = Field(
+        GroupConfig(), description="Tensor parallel groups, those of experts included."
+    )
+    context: GroupConfig = Field(GroupConfig(), description="Context parallel groups.")
+    data: GroupConfig = Field(
+        GroupConfig(), description="Groups of ranks that hold the same parameters."
+    )
+    expert: ExpertGroupConfig = Field(ExpertGroupConfig(), description="Expert parallel groups.")
 
 
 def _reported(name: str) -> str:
@@ -129,31 +200,70 @@ Quantity = Annotated[str, AfterValidator(_reported)]
 
 
 class Reference(_Section):
-    """A published figure that the simulated one stands beside."""
+    """A published figure with which the simulated one is compared."""
 
-    quantity: Quantity = Field(description="one of QUANTITIES")
-    value: float = Field(gt=0, description="as published, in the quantity's unit")
-    source: str = Field(description="where it was published")
+    quantity: Quantity = Field(
+        description=f"What was published, one of {', '.join(QUANTITIES)}.",
+        examples=["step_time_s"],
+    )
+    value: Number = Field(
+        gt=0, description="The published figure, in the quantity's unit.", examples=[19.91]
+    )
+    source: str = Field(
+        description="Where it was published.", examples=["arXiv 2412.19437, section 1"]
+    )
 
 
 class Assumption(_Section):
     """A value that was not published, and the alternatives over which the report gives the span."""
 
-    key: str = Field(description="path of the assumed key in this file")
-    rule: str = Field(description="how the value was chosen, without looking at the result")
-    alternatives: tuple[Any, ...] = Field((), description="values that the report runs beside it")
+    key: str = Field(
+        description="Path of the assumed key in this file.", examples=["layout.stages"]
+    )
+    rule: str = Field(
+        description="How the value was chosen, without looking at the result.",
+        examples=["not published: Megatron's default"],
+    )
+    alternatives: tuple[Any, ...] = Field(
+        (),
+        description="Other values, which the report compares with the chosen one.",
+        examples=[["even"], [2, 4]],
+    )
 
 
 class WorkloadConfig(_Section):
     """A training run: what is wanted."""
 
-    name: str = Field(description="for reports")
-    model: dict[str, Any] = Field(description="hf_config: path of a config.json, or its keys")
-    layout: LayoutConfig = Field(description="degrees of parallelism")
-    schedule: ScheduleConfig = Field(description="pipeline schedule")
-    training: TrainingConfig = Field(description="batch, sequence and tokens")
-    precision: PrecisionConfig = Field(PrecisionConfig(), description="number formats")
-    experts: ExpertsConfig = Field(ExpertsConfig(), description="token routing")
-    assumed: tuple[Assumption, ...] = Field((), description="values that were not published")
-    reference: tuple[Reference, ...] = Field((), description="published figures")
-    published_on: str = Field("", description="the shipped topology that they were measured on")
+    name: str = Field(description="Name of the run in reports.", examples=["deepseek-v3"])
+    model: dict[str, Any] = Field(
+        description=(
+            "Keys of the model as in Hugging Face's config.json; hf_config names such a file, "
+            "relative to this one, or holds its keys, and other keys here override it."
+        ),
+        examples=[{"hf_config": "models/deepseek-v3.json"}],
+    )
+    layout: LayoutConfig = Field(description="Degrees of parallelism.")
+    schedule: ScheduleConfig = Field(description="The pipeline schedule.")
+    training: TrainingConfig = Field(description="Batch, sequence length and number of tokens.")
+    precision: PrecisionConfig = Field(PrecisionConfig(), description="Number formats.")
+    experts: ExpertsConfig = Field(
+        ExpertsConfig(), description="How tokens choose experts, and what the exchange costs."
+    )
+    communication: CommunicationConfig = Field(
+        CommunicationConfig(), description="Collective algorithms of the process groups."
+    )
+    assumed: tuple[Assumption, ...] = Field(
+        (),
+        description="Values that were not published.",
+        examples=[[{"key": "layout.vpp", "rule": "not published", "alternatives": [2, 4]}]],
+    )
+    reference: tuple[Reference, ...] = Field(
+        (),
+        description="Published figures of this run.",
+        examples=[[{"quantity": "step_time_s", "value": 19.91, "source": "arXiv 2412.19437"}]],
+    )
+    published_on: str = Field(
+        "",
+        description="Name of the shipped topology on which the figures were measured.",
+        examples=["h800-2048"],
+    )

@@ -18,6 +18,9 @@ from simulator.scenario.config import Assumption, WorkloadConfig
 from simulator.scenario.value import Scenario
 from simulator.topology import TopologyConfig, network
 
+FILES = ("topology", "workload")
+"""The kinds of files that make a scenario."""
+
 
 def load(
     topology_name: str, workload_name: str = "deepseek-v3", sets: Mapping[str, Any] | None = None
@@ -25,8 +28,8 @@ def load(
     """Read two files, apply overrides and cross-check them.
 
     topology_name/workload_name: a path, or the bare name of a shipped file. sets: path of keys ->
-    value, with the file's kind before it where both have the key (`topology.name`). Errors:
-    InputError.
+    value, with the file's kind before it where both have the key (`topology.name`); None removes a
+    key. Errors: InputError.
     """
     documents = {
         "topology": inputs.read(inputs.find(topology_name, "topologies")),
@@ -39,7 +42,10 @@ def load(
 
 
 def workload_of(name: str) -> tuple[WorkloadConfig, ModelConfig]:
-    """Read a workload and its model by themselves, for what does not ask for a whole run. Errors: InputError."""
+    """Read a workload and its model by themselves, for what does not ask for a whole run.
+
+    Errors: InputError.
+    """
     document = inputs.read(inputs.find(name, "workloads"))
     workload = inputs.validate(document, WorkloadConfig)
     return workload, _model(document, workload)
@@ -48,61 +54,68 @@ def workload_of(name: str) -> tuple[WorkloadConfig, ModelConfig]:
 def owner(path: str) -> tuple[str, str]:
     """Return which file a path of keys belongs to, and the path inside it. Errors: InputError."""
     head, _, rest = path.partition(".")
-    if head in ("topology", "workload") and rest:
+    if head in FILES and rest:
         return head, rest
-    owners = {
-        "topology": set(TopologyConfig.model_fields),
-        "workload": set(WorkloadConfig.model_fields),
-    }
-    found = [kind for kind, fields in owners.items() if head in fields]
-    if len(found) == 1:
-        return found[0], path
-    if found:
+    keys = {"topology": TopologyConfig.model_fields, "workload": WorkloadConfig.model_fields}
+    owners = [kind for kind in FILES if head in keys[kind]]
+    if len(owners) == 1:
+        return owners[0], path
+    if owners:
         remedy = f"Write 'topology.{path}' or 'workload.{path}'."
         raise InputError("is a key of both files", file="--set", key=path, remedy=remedy)
-    known = sorted(owners["topology"] | owners["workload"])
-    near = difflib.get_close_matches(head, known, n=1)
-    remedy = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+    known = sorted({key for kind in FILES for key in keys[kind]})
+    near = difflib.get_close_matches(head, [*known, *(FILES if rest else ())], n=1)
+    remedy = f"Known: {', '.join(known)}."
+    if near:
+        meant = f"{near[0]}.{rest}" if rest else near[0]
+        remedy = f"Did you mean '{meant}'?"
     raise InputError(
-        "is no key of a topology or a workload", file="--set", key=path, value=head, remedy=remedy
+        "is not a key of a topology or a workload",
+        file="--set",
+        key=path,
+        value=head,
+        remedy=remedy,
     )
 
 
 def build(cluster: Document, run: Document) -> Scenario:
-    """Return the scenario of two documents. Errors: InputError that names file, line, key, value, rule and remedy."""
+    """Return the scenario of two documents.
+
+    Errors: InputError that names file, line, key, value, rule and remedy.
+    """
     site = inputs.validate(cluster, TopologyConfig)
     workload = _only_assumed(run, inputs.validate(run, WorkloadConfig))
     architecture = _model(run, workload)
     gpu = _gpu(cluster, site)
     try:
-        network(site)  # it is kept, so that lowering finds it built
+        links = network(site)
     except InputError as error:
-        raise error.at(**cluster.place(tuple(error.key.split(".")))) from error
+        raise error.at(**cluster.locate(tuple(error.key.split(".")))) from error
     try:
-        return cross_check((cluster, run), site, workload, architecture, gpu)
+        return cross_check((cluster, run), site, workload, architecture, gpu, links)
     except InputError as error:
-        raise error.at(**run.place(tuple(error.key.split(".")))) from error
+        raise error.at(**run.locate(tuple(error.key.split(".")))) from error
 
 
 def _only_assumed(run: Document, workload: WorkloadConfig) -> WorkloadConfig:
     """Drop the assumptions whose keys the user has set: they are not assumed any more."""
     known = set(_paths(run.data))
-    kept = tuple(row for row in workload.assumed if not _overridden(run, tuple(row.key.split("."))))
-    for assumption in kept:
+    assumed = tuple(
+        row for row in workload.assumed if not run.is_overridden(tuple(row.key.split(".")))
+    )
+    for assumption in assumed:
         if assumption.key not in known:
             error = InputError(
-                "is no key of this file", value=assumption.key, remedy="Name a key by its path."
+                "is not a key of this file",
+                value=assumption.key,
+                remedy="Name a key by its path.",
             )
-            raise error.at(**run.place(("assumed",)))
-    return workload.model_copy(update={"assumed": kept})
-
-
-def _overridden(run: Document, path: tuple[str, ...]) -> bool:
-    """Tell whether `--set` replaced a key or a group that holds it."""
-    return any(path[: len(taken)] == taken for taken in run.overridden)
+            raise error.at(**run.locate(("assumed",)))
+    return workload.model_copy(update={"assumed": assumed})
 
 
 def _paths(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Return the paths of all keys of a tree, joined by dots."""
     for key, value in tree.items():
         yield above + key
         if isinstance(value, dict):
@@ -110,52 +123,84 @@ def _paths(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 
 def inline(run: Document) -> Document:
-    """Return a workload whose model needs no other file: it holds the keys of its config.json. Errors: InputError."""
+    """Return a workload whose model needs no other file: it holds the keys of its config.json.
+
+    Errors: InputError.
+    """
     workload = inputs.validate(run, WorkloadConfig)
     document = _model_document(run, workload)
-    _prefixed(document)  # refuses keys of cost that are not read, before they are dropped
-    kept = {key: value for key, value in document.data.items() if key in KEYS}
-    return replace(run, data={**run.data, "model": kept})
+    _validated(document, run)  # refuses keys of cost that are not read, before they are dropped
+    keys = {key: value for key, value in document.data.items() if key in KEYS}
+    return replace(run, data={**run.data, "model": keys})
 
 
 def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
     """Return the model of a workload. Errors: InputError."""
-    return _prefixed(_model_document(run, workload))
+    return _validated(_model_document(run, workload), run)
 
 
 def _model_document(run: Document, workload: WorkloadConfig) -> Document:
-    """Return the keys of a model: inline ones, or those of a config.json with the keys beside it in its stead."""
-    lines = {
-        keys[1:]: line for keys, line in run.lines.items() if keys[0] == "model" and len(keys) > 1
-    }
-    replaced = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
+    """Return the keys of a model: those of `hf_config`, with the other keys of `model` in their stead."""
     own = {key: value for key, value in workload.model.items() if key != "hf_config"}
     for key in own:
         if key not in KEYS:
             error = InputError(
-                "is no key of a model that simulate reads", value=key, remedy=_near_model_key(key)
+                "is not a key of a model that simulate reads",
+                value=key,
+                remedy=_near_model_key(key),
             )
-            raise error.at(**run.place(("model", key)))
-    if "hf_config" not in workload.model:
-        return Document(run.file, {"name": workload.name, **own}, lines, replaced)
-    path = Path(run.file).parent / str(workload.model["hf_config"])
+            raise error.at(**run.locate(("model", key)))
+    base = _hf_config(run, workload)
+    changed = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
+    data = {**base.data, **own}
+    for keys in changed:
+        if len(keys) == 1 and keys[0] not in own:
+            data.pop(str(keys[0]), None)  # `--set model.key=null` removes it from a config.json too
+    return replace(base, data=data, overridden=changed)
+
+
+def _hf_config(run: Document, workload: WorkloadConfig) -> Document:
+    """Return the keys of `hf_config`, which is a path or holds the keys itself.
+
+    Errors: InputError.
+    """
+    config = workload.model.get("hf_config", {})
+    if isinstance(config, dict):
+        return Document(run.file, {"name": workload.name, **config}, {})
+    if not isinstance(config, str):
+        error = InputError(
+            "is neither a path nor a group of keys",
+            value=config,
+            remedy="Give the path of a config.json, or its keys.",
+        )
+        raise error.at(**run.locate(("model", "hf_config")))
+    path = Path(run.file).parent / config
     if not path.is_file():
-        raise InputError(
+        error = InputError(
             "does not exist",
-            value=workload.model["hf_config"],
-            remedy="Give the path of a config.json, seen from this file.",
-        ).at(**run.place(("model", "hf_config")))
+            value=config,
+            remedy="Give the path of a config.json, relative to this file.",
+        )
+        raise error.at(**run.locate(("model", "hf_config")))
     document = inputs.read(path)
-    merged = {"name": path.stem, **document.data, **own}
-    return replace(document, data=merged, overridden=replaced)
+    return replace(document, data={"name": path.stem, **document.data})
 
 
-def _prefixed(document: Document) -> ModelConfig:
-    """Return the model of a document of its keys alone; messages name a key by its path in the workload."""
+def _validated(document: Document, run: Document) -> ModelConfig:
+    """Return the model of a document of its keys alone; messages say where its keys are in the workload."""
     try:
         return inputs.validate(document, ModelConfig)
     except InputError as error:
-        error.key = f"model.{error.key}"
+        model = run.data["model"]
+        config, keys = model.get("hf_config"), error.key.split(".")
+        path = ("model", *keys)
+        if isinstance(config, dict) and keys[0] in config and keys[0] not in model:
+            path = ("model", "hf_config", *keys)
+        error.key = ".".join(path)
+        if keys[0] in model or not isinstance(config, str):
+            # Not from a config.json: the workload's own file knows the line.
+            error.file, error.line = "", 0
+            error.at(**run.locate(path))
         raise
 
 
@@ -168,14 +213,25 @@ def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
     try:
         return inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
     except InputError as error:
-        raise error.at(**cluster.place(("gpu",))) from error
+        raise error.at(**cluster.locate(("gpu",))) from error
+
+
+def vary(scenario: Scenario, key: str, value: Any) -> Scenario:
+    """Return a scenario with one key of its workload changed.
+
+    Errors: InputError if it does not fit.
+    """
+    cluster, run = scenario.documents
+    return build(cluster, inputs.override(run, key, value))
 
 
 def variants(scenario: Scenario, assumption: Assumption) -> Iterator[tuple[Any, Scenario | None]]:
-    """Return each alternative of an assumption with its scenario, None where it does not fit the rest."""
-    cluster, run = scenario.documents
+    """Yield each alternative of an assumption with its scenario.
+
+    None where it does not fit the rest.
+    """
     for value in assumption.alternatives:
         try:
-            yield value, build(cluster, inputs.override(run, assumption.key, value))
+            yield value, vary(scenario, assumption.key, value)
         except InputError:
             yield value, None

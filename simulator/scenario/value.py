@@ -10,30 +10,38 @@ from simulator.layout import Layout
 from simulator.model import ModelConfig
 from simulator.precision import Recipe
 from simulator.scenario.config import WorkloadConfig
-from simulator.schedules import Schedule
-from simulator.topology import TopologyConfig
+from simulator.scenario.pipeline import Pipeline
+from simulator.topology import Network, TopologyConfig
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One cluster and one training run that fit each other.
-
-    schedule: who runs what in which order. micro_batches: per replica of the model and step, both
-    directions of a bidirectional pipeline together. documents: topology and workload as they were
-    read. counts: recorded loads [layer, expert], if any.
-    """
+    """One cluster and one training run that fit each other."""
 
     topology: TopologyConfig
+    """The cluster as its file describes it."""
     workload: WorkloadConfig
+    """The training run as its file describes it."""
     model: ModelConfig
+    """The model that is trained."""
     gpu: GpuConfig
+    """The datasheet of the cluster's GPUs."""
     kernels: KernelConfig
+    """The kernel table of the cluster's GPUs."""
     layout: Layout
+    """Parallel degrees, resolved on the cluster."""
     recipe: Recipe
+    """Number formats."""
     micro_batches: int
-    schedule: Schedule
+    """Per replica of the model and step, both directions of a bidirectional pipeline together."""
+    pipeline: Pipeline
+    """The pipeline schedule that is asked for."""
+    network: Network = field(repr=False)
+    """The links of the cluster and the routes over them."""
     documents: tuple[Document, Document] = field(repr=False)
+    """Topology and workload as they were read."""
     counts: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
+    """Recorded loads of experts [layer][expert], if any."""
 
     @property
     def as_published(self) -> bool:

@@ -1,12 +1,13 @@
 """One file, written whole or not at all wherever its kind allows that.
 
-| the path leads to                               | how it is written                               |
-|-------------------------------------------------|-------------------------------------------------|
-| nothing, or a regular file                      | a draft next to it, renamed over it              |
-| a symbolic link                                 | its target, by the row that fits the target; the link stays |
-| a file with more names, of another owner, or in a folder that cannot be written to | in place |
-| a device, a FIFO                                | straight into it                                 |
-| standard output or standard error               | through the stream that is already open          |
+| the path leads to                      | how it is written                              |
+|----------------------------------------|------------------------------------------------|
+| nothing, or a regular file             | a draft next to it, renamed over it             |
+| a symbolic link                        | its target, as other rows say; the link stays   |
+| a file with hard links or another owner | in place                                       |
+| a file in a folder closed to writers   | in place                                        |
+| a device, a FIFO                       | straight into it                                |
+| standard output or standard error      | through the stream that is already open         |
 
 An existing file keeps its mode; a new one gets what the umask leaves.
 """
@@ -93,7 +94,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace(path: Path, produce: Produce) -> None:
-    """Let `produce` write a draft, then rename it over whatever stands at `path`, a link itself included."""
+    """Let `produce` write a draft, then rename it over `path`: a link itself, not its target."""
     with _draft(path) as draft:
         produce(draft)
         try:
@@ -107,11 +108,12 @@ def replace(path: Path, produce: Produce) -> None:
 
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
-    """Make an empty file next to `path`, with its mode and group; remove it if it is left behind."""
-    name = f".{path.stem[:_LONGEST]}-{secrets.token_hex(4)}{path.suffix[-_LONGEST:]}"
-    draft = path.with_name(name)
-    # By `open`, not `tempfile`, so that the umask applies to a new file.
-    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    """Make an empty file next to `path`, with its mode and group; remove it if it is left over."""
+    # Hidden and unlike any other; the ending stays, from which writers of figures take the format.
+    stem, ending = path.stem[:_LONGEST], path.suffix[-_LONGEST:]
+    draft = path.with_name(f".{stem}-{secrets.token_hex(4)}{ending}")
+    # Made here and not by `tempfile`, which lets nobody else read, so that the umask decides.
+    draft.touch(exist_ok=False)
     try:
         with suppress(FileNotFoundError):
             _adopt(draft, path.lstat())
@@ -148,15 +150,20 @@ def _replaceable(path: Path) -> bool:
     state = _state(path)
     if state is None:
         return True
-    mine = not hasattr(os, "geteuid") or state.st_uid == os.geteuid()
-    alone = stat.S_ISREG(state.st_mode) and state.st_nlink == 1
-    if not (mine and alone):
+    # A rename would change the owner, leave other names with the old content, and put a plain file
+    # where a device was.
+    if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
         return False
-    return os.access(_target(path).parent, os.W_OK) and _stream(state) is None
+    if hasattr(os, "geteuid") and state.st_uid != os.geteuid():
+        return False
+    # What a shell opened for us would go on into the file that the draft replaced.
+    if _stream(state) is not None:
+        return False
+    return os.access(_target(path).parent, os.W_OK)
 
 
 def _stream(state: os.stat_result) -> int | None:
-    """Return the number of the standard stream that writes to this very file, None where none does."""
+    """Return the number of the standard stream that writes to this very file, if one does."""
     for number in (1, 2):
         with suppress(OSError):  # a closed stream
             if os.path.samestat(state, os.fstat(number)):
@@ -170,7 +177,7 @@ def _pour(content: bytes, path: Path) -> None:
     if stream is None:
         path.write_bytes(content)
         return
-    # Opened anew, a file behind standard output would be cut off, and written over by what follows.
+    # Opened anew, a file behind standard output would be emptied, then overwritten by what follows.
     for text in (sys.stdout, sys.stderr):
         text.flush()
     with os.fdopen(stream, "wb", closefd=False) as file:

@@ -1,11 +1,11 @@
 """The folder of a sweep: what is finished stays, whatever ends the program.
 
-| file                             | holds                                                         |
-|----------------------------------|---------------------------------------------------------------|
-| `points/<hash>.json`             | one finished point; the hash is of all that it depends on      |
-| `results.parquet`, `results.csv` | all points of the sweep in the order of its axes               |
-| `timing.csv`                     | when each point took how long: the one that differs between runs |
-| `lock`                           | held while a sweep runs here; its text marks the folder as a sweep's |
+| file                             | holds                                                       |
+|----------------------------------|-------------------------------------------------------------|
+| `points/<hash>.json`             | one finished point; the hash is of all that it depends on   |
+| `results.parquet`, `results.csv` | all points of the sweep in the order of its axes            |
+| `timing.csv`                     | how long each point took; it alone differs between runs     |
+| `lock`                           | held while a sweep runs here; its text marks a sweep's folder |
 
 A folder of anything else is refused, and so are links where these files stand: a sweep makes none,
 and would write through them into somebody else's files.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -25,7 +25,7 @@ from typing import IO, Any
 from simulator.errors import InputError
 from simulator.store.files import replace, to_json
 from simulator.store.lock import holding
-from simulator.store.tables import csv_text, write_parquet
+from simulator.store.tables import Columns, csv_text, write_parquet
 
 TIMING = "point,hash,seconds,tries\n"
 """Heading of `timing.csv`."""
@@ -39,9 +39,11 @@ _DRAFT = re.compile(r"\.(results-\w+\.(csv|parquet)|[0-9a-f]{32}-\w+\.json)")
 
 def check_name(name: str) -> None:
     """Refuse a name that cannot be one folder's, on any system. Errors: InputError."""
-    single = PurePosixPath(name).name == name == PureWindowsPath(name).name
-    plain = name.isprintable() and name == name.strip() and not name.startswith(".")
-    if not name or not single or not plain:
+    # As every system reads it: C:x and a\\b are paths on Windows alone.
+    systems = (PurePosixPath, PureWindowsPath)
+    single = all(system(name).name == name for system in systems)
+    visible = name.isprintable() and name == name.strip()
+    if not name or not single or not visible or name.startswith("."):
         raise InputError(
             "is not the name of one folder",
             value=name,
@@ -73,10 +75,21 @@ class Folder:
         """Return where finished points lie."""
         return self.root / "points"
 
+    def owns(self, path: Path) -> bool:
+        """Return whether a sweep here writes a file, or will."""
+        root, file = self.root.resolve(), path.resolve()
+        if file.parent == root:
+            return file.name in {"points", *_FILES}
+        return file.parent == root / "points"
+
+    def has(self, name: str) -> bool:
+        """Return whether a point is finished."""
+        return self._point(name).is_file()
+
     def get(self, name: str) -> dict[str, Any] | None:
         """Return a finished point, None where there is none that can be read."""
         try:
-            tree = json.loads((self.points / f"{name}.json").read_text(encoding="utf-8"))
+            tree = json.loads(self._point(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return tree if isinstance(tree, dict) else None
@@ -84,15 +97,13 @@ class Folder:
     def put(self, name: str, tree: dict[str, Any]) -> None:
         """Keep a finished point."""
         text = to_json(tree).encode()
-        replace(self.points / f"{name}.json", lambda draft: draft.write_bytes(text))
+        replace(self._point(name), lambda draft: draft.write_bytes(text))
 
-    def put_results(self, columns: Mapping[str, Sequence[Any]]) -> tuple[Path, Path]:
-        """Write the table of all points as Parquet and CSV, and return the two files."""
-        paths = self.root / "results.parquet", self.root / "results.csv"
+    def put_results(self, columns: Columns) -> None:
+        """Write the table of all points as Parquet and as CSV."""
         text = csv_text(columns).encode()
-        replace(paths[0], lambda draft: write_parquet(draft, columns))
-        replace(paths[1], lambda draft: draft.write_bytes(text))
-        return paths
+        replace(self.root / "results.parquet", lambda draft: write_parquet(draft, columns))
+        replace(self.root / "results.csv", lambda draft: draft.write_bytes(text))
 
     def time(self, point: int, name: str, seconds: float, tries: int) -> None:
         """Note how long a point took, wherever a killed sweep stopped writing."""
@@ -104,7 +115,11 @@ class Folder:
                 file.write(TIMING.encode())
             elif last != b"\n":
                 file.write(b"\n")
-            file.write(f"{point},{name},{seconds:.3f},{tries}\n".encode())
+            line = f"{point},{name},{seconds:.3f},{tries}\n"
+            file.write(line.encode())
+
+    def _point(self, name: str) -> Path:
+        return self.points / f"{name}.json"
 
     def _lock(self) -> IO[bytes]:
         """Open the file that marks a folder of a sweep. Errors: InputError."""
@@ -118,8 +133,8 @@ class Folder:
             ) from error
 
     def _check(self) -> None:
-        """Refuse a folder of anything but a sweep, or with links in it. Errors: InputError, OSError."""
-        names = {entry.name for entry in os.scandir(self.root)}
+        """Refuse a folder of anything but a sweep, or with links. Errors: InputError, OSError."""
+        names = _names(self.root)
         for name in sorted(names & {"points", *_FILES}):
             _check_kind(self.root / name)
         if names and not self._marked(names):
@@ -138,18 +153,27 @@ class Folder:
             return lock == MARK.encode()
         # Before locks had a text, or in the moment before it is written: nothing but a sweep's own
         # files, or points and whatever a user put next to them.
-        points = [entry.name for entry in os.scandir(self.points)] if "points" in names else []
+        points = _names(self.points) if "points" in names else set()
         if points:
-            return all(_POINT.fullmatch(name) or _DRAFT.fullmatch(name) for name in points)
-        strange = {name for name in names if not _DRAFT.fullmatch(name)}
-        return strange <= {"points", *_FILES}
+            return all(map(_is_point, points))
+        others = {name for name in names if not _DRAFT.fullmatch(name)}
+        return others <= {"points", *_FILES}
 
     def _clear(self) -> None:
         """Remove what was half written when a sweep was killed; nobody else writes now."""
         for folder in (self.root, self.points):
-            drafts = [entry for entry in os.scandir(folder) if _DRAFT.fullmatch(entry.name)]
-            for draft in drafts:
-                Path(draft).unlink()
+            for name in filter(_DRAFT.fullmatch, _names(folder)):
+                (folder / name).unlink()
+
+
+def _names(folder: Path) -> set[str]:
+    """Return the names of what is in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def _is_point(name: str) -> bool:
+    """Return whether a file is a point, or the draft of one."""
+    return bool(_POINT.fullmatch(name) or _DRAFT.fullmatch(name))
 
 
 def _check_kind(path: Path) -> None:
@@ -168,4 +192,5 @@ def _check_kind(path: Path) -> None:
 
 def _no_link(path: str, flags: int) -> int:
     """Open a file that is not a link, where the system can tell; the umask applies to a new one."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    no_follow = getattr(os, "O_NOFOLLOW", 0)
+    return os.open(path, flags | no_follow, 0o666)

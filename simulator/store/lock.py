@@ -24,7 +24,7 @@ _FAR = 1 << 20
 
 @contextmanager
 def holding(file: IO[bytes]) -> Iterator[None]:
-    """Hold an open file, alone, while the block runs. Errors: InputError where another process has it."""
+    """Hold an open file, alone, while the block runs. Errors: InputError if another has it."""
     marker = None
     try:
         if fcntl := _module("fcntl"):
@@ -54,7 +54,7 @@ def _module(name: str) -> Any:
 def _marker(file: IO[bytes]) -> Path:
     """Make the file that says that another one is held. Errors: FileExistsError."""
     path = Path(f"{file.name}.held")
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    path.touch(exist_ok=False)
     return path
 
 

@@ -10,7 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Rows = Sequence[Mapping[str, Any]]
+Tree = Mapping[str, Any]
+"""Groups of keys within each other, as in a JSON file."""
+Row = dict[str, Any]
+"""Heading -> cell."""
+Rows = Sequence[Tree]
 """Rows of a table: heading -> cell; a row may lack some."""
 Columns = Mapping[str, Sequence[Any]]
 """A table by its headings, every column as long as the others."""
@@ -20,13 +24,13 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a text begins with that spreadsheets take for a formula (OWASP, CSV Injection)."""
 
 
-def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flat(tree: Tree, above: str = "") -> Row:
     """Return a tree as one row: paths of keys joined by dots -> number, text, truth, or None.
 
     A list of named groups becomes a path of its names; other lists become JSON text. Not-a-number
     and infinity become None.
     """
-    row: dict[str, Any] = {}
+    row: Row = {}
     for key, value in tree.items():
         path = f"{above}{key}"
         group = value if isinstance(value, Mapping) else _by_name(value)
@@ -45,27 +49,29 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _by_name(value: Any) -> dict[str, Any] | None:
+def _by_name(value: Any) -> Row | None:
     """Return a list of groups that have distinct names as groups by name."""
     if not isinstance(value, list | tuple) or not value:
         return None
     if not all(isinstance(item, Mapping) for item in value):
         return None
     for key in NAMES:
-        groups = {str(item[key]): _without(item, key) for item in value if key in item}
+        named = [item for item in value if key in item]
+        groups = {str(item[key]): _without(item, key) for item in named}
         if len(groups) == len(value):
             return groups
     return None
 
 
-def _without(group: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _without(group: Tree, key: str) -> Row:
     return {name: value for name, value in group.items() if name != key}
 
 
 def columns(rows: Rows) -> dict[str, list[Any]]:
-    """Return rows as columns of one type each, in order of first appearance; None where a row has nothing.
+    """Return rows as columns of one type each, in order of first appearance.
 
-    Integers among fractions become fractions; anything among texts becomes text.
+    A column has None where a row has nothing. Integers among fractions become fractions; anything
+    among texts becomes text.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: _one_type([row.get(name) for row in rows]) for name in names}
@@ -107,7 +113,10 @@ def _shown(value: Any) -> Any:
 
 def _harmless(text: str) -> str:
     """Return a text as spreadsheets show it; names of models and clusters are other people's."""
-    return f"'{text}" if text.startswith(FORMULA) and not _is_number(text) else text
+    # A number with a sign is worked out as well, to itself.
+    if not text.startswith(FORMULA) or _is_number(text):
+        return text
+    return f"'{text}"
 
 
 def _is_number(text: str) -> bool:
@@ -123,7 +132,10 @@ def write_parquet(path: Path, table: Columns) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    arrays = {name: pa.array(values, type=_arrow_type(values)) for name, values in table.items()}
+    arrays = {}
+    for name, values in table.items():
+        # Told, not inferred: the type of a column does not depend on where its gaps are.
+        arrays[name] = pa.array(values, type=_arrow_type(values))
     parquet.write_table(pa.table(arrays), path)
 
 

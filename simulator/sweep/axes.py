@@ -1,14 +1,15 @@
 """What an axis may say -> its values.
 
-| a file says                                              | values                                                  |
-|----------------------------------------------------------|---------------------------------------------------------|
-| `[8, 16, 32]`, `[1f1b, dualpipe]`                        | as they stand                                           |
-| `100 .. 900 GB/s bidirectional`, alone or in a list      | nine, evenly apart                                      |
-| `{from: 100 GB/s per direction, to: ..., steps: 5, scale: log}` | `steps` of them, evenly apart or by equal factors |
-| `{from: 8, to: 64, factor: 2}`                           | 8, 16, 32, 64                                           |
-| `{random: {low: 0, high: 1, scale: linear, count: 5}}`   | `count` draws from the sweep's seed, in rising order    |
+| a file says                                            | values                                  |
+|--------------------------------------------------------|-----------------------------------------|
+| `[8, 16, 32]`, `[1f1b, dualpipe]`                      | as written                              |
+| `100 .. 900 GB/s bidirectional`, alone or in a list    | nine, evenly spaced                     |
+| `{from: 100 GB/s per direction, to: ..., steps: 5}`    | five, evenly spaced                     |
+| `{from: ..., to: ..., steps: 5, scale: log}`           | five, by equal factors                  |
+| `{from: 8, to: 64, factor: 2}`                         | 8, 16, 32, 64                           |
+| `{random: {low: 0, high: 1, scale: linear, count: 5}}` | five draws by the sweep's seed, sorted  |
 
-Whole ends without a unit draw whole numbers.
+Integers without a unit as ends draw integers.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from simulator import inputs
 from simulator.errors import InputError
 from simulator.inputs import Document
+from simulator.units import Integer, Number
 
 STEPS = 9
 """Values of a range that does not say how many: 100 to 900 in hundreds."""
 MOST = 100_000
+"""Values that an axis may have."""
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _QUANTITY = re.compile(rf"^\s*({_NUMBER})\s*(\D.*?)?\s*$")
 _RANGE = re.compile(rf"^\s*({_NUMBER})\s*(\D.*?)?\s*\.\.\s*({_NUMBER})\s*(\D.*?)?\s*$")
@@ -36,10 +39,12 @@ _RANGE = re.compile(rf"^\s*({_NUMBER})\s*(\D.*?)?\s*\.\.\s*({_NUMBER})\s*(\D.*?)
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number and what stands behind it, `400` and `GB/s bidirectional`; no unit where it is bare."""
+    """A number with the unit that follows it: `400` and `GB/s bidirectional`."""
 
     number: float
+    """The number, in its own unit; an int where it was written as one."""
     unit: str = ""
+    """The unit as written, empty for a bare number."""
 
     @classmethod
     def read(cls, value: object) -> Quantity:
@@ -49,18 +54,72 @@ class Quantity:
         match = _QUANTITY.match(value) if isinstance(value, str) else None
         if match is None:
             raise InputError(
-                "is no number, nor one with a unit",
+                "is not a number, with or without a unit",
                 value=value,
                 remedy="Write for example 8 or '50 us'.",
             )
         return cls(float(match[1]), match[2] or "")
 
 
-def _ends(value: object) -> Quantity:
+def _quantity(value: object) -> Quantity:
     return value if isinstance(value, Quantity) else Quantity.read(value)
 
 
-End = Annotated[Quantity, BeforeValidator(_ends)]
+End = Annotated[Quantity, BeforeValidator(_quantity)]
+
+
+class _Ends(NamedTuple):
+    """Two ends of an axis under the keys that a file has them by."""
+
+    low_key: str
+    """Key of the lower end, for messages."""
+    low: Quantity
+    """The lower end."""
+    high_key: str
+    """Key of the upper end."""
+    high: Quantity
+    """The upper end."""
+
+    def check(self, *, log: bool) -> None:
+        """Refuse unlike units, a wrong order, and logarithms of 0 or less. Errors: InputError."""
+        units = {end.unit for end in (self.low, self.high) if end.unit}
+        if len(units) > 1:
+            raise InputError(
+                f"has another unit than {self.low_key}: {self.low.unit}",
+                key=self.high_key,
+                value=self.high.unit,
+                remedy="Write both in one unit.",
+            )
+        if self.low.number >= self.high.number:
+            raise InputError(
+                f"is not above {self.low_key} {self.low.number:g}",
+                key=self.high_key,
+                value=self.high.number,
+                remedy=f"Write {self.low_key} below {self.high_key}.",
+            )
+        if log and self.low.number <= 0:
+            raise InputError(
+                "has no logarithm",
+                key=self.low_key,
+                value=self.low.number,
+                remedy="Write scale: linear, or begin above 0.",
+            )
+
+    def at(self, share: float, *, log: bool) -> float:
+        """Return the number at a share of the way, 0 at the low end and 1 at the high one."""
+        low, high = self.low.number, self.high.number
+        if log:
+            return float(low * (high / low) ** share)
+        return low + (high - low) * share
+
+    def written(self, number: float) -> Any:
+        """Return a number as a file says it: nine digits, an int where it is one, with the unit."""
+        # Nine digits hide how the number was computed: 0.1 + 0.2 is 0.3 in a name and in a table.
+        rounded = float(f"{number:.9g}")
+        is_integer = rounded == int(rounded) and abs(rounded) < 1e15
+        plain = int(rounded) if is_integer else rounded
+        unit = self.low.unit or self.high.unit
+        return f"{plain} {unit}" if unit else plain
 
 
 class _Spread(BaseModel):
@@ -68,134 +127,145 @@ class _Spread(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
     )
 
-    def _check(self, low: Quantity, high: Quantity, names: tuple[str, str], log: bool) -> None:
-        """Refuse ends of unlike units, ends in the wrong order, and logarithms of what is not positive."""
-        if low.unit and high.unit and low.unit != high.unit:
-            raise InputError(
-                f"has another unit than {names[0]}: {low.unit}",
-                key=names[1],
-                value=high.unit,
-                remedy="Write both in one unit.",
-            )
-        if low.number >= high.number:
-            raise InputError(
-                f"does not lie above {names[0]} {low.number:g}",
-                key=names[1],
-                value=high.number,
-                remedy=f"Write {names[0]} below {names[1]}.",
-            )
-        if log and low.number <= 0:
-            raise InputError(
-                "has no logarithm",
-                key=names[0],
-                value=low.number,
-                remedy="Write scale: linear, or begin above 0.",
-            )
-
 
 class Range(_Spread):
     """Values between two ends, both included."""
 
-    start: End = Field(alias="from", description="the first value, with its unit where one is due")
-    to: End = Field(description="the last value")
-    steps: int | None = Field(None, ge=2, le=MOST, description="how many values; 9 unless said")
-    factor: float | None = Field(
-        None, gt=1, description="each value over the one before it, instead of steps"
+    start: End = Field(
+        alias="from",
+        description="The first value, with its unit if the key has one.",
+        examples=[8, "100 GB/s per direction"],
+    )
+    to: End = Field(
+        description="The last value, with its unit if the key has one.",
+        examples=[64, "900 GB/s per direction"],
+    )
+    steps: Integer | None = Field(None, ge=2, le=MOST, description="Number of values; default: 9.")
+    factor: Number | None = Field(
+        None,
+        gt=1,
+        description="Ratio of each value to the one before it, instead of steps.",
+        examples=[2],
     )
     scale: Literal["linear", "log"] = Field(
-        "linear", description="log: equal factors between values"
+        "linear",
+        description="Spacing of the values: equal differences (linear) or equal factors (log).",
     )
+
+    @property
+    def _ends(self) -> _Ends:
+        return _Ends("from", self.start, "to", self.to)
 
     @model_validator(mode="after")
     def _fits(self) -> Range:
-        self._check(
-            self.start, self.to, ("from", "to"), self.scale == "log" or self.factor is not None
-        )
-        if self.factor and self.steps:
+        # Equal factors do not reach from 0 or across it.
+        log = self.scale == "log" or self.factor is not None
+        self._ends.check(log=log)
+        if self.factor is None:
+            return self
+        if self.steps:
             raise InputError(
-                "stands beside steps", key="factor", value=self.factor, remedy="Keep one of them."
+                "cannot stand next to steps",
+                key="factor",
+                value=self.factor,
+                remedy="Keep one of them.",
             )
-        if (
-            self.factor
-            and math.log(self.to.number / self.start.number) / math.log(self.factor) > MOST
-        ):
-            raise InputError(f"makes more than {MOST:,} values", key="factor", value=self.factor)
+        if self._factors() > MOST:
+            rule = f"makes more than {MOST:,} values"
+            raise InputError(rule, key="factor", value=self.factor)
         return self
 
+    def _factors(self) -> float:
+        """Return how many factors lie between the ends."""
+        if self.factor is None:
+            return 0.0
+        ratio = self.to.number / self.start.number  # above 1, since ends of factors are positive
+        return math.log(ratio) / math.log(self.factor)
+
     def values(self, _: Random) -> list[Any]:
-        """Return the values; a factor ends at the last one that is not beyond `to`."""
-        low, high = self.start.number, self.to.number
+        """Return the values; with a factor, those up to the last that is not beyond `to`."""
+        return [self._ends.written(number) for number in self._numbers()]
+
+    def _numbers(self) -> list[float]:
         if self.factor:
-            count = int(math.log(high / low) / math.log(self.factor) * (1 + 1e-12)) + 1
-            numbers = [low * self.factor**step for step in range(count)]
-        else:
-            shares = [step / ((self.steps or STEPS) - 1) for step in range(self.steps or STEPS)]
-            numbers = [
-                low * (high / low) ** share if self.scale == "log" else low + (high - low) * share
-                for share in shares
-            ]
-        return [_written(number, self.start.unit or self.to.unit) for number in numbers]
+            # 8 x 2 x 2 x 2 is 64 although log 8 / log 2 may come out below 3.
+            count = int(self._factors() * (1 + 1e-12)) + 1
+            first = self.start.number
+            return [first * self.factor**step for step in range(count)]
+        gaps = (self.steps or STEPS) - 1
+        shares = [step / gaps for step in range(gaps + 1)]
+        return [self._ends.at(share, log=self.scale == "log") for share in shares]
 
 
 class Draws(_Spread):
     """Values drawn between two ends."""
 
-    low: End = Field(description="no value is below it")
-    high: End = Field(description="no value is above it")
-    scale: Literal["linear", "log"] = Field("linear", description="log: every factor is as likely")
-    count: int = Field(gt=0, le=MOST, description="how many values")
+    low: End = Field(
+        description="Lower end of the draws, with its unit if the key has one.", examples=[0]
+    )
+    high: End = Field(
+        description="Upper end of the draws, with its unit if the key has one.", examples=["50 us"]
+    )
+    scale: Literal["linear", "log"] = Field(
+        "linear",
+        description="What is uniform: the value (linear) or its logarithm (log).",
+    )
+    count: Integer = Field(gt=0, le=MOST, description="Number of values.")
+
+    @property
+    def _ends(self) -> _Ends:
+        return _Ends("low", self.low, "high", self.high)
 
     @model_validator(mode="after")
     def _fits(self) -> Draws:
-        self._check(self.low, self.high, ("low", "high"), self.scale == "log")
+        self._ends.check(log=self.scale == "log")
         return self
 
     def values(self, chance: Random) -> list[Any]:
         """Return the values in rising order."""
+        shares = [chance.random() for _ in range(self.count)]
+        numbers = sorted(self._draw(share) for share in shares)
+        return [self._ends.written(number) for number in numbers]
+
+    def _draw(self, share: float) -> float:
+        """Return the number that a uniform share in [0, 1) draws."""
         low, high = self.low.number, self.high.number
-        unit = self.low.unit or self.high.unit
-        whole = not unit and isinstance(low, int) and isinstance(high, int)
-        below, above = (low - 0.5, high + 0.5) if whole and self.scale == "linear" else (low, high)
-        drawn = []
-        for _ in range(self.count):
-            share = chance.random()
-            number = (
-                low * (high / low) ** share
-                if self.scale == "log"
-                else below + (above - below) * share
-            )
-            drawn.append(min(max(round(number), low), high) if whole else number)
-        return [_written(number, unit) for number in sorted(drawn)]
+        number = self._ends.at(share, log=self.scale == "log")
+        bare = not (self.low.unit or self.high.unit)
+        integers = bare and isinstance(low, int) and isinstance(high, int)
+        if not integers:
+            return number
+        if self.scale == "linear":
+            # Half a step beyond both ends, so that these are as likely as the integers between.
+            number = low - 0.5 + (high - low + 1) * share
+        return min(max(round(number), low), high)
 
 
 class _Random(_Spread):
-    random: Draws = Field(description="how to draw")
+    random: Draws = Field(description="How to draw the values.")
 
     def values(self, chance: Random) -> list[Any]:
         """Return the values in rising order."""
         return self.random.values(chance)
 
 
-def _written(number: float, unit: str) -> Any:
-    """Return a number as a file would say it: to nine digits, whole where it is, with its unit."""
-    rounded = float(f"{number:.9g}")
-    plain: Any = int(rounded) if rounded == int(rounded) and abs(rounded) < 1e15 else rounded
-    return f"{plain} {unit}" if unit else plain
-
-
 def values(spec: Any, chance: Random) -> tuple[Any, ...]:
-    """Return the values of an axis. chance: what random axes draw from. Errors: InputError, keys seen from the axis."""
+    """Return the values of an axis.
+
+    chance: what random axes draw from. Errors: InputError, with keys as seen from the axis.
+    """
     if isinstance(spec, Mapping):
-        model: type[Range] | type[_Random] = _Random if "random" in spec else Range
-        return tuple(inputs.validate(Document("", dict(spec), {}), model).values(chance))
+        model: type[Range | _Random] = _Random if "random" in spec else Range
+        document = Document("", dict(spec), {})
+        return tuple(inputs.validate(document, model).values(chance))
     if isinstance(spec, str) and _RANGE.match(spec):
-        return tuple(_range(spec))
+        return tuple(_items(spec))
     if not isinstance(spec, list):
         raise InputError(
-            "is no axis",
+            "is not an axis",
             value=spec,
-            remedy="Write a list, a range as '100 .. 900 GB/s "
-            "bidirectional', {from:, to:, steps:}, or {random: {low:, high:, count:}}.",
+            remedy="Write a list, a range as '100 .. 900 GB/s bidirectional', "
+            "{from:, to:, steps:}, or {random: {low:, high:, count:}}.",
         )
     if not spec:
         raise InputError("has no values", value="[]", remedy="Give at least one.")
@@ -203,15 +273,11 @@ def values(spec: Any, chance: Random) -> tuple[Any, ...]:
 
 
 def _items(item: Any) -> list[Any]:
-    return _range(item) if isinstance(item, str) and _RANGE.match(item) else [item]
-
-
-def _range(text: str) -> list[Any]:
-    match = _RANGE.match(text)
+    """Return the values of `1 .. 9 us`, or the item itself where it is not a range."""
+    match = _RANGE.match(item) if isinstance(item, str) else None
     if match is None:
-        return []
-    first, second = (
-        Quantity(float(match[1]), match[2] or ""),
-        Quantity(float(match[3]), match[4] or ""),
-    )
-    return Range(**{"from": first, "to": second}).values(Random(0))
+        return [item]
+    # `100 .. 900 GB/s per direction`: the last unit serves both ends.
+    first = Quantity(float(match[1]), match[2] or "")
+    last = Quantity(float(match[3]), match[4] or "")
+    return Range(**{"from": first, "to": last}).values(Random(0))

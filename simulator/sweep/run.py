@@ -1,8 +1,8 @@
-"""Points -> finished points in a folder, through any pool; whatever is there already is not repeated."""
+"""Points -> finished points in a folder, through any pool; what is there is not repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,28 +17,40 @@ from simulator.store import Folder, flat
 from simulator.sweep.points import Point, program, reason
 from simulator.topology import TopologyConfig
 
+Tree = dict[str, Any]
+"""Keys of a file -> what they hold."""
+Twins = dict[str, list[Point]]
+"""Name -> the points that have it, in their order."""
 LEFT_OUT = ("schema_version", "topology", "workload", "assumed")
-"""Parts of a report that are no figures of the point, or stand among its inputs."""
+"""Parts of a report that are no figures of the point, or that its inputs have already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One more point is finished. tree: as its file holds it. kept: it had been, before this run."""
+    """A point with its results."""
 
     point: Point
-    tree: dict[str, Any]
-    kept: bool = False
+    """The point."""
+    tree: Tree
+    """What its file holds: status, error, inputs, outputs."""
+    reused: bool = False
+    """Whether the folder had it before this run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker needs of a point. program: the code that must run it."""
+    """What a worker needs of a point."""
 
     cluster: Document
+    """Its topology."""
     run: Document
+    """Its workload."""
     refusal: str
+    """Why it cannot be a scenario, if it cannot."""
     penalties: bool
+    """Whether to find what unequal experts and slow GPUs cost as well."""
     program: str
+    """Hash of the code that must run it."""
 
 
 def run(
@@ -55,82 +67,102 @@ def run(
     written as it comes. A point that no worker could finish is yielded with status `failed` and not
     kept, so that the next run tries it again.
     """
-    same: dict[str, list[Point]] = {}
+    missing: list[Point] = []
     for point in points:
         tree = folder.get(point.name)
         if tree is None:
-            same.setdefault(point.name, []).append(point)
+            missing.append(point)
         else:
-            yield Finished(point, tree, kept=True)
-    # In the order of groups, so that a worker finds what it computed for the point before.
-    places: dict[str, int] = {}
-    for point in points:
-        places.setdefault(point.group, point.number)
-    first = sorted(
-        (twins[0] for twins in same.values()), key=lambda point: (places[point.group], point.number)
-    )
-    jobs = [
-        Job(
-            point.name,
-            Task(point.cluster, point.run, point.refusal, penalties, program()),
-            point.group,
-        )
-        for point in first
-    ]
+            yield Finished(point, tree, reused=True)
+    twins = _by_name(missing)
+    jobs = _jobs(points, twins, penalties)
     outcomes = POOLS[pool](run_point, jobs, where)
     try:
         for outcome in outcomes:
-            twins = same[outcome.job.key]
+            name = outcome.job.key
+            same = twins[name]
             tree = outcome.value or _failed(outcome)
+            # On disk before it is yielded: whoever stops us in between loses nothing.
             if not outcome.error:
-                folder.put(outcome.job.key, tree)
-            folder.time(twins[0].number, outcome.job.key, outcome.seconds, outcome.tries)
-            for point in twins:
+                folder.put(name, tree)
+            folder.time(same[0].number, name, outcome.seconds, outcome.tries)
+            for point in same:
                 yield Finished(point, tree)
     finally:
         outcomes.close()
 
 
-def _failed(outcome: Outcome) -> dict[str, Any]:
+def _by_name(points: Iterable[Point]) -> Twins:
+    """Return the points that are simulated together, because all their inputs are equal."""
+    twins: Twins = {}
+    for point in points:
+        twins.setdefault(point.name, []).append(point)
+    return twins
+
+
+def _jobs(points: Sequence[Point], twins: Twins, penalties: bool) -> list[Job]:
+    """Return a job for each name, in the order of groups: a worker reuses what it just computed."""
+    first: dict[str, int] = {}  # group -> number of its first point
+    for point in points:
+        first.setdefault(point.group, point.number)
+    simulated = [same[0] for same in twins.values()]
+    simulated.sort(key=lambda point: (first[point.group], point.number))
+    return [_job(point, penalties) for point in simulated]
+
+
+def _job(point: Point, penalties: bool) -> Job:
+    task = Task(point.cluster, point.run, point.refusal, penalties, program())
+    return Job(point.name, task, point.group)
+
+
+def _failed(outcome: Outcome) -> Tree:
     return {"status": "failed", "error": outcome.error, "inputs": {}, "outputs": {}}
 
 
-def run_point(task: Task) -> dict[str, Any]:
+def run_point(task: Task) -> Tree:
     """Simulate one point and return what its file holds. Errors: EngineError."""
-    from simulator.compare import simulate
+    from simulator.whatif import study
 
     if task.program != program():
         raise EngineError("this worker has another version of simulate than the sweep")
-    tree: dict[str, Any] = {"status": "ok", "error": "", "inputs": _valid(task), "outputs": {}}
+    tree: Tree = {"status": "ok", "error": "", "inputs": _valid(task), "outputs": {}}
     try:
         if task.refusal:
             return {**tree, "status": "illegal", "error": task.refusal}
         scenario = build(task.cluster, task.run)
-        report = simulate(scenario, penalties=task.penalties)
+        result = study(scenario, penalties=task.penalties)
     except InputError as error:
         return {**tree, "status": "illegal", "error": reason(error)}
-    figures = {key: value for key, value in report.as_dict().items() if key not in LEFT_OUT}
+    figures = result.as_dict()
+    for part in LEFT_OUT:
+        figures.pop(part, None)
+    # The same point gives the same bytes.
     figures["engine"].pop("wall_s")
-    if not task.penalties:  # not asked for is not none
+    if not task.penalties:
+        # They were not looked for; None would say that there are none.
         figures.pop("imbalance")
         figures.pop("stragglers")
         figures["memory"].pop("remedies")
     return {**tree, "outputs": flat(figures)}
 
 
-def _valid(task: Task) -> dict[str, Any]:
+def _valid(task: Task) -> Tree:
     """Return the inputs in SI units, defaults included, of each file that is valid by itself."""
-    found: dict[str, Any] = {}
-    homes: list[tuple[str, Document, type[BaseModel], set[str]]] = [
-        ("topology", task.cluster, TopologyConfig, set()),
-        ("workload", task.run, WorkloadConfig, {"model", "reference", "assumed", "published_on"}),
-        ("model", Document("", task.run.data.get("model") or {}, {}), ModelConfig, set()),
-    ]
-    for kind, document, model, left_out in homes:
-        try:
-            found |= flat(
-                {kind: validate(document, model).model_dump(mode="json", exclude=left_out)}
-            )
-        except InputError:
-            continue
-    return found
+    keys = task.run.data.get("model") or {}
+    model = Document("", keys, {})
+    left_out = {"model", "reference", "assumed", "published_on"}
+    return {
+        **_row("topology", task.cluster, TopologyConfig, set()),
+        **_row("workload", task.run, WorkloadConfig, left_out),
+        **_row("model", model, ModelConfig, set()),
+    }
+
+
+def _row(kind: str, document: Document, model: type[BaseModel], left_out: set[str]) -> Tree:
+    """Return a document as a row, with its kind before each path; nothing where it is not valid."""
+    try:
+        config = validate(document, model)
+    except InputError:
+        return {}
+    tree = config.model_dump(mode="json", exclude=left_out)
+    return flat({kind: tree})

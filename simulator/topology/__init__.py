@@ -3,22 +3,23 @@
 `TopologyConfig` -> `Switches` (networkx, what a family builds) -> `Network` (arrays, what the
 simulation runs on).
 
-`parts`, `config`: what a topology file says. `families`: one function and one row of FABRICS each.
+`cluster`, `config`: what a topology file says. `families`: one function and one row of FABRICS each.
 `faults`: what is down or slow. `jitter`: what is slower by chance. `routing`: ways between
-switches. `network`: servers put on the fabric. `graph`: all of it for networkx. `bisection`: what
+switches. `network`, `assembly`: servers put on the fabric. `graph`: all of it for networkx. `bisection`: what
 two halves can send each other.
 """
 
 from __future__ import annotations
 
+from simulator.topology.assembly import network
+from simulator.topology.cluster import Fabric, Node, Prices
 from simulator.topology.config import TopologyConfig
 from simulator.topology.describe import describe
 from simulator.topology.families import FABRICS
 from simulator.topology.faults import Fault
 from simulator.topology.graph import as_graph
 from simulator.topology.jitter import Jitter
-from simulator.topology.network import Network, network
-from simulator.topology.parts import Fabric, Node, Prices
+from simulator.topology.network import Network
 
 __all__ = [
     "FABRICS",

@@ -1,4 +1,4 @@
-"""What half of the nodes can send to the other half: a family's closed form, or the least of some cuts."""
+"""What half of the nodes can send to the other half: in closed form, or the least of some cuts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from simulator.topology.routing import distances
 from simulator.topology.switches import Switches
 
 _SPECTRAL = 1200
-"""switches, or bundles of them, of the largest fabric whose spectrum is looked at: half a second"""
+"""Switches, or bundles of them, of the largest fabric whose spectrum is looked at: half a second."""
 _VECTORS = 3
+"""Eigenvectors that are looked at."""
 
 
 def bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple[float, str]:
@@ -31,28 +32,28 @@ def bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple
         return switches.bisection, switches.note
     if config.nodes == 1:
         return switches.bisection, "of the fabric without faults"
-    splits = {
-        first if 0 in first else frozenset(range(config.nodes)) - first for first in halvings(net)
-    }
-    least = min(halves(net, first) for first in splits)
+    everyone = frozenset(range(config.nodes))
+    # A half and the other are one way to halve: the one with node 0 names it.
+    splits = {half if 0 in half else everyone - half for half in halvings(net)}
+    least = min(halves(net, half) for half in splits)
     return least, f"least of {len(splits)} halvings, an estimate from above"
 
 
 def halvings(net: Network) -> Iterator[frozenset[int]]:
-    """Return halves of the nodes to try: in order, every other, near each other, on one side of slow vibrations.
+    """Yield halves of the nodes to try: in order, every other, near each other, on one side of vibrations.
 
     Near: by switch hops from the first node. Vibrations: the eigenvectors of the graph's Laplacian
     after the constant one; halves on either side of their median are cut by few links (Fiedler
     1975; Pothen, Simon and Liou 1990).
     """
     nodes = len(net.nic_links) // net.nics_per_node
-    home = np.array([_switches_of(net, node)[0] for node in range(nodes)])
-    far = np.array(distances(net.paths.ahead, int(home[0])))[home]
+    home = np.array([_switches_of(net, node)[0] for node in range(nodes)])  # [node]
+    hops = np.array(distances(net.paths.ahead, int(home[0])))[home]  # [node], from node 0
     orders = [
         np.arange(nodes),
         np.concatenate([np.arange(0, nodes, 2), np.arange(1, nodes, 2)]),
         np.argsort(home, kind="stable"),
-        np.lexsort((home, far)),
+        np.lexsort((home, hops)),
     ]
     if len(net.paths.ahead) <= _SPECTRAL:
         orders += [np.argsort(vector, kind="stable") for vector in _vibrations(net, nodes).T]
@@ -61,51 +62,58 @@ def halvings(net: Network) -> Iterator[frozenset[int]]:
 
 
 def _switches_of(net: Network, node: int) -> list[int]:
-    """Return the switches on which the NICs of a node hang; the first one of the fabric if none works."""
+    """Return the switches of the NICs of a node; the first one of the fabric if none works."""
     numbers = range(node * net.nics_per_node, (node + 1) * net.nics_per_node)
     return [net.switch[number] for number in numbers if net.nic_links[number] >= 0] or [0]
 
 
 def _vibrations(net: Network, nodes: int) -> NDArray[np.float64]:
-    """Return the slowest vibrations of the switches, weighted by bandwidth, at each node, mean over its NICs.
+    """Return the slowest vibrations of the switches at each node, mean over its NICs [node, vector].
 
-    [node, vector]. The lowest vectors are flat but for one part where something is cut off.
+    Weighted by bandwidth. The lowest vectors are flat but for one part where something is cut off.
     """
     size = len(net.paths.ahead)
-    weight = np.zeros((size, size))
+    weight = np.zeros((size, size))  # [switch, switch] B/s
     for start, ahead in enumerate(net.paths.ahead):
         for end, links in ahead.items():
             weight[start, end] = net.capacity[list(links)].sum()
     weight = np.maximum(weight, weight.T) / max(weight.max(), 1.0)
-    vectors = np.linalg.eigh(np.diag(weight.sum(axis=1)) - weight)[1][:, 1 : 1 + _VECTORS]
+    laplacian = np.diag(weight.sum(axis=1)) - weight
+    # The first eigenvector is constant: it divides nothing.
+    vectors = np.linalg.eigh(laplacian)[1][:, 1 : 1 + _VECTORS]  # [switch, vector]
     mean = np.array([vectors[_switches_of(net, node)].mean(axis=0) for node in range(nodes)])
-    rounded: NDArray[np.float64] = mean.round(
-        9
-    )  # so that ties stay in the order of the nodes on every machine
+    # So that ties stay in the order of the nodes on every machine.
+    rounded: NDArray[np.float64] = mean.round(9)
     return rounded
 
 
 def halves(net: Network, first: frozenset[int] = frozenset()) -> float:
-    """Return the maximum flow from some nodes' NICs to all others' [B/s]; by default from the first half."""
+    """Return the maximum flow from some nodes' NICs to all others' [B/s].
+
+    first: the nodes that send; by default the first half.
+    """
     import networkx as nx
 
     nodes = len(net.nic_links) // net.nics_per_node
-    first = first or frozenset(range(nodes // 2))
+    senders = first or frozenset(range(nodes // 2))
     flow = nx.DiGraph()
     flow.add_nodes_from(("source", "sink"))
     for number, link in enumerate(net.nic_links):
-        if link >= 0:
-            width, place = float(net.capacity[link]), net.switch[number]
-            width = (
-                min(width, float(net.capacity[net.slot[number]]))
-                if net.slot[number] >= 0
-                else width
-            )
-            inside = number // net.nics_per_node in first
-            ends = ("source", place) if inside else (place, "sink")
-            so_far = flow.get_edge_data(*ends, {"capacity": 0.0})["capacity"]
-            flow.add_edge(*ends, capacity=so_far + width)
+        if link < 0:
+            continue
+        sends = number // net.nics_per_node in senders
+        switch = net.switch[number]
+        edge = ("source", switch) if sends else (switch, "sink")
+        so_far = flow.get_edge_data(*edge, {"capacity": 0.0})["capacity"]
+        flow.add_edge(*edge, capacity=so_far + _nic_width(net, number))
     for start, ahead in enumerate(net.paths.ahead):
         for end, links in ahead.items():
             flow.add_edge(start, end, capacity=sum(float(net.capacity[link]) for link in links))
     return float(nx.maximum_flow_value(flow, "source", "sink"))
+
+
+def _nic_width(net: Network, number: int) -> float:
+    """Return what a NIC carries [B/s]: its line rate, or what its PCIe slot lets through."""
+    width = float(net.capacity[net.nic_links[number]])
+    slot = net.slot[number]
+    return min(width, float(net.capacity[slot])) if slot >= 0 else width

@@ -2,49 +2,47 @@
 
 from __future__ import annotations
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
-from simulator.errors import InputError
+from simulator.errors import InputError, leave_out
+from simulator.topology.cluster import Cluster, Fabric, Prices
 from simulator.topology.families import FABRICS
 from simulator.topology.faults import Fault
 from simulator.topology.jitter import Jitter
-from simulator.topology.parts import Cluster, Fabric, Prices
 from simulator.units import Price
 
 _COMMON = {"kind", "switch_ports", "latency", "leaf_latency", "routing", "seed"}
+"""Keys of `fabric` that every family takes."""
 
 
 class TopologyConfig(Cluster):
     """A cluster of equal nodes, what is broken in it, and what it costs."""
 
-    price: Price = Field(description="rent [USD per GPU-hour]")
-    prices: Prices | None = Field(None, description="of the network's parts, for its cost")
-    faults: tuple[Fault, ...] = Field((), description="what is down or unlike the rest")
-    jitter: Jitter | None = Field(None, description="GPUs that are slower by chance")
+    price: Price = Field(
+        description="Rent of one GPU [USD per GPU-hour].", examples=["2 USD per GPU-hour"]
+    )
+    prices: Prices | None = Field(
+        None, description="Prices of the network's parts; without them its cost is not computed."
+    )
+    faults: tuple[Fault, ...] = Field(
+        (),
+        description="Parts that are down or unlike the rest.",
+        examples=[[{"nic": [3, 0], "down": True}, {"gpu": 7, "speed": 0.9}]],
+    )
+    jitter: Jitter | None = Field(None, description="GPUs that are slower by chance.")
 
     @field_validator("fabric")
     @classmethod
-    def _the_family_takes_these_keys(cls, fabric: Fabric, _: ValidationInfo) -> Fabric:
+    def _the_family_takes_these_keys(cls, fabric: Fabric) -> Fabric:
         if fabric.kind not in FABRICS:
             raise InputError(
-                "is no kind of fabric known here",
+                "is not a known kind of fabric",
                 key="kind",
                 value=fabric.kind,
                 remedy=f"Known: {', '.join(FABRICS)}.",
             )
-        family, given = FABRICS[fabric.kind], fabric.model_fields_set
-        known = (*family.needs, *family.takes)
-        for key in sorted(given - _COMMON - set(known)):
-            owners = [
-                kind for kind, other in FABRICS.items() if key in (*other.needs, *other.takes)
-            ]
-            raise InputError(
-                f"is a key of {', '.join(owners)}, not of {fabric.kind}",
-                key=key,
-                value=key,
-                remedy=f"Leave it out; {fabric.kind} knows {', '.join(known) or 'no key of its own'}.",
-            )
-        for key in family.needs:
+        _refuse_keys_of_other_families(fabric)
+        for key in FABRICS[fabric.kind].needs:
             if not getattr(fabric, key):
                 raise InputError(
                     f"is missing, which {fabric.kind} needs", key=key, remedy=f"Add '{key}:' there."
@@ -54,7 +52,7 @@ class TopologyConfig(Cluster):
                 "is a seed that nothing hashes with",
                 key="seed",
                 value=fabric.seed,
-                remedy="Write routing: ecmp, or leave it out.",
+                remedy="Write routing: ecmp, or leave it out: --set fabric.seed=null removes it.",
             )
         return fabric
 
@@ -68,3 +66,19 @@ class TopologyConfig(Cluster):
     def routing(self) -> str:
         """Return how traffic finds its way: the file's word, or the family's."""
         return self.fabric.routing or FABRICS[self.fabric.kind].routing
+
+
+def _refuse_keys_of_other_families(fabric: Fabric) -> None:
+    """Refuse keys that the fabric's family does not read. Errors: InputError."""
+    known = FABRICS[fabric.kind].keys
+    for key in sorted(fabric.model_fields_set - _COMMON - set(known)):
+        owners = [kind for kind, family in FABRICS.items() if key in family.keys]
+        raise InputError(
+            f"is a key of {', '.join(owners)}, not of {fabric.kind}",
+            key=key,
+            value=key,
+            remedy=(
+                f"{leave_out(f'fabric.{key}')} "
+                f"Keys of {fabric.kind}: {', '.join(known) or 'none of its own'}."
+            ),
+        )

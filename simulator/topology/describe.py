@@ -6,9 +6,10 @@ import itertools
 from collections import Counter
 from typing import Any
 
+from simulator.topology.assembly import build, network
 from simulator.topology.bisection import bisection
 from simulator.topology.config import TopologyConfig
-from simulator.topology.network import Network, build, network
+from simulator.topology.network import Network
 from simulator.topology.routing import Paths, distances
 from simulator.topology.switches import Switches
 
@@ -17,9 +18,11 @@ _SOURCES = 256
 
 
 def describe(config: TopologyConfig) -> dict[str, Any]:
-    """Return what `simulate topology` says of a cluster. Errors: LayoutError if the fabric cannot hold these nodes.
+    """Return what `simulate topology` says of a cluster.
 
-    switches: NVSwitches apart. links: cables between switches, as DeepSeek counts (arXiv
+    Errors: LayoutError if the fabric cannot hold these nodes.
+
+    switches: without NVSwitches. links: cables between switches, as DeepSeek counts (arXiv
     2505.09343, table 3). bisection_bandwidth: [B/s in one direction]. diameter_switch_hops: cables
     between the two switches with NICs that are furthest apart. diameter_gpu_links: links of the
     longest route of two GPUs, NVLink, PCIe and NICs included; diameter_latency_s: of the slowest.
@@ -30,7 +33,8 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
     layers = Counter(vertex[0] if len(vertex) > 1 else "switch" for vertex in switches.graph)
     width, note = bisection(config, switches, net)
     hops, latency = _longest_route(config, net)
-    nics = sum(width >= 0 for width in net.nic_links)
+    nics = sum(link >= 0 for link in net.nic_links)
+    with_nics = sorted({switch for switch in net.switch if switch >= 0})
     return {
         "name": config.name,
         "kind": config.fabric.kind,
@@ -46,9 +50,7 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
         "bisection_bandwidth": width,
         "bisection_note": note,
         "bisection_per_gpu": width / (config.gpus / 2),
-        "diameter_switch_hops": _switch_hops(
-            net.paths, sorted({place for place in net.switch if place >= 0})
-        ),
+        "diameter_switch_hops": _switch_hops(net.paths, with_nics),
         "diameter_gpu_links": hops,
         "diameter_latency_s": latency,
         "cost_usd": _cost(config, switches, nics),
@@ -56,39 +58,41 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
 
 
 def _cost(config: TopologyConfig, switches: Switches, nics: int) -> float | None:
-    if config.prices is None:
-        return None
+    """Return what the network costs [USD], None without prices."""
     prices = config.prices
-    return (
-        prices.switch * len(switches.graph)
-        + prices.cable * (switches.cables + nics)
-        + prices.nic * nics
-    )
+    if prices is None:
+        return None
+    cables = switches.cables + nics
+    return prices.switch * len(switches.graph) + prices.cable * cables + prices.nic * nics
 
 
-def _switch_hops(paths: Paths, places: list[int]) -> int:
+def _switch_hops(paths: Paths, with_nics: list[int]) -> int:
     """Return the most cables between two switches with NICs.
 
     From every one in small fabrics; in large ones from the ends of a few longest ways, which is
     exact in trees and wherever all switches are alike.
     """
-    if len(places) <= _SOURCES:
-        return max((hops for start in places for hops in _to(paths, start, places)), default=0)
-    longest, start = 0, places[0]
+    if len(with_nics) <= _SOURCES:
+        return max((max(_hops(paths, start, with_nics)) for start in with_nics), default=0)
+    longest, start = 0, with_nics[0]
     for _ in range(4):
-        far = _to(paths, start, places)
-        longest, start = max(longest, *far), places[far.index(max(far))]
+        hops = _hops(paths, start, with_nics)
+        longest, start = max(longest, *hops), with_nics[hops.index(max(hops))]
     return longest
 
 
-def _to(paths: Paths, start: int, places: list[int]) -> list[int]:
+def _hops(paths: Paths, start: int, ends: list[int]) -> list[int]:
+    """Return the cables from one switch to each of some."""
     far = distances(paths.ahead, start)
-    return [far[place] for place in places]
+    return [far[end] for end in ends]
 
 
 def _longest_route(config: TopologyConfig, net: Network) -> tuple[int, float]:
-    """Return the links and the latency [s] of the longest routes, from all GPUs or, in large clusters, the first's."""
-    healthy = [g for g in range(config.gpus) if net.gpu_up[g] >= 0]
+    """Return the links and the latency [s] of the longest routes.
+
+    From all GPUs or, in large clusters, those of the first node.
+    """
+    healthy = [gpu for gpu in range(config.gpus) if net.gpu_up[gpu] >= 0]
     sources = healthy if config.gpus <= _SOURCES else healthy[: config.node.gpus]
     routes = [net.route(src, dst) for src, dst in itertools.product(sources, healthy)]
     return max(len(links) for links, _ in routes), max(latency for _, latency in routes)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field, model_validator
 
 from simulator.errors import InputError, LayoutError
-from simulator.topology.parts import FROZEN, Cluster, Whole
+from simulator.topology.cluster import FROZEN, Cluster
 from simulator.topology.switches import Switches, Vertex, text
-from simulator.units import Bandwidth
+from simulator.units import Bandwidth, Integer, Number
 
-_EFFECTS = {
+if TYPE_CHECKING:
+    import networkx as nx
+
+EFFECTS = {
     "link": {"down", "bandwidth"},
     "switch": {"down"},
     "nic": {"down", "bandwidth"},
@@ -28,142 +32,178 @@ class Fault(BaseModel):
 
     model_config = FROZEN
 
-    link: str = Field("", description="all cables between two switches, `leaf0.1 - spine3`")
-    switch: str = Field("", description="a switch, `spine3`")
-    nic: tuple[Whole, Whole] | None = Field(
-        None, description="a NIC: its node and its number there"
+    link: str = Field(
+        "",
+        description="All cables between two switches, by the names of the switches.",
+        examples=["leaf0.1 - spine3"],
     )
-    plane: Whole | None = Field(None, ge=0, description="a plane of multi_plane, all its switches")
-    gpu: Whole | None = Field(None, ge=0, description="a GPU, by rank")
-    down: bool = Field(False, description="carries or computes nothing")
+    switch: str = Field("", description="A switch, by its name.", examples=["spine3"])
+    nic: tuple[Integer, Integer] | None = Field(
+        None, description="A NIC, by its node and its index in the node.", examples=[[3, 0]]
+    )
+    plane: Integer | None = Field(
+        None, ge=0, description="A plane of multi_plane with all its switches, by its index."
+    )
+    gpu: Integer | None = Field(None, ge=0, description="A GPU, by its rank.")
+    down: bool = Field(False, description="Whether the part carries or computes nothing at all.")
     bandwidth: Bandwidth | None = Field(
-        None, gt=0, description="of a NIC, or of each cable of a link [B/s]"
+        None,
+        gt=0,
+        description="What is left of a NIC, or of each cable of a link [B/s in one direction].",
+        examples=["25 GB/s per direction"],
     )
-    speed: float | None = Field(
-        None, gt=0, le=1, strict=True, description="of a GPU's kernels, 1 for a healthy one's"
+    speed: Number | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Speed of a GPU's kernels relative to those of a healthy GPU.",
+        examples=[0.9],
     )
-    nvlink: Bandwidth | None = Field(None, gt=0, description="of a GPU [B/s in one direction]")
+    nvlink: Bandwidth | None = Field(
+        None,
+        gt=0,
+        description="What is left of the NVLink of a GPU [B/s in one direction].",
+        examples=["100 GB/s per direction"],
+    )
 
     @model_validator(mode="after")
     def _one_part_one_effect(self) -> Fault:
         given = self.model_fields_set
-        parts = sorted(given & set(_EFFECTS))
+        parts = sorted(given & set(EFFECTS))
         if len(parts) != 1:
             raise InputError(
-                f"names {len(parts)} parts", remedy=f"Write one of {', '.join(_EFFECTS)}."
+                f"names {len(parts)} parts", remedy=f"Write one of {', '.join(EFFECTS)}."
             )
-        effects = given - set(parts)
-        wrong = sorted(effects - _EFFECTS[parts[0]])
-        known = ", ".join(sorted(_EFFECTS[parts[0]]))
+        part = parts[0]
+        effects = given - {part}
+        known = ", ".join(sorted(EFFECTS[part]))
+        wrong = sorted(effects - EFFECTS[part])
         if wrong:
             raise InputError(
-                f"is nothing that a {parts[0]} has", value=wrong[0], remedy=f"Write one of {known}."
+                f"is not a fault that a {part} can have",
+                value=wrong[0],
+                remedy=f"Write one of {known}.",
             )
         if not self.down and not effects - {"down"}:
             raise InputError(
-                f"of a {parts[0]} says nothing",
-                value=getattr(self, parts[0]),
-                remedy=f"Add {known}.",
+                f"is a {part} without a fault", value=getattr(self, part), remedy=f"Add {known}."
             )
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What faults leave of the servers.
-
-    gpu_down: ranks. speed, nvlink: rank -> value. nic: its number -> bandwidth [B/s], 0 if it is
-    down.
-    """
+    """What faults leave of the servers."""
 
     gpu_down: frozenset[int] = frozenset()
+    """Ranks of the GPUs that are down."""
     speed: dict[int, float] = field(default_factory=dict)
+    """Rank -> speed relative to a healthy GPU's."""
     nvlink: dict[int, float] = field(default_factory=dict)
+    """Rank -> bandwidth of its NVLink [B/s in one direction]."""
     nic: dict[int, float] = field(default_factory=dict)
+    """Number of a NIC, node * nics + j -> bandwidth [B/s], 0 if it is down."""
 
 
 def apply(faults: Iterable[Fault], switches: Switches, cluster: Cluster) -> tuple[Switches, Damage]:
-    """Return what is left of the switches and of the servers. Errors: LayoutError on a part that is not there."""
-    graph = switches.graph.copy()
-    names = {text(vertex): vertex for vertex in graph}
-    down: set[int] = set()
-    damage = Damage()
+    """Return what is left of the switches and of the servers.
+
+    Errors: LayoutError on a part that is not there.
+    """
+    faulty = _Faulty(cluster, switches, switches.graph.copy())
     for number, fault in enumerate(faults):
         try:
-            if fault.gpu is not None:
-                _gpu(fault, cluster, damage, down)
-            elif fault.nic is not None:
-                node, nic = fault.nic
-                _within(node, cluster.nodes, "node")
-                _within(nic, cluster.node.nics, "NIC of a node")
-                damage.nic[node * cluster.node.nics + nic] = (
-                    0.0 if fault.down else (fault.bandwidth or 0.0)
-                )
-            elif fault.link:
-                one, other = _link(fault.link, names, switches.graph.has_edge)
-                if not graph.has_edge(one, other):
-                    continue  # it went down with a switch
-                if fault.down:
-                    graph.remove_edge(one, other)
-                else:
-                    graph.edges[one, other]["bandwidth"] = fault.bandwidth
-            elif fault.switch:
-                graph.remove_nodes_from([_switch(fault.switch, names)])
-            else:
-                graph.remove_nodes_from(_plane(fault.plane or 0, list(switches.graph), cluster))
+            faulty.apply(fault)
         except LayoutError as error:
             raise error.at(key=f"faults.{number}") from error
+    graph = faulty.graph
     home = tuple(vertex if vertex in graph else () for vertex in switches.home)
-    return replace(switches, graph=graph, home=home), replace(damage, gpu_down=frozenset(down))
+    damage = replace(faulty.damage, gpu_down=frozenset(faulty.down))
+    return replace(switches, graph=graph, home=home), damage
 
 
-def _gpu(fault: Fault, cluster: Cluster, damage: Damage, down: set[int]) -> None:
-    rank = _within(fault.gpu or 0, cluster.gpus, "GPU")
-    if fault.down:
-        down.add(rank)
-    if fault.speed is not None:
-        damage.speed[rank] = fault.speed
-    if fault.nvlink is not None:
-        damage.nvlink[rank] = fault.nvlink
+class _Faulty:
+    """Applies faults one after another. Local state of `apply`."""
+
+    def __init__(self, cluster: Cluster, switches: Switches, graph: nx.Graph) -> None:
+        self.cluster, self.whole, self.graph = cluster, switches.graph, graph
+        self.names: dict[str, Vertex] = {text(vertex): vertex for vertex in graph}
+        self.down: set[int] = set()
+        self.damage = Damage()
+
+    def apply(self, fault: Fault) -> None:
+        """Take one fault into account. Errors: LayoutError on a part that is not there."""
+        if fault.gpu is not None:
+            self._gpu(fault.gpu, fault)
+        elif fault.nic is not None:
+            node, nic = fault.nic
+            number = self._nic(node, nic)
+            self.damage.nic[number] = 0.0 if fault.down else (fault.bandwidth or 0.0)
+        elif fault.link:
+            self._link(fault)
+        elif fault.switch:
+            self.graph.remove_nodes_from([self._switch(fault.switch)])
+        elif fault.plane is not None:
+            self.graph.remove_nodes_from(self._plane(fault.plane))
+
+    def _gpu(self, gpu: int, fault: Fault) -> None:
+        rank = _within(gpu, self.cluster.gpus, "GPU")
+        if fault.down:
+            self.down.add(rank)
+        if fault.speed is not None:
+            self.damage.speed[rank] = fault.speed
+        if fault.nvlink is not None:
+            self.damage.nvlink[rank] = fault.nvlink
+
+    def _nic(self, node: int, nic: int) -> int:
+        nics = self.cluster.node.nics
+        _within(node, self.cluster.nodes, "node")
+        return node * nics + _within(nic, nics, "NIC of a node")
+
+    def _link(self, fault: Fault) -> None:
+        ends = [end.strip() for end in fault.link.split(" - ")]
+        if len(ends) != 2:
+            raise LayoutError(
+                "does not name two switches",
+                value=fault.link,
+                remedy="Write for example 'leaf0.1 - spine3'.",
+            )
+        first, second = (self._switch(end) for end in ends)
+        if not self.whole.has_edge(first, second):
+            raise LayoutError("are not joined by a cable", value=fault.link)
+        if not self.graph.has_edge(first, second):
+            return  # it went down with a switch
+        if fault.down:
+            self.graph.remove_edge(first, second)
+        else:
+            self.graph.edges[first, second]["bandwidth"] = fault.bandwidth
+
+    def _switch(self, name: str) -> Vertex:
+        if name in self.names:
+            return self.names[name]
+        near = difflib.get_close_matches(name, self.names, n=3)
+        remedy = "`simulate topology` names its kinds."
+        if near:
+            remedy = f"Did you mean {' or '.join(near)}?"
+        raise LayoutError("is not a switch of this cluster", value=name, remedy=remedy)
+
+    def _plane(self, plane: int) -> list[Vertex]:
+        if self.cluster.fabric.kind != "multi_plane":
+            raise LayoutError(
+                "is a plane, and this fabric has none",
+                value=plane,
+                remedy="Only fabric.kind multi_plane has planes.",
+            )
+        planes = self.cluster.fabric.planes or self.cluster.node.nics
+        _within(plane, planes, "plane")
+        return [vertex for vertex in self.whole if vertex[1] == plane]
 
 
 def _within(number: int, count: int, what: str) -> int:
     if not 0 <= number < count:
         raise LayoutError(
-            f"is no {what} of this cluster", value=number, remedy=f"They go from 0 to {count - 1}."
+            f"is not a {what} of this cluster",
+            value=number,
+            remedy=f"They go from 0 to {count - 1}.",
         )
     return number
-
-
-def _switch(name: str, names: dict[str, Vertex]) -> Vertex:
-    if name in names:
-        return names[name]
-    near = difflib.get_close_matches(name, names, n=3)
-    raise LayoutError(
-        "is no switch of this cluster",
-        value=name,
-        remedy=f"Near are {', '.join(near)}." if near else "`simulate topology` names its kinds.",
-    )
-
-
-def _link(name: str, names: dict[str, Vertex], joined: object) -> tuple[Vertex, Vertex]:
-    ends = [end.strip() for end in name.split(" - ")]
-    if len(ends) != 2:
-        raise LayoutError(
-            "does not name two switches", value=name, remedy="Write for example 'leaf0.1 - spine3'."
-        )
-    one, other = (_switch(end, names) for end in ends)
-    if not joined(one, other):  # type: ignore[operator]
-        raise LayoutError("are not joined by a cable", value=name)
-    return one, other
-
-
-def _plane(plane: int, vertices: list[Vertex], cluster: Cluster) -> list[Vertex]:
-    if cluster.fabric.kind != "multi_plane":
-        raise LayoutError(
-            "is in no fabric of planes",
-            value=plane,
-            remedy="Only fabric.kind multi_plane has planes.",
-        )
-    _within(plane, cluster.fabric.planes or cluster.node.nics, "plane")
-    return [vertex for vertex in vertices if vertex[1] == plane]

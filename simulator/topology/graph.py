@@ -2,58 +2,38 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
+from simulator.topology.assembly import build
 from simulator.topology.config import TopologyConfig
-from simulator.topology.network import build
-from simulator.topology.switches import Vertex
+from simulator.topology.faults import Damage
+from simulator.topology.switches import Switches, Vertex
 
 if TYPE_CHECKING:
     import networkx as nx
 
 
 def as_graph(config: TopologyConfig) -> nx.DiGraph:
-    """Return the cluster with its faults. Errors: LayoutError if the fabric cannot hold these nodes.
+    """Return the cluster with its faults.
+
+    Errors: LayoutError if the fabric cannot hold these nodes.
 
     Vertices: ("gpu", node, i), ("nvswitch", node), ("nic", node, j), and the family's switches.
     Edges go both ways and carry `bandwidth` [B/s], `latency` [s] and `kind`: nvlink, pcie, nic or
     fabric; fabric edges also `cables`, whose bandwidth together theirs is. With `node.pcie`,
-    ("pcie", node, j) stands between NIC j and its GPUs; without, the edges between them are
+    ("pcie", node, j) is between NIC j and its GPUs; without, the edges between them are
     infinite: nothing there is slower than the NIC.
     """
     import networkx as nx
 
     switches, damage = build(config)
-    result, node = nx.DiGraph(), config.node
-    for rank, (n, i) in enumerate(itertools.product(range(config.nodes), range(node.gpus))):
-        if rank not in damage.gpu_down:
-            width, half = damage.nvlink.get(rank, node.nvlink), node.nvlink_latency / 2
-            _both(
-                result, ("gpu", n, i), ("nvswitch", n), bandwidth=width, latency=half, kind="nvlink"
-            )
-    share = node.gpus // node.nics
-    for number, home in enumerate(switches.home):
-        n, j = divmod(number, node.nics)
-        width, latency = (
-            switches.nic[number] if switches.nic else (node.nic, config.fabric.leaf_latency / 2)
-        )
-        width = damage.nic.get(number, width)
-        users = [
-            ("gpu", n, i) for i in range(j * share, (j + 1) * share) if ("gpu", n, i) in result
-        ]
-        if home and width and users:
-            _both(result, ("nic", n, j), home, bandwidth=width, latency=latency, kind="nic")
-            hub = ("nic", n, j)
-            if node.pcie is not None:
-                hub = ("pcie", n, j)
-                _both(result, hub, ("nic", n, j), bandwidth=node.pcie, latency=0.0, kind="pcie")
-            for gpu in users:
-                _both(result, gpu, hub, bandwidth=node.pcie or math.inf, latency=0.0, kind="pcie")
+    result = nx.DiGraph()
+    _add_gpus(result, config, damage)
+    _add_nics(result, config, switches, damage)
     result.add_nodes_from(switches.graph)
     for one, other, edge in switches.graph.edges(data=True):
-        width = edge["bandwidth"] * edge["cables"]
+        width, cables = edge["bandwidth"] * edge["cables"], edge["cables"]
         _both(
             result,
             one,
@@ -61,12 +41,49 @@ def as_graph(config: TopologyConfig) -> nx.DiGraph:
             bandwidth=width,
             latency=edge["latency"],
             kind="fabric",
-            cables=edge["cables"],
+            cables=cables,
         )
     result.graph["bisection_bandwidth"] = switches.bisection
     return result
 
 
+def _add_gpus(graph: nx.DiGraph, config: TopologyConfig, damage: Damage) -> None:
+    """Join every GPU that is not down to its NVSwitch."""
+    node, half = config.node, config.node.nvlink_latency / 2
+    for rank in range(config.gpus):
+        if rank in damage.gpu_down:
+            continue
+        n, i = divmod(rank, node.gpus)
+        width = damage.nvlink.get(rank, node.nvlink)
+        _both(graph, ("gpu", n, i), ("nvswitch", n), bandwidth=width, latency=half, kind="nvlink")
+
+
+def _add_nics(
+    graph: nx.DiGraph, config: TopologyConfig, switches: Switches, damage: Damage
+) -> None:
+    """Join every NIC that works to its switch and to its GPUs."""
+    node = config.node
+    share = node.gpus // node.nics
+    for number, home in enumerate(switches.home):
+        n, j = divmod(number, node.nics)
+        width, latency = node.nic, config.fabric.leaf_latency / 2
+        if switches.nic:
+            width, latency = switches.nic[number]
+        width = damage.nic.get(number, width)
+        own = [("gpu", n, i) for i in range(j * share, (j + 1) * share)]
+        users = [gpu for gpu in own if gpu in graph]
+        if not home or not width or not users:
+            continue
+        nic = hub = ("nic", n, j)
+        _both(graph, nic, home, bandwidth=width, latency=latency, kind="nic")
+        if node.pcie is not None:
+            hub = ("pcie", n, j)
+            _both(graph, hub, nic, bandwidth=node.pcie, latency=0.0, kind="pcie")
+        for gpu in users:
+            _both(graph, gpu, hub, bandwidth=node.pcie or math.inf, latency=0.0, kind="pcie")
+
+
 def _both(graph: nx.DiGraph, one: Vertex, other: Vertex, **attributes: object) -> None:
+    """Add an edge there and one back."""
     graph.add_edge(one, other, **attributes)
     graph.add_edge(other, one, **attributes)

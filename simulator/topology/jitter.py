@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from simulator.errors import LayoutError
-from simulator.topology.parts import FROZEN, Whole
+from simulator.topology.cluster import FROZEN
+from simulator.units import Integer, Number
 
 
 class Jitter(BaseModel):
@@ -20,23 +21,31 @@ class Jitter(BaseModel):
 
     model_config = FROZEN
 
-    deviation: float = Field(
-        gt=0, le=1, strict=True, description="standard deviation of x, 0.02 for 2%"
+    deviation: Number = Field(
+        gt=0,
+        le=1,
+        description="Standard deviation of x, the share by which kernels take longer.",
+        examples=[0.02],
     )
-    gpus: Whole | None = Field(
-        None, gt=0, description="how many GPUs are slower, drawn with the seed; default: all"
+    gpus: Integer | None = Field(
+        None,
+        gt=0,
+        description="Number of GPUs that are slower, drawn with the seed; default: all.",
     )
-    seed: Whole = Field(0, ge=0, description="of the draw")
+    seed: Integer = Field(0, ge=0, description="Seed of the draw.")
 
     def speeds(self, gpus: int) -> NDArray[np.float64]:
-        """Return the speed of each GPU of a cluster relative to a healthy one's [g]. Errors: LayoutError."""
+        """Return the speed of each GPU of a cluster relative to a healthy one's [gpu].
+
+        Errors: LayoutError.
+        """
         count = gpus if self.gpus is None else self.gpus
         if count > gpus:
             raise LayoutError(
                 f"exceeds the {gpus} GPUs of the cluster",
                 value=count,
                 key="jitter.gpus",
-                remedy=f"Write {gpus} at most, or leave it out for all.",
+                remedy=f"Write at most {gpus}, or leave it out for all GPUs.",
             )
         random = np.random.default_rng(self.seed)
         drawn = random.permutation(gpus)[:count]

@@ -13,37 +13,75 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from simulator.topology.switches import Vertex, text
 
 if TYPE_CHECKING:
     from simulator.topology.switches import Switches
 
-Line: TypeAlias = tuple[str, float, float]
-"""name, capacity [B/s] and latency [s] of a link"""
+SINGLE_CABLES = ("ecmp", "shortest")
+"""Routings under which every cable is a link of its own."""
 _MASK = (1 << 64) - 1
+
+
+class Link(NamedTuple):
+    """A link in one direction."""
+
+    name: str
+    """Its ends, `leaf0.1->spine3`."""
+    capacity: float
+    """Bandwidth [B/s]."""
+    latency: float
+    """Time from one end to the other [s]."""
+
+
+class Option(NamedTuple):
+    """A link that leads closer to a destination."""
+
+    link: int
+    """Id of the link."""
+    ahead: int
+    """Index of the switch to which it leads."""
+
+
+class Cables(NamedTuple):
+    """What a link between two switches, or bundles of them, consists of, in one direction."""
+
+    capacity: float
+    """Bandwidth of the link [B/s]."""
+    latency: float
+    """Time from one end to the other [s]."""
+
+
+Ahead: TypeAlias = tuple[dict[int, tuple[int, ...]], ...]
+"""[switch] {neighbour: ids of the links to it}"""
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The links between switches and the ways over them.
-
-    number: switch -> its place in `ahead`. ahead: [switch] {neighbour: links to it}. weight: link
-    -> capacity [B/s]. part: switch -> connected part of the fabric. first: id of the first link
-    here.
-    """
+    """The links between switches and the ways over them."""
 
     routing: str
+    """How traffic is spread, one of ROUTINGS."""
     seed: int
+    """Seed of ecmp's hash."""
     number: dict[Vertex, int]
-    ahead: tuple[dict[int, tuple[int, ...]], ...]
-    lines: tuple[Line, ...]
+    """Switch, or bundle of switches -> its index in `ahead`."""
+    ahead: Ahead
+    """[switch] {neighbour: ids of the links to it}."""
+    links: tuple[Link, ...]
+    """The links, numbered from `first` on."""
     part: dict[Vertex, int]
+    """Switch -> connected part of the fabric."""
     first: int
+    """Id of the first link here."""
     _distance: dict[int, list[int]] = field(default_factory=dict)
-    _choices: dict[tuple[int, int], tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """Destination -> cables from every switch; filled on demand."""
+    _choices: dict[tuple[int, int], tuple[Option, ...]] = field(default_factory=dict)
+    """(switch, destination) -> links that lead closer; filled on demand."""
     _only: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+    """(switch, destination) -> the links on the way, where there is just one."""
 
     def way(self, here: int, there: int, src: int, dst: int) -> tuple[int, ...]:
         """Return the links from one switch to another for the traffic of two GPUs."""
@@ -51,39 +89,43 @@ class Paths:
         if known is not None:
             return known
         links: list[int] = []
-        at, choices = here, 1
+        at, ways = here, 1
         while at != there:
             options = self._options(at, there)
-            choices *= len(options)
-            link, at = options[self._pick(src, dst, len(links)) % len(options)]
-            links.append(link)
-        if choices == 1:
+            ways *= len(options)
+            chosen = options[self._pick(src, dst, len(links)) % len(options)]
+            links.append(chosen.link)
+            at = chosen.ahead
+        if ways == 1:
             self._only[here, there] = tuple(links)
         return tuple(links)
 
     def spread(self, here: int, there: int) -> dict[int, float]:
         """Return link -> share of the traffic between two switches, divided over all shortest paths by capacity."""
         shares: dict[int, float] = {}
-        front = {here: 1.0}
+        front = {here: 1.0}  # switches that the traffic has reached -> share of it
         while front and there not in front:
             reached: dict[int, float] = {}
             for at, share in front.items():
                 options = self._options(at, there)
-                width = sum(self.lines[link - self.first][1] for link, _ in options)
+                width = sum(self._capacity(option.link) for option in options)
                 for link, ahead in options:
-                    part = share * self.lines[link - self.first][1] / width
+                    part = share * self._capacity(link) / width
                     shares[link] = shares.get(link, 0.0) + part
                     reached[ahead] = reached.get(ahead, 0.0) + part
             front = reached
         return shares
 
-    def _options(self, at: int, there: int) -> tuple[tuple[int, int], ...]:
-        """Return (link, next switch) for every link that leads closer, in a fixed order."""
+    def _capacity(self, link: int) -> float:
+        return self.links[link - self.first].capacity
+
+    def _options(self, at: int, there: int) -> tuple[Option, ...]:
+        """Return every link that leads closer, in a fixed order."""
         key = (at, there)
         if key not in self._choices:
             far = self._distances(there)
             self._choices[key] = tuple(
-                (link, ahead)
+                Option(link, ahead)
                 for ahead, links in self.ahead[at].items()
                 if far[ahead] == far[at] - 1
                 for link in links
@@ -91,6 +133,7 @@ class Paths:
         return self._choices[key]
 
     def _pick(self, src: int, dst: int, hop: int) -> int:
+        """Return a number that says which of several links the traffic of two GPUs takes at a hop."""
         if self.routing == "ecmp":
             return _mix(_mix(_mix(self.seed ^ src) ^ dst) ^ hop)
         return dst if self.routing == "shortest" else src + dst
@@ -102,17 +145,17 @@ class Paths:
         return self._distance[there]
 
 
-def distances(ahead: tuple[dict[int, tuple[int, ...]], ...], start: int) -> list[int]:
+def distances(ahead: Ahead, start: int) -> list[int]:
     """Return the hops from one switch to each, -1 where there is no way."""
     far = [-1] * len(ahead)
     far[start] = 0
     queue = deque([start])
     while queue:
         at = queue.popleft()
-        for other in ahead[at]:
-            if far[other] < 0:
-                far[other] = far[at] + 1
-                queue.append(other)
+        for neighbour in ahead[at]:
+            if far[neighbour] < 0:
+                far[neighbour] = far[at] + 1
+                queue.append(neighbour)
     return far
 
 
@@ -120,41 +163,46 @@ def paths(switches: Switches, routing: str, seed: int, first: int) -> Paths:
     """Return the links between switches, numbered from `first`, and the ways over them."""
     import networkx as nx
 
-    bundle = {} if routing in ("ecmp", "shortest") else switches.bundle
-    kept = dict.fromkeys(bundle.get(vertex, vertex) for vertex in switches.graph)
-    number = {vertex: index for index, vertex in enumerate(kept)}
-    lines: list[Line] = []
-    ahead: tuple[dict[int, tuple[int, ...]], ...] = tuple({} for _ in kept)
-    for (one, other), wires in _wires(
-        switches, bundle, single=routing in ("ecmp", "shortest")
-    ).items():
+    bundle = {} if routing in SINGLE_CABLES else switches.bundle
+    ends = dict.fromkeys(bundle.get(vertex, vertex) for vertex in switches.graph)
+    number = {vertex: index for index, vertex in enumerate(ends)}
+    links: list[Link] = []
+    ahead: Ahead = tuple({} for _ in ends)
+    cables = _cables(switches, bundle, single=routing in SINGLE_CABLES)
+    for (one, other), lines in cables.items():
         for start, end in ((one, other), (other, one)):
-            ahead[number[start]][number[end]] = tuple(
-                range(first + len(lines), first + len(lines) + len(wires))
-            )
-            label = f"{text(start)}->{text(end)}"
-            for k, (capacity, latency) in enumerate(wires):
-                lines.append((label if len(wires) == 1 else f"{label}#{k}", capacity, latency))
+            ids = range(first + len(links), first + len(links) + len(lines))
+            ahead[number[start]][number[end]] = tuple(ids)
+            links += _named(start, end, lines)
     parts = nx.connected_components(switches.graph)
     part = {vertex: index for index, vertices in enumerate(parts) for vertex in vertices}
-    return Paths(routing, seed, number, ahead, tuple(lines), part, first)
+    return Paths(routing, seed, number, ahead, tuple(links), part, first)
 
 
-def _wires(
+def _named(start: Vertex, end: Vertex, lines: list[Cables]) -> list[Link]:
+    """Return the links from one switch to another; several are told apart by a number."""
+    label = f"{text(start)}->{text(end)}"
+    if len(lines) == 1:
+        return [Link(label, *lines[0])]
+    return [Link(f"{label}#{index}", *line) for index, line in enumerate(lines)]
+
+
+def _cables(
     switches: Switches, bundle: dict[Vertex, Vertex], *, single: bool
-) -> dict[tuple[Vertex, Vertex], list[tuple[float, float]]]:
-    """Return (capacity [B/s], latency [s]) of the links between two switches or bundles: of each cable, or of all."""
-    wires: dict[tuple[Vertex, Vertex], list[tuple[float, float]]] = {}
+) -> dict[tuple[Vertex, Vertex], list[Cables]]:
+    """Return the links between each two switches or bundles: one for each cable, or one for all."""
+    between: dict[tuple[Vertex, Vertex], list[Cables]] = {}
     for start, end, edge in switches.graph.edges(data=True):
         pair = (bundle.get(start, start), bundle.get(end, end))
-        pair = pair[::-1] if pair[::-1] in wires else pair
-        each, latency = edge["bandwidth"], edge["latency"]
+        if pair[::-1] in between:
+            pair = pair[::-1]
+        width, count, latency = edge["bandwidth"], edge["cables"], edge["latency"]
         if single:
-            wires[pair] = [(each, latency)] * edge["cables"]
+            between[pair] = [Cables(width, latency)] * count
         else:
-            so_far = wires[pair][0][0] if pair in wires else 0.0
-            wires[pair] = [(so_far + each * edge["cables"], latency)]
-    return wires
+            so_far = between[pair][0].capacity if pair in between else 0.0
+            between[pair] = [Cables(so_far + width * count, latency)]
+    return between
 
 
 def _mix(value: int) -> int:

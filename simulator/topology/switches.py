@@ -1,38 +1,46 @@
-"""The graph of a fabric's switches, apart from the servers on it: what a family builds, and what all families share."""
+"""The graph of a fabric's switches, without the servers: what a family builds, and what all share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from simulator.errors import LayoutError
 
 if TYPE_CHECKING:
     import networkx as nx
 
-    from simulator.topology.parts import Cluster
+    from simulator.topology.cluster import Cluster
 
 Vertex: TypeAlias = tuple[Any, ...]
+"""A switch: its kind and its indices, `("leaf", 0, 3)`"""
+
+
+class NicCable(NamedTuple):
+    """The cable of one NIC."""
+
+    bandwidth: float
+    """Bandwidth [B/s in one direction]."""
+    latency: float
+    """Time from one end to the other [s]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """The switches of a fabric and the NICs' places on them.
-
-    graph: undirected; an edge has `cables`, and `bandwidth` [B/s, each way] and `latency` [s] of
-    one of them. home: [node * nics + j] switch of NIC j of a node; empty where NICs lead nowhere.
-    bisection: what any half of the nodes can send to the other half at least [B/s in one
-    direction]. note: what the bisection is: closed form, bound or estimate. bundle: switch -> the
-    set of switches that ideal spreading uses as one, so that what remains is a tree. nic: [node *
-    nics + j] (bandwidth [B/s], latency [s]) of a NIC's cable, where it is not the cluster's.
-    """
+    """The switches of a fabric and the NICs' places on them."""
 
     graph: nx.Graph
+    """Undirected; an edge has `cables`, and `bandwidth` [B/s, each way] and `latency` [s] of one of them."""
     home: tuple[Vertex, ...]
+    """Switch of every NIC [nic], its number being node * nics + j; empty where NICs lead nowhere."""
     bisection: float
+    """What any half of the nodes can send to the other half at least [B/s in one direction]."""
     note: str = "closed form"
+    """What the bisection is: closed form, bound or estimate."""
     bundle: dict[Vertex, Vertex] = field(default_factory=dict)
-    nic: tuple[tuple[float, float], ...] = ()
+    """Switch -> the set of switches that ideal spreading uses as one, so that what remains is a tree."""
+    nic: tuple[NicCable, ...] = ()
+    """Cable of every NIC [nic], where it is not the cluster's."""
 
     @property
     def cables(self) -> int:
@@ -60,9 +68,9 @@ def full_bisection(cluster: Cluster) -> float:
     return cluster.nics // 2 * cluster.node.nic
 
 
-def fill(cluster: Cluster, places: list[Vertex], each: int) -> tuple[Vertex, ...]:
-    """Return the switch of every NIC: `each` NICs, in order of the nodes, on every place."""
-    return tuple(places[number // each] for number in range(cluster.nics))
+def fill(cluster: Cluster, switches: list[Vertex], each: int) -> tuple[Vertex, ...]:
+    """Return the switch of every NIC: `each` NICs, in order of the nodes, on every switch."""
+    return tuple(switches[number // each] for number in range(cluster.nics))
 
 
 def check_ports(cluster: Cluster, used: int, what: str) -> None:
@@ -89,5 +97,5 @@ def check_room(cluster: Cluster, nics: int, what: str) -> None:
 
 def text(vertex: Vertex) -> str:
     """Return a vertex as it is written in files and messages: `leaf0.3`."""
-    kind, *place = vertex
-    return f"{kind}{'.'.join(str(part) for part in place)}"
+    kind, *indices = vertex
+    return f"{kind}{'.'.join(str(index) for index in indices)}"

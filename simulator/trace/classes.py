@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """A class of kernels. group: the simulator's class of op that covers it, or waiting, or one of its transfers."""
+    """A class of kernels."""
 
     name: str
+    """What it is called."""
     pattern: str
+    """Regular expression that finds it in the name of a kernel, whatever the case of its letters."""
     group: str
+    """The simulator's class of op that covers it, or waiting, or one of its transfers."""
 
 
 RULES = (

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from simulator.report.series import link_use, memory_over_time
 from simulator.timeline import Timeline
+from simulator.trace.events import Event, micro
 
 
-def memory_events(timeline: Timeline, rank: int, process: int) -> Iterator[dict[str, Any]]:
+def memory_events(timeline: Timeline, rank: int, process: int) -> Iterator[Event]:
     """Yield the memory counter of a class of ranks [GB]."""
     times, held = memory_over_time(timeline, rank)
     for number, time in enumerate(times.tolist()):
-        yield _counter(
-            "memory GB",
-            process,
-            time,
-            {name: float(size[number]) / 1e9 for name, size in held.items()},
-        )
+        sizes = {name: float(size[number]) / 1e9 for name, size in held.items()}
+        yield _counter("memory GB", process, time, sizes)
 
 
-def link_events(timeline: Timeline, process: int) -> Iterator[dict[str, Any]]:
+def link_events(timeline: Timeline, process: int) -> Iterator[Event]:
     """Yield the utilisation counters of all links [%]."""
-    for name, times, shares in link_use(timeline):
+    for name, _, times, shares in link_use(timeline):
         for time, share in zip(times.tolist(), shares.tolist(), strict=True):
             yield _counter(f"busy % {name}", process, time, {"busy": max(0.0, 100.0 * share)})
 
 
-def _counter(name: str, process: int, time: float, values: dict[str, float]) -> dict[str, Any]:
+def _counter(name: str, process: int, time: float, values: Mapping[str, float]) -> Event:
     return {
         "ph": "C",
         "name": name,
         "pid": process,
         "tid": 0,
-        "ts": round(1e6 * time, 3),
+        "ts": micro(time),
         "args": {key: round(value, 4) for key, value in values.items()},
     }

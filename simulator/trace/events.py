@@ -8,219 +8,191 @@ counters, M names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from simulator.program import STREAMS
-from simulator.schedules import Action, Kind, Place
+from simulator.schedules import Kind, Place
 from simulator.timeline import Timeline
-from simulator.trace.groups import KERNELS, Calls
+from simulator.trace.groups import Calls
+from simulator.trace.rows import LANES, Rows, thread_name
 
 Event = dict[str, Any]
-SEND = STREAMS.index("send")
-LANES = 100
-"""Threads per stream: sends are unordered, so that some that are on their way at once need lines of their own."""
+"""An event as JSON."""
 _SEND = re.compile(r"send ([FB])")
+_NOTICED = 1e-9
+"""Waiting that a trace can show [s]."""
+
+
+def nanoseconds(seconds: float) -> int:
+    """Return a time in the unit that traces are written to and read in."""
+    return round(1e9 * seconds)
 
 
 def micro(seconds: float) -> float:
     """Return microseconds with three digits, as profilers write them."""
-    return round(1e6 * seconds, 3)
+    return nanoseconds(seconds) / 1e3
 
 
-@dataclass
+def duration(start: float, end: float) -> float:
+    """Return the microseconds between two times as they are written.
+
+    Both ends are rounded, then subtracted: were the duration rounded by itself, a slice could end a
+    nanosecond after the next one starts, and Perfetto drops a slice that neither nests nor follows
+    (trace_processor, SliceTracker).
+    """
+    return (nanoseconds(end) - nanoseconds(start)) / 1e3
+
+
+class Line(NamedTuple):
+    """Where an event is drawn."""
+
+    process: int
+    """The first rank of its class."""
+    thread: int
+    """Its stream and lane."""
+
+
 class Writer:
-    """Turns a timeline into events. Keeps where each row is drawn, for the arrows."""
+    """Turns a timeline into events, and keeps where each row is drawn, for the arrows."""
 
-    timeline: Timeline
-    place: dict[int, tuple[int, int]] = field(default_factory=dict)  # row -> process and thread
-
-    def __post_init__(self) -> None:
-        program = self.timeline.program
-        self.calls = Calls(program)
-        self.stages = program.schedule.place()
-        self.lists: dict[str, list[int]] = {
-            name: getattr(program, name).tolist()
-            for name in ("rank", "stream", "label", "coflow", "action")
-        }
-        self.begin, self.end = self.timeline.start.tolist(), self.timeline.end.tolist()
-        self.arrive = self.timeline.arrive.tolist()
-
-    def process(self, rank: int) -> int:
-        """Return the process of a class of ranks: the first rank that it stands for."""
-        return int(self.timeline.program.first_rank[rank])
+    def __init__(self, timeline: Timeline) -> None:
+        self.rows = Rows(timeline)
+        self._program = timeline.program
+        self._calls = Calls(timeline.program)
+        self._stages = timeline.program.schedule.place()
+        self._lines: dict[int, Line] = {}
 
     def rank(self, rank: int) -> Iterator[Event]:
         """Yield the names, kernels and transfers of one class of ranks."""
-        rows = [row for row, owner in enumerate(self.lists["rank"]) if owner == rank]
-        threads = self.threads(rows)
-        program, process = self.timeline.program, self.process(rank)
-        several = f"stands for {int(program.multiplicity[rank]):,} ranks"
-        name = f"rank {process}, pipeline index {program.pipeline_index(rank)}, {several}"
-        yield _name("process_name", process, 0, name)
-        yield {
-            "ph": "M",
-            "name": "process_sort_index",
-            "pid": process,
-            "tid": 0,
-            "args": {"sort_index": rank},
-        }
-        for thread in sorted(set(threads.values())):
-            lane = f" {thread % LANES + 1}" if thread % LANES else ""
-            yield _name(
-                "thread_name",
-                process,
-                thread,
-                f"stream {thread // LANES} {STREAMS[thread // LANES]}{lane}",
-            )
-            yield {
-                "ph": "M",
-                "name": "thread_sort_index",
-                "pid": process,
-                "tid": thread,
-                "args": {"sort_index": thread},
-            }
-        for row in sorted(rows, key=lambda row: self.begin[row]):
-            self.place[row] = process, threads[row]
-            yield from self._row(row, rank)
+        rows = self.rows
+        own = [row for row, owner in enumerate(rows.rank) if owner == rank]
+        threads = rows.threads(own)
+        process = rows.process(rank)
+        yield from self._names(rank, sorted(set(threads.values())))
+        for row in sorted(own, key=lambda row: rows.start[row]):
+            self._lines[row] = Line(process, threads[row])
+            yield self._slice(row, rank)
 
-    def threads(self, rows: Sequence[int]) -> dict[int, int]:
-        """Return the thread of each row: its stream's, or another lane where an earlier row is still under way."""
-        busy: dict[int, list[float]] = {}  # stream -> when each of its lanes is free again
-        threads = {}
-        for row in sorted(rows, key=lambda row: (self.begin[row], row)):
-            lanes = busy.setdefault(self.lists["stream"][row], [])
-            lane = next(
-                (place for place, end in enumerate(lanes) if end <= self.begin[row]), len(lanes)
-            )
-            lanes[lane : lane + 1] = [self.end[row]]
-            threads[row] = self.lists["stream"][row] * LANES + lane
-        return threads
+    def _names(self, rank: int, threads: list[int]) -> Iterator[Event]:
+        """Yield the names of the process and of the threads of a class of ranks, and their order."""
+        program, process = self._program, self.rows.process(rank)
+        count = int(program.multiplicity[rank])
+        index = program.pipeline_index(rank)
+        name = f"rank {process}, pipeline index {index}, stands for {count:,} ranks"
+        yield metadata("process_name", Line(process, 0), name=name)
+        yield metadata("process_sort_index", Line(process, 0), sort_index=rank)
+        for thread in threads:
+            line = Line(process, thread)
+            name = f"stream {thread // LANES} {thread_name(thread)}"
+            yield metadata("thread_name", line, name=name)
+            yield metadata("thread_sort_index", line, sort_index=thread)
 
-    def _row(self, row: int, rank: int) -> Iterator[Event]:
-        program, (process, thread) = self.timeline.program, self.place[row]
-        label = self.label(row)
+    def _slice(self, row: int, rank: int) -> Event:
+        """Return a kernel or a transfer as a slice of its thread."""
+        rows = self.rows
+        name = rows.label(row)
         arguments: Event = {
-            "stream": self.lists["stream"][row],
+            "stream": rows.stream[row],
             "device": 0,
             "correlation": row,
             **self._action(row),
         }
-        name = label
-        if self.lists["coflow"][row] >= 0:
-            flow = program.coflows[self.lists["coflow"][row]]
-            call = self.calls.of(rank, flow, label, self._peer(row, rank))
-            name = f"ncclDevKernel_{call.kernel} {label}"
+        if rows.coflow(row) >= 0:
+            flow = self._program.coflows[rows.coflow(row)]
+            call = self._calls.of(rank, flow, name, self._peer(row, rank))
+            name = f"ncclDevKernel_{call.kernel} {name}"
             arguments |= call.arguments
-            waited = self.begin[row] - self.arrive[row]
-            if waited > 1e-9:
-                arguments["waited for peers us"] = micro(waited)
-        yield {
+            if rows.start[row] - rows.arrive[row] > _NOTICED:
+                arguments["waited for peers us"] = duration(rows.arrive[row], rows.start[row])
+        line = self._lines[row]
+        return {
             "ph": "X",
             "cat": "kernel",
             "name": name,
-            "pid": process,
-            "tid": thread,
-            "ts": micro(self.begin[row]),
-            "dur": micro(self.end[row] - self.begin[row]),
+            "pid": line.process,
+            "tid": line.thread,
+            "ts": micro(rows.start[row]),
+            "dur": duration(rows.start[row], rows.end[row]),
             "args": arguments,
         }
 
-    def label(self, row: int) -> str:
-        """Return the label of a row."""
-        return self.timeline.program.labels[self.lists["label"][row]]
-
-    def kernel(self, row: int) -> str:
-        """Return the kind of a row's transfer, as `groups.KERNELS` calls it; empty for what computes."""
-        flow = self.lists["coflow"][row]
-        if flow < 0:
-            return ""
-        return KERNELS.get(self.timeline.program.coflows[flow].label[0], "Collective")
-
-    def _act(self, row: int) -> Action | None:
-        return self.act(self.lists["action"][row])
-
-    def act(self, number: int) -> Action | None:
-        """Return an action of the program; none for the optimizer and what surrounds it."""
-        program = self.timeline.program
-        rank, position, kind = program.actions[number]
-        return (
-            None
-            if kind == "update"
-            else program.schedule.ranks[program.pipeline_index(rank)][position]
-        )
-
     def _action(self, row: int) -> Event:
-        action = self._act(row)
+        """Return what a slice says of its action: one stage and micro-batch, or those of both halves."""
+        action = self.rows.action(row)
         if action is None:
             return {"action": "update"}
-        halves = action.halves()
-        if len(halves) == 1:
-            return {"action": str(action), "stage": halves[0][2], "micro-batch": halves[0][1]}
-        return {
-            "action": str(action),
-            "stage": [half[2] for half in halves],
-            "micro-batch": [half[1] for half in halves],
-        }
+        micro_batches = [micro_batch for _, micro_batch, _ in action.halves()]
+        stages = [stage for _, _, stage in action.halves()]
+        if len(stages) == 1:
+            return {"action": str(action), "stage": stages[0], "micro-batch": micro_batches[0]}
+        return {"action": str(action), "stage": stages, "micro-batch": micro_batches}
 
     def _target(self, row: int) -> Place | None:
         """Return the pipeline index that a send goes to and the position of the action there; None for other rows."""
-        found, action = _SEND.fullmatch(self.label(row)), self._act(row)
-        if found is None or action is None:
+        match, action = _SEND.fullmatch(self.rows.label(row)), self.rows.action(row)
+        if match is None or action is None:
             return None
-        forward = found[1] == "F"
+        forward = match[1] == "F"
         micro_batch, stage = next(
-            (m, s) for kind, m, s in action.halves() if (kind == "F") == forward
+            (micro_batch, stage)
+            for kind, micro_batch, stage in action.halves()
+            if (kind == "F") == forward
         )
-        kinds: tuple[Kind, ...] = ("F",) if forward else ("B", "I")
         following = stage + 1 if forward else stage - 1
-        return next(
-            self.stages[kind, micro_batch, following]
-            for kind in kinds
-            if (kind, micro_batch, following) in self.stages
-        )
+        # What takes a gradient is a full backward pass, or one of its input alone.
+        kinds: tuple[Kind, ...] = ("F",) if forward else ("B", "I")
+        for kind in kinds:
+            if (kind, micro_batch, following) in self._stages:
+                return self._stages[kind, micro_batch, following]
+        return None
 
     def _peer(self, row: int, rank: int) -> int:
-        """Return the rank that a send goes to, -1 for what is no send."""
-        target, layout = self._target(row), self.timeline.program.scenario.layout
-        return layout.rank(target[0], layout.place(self.process(rank))) if target else -1
+        """Return the rank that a send goes to, -1 for what is not a send."""
+        target, layout = self._target(row), self._program.scenario.layout
+        if target is None:
+            return -1
+        return layout.rank(target[0], layout.local_rank(self.rows.process(rank)))
 
     def arrows(self) -> Iterator[Event]:
         """Yield an arrow from every pipeline send to what waits for it, where both are drawn."""
-        program = self.timeline.program
-        takers = np.repeat(np.arange(len(self.begin)), np.diff(program.wait_ptr))
-        sent = np.array([*(flow.traffic == "pipeline" for flow in program.coflows), False])[
-            program.coflow
-        ]
+        program = self._program
+        # -1, "no transfer", reads the last item.
+        is_send = np.array([*(flow.traffic == "pipeline" for flow in program.coflows), False])
+        sent = is_send[program.coflow]  # [op]
+        waiter = np.repeat(np.arange(len(self.rows)), np.diff(program.wait_ptr))  # [wait] row
         number = 0
         for edge in np.flatnonzero(sent[program.wait]).tolist():
-            source, row = int(program.wait[edge]), int(takers[edge])
-            target = self._target(
-                source
-            )  # what comes next on the send's own stream waits for it too
-            given = target and program.actions[self.lists["action"][row]][1] == target[1]
-            if given and source in self.place and row in self.place:
-                yield from self._arrow(number, source, row)
+            source, row = int(program.wait[edge]), int(waiter[edge])
+            target = self._target(source)
+            # What comes next on the send's own stream waits for it too, and takes nothing.
+            takes = target is not None and self.rows.position(row) == target[1]
+            if takes and source in self._lines and row in self._lines:
+                yield self._end_of_arrow("s", number, source)
+                # An arrow's head binds to the slice around it: `bp: e`.
+                yield {**self._end_of_arrow("f", number, row), "bp": "e"}
                 number += 1
 
-    def _arrow(self, number: int, source: int, target: int) -> Iterator[Event]:
-        # An arrow's head binds to the slice around it: `bp: e`.
-        for phase, row, extra in (("s", source, {}), ("f", target, {"bp": "e"})):
-            process, thread = self.place[row]
-            yield {
-                "ph": phase,
-                "id": number,
-                "cat": "pipeline",
-                "name": "send",
-                "pid": process,
-                "tid": thread,
-                "ts": micro(self.begin[row]),
-                **extra,
-            }
+    def _end_of_arrow(self, phase: str, number: int, row: int) -> Event:
+        line = self._lines[row]
+        return {
+            "ph": phase,
+            "id": number,
+            "cat": "pipeline",
+            "name": "send",
+            "pid": line.process,
+            "tid": line.thread,
+            "ts": micro(self.rows.start[row]),
+        }
 
 
-def _name(kind: str, process: int, thread: int, name: str) -> Event:
-    return {"ph": "M", "name": kind, "pid": process, "tid": thread, "args": {"name": name}}
+def metadata(kind: str, line: Line, **arguments: Any) -> Event:
+    """Return an event that names or sorts a process or a thread."""
+    return {
+        "ph": "M",
+        "name": kind,
+        "pid": line.process,
+        "tid": line.thread,
+        "args": arguments,
+    }

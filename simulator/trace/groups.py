@@ -6,13 +6,18 @@ The names are those of `record_param_comms` in PyTorch
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.collectives.kinds import DATA, EXCHANGES, SENDS
+from simulator.costs.buckets import Bucket, Members, holders, of_stage, shards
 from simulator.precision import BYTES, Dtype
 from simulator.program import Coflow, Program
-from simulator.program.buckets import Bucket, Members, holders, of_stage, shards
-from simulator.program.coflows import DATA, EXCHANGES, SENDS, stage_hosts
+from simulator.program.coflows import stage_hosts
 
 DTYPES: dict[Dtype, str] = {
     "bf16": "BFloat16",
@@ -20,9 +25,9 @@ DTYPES: dict[Dtype, str] = {
     "fp8_tensor": "Float8_e4m3fn",
     "mxfp8": "Float8_e4m3fn",
 }
-"""dtype of a recipe -> PyTorch's name of it"""
+"""Dtype of a recipe -> PyTorch's name of it."""
 WIDTHS = {1.0: "Float8_e4m3fn", 2.0: "BFloat16", 4.0: "Float", 8.0: "Double"}
-"""bytes of a gradient or a parameter -> PyTorch's name"""
+"""Bytes of a gradient or a parameter -> PyTorch's name of its type."""
 KERNELS = {
     "all_gather": "AllGather",
     "reduce_scatter": "ReduceScatter",
@@ -34,7 +39,7 @@ KERNELS = {
     "B": "SendRecv",
     "ring": "SendRecv",
 }
-"""what a transfer does -> the middle of its kernel's name, as NCCL's: ncclDevKernel_AllGather"""
+"""What a transfer does -> the middle of its kernel's name, as NCCL's: ncclDevKernel_AllGather."""
 CALLS = {
     "AllGather": "_allgather_base",
     "ReduceScatter": "_reduce_scatter_base",
@@ -43,25 +48,35 @@ CALLS = {
     "Combine": "all_to_allv",
     "SendRecv": "send",
 }
-"""middle of a kernel's name -> what c10d calls it"""
+"""Middle of a kernel's name -> what c10d calls it."""
 SHOWN_RANKS = 30
 """PyTorch writes no more ranks of a group than this."""
 
 
+Group = tuple[int, ...]
+"""Ranks of a process group, rising."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A transfer as one rank calls it. kernel: a value of KERNELS. sent/received: elements. group: ranks, rising."""
+    """A transfer as one rank calls it."""
 
     kernel: str
+    """Middle of the kernel's name: a value of KERNELS."""
     sent: int
+    """Elements that the rank puts in."""
     received: int
+    """Elements that it gets out."""
     dtype: str
+    """Type of the elements, as PyTorch writes it."""
     kind: str
-    ranks: tuple[int, ...]
+    """Kind of the process group: data, expert_data, expert, tp, cp, etp or pp."""
+    ranks: Group
+    """The process group."""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Return what stands beside the kernel in a trace."""
+        """Return what stands next to the kernel in a trace."""
         shown = [str(rank) for rank in self.ranks]
         if len(shown) > SHOWN_RANKS:
             shown = [*shown[: SHOWN_RANKS - 1], "...", shown[-1]]
@@ -77,89 +92,95 @@ class Call:
         }
 
 
-@dataclass
 class Calls:
-    """Answers what call a row of a program is. Keeps what it has found out."""
+    """Tells what call a row of a program is, and keeps the answers: many rows are alike."""
 
-    program: Program
-    buckets: list[tuple[Bucket, Members]] = field(default_factory=list)
-    known: dict[tuple[object, ...], Call] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        # The order in which `program.coflows` numbers them.
-        hosts = stage_hosts(self.program.schedule)
-        for stage, indices in hosts.items():
-            for bucket in of_stage(self.program.costs, stage):
-                members = holders(self.program.scenario.layout, bucket.group, indices)
-                if members.shape[1] > 1:
-                    self.buckets.append((bucket, members))
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._layout = program.scenario.layout
+        self._work = program.costs.work
+        self._buckets = list(_buckets(program))
+        self._known: dict[tuple[object, ...], Call] = {}
 
     def of(self, rank_class: int, flow: Coflow, label: str, peer: int = -1) -> Call:
         """Return the call of a class of ranks. label: of its row. peer: rank that a send goes to."""
         key = (rank_class, flow.label, label, peer)
-        if key not in self.known:
-            self.known[key] = self._call(
-                int(self.program.first_rank[rank_class]), flow.label, label, peer
-            )
-        return self.known[key]
+        if key not in self._known:
+            rank = int(self._program.first_rank[rank_class])
+            self._known[key] = self._call(rank, flow, label, peer)
+        return self._known[key]
 
-    def _call(self, rank: int, coflow: tuple[str, int], label: str, peer: int) -> Call:
-        kind, number = coflow
+    def _call(self, rank: int, flow: Coflow, label: str, peer: int) -> Call:
+        kind, number = flow.label
         if kind in EXCHANGES:
             return self._exchange(rank, kind, number)
         if kind in SENDS:
-            count = round(self.program.costs.activation_bytes() / 2.0)
-            return Call("SendRecv", count, count, "BFloat16", "pp", tuple(sorted((rank, peer))))
+            count = round(self._program.costs.activation_bytes() / BYTES["bf16"])
+            return Call("SendRecv", count, count, DTYPES["bf16"], "pp", tuple(sorted((rank, peer))))
         if kind in DATA:
             return self._bucket(rank, kind, number)
         return self._inside(rank, kind, number, label)
 
     def _exchange(self, rank: int, kind: str, number: int) -> Call:
-        costs = self.program.costs
-        assert costs.loads is not None
-        width = costs.work.own * costs.work.model.hidden_size
-        sent, received = round(width), round(width * costs.loads.distinct[number].received)
+        """Return a dispatch or a combine. number: of the load of its layer."""
+        loads = self._program.costs.loads
+        assert loads is not None
+        group = self._group(rank, "expert")
+        width = self._work.own * self._work.model.hidden_size
+        own, routed = round(width), round(width * loads.distinct[number].received)
         if kind == "combine":
-            return Call(
-                "Combine", received, sent, "BFloat16", "expert", self._group(rank, "expert")
-            )
-        dtype = DTYPES[costs.work.recipe.dispatch]
-        return Call("Dispatch", sent, received, dtype, "expert", self._group(rank, "expert"))
+            return Call("Combine", routed, own, DTYPES["bf16"], "expert", group)
+        return Call("Dispatch", own, routed, DTYPES[self._work.recipe.dispatch], "expert", group)
 
     def _bucket(self, rank: int, kind: str, number: int) -> Call:
-        bucket, members = self.buckets[number]
-        layout, recipe = self.program.scenario.layout, self.program.costs.work.recipe
-        inside, across = shards(layout, members)
+        """Return a collective of gradients or parameters. number: of its bucket."""
+        bucket, members = self._buckets[number]
+        inside, across = shards(self._layout, members)
         table = across if kind == "all_reduce" else inside
-        group = tuple(sorted(next(row for row in table.tolist() if rank in row)))
         whole, part = round(bucket.parameters), round(bucket.parameters / inside.shape[1])
-        width = recipe.parameter if kind == "all_gather" and layout.zero else recipe.gradient
         sizes = {
             "all_gather": (part, whole),
             "reduce_scatter": (whole, part),
             "all_reduce": (part, part),
         }
-        return Call(KERNELS[kind], *sizes[kind], WIDTHS.get(width, "Float"), bucket.group, group)
+        recipe = self._work.recipe
+        is_parameter = kind == "all_gather" and self._layout.zero
+        dtype = WIDTHS.get(recipe.parameter if is_parameter else recipe.gradient, "Float")
+        group = tuple(sorted(_row_of(table, rank)))
+        return Call(KERNELS[kind], *sizes[kind], dtype, bucket.group, group)
 
     def _inside(self, rank: int, kind: str, size: int, label: str) -> Call:
         """Return a collective of tensor, context or expert tensor parallelism. size: see `ops.Transfer` [B]."""
-        group, work = self._group(rank, kind), self.program.costs.work
-        summed = label.startswith(("scatter", "sum"))
-        coded = label.startswith("gather input") or (kind == "etp" and not summed)
-        dtype: Dtype = work.recipe.gemm if coded else "bf16"
+        group = self._group(rank, kind)
+        is_sum = label.startswith(("scatter", "sum"))
+        # What GEMMs read is gathered in their format, everything else in BF16.
+        is_coded = label.startswith("gather input") or (kind == "etp" and not is_sum)
+        dtype: Dtype = self._work.recipe.gemm if is_coded else "bf16"
         whole = round(size / BYTES[dtype])
-        if label == "ring":
-            return Call(
-                "SendRecv", whole // len(group), whole // len(group), DTYPES[dtype], kind, group
-            )
-        if summed and kind == "tp" and not work.sequence_parallel:
-            return Call("AllReduce", whole // 2, whole // 2, DTYPES[dtype], kind, group)
         part = whole // len(group)
-        if summed:
+        if label == "ring":
+            return Call("SendRecv", part, part, DTYPES[dtype], kind, group)
+        if is_sum and kind == "tp" and not self._work.sequence_parallel:
+            return Call("AllReduce", whole // 2, whole // 2, DTYPES[dtype], kind, group)
+        if is_sum:
             return Call("ReduceScatter", whole, part, DTYPES[dtype], kind, group)
         return Call("AllGather", part, whole, DTYPES[dtype], kind, group)
 
-    def _group(self, rank: int, kind: str) -> tuple[int, ...]:
-        layout = self.program.scenario.layout
-        table = layout.ranks(layout.pipeline_index(rank), kind)
-        return tuple(next(row for row in table.tolist() if rank in row))
+    def _group(self, rank: int, kind: str) -> Group:
+        table = self._layout.ranks(self._layout.pipeline_index(rank), kind)
+        return _row_of(table, rank)
+
+
+def _buckets(program: Program) -> Iterator[tuple[Bucket, Members]]:
+    """Yield the buckets that travel, with their holders, in the order in which `program.coflows` numbers them."""
+    hosts = stage_hosts(program.schedule)
+    for stage, indices in hosts.items():
+        for bucket in of_stage(program.costs, stage):
+            members = holders(program.scenario.layout, bucket.group, indices)
+            if members.shape[1] > 1:
+                yield bucket, members
+
+
+def _row_of(table: NDArray[np.int64], rank: int) -> Group:
+    """Return the group that holds a rank. table: ranks [group, member]."""
+    return tuple(next(row for row in table.tolist() if rank in row))

@@ -4,34 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.timeline import Intervals, covered, measure, union
 from simulator.trace.classes import COMMUNICATION, RULES
 from simulator.trace.kernels import Kernels
 
 GROUP = {rule.name: rule.group for rule in RULES}
+"""Class of kernels -> its group."""
+
+
+class Busy(NamedTuple):
+    """How busy a stream is."""
+
+    kernels: int
+    """Number of its kernels."""
+    seconds: float
+    """Time in which any of them runs [s]."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One process of a profile, in seconds.
-
-    span: from its first kernel to the end of its last. streams: stream -> (kernels, busy time).
-    classes: class -> summed duration, longest first. communication: time in which some kernel moves
-    bytes between GPUs or waits for peers. hidden: that part of it in which compute runs. compute:
-    time in which some other kernel runs.
-    """
+    """One process of a profile."""
 
     process: str
+    """Name of the process."""
     span: float
-    streams: dict[str, tuple[int, float]]
+    """From the start of its first kernel to the end of its last [s]."""
+    streams: dict[str, Busy]
+    """Stream -> how busy it is."""
     classes: dict[str, float]
+    """Class of kernels -> their durations, added up, the longest first [s]."""
     compute: float
+    """Time in which some kernel computes [s]."""
     communication: float
+    """Time in which some kernel moves bytes between GPUs or waits for peers [s]."""
     hidden: float
+    """The part of it in which compute runs as well [s]."""
 
     @property
     def overlap(self) -> float | None:
@@ -71,22 +83,24 @@ def summaries(profile: Sequence[Kernels]) -> tuple[Summary, ...]:
 
 
 def _summary(kernels: Kernels) -> Summary:
-    streams = np.array(kernels.stream)
-    moving = np.array([group in COMMUNICATION for group in kernels.group])
-    talk, work = _merged(kernels, moving), _merged(kernels, ~moving)
+    streams = np.array(kernels.stream)  # [kernel]
+    moves = np.array([group in COMMUNICATION for group in kernels.group])  # [kernel]
+    communication, compute = _merged(kernels, moves), _merged(kernels, ~moves)
+    busy = {}
+    for name in dict.fromkeys(kernels.stream):
+        own = streams == name
+        busy[name] = Busy(int(own.sum()), measure(*_merged(kernels, own)))
     return Summary(
         process=kernels.process,
         span=float(kernels.end.max() - kernels.start.min()),
-        streams={
-            name: (int((streams == name).sum()), measure(*_merged(kernels, streams == name)))
-            for name in dict.fromkeys(kernels.stream)
-        },
+        streams=busy,
         classes=dict(sorted(kernels.classes.items(), key=lambda item: -item[1])),
-        compute=measure(*work),
-        communication=measure(*talk),
-        hidden=covered(talk, work),
+        compute=measure(*compute),
+        communication=measure(*communication),
+        hidden=covered(communication, compute),
     )
 
 
-def _merged(kernels: Kernels, rows: Any) -> Intervals:
+def _merged(kernels: Kernels, rows: NDArray[np.bool_]) -> Intervals:
+    """Return when any of some kernels runs. rows: whether it is one of them [kernel]."""
     return union(kernels.start[rows], kernels.end[rows])

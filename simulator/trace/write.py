@@ -12,7 +12,7 @@ from simulator.errors import InputError
 from simulator.store import check_writable, write_bytes
 from simulator.timeline import Timeline
 from simulator.trace.counters import link_events, memory_events
-from simulator.trace.events import Event, Writer
+from simulator.trace.events import Event, Line, Writer, metadata
 
 ENDINGS = (".json", ".json.gz")
 RANK = "{rank}"
@@ -27,7 +27,7 @@ def check_target(text: str) -> Path:
         return path / f"rank-{RANK}.json.gz"
     if not path.name.endswith(ENDINGS):
         raise InputError(
-            "is no trace",
+            "is not a trace",
             value=path.name,
             remedy=f"End it in {' or '.join(ENDINGS)}, or name a folder for one file per class of ranks.",
         )
@@ -52,8 +52,10 @@ def write(timeline: Timeline, path: Path) -> tuple[Path, ...]:
 def encode(trace: dict[str, Any], path: Path) -> bytes:
     """Return a trace as bytes, compressed if its name ends so; the same trace gives the same bytes."""
     # Tools that look for `"rank": 3` ask for the blank.
-    text = json.dumps(trace, ensure_ascii=False, allow_nan=False, separators=(",", ": ")).encode()
-    return gzip.compress(text, compresslevel=6, mtime=0) if path.suffix == ".gz" else text
+    text = json.dumps(trace, ensure_ascii=False, allow_nan=False, separators=(",", ": "))
+    # Half a surrogate pair, which UTF-8 has no bytes for, becomes an escape of JSON.
+    plain = text.encode("utf-8", "backslashreplace")
+    return gzip.compress(plain, compresslevel=6, mtime=0) if path.suffix == ".gz" else plain
 
 
 def tree(timeline: Timeline, classes: Sequence[int], *, links: bool = False) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def tree(timeline: Timeline, classes: Sequence[int], *, links: bool = False) -> 
         "schemaVersion": 1,
         "distributedInfo": {
             "backend": "nccl",
-            "rank": writer.process(classes[0]),
+            "rank": writer.rows.process(classes[0]),
             "world_size": scenario.topology.gpus,
         },
         "deviceProperties": [
@@ -77,25 +79,23 @@ def tree(timeline: Timeline, classes: Sequence[int], *, links: bool = False) -> 
         ],
         "displayTimeUnit": "ms",
         "traceName": f"{scenario.workload.name} on {scenario.topology.name}, one simulated step",
-        "traceEvents": [*_events(timeline, writer, classes), *(_links(timeline) if links else ())],
+        "traceEvents": list(_events(timeline, writer, classes, links=links)),
     }
 
 
-def _events(timeline: Timeline, writer: Writer, classes: Sequence[int]) -> Iterator[Event]:
+def _events(
+    timeline: Timeline, writer: Writer, classes: Sequence[int], *, links: bool
+) -> Iterator[Event]:
     for rank in classes:
         yield from writer.rank(rank)
-        yield from memory_events(timeline, rank, writer.process(rank))
+        yield from memory_events(timeline, rank, writer.rows.process(rank))
     yield from writer.arrows()
+    if links:
+        yield from _links(timeline)
 
 
 def _links(timeline: Timeline) -> Iterator[Event]:
     process = timeline.program.scenario.topology.gpus  # after those of all ranks
-    yield {"ph": "M", "name": "process_name", "pid": process, "tid": 0, "args": {"name": "links"}}
-    yield {
-        "ph": "M",
-        "name": "process_sort_index",
-        "pid": process,
-        "tid": 0,
-        "args": {"sort_index": process},
-    }
+    yield metadata("process_name", Line(process, 0), name="links")
+    yield metadata("process_sort_index", Line(process, 0), sort_index=process)
     yield from link_events(timeline, process)

@@ -8,21 +8,40 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from simulator import inputs
 from simulator.scenario import Quantity, Scenario, load
+from simulator.units import Number
 
 
 class _Published(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    case: str = Field(description="<file>/<row>, unique over all files")
-    topology: str = Field(description="a shipped topology")
-    workload: str = Field(description="a shipped workload")
-    set: dict[str, Any] = Field({}, description="changes, path -> value, as --set takes them")
-    source: str = Field(
-        description="table or section; how the figure was derived where it was not printed so"
+    case: str = Field(
+        description="Name of the case, <file>/<row>, unique over all files.",
+        examples=["megatron_2022/22b-full"],
     )
-    note: str = Field("", description="what a reader must know to judge the error")
+    topology: str = Field(description="Name of a shipped topology.", examples=["a100-node"])
+    workload: str = Field(description="Name of a shipped workload.", examples=["megatron-2022-22b"])
+    set: dict[str, Any] = Field(
+        {},
+        description="Changes to the two files, path of a key -> value, as --set takes them.",
+        examples=[{"training.recompute": ["full"]}],
+    )
+    source: str = Field(
+        description=(
+            "Table or section of the publication, and how the figure was derived where it was not "
+            "printed so."
+        ),
+        examples=["table 5, full recomputation"],
+    )
+    note: str = Field(
+        "",
+        description="What a reader must know to judge the error.",
+        examples=["the layout is not in the table"],
+    )
     scored: bool = Field(
-        True, description="counts in the mean error; false where the source gives no layout"
+        True,
+        description=(
+            "Whether the case counts in the mean error; false where the source gives no layout."
+        ),
     )
 
     def scenario(self, changes: dict[str, Any] | None = None) -> Scenario:
@@ -33,10 +52,17 @@ class _Published(BaseModel):
 class StepCase(_Published):
     """A training step or run whose figure was published."""
 
-    quantity: Quantity = Field(description="one of scenario.QUANTITIES")
-    published: float = Field(gt=0, description="in the quantity's unit")
+    quantity: Quantity = Field(
+        description="What was published, one of `simulator.scenario.QUANTITIES`.",
+        examples=["step_time_s"],
+    )
+    published: Number = Field(
+        gt=0, description="The published figure, in the quantity's unit.", examples=[19.91]
+    )
     alternatives: tuple[dict[str, Any], ...] = Field(
-        (), description="other choices for what the source does not say"
+        (),
+        description="Other choices for what the source does not say, each applied over `set`.",
+        examples=[[{"layout.vpp": 4}, {"layout.zero": 1}]],
     )
 
 
@@ -44,13 +70,20 @@ class MemoryCase(_Published):
     """Bytes on one GPU that were published."""
 
     what: Literal["parameters_and_optimizer", "activations", "peak"] = Field(
-        description="what was counted"
+        description="What was counted."
     )
     stage: Literal["first", "middle", "largest"] = Field(
-        description="pipeline index that was counted"
+        description="Pipeline index on which it was counted."
     )
-    published_gib: float = Field(0.0, ge=0, description="in GiB")
-    published_gb: float = Field(0.0, ge=0, description="in GB, where the source writes that")
+    published_gib: Number = Field(
+        0.0, ge=0, description="The published figure [GiB].", examples=[45.56]
+    )
+    published_gb: Number = Field(
+        0.0,
+        ge=0,
+        description="The published figure [GB], where the source writes that.",
+        examples=[59],
+    )
 
     @property
     def published(self) -> float:
@@ -63,12 +96,19 @@ class CaseFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str = Field(description="the publication")
-    cases: tuple[StepCase, ...] = Field((), description="steps and runs")
-    memory: tuple[MemoryCase, ...] = Field((), description="bytes on a GPU")
+    source: str = Field(description="The publication.", examples=["arXiv 2205.05198"])
+    cases: tuple[StepCase, ...] = Field((), description="Steps and runs of the publication.")
+    memory: tuple[MemoryCase, ...] = Field((), description="Memory of a GPU in the publication.")
+
+    @property
+    def rows(self) -> tuple[StepCase | MemoryCase, ...]:
+        """Return all cases of the publication."""
+        return (*self.cases, *self.memory)
 
 
 def files() -> dict[str, CaseFile]:
     """Return every file of published cases by its name."""
-    names = sorted(path.stem for path in (inputs.ROOT / "data" / "cases").glob("*.yaml"))
-    return {name: inputs.validate(inputs.data("cases", name), CaseFile) for name in names}
+    return {
+        name: inputs.validate(inputs.data("cases", name), CaseFile)
+        for name in inputs.data_names("cases")
+    }

@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from simulator.topology.cluster import Cluster
 from simulator.topology.families import clos, custom, dragonfly, slim_fly, torus, trees
-from simulator.topology.parts import Cluster
 from simulator.topology.switches import Switches
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A row of FABRICS.
-
-    build: cluster -> its switches; LayoutError if the fabric cannot hold the nodes. needs, takes:
-    the keys of `fabric` that it requires and may have besides. routing: how it is routed unless the
-    file says.
-    """
+    """A row of FABRICS."""
 
     build: Callable[[Cluster], Switches]
+    """Cluster -> its switches; LayoutError if the fabric cannot hold the nodes."""
     needs: tuple[str, ...] = ()
+    """Keys of `fabric` that it requires, besides those of every family."""
     takes: tuple[str, ...] = ()
+    """Keys of `fabric` that it may have."""
     routing: str = "adaptive"
+    """How it is routed unless the file says."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys of `fabric` that only some families read, and this one does."""
+        return (*self.needs, *self.takes)
 
 
 FABRICS: Mapping[str, Family] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.errors import InputError
-from simulator.topology.parts import Cluster
-from simulator.topology.switches import Switches, Vertex, empty
+from simulator.topology.cluster import Cluster
+from simulator.topology.switches import NicCable, Switches, Vertex, empty
 from simulator.units import bandwidth, seconds
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _read(path: Path) -> nx.Graph:
             tree = json.loads(path.read_text(encoding="utf-8"))
             graph = nx.node_link_graph(tree, edges="links" if "links" in tree else "edges")
     except Exception as error:  # the readers raise whatever they stumble on
-        raise InputError(f"is no graph that networkx reads: {error!r}") from error
+        raise InputError(f"is not a graph that networkx reads: {error!r}") from error
     if graph.is_multigraph():
         raise InputError("has parallel edges", remedy="Write one edge with cables: N.")
     if not graph.is_directed():
@@ -68,19 +68,12 @@ def _read(path: Path) -> nx.Graph:
 
 
 def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
-    graph, nics = empty(), {}
-    for vertex, data in source.nodes(data=True):
-        if data.get("kind") not in _KINDS:
-            raise InputError(
-                "is no kind of vertex",
-                value=data.get("kind"),
-                key=str(vertex),
-                remedy=f"Write kind: {' or '.join(_KINDS)}.",
-            )
-        if data["kind"] == "switch":
-            graph.add_node((str(vertex),))
-        else:
-            nics[_place(data, vertex, cluster)] = vertex
+    """Return the switches of a graph, and the cables of the NICs on them. Errors: InputError."""
+    nics = _nics(source, cluster)
+    graph = empty()
+    graph.add_nodes_from(
+        (str(vertex),) for vertex, kind in source.nodes(data="kind") if kind == "switch"
+    )
     for one, other, data in source.edges(data=True):
         if one == other:
             raise InputError(
@@ -89,8 +82,26 @@ def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
                 remedy="Take that edge out: it leads nowhere.",
             )
         edge = _edge(data, f"{one} - {other}")
-        if {source.nodes[end]["kind"] for end in (one, other)} == {"switch"}:
+        if source.nodes[one]["kind"] == source.nodes[other]["kind"] == "switch":
             graph.add_edge((str(one),), (str(other),), **edge)
+    homes = [_home(source, nics[number]) for number in range(cluster.nics)]
+    cables = tuple(NicCable(edge["bandwidth"], edge["latency"]) for _, edge in homes)
+    return Switches(graph, tuple(switch for switch, _ in homes), math.nan, nic=cables)
+
+
+def _nics(source: nx.Graph, cluster: Cluster) -> dict[int, object]:
+    """Return the vertex of every NIC of the cluster by its number. Errors: InputError."""
+    nics: dict[int, object] = {}
+    for vertex, data in source.nodes(data=True):
+        if data.get("kind") not in _KINDS:
+            raise InputError(
+                "is not a kind of vertex",
+                value=data.get("kind"),
+                key=str(vertex),
+                remedy=f"Write kind: {' or '.join(_KINDS)}.",
+            )
+        if data["kind"] == "nic":
+            nics[_nic_number(data, vertex, cluster)] = vertex
     missing = sorted(set(range(cluster.nics)) - set(nics))
     if missing:
         node, nic = divmod(missing[0], cluster.node.nics)
@@ -98,18 +109,16 @@ def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
             f"lacks NIC {nic} of node {node}, of {cluster.nodes} nodes of {cluster.node.nics} NICs",
             remedy="Add a vertex of kind nic for every NIC of every node.",
         )
-    homes = [_home(source, nics[number]) for number in range(cluster.nics)]
-    lines = tuple((edge["bandwidth"], edge["latency"]) for _, edge in homes)
-    return Switches(graph, tuple(home for home, _ in homes), math.nan, nic=lines)
+    return nics
 
 
-def _place(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
-    limits = (("node", cluster.nodes), ("nic", cluster.node.nics))
-    for name, limit in limits:
+def _nic_number(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
+    """Return the number of a NIC, node * nics + j. Errors: InputError."""
+    for name, limit in (("node", cluster.nodes), ("nic", cluster.node.nics)):
         value = data.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
             raise InputError(
-                f"is no {name} of this cluster",
+                f"is not a {name} of this cluster",
                 value=value,
                 key=f"{vertex}.{name}",
                 remedy=f"Write a number from 0 to {limit - 1}.",
@@ -118,10 +127,11 @@ def _place(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
 
 
 def _edge(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the bandwidth, latency and number of the cables of an edge. Errors: InputError."""
     cables = data.get("cables", 1)
     if not isinstance(cables, int) or isinstance(cables, bool):
         raise InputError(
-            f"cables of the edge {name} are no whole number",
+            f"cables of the edge {name} are not an integer",
             value=cables,
             remedy="Write cables: 2.",
         )
@@ -143,6 +153,7 @@ def _edge(data: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _home(source: nx.Graph, vertex: object) -> tuple[Vertex, dict[str, Any]]:
+    """Return the switch of a NIC, and the edge between them. Errors: InputError."""
     ends = list(source.adj[vertex])
     if len(ends) != 1 or source.nodes[ends[0]]["kind"] != "switch":
         raise InputError(

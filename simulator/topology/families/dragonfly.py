@@ -1,4 +1,7 @@
-"""Dragonfly: groups of routers that are all joined, and cables between all groups. Kim et al., ISCA 2008."""
+"""Dragonfly: groups of routers that are all joined, and cables between all groups.
+
+Kim et al., ISCA 2008.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from simulator.errors import LayoutError
-from simulator.topology.parts import Cluster
+from simulator.topology.cluster import Cluster
 from simulator.topology.switches import (
     Switches,
     check_ports,
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def dragonfly(cluster: Cluster) -> Switches:
-    """Return g groups of a routers with h global ports and p NICs each; every global port is cabled.
+    """Return g groups of a routers with h global ports and p NICs each, every global port cabled.
 
     Between any two groups run a h / (g - 1) cables, rounded either way; canonical is g = a h + 1,
     one each.
@@ -42,29 +45,26 @@ def dragonfly(cluster: Cluster) -> Switches:
         )
     check_room(cluster, groups * a * p, f"a dragonfly of {groups} groups")
     graph = empty()
-    places = [("router", group, r) for group in range(groups) for r in range(a)]
-    graph.add_nodes_from(places)
+    routers = [("router", group, r) for group in range(groups) for r in range(a)]
+    graph.add_nodes_from(routers)
     for group in range(groups):
         for r, s in itertools.combinations(range(a), 2):
             connect(graph, ("router", group, r), ("router", group, s), cluster)
     _join_groups(graph, cluster, groups, a, h)
-    # Each half of the groups sends over the cables between halves, all pairs of groups having alike
-    # many.
-    pairs = groups // 2 * ((groups + 1) // 2)
-    between = (
-        pairs * a * h / (groups - 1) * cluster.node.nic if groups > 1 else full_bisection(cluster)
-    )
-    even = groups == 1 or (groups % 2 == 0 and a * h % (groups - 1) == 0)
-    note = (
-        "closed form"
-        if even
-        else "the mean cut between halves of the groups, an estimate for this size"
-    )
-    return Switches(graph, fill(cluster, places, p), min(full_bisection(cluster), between), note)
+    between, note = full_bisection(cluster), "closed form"
+    if groups > 1:
+        # Each half of the groups sends over the cables between halves, all pairs of groups having
+        # alike many.
+        pairs = groups // 2 * ((groups + 1) // 2)
+        between = pairs * a * h / (groups - 1) * cluster.node.nic
+        if groups % 2 or a * h % (groups - 1):
+            note = "the mean cut between halves of the groups, an estimate for this size"
+    bisection = min(full_bisection(cluster), between)
+    return Switches(graph, fill(cluster, routers, p), bisection, note)
 
 
 def _join_groups(graph: nx.Graph, cluster: Cluster, groups: int, a: int, h: int) -> None:
-    """Cable every global port: port k of a group leads to the group `offsets[k]` further on, and back."""
+    """Cable every global port: port k of a group leads `offsets[k]` groups further on, and back."""
     ports: dict[tuple[int, int], list[int]] = defaultdict(list)
     for group in range(groups):
         for k, offset in enumerate(_offsets(groups, a * h)):
@@ -77,7 +77,10 @@ def _join_groups(graph: nx.Graph, cluster: Cluster, groups: int, a: int, h: int)
 
 
 def _offsets(groups: int, ports: int) -> list[int]:
-    """Return where each global port of a group leads, each offset d as often as groups - d, its way back."""
+    """Return how many groups further on each global port of a group leads.
+
+    Each offset d comes as often as groups - d, its way back.
+    """
     if groups == 1:
         return []
     whole, rest = divmod(ports, groups - 1)
@@ -90,5 +93,5 @@ def _offsets(groups: int, ports: int) -> list[int]:
 
 
 def dragonfly_counts(a: int, h: int, p: int, groups: int) -> tuple[int, int, int]:
-    """Return endpoints, switches and cables between switches of a dragonfly, every global port cabled."""
+    """Return endpoints, switches and cables between switches, every global port cabled."""
     return a * p * groups, a * groups, groups * a * (a - 1) // 2 + groups * a * h // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from simulator.topology.parts import Cluster
+from simulator.topology.cluster import Cluster
 from simulator.topology.switches import (
     Switches,
     Vertex,
@@ -26,25 +26,28 @@ def torus_3d(cluster: Cluster) -> Switches:
     one.
     """
     dims, cables = cluster.fabric.dims, cluster.fabric.cables
-    points = math.prod(dims)
-    each = -(-cluster.nodes // points) * cluster.node.nics
-    places: list[Vertex] = [("switch", *place) for place in itertools.product(*map(range, dims))]
+    count = math.prod(dims)
+    nics = -(-cluster.nodes // count) * cluster.node.nics  # of one switch
     ring = sum(2 * cables for length in dims if length > 1)
-    check_ports(cluster, each + ring, f"{each} NICs and {ring} cables to neighbours")
-    check_room(cluster, points * each, f"a torus of {points} switches")
+    check_ports(cluster, nics + ring, f"{nics} NICs and {ring} cables to neighbours")
+    check_room(cluster, count * nics, f"a torus of {count} switches")
+    points = list(itertools.product(*map(range, dims)))
+    switches: list[Vertex] = [("switch", *point) for point in points]
     graph = empty()
-    graph.add_nodes_from(places)
-    for place in places:
+    graph.add_nodes_from(switches)
+    for point in points:
         for axis, length in enumerate(dims):
             if length > 1:
-                ahead = [(k + (step == axis)) % dims[step] for step, k in enumerate(place[1:])]
-                connect(graph, place, ("switch", *ahead), cluster, cables)
+                ahead = list(point)
+                ahead[axis] = (ahead[axis] + 1) % length
+                connect(graph, ("switch", *point), ("switch", *ahead), cluster, cables)
     longest = max(dims)
-    cut = 2 * (points // longest) * cables * cluster.node.nic if longest > 1 else math.inf
-    even = longest % 2 == 0 and cluster.nodes % points == 0
-    note = (
-        "closed form"
-        if even or points == 1
-        else "a cut across the longest dimension, an estimate for this size"
-    )
-    return Switches(graph, fill(cluster, places, each), min(full_bisection(cluster), cut), note)
+    cut = math.inf
+    if longest > 1:
+        cut = 2 * (count // longest) * cables * cluster.node.nic
+    even = longest % 2 == 0 and cluster.nodes % count == 0
+    note = "closed form"
+    if not even and count > 1:
+        note = "a cut across the longest dimension, an estimate for this size"
+    bisection = min(full_bisection(cluster), cut)
+    return Switches(graph, fill(cluster, switches, nics), bisection, note)

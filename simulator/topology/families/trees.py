@@ -1,17 +1,20 @@
-"""Two layers of switches: rail-optimised, multi-rail, plain and multi-plane fat trees, and NVL72 racks on rails."""
+"""Two layers of switches: fat trees by rail, in order or by plane, single servers, NVL72 racks."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from simulator.errors import LayoutError
-from simulator.topology.parts import Cluster
+from simulator.topology.cluster import Cluster
 from simulator.topology.switches import Switches, Vertex, connect, empty, full_bisection
 
 if TYPE_CHECKING:
     import networkx as nx
+
+LeavesOf: TypeAlias = Callable[[int, int], int]
+"""(nodes, down ports of a leaf) -> leaves that they take"""
 
 
 def rail_optimised(cluster: Cluster) -> Switches:
@@ -20,52 +23,38 @@ def rail_optimised(cluster: Cluster) -> Switches:
     multi_rail is the same graph: its rails meet at the spines, and traffic between rails crosses
     them instead of NVLink (the multi-rail fat tree of arXiv 2505.09343, section 5.1).
     """
-    half, rails = cluster.fabric.switch_ports // 2, cluster.node.nics
-    home = tuple(("leaf", j, n // half) for n in range(cluster.nodes) for j in range(rails))
-    return _two_layers(cluster, home, lambda nodes, down: rails * -(-nodes // down))
+    return _on_rails(cluster, cluster.node.nics)
 
 
 def fat_tree_2(cluster: Cluster) -> Switches:
     """Return two layers, the NICs in order of the nodes on the leaves, without oversubscription."""
-    half, nics = cluster.fabric.switch_ports // 2, cluster.node.nics
-    home = tuple(("leaf", number // half) for number in range(cluster.nics))
-    return _two_layers(cluster, home, lambda nodes, down: -(-nodes * nics // down))
+    down, nics = cluster.fabric.switch_ports // 2, cluster.node.nics
+    home = tuple(("leaf", number // down) for number in range(cluster.nics))
+    return _two_layers(cluster, home, lambda nodes, ports: -(-nodes * nics // ports))
 
 
 def multi_plane(cluster: Cluster) -> Switches:
-    """Return one two-layer fat tree for each plane and no cable between them; NIC j is in plane j modulo planes.
+    """Return one two-layer fat tree for each plane and no cable between them.
 
-    DeepSeek's multi-plane fat tree: arXiv 2505.09343, section 5.1.
+    NIC j is in plane j modulo planes. DeepSeek's multi-plane fat tree: arXiv 2505.09343, section
+    5.1.
     """
-    half, nics = cluster.fabric.switch_ports // 2, cluster.node.nics
+    nics = cluster.node.nics
     planes = cluster.fabric.planes or nics
-    if nics % planes:
-        raise LayoutError(
-            f"planes do not share the {nics} NICs of a node evenly",
-            value=planes,
-            key="fabric.planes",
-            remedy=f"Write one of {', '.join(str(n) for n in range(1, nics + 1) if nics % n == 0)}.",
-        )
-    each = nics // planes
-    home = tuple(
-        ("leaf", j % planes, (n * each + j // planes) // half)
-        for n in range(cluster.nodes)
-        for j in range(nics)
-    )
+    _check_share(nics, planes, "planes", "node")
+    per_plane = nics // planes
+    home = _dealt_out(cluster, planes)
     graph = empty()
     bundle: dict[Vertex, Vertex] = {}
     for plane in range(planes):
         leaves = list(dict.fromkeys(leaf for leaf in home if leaf[1] == plane))
-        spines = [
-            ("spine", plane, s)
-            for s in range(_spines(cluster, len(leaves), lambda n, d: -(-n * each // d)))
-        ]
-        join(graph, leaves, spines, cluster, half)
+        count = _spines(cluster, len(leaves), lambda nodes, ports: -(-nodes * per_plane // ports))
+        spines = [("spine", plane, index) for index in range(count)]
+        join(graph, leaves, spines, cluster, cluster.fabric.switch_ports // 2)
         bundle |= dict.fromkeys(spines, ("spines", plane))
-    halves = (
-        cluster.nodes // 2 * nics * cluster.node.nic
-    )  # of the nodes: each plane carries its own share
-    return Switches(graph, home, halves, bundle=bundle)
+    # Each plane carries its own share of what half of the nodes send.
+    half_of_nodes = cluster.nodes // 2 * nics * cluster.node.nic
+    return Switches(graph, home, half_of_nodes, bundle=bundle)
 
 
 def single_node(cluster: Cluster) -> Switches:
@@ -77,39 +66,26 @@ def single_node(cluster: Cluster) -> Switches:
             key="nodes",
             remedy="Write nodes: 1, or fabric.kind: rail_optimised.",
         )
-    return Switches(empty(), (), cluster.node.gpus // 2 * cluster.node.nvlink)
+    return _nvlink_alone(cluster)
 
 
 def nvl72(cluster: Cluster) -> Switches:
-    """Return racks of 72 GPUs under one NVSwitch domain each; more than one rack meet in two layers, rail by rail.
+    """Return racks of 72 GPUs under one NVSwitch domain each; several racks meet rail by rail in two layers.
 
     A rack has 18 compute trays of 4 GPUs (NVIDIA GB200 NVL72): NIC j hangs on rail j modulo 4.
     """
     if cluster.node.gpus != 72:
         raise LayoutError(
-            "GPUs are no NVL72 rack",
+            "GPUs are not an NVL72 rack",
             value=cluster.node.gpus,
             key="node.gpus",
             remedy="Write node.gpus: 72; a node is a rack.",
         )
     if cluster.nodes == 1:
-        return Switches(empty(), (), cluster.node.gpus // 2 * cluster.node.nvlink)
-    half, nics = cluster.fabric.switch_ports // 2, cluster.node.nics
-    rails = cluster.fabric.rails or min(4, nics)
-    if nics % rails:
-        raise LayoutError(
-            f"rails do not share the {nics} NICs of a rack evenly",
-            value=rails,
-            key="fabric.rails",
-            remedy=f"Write one of {', '.join(str(n) for n in range(1, nics + 1) if nics % n == 0)}.",
-        )
-    each = nics // rails
-    home = tuple(
-        ("leaf", j % rails, (n * each + j // rails) // half)
-        for n in range(cluster.nodes)
-        for j in range(nics)
-    )
-    return _two_layers(cluster, home, lambda nodes, down: rails * -(-nodes * each // down))
+        return _nvlink_alone(cluster)
+    rails = cluster.fabric.rails or min(4, cluster.node.nics)
+    _check_share(cluster.node.nics, rails, "rails", "rack")
+    return _on_rails(cluster, rails)
 
 
 def join(
@@ -125,39 +101,78 @@ def join(
         connect(graph, leaf, spine, cluster, uplinks // len(spines))
 
 
-def _two_layers(
-    cluster: Cluster, home: tuple[Vertex, ...], leaves_of: Callable[[int, int], int]
-) -> Switches:
-    """Return leaves that all meet at the same spines. leaves_of: (nodes, down ports) -> leaves that they take."""
+def _nvlink_alone(cluster: Cluster) -> Switches:
+    return Switches(empty(), (), cluster.node.gpus // 2 * cluster.node.nvlink)
+
+
+def _check_share(nics: int, groups: int, what: str, owner: str) -> None:
+    """Refuse rails or planes that do not share a node's NICs evenly. Errors: LayoutError."""
+    if nics % groups:
+        legal = ", ".join(str(n) for n in range(1, nics + 1) if nics % n == 0)
+        raise LayoutError(
+            f"{what} do not share the {nics} NICs of a {owner} evenly",
+            value=groups,
+            key=f"fabric.{what}",
+            remedy=f"Write one of {legal}.",
+        )
+
+
+def _dealt_out(cluster: Cluster, groups: int) -> tuple[Vertex, ...]:
+    """Return the leaf of every NIC, NIC j of a node in rail or plane j modulo `groups` [nic]."""
+    down, share = cluster.fabric.switch_ports // 2, cluster.node.nics // groups
+    home = []
+    for node, j in itertools.product(range(cluster.nodes), range(cluster.node.nics)):
+        position = node * share + j // groups  # of the NIC in its rail or plane
+        home.append(("leaf", j % groups, position // down))
+    return tuple(home)
+
+
+def _on_rails(cluster: Cluster, rails: int) -> Switches:
+    """Return two layers, NIC j of every node on the leaves of rail j modulo `rails`."""
+    share = cluster.node.nics // rails
+    home = _dealt_out(cluster, rails)
+    return _two_layers(cluster, home, lambda nodes, ports: rails * -(-nodes * share // ports))
+
+
+def _two_layers(cluster: Cluster, home: tuple[Vertex, ...], leaves_of: LeavesOf) -> Switches:
+    """Return leaves that all meet at the same spines. home: leaf of every NIC [nic]."""
     leaves = list(dict.fromkeys(home))
-    spines = [("spine", s) for s in range(_spines(cluster, len(leaves), leaves_of))]
+    spines = [("spine", index) for index in range(_spines(cluster, len(leaves), leaves_of))]
     graph = empty()
     join(graph, leaves, spines, cluster, cluster.fabric.switch_ports // 2)
     # Full bisection: any half of the NICs can send to the other half at line rate.
     return Switches(graph, home, full_bisection(cluster), bundle=dict.fromkeys(spines, ("spines",)))
 
 
-def _spines(cluster: Cluster, leaves: int, leaves_of: Callable[[int, int], int]) -> int:
-    """Return the fewest spines that take every uplink, the same number of cables from each leaf to each spine.
+def _spines(cluster: Cluster, leaves: int, leaves_of: LeavesOf) -> int:
+    """Return the fewest spines that take every uplink, as many cables from each leaf to each spine.
 
     The fewest by ports is leaves / 2, rounded up; NVIDIA rounds on to a divisor of a leaf's
     uplinks, 18 spines and not 16 for 32 leaves of 144 ports (DGX SuperPOD B300 XDR reference
     architecture, table 3). Zero for a lone leaf. Errors: LayoutError if a leaf has fewer uplinks
     than there are spines, so that two layers do not suffice.
     """
-    ports, nodes = cluster.fabric.switch_ports, cluster.nodes
-    half, fewest = ports // 2, -(-leaves // 2)
+    uplinks = cluster.fabric.switch_ports // 2
     if leaves == 1:
         return 0
-    if fewest > half:
-        enough = next(p for p in itertools.count(ports, 2) if leaves_of(nodes, p // 2) <= p)
-        fitting = next((n for n in range(nodes, 0, -1) if leaves_of(n, half) <= ports), 0)
-        raise LayoutError(
-            f"ports do not hold {nodes} nodes in two layers: {leaves} leaves need {fewest} spines, "
-            f"and a leaf has {half} uplinks, at least one of which must go to each spine",
-            value=ports,
-            key="fabric.switch_ports",
-            remedy=f"Write switch_ports: {enough}"
-            + (f", or nodes: {fitting} at most." if fitting else "."),
-        )
-    return next(spines for spines in range(fewest, half + 1) if half % spines == 0)
+    fewest = -(-leaves // 2)
+    for spines in range(fewest, uplinks + 1):
+        if uplinks % spines == 0:
+            return spines
+    raise _too_many_leaves(cluster, leaves, leaves_of)
+
+
+def _too_many_leaves(cluster: Cluster, leaves: int, leaves_of: LeavesOf) -> LayoutError:
+    """Return the complaint about leaves that do not meet in two layers, and what would."""
+    ports, nodes = cluster.fabric.switch_ports, cluster.nodes
+    uplinks, spines = ports // 2, -(-leaves // 2)
+    enough = next(p for p in itertools.count(ports, 2) if leaves_of(nodes, p // 2) <= p)
+    fitting = next((n for n in range(nodes, 0, -1) if leaves_of(n, uplinks) <= ports), 0)
+    fewer = f", or nodes: {fitting} at most" if fitting else ""
+    return LayoutError(
+        f"ports do not hold {nodes} nodes in two layers: {leaves} leaves need {spines} spines, "
+        f"and a leaf has {uplinks} uplinks, at least one of which must go to each spine",
+        value=ports,
+        key="fabric.switch_ports",
+        remedy=f"Write switch_ports: {enough}{fewer}.",
+    )

@@ -1,0 +1,5 @@
+"""`python -m simulate` is `simulate`."""
+
+from simulator.cli import main
+
+main()

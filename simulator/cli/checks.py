@@ -1,0 +1,80 @@
+"""Published figures next to simulated ones, as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from simulator.cli.tables import number, table
+from simulator.units import format_bytes
+from simulator.validate import Check, score
+
+
+def checks_text(checks: Sequence[Check]) -> Iterator[RenderableType]:
+    """Yield the checks as a table per publication, and their mean error."""
+    by_publication: dict[str, list[Check]] = {}
+    for check in checks:
+        by_publication.setdefault(check.case.partition("/")[0], []).append(check)
+    for name, group in by_publication.items():
+        yield _checks(name, group)
+        if not _has_rows(group):
+            sources = dict.fromkeys(check.source for check in group)
+            yield Text(f"source: {'; '.join(sources)}", style="dim")
+        yield Text()
+    rows = [check for check in checks if "/" in check.case]
+    memory = [check for check in rows if check.unit == "B"]
+    steps = [check for check in rows if check.unit != "B"]
+    for what, some in (("published steps and runs", steps), ("published memory figures", memory)):
+        total = score(some)
+        if total:
+            count, mean, worst = total
+            line = (
+                f"{what}: {count}, none used for calibration; mean absolute error {mean:.1%}, "
+                f"worst {worst.case} {worst.error:+.1%}"
+            )
+            yield Text(line, style="bold")
+
+
+def _has_rows(checks: Sequence[Check]) -> bool:
+    """Tell whether a publication has several cases, each with a name of its own."""
+    return any("/" in check.case for check in checks)
+
+
+def _checks(name: str, checks: Sequence[Check]) -> Table:
+    has_rows = _has_rows(checks)
+    has_span = any(check.span for check in checks)
+    heads = ["quantity", "published", "simulated", "error"]
+    if has_rows:
+        heads.insert(0, "case")
+    if has_span:
+        heads.append("over the alternatives")
+    result = table(f"{name} ({checks[0].use})", *heads, left=2 if has_rows else 1)
+    for check in checks:
+        cells = _cells(check)
+        if has_rows:
+            cells.insert(0, check.case.partition("/")[2] or check.case)
+        if has_span:
+            cells.append(_span(check))
+        result.add_row(*cells)
+    return result
+
+
+def _cells(check: Check) -> list[str]:
+    error = f"{check.error:+.1%}"
+    return [
+        check.quantity,
+        _figure(check.published, check.unit),
+        _figure(check.simulated, check.unit),
+        error if check.scored else f"{error} (not scored)",
+    ]
+
+
+def _span(check: Check) -> str:
+    return " to ".join(f"{end / check.published - 1:+.1%}" for end in check.span)
+
+
+def _figure(value: float, unit: str) -> str:
+    return format_bytes(value) if unit == "B" else f"{number(value)} {unit}".strip()

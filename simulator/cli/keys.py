@@ -1,0 +1,87 @@
+"""`simulate keys`: every key of the files, what it may say, and what it says where it is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from simulator.cli.commands import cli
+from simulator.cli.emit import emit
+from simulator.cli.outputs import output as _output
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from simulator.reference import Key
+
+
+@cli.command()
+@click.argument("prefix", default="")
+@click.option(
+    "--json",
+    callback=_output,
+    metavar="FILE",
+    help="Write the keys as JSON; - writes them to standard output.",
+)
+def keys(prefix: str, json: Path | None) -> None:
+    """List the keys of topology, workload and sweep files.
+
+    PREFIX is the beginning of a path, such as topology., layout. or schedule.name; default: all
+    keys. A path is what --set takes; [] stands for any item of a list.
+    """
+    from simulator.reference import keys as known
+
+    rows = known(prefix)
+    emit(
+        lambda: {"keys": [row.as_dict() for row in rows]},
+        json,
+        lambda console: console.print(*_text(rows), sep="\n"),
+    )
+
+
+def _text(rows: Sequence[Key]) -> Iterator[RenderableType]:
+    """Yield two lines a key: how it is written, and what it means."""
+    import textwrap
+
+    from rich.text import Text
+
+    for row in rows:
+        head = Text(row.path, style="bold")
+        head.append(f"  {_type(row)}", style="not bold")
+        yield head
+        indent = " " * 4
+        meaning = textwrap.wrap(row.meaning, 96, initial_indent=indent, subsequent_indent=indent)
+        for line in meaning:  # one at a time: a line break in a name would be shown as \n
+            yield Text(line, style="dim")
+
+
+def _type(row: Key) -> str:
+    """Return what a key may say, with an example, and what holds where it is left out."""
+    shows_itself = (
+        row.example is None or row.type == "true or false" or row.type.startswith("one of")
+    )
+    example = "" if shows_itself else f", such as {_written(row.example)}"
+    return f"{row.type}{example}; {_default(row)}"
+
+
+def _default(row: Key) -> str:
+    """Return what holds where a key is left out, or that it may not be."""
+    if row.required:
+        return "required"
+    if row.default in (None, "", []):
+        return "optional"
+    return f"default: {_written(row.default)}"
+
+
+def _written(value: Any) -> str:
+    """Return a value on one line, as a file would say it."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_written(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,242 @@
+"""How the process groups of a scenario communicate: a row of each table for every group, and its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from simulator.collectives.algorithms import ALGORITHMS, Algorithm, of_nccl
+from simulator.collectives.batch import Batch, TokenKernels
+from simulator.collectives.choose import Choice, choices, fastest
+from simulator.collectives.demand import Demand
+from simulator.collectives.dispatchers import DISPATCHERS, Dispatcher
+from simulator.collectives.kinds import CoflowKind, Traffic
+from simulator.collectives.units import unit
+from simulator.errors import InputError
+from simulator.experts import Load
+from simulator.hardware import CommunicationModel
+from simulator.scenario import Scenario
+from simulator.topology import Network
+
+NCCL = "nccl"
+"""In place of an algorithm: what NCCL's cost model chooses for the group and the size."""
+PASSES = ("reduce_scatter", "all_gather")
+"""Ops of tensor, context and data parallel groups; an all-reduce runs as both."""
+NEEDS = {
+    Traffic.TENSOR: PASSES,
+    Traffic.CONTEXT: PASSES,
+    Traffic.DATA: PASSES,
+    Traffic.EXPERT: ("all_to_all",),
+}
+"""Section of `communication` -> the ops that its algorithm must run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the groups of one kind run a collective of one size."""
+
+    network: Network
+    """The cluster."""
+    algorithm: str
+    """Row of `ALGORITHMS`."""
+    op: str
+    """Op of that row."""
+    kernel: CommunicationModel
+    """The kernel that runs it, at the rate that the algorithm reaches."""
+
+    def unit(self, members: Sequence[int]) -> Demand:
+        """Return the demand of one byte of the buffer. members: ranks of a group."""
+        return unit(self.network, self.algorithm, self.op, members, self.kernel)
+
+
+@dataclass(frozen=True, slots=True)
+class Communication:
+    """What the groups of a scenario run, as its workload says."""
+
+    scenario: Scenario
+    """Whose groups they are."""
+    dispatcher: Dispatcher
+    """Of tokens to experts."""
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Communication:
+        """Return the communication of a scenario. Errors: InputError that names the key and what works."""
+        try:
+            _check_algorithms(scenario)
+            return cls(scenario, dispatcher_of(scenario))
+        except InputError as error:
+            raise _located(scenario, error) from error
+
+    def plan(self, kind: CoflowKind, members: Sequence[int], size: float) -> Plan:
+        """Return how groups of a kind run a collective over a buffer.
+
+        members: of the first group, for which the others choose too. size: of the buffer [B].
+        Errors: InputError if the algorithm cannot run on such a group.
+        """
+        return self._plan(kind.traffic, kind.op, members, size)
+
+    def exchange(
+        self, kind: CoflowKind, members: Sequence[int], load: Load, size: float, tokens: float
+    ) -> Exchange:
+        """Return an exchange of tokens in one expert group.
+
+        size: of all tokens of one GPU, each once [B]. tokens: how many these are. Errors: InputError.
+        """
+        kernels = self._token_kernels()
+        kernel, algorithm = kernels.models[kind], ""
+        # Tokens travel with a header to their experts; what comes back knows where it belongs.
+        size += 0.0 if kind.returns else kernels.header * tokens
+        if self.dispatcher.op:
+            plan = self._plan(Traffic.EXPERT, self.dispatcher.op, members, load.rows * size)
+            kernel, algorithm = plan.kernel, plan.algorithm
+        network = self.scenario.network
+        batch = Batch(network, tuple(members), load, kind, kernel, algorithm)
+        try:
+            asked = self.dispatcher.demand(batch)
+        except InputError as error:
+            raise _located(self.scenario, error) from error
+        return Exchange(asked.scaled(size), kernel)
+
+    def _token_kernels(self) -> TokenKernels:
+        try:
+            return self.dispatcher.kernels(self.scenario.kernels)
+        except InputError as error:
+            remedy = "Write experts.dispatcher=deepep."
+            refused = InputError(
+                error.rule, key="experts.dispatcher", value=self.dispatcher.name, remedy=remedy
+            )
+            raise _located(self.scenario, refused) from error
+
+    def _plan(self, traffic: Traffic, op: str, members: Sequence[int], size: float) -> Plan:
+        name = _chosen(self.scenario, traffic)
+        network, kernels = self.scenario.network, self.scenario.kernels.communication
+        row = ALGORITHMS.get(name)
+        if row and traffic in row.fitted:
+            return Plan(network, name, op, kernels[row.fitted[traffic]])
+        names = (name,) if row else tuple(of_nccl(op))
+        try:
+            possible = _choices(network, tuple(members), op, names, _models(kernels, names))
+        except InputError as error:
+            raise _located(self.scenario, self._refused(traffic, op, members, error)) from error
+        best = fastest(possible, size)
+        row = ALGORITHMS[best.algorithm]
+        return Plan(network, row.name, op, _at_rate(kernels[row.kernels[best.protocol]], row.rate))
+
+    def _refused(
+        self, traffic: Traffic, op: str, members: Sequence[int], error: InputError
+    ) -> InputError:
+        """Return why an algorithm cannot run on a group, with those that can."""
+        kernels, works = self.scenario.kernels.communication, []
+        for name in _open_to(traffic):
+            try:
+                choices(self.scenario.network, members, kernels, op, {name: ALGORITHMS[name]})
+            except InputError:
+                continue
+            works.append(name)
+        return InputError(
+            f"cannot run on {traffic} groups of {len(members)} ranks: it {error.rule}",
+            key=f"communication.{traffic}.algorithm",
+            value=_chosen(self.scenario, traffic),
+            remedy=f"These work: {', '.join((*works, NCCL))}.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One exchange of tokens: what it asks of the links, and the kernel that runs it."""
+
+    demand: Demand
+    """Bytes on links, and the latency of its rounds."""
+    kernel: CommunicationModel
+    """Rates and start."""
+
+
+def dispatcher_of(scenario: Scenario) -> Dispatcher:
+    """Return the dispatcher of a scenario. Errors: InputError on an unknown name."""
+    name = scenario.workload.experts.dispatcher
+    if name not in DISPATCHERS:
+        unknown = InputError(
+            "is not a dispatcher",
+            key="experts.dispatcher",
+            value=name,
+            remedy=f"Known: {', '.join(DISPATCHERS)}.",
+        )
+        raise _located(scenario, unknown)
+    return DISPATCHERS[name]
+
+
+def _chosen(scenario: Scenario, traffic: Traffic) -> str:
+    if traffic == Traffic.PIPELINE:  # between two ranks there is one way
+        return "direct"
+    name: str = getattr(scenario.workload.communication, traffic).algorithm
+    return name
+
+
+def _open_to(traffic: Traffic) -> list[str]:
+    """Return the algorithms that run all ops that groups of a kind need."""
+    needed = set(NEEDS[traffic])
+    return [name for name, row in ALGORITHMS.items() if needed <= set(row.ops)]
+
+
+def _check_algorithms(scenario: Scenario) -> None:
+    """Refuse algorithms that do not exist or lack an op, and one that nothing runs. Errors: InputError."""
+    for traffic, ops in NEEDS.items():
+        name, works = _chosen(scenario, traffic), _open_to(traffic)
+        if name == NCCL or name in works:
+            continue
+        row = ALGORITHMS.get(name)
+        lacks = [op for op in ops if row and op not in row.ops]
+        rule = f"does not run {' and '.join(lacks)}" if row else "is not a collective algorithm"
+        raise InputError(
+            rule,
+            key=f"communication.{traffic}.algorithm",
+            value=name,
+            remedy=f"These work: {', '.join((*works, NCCL))}.",
+        )
+    _check_expert_algorithm(scenario)
+
+
+def _check_expert_algorithm(scenario: Scenario) -> None:
+    config = scenario.workload.communication.expert
+    dispatcher = dispatcher_of(scenario)
+    if dispatcher.op or config.algorithm == type(config)().algorithm:
+        return
+    users = [name for name, row in DISPATCHERS.items() if row.op]
+    raise InputError(
+        f"is not used by experts.dispatcher {dispatcher.name}, which has kernels of its own",
+        key="communication.expert.algorithm",
+        value=config.algorithm,
+        remedy=f"Leave it out, or write experts.dispatcher={' or '.join(users)}.",
+    )
+
+
+def _located(scenario: Scenario, error: InputError) -> InputError:
+    """Return an error with the file and the line of its key, where the workload has it."""
+    return error.at(**scenario.documents[1].locate(tuple(error.key.split("."))))
+
+
+def _at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:
+    if rate == 1.0:
+        return kernel
+    return kernel.model_copy(update={"nic": kernel.nic * rate, "nvlink": kernel.nvlink * rate})
+
+
+def _models(
+    kernels: dict[str, CommunicationModel], names: Sequence[str]
+) -> tuple[tuple[str, CommunicationModel], ...]:
+    """Return the kernels that some algorithms may use, as a value that can be remembered."""
+    rows = dict.fromkeys(row for name in names for row in ALGORITHMS[name].kernels.values())
+    return tuple((row, kernels[row]) for row in rows if row in kernels)
+
+
+@lru_cache(maxsize=256)
+def _choices(
+    network: Network,
+    members: tuple[int, ...],
+    op: str,
+    names: tuple[str, ...],
+    models: tuple[tuple[str, CommunicationModel], ...],
+) -> tuple[Choice, ...]:
+    table: dict[str, Algorithm] = {name: ALGORITHMS[name] for name in names}
+    return tuple(choices(network, members, dict(models), op, table))

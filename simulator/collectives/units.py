@@ -1,0 +1,40 @@
+"""Collectives of one byte as coflows, remembered: a step scales them by its buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from simulator.collectives.algorithms import ALGORITHMS
+from simulator.collectives.demand import Demand, demand
+from simulator.hardware import CommunicationModel
+from simulator.topology import Network
+
+
+def unit(
+    network: Network,
+    algorithm: str,
+    op: str,
+    members: Sequence[int],
+    kernel: CommunicationModel | None = None,
+) -> Demand:
+    """Return the demand of one byte of a collective's whole buffer, as a step runs it.
+
+    Its rounds overlap, chunk by chunk. kernel: whose latencies count, the topology's own if none.
+    Errors: LayoutError if the algorithm cannot run on these members.
+    """
+    if kernel is None or kernel.nvlink_latency == kernel.nic_latency == 1.0:
+        return _unit(network, algorithm, op, tuple(members), None)
+    return _unit(network, algorithm, op, tuple(members), kernel)
+
+
+@lru_cache(maxsize=4096)  # stages share their ranks, and alternatives of a run their cluster
+def _unit(
+    network: Network,
+    algorithm: str,
+    op: str,
+    members: tuple[int, ...],
+    kernel: CommunicationModel | None,
+) -> Demand:
+    rounds = ALGORITHMS[algorithm].ops[op](network, members, 1.0)
+    return demand(network, rounds, kernel)

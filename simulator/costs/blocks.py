@@ -1,0 +1,123 @@
+"""What one block costs, as values: kernels in segments, the transfers between them, bytes kept."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from simulator.model import BlockKind
+from simulator.ops import Phase, Transfer
+
+Stages: TypeAlias = tuple[tuple[BlockKind, ...], ...]
+"""Kinds of the blocks on each stage, in forward order [stage][block]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Kernels that run one after another, with nothing to wait for in between."""
+
+    seconds: dict[str, float]
+    """Class of op, as the breakdown names it -> time [s]."""
+    flops: dict[str, float]
+    """Dtype -> executed FLOPs."""
+    recomputed: float
+    """Of those FLOPs, what the forward pass ran before."""
+
+    @property
+    def total(self) -> float:
+        """Return the time of the segment [s]."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A transfer inside a phase."""
+
+    transfer: Transfer
+    """The collective, with its group and its bytes."""
+    concurrent: int
+    """How many of the segments that follow do not wait for it, or `ops.LATE`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCost:
+    """One phase of one block."""
+
+    items: tuple[Segment | Hop, ...]
+    """Segments of kernels and the transfers between them, in order."""
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the kernels."""
+        return tuple(item for item in self.items if isinstance(item, Segment))
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """Return the transfers."""
+        return tuple(item for item in self.items if isinstance(item, Hop))
+
+    @property
+    def total(self) -> float:
+        """Return the time of the phase's kernels [s]."""
+        return sum(segment.total for segment in self.segments)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return the time of the phase's kernels by class of op [s]."""
+        sums: defaultdict[str, float] = defaultdict(float)
+        for segment in self.segments:
+            for name, seconds in segment.seconds.items():
+                sums[name] += seconds
+        return dict(sums)
+
+
+class PhaseKey(NamedTuple):
+    """Which phase, and whether communication kernels run at the same time."""
+
+    phase: Phase
+    overlapped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCost:
+    """One block, or one part of an MTP module, for one micro-batch."""
+
+    load: int
+    """Which of the scenario's expert loads its exchanges carry; -1 if no token travels."""
+    phases: dict[PhaseKey, PhaseCost]
+    """Phase, overlapped with communication or not -> cost."""
+    saved: float
+    """Bytes kept until the backward pass [B]."""
+    recompute: bool = False
+    """Whether its backward pass runs the whole forward pass first (full recompute)."""
+    transient: float = 0.0
+    """Bytes that exist again while the backward pass recomputes them [B]."""
+    reread: float = 0.0
+    """Of `transient`, what the weight gradients read: a split backward pass holds it until then."""
+    mean: BlockCost | None = None
+    """What the block costs a GPU of mean load, where this is the cost of the busiest one."""
+
+    @property
+    def exchanges_experts(self) -> bool:
+        """Tell whether tokens travel to the block's experts and back."""
+        return self.load >= 0
+
+
+class LoadedKey(NamedTuple):
+    """Which MoE block under which load."""
+
+    kind: BlockKind
+    load: int
+    """Index into `Loads.distinct`."""
+    member: int
+    """Of the expert group where every GPU has a load of its own, else -1."""
+
+
+class Held(NamedTuple):
+    """Parameters that one GPU holds, before any sharding by ZeRO."""
+
+    dense: float
+    """Shared by all data parallel ranks."""
+    routed: float
+    """Of routed experts, shared by the ranks that hold the same experts."""

@@ -1,0 +1,80 @@
+"""The ops of a phase -> segments of kernels with the transfers between them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from simulator.compute import Processor
+from simulator.costs.blocks import Hop, PhaseCost, Segment
+from simulator.ops import Op, Transfer
+
+CLASSES = {
+    "gemm": "gemm",
+    "wgrad": "gemm",
+    "attention": "attention",
+    "attention_backward": "attention",
+}
+"""Op kind -> class of the breakdown; every other kind is memory-bound."""
+
+
+def phase_cost(
+    ops: Iterable[Op | Transfer], processor: Processor, *, overlapped: bool
+) -> PhaseCost:
+    """Return what a phase costs. overlapped: communication kernels run at the same time."""
+    cutter = _Cutter(processor, overlapped)
+    for op in ops:
+        if isinstance(op, Transfer):
+            cutter.transfer(op)
+        else:
+            cutter.kernel(op)
+    cutter.close()
+    return PhaseCost(tuple(cutter.items))
+
+
+@dataclass(slots=True)
+class _Cutter:
+    """Cuts a phase into segments: one ends where a transfer begins, or where ops wait for one."""
+
+    processor: Processor
+    overlapped: bool
+    items: list[Segment | Hop] = field(default_factory=list)
+    run: list[Op] = field(default_factory=list)
+    """Ops of the segment that is open."""
+    in_flight: list[int] = field(default_factory=list)
+    """For each transfer on its way, how many more ops do not wait for it."""
+
+    def transfer(self, op: Transfer) -> None:
+        self.close()
+        # The ops that run concurrently with it form one segment.
+        self.items.append(Hop(op, min(op.concurrent, 1)))
+        if op.concurrent > 0:
+            self.in_flight.append(op.concurrent)
+
+    def kernel(self, op: Op) -> None:
+        if 0 in self.in_flight:
+            self.close()
+            self.in_flight = [left for left in self.in_flight if left]
+        self.run.append(op)
+        self.in_flight = [left - 1 for left in self.in_flight]
+
+    def close(self) -> None:
+        if self.run:
+            self.items.append(_segment(self.run, self.processor, overlapped=self.overlapped))
+            self.run = []
+
+
+def _segment(ops: Iterable[Op], processor: Processor, *, overlapped: bool) -> Segment:
+    seconds: defaultdict[str, float] = defaultdict(float)
+    flops: defaultdict[str, float] = defaultdict(float)
+    recomputed = 0.0
+    for op in ops:
+        if op.flops or op.bytes:
+            name = CLASSES.get(op.kind, "memory_bound")
+            seconds[name] += processor.kernel(op, overlapped=overlapped)
+            seconds["kernel_gaps"] += processor.kernels.gap
+        flops[op.dtype] += op.flops
+        if op.recompute:
+            recomputed += op.flops
+    return Segment(dict(seconds), dict(flops), recomputed)

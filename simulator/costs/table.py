@@ -1,0 +1,115 @@
+"""The costs of a scenario's blocks, by block, load and stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from simulator.compute import Processor
+from simulator.costs.blocks import BlockCost, Held, LoadedKey, Stages
+from simulator.experts import Loads
+from simulator.model import BlockKind
+from simulator.ops import Work
+from simulator.precision import BYTES
+
+WITH_EXPERTS = ("moe", "mtp")
+"""Kinds of blocks that may hold routed experts."""
+
+
+class Part(NamedTuple):
+    """A block of a stage, or one part of an MTP module."""
+
+    number: int
+    """Of the model's block among those of the stage."""
+    cost: BlockCost
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the blocks of a scenario cost on its GPU."""
+
+    processor: Processor
+    """GPU, kernel table and the SMs that communication keeps."""
+    work: Work
+    """What one micro-batch asks of a layer whose experts are equally popular."""
+    loads: Loads | None
+    """Of the MoE layers; None without experts."""
+    stages: Stages
+    """Kinds of the blocks on each stage."""
+    blocks: dict[BlockKind, tuple[BlockCost, ...]] = field(repr=False)
+    """Kind -> its parts, with equally popular experts."""
+    loaded: dict[LoadedKey, tuple[BlockCost, ...]] = field(repr=False)
+    """The parts of each MoE block under each load."""
+
+    @property
+    def per_gpu(self) -> bool:
+        """Tell whether the GPUs of an expert group have loads of their own."""
+        return any(key.member >= 0 for key in self.loaded)
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Return the members of an expert group that have costs of their own; (-1,) if all share."""
+        return tuple(sorted({key.member for key in self.loaded})) or (-1,)
+
+    def stage(self, index: int, member: int = -1) -> list[BlockCost]:
+        """Return the blocks of a stage in forward order, an MTP module as its parts.
+
+        member: of the expert group, where its GPUs have loads of their own.
+        """
+        return [part.cost for part in self.parts(index, member)]
+
+    def parts(self, index: int, member: int = -1) -> list[Part]:
+        """Return the blocks of a stage as `stage` does, each with the number of its block."""
+        member = max(member, 0) if self.per_gpu else -1
+        layer = sum(kind in WITH_EXPERTS for stage in self.stages[:index] for kind in stage)
+        parts: list[Part] = []
+        for number, kind in enumerate(self.stages[index]):
+            costs = self.blocks[kind]
+            if self.loads and kind in WITH_EXPERTS:
+                load = self.loads.layers[layer % len(self.loads.layers)]
+                costs = self.loaded[LoadedKey(kind, load, member)]
+                layer += 1
+            parts += [Part(number, cost) for cost in costs]
+        return parts
+
+    def saved(self, index: int) -> float:
+        """Return the bytes that one micro-batch keeps on a stage [B]."""
+        return sum(block.saved for block in self.stage(index))
+
+    def held(self, kinds: Iterable[BlockKind]) -> Held:
+        """Return the parameters that one GPU holds of some blocks.
+
+        Norms, routers and MLA's compressions, which every tensor parallel GPU holds whole, are
+        counted as cut.
+        """
+        model = self.work.model
+        kinds = tuple(kinds)
+        parameters = [model.block_parameters(kind) for kind in kinds]
+        dense = sum(part for part, _ in parameters)
+        routed = sum(part for _, part in parameters)
+        if model.tie_word_embeddings and "head" in kinds and "embedding" not in kinds:
+            # A tied head on another stage than the embedding holds a copy of it.
+            dense += model.embedding_parameters
+        share = self.work.local_experts / max(1, model.n_routed_experts) / self.work.etp
+        return Held(dense / self.work.tp, routed * share)
+
+    def parameters(self, index: int) -> Held:
+        """Return the parameters that one GPU holds of a stage; routed ones are spread over ep."""
+        return self.held(self.stages[index])
+
+    def token_bytes(self, kind: str) -> float:
+        """Return the bytes of all tokens of one GPU, each once, as an exchange carries them [B].
+
+        kind: dispatch, cached_dispatch or combine, which carries BF16.
+        """
+        width = 2.0 if kind == "combine" else BYTES[self.work.recipe.dispatch]
+        return self.work.own * self.work.model.hidden_size * width
+
+    def activation_bytes(self) -> float:
+        """Return the bytes of the residual stream of one micro-batch on one GPU, BF16 [B].
+
+        Without sequence parallelism too a GPU sends 1/tp of it over its NIC; the rest follows over
+        NVLink, which is not counted (scatter/gather optimisation, arXiv 2104.04473, section 4.1).
+        """
+        return self.work.tokens / self.work.tp * self.work.model.hidden_size * 2.0

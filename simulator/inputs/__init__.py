@@ -1,0 +1,49 @@
+"""Text files -> trees of plain values that remember their lines, and trees -> validated configuration.
+
+`document`: the tree, and what `--set` changes in it. `parse`: YAML and JSON. `files`: the user's
+files and the package's own. `expert_counts`: tables of loads. `validation`: trees -> configuration.
+"""
+
+from __future__ import annotations
+
+from simulator.inputs.document import Document, Path_, override
+from simulator.inputs.expert_counts import counts
+from simulator.inputs.files import (
+    FOLDERS,
+    ROOT,
+    SINGULAR,
+    asset,
+    data,
+    data_names,
+    find,
+    read,
+    read_trace,
+    shipped,
+    source,
+    table,
+    text,
+)
+from simulator.inputs.parse import parse_value
+from simulator.inputs.validation import validate
+
+__all__ = [
+    "FOLDERS",
+    "ROOT",
+    "SINGULAR",
+    "Document",
+    "Path_",
+    "asset",
+    "counts",
+    "data",
+    "data_names",
+    "find",
+    "override",
+    "parse_value",
+    "read",
+    "read_trace",
+    "shipped",
+    "source",
+    "table",
+    "text",
+    "validate",
+]

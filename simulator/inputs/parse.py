@@ -1,0 +1,115 @@
+"""Text -> documents: YAML 1.2 and JSON, with the line of every key.
+
+YAML is read as version 1.2, so `14.8e12` and `1e9` are numbers and `no` is a word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from simulator.errors import InputError
+from simulator.inputs.document import Document, Path_
+
+
+def parse_value(text: str) -> Any:
+    """Return the value of the right side of `--set KEY=VALUE`, read as YAML 1.2; `null` is None."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not text.strip():
+        raise InputError(
+            "has no value", remedy="Write KEY=VALUE, or KEY=null to remove a key of the file."
+        )
+    try:
+        return _plain(YAML(typ="rt", pure=True).load(text))
+    except YAMLError as error:
+        raise InputError("is not a YAML value", value=text) from error
+
+
+def parse_json(text: str, file: str) -> Document:
+    """Return the document of a JSON file; keys have no lines. Errors: InputError."""
+    try:
+        tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise InputError(f"is not JSON: {error.msg}", file=file, line=error.lineno) from error
+    except InputError as error:
+        raise error.at(file=file) from error
+    return Document(file, _mapping(tree, file), {})
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's pairs as a dict. Errors: InputError where a key comes twice."""
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise InputError("appears twice", value=key)
+        seen[key] = value
+    return seen
+
+
+def _refuse_constant(word: str) -> float:
+    raise InputError("is not a number in JSON", value=word)
+
+
+def parse_yaml(text: str, file: str) -> Document:
+    """Return the document of a YAML file. Errors: InputError with the line of the first mistake."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        tree = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or error.context or "unreadable").split("\n")[0]
+        line = mark.line + 1 if mark else 0
+        raise InputError(f"is not YAML: {problem}", file=file, line=line) from error
+    except YAMLError as error:
+        raise InputError(f"is not YAML: {' '.join(str(error).split())}", file=file) from error
+    _mapping(tree, file)
+    try:
+        return Document(file, _plain(tree), dict(_lines(tree, ())))
+    except InputError as error:
+        raise error.at(file=file) from error
+
+
+def _mapping(tree: Any, file: str) -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        raise InputError(
+            "holds no keys", file=file, remedy="Write 'key: value' lines, as the shipped files do."
+        )
+    return tree
+
+
+def _plain(node: Any) -> Any:
+    """Return a node of ruamel's tree in Python's own types."""
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    if node is None:
+        return None
+    raise InputError(
+        "is not a plain value",
+        value=str(node),
+        remedy="Write a number, a text, true, false, or null.",
+    )
+
+
+def _lines(node: Any, path: Path_) -> Iterator[tuple[Path_, int]]:
+    """Return the line of every key and item below a node; `lc` is ruamel's record of lines and columns."""
+    positions: Any = getattr(node, "lc", None)
+    if isinstance(node, dict):
+        for key, value in node.items():
+            inner = (*path, str(key))
+            if key in positions.data:  # keys that `<<` merged in have their line elsewhere
+                yield inner, positions.key(key)[0] + 1
+            yield from _lines(value, inner)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield (*path, index), positions.item(index)[0] + 1
+            yield from _lines(value, (*path, index))

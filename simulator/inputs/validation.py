@@ -1,0 +1,119 @@
+"""Documents -> validated configuration, and what a wrong document is told."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from simulator.errors import InputError
+from simulator.inputs.document import Document, Path_
+
+Config = TypeVar("Config", bound=BaseModel)
+
+RULES = {
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "finite_number": "is not finite",
+    "literal_error": "is not one of {expected}",
+    "bool_type": "is not true or false",
+    "bool_parsing": "is not true or false",
+    "string_type": "is not a text",
+    "int_type": "is not an integer",
+    "int_parsing": "is not an integer",
+    "float_type": "is not a number",
+    "float_parsing": "is not a number",
+    "tuple_type": "is not a list",
+    "list_type": "is not a list",
+    "dict_type": "is not a group of keys",
+    "model_type": "is not a group of keys",
+}
+"""pydantic's name of a rule -> the rule as a clause that follows the value."""
+REMEDIES = {
+    "bool_type": "Write true or false.",
+    "bool_parsing": "Write true or false.",
+    "string_type": "Put it into quotes.",
+    "tuple_type": "Write [first, second], or one item a line behind '- '.",
+    "list_type": "Write [first, second], or one item a line behind '- '.",
+    "dict_type": "Write keys below it, with values.",
+    "model_type": "Write keys below it, with values.",
+}
+"""pydantic's name of a rule -> what to write instead, where the rule alone does not say it."""
+
+
+def validate(document: Document, model: type[Config]) -> Config:
+    """Return the document as a frozen configuration.
+
+    Errors: InputError that names file, line, key, value, rule and remedy of the first mistake.
+    """
+    try:
+        return model.model_validate(document.data, context={"file": document.file})
+    except ValidationError as error:
+        # A mistyped key is also a missing one: the mistyping says more.
+        details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+        raise _explain(details[0], document, model) from error
+
+
+def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> InputError:
+    """Return one of pydantic's complaints as simulate says it."""
+    path: Path_ = detail["loc"]
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        # Raised by a validator of ours; its key, if any, is seen from the group that it validates.
+        inner = cause.key.split(".") if cause.key else []
+        cause.key = ""
+        return cause.at(**document.locate((*path, *inner)))
+    if detail["type"] == "extra_forbidden":
+        return _unknown_key(path, model).at(**document.locate(path))
+    if detail["type"] == "missing":
+        return _missing(path, document).at(**document.locate(path))
+    pattern = RULES.get(detail["type"])
+    if pattern:
+        rule = pattern.format(**detail.get("ctx", {}))
+    else:
+        rule = f"is not accepted: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+    remedy = REMEDIES.get(detail["type"], "")
+    return InputError(rule, value=detail["input"], remedy=remedy).at(**document.locate(path))
+
+
+def _missing(path: Path_, document: Document) -> InputError:
+    if document.is_overridden(path):
+        return InputError("cannot be removed: it has no default", remedy="Give it a value.")
+    return InputError("is missing", remedy=f"Add '{path[-1]}:' there.")
+
+
+def _unknown_key(path: Path_, model: type[BaseModel]) -> InputError:
+    known = _known_keys(path[:-1], model)
+    near = difflib.get_close_matches(str(path[-1]), known, n=1)
+    remedy = ""
+    if near:
+        remedy = f"Did you mean '{near[0]}'?"
+    elif known:
+        remedy = f"Known keys: {', '.join(known)}."
+    return InputError("is not a key here", value=path[-1], remedy=remedy)
+
+
+def _known_keys(path: Path_, model: type[BaseModel]) -> list[str]:
+    """Return the keys that the group at a path knows, following nested configurations and lists of them."""
+    for part in path:
+        if isinstance(part, int):
+            continue  # an item of a list: the list's annotation names the group already
+        field = model.model_fields.get(part)
+        inner = next(_configs(field.annotation), None) if field else None
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _configs(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Return the configurations that an annotation names: `Jitter | None`, `tuple[Fault, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _configs(inner)

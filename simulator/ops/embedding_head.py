@@ -1,0 +1,97 @@
+"""Input embedding, output head with its loss, and the multi-token-prediction module's own parts.
+
+Embedding and head are cut over the tensor parallel group by the vocabulary.
+"""
+
+from __future__ import annotations
+
+from simulator.ops import parallel
+from simulator.ops.op import Ops, Work, gemm, keep, moved, norm, norm_backward, quantise, wgrad
+
+
+def embed(work: Work) -> Ops:
+    """Return the lookup of the input embedding, and of learned positions."""
+    h = work.model.hidden_size
+    lookup = moved("lookup", "embedding", work.tokens * h, 4.0)
+    ops = parallel.scatter(work, (lookup,))
+    if not work.model.learned_positions:
+        return ops
+    return (*ops, moved("add positions", "elementwise", work.own * h, 4.0))
+
+
+def embed_wgrad(work: Work) -> Ops:
+    """Return the scatter of gradients into the input embedding, in FP32."""
+    elements = work.tokens * work.model.hidden_size
+    return (
+        *parallel.gather(work, "gather embedding gradient", bytes_per_element=2.0),
+        moved("scatter", "embedding", elements, 10.0),
+    )
+
+
+def head_forward(work: Work) -> Ops:
+    """Return the final norm, the output head (BF16) and the softmax cross-entropy over the vocabulary."""
+    h = work.model.hidden_size
+    vocabulary = _vocabulary(work)
+    logits = work.tokens * vocabulary
+    return (
+        norm(work.recipe, "final norm", work.own * h, 4.0 * work.own * h),
+        *parallel.gather(work, bytes_per_element=2.0),
+        gemm("head", work.tokens, vocabulary, h, "bf16"),
+        # Fused cross-entropy reads the BF16 logits and writes their gradient over them.
+        keep(moved("loss", "loss", logits, 4.0), 2.0 * logits),
+    )
+
+
+def head_backward(work: Work) -> tuple[Ops, Ops]:
+    """Return the input gradient of the output head in two parts, as `attention.input_gradient`."""
+    h = work.model.hidden_size
+    dgrad = gemm("head dgrad", work.tokens, h, _vocabulary(work), "bf16")
+    first = parallel.input_gradient(work, (dgrad,), bytes_per_element=2.0)
+    last = (norm_backward(work.recipe, "final norm backward", work.own * h),)
+    return parallel.split_at_sum(work, first, last)
+
+
+def head_wgrad(work: Work) -> Ops:
+    """Return the weight gradient of the output head, accumulated in FP32."""
+    return (wgrad("head wgrad", _vocabulary(work), work.model.hidden_size, work.tokens, "bf16"),)
+
+
+def _vocabulary(work: Work) -> int:
+    """Return the rows of the head on this GPU.
+
+    The vocabulary is padded where the group does not divide it.
+    """
+    return -(-work.model.vocab_size // work.tp)
+
+
+def mtp_input_forward(work: Work) -> Ops:
+    """Return the start of an MTP module.
+
+    That is two norms, the next token's embedding and the projection of 2h to h.
+    """
+    own = work.own
+    h = work.model.hidden_size
+    return (
+        *embed(work),
+        norm(work.recipe, "two norms", 2 * own * h, 4.0 * own * h),
+        *quantise(work.recipe, 2 * own * h),
+        gemm("mtp projection", own, h, 2 * h, work.recipe.gemm),
+    )
+
+
+def mtp_input_backward(work: Work) -> Ops:
+    """Return the input gradient of an MTP module's start."""
+    own = work.own
+    h = work.model.hidden_size
+    return (
+        *quantise(work.recipe, own * h, own * h, 2 * own * h),
+        gemm("mtp projection dgrad", own, 2 * h, h, work.recipe.gemm),
+        norm_backward(work.recipe, "two norms backward", 2 * own * h),
+    )
+
+
+def mtp_input_wgrad(work: Work) -> Ops:
+    """Return the weight gradients of an MTP module's start."""
+    h = work.model.hidden_size
+    projection = wgrad("mtp projection wgrad", h, 2 * h, work.own, work.recipe.gemm)
+    return (projection, *embed_wgrad(work))

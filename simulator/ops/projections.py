@@ -1,0 +1,182 @@
+"""The linear layers of attention: what reads the residual stream, and MLA's expansions of what it compressed.
+
+MLA's compressions are whole on every GPU of a tensor parallel group and see its own tokens; its
+expansions are cut by heads and see the compressed vectors of all, gathered (Megatron-LM,
+multi_latent_attention.py). Every other projection is cut by columns and sees all tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from simulator.ops import parallel
+from simulator.ops.op import (
+    Item,
+    Ops,
+    Work,
+    by_channel,
+    gemm,
+    moved,
+    norm,
+    norm_backward,
+    quantise,
+    transpose,
+    wgrad,
+)
+
+
+class Projection(NamedTuple):
+    """A weight matrix of attention as one GPU holds it."""
+
+    name: str
+    """As `ModelConfig.projections` names it."""
+    outputs: int
+    """Its rows on this GPU."""
+    inputs: int
+    """Its columns."""
+
+
+def of_stream(work: Work) -> list[Projection]:
+    """Return the projections that read the residual stream."""
+    model = work.model
+    return [
+        Projection(name, _columns(work, name, outputs), inputs)
+        for name, outputs, inputs in model.projections
+        if name != "o" and inputs == model.hidden_size
+    ]
+
+
+def _columns(work: Work, name: str, outputs: int) -> int:
+    """Return how many outputs of a projection of the residual stream this GPU computes."""
+    if not work.model.is_mla:
+        return (work.heads + 2 * work.kv_heads) * work.model.qk_dim
+    return outputs // work.tp if name == "q" else outputs
+
+
+def expansions(work: Work) -> list[Projection]:
+    """Return MLA's up-projections; none without MLA."""
+    if not work.model.is_mla:
+        return []
+    return [
+        Projection(name, outputs // work.tp, inputs)
+        for name, outputs, inputs in work.model.projections
+        if name in ("q_b", "kv_b")
+    ]
+
+
+def _compresses(work: Work, projection: Projection) -> bool:
+    """Tell whether a projection is one of MLA's compressions, whole on every GPU."""
+    return work.model.is_mla and projection.name in ("q_a", "kv_a")
+
+
+def _tokens(work: Work, projection: Projection) -> float:
+    """Return the tokens that a projection sees."""
+    if _compresses(work, projection):
+        return work.own
+    return float(work.tokens)
+
+
+def project(work: Work) -> Ops:
+    """Return the projections of the normed residual stream."""
+    recipe = work.recipe
+    ops: list[Item] = []
+    for projection in of_stream(work):
+        name, outputs, inputs = projection
+        tokens = _tokens(work, projection)
+        if _compresses(work, projection):
+            ops += quantise(recipe, tokens * inputs)
+        else:
+            ops += parallel.cast_and_gather(work)
+        ops.append(gemm(name, tokens, outputs, inputs, recipe.gemm))
+    return tuple(ops)
+
+
+def project_backward(work: Work) -> Ops:
+    """Return the input gradients of what reads the residual stream.
+
+    A projection that is whole on every GPU leaves no partial sums; one that is cut by columns does.
+    """
+    recipe = work.recipe
+    ops: list[Item] = []
+    for projection in of_stream(work):
+        name, outputs, inputs = projection
+        tokens = _tokens(work, projection)
+        dgrad = (
+            *quantise(recipe, tokens * outputs),
+            *transpose(recipe, outputs * inputs),
+            gemm(f"{name} dgrad", tokens, inputs, outputs, recipe.gemm),
+            *by_channel(recipe, tokens * inputs, tokens * outputs),
+        )
+        if _compresses(work, projection):
+            ops += dgrad
+        else:
+            ops += parallel.input_gradient(work, dgrad)
+    return tuple(ops)
+
+
+def expand(work: Work, *, keep: bool) -> Ops:
+    """Return MLA's norms of the compressed vectors and its up-projections; nothing without MLA.
+
+    keep: the norms' inputs are kept for the backward pass.
+    """
+    recipe = work.recipe
+    ops: list[Item] = []
+    for projection in expansions(work):
+        name, outputs, inputs = projection
+        own = work.own * inputs
+        kept = 2.0 * work.own * inputs if keep else 0.0
+        ops += (
+            norm(recipe, f"{name} norm", own, kept),
+            moved(f"{name} input", "copy", own, 4.0),
+            *parallel.gather(work, "gather compressed", _gathered_width(work, projection)),
+            *quantise(recipe, work.tokens * inputs),
+            gemm(name, work.tokens, outputs, inputs, recipe.gemm),
+        )
+    return tuple(ops)
+
+
+def expand_backward(work: Work) -> Ops:
+    """Return the input gradients of MLA's up-projections and of the norms before them."""
+    recipe = work.recipe
+    t = work.tokens
+    ops: list[Item] = []
+    for projection in expansions(work):
+        name, outputs, inputs = projection
+        width = _gathered_width(work, projection)
+        dgrad = gemm(f"{name} dgrad", t, inputs, outputs, recipe.gemm)
+        ops += (
+            *transpose(recipe, outputs * inputs),
+            *quantise(recipe, t * outputs),
+            # Once more, for the weight gradient. The norm waits for the sum of the expansion's
+            # input gradient.
+            *parallel.gather(work, "gather compressed again", width),
+            *parallel.scatter(work, (dgrad,), "sum compressed gradient", width),
+            *by_channel(recipe, t * outputs, t * inputs),
+            norm_backward(recipe, f"{name} norm backward", work.own * inputs),
+        )
+    return tuple(ops)
+
+
+def _gathered_width(work: Work, projection: Projection) -> int:
+    """Return the width of what an expansion's GPUs gather.
+
+    The keys' rotary part travels with their compression.
+    """
+    if projection.name == "kv_b":
+        return projection.inputs + work.model.qk_rope_head_dim
+    return projection.inputs
+
+
+def weight_gradient(work: Work) -> Ops:
+    """Return the weight gradients of all projections, accumulated in FP32."""
+    context = work.heads * work.model.v_dim
+    output = Projection("o", work.model.hidden_size, context)
+    by_name = {
+        projection.name: projection for projection in (*of_stream(work), *expansions(work), output)
+    }
+    ops = []
+    for name, _, _ in work.model.projections:
+        held = by_name[name]
+        tokens = _tokens(work, held)
+        ops.append(wgrad(f"{name} wgrad", held.outputs, held.inputs, tokens, work.recipe.gemm))
+    return tuple(ops)

@@ -1,0 +1,173 @@
+"""One training step over time: what every class of ranks computes and sends, above where the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.plot.canvas import PAGE, Sheet, opened, swatch
+from simulator.plot.steps import caption, draw_parts
+from simulator.program import Program
+from simulator.report import Report
+from simulator.report.parts import CHUNK_KINDS, TRAFFIC_KINDS, TrafficKind
+from simulator.timeline import Timeline, union
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.float64]
+MOST_RANKS = 64
+"""Classes of ranks that are drawn; of more, as many spread evenly."""
+BINS = 1000
+"""Spans of a step over which a lane's transfers are averaged: about as many as a page has pixels."""
+FLOOR = 0.35
+"""Height of a lane with next to nothing in flight, of its full height."""
+BAR = 0.44
+"""Height of a bar of chunks, of the distance between two classes of ranks."""
+LANES = 0.44
+"""Height of all lanes of transfers together, likewise."""
+
+
+def step(timeline: Timeline, report: Report, path: Path) -> None:
+    """Draw the pipeline of one step with a lane for each kind of traffic, above the parts of its time."""
+    ranks = drawn_ranks(timeline.program)
+    kinds = carried(timeline.program)
+    height = (0.26 + 0.085 * len(kinds)) * len(ranks) + 0.9
+    sheet = Sheet(PAGE, height + 1.75, rows=2, options={"height_ratios": [height, 0.95]})
+    with opened(path, sheet) as (figure, [lanes, parts]):
+        _draw_lanes(lanes, timeline, ranks, kinds)
+        draw_parts(parts, [report])
+        figure.suptitle(caption(report), fontsize=9)
+
+
+def drawn_ranks(program: Program) -> list[int]:
+    """Return the classes of ranks that are drawn: all, or MOST_RANKS of them spread evenly."""
+    count = min(program.ranks, MOST_RANKS)
+    return sorted({round(rank) for rank in np.linspace(0, program.ranks - 1, count).tolist()})
+
+
+def carried(program: Program) -> list[TrafficKind]:
+    """Return the kinds of traffic that a program has any of."""
+    names = {flow.traffic for flow in program.coflows}
+    return [kind for kind in TRAFFIC_KINDS if kind.name in names]
+
+
+def busy_share(timeline: Timeline, rank: int, traffic: str) -> Floats:
+    """Return the share of each of BINS equal spans of a step in which a rank has transfers in flight [bin]."""
+    program = timeline.program
+    # -1, "no transfer", reads the last item.
+    of_kind = np.array([*(flow.traffic == traffic for flow in program.coflows), False])
+    rows = np.flatnonzero((program.rank == rank) & of_kind[program.coflow])
+    start, end = union(timeline.start[rows], timeline.end[rows])
+    # The busy time so far rises only inside of intervals: linear between their ends.
+    times = np.column_stack([start, end]).ravel()
+    busy = np.cumsum(np.column_stack([np.zeros(len(start)), end - start]).ravel())
+    edges = np.linspace(0.0, timeline.step_time, BINS + 1)
+    so_far = np.interp(edges, times, busy) if len(times) else np.zeros(len(edges))
+    shares: Floats = np.diff(so_far) / np.diff(edges)
+    return shares
+
+
+def _draw_lanes(
+    axes: Axes, timeline: Timeline, ranks: Sequence[int], kinds: Sequence[TrafficKind]
+) -> None:
+    axes.set_xlim(0, timeline.step_time)
+    axes.autoscale(enable=False)
+    for row, rank in enumerate(ranks):
+        _draw_chunks(axes, timeline, rank, row - 0.46)
+        for number, kind in enumerate(kinds):
+            height = LANES / len(kinds)
+            top = row - 0.46 + BAR + 0.03 + number * height
+            _draw_traffic(axes, kind, busy_share(timeline, rank, kind.name), top, 0.8 * height)
+    program = timeline.program
+    axes.set_yticks(range(len(ranks)), [_rank_name(program, rank) for rank in ranks], fontsize=6.5)
+    axes.set_ylim(len(ranks) - 0.4, -0.6)
+    axes.set_xlabel(_time_label(program, ranks), fontsize=7.5)
+    axes.tick_params(labelsize=7)
+    axes.tick_params(axis="y", length=0)
+    _legend(axes, program, kinds)
+
+
+def _time_label(program: Program, ranks: Sequence[int]) -> str:
+    shown = "time [s]; lanes of communication are the higher, the more of the time they are busy"
+    if len(ranks) == program.ranks:
+        return shown
+    return f"{shown}; {len(ranks)} of {program.ranks} classes of ranks"
+
+
+def _draw_chunks(axes: Axes, timeline: Timeline, rank: int, top: float) -> None:
+    program = timeline.program
+    first, last = _chunk_spans(timeline)
+    for kind in CHUNK_KINDS:
+        bars = [
+            (first[number], last[number] - first[number])
+            for number, (owner, _, name) in enumerate(program.actions)
+            if owner == rank and name == kind.name and last[number] > first[number]
+        ]
+        if not bars:
+            continue
+        # A white edge sets chunks apart, but would drown colours of bars that are hardly wider.
+        width = (
+            72.0 * 0.8 * PAGE * float(np.median([size for _, size in bars])) / timeline.step_time
+        )
+        edge = 0.3 if width > 2.5 else 0.0
+        axes.broken_barh(
+            bars, (top, BAR), facecolors=kind.colour, edgecolor="white", linewidth=edge
+        )
+
+
+def _chunk_spans(timeline: Timeline) -> tuple[list[float], list[float]]:
+    """Return when the first kernel of each action starts and the last one ends [action] s."""
+    program = timeline.program
+    kernels = program.coflow < 0
+    first = np.full(len(program.actions), np.inf)
+    last = np.full(len(program.actions), -np.inf)
+    np.minimum.at(first, program.action[kernels], timeline.start[kernels])
+    np.maximum.at(last, program.action[kernels], timeline.end[kernels])
+    return first.tolist(), last.tolist()
+
+
+def _draw_traffic(axes: Axes, kind: TrafficKind, shares: Floats, top: float, height: float) -> None:
+    """Draw a lane: as high as the share of the time in which transfers are in flight, but never invisible."""
+    edges = np.linspace(0.0, axes.get_xlim()[1], len(shares) + 1)
+    visible = np.where(shares > 0.0, FLOOR + (1.0 - FLOOR) * shares, 0.0)
+    bottom = top + height
+    axes.stairs(
+        bottom - height * visible, edges, baseline=bottom, fill=True, color=kind.colour, linewidth=0
+    )
+
+
+def _legend(axes: Axes, program: Program, kinds: Sequence[TrafficKind]) -> None:
+    """Explain the colours above the panel: chunks in the first row, traffic in the second."""
+    used = {name for _, _, name in program.actions}
+    chunks = [swatch(kind.colour, kind.text) for kind in CHUNK_KINDS if kind.name in used]
+    traffic = [swatch(kind.colour, kind.text) for kind in kinds]
+    # A legend is filled column by column; where a row is shorter, nothing stands in its column.
+    columns = zip_longest(chunks, traffic, fillvalue=swatch("none", ""))
+    axes.legend(
+        handles=list(chain.from_iterable(columns)),
+        fontsize=6.5,
+        ncols=max(len(chunks), len(traffic)),
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        frameon=False,
+        handlelength=1.3,
+        columnspacing=1.4,
+    )
+
+
+def _rank_name(program: Program, rank: int) -> str:
+    index = program.pipeline_index(rank)
+    stages = sorted(
+        {stage for action in program.schedule.ranks[index] for _, _, stage in action.halves()}
+    )
+    shown = [str(stage) for stage in stages]
+    if len(shown) > 3:
+        shown = [*shown[:2], "...", shown[-1]]
+    word = "stage" if len(stages) == 1 else "stages"
+    return f"{word} {', '.join(shown)}\n{program.multiplicity[rank]:,} GPUs"

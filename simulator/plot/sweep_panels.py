@@ -1,0 +1,254 @@
+"""The panels of a sweep's figure, one function for each kind: curves with their knee, scaling, heat maps, bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simulator.errors import InputError
+from simulator.plot.canvas import label
+from simulator.plot.sweep_values import WITHIN, Point, Shown, axis_name, knee, numbers
+from simulator.report.palette import SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = "osD^vPX<"
+"""They tell lines apart in grey as well."""
+GRID = "#DDDDDD"
+
+
+def _style(number: int) -> dict[str, Any]:
+    """Return how the line of a number looks."""
+    return {
+        "color": SERIES[number % len(SERIES)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "markersize": 3,
+        "linewidth": 1,
+    }
+
+
+def _digits(value: float) -> str:
+    return f"{value:#.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _legend(axes: Axes, shown: Shown) -> None:
+    """Put the legend above a panel: in one row if it fits there, else in two columns."""
+    labels = axes.get_legend_handles_labels()[1]
+    if not labels:
+        return
+    across = len(labels) if sum(len(name) + 8 for name in labels) < 60 else 2
+    title = axis_name(shown.figure.by) if shown.figure.by else None
+    axes.legend(
+        fontsize=6,
+        title=title,
+        title_fontsize=6,
+        frameon=False,
+        ncols=across,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        columnspacing=1.0,
+        handlelength=1.6,
+        borderaxespad=0.2,
+    )
+
+
+def _knee(axes: Axes, shown: Shown) -> None:
+    """Draw a value over an axis of numbers, a line for each value of `by`, and mark the knees."""
+    unit, marked = "", False
+    for number, (name, points) in enumerate(shown.lines().items()):
+        scale = numbers([point.x for point in points])
+        if scale is None:
+            raise InputError(
+                "is not an axis of numbers",
+                key="figures",
+                value=shown.figure.x,
+                remedy="Draw it as bars.",
+            )
+        unit = scale.unit
+        values = [point.value for point in points]
+        curve = sorted(map(Point, scale.values, values))
+        bend = knee(curve) if len(curve) > 2 else None
+        axes.plot(*zip(*curve, strict=True), label=_knee_label(name, bend), **_style(number))
+        if bend:
+            _circle(axes, bend, SERIES[number % len(SERIES)])
+            marked = True
+    if marked:
+        _explain_circles(axes)
+    axes.set_xlabel(axis_name(shown.figure.x, unit), fontsize=7)
+    axes.set_ylabel(shown.label, fontsize=7)
+    axes.margins(y=0.12)
+    axes.grid(linewidth=0.3, color=GRID)
+    _legend(axes, shown)
+
+
+def _knee_label(name: object, bend: Point | None) -> str:
+    where = f"knee {bend.x:.3g}" if bend else "no knee"
+    return label(f"{name}, {where}" if name else where)
+
+
+def _circle(axes: Axes, bend: Point, colour: str) -> None:
+    axes.plot(
+        *bend,
+        marker="o",
+        markersize=8,
+        markerfacecolor="none",
+        markeredgecolor=colour,
+        linewidth=0,
+    )
+
+
+def _explain_circles(axes: Axes) -> None:
+    axes.text(
+        0.98,
+        0.97,
+        f"circle: knee, from where on the rest\nstays within {WITHIN:.0%} of the last",
+        transform=axes.transAxes,
+        fontsize=6,
+        ha="right",
+        va="top",
+        color="#444444",
+    )
+
+
+def _scaling(axes: Axes, shown: Shown) -> None:
+    """Draw a value over GPUs, both logarithmic, next to proportional growth from each line's smallest cluster."""
+    if "gpus" not in shown.columns:
+        raise InputError("was simulated of no point", key="figures", value="gpus")
+    for number, (name, points) in enumerate(scaling_lines(shown).items()):
+        if points:
+            _scaling_line(axes, number, name, points)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.margins(x=0.1, y=0.1)
+    ticks = sorted({gpus for gpus in shown.columns["gpus"] if gpus is not None})
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="y", which="minor", labelsize=6)
+    axes.set_xlabel("GPUs (next to a point: its share of proportional growth)", fontsize=7)
+    axes.set_ylabel(shown.label, fontsize=7)
+    axes.grid(linewidth=0.3, color=GRID)
+    _legend(axes, shown)
+
+
+def scaling_lines(shown: Shown) -> dict[Any, list[Point]]:
+    """Return the legal points over GPUs for each value of `by`, from the smallest cluster on."""
+    lines: dict[Any, list[Point]] = {name: [] for name in shown.by}
+    for name, gpus, value in zip(shown.by, shown.columns["gpus"], shown.values, strict=True):
+        if value is not None:
+            lines[name].append(Point(gpus, value))
+    return {name: sorted(points) for name, points in lines.items()}
+
+
+def _scaling_line(axes: Axes, number: int, name: object, points: Sequence[Point]) -> None:
+    first, last = points[0], points[-1]
+    style = _style(number)
+    axes.plot(
+        [first.x, last.x],
+        [first.value, first.value * last.x / first.x],
+        color=style["color"],
+        linestyle=":",
+        linewidth=1,
+        label=None if number else "proportional",
+    )
+    axes.plot(*zip(*points, strict=True), label=label(name or "simulated"), **style)
+    # Above to the left of a point, then below to the right, so that two lines do not collide.
+    offset, side = ((3, -8), "left") if number % 2 else ((-3, 4), "right")
+    for gpus, value in points[1:]:
+        share = value / (first.value * gpus / first.x)
+        axes.annotate(
+            f"{share:.0%}",
+            (gpus, value),
+            xytext=offset,
+            textcoords="offset points",
+            fontsize=6,
+            ha=side,
+            color=style["color"],
+        )
+
+
+def _heat_map(axes: Axes, shown: Shown) -> None:
+    """Draw a cell for each pair of values, its number inside; hatched where the point is not legal."""
+    columns, rows = shown.axis(shown.figure.x), shown.axis(shown.figure.y)
+    across, up = list(dict.fromkeys(columns)), list(dict.fromkeys(rows))
+    cells = np.full((len(up), len(across)), np.nan)  # [y, x]
+    for x, y, value in zip(columns, rows, shown.values, strict=True):
+        if value is not None:
+            cells[up.index(y), across.index(x)] = value
+    axes.set_facecolor("#EEEEEE")
+    axes.patch.set(hatch="////", edgecolor="#BBBBBB")
+    image = axes.imshow(cells, cmap="cividis", aspect="auto", origin="lower")
+    middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
+    for (row, column), value in np.ndenumerate(cells):
+        if np.isfinite(value):
+            axes.text(
+                column,
+                row,
+                _digits(value),
+                ha="center",
+                va="center",
+                fontsize=5.5,
+                color="black" if value > middle else "white",
+            )
+    axes.set_xticks(range(len(across)), _tick_labels(across))
+    axes.set_yticks(range(len(up)), _tick_labels(up))
+    axes.set_xlabel(_name_with_unit(shown.figure.x, across), fontsize=7)
+    axes.set_ylabel(_name_with_unit(shown.figure.y, up), fontsize=7)
+    if np.isnan(cells).any():
+        axes.set_title("hatched: not legal", fontsize=6, loc="right", pad=2)
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label(shown.label, fontsize=7)
+    bar.ax.tick_params(labelsize=6.5)
+
+
+def _tick_labels(values: Sequence[Any]) -> list[str]:
+    scale = numbers(values)
+    if scale:
+        return [f"{number:g}" for number in scale.values]
+    return [label(value) for value in values]
+
+
+def _name_with_unit(path: str, values: Sequence[Any]) -> str:
+    scale = numbers(values)
+    return axis_name(path, scale.unit if scale else "")
+
+
+def _bars(axes: Axes, shown: Shown) -> None:
+    """Draw a bar for each value of an axis of names, a colour for each value of `by`."""
+    lines = shown.lines()
+    names = list(dict.fromkeys(map(str, shown.axis(shown.figure.x))))
+    width = 0.8 / max(len(lines), 1)
+    legal = set()
+    for number, (name, points) in enumerate(lines.items()):
+        rows = [names.index(str(point.x)) for point in points]
+        legal.update(rows)
+        shift = (number - (len(lines) - 1) / 2) * width
+        bars = axes.barh(
+            [row + shift for row in rows],
+            [point.value for point in points],
+            height=width * 0.9,
+            label=label(name) or None,
+            color=SERIES[number % len(SERIES)],
+        )
+        written = [_digits(point.value) for point in points]
+        axes.bar_label(bars, written, fontsize=6, padding=2)
+    for row in sorted(set(range(len(names))) - legal):
+        axes.text(0, row, " not legal", va="center", fontsize=6, color="#666666")
+    axes.set_yticks(range(len(names)), [label(name) for name in names])
+    axes.invert_yaxis()
+    axes.margins(x=0.16)
+    axes.set_xlabel(shown.label, fontsize=7)
+    axes.set_ylabel(axis_name(shown.figure.x), fontsize=7)
+    _legend(axes, shown)
+
+
+PANELS: dict[str, Callable[[Axes, Shown], None]] = {
+    "knee": _knee,
+    "scaling": _scaling,
+    "heat_map": _heat_map,
+    "bars": _bars,
+}
+"""Kind of a figure -> what draws it."""

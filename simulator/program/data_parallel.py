@@ -1,0 +1,208 @@
+"""What a rank shares with its data parallel peers over a step: rows for gradients, parameters, the optimizer.
+
+ZeRO 0 sums gradients at the end of a step's backward passes; 1 scatters the sums, updates a shard
+and gathers the parameters; 2 scatters after every backward pass; 3 gathers parameters before each
+pass too, one block ahead (arXiv 1910.02054; PyTorch FSDP, arXiv 2304.11277).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from simulator.costs import Costs, buckets
+from simulator.layout import ZeroStage
+from simulator.ops import Op
+from simulator.ops.streams import Stream
+from simulator.program.chunk_rows import Chunk, Mark
+from simulator.program.coflows import Coflows
+from simulator.program.templates import FarWait, Owed, Template
+from simulator.scenario import Scenario
+
+UPDATE = "update"
+"""Kind of the actions that are not the schedule's."""
+
+
+class OwedAt(NamedTuple):
+    """Gradients that are summed at the end of the step, with the action that makes them."""
+
+    slot: int
+    """Slot of the action within the rank."""
+    gradients: Owed
+    """Block, and rows of that slot's template."""
+
+
+class EndOfStep(NamedTuple):
+    """What a rank does behind its last action."""
+
+    template: Template
+    """Reductions, the optimizer, gathers of parameters."""
+    waits: list[FarWait]
+    """What its rows wait for in other slots."""
+
+
+@dataclass
+class DataParallel:
+    """Adds one rank's rows of the data and gradient streams to the templates of its actions.
+
+    Local state of `lower`. Gathers and reductions do not wait for each other, as in FSDP2, which
+    has a stream for each (PyTorch, FSDPCommContext): a gather that is due early would hold up the
+    gradients of the blocks before it.
+    """
+
+    scenario: Scenario
+    """What is simulated."""
+    costs: Costs
+    """What its blocks cost."""
+    table: Coflows
+    """Every transfer of the step."""
+    hosts: dict[int, tuple[int, ...]]
+    """Stage -> pipeline indices that hold it."""
+    rank: int
+    """The rank whose rows these are."""
+    speed: float
+    """Of its kernels; 1 for a healthy GPU."""
+    stages: tuple[int, ...]
+    """Stages that it trains."""
+    gathers: dict[Mark, list[int]] = field(default_factory=dict)
+    """Block -> rows of the rank's first template that bring its parameters."""
+
+    def __post_init__(self) -> None:
+        self.zero = self.scenario.layout.zero
+        self.config = self.scenario.workload.layout
+        self.resharded = self.zero == ZeroStage.PARAMETERS and self.config.reshard_after_forward
+        # Parameters that are whole during a step are gathered once, while its first forward passes
+        # run.
+        whole = self.zero == ZeroStage.PARAMETERS or self.config.overlap_param_gather
+        self.early = whole and not self.resharded
+
+    def begin_step(self, stages: Iterable[int]) -> Template:
+        """Gather the parameters that the step before updated.
+
+        stages: in the order in which the first passes need them.
+        """
+        template = Template(self.speed)
+        if self.zero and self.early:
+            template.kinds.append(UPDATE)
+            for mark in self._blocks(stages):
+                self.gathers[mark] = self._collect(template, "all_gather", mark, ())
+        return template
+
+    def _blocks(self, stages: Iterable[int]) -> list[Mark]:
+        """Return all blocks of some stages in forward order."""
+        return [
+            Mark("F", stage, number)
+            for stage in stages
+            for number in range(len(self.costs.stages[stage]))
+        ]
+
+    def gather_parameters(self, template: Template, chunk: Chunk) -> dict[Mark, list[int]]:
+        """Gather what an action's blocks wait for, if parameters are resharded; return the rows."""
+        if not self.resharded:
+            return {}
+        template.kinds.append(UPDATE)
+        # The chunk's own rows come behind the gathers, of which there are as many:
+        chunk_start = len(template.stream) + sum(self._gathers(mark) for mark in chunk.begins)
+        rows: dict[Mark, list[int]] = {}
+        previous = 0  # row at which the block before begins
+        for mark, begin in chunk.begins.items():
+            # One block ahead: while the block before computes, as soon as the one before that is
+            # done.
+            due = [chunk_start + previous - 1] if previous else []
+            rows[mark] = self._collect(template, "all_gather", mark, due)
+            previous = begin
+        return rows
+
+    def _gathers(self, mark: Mark) -> int:
+        """Return how many rows gather a block's parameters."""
+        blocks = buckets.of_block(self.costs, mark.stage, mark.number)
+        return sum(self._coflow("all_gather", bucket) >= 0 for bucket in blocks)
+
+    def wait_for_parameters(
+        self, template: Template, chunk: Chunk, gathered: dict[Mark, list[int]]
+    ) -> None:
+        """Make an action's blocks wait for the rows that gather their parameters."""
+        for mark, rows in gathered.items():
+            begin = chunk.begins[mark]
+            if begin < len(chunk.stream):
+                template.wait(template.chunk_start + begin, rows)
+
+    def reduce_gradients(self, template: Template, chunk: Chunk, *, final: bool) -> None:
+        """Reduce the gradients that an action completes, or note that they are owed.
+
+        final: whether it is the last backward pass of its stage.
+        """
+        if self.zero < ZeroStage.GRADIENTS and not final:
+            return
+        for mark, ends in chunk.ends.items():
+            made = [template.chunk_start + row for row in ends]
+            if self.config.overlap_grad_reduce:
+                self._reduce(template, mark, made)
+            else:
+                template.owed.append(Owed(mark, made))
+
+    def end_step(self, owed: Sequence[OwedAt], slot: int) -> EndOfStep:
+        """Reduce what is left, update, gather. slot: its own within the rank.
+
+        The optimizer waits for the reductions of all templates.
+        """
+        template = Template(self.speed, kinds=[UPDATE])
+        waits: list[FarWait] = []
+        for gradients in owed:
+            before = len(template.stream)
+            self._reduce(template, gradients.gradients.block, ())
+            added = range(before, len(template.stream))
+            # None begins before the last weight gradient is there.
+            for due in (gradients, owed[-1]):
+                waits += _after(slot, added, due)
+        template.optimizer = template.row(Stream.COMPUTE, "optimizer", self._optimizer())
+        if ZeroStage.OPTIMIZER <= self.zero < ZeroStage.PARAMETERS and not self.early:
+            for mark in self._blocks(sorted(self.stages)):
+                self._collect(template, "all_gather", mark, [template.optimizer])
+        return EndOfStep(template, waits)
+
+    def _coflow(self, kind: str, bucket: buckets.Bucket) -> int:
+        """Return the number of a bucket's collective in the table, -1 where the rank has no peers."""
+        bucket_number = self.table.buckets.get(bucket, -1)
+        return self.table.index.get((kind, bucket_number, self.rank), -1)
+
+    def _reduce(self, template: Template, mark: Mark, made: Iterable[int]) -> None:
+        """Sum a block's gradients: scatter them, add over hybrid groups, without ZeRO gather the sums."""
+        kinds = ["reduce_scatter", "all_reduce"]
+        if not self.zero:
+            kinds.append("all_gather")
+        for kind in kinds:
+            template.reduced += self._collect(template, kind, mark, made, Stream.GRADIENT)
+
+    def _collect(
+        self,
+        template: Template,
+        kind: str,
+        mark: Mark,
+        after: Iterable[int],
+        stream: Stream = Stream.DATA,
+    ) -> list[int]:
+        """Add a collective of a block's dense and routed parameters; return its rows."""
+        rows = []
+        for bucket in buckets.of_block(self.costs, mark.stage, mark.number):
+            coflow = self._coflow(kind, bucket)
+            if coflow >= 0:
+                row = template.row(stream, kind.replace("_", "-"), 0.0, coflow)
+                template.wait(row, after)
+                rows.append(row)
+        return rows
+
+    def _optimizer(self) -> float:
+        """Return the seconds of AdamW over what this rank updates, on a healthy GPU [s]."""
+        recipe = self.costs.work.recipe
+        # It reads the gradient, reads and writes master weight and moments, writes the parameter.
+        moved = recipe.gradient + 2 * recipe.master + 2 * recipe.moments + recipe.parameter
+        count = buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages)
+        op = Op("adamw", "optimizer", bytes=count * moved)
+        return self.costs.processor.seconds((op,), overlapped=False)
+
+
+def _after(slot: int, rows: Iterable[int], due: OwedAt) -> list[FarWait]:
+    """Return that some rows of a slot wait for gradients."""
+    return [FarWait(slot, row, due.slot, on_row) for row in rows for on_row in due.gradients.rows]

@@ -1,0 +1,181 @@
+"""The rows of all ranks -> the columns of a program, laid at once: large programs have millions of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.program.data_parallel import UPDATE
+from simulator.program.folding import Partition
+from simulator.program.numbering import by_appearance, instances
+from simulator.program.orders import handed_from
+from simulator.program.program import Ints, Program, RankAction
+from simulator.program.quotient import fold_coflows
+from simulator.program.ragged import starts
+from simulator.program.rank_rows import RankRows, Step
+from simulator.program.slots import Slots
+from simulator.program.waits import Waits, csr, stream_order
+
+
+class _Labels(NamedTuple):
+    """Names of rows."""
+
+    names: tuple[str, ...]
+    """Different names, in the order in which they appear."""
+    number: Ints
+    """Index into names [row]."""
+
+
+class _Actions(NamedTuple):
+    """Actions of all ranks."""
+
+    actions: tuple[RankAction, ...]
+    """Every action."""
+    number: Ints
+    """Index into actions [row]."""
+
+
+def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
+    """Return the program of one rank of each class. ranks: [rank class]."""
+    net = step.scenario.network
+    laid = _Laid.of(ranks, parts)
+    slots = laid.slots
+    rank = laid.rank[slots.slot]
+    stream = slots.ints("stream")
+    labels = laid.labels()
+    # Number in the whole cluster's table -> class; -1 picks the -1 behind the last.
+    coflow = np.append(parts.coflow, -1)[slots.ints("coflow")]
+    is_send = [step.table.label[first].kind.one_sided for first in parts.first_coflow.tolist()]
+    actions = laid.actions()
+    waits = [
+        slots.waits(),
+        slots.inputs(laid.sources(step)),
+        laid.far_waits(),
+        laid.optimizer_waits(),
+        stream_order(rank, stream),
+    ]
+    pointer, wait = csr(slots.rows, waits)
+    touched, flows = fold_coflows(net, step.table, parts, step.costs.loads)
+    links = parts.first_link[touched]
+    return Program(
+        scenario=step.scenario,
+        costs=step.costs,
+        schedule=step.schedule,
+        labels=labels.names,
+        rank=rank,
+        stream=stream,
+        label=labels.number,
+        seconds=slots.seconds(),
+        coflow=coflow,
+        instance=instances(rank, coflow, np.array(is_send, dtype=bool)),
+        action=actions.number,
+        wait_ptr=pointer,
+        wait=wait,
+        actions=actions.actions,
+        coflows=flows,
+        capacity=net.capacity[links],
+        link_names=tuple(net.name[link] for link in links.tolist()),
+        link_kinds=tuple(net.kind[link] for link in links.tolist()),
+        first_rank=parts.first_rank,
+        multiplicity=np.bincount(parts.rank, minlength=len(parts.first_rank)),
+        class_seconds=tuple(rows.totals.seconds for rows in ranks),
+        flops=tuple(rows.totals.flops for rows in ranks),
+        recomputed=tuple(rows.totals.recomputed for rows in ranks),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """The slots of all classes of ranks, one class behind another."""
+
+    ranks: Sequence[RankRows]
+    """What each class runs [rank class]."""
+    parts: Partition
+    """Which ranks each class stands for."""
+    slots: Slots
+    """All slots."""
+    start: Ints
+    """First slot of each class, and the number of all slots [rank class + 1]."""
+    rank: Ints
+    """Class of ranks [slot]."""
+
+    @classmethod
+    def of(cls, ranks: Sequence[RankRows], parts: Partition) -> _Laid:
+        templates = list(chain.from_iterable(rows.templates for rows in ranks))
+        # Templates are numbered within their rank; all of them, rank by rank.
+        first_template = starts(np.array([len(rows.templates) for rows in ranks], dtype=np.int64))
+        sequence = np.concatenate(
+            [rows.sequence + first for rows, first in zip(ranks, first_template[:-1], strict=True)]
+        )
+        counts = np.array([len(rows.sequence) for rows in ranks], dtype=np.int64)
+        rank = np.repeat(np.arange(len(ranks)), counts)
+        return cls(ranks, parts, Slots.of(templates, sequence), starts(counts), rank)
+
+    @property
+    def last(self) -> Ints:
+        """Return the last slot of each class of ranks [rank class]."""
+        return self.start[1:] - 1
+
+    def labels(self) -> _Labels:
+        """Return the labels in the order in which they appear, and that of each row."""
+        code: dict[str, int] = {}
+        for template in self.slots.templates:
+            for label in template.label:
+                code.setdefault(label, len(code))
+        columns = [[code[label] for label in one.label] for one in self.slots.templates]
+        used, number = by_appearance(self.slots.column(columns))
+        names = list(code)
+        return _Labels(tuple(names[label] for label in used.tolist()), number)
+
+    def actions(self) -> _Actions:
+        """Return all actions, and that of each row."""
+        number, slot, kind = self.slots.actions()
+        rank = self.rank[slot]  # [action]
+        position = slot - self.start[rank] - 1
+        # Parameters are gathered before an action, but have no position of their own.
+        update = np.array([name == UPDATE for name in kind], dtype=bool)
+        position[update & (slot != self.last[rank])] = -1
+        actions = map(RankAction, rank.tolist(), position.tolist(), kind)
+        return _Actions(tuple(actions), number)
+
+    def sources(self, step: Step) -> Ints:
+        """Return the slots that make the inputs of each slot, -1 where none [slot, Handed]."""
+        layout = step.scenario.layout
+        table = step.schedule.table
+        maker_row = handed_from(step.schedule)  # [row of the table, Handed] row of the table
+        sources = np.full((len(self.rank), 2), -1, dtype=np.int64)
+        for number, rows in enumerate(self.ranks):
+            # The pipeline of the rank that represents the class: the class at each of its indices.
+            local_rank = layout.local_rank(int(self.parts.first_rank[number]))
+            pipeline = [layout.rank(index, local_rank) for index in range(len(step.schedule.ranks))]
+            peers = self.parts.rank[pipeline]
+            own = slice(*table.start[rows.pipeline_index : rows.pipeline_index + 2])
+            made = maker_row[own]  # [position, Handed]
+            maker = table.rank[made]
+            # A rank's first slot stands before its actions.
+            slot = self.start[peers[maker]] + 1 + (made - table.start[maker])
+            actions = slice(self.start[number] + 1, self.last[number])
+            sources[actions] = np.where(made < 0, -1, slot)
+        return sources
+
+    def far_waits(self) -> Waits:
+        """Return the waits between slots that ranks have written down."""
+        waits = [np.empty((0, 4), dtype=np.int64)]  # fields of FarWait
+        for first, rows in zip(self.start[:-1].tolist(), self.ranks, strict=True):
+            if rows.far:
+                # Slots are numbered within their rank.
+                rank_waits = np.array(rows.far, dtype=np.int64)
+                rank_waits[:, [0, 2]] += first
+                waits.append(rank_waits)
+        return self.slots.far(np.concatenate(waits))
+
+    def optimizer_waits(self) -> Waits:
+        """Return that each rank's optimizer waits for the rows that sum its gradients."""
+        slot, row = self.slots.reductions()
+        last = self.last[self.rank[slot]]  # [reduction] slot of the optimizer
+        optimizer = np.array([one.optimizer for one in self.slots.templates], dtype=np.int64)
+        return Waits(self.slots.first_row[last] + optimizer[self.slots.template[last]], row)

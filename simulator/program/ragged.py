@@ -1,0 +1,47 @@
+"""Lists of different lengths, one behind another: where each begins, and some of them in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.program.program import Ints
+
+
+class Entries(NamedTuple):
+    """The entries of a sequence of lists, where every list may occur any number of times."""
+
+    owner: Ints
+    """Position in the sequence of the list that an entry belongs to [entry]."""
+    entry: Ints
+    """Where it stands among the entries of all lists, one list behind another [entry]."""
+
+
+def lengths(lists: Sequence[Sequence[object]]) -> Ints:
+    """Return the length of each list."""
+    return np.array([len(entries) for entries in lists], dtype=np.int64)
+
+
+def starts(sizes: Ints) -> Ints:
+    """Return where each of some runs begins, and where the last one ends [run + 1]."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
+def flat(lists: Sequence[Sequence[int]]) -> Ints:
+    """Return all entries, one list behind another."""
+    return np.array([value for entries in lists for value in entries], dtype=np.int64)
+
+
+def spread(sizes: Ints, sequence: Ints) -> Entries:
+    """Return the entries of a sequence of lists.
+
+    sizes: length of each list [list]. sequence: lists, in the order wanted [position].
+    """
+    counts = sizes[sequence]  # [position]
+    owner = np.repeat(np.arange(len(sequence)), counts)
+    # An entry's number among the wanted ones, less where its list begins there, plus where the list
+    # begins among all: the two last as one shift per position.
+    shift = starts(sizes)[:-1][sequence] - (np.cumsum(counts) - counts)
+    return Entries(owner, np.arange(len(owner)) + shift[owner])

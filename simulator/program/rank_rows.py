@@ -1,0 +1,233 @@
+"""The templates of one rank: what it runs before its actions, for each different action, and behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.costs import Costs
+from simulator.layout import ZeroStage
+from simulator.ops.streams import Stream
+from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
+from simulator.program.chunks import chunk
+from simulator.program.coflows import Coflows, stage_hosts
+from simulator.program.data_parallel import DataParallel, OwedAt
+from simulator.program.folding import members
+from simulator.program.orders import Key, Order, orders
+from simulator.program.program import Ints
+from simulator.program.templates import FarWait, Handed, Template
+from simulator.scenario import Scenario
+from simulator.schedules import Action, Schedule
+
+_INPUTS = {FORWARD_INPUT: Handed.FORWARD, GRADIENT_INPUT: Handed.GRADIENT}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is lowered."""
+
+    scenario: Scenario
+    """What is simulated."""
+    schedule: Schedule
+    """Order of the actions of each pipeline rank."""
+    costs: Costs
+    """What its blocks cost."""
+    table: Coflows
+    """Every transfer between the ranks of the cluster."""
+
+
+class Totals(NamedTuple):
+    """Sums over all kernels of one rank."""
+
+    seconds: dict[str, float]
+    """Class of op -> busy compute [s]."""
+    flops: dict[str, float]
+    """Dtype -> executed FLOPs."""
+    recomputed: float
+    """Of those FLOPs, what the forward pass ran before."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankRows:
+    """What one rank runs in a step. Its slots: one before the actions, each action, one behind."""
+
+    pipeline_index: int
+    """Of the rank."""
+    templates: list[Template]
+    """Different templates, as many as it has different actions and two."""
+    sequence: Ints
+    """Index into templates [slot]."""
+    far: list[FarWait]
+    """Waits between slots, besides those for inputs and for reductions."""
+    totals: Totals
+    """Sums over its kernels."""
+
+
+@dataclass
+class RankBuilder:
+    """Writes down the rows of one rank after the other. Local state of `lower`."""
+
+    step: Step
+    """What is lowered."""
+    chunks: dict[tuple[Key, int], Chunk] = field(default_factory=dict)
+    """(Action, member of an expert group) -> its rows, which the ranks of a stage have in common."""
+
+    def __post_init__(self) -> None:
+        step = self.step
+        layout = step.scenario.layout
+        self.hosts = stage_hosts(step.schedule)
+        self.members = members(layout) if step.costs.per_gpu else ()
+        self.orders = orders(step.schedule, every_pass=layout.zero >= ZeroStage.GRADIENTS)
+        # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
+        # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
+        # pair (arXiv 2412.19437, figure 4).
+        reserved = step.costs.processor.reserved_sms
+        self.send_stream = Stream.COMMUNICATION if reserved else Stream.SEND
+
+    def build(self, rank: int, speed: float) -> RankRows:
+        """Return all rows of a rank. speed: of its kernels, 1 for a healthy GPU."""
+        step = self.step
+        layout = step.scenario.layout
+        index = layout.pipeline_index(rank)
+        order = self.orders[index]
+        # Member of its expert group, where each of these has a load of its own.
+        member = self.members[layout.local_rank(rank)] if self.members else -1
+        chunks = [self._chunk(key, member) for key in order.keys]
+        data = DataParallel(
+            step.scenario, step.costs, step.table, self.hosts, rank, speed, tuple(order.final)
+        )
+        begin = data.begin_step(order.first)
+        actions = [
+            self._template(key, rows, data) for key, rows in zip(order.keys, chunks, strict=True)
+        ]
+        end = data.end_step(_owed(actions, order), slot=len(order.code) + 1)
+        return RankRows(
+            pipeline_index=index,
+            templates=[begin, *actions, end.template],
+            sequence=np.concatenate([[0], 1 + order.code, [1 + len(actions)]]),
+            far=[*end.waits, *_parameter_waits(order, actions, chunks, data)],
+            totals=_totals(chunks, order.code, end.template),
+        )
+
+    def _chunk(self, key: Key, member: int) -> Chunk:
+        # Neither who takes the output nor being final changes the rows.
+        shape = Key(key.kind, key.stage, key.stage_b)
+        if (shape, member) not in self.chunks:
+            micro_batch_b = 0 if key.kind == "FB" else -1
+            action = Action(key.kind, 0, key.stage, micro_batch_b, key.stage_b)
+            self.chunks[shape, member] = chunk(action, self.step.costs, member)
+        return self.chunks[shape, member]
+
+    def _template(self, key: Key, rows: Chunk, data: DataParallel) -> Template:
+        """Return the rows of an action and of what goes with it."""
+        template = Template(data.speed)
+        gathered = data.gather_parameters(template, rows)
+        template.kinds.append(str(key.kind))
+        template.chunk_start = len(template.stream)
+        self._add_chunk(template, key, rows, data.rank)
+        if 0 <= key.forward < self.step.schedule.stages - 1:
+            self._hand_on(template, Handed.FORWARD, rows.forward_out, key.to, data.rank)
+        if key.backward > 0:
+            self._hand_on(template, Handed.GRADIENT, rows.gradient_out, key.to_b, data.rank)
+        data.wait_for_parameters(template, rows, gathered)
+        data.reduce_gradients(template, rows, final=key.final)
+        return template
+
+    def _add_chunk(self, template: Template, key: Key, rows: Chunk, rank: int) -> None:
+        start = template.chunk_start
+        # The first stage reads its input from the data, the last one makes its gradient from the
+        # loss: nobody hands them over.
+        last_stage = self.step.schedule.stages - 1
+        handed_over = {
+            FORWARD_INPUT: key.forward > 0,
+            GRADIENT_INPUT: 0 <= key.backward < last_stage,
+        }
+        columns = zip(rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True)
+        for stream, label, seconds, call, after in columns:
+            coflow = self.step.table.index[(*call, rank)] if call.kind else -1
+            row = template.row(stream, label, seconds, coflow)
+            for due in after:
+                if due >= 0:
+                    template.wait(row, (start + due,))
+                elif handed_over[due]:
+                    template.wait_for_input(row, _INPUTS[due])
+
+    def _hand_on(
+        self, template: Template, kind: Handed, made: After, taker: int, rank: int
+    ) -> None:
+        """Send what an action makes to the rank that runs the next stage, or leave it where it is.
+
+        made: rows of the chunk. taker: pipeline index of that rank.
+        """
+        direction = "F" if kind == Handed.FORWARD else "B"
+        index = self.step.scenario.layout.pipeline_index(rank)
+        rows = [template.chunk_start + row for row in made if row >= 0]
+        edge = self.step.table.edges.get((direction, index, taker))
+        if edge is not None:
+            coflow = self.step.table.index[direction, edge, rank]
+            sent = template.row(self.send_stream, f"send {direction}", 0.0, coflow)
+            template.wait(sent, rows)
+            rows = [sent]
+        template.handed[kind].extend(rows)
+
+
+def _owed(actions: Sequence[Template], order: Order) -> list[OwedAt]:
+    """Return the gradients that are summed at the end of the step, in the order of the actions."""
+    owes = np.array([bool(template.owed) for template in actions], dtype=bool)
+    return [
+        OwedAt(position + 1, gradients)
+        for position in np.flatnonzero(owes[order.code]).tolist()
+        for gradients in actions[order.code[position]].owed
+    ]
+
+
+def _parameter_waits(
+    order: Order, actions: Sequence[Template], chunks: Sequence[Chunk], data: DataParallel
+) -> list[FarWait]:
+    """Return that the first forward pass of each stage waits for the gathers of the first slot."""
+    waits: list[FarWait] = []
+    for stage, position in order.first.items():
+        number = order.code[position]
+        rows = chunks[number]
+        for mark, begin in rows.begins.items():
+            if mark.direction != "F" or mark.stage != stage or begin >= len(rows.stream):
+                continue
+            row = actions[number].chunk_start + begin
+            for gather in data.gathers.get(mark, ()):
+                waits.append(FarWait(position + 1, row, 0, gather))
+    return waits
+
+
+def _totals(chunks: Sequence[Chunk], code: Ints, end: Template) -> Totals:
+    """Return a rank's sums. code: chunk of each action [position]. end: holds the optimizer."""
+    classes = [
+        {name: seconds / end.speed for name, seconds in rows.classes.items()} for rows in chunks
+    ]
+    seconds = _sums(classes, code)
+    seconds["optimizer"] = seconds.get("optimizer", 0.0) + end.seconds[end.optimizer]
+    flops = _sums([rows.flops for rows in chunks], code)
+    recomputed = np.array([rows.recomputed for rows in chunks], dtype=np.float64)
+    return Totals(seconds, flops, _sum(recomputed[code]))
+
+
+def _sums(tables: Sequence[dict[str, float]], code: Ints) -> dict[str, float]:
+    """Return the sum over all positions by name. tables: of each chunk. code: chunk [position]."""
+    # Names in the order in which the rank meets them.
+    _, first = np.unique(code, return_index=True)
+    names: dict[str, None] = {}
+    for number in code[np.sort(first)].tolist():
+        names.update(dict.fromkeys(tables[number]))
+    sums = {}
+    for name in names:
+        values = np.array([table.get(name, 0.0) for table in tables])  # [chunk]
+        sums[name] = _sum(values[code])
+    return sums
+
+
+def _sum(values: NDArray[np.float64]) -> float:
+    """Return the sum of values, added one by one as rows are laid; numpy's sum adds pairwise."""
+    return float(np.cumsum(values)[-1]) if len(values) else 0.0

@@ -1,0 +1,105 @@
+"""Rows that occur again and again, written down once: a program is a sequence of templates.
+
+What a rank does for one micro-batch it does for all, so that its actions are few different
+templates. Each is written row by row here; `slots` lays them one behind another, all columns of all
+rows at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from simulator.ops.streams import Stream
+from simulator.program.chunk_rows import Mark
+
+
+class Handed(IntEnum):
+    """What actions hand to each other."""
+
+    FORWARD = 0
+    """The residual stream, to the next stage."""
+    GRADIENT = 1
+    """Its gradient, to the stage before."""
+
+
+class FarWait(NamedTuple):
+    """A row waits for a row of another template. Slots count from the first one of the rank."""
+
+    slot: int
+    """Where the template of the waiting row stands."""
+    row: int
+    """Row within that template."""
+    on_slot: int
+    """Where the template of the row stands that it waits for."""
+    on_row: int
+    """Row within that template."""
+
+
+class Owed(NamedTuple):
+    """Gradients of a block that are summed at the end of the step."""
+
+    block: Mark
+    """The block."""
+    rows: list[int]
+    """Rows of the template that make them."""
+
+
+@dataclass(slots=True)
+class Template:
+    """Rows of one rank as columns, numbered from 0, and what waits for what among them."""
+
+    speed: float
+    """Of the rank's kernels; 1 for a healthy GPU."""
+    stream: list[Stream] = field(default_factory=list)
+    """A Stream [row]."""
+    label: list[str] = field(default_factory=list)
+    """What traces call it [row]."""
+    seconds: list[float] = field(default_factory=list)
+    """Of kernels at the rank's speed, 0 of transfers [row] s."""
+    coflow: list[int] = field(default_factory=list)
+    """Number in the whole cluster's table, -1 of kernels [row]."""
+    action: list[int] = field(default_factory=list)
+    """Index into `kinds` [row]."""
+    kinds: list[str] = field(default_factory=list)
+    """Kinds of the actions that the rows belong to [action]."""
+    wait_row: list[int] = field(default_factory=list)
+    """Row that waits [wait]."""
+    wait_on: list[int] = field(default_factory=list)
+    """Row of the same template that it waits for [wait]."""
+    input_row: list[int] = field(default_factory=list)
+    """Row that waits for what another action hands over [input]."""
+    input_kind: list[Handed] = field(default_factory=list)
+    """What that is [input]."""
+    handed: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    """Rows that make what the action hands on [Handed]."""
+    reduced: list[int] = field(default_factory=list)
+    """Rows that sum gradients, which the optimizer waits for."""
+    owed: list[Owed] = field(default_factory=list)
+    """Gradients that are summed at the end of the step."""
+    chunk_start: int = 0
+    """Where the rows of the action's chunk begin."""
+    optimizer: int = -1
+    """Row of the optimizer, in the last template of a rank."""
+
+    def row(self, stream: Stream, label: str, seconds: float, coflow: int = -1) -> int:
+        """Add a row; return its number. seconds: on a healthy GPU [s]."""
+        self.stream.append(stream)
+        self.label.append(label)
+        self.seconds.append(seconds / self.speed)
+        self.coflow.append(coflow)
+        self.action.append(len(self.kinds) - 1)
+        return len(self.stream) - 1
+
+    def wait(self, row: int, on: Iterable[int]) -> None:
+        """Make a row wait for others of the template."""
+        for other in on:
+            self.wait_row.append(row)
+            self.wait_on.append(other)
+
+    def wait_for_input(self, row: int, kind: Handed) -> None:
+        """Make a row wait for what another action hands over."""
+        self.input_row.append(row)
+        self.input_kind.append(kind)

@@ -1,0 +1,53 @@
+"""What waits for what: pairs of rows, and their compressed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.ops.streams import Stream
+from simulator.program.program import Ints
+from simulator.program.ragged import starts
+
+
+class Waits(NamedTuple):
+    """Pairs of rows of a program."""
+
+    row: Ints
+    """Row that waits [pair]."""
+    on: Ints
+    """Row that it waits for [pair]."""
+
+
+class Csr(NamedTuple):
+    """What each row waits for, as compressed sparse rows."""
+
+    pointer: Ints
+    """Where each row's waits begin, and their number [row + 1]."""
+    on: Ints
+    """Rows that are waited for, in rising order within a row [wait]."""
+
+
+def stream_order(rank: Ints, stream: Ints) -> Waits:
+    """Return rows and the row before each on its stream.
+
+    rank, stream: of each row [row]. Sends are unordered, they only share links.
+    """
+    rows = np.flatnonzero(stream != Stream.SEND)
+    queue = rank[rows] * len(Stream) + stream[rows]
+    # A stable sort brings the rows of a queue together without changing their order.
+    order = np.argsort(queue, kind="stable")
+    follows = queue[order][1:] == queue[order][:-1]
+    return Waits(rows[order[1:][follows]], rows[order[:-1][follows]])
+
+
+def csr(rows: int, waits: Sequence[Waits]) -> Csr:
+    """Return pairs as compressed sparse rows, each pair once. rows: of the whole program."""
+    # As one number a pair is sorted and compared many times faster than as two; np.unique would
+    # hash instead.
+    pairs = np.sort(np.concatenate([row * rows + on for row, on in waits]))
+    distinct = pairs[np.diff(pairs, prepend=-1) > 0]
+    row, on = np.divmod(distinct, max(rows, 1))
+    return Csr(starts(np.bincount(row, minlength=rows)), on)

@@ -1,0 +1,209 @@
+"""JSON schemas -> a reference of keys: path, type, example, default and meaning of each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from simulator import inputs
+from simulator.errors import InputError
+from simulator.reference.nodes import Node, alternatives, definition, is_listed, properties
+from simulator.reference.schema import KINDS, schema
+
+_WORDS = {
+    "integer": "integer",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "object": "group of keys",
+}
+_PLURALS = {"group of keys": "groups of keys", "any value": "values"}
+_PLAIN: Mapping[str, Any] = {"integer": 8, "true or false": True}
+"""Examples of types that show by their names how they are written."""
+SHIPPED = {"topology": ("topologies", "h800-2048"), "workload": ("workloads", "deepseek-v3")}
+"""Kind of file -> the shipped file whose values are examples."""
+
+
+class _Found(NamedTuple):
+    """A key as a schema has it."""
+
+    path: str
+    """Path in its own file, [] after a list."""
+    node: Node
+    """Its schema, with its description."""
+    required: bool
+    """Whether its group must have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of one of the files."""
+
+    path: str
+    """Path as `--set` takes it, with the file's kind before it but for most of a workload's; [] after a list."""
+    file: str
+    """Kind of file that has it."""
+    type: str
+    """What its value is, in words."""
+    choices: tuple[Any, ...]
+    """Values that it may have; empty where they are not a list of names."""
+    example: Any
+    """A value that it may have; None for groups of keys."""
+    required: bool
+    """Whether its group must have it."""
+    default: Any
+    """Its value where it is left out; None where nothing stands in for it."""
+    meaning: str
+    """What it is, with its unit."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the key for JSON."""
+        return asdict(self)
+
+
+def keys(prefix: str = "") -> list[Key]:
+    """Return the keys whose paths begin with a prefix; the file's kind may stand before it.
+
+    Errors: InputError if there are none.
+    """
+    known = _known()
+    result = [key for name, key in known.items() if name.startswith(prefix)]
+    if result:
+        # Two names lead to most keys of a workload.
+        return list({key.path: key for key in result}.values())
+    # A prefix ends anywhere; the nearest whole path is the best guess at what was meant.
+    near = difflib.get_close_matches(prefix.rstrip("."), known, n=1)
+    remedy = f"Did you mean '{near[0]}'?" if near else "`simulate keys` lists them all."
+    raise InputError("begins no path of a key", value=prefix, remedy=remedy)
+
+
+@cache
+def _known() -> dict[str, Key]:
+    """Return every key by the paths that lead to it: with its file's kind, and as messages name it."""
+    result: dict[str, Key] = {}
+    for kind in KINDS:
+        tree = schema(kind)
+        for found in _walk(tree, "", tree["$defs"]):
+            key = _key(kind, found)
+            result[f"{kind}.{found.path}"] = key
+            result[key.path] = key
+            # `--set` takes a topology's keys without its kind too, but for the name of both files.
+            if kind == "topology" and found.path != "name":
+                result[found.path] = key
+    return result
+
+
+def _walk(group: Node, prefix: str, defs: Mapping[str, Node]) -> Iterator[_Found]:
+    """Yield the keys of a group, and of the groups and lists of groups below it."""
+    needed = definition(group, defs).get("required", ())
+    for key, node in properties(group, defs).items():
+        holds_paths = not is_listed(node) and "properties" in node
+        if not (is_listed(node) or holds_paths):
+            continue
+        # Pydantic leaves out a description that the group itself has.
+        meaning = node.get("description") or definition(node, defs)["description"]
+        path = prefix + key
+        yield _Found(path, node | {"description": meaning}, key in needed)
+        if is_listed(node):
+            yield from _walk(node, f"{path}.", defs)
+            yield from _walk(node.get("items", {}), f"{path}[].", defs)
+
+
+def _key(kind: str, found: _Found) -> Key:
+    """Return a key as it is listed, under the path that `--set` takes."""
+    path, node, required = found
+    bare = kind == "workload" and path != "name"
+    words = _words(node)
+    return Key(
+        path=path if bare else f"{kind}.{path}",
+        file=kind,
+        type=words,
+        choices=_choices(node),
+        example=_example(kind, path, node, words),
+        required=required,
+        default=node.get("default"),
+        meaning=node["description"],
+    )
+
+
+def _words(node: Node) -> str:
+    """Return what a value is, in words."""
+    if "$ref" in node:
+        return "group of keys"
+    if "anyOf" in node:
+        kinds = [_words(part) for part in node["anyOf"] if part.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in node:
+        return f"one of {', '.join(_names(node))}"
+    if node.get("type") == "array":
+        return _list_words(node)
+    if "title" in node:
+        return str(node["title"])
+    return _WORDS.get(node.get("type", ""), "any value")
+
+
+def _list_words(node: Node) -> str:
+    """Return what the items of a list are, in words."""
+    items = node.get("prefixItems") or [node.get("items", {})]
+    item = items[0]
+    names = ", ".join(_names(item))
+    return f"list of {names or _plural(_words(item))}"
+
+
+def _plural(words: str) -> str:
+    plurals = [_PLURALS.get(word, f"{word}s") for word in words.split(" or ")]
+    return " or ".join(plurals)
+
+
+def _names(node: Node) -> list[str]:
+    """Return the names that a value may be, none where it is not one of a few."""
+    return [str(name) for name in node.get("enum", ()) if name != ""]
+
+
+def _choices(node: Node) -> tuple[Any, ...]:
+    """Return the values that a key, or each item of its list, may have."""
+    for form in alternatives(node.get("items", node)):
+        if "enum" in form:
+            return tuple(form["enum"])
+    return ()
+
+
+def _example(kind: str, path: str, node: Node, words: str) -> Any:
+    """Return a field's own example, else a shipped file's value, else the default or a plain value."""
+    if words == "group of keys" and "examples" not in node:
+        return None
+    if node.get("examples"):
+        return node["examples"][0]
+    shipped = _shipped(kind).get(path)
+    if shipped is not None:
+        return shipped
+    if node.get("default"):
+        return node["default"]
+    names = [name for name in _choices(node) if name != ""]
+    return names[0] if names else _PLAIN.get(words)
+
+
+@cache
+def _shipped(kind: str) -> dict[str, Any]:
+    """Return the values of a shipped file by path, those of its model's config.json included."""
+    if kind not in SHIPPED:
+        return {}
+    folder, name = SHIPPED[kind]
+    path = inputs.shipped(folder)[name]
+    values = dict(_flat(inputs.read(path).data, ""))
+    if "model.hf_config" in values:
+        model = inputs.read(Path(path).parent / values["model.hf_config"])
+        values |= dict(_flat(model.data, "model."))
+    return values
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of every key of a tree."""
+    for key, value in tree.items():
+        yield prefix + key, value
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")

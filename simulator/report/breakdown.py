@@ -1,0 +1,100 @@
+"""Where the time of a step went, by part: compute by class of op, and why SMs idle."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.ops.streams import Stream
+from simulator.program import Program
+from simulator.report.parts import PARTS
+from simulator.report.rows import Ints, Mask, carries, inbound_sends, rows_by_rank
+from simulator.timeline import Intervals, Timeline, measure, subtract, union
+
+Floats = NDArray[np.float64]
+
+
+def breakdown(timeline: Timeline) -> dict[str, float]:
+    """Return exposed time by part of the step, mean over ranks; the sum is the step [s].
+
+    See `report.parts` for what each part means.
+    """
+    program = timeline.program
+    seconds: defaultdict[str, Floats] = defaultdict(lambda: np.zeros(program.ranks))
+    for rank, rows in enumerate(_rows(program)):
+        for name, busy in program.class_seconds[rank].items():
+            seconds[name][rank] = busy
+        for name, idle in _idle(timeline, rows).items():
+            # Unequal experts made some of the waiting part of the kernels.
+            seconds[name][rank] += idle
+    return {part.name: program.mean(seconds[part.name]) for part in PARTS if part.name in seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one class of ranks, by what they do."""
+
+    kernels: Ints
+    exchanges: Ints
+    """Dispatch and combine."""
+    tensor: Ints
+    """Gathers and scatters of tensor parallelism."""
+    context: Ints
+    """Transfers of context parallelism."""
+    inbound: Ints
+    """Sends of other ranks that rows of this one wait for."""
+    data: Ints
+    """Gradients and parameters."""
+
+
+def _rows(program: Program) -> list[_Rows]:
+    sends, context = carries(program, "pipeline"), carries(program, "context")
+    inbound = inbound_sends(program, sends)
+    return [
+        _split(program, own, inbound[rank], sends, context)
+        for rank, own in enumerate(rows_by_rank(program))
+    ]
+
+
+def _split(program: Program, own: Ints, inbound: Ints, sends: Mask, context: Mask) -> _Rows:
+    """Return one rank's rows by what they do. own: its rows. sends, context: masks [op]."""
+    stream = program.stream[own]
+    # Pipeline sends share the communication stream where few SMs serve both.
+    exchanges = (stream == Stream.COMMUNICATION) & ~sends[own]
+    inside_layers = stream == Stream.TENSOR
+    return _Rows(
+        kernels=own[program.coflow[own] < 0],
+        exchanges=own[exchanges],
+        tensor=own[inside_layers & ~context[own]],
+        context=own[inside_layers & context[own]],
+        inbound=inbound,
+        data=own[np.isin(stream, (Stream.DATA, Stream.GRADIENT))],
+    )
+
+
+def _idle(timeline: Timeline, rows: _Rows) -> dict[str, float]:
+    """Return why one rank's SMs idle [s].
+
+    Causes are asked in this order, and time that one explains is not there for the next: bytes
+    that move come before waiting, what is inside layers before what is between stages.
+    """
+    arrive, start, end = timeline.arrive, timeline.start, timeline.end
+    causes = {
+        "expert_exposed": (start[rows.exchanges], end[rows.exchanges]),
+        "expert_waiting": (arrive[rows.exchanges], start[rows.exchanges]),
+        "tensor_exposed": (arrive[rows.tensor], end[rows.tensor]),
+        "context_exposed": (arrive[rows.context], end[rows.context]),
+        "pipeline_exposed": (start[rows.inbound], end[rows.inbound]),
+        "data_exposed": (arrive[rows.data], end[rows.data]),
+    }
+    step: Intervals = (np.array([0.0]), np.array([timeline.step_time]))
+    left = subtract(*step, union(start[rows.kernels], end[rows.kernels]))
+    seconds = {}
+    for name, cause in causes.items():
+        rest = subtract(*left, union(*cause))
+        seconds[name] = measure(*left) - measure(*rest)
+        left = rest
+    return {**seconds, "bubble": measure(*left)}

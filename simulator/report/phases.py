@@ -1,0 +1,80 @@
+"""Where the time of a step went, by kind of chunk on the compute side."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.ops.streams import Stream
+from simulator.report.parts import CHUNK_KINDS
+from simulator.report.rows import Ints, carries, rows_by_rank
+from simulator.timeline import Intervals, Timeline, measure, subtract, union
+
+Floats = NDArray[np.float64]
+
+PHASES = (
+    *(kind.name for kind in CHUNK_KINDS if kind.name != "update"),
+    "data_parallel",
+    "optimizer",
+    "bubble",
+)
+"""Keys of `phases_s`."""
+
+
+def phases(timeline: Timeline) -> dict[str, float]:
+    """Return time on the compute side by kind of chunk, mean over ranks; the sum is the step [s].
+
+    A chunk lasts from the start of its first op to the end of its last one, sends apart; what two
+    chunks share counts for the earlier one. data_parallel: gradients and parameters outside of
+    chunks. bubble: what is left.
+    """
+    program = timeline.program
+    seconds: defaultdict[str, Floats] = defaultdict(lambda: np.zeros(program.ranks))
+    reached = _chunks(timeline, seconds)
+    for rank, rows in enumerate(rows_by_rank(program)):
+        seconds["optimizer"][rank] = program.class_seconds[rank].get("optimizer", 0.0)
+        seconds["data_parallel"][rank] = _outside(timeline, rows, reached[rank])
+        counted = sum(values[rank] for values in seconds.values())
+        seconds["bubble"][rank] += timeline.step_time - counted
+    return {kind: program.mean(seconds[kind]) for kind in PHASES}
+
+
+def _chunks(timeline: Timeline, seconds: defaultdict[str, Floats]) -> Floats:
+    """Add the time of each rank's chunks; return the end of its last one [rank class] s."""
+    program = timeline.program
+    first, last = _chunk_spans(timeline)
+    reached = np.zeros(program.ranks)
+    spans = zip(program.actions, first.tolist(), last.tolist(), strict=True)
+    for (rank, _, kind), start, end in spans:
+        if kind == "update":
+            continue
+        seconds[kind][rank] += max(0.0, end - max(start, reached[rank]))
+        reached[rank] = max(reached[rank], end)
+    return reached
+
+
+def _chunk_spans(timeline: Timeline) -> Intervals:
+    """Return the start of the first and the end of the last op of each action [action] s."""
+    program = timeline.program
+    counted = ~carries(program, "pipeline")
+    first = np.full(len(program.actions), np.inf)
+    last = np.zeros(len(program.actions))
+    np.minimum.at(first, program.action[counted], timeline.start[counted])
+    np.maximum.at(last, program.action[counted], timeline.end[counted])
+    return first, last
+
+
+def _outside(timeline: Timeline, rows: Ints, since: float) -> float:
+    """Return how long one rank moves gradients or parameters while nothing computes [s].
+
+    rows: of that rank. since: end of its last chunk [s].
+    """
+    program = timeline.program
+    data = rows[np.isin(program.stream[rows], (Stream.DATA, Stream.GRADIENT))]
+    kernels = rows[program.coflow[rows] < 0]
+    start = np.maximum(timeline.arrive[data], since)
+    end = np.maximum(timeline.end[data], since)
+    computing = union(timeline.start[kernels], timeline.end[kernels])
+    return measure(*subtract(*union(start, end), computing))

@@ -1,0 +1,42 @@
+"""Which rows of a program are a rank's own, and which carry what."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.program import Program
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+def rows_by_rank(program: Program) -> list[Ints]:
+    """Return the rows of each class of ranks [rank class][row]."""
+    # Sorted once: a mask per class would take as long as all rows together.
+    order = np.argsort(program.rank, kind="stable")
+    counts = np.bincount(program.rank, minlength=program.ranks)
+    return np.split(order, np.cumsum(counts)[:-1])
+
+
+def inbound_sends(program: Program, sends: Mask) -> list[Ints]:
+    """Return the sends that rows of each class of ranks wait for, each once [rank class][row].
+
+    sends: which rows are pipeline sends [op].
+    """
+    waiting_rank = np.repeat(program.rank, np.diff(program.wait_ptr))  # [wait]
+    for_send = sends[program.wait]  # [wait]
+    # One number per pair of rank and send, since these sort faster than pairs.
+    rows = max(1, len(sends))
+    pairs = np.unique(waiting_rank[for_send] * rows + program.wait[for_send])
+    rank, send = np.divmod(pairs, rows)
+    counts = np.bincount(rank, minlength=program.ranks)
+    return np.split(send, np.cumsum(counts)[:-1])
+
+
+def carries(program: Program, traffic: str) -> Mask:
+    """Tell which rows are transfers of a kind of traffic [op]."""
+    # The last entry stands for kernels, whose coflow is -1.
+    of_coflow = np.array([flow.traffic == traffic for flow in program.coflows] + [False])
+    of_row: Mask = of_coflow[program.coflow]
+    return of_row

@@ -1,0 +1,88 @@
+"""The rows of a timeline one by one: what each runs, for which action, and on which line it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simulator.ops.streams import Stream
+from simulator.schedules import Action
+from simulator.timeline import Timeline
+from simulator.trace.groups import KERNELS
+
+LANES = 100
+"""Threads per stream: sends are unordered, so that those in flight at the same time need lines of their own."""
+
+
+def thread_name(thread: int) -> str:
+    """Return what a thread is called: its stream, and the number of its lane unless it is the first."""
+    stream, lane = divmod(thread, LANES)
+    return f"{Stream(stream).label} {lane + 1}" if lane else Stream(stream).label
+
+
+class Rows:
+    """A timeline's columns as lists, since single items of arrays are slow to read."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        program = timeline.program
+        self.timeline = timeline
+        self.program = program
+        self.rank: list[int] = program.rank.tolist()
+        self.stream: list[int] = program.stream.tolist()
+        self.start: list[float] = timeline.start.tolist()
+        self.end: list[float] = timeline.end.tolist()
+        self.arrive: list[float] = timeline.arrive.tolist()
+        self._label: list[int] = program.label.tolist()
+        self._coflow: list[int] = program.coflow.tolist()
+        self._action: list[int] = program.action.tolist()
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def label(self, row: int) -> str:
+        """Return the label of a row."""
+        return self.program.labels[self._label[row]]
+
+    def coflow(self, row: int) -> int:
+        """Return the class of coflows of a row, -1 for what computes."""
+        return self._coflow[row]
+
+    def kernel(self, row: int) -> str:
+        """Return the kind of a row's transfer, as `groups.KERNELS` calls it; empty for what computes."""
+        flow = self._coflow[row]
+        if flow < 0:
+            return ""
+        return KERNELS.get(self.program.coflows[flow].label[0], "Collective")
+
+    def position(self, row: int) -> int:
+        """Return the position of a row's action in the schedule of its rank."""
+        return self.program.actions[self._action[row]][1]
+
+    def action(self, row: int) -> Action | None:
+        """Return the action of a row; None for the optimizer and what surrounds it."""
+        rank, position, kind = self.program.actions[self._action[row]]
+        if kind == "update":
+            return None
+        return self.program.schedule.ranks[self.program.pipeline_index(rank)][position]
+
+    def process(self, rank: int) -> int:
+        """Return the process of a class of ranks: the first rank that it stands for."""
+        return int(self.program.first_rank[rank])
+
+    def threads(self, rows: Sequence[int]) -> dict[int, int]:
+        """Return the thread of each row: its stream's, or another lane where an earlier row is still in flight."""
+        lanes: dict[int, list[float]] = {}  # stream -> when each of its lanes is free again
+        threads = {}
+        for row in sorted(rows, key=lambda row: (self.start[row], row)):
+            free = lanes.setdefault(self.stream[row], [])
+            lane = _first_free(free, self.start[row])
+            free[lane : lane + 1] = [self.end[row]]
+            threads[row] = self.stream[row] * LANES + lane
+        return threads
+
+
+def _first_free(free: Sequence[float], time: float) -> int:
+    """Return the first lane that is free at a time, or a new one."""
+    for lane, since in enumerate(free):
+        if since <= time:
+            return lane
+    return len(free)

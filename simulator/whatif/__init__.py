@@ -1,0 +1,26 @@
+"""What other scenarios say of this one: remedies, penalties of inequality, alternatives.
+
+Each answer simulates or prices scenarios that differ in one thing. A summary needs none of them.
+"""
+
+from __future__ import annotations
+
+from simulator.whatif.alternatives import Alternative, Span, spans
+from simulator.whatif.penalties import Imbalance, Stragglers, imbalance, stragglers
+from simulator.whatif.remedies import Remedy, remedies
+from simulator.whatif.studies import Study, simulate, study
+
+__all__ = [
+    "Alternative",
+    "Imbalance",
+    "Remedy",
+    "Span",
+    "Stragglers",
+    "Study",
+    "imbalance",
+    "remedies",
+    "simulate",
+    "spans",
+    "stragglers",
+    "study",
+]

@@ -1,0 +1,114 @@
+"""One scenario simulated, with what others say of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.engine import run
+from simulator.program import lower
+from simulator.report import Report, as_dict, summarise
+from simulator.scenario import Scenario
+from simulator.timeline import Timeline
+from simulator.whatif.alternatives import Span, spans
+from simulator.whatif.penalties import Imbalance, Stragglers, imbalance, stragglers
+from simulator.whatif.remedies import Remedy, remedies
+
+
+@dataclass(frozen=True)
+class Study:
+    """A simulated step, its report, and the answers of other scenarios that were asked for."""
+
+    timeline: Timeline
+    """The executed step."""
+    report: Report
+    """Its summary."""
+    wall: float
+    """How long lowering and executing took here [s]."""
+    remedies: tuple[Remedy, ...] = ()
+    """What would make the run fit; nothing where it fits."""
+    imbalance: Imbalance | None = None
+    """What unequal experts cost; None where they are equal."""
+    stragglers: Stragglers | None = None
+    """What slow GPUs cost; None where none is slow."""
+    assumed: tuple[Span, ...] = ()
+    """What was not published, with its alternatives."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the study as `simulate run --json` writes it: the report, and what was asked."""
+        tree = as_dict(self.report)
+        tree["memory"]["remedies"] = [_remedy(remedy) for remedy in self.remedies]
+        tree["engine"]["wall_s"] = self.wall
+        tree["imbalance"] = _imbalance(self.imbalance) if self.imbalance else None
+        tree["stragglers"] = _stragglers(self.stragglers) if self.stragglers else None
+        tree["assumed"] = [_span(span) for span in self.assumed]
+        return tree
+
+
+def simulate(scenario: Scenario) -> Report:
+    """Return the report of a scenario."""
+    return summarise(run(lower(scenario)))
+
+
+def study(scenario: Scenario, *, penalties: bool = True, alternatives: bool = False) -> Study:
+    """Simulate a scenario and what bears on it.
+
+    penalties: what unequal experts and slow GPUs cost and what would make the run fit, each found by
+    simulating or pricing again. alternatives: the step with every alternative to what is assumed.
+    """
+    started = time.perf_counter()
+    timeline = run(lower(scenario))
+    wall = time.perf_counter() - started
+    report = summarise(timeline)
+    assumed = spans(scenario) if alternatives else ()
+    if not penalties:
+        return Study(timeline, report, wall, assumed=assumed)
+    return Study(
+        timeline,
+        report,
+        wall,
+        remedies=() if report.fits else remedies(scenario),
+        imbalance=imbalance(report),
+        stragglers=stragglers(report),
+        assumed=assumed,
+    )
+
+
+def _remedy(remedy: Remedy) -> dict[str, Any]:
+    return {
+        "key": remedy.key,
+        "value": remedy.value,
+        "peak_bytes": remedy.peak,
+        "added_kernel_s": remedy.seconds,
+    }
+
+
+def _imbalance(penalty: Imbalance) -> dict[str, Any]:
+    return {
+        "lost_s": penalty.lost,
+        "worst_gpu_load": penalty.worst_share,
+        "mean_worst_gpu_load": penalty.mean_share,
+        "dropped": penalty.dropped,
+    }
+
+
+def _stragglers(penalty: Stragglers) -> dict[str, Any]:
+    return {
+        "lost_s": penalty.lost,
+        "slowest_speed": penalty.slowest,
+        "gpus_slow": penalty.gpus,
+    }
+
+
+def _span(span: Span) -> dict[str, Any]:
+    alternatives = [
+        {"value": alternative.value, "step_time_s": alternative.step_time}
+        for alternative in span.alternatives
+    ]
+    return {
+        "key": span.key,
+        "value": span.value,
+        "rule": span.rule,
+        "alternatives": alternatives,
+    }

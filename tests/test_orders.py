@@ -1,0 +1,29 @@
+"""What a pipeline rank runs, as few different actions."""
+
+import pytest
+
+from simulator.program.orders import Key, orders
+from simulator.schedules import SCHEDULES, build
+
+
+def different_actions(name: str, micro_batches: int) -> list[int]:
+    """Return how many different actions each rank of four runs."""
+    schedule = build(name, 4, micro_batches, virtual=SCHEDULES[name].virtual or 2)
+    return [len(order.keys) for order in orders(schedule, every_pass=True)]
+
+
+@pytest.mark.parametrize("name", ["1f1b", "interleaved", "zb-h1", "dualpipe", "dualpipev"])
+def test_a_rank_runs_few_different_actions_whatever_the_number_of_micro_batches(name):
+    few, more = different_actions(name, 8), different_actions(name, 16)
+    assert few == more
+    assert max(few) <= 12
+
+
+def test_an_action_is_told_apart_by_who_takes_what_it_makes_and_by_being_the_last():
+    # F0@0 F1@0 B0@0 B1@0 on rank 0: forwards go to rank 1; the second backward completes the
+    # stage's gradients.
+    order = orders(build("gpipe", 2, 2), every_pass=False)[0]
+    first, second = (order.keys[code] for code in order.code[:2].tolist())
+    assert first == second == Key("F", 0, -1, 1, -1, final=False)
+    assert [order.keys[code].final for code in order.code[2:].tolist()] == [False, True]
+    assert (order.first, order.final) == ({0: 0}, {0: 3})
