@@ -97,11 +97,11 @@ class AttentionModel(_Data):
     """One implementation of fused causal attention, on all SMs of a GPU."""
 
     forward: dict[int, dict[int, FlopRate]] = Field(
-        description="Width of a query head -> sequence length -> rate of the forward pass [FLOP/s].",
+        description="Width of a query head -> sequence length -> forward rate [FLOP/s].",
         examples=[{128: {2048: "500 TFLOP/s", 4096: "560 TFLOP/s"}}],
     )
     backward: dict[int, dict[int, FlopRate]] = Field(
-        description="Width of a query head -> sequence length -> rate of the backward pass [FLOP/s].",
+        description="Width of a query head -> sequence length -> backward rate [FLOP/s].",
         examples=[{128: {2048: "400 TFLOP/s", 4096: "460 TFLOP/s"}}],
     )
     source: str = Field(

@@ -1,7 +1,7 @@
 """Ranks that are alike are simulated once: the coarsest equitable partition of ranks, links and coflows.
 
 In an equitable partition each member of a class meets every other class in the same way, so all
-members do the same at the same time and one of each stands for all. It is found by colour
+members do the same at the same time and one of each represents all. It is found by colour
 refinement: every colour is replaced by a hash of itself and of the multiset of its neighbours'
 colours until the number of colours stands still.
 """
@@ -26,60 +26,85 @@ Colours = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Classes of ranks, links and coflows: the class of each, and the first member of each class."""
+    """Classes of ranks, links and coflows, numbered by their first members."""
 
     rank: NDArray[np.int64]
+    """Class of each rank [rank]."""
     link: NDArray[np.int64]
+    """Class of each link [link]."""
     coflow: NDArray[np.int64]
+    """Class of each coflow [coflow]."""
     first_rank: NDArray[np.int64]
+    """The first rank of each class, which represents it [rank class]."""
     first_link: NDArray[np.int64]
+    """The first link of each class [link class]."""
     first_coflow: NDArray[np.int64]
+    """The first coflow of each class [coflow class]."""
 
 
 def members(layout: Layout) -> Sequence[int]:
-    """Return which member of its expert group each place is [place]."""
+    """Return which member of its expert group each rank of a stage is [local rank]."""
     groups = layout.groups("expert")
-    found = np.empty(layout.per_stage, dtype=np.int64)
-    found[groups] = np.arange(groups.shape[1])
-    return tuple(found.tolist())
+    member = np.empty(layout.per_stage, dtype=np.int64)
+    member[groups] = np.arange(groups.shape[1])
+    return tuple(member.tolist())
 
 
 def fold(
     network: Network, schedule: Schedule, table: Coflows, layout: Layout, loads: Sequence[int] = ()
 ) -> Partition:
-    """Return the coarsest equitable partition. loads: number of each place's own load [place], none where all share."""
-    programs = _codes(program_colours(schedule))
-    index = (
-        np.arange(layout.gpus) // layout.inner() % layout.pp
-    )  # Layout.pipeline_index of every rank
-    programs = programs[index]
-    if loads:
-        place = np.array([layout.local_rank(rank) for rank in range(layout.gpus)])
-        programs = programs * np.uint64(layout.ep) + np.array(loads, dtype=np.uint64)[place]
-    ranks = _mix(programs * np.uint64(1 << 20) + _codes(network.speed.tolist()))
+    """Return the coarsest equitable partition.
+
+    loads: number of the load of each rank of a stage, none where all share one [local rank].
+    """
+    ranks = _rank_colours(network, schedule, layout, loads)
     alike = zip(network.capacity.tolist(), network.latency.tolist(), network.kind, strict=True)
     links = _mix(_codes(list(alike)))
     flows = _mix(_codes(list(zip(table.label, table.latency, _kernels(table), strict=True))))
-    lengths = np.array([len(ids) for ids in table.links], dtype=np.int64)
-    on_link = _Incidence(
-        np.repeat(np.arange(len(lengths)), lengths),
-        flat(table.links),
-        _ranked(flat(table.bytes, np.float64)),
-    )
-    lengths = np.array([len(ids) for ids in table.members], dtype=np.int64)
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    # A send's source and target play different parts; the members of a collective do not.
-    sends = np.array([label.kind.one_sided for label in table.label], dtype=bool)[owner]
-    role = np.where(sends, np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner], 0).astype(
-        np.uint64
-    )
-    on_rank = _Incidence(owner, flat(table.members), role)
+    on_link = _links_of_coflows(table)
+    on_rank = _ranks_of_coflows(table)
     counts: tuple[int, ...] = ()
     while counts != (counts := tuple(len(np.unique(c)) for c in (ranks, links, flows))):
         flows = _mix(flows + on_link.gather(links, len(flows)) + on_rank.gather(ranks, len(flows)))
         links = _mix(links + on_link.scatter(flows, len(links)))
         ranks = _mix(ranks + on_rank.scatter(flows, len(ranks)))
     return _partition(ranks, links, flows)
+
+
+def _rank_colours(
+    network: Network, schedule: Schedule, layout: Layout, loads: Sequence[int]
+) -> Colours:
+    """Return a colour per rank: what it runs, how fast it is, and the load of its experts [rank]."""
+    rank = np.arange(layout.gpus)
+    pipeline_index = rank // layout.inner() % layout.pp  # Layout.pipeline_index of every rank
+    colours = _codes(program_colours(schedule))[pipeline_index]
+    if loads:
+        local_rank = np.array([layout.local_rank(number) for number in rank.tolist()])
+        load = np.array(loads, dtype=np.uint64)[local_rank]
+        colours = colours * np.uint64(layout.ep) + load
+    speed = _codes(network.speed.tolist())
+    return _mix(colours * np.uint64(1 << 20) + speed)
+
+
+def _links_of_coflows(table: Coflows) -> _Incidence:
+    """Return which coflow crosses which link; it meets it with a number of bytes."""
+    lengths = np.array([len(links) for links in table.links], dtype=np.int64)
+    coflow = np.repeat(np.arange(len(lengths)), lengths)
+    return _Incidence(coflow, flat(table.links), _ranked(flat(table.bytes, np.float64)))
+
+
+def _ranks_of_coflows(table: Coflows) -> _Incidence:
+    """Return which rank takes part in which coflow.
+
+    A send's source and target play different parts; the members of a collective do not.
+    """
+    lengths = np.array([len(members) for members in table.members], dtype=np.int64)
+    coflow = np.repeat(np.arange(len(lengths)), lengths)
+    first = np.cumsum(lengths) - lengths  # [coflow] where its members begin
+    position = np.arange(len(coflow)) - first[coflow]  # [member] within its coflow
+    is_send = np.array([label.kind.one_sided for label in table.label], dtype=bool)
+    role = np.where(is_send[coflow], position, 0).astype(np.uint64)
+    return _Incidence(coflow, flat(table.members), role)
 
 
 def unfolded(network: Network, table: Coflows, ranks: int) -> Partition:
@@ -120,11 +145,14 @@ def _sums(at: NDArray[np.int64], colours: Colours, count: int) -> Colours:
 
 @dataclass(frozen=True, slots=True)
 class _Incidence:
-    """Which coflow meets which other thing, and how. flow/other: indices; how: colour of the meeting."""
+    """Which coflow meets which other thing, a link or a rank, and how."""
 
     flow: NDArray[np.int64]
+    """Coflow [meeting]."""
     other: NDArray[np.int64]
+    """The other thing [meeting]."""
     how: Colours
+    """Colour of the meeting: in what way they meet [meeting]."""
 
     def gather(self, colours: Colours, count: int) -> Colours:
         """Return a hash of the multiset of (how, neighbour's colour) per coflow."""

@@ -126,7 +126,7 @@ def _check_experts(
 
 
 def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
-    """Refuse sequences that context and sequence parallelism cannot cut evenly, and what cannot run on a part."""
+    """Refuse sequences that cannot be cut evenly, and attention that cannot run on a part."""
     training = workload.training
     parts = ranks.cp * (ranks.tp if workload.layout.sequence_parallel else 1)
     if training.seq_length % parts:
@@ -156,7 +156,7 @@ def _counts(run: Document, workload: WorkloadConfig) -> tuple[tuple[float, ...],
 
 
 def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
-    """Refuse groups that hold whole nodes and a part of one: some of their rails would have no peer."""
+    """Refuse groups that do not nest with nodes: some of their rails would have no peer."""
     if site.nodes == 1:
         return
     _check_group("layout.ep", ranks.ep, "expert parallel", ranks.etp * ranks.ep, site.node.gpus)

@@ -140,7 +140,7 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
 
 
 def _model_document(run: Document, workload: WorkloadConfig) -> Document:
-    """Return the keys of a model: those of `hf_config`, with the other keys of `model` in their stead."""
+    """Return the keys of a model: those of `hf_config`, overridden by the others of `model`."""
     own = {key: value for key, value in workload.model.items() if key != "hf_config"}
     for key in own:
         if key not in KEYS:
@@ -187,7 +187,10 @@ def _hf_config(run: Document, workload: WorkloadConfig) -> Document:
 
 
 def _validated(document: Document, run: Document) -> ModelConfig:
-    """Return the model of a document of its keys alone; messages say where its keys are in the workload."""
+    """Return the model of a document of its keys alone.
+
+    Messages say where its keys are in the workload.
+    """
     try:
         return inputs.validate(document, ModelConfig)
     except InputError as error:

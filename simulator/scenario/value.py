@@ -45,7 +45,10 @@ class Scenario:
 
     @property
     def as_published(self) -> bool:
-        """Tell whether this is the run whose figures the workload gives: its own cluster, no key overridden."""
+        """Tell whether this is the run whose figures the workload gives.
+
+        It is on its own cluster, with no key overridden.
+        """
         site = self.workload.published_on
         return (not site or site == self.topology.name) and not any(
             file.overridden for file in self.documents

@@ -67,7 +67,7 @@ def build(config: TopologyConfig) -> tuple[Switches, Damage]:
 
 
 def _network(config: TopologyConfig, switches: Switches, damage: Damage) -> Network:
-    """Return the network: links of NVLink, of NICs, between switches, and of PCIe, in this order."""
+    """Return the network. Links: NVLink, NICs, between switches, PCIe, in this order."""
     healthy = np.ones(config.gpus, dtype=bool)  # [gpu]
     healthy[sorted(damage.gpu_down)] = False
     nics = _working_nics(config, switches, damage, healthy)
@@ -219,7 +219,7 @@ def _sides(config: TopologyConfig, part: list[int]) -> list[list[int]]:
 
 
 def _nvlink_links(config: TopologyConfig, damage: Damage, healthy: Bools) -> list[Link]:
-    """Return the links between GPUs and their NVSwitch, in the order of the GPUs that are not down."""
+    """Return the links between GPUs that are not down and their NVSwitch, in order."""
     links: list[Link] = []
     half = config.node.nvlink_latency / 2
     for rank in np.flatnonzero(healthy).tolist():

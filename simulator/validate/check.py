@@ -27,7 +27,7 @@ class Check:
     source: str
     """Where it was published."""
     span: tuple[float, ...] = ()
-    """Least and most over the choices for what the source does not say [unit]; empty if none were run."""
+    """Least and most over other choices [unit]; empty where none were run."""
     note: str = ""
     """What a reader must know to judge the error."""
     scored: bool = True
