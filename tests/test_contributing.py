@@ -116,6 +116,8 @@ SHOWN = {
     "A published case": "dgxc_h100/70b-64-fp8",
 }
 """Recipe -> what its commands print only with the new part."""
+NAMES = ("eager", "gh200", "all_pairs", "unique_all_to_all")
+"""Parts that files can name."""
 
 
 def test_every_recipe_is_followed():
@@ -141,11 +143,18 @@ def test_a_recipe_is_one_file_and_one_row(title):
 
 
 @pytest.mark.slow
-def test_the_schemas_are_written_again_after_a_recipe(checkout):
-    follow(checkout, [block for block in RECIPES["A GPU"] if block.language != "sh"])
+def test_all_recipes_fit_one_checkout_and_its_schemas(checkout):
+    for steps in RECIPES.values():
+        follow(checkout, [block for block in steps if block.language != "sh"])
     follow(checkout, AFTER)
-    schema = checkout / "simulator/data/schemas/topology.json"
-    assert '"gh200"' in schema.read_text(encoding="utf-8")
+    schemas = "".join(
+        (checkout / f"simulator/data/schemas/{kind}.json").read_text(encoding="utf-8")
+        for kind in ("topology", "workload")
+    )
+    assert all(f'"{name}"' in schemas for name in NAMES)
+    listed = run(checkout, Block("sh", "simulate keys schedule.name\nsimulate validate dgxc_h100"))
+    assert "eager" in listed
+    assert "70b-64-fp8" in listed
 
 
 def test_the_commands_of_the_guide_exist():
