@@ -119,7 +119,7 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
     mlp = rows.compute(cost, Phase.MLP_B, arrived)
     if weights:
         last = _mlp_weights(rows, cost, mlp.saved)
-        # What reads the input gradient comes behind the weight gradients, and waits for all transfers
+        # What reads the input gradient comes behind the weight gradients, and waits for transfers
         # of either.
         mlp = Done(last, late=(*mlp.late, *mlp.gathered))
     home = rows.exchange_tokens(cost, DISPATCH_B, mlp.output)
@@ -183,7 +183,7 @@ def _runs(blocks: list[_Block]) -> list[_Run]:
 
 
 def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
-    """Add a forward and a backward pass of MoE blocks, each overlapped with the other's exchanges."""
+    """Add a forward and a backward pass of MoE blocks, each overlapped with the other's exchange."""
     ahead = forward.cost
     back = backward.cost
     rows.begins.setdefault(forward.mark("F"), len(rows.stream))

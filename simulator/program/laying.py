@@ -125,7 +125,7 @@ class _Laid:
 
     def labels(self) -> _Labels:
         """Return the labels in the order in which they appear, and that of each row."""
-        # Numbered by template to have numbers at all, then by appearance, so that they do not depend
+        # Numbered by template to have numbers at all, then by appearance, so as not to depend
         # on how rows were cut into templates.
         code: dict[str, int] = {}
         for template in self.slots.templates:
