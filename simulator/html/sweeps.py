@@ -76,14 +76,14 @@ def _scaling(shown: Shown) -> Chart:
     return drawn
 
 
-def _line(name: str, points: Sequence[Point], place: int) -> Chart:
+def _line(name: str, points: Sequence[Point], index: int) -> Chart:
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": label(name),
         "x": [label(x) if isinstance(x, str) else x for x, _ in points],
         "y": [value for _, value in points],
-        "line": {"color": SERIES[place % len(SERIES)], "width": 1.5},
+        "line": {"color": SERIES[index % len(SERIES)], "width": 1.5},
         "hovertemplate": "%{x}: %{y:.5g}<extra>%{fullData.name}</extra>",
     }
 

@@ -1,4 +1,4 @@
-"""Measured kernels beside what the kernel tables say of them."""
+"""Measured kernels compared with what the kernel tables say of them."""
 
 from __future__ import annotations
 

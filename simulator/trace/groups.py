@@ -1,7 +1,7 @@
 """What a profiler says of a collective: its name, sizes, dtype and group, by the names that PyTorch's tools read.
 
 The names are those of `record_param_comms` in PyTorch
-(torch/csrc/distributed/c10d/ParamCommsUtils.hpp) as Kineto writes them beside a kernel.
+(torch/csrc/distributed/c10d/ParamCommsUtils.hpp) as Kineto writes them next to a kernel.
 """
 
 from __future__ import annotations
