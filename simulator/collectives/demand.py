@@ -62,7 +62,7 @@ class Demand:
         return Demand(self.links, self.bytes * factor, self.latency)
 
     def occupied(self, network: Network, model: CommunicationModel) -> Floats:
-        """Return what each link is busy for: its bytes over the share that the kernel reaches [B]."""
+        """Return what each link is busy for: bytes over the share that the kernel reaches [B]."""
         share = [
             model.nvlink if network.kind[link] == "nvlink" else model.nic
             for link in self.links.tolist()
@@ -76,7 +76,7 @@ class Demand:
         return self.latency + float(busy.max(initial=0.0))
 
     def binds(self, network: Network, model: CommunicationModel) -> str:
-        """Return the kind of its slowest link, as `Network.kind` does; nothing if it crosses none."""
+        """Return the kind of its slowest link, see `Network.kind`; '' if it crosses none."""
         if not len(self.links):
             return ""
         slowest = int(np.argmax(self.occupied(network, model) / network.capacity[self.links]))
@@ -128,7 +128,7 @@ def by_node(network: Network, members: Sequence[int]) -> list[list[int]]:
 
 
 def even_nodes(network: Network, members: Sequence[int]) -> NDArray[np.int64]:
-    """Return the members by node [node, member]. Errors: LayoutError if nodes hold unlike numbers."""
+    """Return the members [node, member]. Errors: LayoutError if nodes hold unlike numbers."""
     groups = by_node(network, members)
     if len({len(group) for group in groups}) > 1:
         raise LayoutError(

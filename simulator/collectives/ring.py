@@ -1,4 +1,4 @@
-"""Rings, one per GPU of a node where there are several nodes: each leaves by its own rail, as NCCL's.
+"""Rings, one per GPU of a node where there are several nodes: each leaves by a rail of its own.
 
 Patarasuk and Yuan, J. Parallel Distrib. Comput. 69 (2009): all-reduce in 2(n-1) rounds of S/n.
 """

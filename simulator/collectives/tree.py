@@ -1,4 +1,4 @@
-"""Double binary trees: a chain inside each node, two trees across nodes, each for half of the buffer.
+"""Double binary trees: a chain inside each node, two trees across nodes for half the buffer each.
 
 Every node but one is a leaf of one tree or of the other, so that up and down no NIC carries more
 than S each way. Sanders, Speck and Träff, Parallel Computing 35 (2009); NCCL 2.4,
@@ -27,7 +27,7 @@ class Edge(NamedTuple):
 
 
 def parents(count: int) -> list[int]:
-    """Return the parent of each of `count` nodes in an in-order binary tree, -1 for node 0, its root."""
+    """Return the parent of each node of an in-order binary tree, -1 for node 0, its root."""
     result = [-1]
     for node in range(1, count):
         low = node & -node
@@ -37,7 +37,7 @@ def parents(count: int) -> list[int]:
 
 
 def both(count: int) -> tuple[list[int], list[int]]:
-    """Return the two trees as parents: the second mirrored, or shifted by one if the count is odd."""
+    """Return both trees as parents: the second mirrored, or shifted by one for odd counts."""
     first, second = parents(count), [-1] * count
 
     def other(node: int) -> int:
@@ -67,7 +67,7 @@ def levels(tree: Sequence[int]) -> list[list[Edge]]:
 
 
 def _upward(network: Network, members: Sequence[int], size: float) -> list[Round]:
-    """Return the rounds from the farthest ranks to the roots, one chain and two trees per GPU of a node."""
+    """Return the rounds up to the roots: one chain and two trees for each GPU of a node."""
     table = even_nodes(network, members)
     nodes, local = table.shape
     channels = local if nodes > 1 else 1
@@ -118,7 +118,7 @@ def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
 
 
 def broadcast(network: Network, members: Sequence[int], size: float) -> Rounds:
-    """Return the way down from the roots, whose halves the first rank hands out in one more round."""
+    """Return the way down from the roots, to which the first rank hands their halves first."""
     ordered = sorted(members)
     steps = _upward(network, ordered, size)
     root, table = ordered[0], even_nodes(network, ordered)
