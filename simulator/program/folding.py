@@ -1,4 +1,4 @@
-"""Ranks that are alike are simulated once: the coarsest equitable partition of ranks, links and coflows.
+"""The coarsest equitable partition of ranks, links and coflows: what is alike is simulated once.
 
 In an equitable partition each member of a class meets every other class in the same way, so all
 members do the same at the same time and one of each represents all. It is found by colour
@@ -74,7 +74,7 @@ def fold(
 def _rank_colours(
     network: Network, schedule: Schedule, layout: Layout, loads: Sequence[int]
 ) -> Colours:
-    """Return a colour per rank: what it runs, how fast it is, and the load of its experts [rank]."""
+    """Return a colour per rank: what it runs, its speed, and the load of its experts [rank]."""
     rank = np.arange(layout.gpus)
     pipeline_index = rank // layout.inner() % layout.pp  # Layout.pipeline_index of every rank
     colours = _codes(program_colours(schedule))[pipeline_index]
@@ -114,10 +114,10 @@ def unfolded(network: Network, table: Coflows, ranks: int) -> Partition:
 
 
 def program_colours(schedule: Schedule) -> list[int]:
-    """Return a colour per pipeline rank; alike where ranks run the same stages in the same order for the same peers.
+    """Return a colour per pipeline rank.
 
-    Micro-batches are not compared: they cost the same, and what waits for what is compared by
-    position.
+    Ranks are alike that run the same stages in the same order for the same peers. Micro-batches are
+    not compared: they cost the same, and what waits for what is compared by position.
     """
     table, needs = schedule.table, schedule.needs
     position = np.arange(len(table.rank)) - table.start[table.rank]
@@ -167,7 +167,7 @@ class _Incidence:
 
 
 def _mix(values: Colours) -> Colours:
-    """Return well-scrambled 64-bit values: the finaliser of splitmix64 (Steele, Lea, Flood 2014)."""
+    """Return well-scrambled 64-bit values: splitmix64's finaliser (Steele, Lea, Flood 2014)."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
