@@ -1,4 +1,4 @@
-"""An op -> seconds on a GPU. Efficiencies come from the GPU's kernel table, never from the scenario."""
+"""An op -> seconds on a GPU, with efficiencies from its kernel table, never from the scenario."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Processor:
     Other kernels lose these SMs only while communication runs.
     """
     attention: str = ""
-    """Implementation of fused attention, by its name in the kernel table; empty: the table's default."""
+    """Implementation of fused attention, by its name in the kernel table; "": the default."""
 
     def seconds(self, ops: Iterable[Op], *, overlapped: bool) -> float:
         """Return the time of kernels run one after another [s], gaps included.
@@ -131,7 +131,7 @@ def _runs(op: Op) -> bool:
 
 
 def _interpolate(curve: dict[int, float], at: int) -> float:
-    """Return the curve at a point, linear in the logarithm between its points, constant beyond its ends."""
+    """Return the curve at a point: linear in the logarithm, constant beyond its ends."""
     points = sorted(curve)
     index = bisect_left(points, at)
     if index == 0:

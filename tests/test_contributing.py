@@ -155,6 +155,8 @@ def test_all_recipes_fit_one_checkout_and_its_schemas(checkout):
     listed = run(checkout, Block("sh", "simulate keys schedule.name\nsimulate validate dgxc_h100"))
     assert "eager" in listed
     assert "70b-64-fp8" in listed
+    style = "python -m ruff check simulator tests\npython -m ruff format --check simulator tests"
+    run(checkout, Block("sh", style))
 
 
 def test_the_commands_of_the_guide_exist():

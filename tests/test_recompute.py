@@ -1,18 +1,22 @@
-"""Full and selective recompute, and the bytes that a layer keeps, against Korthikanti et al., arXiv 2205.05198."""
+"""Full and selective recompute, and the bytes that a layer keeps.
+
+Bytes against Korthikanti et al., arXiv 2205.05198.
+"""
 
 import pytest
-from builders import dense, scenario, simulated
+from builders import dense, lone, scenario, simulated
 from parallel_cases import DENSE, GPT, MLA, SHORT
 
 from simulator import inputs
 from simulator.bounds import traffic
 from simulator.costs import price
-from simulator.memory import memory
+from simulator.memory import memory, memory_of
 from simulator.model import ModelConfig
 from simulator.ops import Work, block_ops, saved
 from simulator.precision import RECIPES
 from simulator.program import Program, lower
 from simulator.report import summarise
+from simulator.schedules import Action, Schedule
 
 FULL = {"training__recompute": ["full"]}
 ONE_NODE = {**SHORT, "nodes": 1, "fabric__kind": "single_node", "layout__pp": 1}
@@ -207,3 +211,61 @@ def test_recompute_leaves_room_for_more_of_everything():
         for name in ("", "core_attention", "full")
     }
     assert peaks["full"] < peaks["core_attention"] < peaks[""]
+
+
+# What comes back in the backward pass, and how long it stays
+
+
+def peak_activations(one, schedule=None):
+    return max(
+        rank.by_category["activations"]
+        for rank in memory_of(one, price(one), schedule or one.pipeline.fixed)
+    )
+
+
+def by_hand(*order):
+    """Return the schedule of one rank and one stage that runs these actions."""
+    return Schedule("by hand", 1, 2, (tuple(Action.parse(text) for text in order),))
+
+
+# SwiGLU's output of a layer: 2 B x 2,048 tokens x 4,096 wide; four layers.
+SWIGLU = 2 * 2048 * 4096
+
+
+def test_what_i_recomputes_stays_until_w_has_read_it():
+    # After both I the outputs that both W read are there again, as if they had been kept all along.
+    split = by_hand("F0@0", "F1@0", "I0@0", "I1@0", "W0@0", "W1@0")
+    kept, fewer = (
+        peak_activations(lone(training__recompute=names), split) for names in ([], ["swiglu"])
+    )
+    assert fewer == pytest.approx(kept, rel=1e-12)
+
+
+def test_a_full_backward_brings_back_one_layer_at_a_time():
+    merged = by_hand("F0@0", "F1@0", "B0@0", "B1@0")
+    kept, fewer = (
+        peak_activations(lone(training__recompute=names), merged) for names in ([], ["swiglu"])
+    )
+    assert kept - fewer == pytest.approx(2 * 4 * SWIGLU - SWIGLU, rel=1e-12)
+
+
+def test_a_layer_that_is_recomputed_is_whole_until_its_weight_gradients_have_run():
+    split = by_hand("F0@0", "F1@0", "I0@0", "I1@0", "W0@0", "W1@0")
+    whole, full = (
+        peak_activations(lone(training__recompute=names), split) for names in ([], ["full"])
+    )
+    assert full == pytest.approx(whole, rel=1e-12)
+
+
+def test_what_attention_alone_recomputes_is_not_held_for_weight_gradients():
+    keys = {"schedule__name": "zb-h1", "training__attention": "unfused"}
+    one = dense(training__recompute=["core_attention"], **keys)
+    assert all(block.reread == 0 for block in price(one).stage(0))
+    assert peak_activations(one) < peak_activations(dense(training__recompute=[], **keys))
+
+
+def test_full_recompute_takes_the_other_names_in():
+    both, alone = (
+        price(dense(training__recompute=names)) for names in (["swiglu", "full"], ["full"])
+    )
+    assert both.blocks == alone.blocks

@@ -63,12 +63,11 @@ def test_a_shipped_file_names_its_schema_on_its_first_line(kind, path):
 
 @every_kind
 def test_the_shipped_schema_is_what_the_command_writes(kind, tmp_path):
-    # After a change to a configuration: simulate schema KIND --json simulator/data/schemas/KIND.json
     assert _main(["schema", kind, "--json", str(tmp_path / "schema.json")]) == 0
     shipped = inputs.ROOT / "data" / "schemas" / f"{kind}.json"
-    assert shipped.read_text(encoding="utf-8") == (tmp_path / "schema.json").read_text(
-        encoding="utf-8"
-    )
+    written = (tmp_path / "schema.json").read_text(encoding="utf-8")
+    same = shipped.read_text(encoding="utf-8") == written
+    assert same, f"simulate schema {kind} --json simulator/data/schemas/{kind}.json"
 
 
 def test_a_schema_goes_to_standard_output_unless_a_file_is_named(capsys):

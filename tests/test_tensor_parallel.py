@@ -1,7 +1,7 @@
 """What does not change when a model is cut, and how many bytes the cuts cost, each by hand."""
 
 import pytest
-from builders import configuration_name, dense, scenario
+from builders import configuration_name, dense, scenario, simulated
 from parallel_cases import DENSE, GPT, MLA, MODELS, SHORT, changes, every_case
 
 from simulator.bounds import traffic
@@ -201,3 +201,12 @@ def test_overlap_moves_the_same_bytes_in_less_time(overlap):
     )
     assert traffic(plain) == traffic(beside)
     assert (run(beside).step_time < run(plain).step_time) == overlap
+
+
+def test_gpus_with_loads_of_their_own_gather_their_own_bytes_in_expert_tensor_groups():
+    keys = {"layout__ep": 2, "layout__etp": 2, "layout__tp": 2, "layout__pp": 1}
+    unlike = {"distribution": "log_normal", "sigma": 0.5, "seed": 3}
+    worst, each = (
+        simulated(scenario(**keys, experts={**unlike, "resolve": how})) for how in ("worst", "each")
+    )
+    assert each.step_time == pytest.approx(worst.step_time, rel=0.05)

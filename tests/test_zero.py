@@ -6,7 +6,8 @@ from builders import dense, scenario, simulated
 from parallel_cases import SHORT
 
 from simulator.bounds import traffic
-from simulator.memory import memory
+from simulator.costs import price
+from simulator.memory import memory, memory_of
 from simulator.program import STREAMS, Program, lower
 from simulator.timeline import Timeline
 
@@ -192,3 +193,13 @@ def test_parameters_that_are_not_sharded_again_stay_whole_for_the_step():
     assert memory(lower(one))[0].by_category["parameters"] == pytest.approx(
         2 * one.model.parameters
     )
+
+
+def test_zero_3_has_two_blocks_parameters_whole_at_a_time():
+    # Of the dense model's blocks a layer is the largest: 15,730,688 parameters of 2 B.
+    layer = 16 * 128 * 1024 + 1024 * 1024 + 2 * 1024 + 3 * 1024 * 4096
+    whole, shards = (
+        memory_of(one, price(one), one.pipeline.fixed)[0].by_category["buffers"]
+        for one in (dense(layout__zero=3), dense(layout__zero=2))
+    )
+    assert whole - shards == 2 * layer * 2

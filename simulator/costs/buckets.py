@@ -1,4 +1,4 @@
-"""Gradients and parameters that data parallel ranks share, bucket by bucket: a block of the model is one or two.
+"""Gradients and parameters that data parallel ranks share: one or two buckets for each block.
 
 Dense parameters are shared by the ranks that differ in cp and dp, routed experts by those of equal
 etp and ep; where a bidirectional pipeline holds a stage twice, by both holders. ZeRO spreads

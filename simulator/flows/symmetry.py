@@ -6,6 +6,10 @@ its flows. When links no longer part, every member of a class meets every other 
 way, so all members of a class have the same rate at every time, and one flow and one link of each
 class stand for all. Flows that are equal always share a class.
 
+It does as `simulator.refinement`, but compiled, one pass over the entries for each round: every call
+of `drain` begins with it, so that temporaries of millions of entries would cost more than what is
+saved. And it gives up after some rounds, where the other goes on to the coarsest partition.
+
 Colours are 64-bit hashes that do not depend on order (sums of mixed numbers): two classes among c
 are confused with a probability of about c^2 / 4e19.
 """

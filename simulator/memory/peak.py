@@ -1,4 +1,4 @@
-"""Bytes per rank over a step: what stays, and activations as the schedule's order takes and frees them."""
+"""Bytes per rank over a step: what stays, and activations as the schedule takes and frees them."""
 
 from __future__ import annotations
 
@@ -89,12 +89,16 @@ def _rank_memory(
     hosts: dict[int, tuple[int, ...]],
     index: int,
 ) -> RankMemory:
-    """Return the peak of one pipeline index. order: its actions. hosts: stage -> pipeline indices."""
+    """Return the peak of one pipeline index.
+
+    order: its actions. hosts: stage -> pipeline indices that hold it.
+    """
     recipe = scenario.recipe
     zero = scenario.layout.zero
     stages = tuple(stage for stage, indices in hosts.items() if index in indices)
     count = sum(sum(costs.parameters(stage)) for stage in stages)
     shard = buckets.updated(costs, scenario.layout, hosts, stages)
+    # ZeRO 1 shards the optimizer's states, 2 gradients too, 3 parameters too.
     activations = _peak_activations(costs, order)
     buffers = _buffers(scenario, costs, stages)
     parameters = shard if _resharded(scenario) else count
@@ -120,9 +124,10 @@ def _peak_activations(costs: Costs, order: tuple[Action, ...]) -> float:
     """Return the largest sum of kept activations in the order of a rank's actions [B].
 
     A micro-batch's activations are freed by its full backward or, where that is split, by its
-    weight gradient. While a block is recomputed, what it does not keep is there once more; where the
-    backward pass is split, what the weight gradients read of that stays until they have run.
+    weight gradient. While a block is recomputed, what it does not keep is there once more; where
+    the backward pass is split, what the weight gradients read of that stays until they have run.
     """
+    # What is there only while an action runs is no more when the next one begins.
     now = peak = 0.0
     for change in _changes(costs, order):
         peak = max(peak, now + change.extra, now + change.taken)
@@ -142,6 +147,8 @@ def _changes(costs: Costs, order: tuple[Action, ...]) -> list[Change]:
 
 
 def _activations(costs: Costs, stage: int) -> _Activations:
+    # Blocks are recomputed one after another, so only one of them is whole; what weight gradients
+    # will read stays of each.
     blocks = costs.stage(stage)
     return _Activations(
         kept=costs.saved(stage),
@@ -159,6 +166,7 @@ def over_time(program: Program, index: int, start: Floats, end: Floats) -> tuple
     changes = _changes(program.costs, program.schedule.ranks[index])
     position = np.array([change.position for change in changes], dtype=np.int64)
     taken = np.array([change.taken for change in changes])
+    # Bytes are taken when an action begins and freed when it ends; two halves of a pair share both.
     times = np.where(taken > 0, start[position], end[position])
     order = np.argsort(times, kind="stable")
     held: Floats = np.cumsum(taken[order])
@@ -169,7 +177,8 @@ def _buffers(scenario: Scenario, costs: Costs, stages: tuple[int, ...]) -> float
     """Return what moves between GPUs and is not kept [B].
 
     Received tokens of dispatch and combine; two residual streams each way for pipeline sends; with
-    tensor parallelism a gathered input and what is to be scattered; whole blocks under ZeRO 2 and 3.
+    tensor parallelism a gathered input and what is to be scattered; under ZeRO 2 and 3 whole
+    blocks.
     """
     work = costs.work
     width = work.model.hidden_size
@@ -177,6 +186,7 @@ def _buffers(scenario: Scenario, costs: Costs, stages: tuple[int, ...]) -> float
     # [B] in BF16, once as dispatch brings tokens and once as combine takes them back.
     exchange = 2 * work.own * work.etp * max(received, default=0.0) * width * 2.0
     tensor = 2 * work.tokens * width * 2.0 if scenario.layout.tp > 1 else 0.0
+    # To send and to receive, ahead and back.
     sends = 4 * costs.activation_bytes()
     return exchange + sends + tensor + _whole_blocks(scenario, costs, stages)
 

@@ -14,12 +14,12 @@ from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
 from simulator.scenario.pipeline import pipeline
-from simulator.scenario.value import Scenario
+from simulator.scenario.value import Documents, Scenario
 from simulator.topology import Network, TopologyConfig
 
 
 def cross_check(
-    documents: tuple[Document, Document],
+    documents: Documents,
     site: TopologyConfig,
     workload: WorkloadConfig,
     architecture: ModelConfig,
@@ -27,7 +27,7 @@ def cross_check(
     network: Network,
 ) -> Scenario:
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
-    run = documents[1]
+    run = documents.workload
     kernels = inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
     recipe = _recipe(workload, gpu, kernels)
     _check_attention(workload, gpu, kernels)
