@@ -6,6 +6,10 @@ its flows. When links no longer part, every member of a class meets every other 
 way, so all members of a class have the same rate at every time, and one flow and one link of each
 class stand for all. Flows that are equal always share a class.
 
+It does as `simulator.refinement`, but compiled, one pass over the entries for each round: every call
+of `drain` begins with it, so that temporaries of millions of entries would cost more than what is
+saved. And it gives up after some rounds, where the other goes on to the coarsest partition.
+
 Colours are 64-bit hashes that do not depend on order (sums of mixed numbers): two classes among c
 are confused with a probability of about c^2 / 4e19.
 """
@@ -155,7 +159,7 @@ def _sweep_plain(flows: Flows, room: _Colours, colour: Hashes) -> None:
 
 @inner
 def _sweep_weighted(flows: Flows, bits: Hashes, room: _Colours, colour: Hashes) -> None:
-    """Do so with weights, whose bits are given. A link of weight 0 is no link of a flow."""
+    """Do so with weights, whose bits are given. A link of weight 0 does not count."""
     ptr, links, weights = flows.ptr, flows.link, flows.weight
     seed, of_flow, of_link = room.seed, room.of_flow, room.of_link
     for f in range(len(seed)):
