@@ -1,8 +1,8 @@
 """Compiled functions, and where what was compiled is kept: everything that numba compiles goes through here.
 
 numba keeps machine code next to the source or under HOME. In a container neither may be writable,
-and a process that is killed leaves files that cannot be read. Here the temporary folder stands in,
-then no cache at all, and a file that cannot be read is compiled anew.
+and a process that is killed leaves files that cannot be read. Here the temporary folder is used
+instead, then no cache at all, and a file that cannot be read is compiled anew.
 
 numba is imported when the first function is compiled, not before.
 """

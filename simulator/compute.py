@@ -1,4 +1,4 @@
-"""An op -> seconds on a GPU. Efficiencies come from the GPU's kernel table, never from the scenario."""
+"""An op -> seconds on a GPU, with efficiencies from its kernel table, never from the scenario."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from simulator.precision import PEAK, Dtype
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """A GPU with its kernel table, and the SMs that communication kernels keep for themselves.
-
-    Persistent GEMMs leave `reserved_sms` free all the time: every GEMM of DeepSeek's profile has a
-    grid of 112 of 132, also while no communication runs. Other kernels lose those SMs only beside
-    communication. attention: implementation of fused attention, by its name in the kernel table;
-    empty: the table's default.
-    """
+    """A GPU with its kernel table, and the SMs that communication kernels keep for themselves."""
 
     gpu: GpuConfig
+    """The datasheet."""
     kernels: KernelConfig
+    """Measured efficiencies of its kernels."""
     reserved_sms: int = 0
+    """SMs that persistent GEMMs leave to communication all the time.
+
+    Every GEMM of DeepSeek's profile has a grid of 112 of 132, also while no communication runs.
+    Other kernels lose these SMs only while communication runs.
+    """
     attention: str = ""
+    """Implementation of fused attention, by its name in the kernel table; "": the default."""
 
     def seconds(self, ops: Iterable[Op], *, overlapped: bool) -> float:
         """Return the time of kernels run one after another [s], gaps included.
@@ -40,17 +42,17 @@ class Processor:
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
         """Return the time of one kernel [s]."""
-        slower = self.kernels.beside_communication
         if op.kind in ("gemm", "wgrad"):
-            return self._gemm(op) * (slower.gemm if overlapped else 1.0)
+            slower = self.kernels.overlap_slowdown.gemm if overlapped else 1.0
+            return self._gemm(op) * slower
         if op.flops:
             return self._attention(op, overlapped=overlapped)
-        # The shares of HBM were measured overlapped with communication.
-        return (
-            op.bytes
-            / (self.gpu.memory.bandwidth * self._share(op.kind))
-            / (1.0 if overlapped else slower.memory)
-        )
+        return self._memory_bound(op, overlapped=overlapped)
+
+    def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
+        seconds = op.bytes / (self.gpu.memory.bandwidth * self._share(op.kind))
+        # The shares of HBM were measured while communication ran.
+        return seconds if overlapped else seconds / self.kernels.overlap_slowdown.memory
 
     def peak(self, dtype: Dtype) -> float:
         """Return the dense peak of a dtype [FLOP/s]. Errors: InputError where the GPU has none."""
@@ -77,26 +79,38 @@ class Processor:
         return (model.ramp + max(on_sms, on_memory)) * model.sustained
 
     def _waves(self, op: Op, model: GemmModel) -> float:
-        groups, m, n, k = op.shape
+        """Return the time of a GEMM's output tiles on the SMs, with the tile that is fastest [s].
+
+        Each SM computes a tile at a time; the last wave takes as long as a full one.
+        """
+        shape = op.shape
         sms = self.gpu.sms - self.reserved_sms
-        rate = self.peak(op.dtype) / self.gpu.sms * model.mainloop
+        rate = self.peak(op.dtype) / self.gpu.sms * model.mainloop  # of one SM [FLOP/s]
         best = math.inf
         for rows, columns, relative in model.tiles:
-            waves = ceil(groups * ceil(m / rows) * ceil(n / columns) / sms)
-            best = min(best, waves * (2.0 * rows * columns * k / (rate * relative) + model.tile))
+            tiles = shape.groups * ceil(shape.m / rows) * ceil(shape.n / columns)
+            waves = ceil(tiles / sms)
+            mainloop = 2.0 * rows * columns * shape.k / (rate * relative)
+            best = min(best, waves * (mainloop + model.tile))
         return best
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
         width = op.shape.k
         model = self._implementation(width)
         table = model.backward if op.kind == "attention_backward" else model.forward
+        # The width that was measured nearest to the op's, of two the smaller.
         nearest = min(table, key=lambda measured: (abs(measured - width), measured))
         sms = self.gpu.sms - (self.reserved_sms if overlapped else 0)
-        return op.flops / (_interpolate(table[nearest], op.seq_length) * sms / self.gpu.sms)
+        rate = _interpolate(table[nearest], op.seq_length) * sms / self.gpu.sms
+        return op.flops / rate
 
     def _implementation(self, width: int) -> AttentionModel:
-        """Return the chosen implementation, or one that was measured at this width where the chosen one was not."""
-        table, name = self.kernels.attention, self.attention or self.kernels.default_attention
+        """Return the chosen implementation.
+
+        Where that was not measured at this width, return one that was, if there is one.
+        """
+        table = self.kernels.attention
+        name = self.attention or self.kernels.default_attention
         if name not in table:
             raise InputError(
                 f"was not measured on {self.gpu.name}",
@@ -104,8 +118,11 @@ class Processor:
                 value=name,
                 remedy=f"Known: {', '.join(table)}.",
             )
-        others = (model for model in table.values() if width in model.forward)
-        return table[name] if width in table[name].forward else next(others, table[name])
+        chosen = table[name]
+        if width in chosen.forward:
+            return chosen
+        measured = (model for model in table.values() if width in model.forward)
+        return next(measured, chosen)
 
 
 def _runs(op: Op) -> bool:
@@ -114,7 +131,7 @@ def _runs(op: Op) -> bool:
 
 
 def _interpolate(curve: dict[int, float], at: int) -> float:
-    """Return the curve at a point, linear in the logarithm between its points, constant beyond its ends."""
+    """Return the curve at a point: linear in the logarithm, constant beyond its ends."""
     points = sorted(curve)
     index = bisect_left(points, at)
     if index == 0:

@@ -14,7 +14,7 @@ from typing import Any
 
 
 def leave_out(key: str) -> str:
-    """Return the remedy for a key that may be left out, which a user may have from a shipped file."""
+    """Return the remedy for a key that may be left out."""
     return f"Leave it out: --set {key}=null removes it."
 
 
@@ -76,7 +76,7 @@ class LayoutError(InputError):
 
 
 class ScheduleError(InputError):
-    """A schedule that misses, repeats or deadlocks actions, or that cannot be built for these sizes."""
+    """A schedule that misses, repeats or deadlocks actions, or that cannot be built."""
 
     places: tuple[tuple[int, int], ...] = ()
     """(rank, position) of the actions that it is about."""

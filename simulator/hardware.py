@@ -97,11 +97,11 @@ class AttentionModel(_Data):
     """One implementation of fused causal attention, on all SMs of a GPU."""
 
     forward: dict[int, dict[int, FlopRate]] = Field(
-        description="Width of a query head -> sequence length -> rate of the forward pass [FLOP/s].",
+        description="Width of a query head -> sequence length -> forward rate [FLOP/s].",
         examples=[{128: {2048: "500 TFLOP/s", 4096: "560 TFLOP/s"}}],
     )
     backward: dict[int, dict[int, FlopRate]] = Field(
-        description="Width of a query head -> sequence length -> rate of the backward pass [FLOP/s].",
+        description="Width of a query head -> sequence length -> backward rate [FLOP/s].",
         examples=[{128: {2048: "400 TFLOP/s", 4096: "460 TFLOP/s"}}],
     )
     source: str = Field(
@@ -176,7 +176,7 @@ class CommunicationModel(_Data):
     )
 
 
-class BesideCommunication(_Data):
+class OverlapSlowdown(_Data):
     """How much longer kernels take, on average over a chunk whose communication is overlapped."""
 
     gemm: Number = Field(
@@ -223,7 +223,7 @@ class KernelConfig(_Data):
         ),
         examples=[{"norm": 0.307, "optimizer": 0.86}],
     )
-    beside_communication: BesideCommunication = Field(
+    overlap_slowdown: OverlapSlowdown = Field(
         description="How much longer kernels take while communication is in flight."
     )
     communication: dict[str, CommunicationModel] = Field(

@@ -18,7 +18,7 @@ from typing import Literal
 Dtype = Literal["bf16", "fp8", "fp8_tensor", "mxfp8"]
 
 RECOMPUTE = ("norm", "mla_up_projection", "swiglu", "core_attention", "full")
-"""What the backward pass may compute again instead of keeping, by name."""
+"""What the backward pass may recompute instead of keeping, by name."""
 
 BYTES: dict[Dtype, float] = {
     "bf16": 2.0,
@@ -26,6 +26,7 @@ BYTES: dict[Dtype, float] = {
     "fp8_tensor": 1.0,
     "mxfp8": 1.0 + 1.0 / 32.0,
 }
+"""Number format -> size of an element with its share of the scales [B]."""
 PEAK: dict[Dtype, str] = {"bf16": "bf16", "fp8": "fp8", "fp8_tensor": "fp8", "mxfp8": "mxfp8"}
 """dtype of a GEMM -> the datasheet's dtype whose peak bounds it.
 
@@ -35,25 +36,30 @@ Hopper multiplies FP8 but knows no block scales.
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The dtypes of a training run, as bytes per element [B].
-
-    gemm: dtype of the linear layers' GEMMs. saved_attention_output: how the attention output is
-    kept. cast: kind of the op that makes a GEMM input of a BF16 tensor, empty where nothing is
-    cast. cast_bytes: that it moves per element [B]. norm: kind of the norms of the stack that the
-    recipe belongs to; `_backward` follows.
-    """
+    """The number formats of a training run."""
 
     name: str
+    """Name of the recipe, as workloads write it."""
     gemm: Dtype
+    """Format of the linear layers' GEMMs."""
     dispatch: Dtype
+    """Format in which tokens travel to their experts."""
     parameter: float
+    """Size of a parameter [B]."""
     gradient: float
+    """Size of a gradient [B]."""
     master: float
+    """Size of a master weight [B]."""
     moments: float
+    """Size of the optimizer's moments of one parameter together [B]."""
     saved_attention_output: float
+    """Size of an element of the attention output as it is kept [B]."""
     cast: str = ""
+    """Kind of the op that makes a GEMM input of a BF16 tensor; empty where nothing is cast."""
     cast_bytes: float = 0.0
+    """What the cast moves per element [B]."""
     norm: str = "fused_norm"
+    """Kind of the norms of the stack that the recipe belongs to; `_backward` follows."""
 
     @property
     def quantised(self) -> bool:
@@ -62,12 +68,15 @@ class Recipe:
 
     @property
     def casts_once(self) -> bool:
-        """Tell whether one cast serves every GEMM that reads the tensor, because it writes the transpose too."""
+        """Tell whether one cast serves every GEMM that reads the tensor.
+
+        It does where it writes the transpose too.
+        """
         return self.cast == "cast_transpose"
 
     @property
     def keeps_coded(self) -> bool:
-        """Tell whether activations are kept in fewer bits until the backward pass, as DeepSeek-V3 keeps them."""
+        """Tell whether activations are kept in fewer bits, as DeepSeek-V3 keeps them."""
         return self.saved_attention_output < BYTES["bf16"]
 
     @property

@@ -201,7 +201,10 @@ def _core(kind: str, width: int, length: int, passes: float) -> Op:
 
 
 def _both_passes(width: int, length: int, share: float = 1.0) -> tuple[Op, Op]:
-    """Return forward and backward, 2.5 times the FLOPs. share: of the benchmarks' tokens x hidden."""
+    """Return forward and backward, 2.5 times the FLOPs.
+
+    share: of the benchmarks' tokens x hidden.
+    """
     forward = _core("attention", width, length, share)
     return forward, _core("attention_backward", width, length, 2.5 * share)
 
@@ -217,7 +220,7 @@ def _attention() -> Iterator[Residuals]:
 
 
 def _bars(flash: dict[str, Any], width: str, bars: dict[str, list[float]]) -> Iterator[Timed]:
-    """Return what the figures' bars [TFLOP/s] say of one width of a head: forward, then backward."""
+    """Yield what the bars [TFLOP/s] say of one width of a head: forward, then backward."""
     passes = [_both_passes(int(width), length) for length in flash["sequence"]]
     for index, key in enumerate(("forward_causal", "backward")):
         for ops, rate in zip(passes, bars[key], strict=True):
@@ -264,7 +267,7 @@ def _alone(part: Processor, ops: Iterable[Op]) -> float:
 
 
 def _links() -> Iterator[Residuals]:
-    """Return half an all-reduce in a node: the reduce-scatter or all-gather of tensor parallelism."""
+    """Yield half an all-reduce in a node, as tensor parallelism scatters or gathers."""
     line_rates = {
         row["gpu"]: 1e9 * row["line_gb_s"]
         for row in _measured("nccl")["rows"]

@@ -11,22 +11,25 @@ from simulator.program import Program
 
 Floats = NDArray[np.float64]
 Intervals = tuple[Floats, Floats]
-"""start and end of disjoint intervals in order [s]"""
+"""Start and end of disjoint intervals, in order [s]."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What the executor measured. start, end: [op] s, transfers from when the last member arrived.
-
-    arrive: [op] s, when the op's own rank was ready for it. events: what the executor handled.
-    """
+    """What the executor measured of a program."""
 
     program: Program
+    """What ran."""
     arrive: Floats
+    """When each op's own rank was ready for it [op] s."""
     start: Floats
+    """When each op started; a transfer, when its last member arrived [op] s."""
     end: Floats
+    """When each op ended [op] s."""
     executor: str
+    """Who ran it: a row of `engine.EXECUTORS`."""
     events: int
+    """How many events the executor handled."""
 
     @property
     def step_time(self) -> float:
@@ -34,7 +37,7 @@ class Timeline:
         return float(self.end.max(initial=0.0))
 
 
-def union(start: Floats, end: Floats) -> tuple[Floats, Floats]:
+def union(start: Floats, end: Floats) -> Intervals:
     """Return the union of intervals as disjoint intervals in order."""
     if not len(start):
         return start, end
@@ -50,7 +53,7 @@ def measure(start: Floats, end: Floats) -> float:
     return float(np.sum(end - start))
 
 
-def subtract(start: Floats, end: Floats, minus: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+def subtract(start: Floats, end: Floats, minus: Intervals) -> Intervals:
     """Return the parts of disjoint intervals outside of other disjoint intervals; both in order."""
     edges = np.unique(np.concatenate([start, end, *minus]))
     left, right = edges[:-1], edges[1:]
@@ -63,11 +66,11 @@ def covered(spans: Intervals, other: Intervals) -> float:
     return measure(*spans) - measure(*subtract(*spans, other))
 
 
-def _inside(points: Floats, intervals: tuple[Floats, Floats]) -> NDArray[np.bool_]:
+def _inside(points: Floats, intervals: Intervals) -> NDArray[np.bool_]:
     """Tell for each point whether it lies in one of disjoint intervals [start, end)."""
     start, end = intervals
     if not len(start):
         return np.zeros(len(points), dtype=bool)
-    place = np.searchsorted(start, points, side="right") - 1
-    inside: NDArray[np.bool_] = (place >= 0) & (points < end[np.maximum(place, 0)])
+    latest = np.searchsorted(start, points, side="right") - 1  # interval that began last [point]
+    inside: NDArray[np.bool_] = (latest >= 0) & (points < end[np.maximum(latest, 0)])
     return inside

@@ -78,7 +78,10 @@ def parse(value: object, units: dict[str, float], example: str) -> float:
 
 
 def bandwidth(value: object) -> float:
-    """Return a link's bandwidth in one direction [B/s]; the text must say which direction it counts."""
+    """Return a link's bandwidth in one direction [B/s].
+
+    The text must say which direction it counts.
+    """
     text = str(value).strip()
     words = next((words for words in DIRECTIONS if text.endswith(words)), "")
     amount = text.removesuffix(words).strip()

@@ -99,7 +99,7 @@ def test_ampere_memory_shares_are_the_mean_of_the_measured_models(kind, op, llam
     assert any(row == pytest.approx(llama_7b, rel=1e-3) for row in rows)
     share = np.mean(rows) * COUNTED[op] / EACH[op] * 1e9 / AMPERE.gpu.memory.bandwidth
     # Measured in a loop, alone; the table holds shares beside communication.
-    alone = AMPERE.kernels.memory[kind] * AMPERE.kernels.beside_communication.memory
+    alone = AMPERE.kernels.memory[kind] * AMPERE.kernels.overlap_slowdown.memory
     assert alone == pytest.approx(share, rel=0.02)
 
 
@@ -122,7 +122,7 @@ def test_other_ampere_shares_are_those_of_hopper(kind):
 
 def test_ampere_takes_what_was_not_measured_from_hopper():
     ampere, hopper = AMPERE.kernels, HOPPER.kernels
-    assert (ampere.gap, ampere.beside_communication) == (hopper.gap, hopper.beside_communication)
+    assert (ampere.gap, ampere.overlap_slowdown) == (hopper.gap, hopper.overlap_slowdown)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_norms_on_h100_agree_between_two_sources():
     # between.
     alone = np.mean(vidur_gb_s("h100", "norm")) * 1e9 / HOPPER.gpu.memory.bandwidth
     assert alone == pytest.approx(
-        HOPPER.kernels.memory["norm"] * HOPPER.kernels.beside_communication.memory, rel=0.06
+        HOPPER.kernels.memory["norm"] * HOPPER.kernels.overlap_slowdown.memory, rel=0.06
     )
 
 
@@ -152,7 +152,7 @@ STACK = measured("training_kernels")
 
 def alone(part, kind):
     """Return the share of HBM of a kind of op where no communication runs."""
-    return part.kernels.memory[kind] * part.kernels.beside_communication.memory
+    return part.kernels.memory[kind] * part.kernels.overlap_slowdown.memory
 
 
 def test_fused_norms_reach_what_apex_measured_on_a100_and_liger_on_h100():
@@ -240,8 +240,8 @@ for _row in measured("deepseek_v3_beside")["observations"]:
     OBSERVED[_row["kind"] if _row["kind"].startswith("gemm") else "memory"].append(_row)
 
 
-def test_gemms_and_memory_bound_ops_slow_down_beside_communication_as_regressed():
-    slower = HOPPER.kernels.beside_communication
+def test_gemms_and_memory_bound_ops_slow_down_as_regressed():
+    slower = HOPPER.kernels.overlap_slowdown
     assert {kind: len(rows) for kind, rows in OBSERVED.items()} == {
         "gemm": 16,
         "gemm_grouped": 4,

@@ -53,7 +53,7 @@ def vidur(gpu, tokens):
 def traced_wgrads():
     """Return the trace's weight gradients, without what `Processor` adds in a process and beside communication."""
     kernels = TRACED.kernels
-    longer = kernels.wgrad["fp8"].sustained * kernels.beside_communication.gemm
+    longer = kernels.wgrad["fp8"].sustained * kernels.overlap_slowdown.gemm
     ops = [wgrad("", row["m"], row["n"], row["k"], "fp8") for row in CHUNK["fp8_wgrad_us"]]
     return ops, np.array([np.mean(row["us"]) * 1e-6 / longer for row in CHUNK["fp8_wgrad_us"]])
 
@@ -235,7 +235,7 @@ def test_batched_gemms_of_unfused_attention_are_not_fitted():
     )
 
 
-def test_gemms_in_the_trace_take_longer_by_sustained_and_beside_communication():
+def test_gemms_in_the_trace_take_longer_by_sustained_and_overlap():
     rows = [row for row in CHUNK["fp8_gemm_us"] if not row["name"].endswith("again")]
     ops = [gemm(row["name"], row["m"], row["n"], row["k"], "fp8", row["groups"]) for row in rows]
     sustained = TRACED.kernels.gemm["fp8"].sustained
@@ -243,7 +243,7 @@ def test_gemms_in_the_trace_take_longer_by_sustained_and_beside_communication():
     ratio = sum(np.mean(row["us"]) for row in rows) * 1e-6 / model
     assert len(rows) == 18
     assert sustained == TRACED.kernels.wgrad["fp8"].sustained
-    assert sustained * TRACED.kernels.beside_communication.gemm == pytest.approx(ratio, rel=0.005)
+    assert sustained * TRACED.kernels.overlap_slowdown.gemm == pytest.approx(ratio, rel=0.005)
 
 
 def test_two_streams_of_expert_weight_gradients_take_as_long_as_one():

@@ -53,14 +53,12 @@ def write(folder, block):
 
 
 def apply(folder, block):
-    """Add the lines of a diff; those that it has already must stand there once, next to each other."""
+    """Change a file by a diff, whose lines must stand there once, next to each other."""
     head, *lines = block.text.splitlines()
     path = folder / head.removeprefix("--- ")
-    assert not [line for line in lines if line[:1] not in (" ", "+")], (
-        "a recipe adds, and removes nothing"
-    )
-    old = "".join(f"{line[1:]}\n" for line in lines if line.startswith(" "))
-    new = "".join(f"{line[1:]}\n" for line in lines)
+    assert {line[:1] for line in lines} <= {" ", "+", "-"}
+    old = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "+")
+    new = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "-")
     text = path.read_text(encoding="utf-8")
     assert text.count(old) == 1, f"{path}: {text.count(old)} times\n{old}"
     path.write_text(text.replace(old, new), encoding="utf-8")
@@ -112,10 +110,14 @@ def checkout(tmp_path):
 SHOWN = {
     "A schedule": "eager",
     "A GPU": "gh200",
+    "A collective": "all_pairs",
+    "A dispatcher": "unique_all_to_all",
     "A model": "Qwen3 8B",
     "A published case": "dgxc_h100/70b-64-fp8",
 }
 """Recipe -> what its commands print only with the new part."""
+NAMES = ("eager", "gh200", "all_pairs", "unique_all_to_all")
+"""Parts that files can name."""
 
 
 def test_every_recipe_is_followed():
@@ -134,17 +136,27 @@ def test_a_recipe_is_one_file_and_one_row(title):
     steps = [block for block in RECIPES[title] if block.language != "sh"]
     added = [block for block in steps if block.language != "diff"]
     changed = {block.text.splitlines()[0] for block in steps if block.language == "diff"}
+    changed = {head for head in changed if not head.startswith("--- tests/")}
     assert len(added) <= 2
     assert len(changed) <= 1
     assert any(block.language == "sh" for block in RECIPES[title])
 
 
 @pytest.mark.slow
-def test_the_schemas_are_written_again_after_a_recipe(checkout):
-    follow(checkout, [block for block in RECIPES["A GPU"] if block.language != "sh"])
+def test_all_recipes_fit_one_checkout_and_its_schemas(checkout):
+    for steps in RECIPES.values():
+        follow(checkout, [block for block in steps if block.language != "sh"])
     follow(checkout, AFTER)
-    schema = checkout / "simulator/data/schemas/topology.json"
-    assert '"gh200"' in schema.read_text(encoding="utf-8")
+    schemas = "".join(
+        (checkout / f"simulator/data/schemas/{kind}.json").read_text(encoding="utf-8")
+        for kind in ("topology", "workload")
+    )
+    assert all(f'"{name}"' in schemas for name in NAMES)
+    listed = run(checkout, Block("sh", "simulate keys schedule.name\nsimulate validate dgxc_h100"))
+    assert "eager" in listed
+    assert "70b-64-fp8" in listed
+    style = "python -m ruff check simulator tests\npython -m ruff format --check simulator tests"
+    run(checkout, Block("sh", style))
 
 
 def test_the_commands_of_the_guide_exist():

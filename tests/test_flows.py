@@ -130,7 +130,7 @@ def test_ties_end_together_in_every_bit(executor):
         ({"size": [-1.0, 1.0]}, r"size -1\.0 is not in range"),
         ({"size": [math.nan, 1.0]}, r"size nan is not in range"),
         ({"start": [0.0, INF]}, r"start inf is not in range"),
-        ({"executor": "abacus"}, r"'abacus' is no executor.*numpy, numba"),
+        ({"executor": "abacus"}, r"'abacus' is not an executor.*numpy, numba"),
     ],
 )
 def test_what_cannot_be_drained_is_an_error(change, message):

@@ -16,6 +16,9 @@ from simulator.html.charts import breakdown, links, memory_by_stage, memory_line
 from simulator.html.provenance import provenance
 from simulator.html.spans import TENTHS, scene
 from simulator.program import STREAMS
+from simulator.report.palette import darker
+from simulator.report.parts import CHUNK_KINDS, TRAFFIC_KINDS
+from simulator.trace.rows import Rows
 from simulator.whatif import spans as spans_of
 from simulator.whatif import study
 
@@ -155,6 +158,27 @@ def test_a_scene_of_very_many_spans_shows_some_classes_of_ranks(monkeypatch):
     assert found["classes"] == 8
     monkeypatch.setattr(spans, "MOST", 1)
     assert spans.chosen(timeline) == [0]
+
+
+# The timeline's colours
+
+
+def test_the_timeline_has_the_colours_of_the_table_of_parts_and_a_legend_for_each(small):
+    rows = Rows(small.timeline)
+    kinds = {kind.name: kind.colour for kind in TRAFFIC_KINDS}
+    shades = {kind.colour for kind in CHUNK_KINDS}
+    shades |= {darker(shade) for shade in shades}
+    for row in range(len(rows)):
+        shown = spans.colour(rows, row)
+        if rows.coflow(row) < 0:
+            assert shown in shades
+            continue
+        own = kinds[small.timeline.program.coflows[rows.coflow(row)].traffic]
+        assert shown == (darker(own) if rows.kernel(row) == "Combine" else own)
+    explained = {entry.colour for entry in spans.legend()}
+    assert len(explained) == len(spans.legend())
+    drawn = {label["colour"] for label in scene("one", small.timeline)["labels"]}
+    assert drawn <= explained | {darker(colour) for colour in explained}
 
 
 # The command

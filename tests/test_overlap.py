@@ -1,12 +1,12 @@
-"""Transfers inside a phase as literal timelines: exposed, beside a GEMM, late beside the weight gradient."""
+"""Transfers inside a phase as literal timelines: exposed, overlapped with a GEMM, late."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import flow, kernel, program, transfer
+from builders import flow, kernel, program, scenario, transfer
 
-from simulator.costs import BlockCost, Hop, PhaseCost, PhaseKey, Segment
+from simulator.costs import BlockCost, Hop, PhaseCost, PhaseKey, Segment, price
 from simulator.costs.phases import phase_cost
 from simulator.engine import run
 from simulator.ops import LATE, Op, Phase, Transfer, Work
@@ -22,9 +22,9 @@ def seconds(time: float) -> Segment:
     return Segment({"gemm": time}, {}, 0.0)
 
 
-def moves(time: float, beside: int = 0) -> Hop:
+def moves(time: float, concurrent: int = 0) -> Hop:
     """Return a transfer that takes `time` on a link of its own."""
-    return Hop(Transfer("gather", "tp", time * RATE), beside)
+    return Hop(Transfer("gather", "tp", time * RATE), concurrent)
 
 
 def block(*, recompute: bool = False, **phases: tuple[Segment | Hop, ...]) -> BlockCost:
@@ -38,11 +38,13 @@ def block(*, recompute: bool = False, **phases: tuple[Segment | Hop, ...]) -> Bl
 
 
 def timeline(action: str, *blocks: BlockCost) -> list[tuple[str, float, float]]:
-    """Return (stream, start, end) of an action of one rank over blocks; every transfer has a link of its own."""
+    """Return (stream, start, end) of an action's rows; every transfer has a link of its own."""
     stage: Any = SimpleNamespace(parts=lambda *_: list(enumerate(blocks)))
-    made = chunk(Action.parse(action), stage)
+    chunk_rows = chunk(Action.parse(action), stage)
     rows, flows = [], []
-    columns = zip(made.stream, made.seconds, made.exchange, made.after, strict=True)
+    columns = zip(
+        chunk_rows.stream, chunk_rows.seconds, chunk_rows.exchange, chunk_rows.after, strict=True
+    )
     for stream, time, (kind, size), after in columns:
         due = [row for row in after if row >= 0]
         if kind:
@@ -51,7 +53,7 @@ def timeline(action: str, *blocks: BlockCost) -> list[tuple[str, float, float]]:
         else:
             rows.append(kernel(0, time, *due, stream=STREAMS[stream]))
     done = run(program(rows, tuple(flows), (RATE,) * max(1, len(flows))))
-    spans = zip(made.stream, done.start.tolist(), done.end.tolist(), strict=True)
+    spans = zip(chunk_rows.stream, done.start.tolist(), done.end.tolist(), strict=True)
     return [(STREAMS[stream], round(start, 12), round(end, 12)) for stream, start, end in spans]
 
 
@@ -63,8 +65,8 @@ def test_a_transfer_that_stands_before_kernels_is_exposed():
     assert timeline("F0@0", one) == [("compute", 0, 1), ("tensor", 1, 1.5), ("compute", 1.5, 3.5)]
 
 
-def test_a_transfer_beside_a_kernel_is_hidden_up_to_its_length():
-    # 0.5 s beside 1 s is free; 1.5 s beside 1 s makes the kernel after it wait 0.5 s.
+def test_a_transfer_next_to_a_kernel_is_hidden_up_to_its_length():
+    # 0.5 s next to 1 s is free; 1.5 s next to 1 s makes the kernel after it wait 0.5 s.
     short = block(attention_f=(seconds(1), moves(0.5, 1), seconds(1), seconds(1)))
     assert timeline("F0@0", short) == [
         ("compute", 0, 1),
@@ -82,7 +84,7 @@ def test_a_transfer_beside_a_kernel_is_hidden_up_to_its_length():
 
 
 def test_transfers_of_a_rank_take_turns():
-    # Two gathers beside the same second: the second one starts when the first is done.
+    # Two gathers next to the same second: the second one starts when the first is done.
     one = block(attention_f=(moves(0.5, 1), moves(0.5, 1), seconds(1), seconds(1)))
     assert timeline("F0@0", one) == [
         ("tensor", 0, 0.5),
@@ -101,13 +103,13 @@ def test_the_next_block_waits_for_what_the_last_one_moves():
     ]
 
 
-# Input gradients beside weight gradients
+# Input gradients overlapped with weight gradients
 
 
 @pytest.mark.parametrize(("late", "attention"), [(0.5, 2.0), (1.5, 2.5)])
-def test_the_sum_of_an_input_gradient_travels_beside_the_weight_gradient(late, attention):
-    # dgrad 0 to 1; its sum from 1 on, beside the weight gradient 1 to 2; attention's input gradient
-    # waits for both.
+def test_the_sum_of_an_input_gradient_travels_while_the_weight_gradient_runs(late, attention):
+    # dgrad 0 to 1; its sum from 1 on, next to the weight gradient 1 to 2; attention's input
+    # gradient waits for both.
     one = block(
         mlp_b=(seconds(1), moves(late, LATE)), mlp_w=(seconds(1),), attention_b=(seconds(1),)
     )
@@ -186,7 +188,7 @@ class _Second:
 
 
 def cut(*ops: Op | Moves) -> list[float | int]:
-    """Return a phase's items: seconds of a segment, minus one less `beside` of a transfer."""
+    """Return a phase's items: seconds of a segment, minus one less `concurrent` of a transfer."""
     items = phase_cost(ops, _Second(), overlapped=False).items  # type: ignore[arg-type]
     return [item.total if isinstance(item, Segment) else -1 - item.concurrent for item in items]
 
@@ -198,7 +200,7 @@ def test_kernels_between_transfers_are_one_segment():
     assert cut(OP, OP, Moves("gather", "tp", 1.0), OP, OP, OP) == [2.0, -1, 3.0]
 
 
-def test_what_runs_beside_a_transfer_is_a_segment_of_its_own():
+def test_what_runs_next_to_a_transfer_is_a_segment_of_its_own():
     assert cut(OP, Moves("gather", "tp", 1.0, concurrent=2), OP, OP, OP) == [1.0, -2, 2.0, 1.0]
 
 
@@ -212,3 +214,12 @@ def test_a_work_keeps_its_own_tokens_alone_under_sequence_parallelism():
         Work(model, model, 1024, 1024, tp=4, sequence_parallel=flag) for flag in (True, False)
     )
     assert (one.own, other.own, one.heads, one.kv_heads) == (256.0, 1024.0, 2, 1)
+
+
+def test_gemms_leave_sms_to_exchanges_only_where_passes_overlap():
+    # DeepSeek-V3's 20 of 132; without pairs nothing overlaps dispatch and combine.
+    kept = {
+        name: price(scenario(schedule__name=name)).processor.reserved_sms
+        for name in ("1f1b", "zb-v", "dualpipe")
+    }
+    assert kept == {"1f1b": 0, "zb-v": 0, "dualpipe": 20}

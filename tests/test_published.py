@@ -174,7 +174,7 @@ def test_every_case_names_a_shipped_topology_and_workload_and_is_called_once():
 
 def test_an_a100_refuses_fp8_with_the_remedy_and_runs_v3_in_bf16():
     with pytest.raises(
-        InputError, match=r"multiplies in fp8, which a100 cannot.*Write precision\.recipe=bf16"
+        InputError, match=r"multiplies in fp8, which a100 cannot.*Write bf16, or choose a GPU"
     ):
         load("h800-2048", "deepseek-v3", {"topology.gpu": "a100"})
     assert (
@@ -183,3 +183,8 @@ def test_an_a100_refuses_fp8_with_the_remedy_and_runs_v3_in_bf16():
         ).recipe.name
         == "bf16"
     )
+
+
+def test_a_mistyped_case_is_told_its_neighbours():
+    with pytest.raises(InputError, match=r"Did you mean megatron_2022/22b-"):
+        validate(("megatron_2022/22b-selectiv",))

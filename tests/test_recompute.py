@@ -1,18 +1,22 @@
-"""Full and selective recompute, and the bytes that a layer keeps, against Korthikanti et al., arXiv 2205.05198."""
+"""Full and selective recompute, and the bytes that a layer keeps.
+
+Bytes against Korthikanti et al., arXiv 2205.05198.
+"""
 
 import pytest
-from builders import dense, scenario, simulated
+from builders import dense, lone, scenario, simulated
 from parallel_cases import DENSE, GPT, MLA, SHORT
 
 from simulator import inputs
 from simulator.bounds import traffic
 from simulator.costs import price
-from simulator.memory import memory
+from simulator.memory import memory, memory_of
 from simulator.model import ModelConfig
 from simulator.ops import Work, block_ops, saved
 from simulator.precision import RECIPES
 from simulator.program import Program, lower
 from simulator.report import summarise
+from simulator.schedules import Action, Schedule
 
 FULL = {"training__recompute": ["full"]}
 ONE_NODE = {**SHORT, "nodes": 1, "fabric__kind": "single_node", "layout__pp": 1}
@@ -52,27 +56,31 @@ def executed(one: Program) -> float:
 def test_full_recompute_runs_each_layers_forward_pass_once_more(model, layout):
     # Forward of a layer: 2 FLOPs per weight and token, and attention's two causal products.
     changes = {**ONE_NODE, **model, **layout}
-    plain, again = lower(scenario(**changes)), lower(scenario(**changes, **FULL))
+    plain, repeated = lower(scenario(**changes)), lower(scenario(**changes, **FULL))
     one = plain.scenario
     tokens = one.tokens_per_step
     weights = sum(out * inp for _, out, inp in one.model.projections)
     weights += (3 if one.model.gated else 2) * 1024 * one.model.intermediate_size
     layer = tokens * (2 * weights + one.model.attention_flops_per_token(512))
     assert recomputed(plain) == 0
-    assert recomputed(again) == pytest.approx(4 * layer, rel=1e-9)
-    assert executed(again) == pytest.approx(executed(plain) + 4 * layer, rel=1e-9)
+    assert recomputed(repeated) == pytest.approx(4 * layer, rel=1e-9)
+    assert executed(repeated) == pytest.approx(executed(plain) + 4 * layer, rel=1e-9)
 
 
 def test_full_recompute_sends_tokens_to_their_experts_once_more():
     # Dispatch and combine of the forward pass: BF16, so 2 of the 4 exchanges' bytes once more.
-    plain, again = (traffic(lower(scenario(**SHORT, layout__ep=4, **more))) for more in ({}, FULL))
-    assert again["expert"] == pytest.approx([sent * 6 / 4 for sent in plain["expert"]])
+    plain, repeated = (
+        traffic(lower(scenario(**SHORT, layout__ep=4, **more))) for more in ({}, FULL)
+    )
+    assert repeated["expert"] == pytest.approx([sent * 6 / 4 for sent in plain["expert"]])
 
 
 def test_full_recompute_gathers_and_scatters_a_layer_once_more():
-    # Forward: 4 of a layer's 10 passes. Embedding and head, 5 passes, are not run again.
-    plain, again = (traffic(lower(dense(**ONE_NODE, layout__tp=2, **more))) for more in ({}, FULL))
-    assert again["tensor"][1] == pytest.approx(plain["tensor"][1] * (4 * 14 + 5) / (4 * 10 + 5))
+    # Forward: 4 of a layer's 10 passes. Embedding and head, 5 passes, are not run repeated.
+    plain, repeated = (
+        traffic(lower(dense(**ONE_NODE, layout__tp=2, **more))) for more in ({}, FULL)
+    )
+    assert repeated["tensor"][1] == pytest.approx(plain["tensor"][1] * (4 * 14 + 5) / (4 * 10 + 5))
 
 
 @pytest.mark.parametrize(
@@ -88,17 +96,17 @@ def test_full_recompute_gathers_and_scatters_a_layer_once_more():
 )
 def test_full_recompute_keeps_the_inputs_of_layers_alone(layout, parts):
     # 512 x 1,024 x 2 B, cut over cp and, with sequence parallelism, tp.
-    priced = price(dense(**{**ONE_NODE, **layout}, **FULL))
-    assert [block.saved for block in priced.stage(0)][1:-1] == [512 * 1024 * 2 / parts] * 4
+    costs = price(dense(**{**ONE_NODE, **layout}, **FULL))
+    assert [block.saved for block in costs.stage(0)][1:-1] == [512 * 1024 * 2 / parts] * 4
 
 
 def test_a_model_that_runs_again_is_slower_and_smaller_and_its_mfu_lower():
-    plain, again = (summarise(simulated(dense(**ONE_NODE, **more))) for more in ({}, FULL))
-    assert again.step_time > plain.step_time
-    assert again.worst_memory.peak < plain.worst_memory.peak
-    assert again.model_flops == plain.model_flops
-    assert again.mfu < plain.mfu
-    assert again.hfu > again.mfu
+    plain, repeated = (summarise(simulated(dense(**ONE_NODE, **more))) for more in ({}, FULL))
+    assert repeated.step_time > plain.step_time
+    assert repeated.worst_memory.peak < plain.worst_memory.peak
+    assert repeated.model_flops == plain.model_flops
+    assert repeated.mfu < plain.mfu
+    assert repeated.hfu > repeated.mfu
 
 
 # Selective
@@ -117,13 +125,13 @@ def test_unfused_attention_multiplies_the_whole_matrix():
 @pytest.mark.parametrize("model", [GPT, DENSE], ids=["gpt", "gqa"])
 def test_core_attention_runs_its_two_products_again_and_keeps_nothing_of_the_matrix(model):
     changes = {**ONE_NODE, **model, "training__attention": "unfused"}
-    plain, again = (
+    plain, repeated = (
         scenario(**changes, training__recompute=names) for names in ([], ["core_attention"])
     )
-    assert recomputed(lower(again)) == pytest.approx(
+    assert recomputed(lower(repeated)) == pytest.approx(
         2 * 2 * 8 * 128 * 512 * (16 * 512) * 4, rel=1e-9
     )
-    kept = [price(one).stage(0)[1].saved for one in (plain, again)]
+    kept = [price(one).stage(0)[1].saved for one in (plain, repeated)]
     assert kept[0] - kept[1] == 5 * 8 * 512**2  # 5 a s^2 b bytes: two outputs of 2 B, a mask of 1
 
 
@@ -207,3 +215,61 @@ def test_recompute_leaves_room_for_more_of_everything():
         for name in ("", "core_attention", "full")
     }
     assert peaks["full"] < peaks["core_attention"] < peaks[""]
+
+
+# What comes back in the backward pass, and how long it stays
+
+
+def peak_activations(one, schedule=None):
+    return max(
+        rank.by_category["activations"]
+        for rank in memory_of(one, price(one), schedule or one.pipeline.fixed)
+    )
+
+
+def by_hand(*order):
+    """Return the schedule of one rank and one stage that runs these actions."""
+    return Schedule("by hand", 1, 2, (tuple(Action.parse(text) for text in order),))
+
+
+# SwiGLU's output of a layer: 2 B x 2,048 tokens x 4,096 wide; four layers.
+SWIGLU = 2 * 2048 * 4096
+
+
+def test_what_i_recomputes_stays_until_w_has_read_it():
+    # After both I the outputs that both W read are there again, as if they had been kept all along.
+    split = by_hand("F0@0", "F1@0", "I0@0", "I1@0", "W0@0", "W1@0")
+    kept, fewer = (
+        peak_activations(lone(training__recompute=names), split) for names in ([], ["swiglu"])
+    )
+    assert fewer == pytest.approx(kept, rel=1e-12)
+
+
+def test_a_full_backward_brings_back_one_layer_at_a_time():
+    merged = by_hand("F0@0", "F1@0", "B0@0", "B1@0")
+    kept, fewer = (
+        peak_activations(lone(training__recompute=names), merged) for names in ([], ["swiglu"])
+    )
+    assert kept - fewer == pytest.approx(2 * 4 * SWIGLU - SWIGLU, rel=1e-12)
+
+
+def test_a_layer_that_is_recomputed_is_whole_until_its_weight_gradients_have_run():
+    split = by_hand("F0@0", "F1@0", "I0@0", "I1@0", "W0@0", "W1@0")
+    whole, full = (
+        peak_activations(lone(training__recompute=names), split) for names in ([], ["full"])
+    )
+    assert full == pytest.approx(whole, rel=1e-12)
+
+
+def test_what_attention_alone_recomputes_is_not_held_for_weight_gradients():
+    keys = {"schedule__name": "zb-h1", "training__attention": "unfused"}
+    one = dense(training__recompute=["core_attention"], **keys)
+    assert all(block.reread == 0 for block in price(one).stage(0))
+    assert peak_activations(one) < peak_activations(dense(training__recompute=[], **keys))
+
+
+def test_full_recompute_takes_the_other_names_in():
+    both, alone = (
+        price(dense(training__recompute=names)) for names in (["swiglu", "full"], ["full"])
+    )
+    assert both.blocks == alone.blocks

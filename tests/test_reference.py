@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from simulator import inputs, units
 from simulator.cli.commands import _main
+from simulator.collectives import Communication
 from simulator.errors import InputError
 from simulator.model import ModelConfig
 from simulator.reference import KINDS, keys, schema
@@ -62,12 +63,11 @@ def test_a_shipped_file_names_its_schema_on_its_first_line(kind, path):
 
 @every_kind
 def test_the_shipped_schema_is_what_the_command_writes(kind, tmp_path):
-    # After a change to a configuration: simulate schema KIND --json simulator/data/schemas/KIND.json
     assert _main(["schema", kind, "--json", str(tmp_path / "schema.json")]) == 0
     shipped = inputs.ROOT / "data" / "schemas" / f"{kind}.json"
-    assert shipped.read_text(encoding="utf-8") == (tmp_path / "schema.json").read_text(
-        encoding="utf-8"
-    )
+    written = (tmp_path / "schema.json").read_text(encoding="utf-8")
+    same = shipped.read_text(encoding="utf-8") == written
+    assert same, f"simulate schema {kind} --json simulator/data/schemas/{kind}.json"
 
 
 def test_a_schema_goes_to_standard_output_unless_a_file_is_named(capsys):
@@ -133,6 +133,10 @@ WRONG = [
     ("workload", "experts", {"distribution": "power_law"}),
     ("workload", "experts", {"distribution": "balanced", "exponent": 1.0}),
     ("workload", "experts", {"exponent": 1.0}),
+    ("workload", "experts", {"dispatcher": "deepp"}),
+    ("workload", "communication.data.algorithm", "rings"),
+    ("workload", "communication.data.algorithm", "tree"),
+    ("workload", "communication.expert.algorithm", "ring"),
     ("workload", "reference", [{"quantity": "loss", "value": 2, "source": "log"}]),
     ("sweep", "axes", {}),
     ("sweep", "axes", {"layout.eq": [1]}),
@@ -168,7 +172,7 @@ def cross_checked(kind, document, tmp_path):
     if kind != "sweep":
         others = {name: changed(name, "name", "other") for name in ("topology", "workload")}
         documents = others | {kind: document}
-        build(documents["topology"], documents["workload"])
+        Communication.of(build(documents["topology"], documents["workload"]))
 
 
 @pytest.mark.parametrize(("kind", "path", "value"), WRONG)
@@ -190,6 +194,8 @@ RIGHT = [
     ("workload", "training.tokens", 1_000_000),
     ("workload", "experts", {"distribution": "power_law", "exponent": 1}),
     ("workload", "experts", {"capacity_factor": 1.5}),
+    ("workload", "experts", {"dispatcher": "all_to_all"}),
+    ("workload", "communication", {"data": {"algorithm": "nccl"}, "tensor": {}}),
     ("workload", "model.num_hidden_layers", 12),
     ("workload", "model.sliding_window", None),
     ("sweep", "axes", {"node.nvlink": "100 .. 900 GB/s bidirectional"}),
@@ -341,6 +347,14 @@ def test_the_command_lists_keys(capsys):
     head, meaning, *_ = capsys.readouterr().out.splitlines()
     assert head == "layout.ep  integer, such as 64; default: 1"
     assert meaning.startswith("    Expert parallel degree")
+
+
+def test_the_command_wraps_long_meanings(capsys):
+    assert _main(["keys", "layout.stages"]) == 0
+    head, *meaning = capsys.readouterr().out.splitlines()
+    assert head.startswith("layout.stages  one of balanced, even or list of")
+    assert len(meaning) == 2
+    assert all(line.startswith("    ") and "\\n" not in line for line in meaning)
 
 
 def test_the_command_writes_json(capsys):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from builders import dense
 
 from simulator import inputs
 from simulator.errors import InputError
@@ -184,3 +185,46 @@ def test_a_set_without_a_value_is_told_about_null():
     with pytest.raises(InputError, match=r"has no value. Write KEY=VALUE, or KEY=null to remove"):
         inputs.parse_value(" ")
     assert inputs.parse_value("null") is None
+
+
+# Keys that do not fit the rest
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (
+            {"schedule.group": 3},
+            "schedule.group: 3 is not read by schedule dualpipe. Leave it out: --set schedule.group=null",
+        ),
+        (
+            {"schedule.limit": 3},
+            "schedule.limit: 3.0 is not read by schedule dualpipe. Leave it out: --set schedule.limit=null",
+        ),
+        ({"schedule.name": "custom"}, "schedule.name: 'custom' needs a grid. Add schedule.file."),
+        (
+            {"schedule": {"name": "custom", "file": "nope.txt"}},
+            "schedule.file: 'nope.txt' does not exist.",
+        ),
+    ],
+)
+def test_keys_that_mean_nothing_are_refused(sets, message):
+    with pytest.raises(InputError) as found:
+        load("h800-2048", "deepseek-v3", sets)
+    assert message in str(found.value)
+
+
+def test_only_mla_expands_compressed_vectors_again():
+    with pytest.raises(InputError, match="only multi-head latent attention"):
+        dense(training__recompute=["mla_up_projection"])
+
+
+def test_etp_of_a_dense_model_is_blamed_by_its_own_name():
+    with pytest.raises(InputError, match=r"layout\.etp: 2 must be 1"):
+        dense(layout__etp=2)
+
+
+def test_published_figures_of_another_run_say_so():
+    assert load("h800-2048", "deepseek-v3").as_published
+    assert not load("h100-2048", "deepseek-v3").as_published
+    assert not load("h800-2048", "deepseek-v3", {"layout.ep": 32}).as_published

@@ -146,3 +146,16 @@ def test_every_fault_of_one_action_names_a_place_on_its_rank(rank):
         with pytest.raises(ScheduleError) as fault:
             check(replace(schedule, ranks=fewer))
         assert any(place[0] == rank for place in fault.value.places)
+
+
+@pytest.mark.parametrize("name", ["1f1b", "dualpipe", "zb-v"])
+def test_what_simulate_schedule_prints_is_a_custom_schedule(name):
+    schedule = build(name, 4, 8)
+    text = "\n".join(
+        [
+            f"{name}: a title",
+            *(f"rank {rank} | {line}" for rank, line in enumerate(grid(schedule))),
+            "ends at 93",
+        ]
+    )
+    assert read(text).ranks == schedule.ranks

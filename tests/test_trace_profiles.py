@@ -58,7 +58,7 @@ PROFILE = {
 
 def test_a_profile_is_summed_up_by_stream_class_and_overlap():
     # Compute 100-150, 160-190: 80 us. Communication 140-170, 185-210: 55 us, of which 140-150,
-    # 160-170 and 185-190 lie beside compute: 25 us.
+    # 160-170 and 185-190 overlap with compute: 25 us.
     (found,) = summaries(of_tree(PROFILE, "hand.json"))
     micro = pytest.approx
     assert found.process == "python (0)"
@@ -210,15 +210,15 @@ def test_the_command_shows_streams_classes_and_overlap(tmp_path, capsys):
         "nccl AllReduce",
         "attention",
         "any compute",
-        "45.5% of it beside compute",
+        "45.5% of it overlapped with compute",
     ):
         assert part in text
 
 
-def test_a_simulated_chunk_stands_beside_a_profile_by_name(tmp_path, capsys):
+def test_a_simulated_chunk_is_compared_with_a_profile_by_name(tmp_path, capsys):
     path = tmp_path / "p.json"
     path.write_text(json.dumps(PROFILE), encoding="utf-8")
-    assert _main(["trace", str(path), "--beside", "deepseek-v3-chunk"]) == 0
+    assert _main(["trace", str(path), "--compare-with", "deepseek-v3-chunk"]) == 0
     assert "7 (compute)" in capsys.readouterr().out
     assert _main(["trace", str(path), "--beside", "deepseek-v3-chunk", "--json", "-"]) == 0
     simulated = json.loads(capsys.readouterr().out)["simulated"]

@@ -1,4 +1,4 @@
-"""ZeRO stages: bytes of gathers and scatters by hand, who waits for what, and what each stage keeps in memory."""
+"""ZeRO stages: bytes of gathers and scatters, who waits for what, what stays in memory."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ from builders import dense, scenario, simulated
 from parallel_cases import SHORT
 
 from simulator.bounds import traffic
-from simulator.memory import memory
+from simulator.costs import price
+from simulator.memory import memory, memory_of
 from simulator.program import STREAMS, Program, lower
 from simulator.timeline import Timeline
 
@@ -83,7 +84,7 @@ def step(**changes: object) -> Timeline:
 
 
 def blocks(timeline: Timeline, kind: str) -> list[tuple[float, float]]:
-    """Return when each block of the forward or the backward pass computes, by the parameters that it waits for."""
+    """Return when each block of a pass computes, by the parameters that it waits for."""
     one = timeline.program
     gathers = set(rows(one, "data"))
     action = next(number for number, action in enumerate(one.actions) if action[2] == kind)
@@ -192,3 +193,13 @@ def test_parameters_that_are_not_sharded_again_stay_whole_for_the_step():
     assert memory(lower(one))[0].by_category["parameters"] == pytest.approx(
         2 * one.model.parameters
     )
+
+
+def test_zero_3_has_two_blocks_parameters_whole_at_a_time():
+    # Of the dense model's blocks a layer is the largest: 15,730,688 parameters of 2 B.
+    layer = 16 * 128 * 1024 + 1024 * 1024 + 2 * 1024 + 3 * 1024 * 4096
+    whole, shards = (
+        memory_of(one, price(one), one.pipeline.fixed)[0].by_category["buffers"]
+        for one in (dense(layout__zero=3), dense(layout__zero=2))
+    )
+    assert whole - shards == 2 * layer * 2

@@ -78,7 +78,7 @@ ELEMENT = 4
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the rows as JSON to a file, or with - to standard output.",
+    help="Write the rows as JSON; - writes them to standard output.",
 )
 @click.option(
     "--plot",

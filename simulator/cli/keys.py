@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the keys as JSON; - for standard output.",
+    help="Write the keys as JSON; - writes them to standard output.",
 )
 def keys(prefix: str, json: Path | None) -> None:
     """List the keys of topology, workload and sweep files.
 
-    PREFIX: the beginning of a path, such as topology., layout. or schedule.name; default: all keys.
-    Each key is named by its path, as --set takes it; [] stands for any item of a list.
+    PREFIX is the beginning of a path, such as topology., layout. or schedule.name; default: all
+    keys. A path is what --set takes; [] stands for any item of a list.
     """
     from simulator.reference import keys as known
 
@@ -54,7 +54,8 @@ def _text(rows: Sequence[Key]) -> Iterator[RenderableType]:
         yield head
         indent = " " * 4
         meaning = textwrap.wrap(row.meaning, 96, initial_indent=indent, subsequent_indent=indent)
-        yield Text("\n".join(meaning), style="dim")
+        for line in meaning:  # one at a time: a line break in a name would be shown as \n
+            yield Text(line, style="dim")
 
 
 def _type(row: Key) -> str:

@@ -17,7 +17,7 @@ from simulator.cli.outputs import output as _output
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the schema to a file; default: -, standard output.",
+    help="Write the schema to this file; - and the default are standard output.",
 )
 def schema(kind: str, json: Path | None) -> None:
     """Print the JSON schema of a kind of file (draft 2020-12).

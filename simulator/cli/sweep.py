@@ -47,13 +47,13 @@ INTERRUPTED = 130
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the rows as JSON too; - for standard output.",
+    help="Write the rows as JSON; - writes them to standard output.",
 )
 @click.option(
     "--plot", callback=_output, metavar="FILE", help="Draw the sweep's figures: .png, .svg or .pdf."
 )
 @click.option(
-    "--html", callback=_output, metavar="FILE", help="Write a page with everything, for a browser."
+    "--html", callback=_output, metavar="FILE", help="Write a self-contained page for a browser."
 )
 @click.pass_context
 def sweep(  # noqa: PLR0913, PLR0917 - one for each option
@@ -134,7 +134,7 @@ def _check_outputs(folder: Folder, outputs: Mapping[str, Path | None]) -> None:
 def _finish(
     plan: Sweep, chosen: Sequence[Point], folder: Folder, how: Mapping[str, Any]
 ) -> list[Finished]:
-    """Run what is not finished, and show how far it is. how: pool and where, as `run` takes them."""
+    """Run what is not finished, and show how far it is. how: `pool` and `where` of `run`."""
     from contextlib import closing
 
     from simulator.cli.progress import progress_bar
@@ -223,7 +223,7 @@ def _tree(plan: Sweep, columns: Columns) -> dict[str, Any]:
 
 
 def _caption(plan: Sweep, columns: Columns) -> str:
-    """Return what all points have in common: workload and topology that no axis varies, and sets."""
+    """Return what all points share: workload and topology, where no axis varies them, and sets."""
     names = []
     for kind in ("workload", "topology"):
         if kind not in plan.axes:

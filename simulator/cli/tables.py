@@ -12,7 +12,7 @@ _LEFT = ("source", "formula", "")
 def table(title: str, *columns: str, left: int = 1) -> Table:
     """Return an empty table. left: how many columns are names, and so start at the left."""
     result = Table(
-        title=Text(title, no_wrap=True) if title else None,
+        title=Text(title, no_wrap=True, overflow="ignore") if title else None,
         title_justify="left",
         title_style="bold",
         box=None,

@@ -35,7 +35,9 @@ def plain(shown: Any) -> Any:
     if isinstance(shown, str):
         return visible(shown)
     if isinstance(shown, Text) and shown.plain != visible(shown.plain):
-        return Text(visible(shown.plain), shown.style, no_wrap=shown.no_wrap)
+        return Text(
+            visible(shown.plain), shown.style, no_wrap=shown.no_wrap, overflow=shown.overflow
+        )
     if isinstance(shown, Table):
         shown.title = plain(shown.title)
         for column in shown.columns:

@@ -58,7 +58,7 @@ _OPTIONAL = ("gpus_down", "pcie_switches")
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the figures as JSON; - for standard output.",
+    help="Write the figures as JSON; - writes them to standard output.",
 )
 @click.option(
     "--plot", callback=_output, metavar="FILE", help="Draw the cluster: .png, .svg or .pdf."

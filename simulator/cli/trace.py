@@ -1,21 +1,31 @@
-"""`simulate trace`: what a profile says, beside a simulated step if one is named."""
+"""`simulate trace`: what a profile says, compared with a simulated step if one is named."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from simulator.cli.commands import cli
-from simulator.cli.emit import emit
+from simulator.cli.emit import emit, print_parts
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
     from simulator.trace import Summary
+
+
+class Counterpart(NamedTuple):
+    """What a published profile can be compared with."""
+
+    simulate: Callable[[], Summary]
+    """Runs the simulation and returns its summary."""
+    streams: Mapping[str, str]
+    """Stream of the published profile -> stream of the simulator."""
 
 
 def _deepseek_v3_chunk() -> Summary:
@@ -27,117 +37,125 @@ def _deepseek_v3_chunk() -> Summary:
     return summaries([of_timeline(run(pair_program()), "simulated", "FB")])[0]
 
 
-BESIDE: Mapping[str, tuple[Callable[[], Summary], Mapping[str, str]]] = {
-    "deepseek-v3-chunk": (
-        _deepseek_v3_chunk,
-        {"7": "compute", "23": "side", "27": "communication"},
+COUNTERPARTS = {
+    "deepseek-v3-chunk": Counterpart(
+        _deepseek_v3_chunk, {"7": "compute", "23": "side", "27": "communication"}
     ),
 }
-"""name -> (its simulation, stream of the published profile -> stream of the simulator)"""
+"""Name -> what a profile is compared with."""
 
 
 @cli.command()
 @click.argument("trace", metavar="TRACE")
 @click.option(
+    "--compare-with",
     "--beside",
-    type=click.Choice(sorted(BESIDE)),
-    help="Set a simulated profile beside it, by name.",
+    "counterpart",
+    type=click.Choice(sorted(COUNTERPARTS)),
+    help="Compare with a simulated profile, by its name.",
 )
 @click.option(
     "--json",
     callback=_output,
     metavar="FILE",
-    help="Write the summary as JSON; - for standard output.",
+    help="Write the summary as JSON; - writes it to standard output.",
 )
-def trace(trace: str, beside: str | None, json: Path | None) -> None:
+def trace(trace: str, counterpart: str | None, json: Path | None) -> None:
     """Summarise a torch.profiler trace: streams, kernels, overlap.
 
-    TRACE: .json or .json.gz.
+    TRACE is a .json or .json.gz file.
     """
     from simulator.inputs import read_trace
     from simulator.trace import of_tree, summaries
 
-    found = summaries(of_tree(read_trace(Path(trace)), trace))
-    simulated = BESIDE[beside][0]() if beside else None
-    streams = BESIDE[beside][1] if beside else {}
-    emit(
-        lambda: _tree(found, simulated),
-        json,
-        lambda console: _show(console, found, simulated, streams),
-    )
+    profile = summaries(of_tree(read_trace(Path(trace)), trace))
+    simulated, streams = None, {}
+    if counterpart:
+        chosen = COUNTERPARTS[counterpart]
+        simulated, streams = chosen.simulate(), dict(chosen.streams)
+    tree: dict[str, Any] = {
+        "schema_version": 1,
+        "processes": [summary.as_dict() for summary in profile],
+    }
+    if simulated:
+        tree["simulated"] = simulated.as_dict()
 
+    def show(console: Console) -> None:
+        for summary in profile:
+            print_parts(console, _text(summary, simulated, streams))
 
-def _tree(found: Sequence[Summary], simulated: Summary | None) -> dict[str, Any]:
-    beside = {"simulated": simulated.as_dict()} if simulated else {}
-    return {"schema_version": 1, "processes": [summary.as_dict() for summary in found], **beside}
-
-
-def _show(
-    console: Console,
-    found: Sequence[Summary],
-    simulated: Summary | None,
-    streams: Mapping[str, str],
-) -> None:
-    for summary in found:
-        for part in _text(summary, simulated, streams):
-            console.print(part)
+    emit(lambda: tree, json, show)
 
 
 def _text(
     summary: Summary, simulated: Summary | None, streams: Mapping[str, str]
 ) -> Iterator[RenderableType]:
-    """Return the parts of a summary."""
+    """Yield the parts of a summary. simulated: what it is compared with. streams: see `Counterpart`."""
     from rich.text import Text
 
+    yield Text(summary.process, style="bold")
+    yield _busy(summary, simulated, streams)
+    yield Text()
+    yield _classes(summary, simulated)
+    yield Text()
+    yield Text(_overlap(summary, simulated))
+
+
+def _heads(simulated: Summary | None) -> list[str]:
+    return ["simulated", "error"] if simulated else []
+
+
+def _pair(profiled: float, simulated: float | None) -> list[str]:
+    """Return a simulated time and its error, both empty where there is none."""
+    from simulator.units import format_seconds
+
+    if simulated is None:
+        return ["", ""]
+    error = f"{simulated / profiled - 1:+.1%}" if profiled else ""
+    return [format_seconds(simulated), error]
+
+
+def _busy(summary: Summary, simulated: Summary | None, streams: Mapping[str, str]) -> Table:
+    """Return how busy each stream is, the busiest first, then all together."""
     from simulator.cli.tables import table
     from simulator.units import format_seconds
 
-    def pair(value: float, other: float | None) -> list[str]:
-        if simulated is None:
-            return []
-        return (
-            ["", ""]
-            if other is None
-            else [format_seconds(other), f"{other / value - 1:+.1%}" if value else ""]
-        )
+    result = table("Busy time", "stream", "kernels", "busy", *_heads(simulated))
+    busiest = sorted(summary.streams.items(), key=lambda item: -item[1].seconds)
+    for name, busy in busiest:
+        known = streams.get(name)
+        cells = [f"{name} ({known})" if known else name, f"{busy.kernels:,}"]
+        cells.append(format_seconds(busy.seconds))
+        if simulated:
+            same = simulated.streams.get(known) if known else None
+            cells += _pair(busy.seconds, same.seconds if same else None)
+        result.add_row(*cells)
+    for label, name in (("span", "span"), ("any compute", "compute")):
+        seconds = getattr(summary, name)
+        cells = [label, "", format_seconds(seconds)]
+        if simulated:
+            cells += _pair(seconds, getattr(simulated, name))
+        result.add_row(*cells, style="bold")
+    return result
 
-    beside = ["simulated", "error"] if simulated else []
-    yield Text(summary.process, style="bold")
-    result = table("Busy time", "stream", "kernels", "busy", *beside)
-    mine = simulated.streams if simulated else {}
-    for name, (count, busy) in sorted(summary.streams.items(), key=lambda item: -item[1][1]):
-        shown = f"{name} ({streams[name]})" if name in streams else name
-        result.add_row(
-            shown,
-            f"{count:,}",
-            format_seconds(busy),
-            *pair(busy, mine[streams[name]][1] if streams.get(name) in mine else None),
-        )
-    whole = (
-        ("span", summary.span, simulated.span if simulated else None),
-        ("any compute", summary.compute, simulated.compute if simulated else None),
-    )
-    for label, value, other in whole:
-        result.add_row(label, "", format_seconds(value), *pair(value, other), style="bold")
-    yield result
-    yield Text()
-    result = table("Kernels by class, durations added up", "class", "time", "share", *beside)
-    known = simulated.groups if simulated else {}
-    listed = (
-        dict(sorted(summary.groups.items(), key=lambda item: -item[1]))
-        if simulated
-        else summary.classes
-    )
+
+def _classes(summary: Summary, simulated: Summary | None) -> Table:
+    """Return what the kernels do; in the simulator's groups where one is compared with it."""
+    from simulator.cli.tables import table
+    from simulator.units import format_seconds
+
+    title = "Kernels by class, durations added up"
+    result = table(title, "class", "time", "share", *_heads(simulated))
+    listed = summary.classes
+    if simulated:
+        listed = dict(sorted(summary.groups.items(), key=lambda item: -item[1]))
+    total = sum(summary.classes.values())
     for name, seconds in listed.items():
-        result.add_row(
-            name,
-            format_seconds(seconds),
-            f"{seconds / sum(summary.classes.values()):.1%}",
-            *pair(seconds, known.get(name)),
-        )
-    yield result
-    yield Text()
-    yield Text(_overlap(summary, simulated))
+        cells = [name, format_seconds(seconds), f"{seconds / total:.1%}"]
+        if simulated:
+            cells += _pair(seconds, simulated.groups.get(name))
+        result.add_row(*cells)
+    return result
 
 
 def _overlap(summary: Summary, simulated: Summary | None) -> str:
@@ -145,10 +163,10 @@ def _overlap(summary: Summary, simulated: Summary | None) -> str:
 
     if summary.overlap is None:
         return "Nothing communicates."
-    said = (
+    line = (
         f"Communication runs or waits for peers for {format_seconds(summary.communication)}, "
-        f"{summary.overlap:.1%} of it beside compute"
+        f"{summary.overlap:.1%} of it overlapped with compute"
     )
-    return (
-        f"{said}; simulated, without waiting: {simulated.overlap or 0.0:.1%}" if simulated else said
-    )
+    if simulated is None:
+        return line
+    return f"{line}; simulated, without waiting: {simulated.overlap or 0.0:.1%}"

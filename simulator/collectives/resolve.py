@@ -10,26 +10,26 @@ never slower.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simulator import flows
 from simulator.collectives.demand import Rounds, latencies
-from simulator.collectives.paths import Floats, Links, Ways, by_kind, ways
+from simulator.collectives.paths import Floats, Ways, by_kind, ways
 from simulator.hardware import CommunicationModel
+from simulator.refinement import Classes, Incidence, classes, distinct, mix, ranked
 from simulator.topology import Network
-
-Words: TypeAlias = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a collective takes: before and between bytes, and for them [s]."""
+    """What a collective takes."""
 
     latency: float
+    """Before and between bytes [s]."""
     transfer: float
+    """For the bytes [s]."""
 
     @property
     def seconds(self) -> float:
@@ -47,25 +47,38 @@ def cost(network: Network, rounds: Rounds, model: CommunicationModel) -> Cost:
     capacity = network.capacity * by_kind(network, model.nvlink, model.nic)
     delay = latencies(network, model)
     latency, transfer = model.setup if rounds.rounds else 0.0, 0.0
-    together: list[tuple[Ways, Floats]] = []
+    together: list[Flows] = []
     for step in rounds.rounds:
         way = ways(network, step.src, step.dst)
         latency += step.repeat * way.latency(len(step.src), delay)
         if rounds.pipelined:
-            together.append((way, step.bytes * step.repeat))
+            together.append(Flows(way, step.bytes * step.repeat))
         else:
             transfer += step.repeat * drain(capacity, way, step.bytes)
-    return Cost(latency, drain(capacity, *_joined(together)) if together else transfer)
+    if together:
+        transfer = drain(capacity, *_joined(together))
+    return Cost(latency, transfer)
 
 
-def _joined(parts: list[tuple[Ways, Floats]]) -> tuple[Ways, Floats]:
-    """Return the pairs of several rounds as those of one."""
-    starts = np.cumsum([0, *[len(size) for _, size in parts[:-1]]])
-    pair = np.concatenate([way.pair + start for (way, _), start in zip(parts, starts, strict=True)])
-    link, share = (
-        np.concatenate([getattr(way, name) for way, _ in parts]) for name in ("link", "share")
+class Flows(NamedTuple):
+    """Flows that start together."""
+
+    way: Ways
+    """Which flow crosses which link with which share of its bytes."""
+    size: Floats
+    """[flow] B."""
+
+
+def _joined(parts: list[Flows]) -> Flows:
+    """Return the flows of several rounds as those of one."""
+    starts = np.cumsum([0, *[len(part.size) for part in parts[:-1]]])
+    pair = [part.way.pair + start for part, start in zip(parts, starts, strict=True)]
+    together = Ways(
+        np.concatenate(pair),
+        np.concatenate([part.way.link for part in parts]),
+        np.concatenate([part.way.share for part in parts]),
     )
-    return Ways(pair, link, share), np.concatenate([size for _, size in parts])
+    return Flows(together, np.concatenate([part.size for part in parts]))
 
 
 def drain(capacity: Floats, way: Ways, size: Floats) -> float:
@@ -75,75 +88,35 @@ def drain(capacity: Floats, way: Ways, size: Floats) -> float:
     B. Flows and links that are alike are merged first, exactly (colour refinement, as a step is
     folded).
     """
-    used = np.flatnonzero(_present(way.link, len(capacity)))
-    link = _numbers(used, len(capacity))[way.link]
-    flow, line = _classes(size, capacity[used], way, link)
-    line_first, flow_first = _first(line), _first(flow)
-    # Of each class one link stands for all: what a class of flows has on it is that class's weight
-    # there.
-    mine = _present(line_first, len(used))[link]
-    pairs, which = np.unique(
-        flow[way.pair[mine]] * len(line_first) + line[link[mine]], return_inverse=True
-    )
-    weight: Floats = np.bincount(which, way.share[mine], len(pairs)).astype(np.float64)
-    of, lines = np.divmod(pairs, len(line_first))
-    ptr = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(flow_first)))])
-    ends = flows.drain(capacity[used][line_first], ptr, lines, size[flow_first], weight=weight)
+    used = np.flatnonzero(np.bincount(way.link, minlength=len(capacity)))
+    number = np.zeros(len(capacity), dtype=np.int64)
+    number[used] = np.arange(len(used))
+    link = number[way.link]  # [entry] index into `used`
+    flow, line = _classes(Flows(Ways(way.pair, link, way.share), size), capacity[used])
+    # Of each class one link represents all: what a class of flows puts on it is that class's
+    # weight there.
+    represents = np.zeros(len(used), dtype=bool)
+    represents[line.first] = True
+    entry = np.flatnonzero(represents[link])
+    met = flow.of[way.pair[entry]] * len(line.first) + line.of[link[entry]]
+    pairs, which = np.unique(met, return_inverse=True)  # [meeting of classes]; [entry] index
+    weight: Floats = np.bincount(which, way.share[entry], len(pairs)).astype(np.float64)
+    of, lines = np.divmod(pairs, len(line.first))
+    ptr = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(flow.first)))])
+    rates = capacity[used][line.first]
+    ends = flows.drain(rates, ptr, lines, size[flow.first], weight=weight)
     return float(ends.max(initial=0.0))
 
 
-def _first(colour: Links) -> Links:
-    return np.unique(colour, return_index=True)[1]
+def _classes(of: Flows, capacity: Floats) -> tuple[Classes, Classes]:
+    """Return classes of flows and of links such that each flow of a class meets each class of links alike.
 
-
-def _classes(size: Floats, capacity: Floats, way: Ways, link: Links) -> tuple[Links, Links]:
-    """Return classes of flows and of links such that each flow of a class meets each class of links alike."""
-    flow, line, share = _alike(size), _alike(capacity), _alike(way.share)
-    short = link.astype(np.uint16) if len(capacity) < 2**16 else link  # which numpy sorts by radix
-    by_link = np.argsort(short, kind="stable")
-    flow_starts, line_starts = _starts(way.pair), _starts(link[by_link])
-    random = np.random.default_rng(
-        0
-    )  # sums of random words tell multisets apart, whatever their order
-    factor = random.integers(0, 2**63, share.max() + 1, dtype=np.uint64)[share] * np.uint64(
-        2
-    ) + np.uint64(1)
-    while True:
-        counts = (flow.max(), line.max())
-        words = random.integers(0, 2**63, counts[1] + 1, dtype=np.uint64)
-        flow = _split(flow, np.add.reduceat(words[line][link] * factor, flow_starts), random)
-        words = random.integers(0, 2**63, flow.max() + 1, dtype=np.uint64)
-        line = _split(
-            line, np.add.reduceat((words[flow][way.pair] * factor)[by_link], line_starts), random
-        )
-        if (flow.max(), line.max()) == counts:
-            return flow, line
-
-
-def _split(colour: Links, mark: Words, random: np.random.Generator) -> Links:
-    """Return finer classes: alike before, and with the same mark."""
-    return _alike(random.integers(0, 2**63, colour.max() + 1, dtype=np.uint64)[colour] + mark)
-
-
-def _alike(values: Floats | Words) -> Links:
-    """Return a number for each different value."""
-    if (values == values[0]).all():
-        return np.zeros(len(values), dtype=np.int64)
-    return np.unique(values, return_inverse=True)[1]
-
-
-def _starts(sorted_ids: Links) -> NDArray[np.intp]:
-    return np.flatnonzero(np.diff(sorted_ids, prepend=-1))
-
-
-def _present(ids: Links, count: int) -> NDArray[np.bool_]:
-    found = np.zeros(count, dtype=bool)
-    found[ids] = True
-    return found
-
-
-def _numbers(ids: Links, count: int) -> Links:
-    """Return the position of each id in `ids`."""
-    place = np.zeros(count, dtype=np.int64)
-    place[ids] = np.arange(len(ids))
-    return place
+    capacity: [link] B/s.
+    """
+    meetings = Incidence.of(of.way.pair, of.way.link, ranked(of.way.share))
+    flow, line = mix(ranked(of.size)), mix(ranked(capacity))
+    counts = (0, 0)
+    while counts != (counts := (distinct(flow), distinct(line))):
+        flow = mix(flow + meetings.gather(line, len(flow)))
+        line = mix(line + meetings.scatter(flow, len(line)))
+    return classes(flow), classes(line)

@@ -127,7 +127,10 @@ class _Pricer:
     def loaded(
         self, key: LoadedKey, load: Load, even_parts: tuple[BlockCost, ...]
     ) -> tuple[BlockCost, ...]:
-        """Return a block's parts under a load. even_parts: the same with equally popular experts."""
+        """Return a block's parts under a load.
+
+        even_parts: the same with equally popular experts.
+        """
         work_ = work(self.scenario, load, key.member)
         ops = block_ops(key.kind, work_)
         number = key.load if self.travels else -1
@@ -166,7 +169,7 @@ class _Pricer:
     def _memory(
         self, kind: BlockKind, work_: Work, ops: tuple[BlockOps, ...]
     ) -> tuple[_Memory, ...]:
-        """Return what each part of a block keeps for its backward pass, and what comes back in it."""
+        """Return what each part of a block keeps for its backward pass, and what it recomputes."""
         full = "full" in work_.recompute and kind not in ("embedding", "head")
         nothing_recomputed = block_ops(kind, replace(work_, recompute=frozenset()))
         # What is left if nothing that weight gradients read is recomputed.

@@ -49,7 +49,7 @@ class Costs:
 
     @property
     def members(self) -> tuple[int, ...]:
-        """Return the members of an expert group that have costs of their own; (-1,) if all share."""
+        """Return the members of an expert group with costs of their own; (-1,) if all share."""
         return tuple(sorted({key.member for key in self.loaded})) or (-1,)
 
     def stage(self, index: int, member: int = -1) -> list[BlockCost]:

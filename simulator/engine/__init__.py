@@ -32,7 +32,7 @@ EXECUTORS: dict[str, Callable[[Program], Timeline]] = {
     "simpy": reference.run,
     "compiled": _compiled,
 }
-"""name -> function from a program to its timeline, in which rows that wait for each other have the end -1."""
+"""name -> function from a program to its timeline, in which rows that wait for each other end at -1."""
 
 
 def run(program: Program, executor: str = "auto") -> Timeline:
@@ -44,11 +44,12 @@ def run(program: Program, executor: str = "auto") -> Timeline:
         executor = "compiled" if len(program.rank) >= _MANY else "simpy"
     if executor not in EXECUTORS:
         raise EngineError(
-            f"{executor!r} is no executor of programs. Known: auto, {', '.join(EXECUTORS)}."
+            f"{executor!r} is not an executor of programs. Known: auto, {', '.join(EXECUTORS)}."
         )
     timeline = EXECUTORS[executor](program)
     left = np.flatnonzero(timeline.end < 0)
     if len(left):
-        names = ", ".join(program.labels[label] for label in program.label[left[:3]].tolist())
+        first = program.label[left[:3]].tolist()
+        names = ", ".join(program.labels[label] for label in first)
         raise EngineError(f"{len(left)} ops wait for each other, first {names}")
     return timeline

@@ -1,73 +1,79 @@
-"""Events in the order of their times: a heap in which each knows its place, so that it can be given another time."""
+"""Events in the order of their times: a heap in which each knows its slot, so that it can be given another time.
+
+Of each rank's and each call's events one is due at most, so a new time replaces the old one, where
+SimPy would leave a wake-up to be ignored. Ties break by the order in which times were given.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from simulator.compiled import inner
-from simulator.engine.state import NONE, Ids, Records
-
-HEAP, ORDER = range(2)
-"""places in State.counts: events in the heap, times given"""
+from simulator.engine.records import HEAP, NONE, ORDER, Counts, Ids, Records
 
 
 @inner
-def schedule(events: Records, heap: Ids, count: NDArray[np.int64], number: int, at: float) -> None:
+def schedule(events: Records, heap: Ids, counts: Counts, number: int, at: float) -> None:
     """Let an event be due at a time, instead of at the one that it was given before."""
     event = events[number]
-    event.at, event.order = at, count[ORDER]
-    count[ORDER] += 1
-    if event.place < 0:
-        event.place = count[HEAP]
-        count[HEAP] += 1
+    event.at = at
+    event.order = counts[ORDER]
+    counts[ORDER] += 1
+    if event.slot < 0:
+        event.slot = counts[HEAP]
+        counts[HEAP] += 1
     _rise(events, heap, number)
-    _sink(events, heap, count[HEAP], number)
+    _sink(events, heap, counts[HEAP], number)
 
 
 @inner
-def take(events: Records, heap: Ids, count: NDArray[np.int64]) -> None:
+def take(events: Records, heap: Ids, counts: Counts) -> None:
     """Take the first event out of the heap."""
-    count[HEAP] -= 1
-    events[heap[0]].place = NONE
-    last = heap[count[HEAP]]
-    if count[HEAP]:
-        events[last].place = 0
-        _sink(events, heap, count[HEAP], last)
+    counts[HEAP] -= 1
+    events[heap[0]].slot = NONE
+    last = heap[counts[HEAP]]
+    if counts[HEAP]:
+        events[last].slot = 0
+        _sink(events, heap, counts[HEAP], last)
 
 
 @inner
-def _before(one: Any, other: Any) -> bool:
-    return bool(one.at < other.at or (one.at == other.at and one.order < other.order))
+def _before(event: Any, other: Any) -> bool:
+    if event.at == other.at:
+        return bool(event.order < other.order)
+    return bool(event.at < other.at)
 
 
 @inner
 def _rise(events: Records, heap: Ids, number: int) -> None:
-    at = events[number].place
-    while at:
-        above = (at - 1) // 2
+    """Move an event towards the first slot, past those that are due later."""
+    slot = events[number].slot
+    while slot:
+        above = (slot - 1) // 2
         if not _before(events[number], events[heap[above]]):
             break
-        heap[at] = heap[above]
-        events[heap[at]].place = at
-        at = above
-    heap[at] = number
-    events[number].place = at
+        _put(events, heap, heap[above], slot)
+        slot = above
+    _put(events, heap, number, slot)
 
 
 @inner
 def _sink(events: Records, heap: Ids, size: int, number: int) -> None:
-    at = events[number].place
-    while 2 * at + 1 < size:
-        below = 2 * at + 1
-        if below + 1 < size and _before(events[heap[below + 1]], events[heap[below]]):
-            below += 1
+    """Move an event away from the first slot, past those that are due earlier."""
+    slot = events[number].slot
+    while 2 * slot + 1 < size:
+        below = 2 * slot + 1
+        right = below + 1
+        if right < size and _before(events[heap[right]], events[heap[below]]):
+            below = right
         if not _before(events[heap[below]], events[number]):
             break
-        heap[at] = heap[below]
-        events[heap[at]].place = at
-        at = below
-    heap[at] = number
-    events[number].place = at
+        _put(events, heap, heap[below], slot)
+        slot = below
+    _put(events, heap, number, slot)
+
+
+@inner
+def _put(events: Records, heap: Ids, number: int, slot: int) -> None:
+    heap[slot] = number
+    events[number].slot = slot

@@ -40,45 +40,57 @@ def run(program: Program) -> Timeline:
 
 @dataclass(slots=True, eq=False)
 class _Flow:
-    """A coflow that is moving bytes. left: of its slowest link [B]. since: when left was true [s]."""
+    """A coflow that is moving bytes."""
 
     kind: Coflow
+    """What it is."""
     instance: int
+    """Which of the calls of its kind."""
     left: float
+    """Bytes of its slowest link that were left at the time `since` [B]."""
     since: float
+    """When `left` was true [s]."""
     rate: float = 0.0
-    version: int = 0  # SimPy cannot cancel a timeout: wake-ups of older versions are ignored
+    """At which it has moved since [B/s]."""
+    version: int = 0
+    """How often its rate has changed. SimPy cannot cancel a timeout: wake-ups of older versions are ignored."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """One instance of a coflow before it starts. rows: of the members that have arrived."""
+    """One instance of a coflow before it starts."""
 
     rows: list[int] = field(default_factory=list)
+    """Of the members that have arrived."""
 
 
 class _Run:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.env = simpy.Environment()
-        rows, ranks = len(program.rank), program.ranks
-        self.rank = program.rank.tolist()
-        self.seconds = program.seconds.tolist()
-        self.coflow = program.coflow.tolist()
-        self.instance = program.instance.tolist()
-        self.waiting = np.diff(program.wait_ptr).tolist()
-        self.followers = _followers(program)
-        self.arrive, self.start, self.end = [0.0] * rows, [0.0] * rows, [-1.0] * rows
-        self.on_sms = [-1] * ranks  # row that has the SMs of a rank
-        self.queue: list[deque[int]] = [deque() for _ in range(ranks)]
-        self.calls: dict[int, _Call] = {}
-        self.capacity = program.capacity.tolist()
-        self.on_link: list[dict[_Flow, float]] = [{} for _ in self.capacity]
-        self.at_rank: list[dict[_Flow, None]] = [{} for _ in range(ranks)]
-        self.computing = [False] * ranks
-        self.unsettled: list[int] = []  # ranks whose SMs were taken or left since flows were told
-        self.unhindered = {kind: _unhindered(kind, self.capacity) for kind in program.coflows}
         self.events = 0
+        rows, ranks = len(program.rank), program.ranks
+        # Columns as lists, which Python indexes faster than arrays.
+        self.rank: list[int] = program.rank.tolist()
+        self.seconds: list[float] = program.seconds.tolist()
+        self.coflow: list[int] = program.coflow.tolist()
+        self.instance: list[int] = program.instance.tolist()
+        self.capacity: list[float] = program.capacity.tolist()
+        self.waiting: list[int] = np.diff(program.wait_ptr).tolist()
+        self.followers = _followers(program)
+        self.arrive = [0.0] * rows
+        self.start = [0.0] * rows
+        self.end = [-1.0] * rows
+        # Of each rank: the row that has its SMs, those that wait for them, and whether flows were
+        # told that it computes.
+        self.on_sms = [-1] * ranks
+        self.queue: list[deque[int]] = [deque() for _ in range(ranks)]
+        self.computing = [False] * ranks
+        self.unsettled: list[int] = []  # ranks whose SMs were taken or left since then
+        self.calls: dict[int, _Call] = {}
+        self.on_link: list[dict[_Flow, None]] = [{} for _ in self.capacity]
+        self.at_rank: list[dict[_Flow, None]] = [{} for _ in range(ranks)]
+        self.unhindered = {kind: _unhindered(kind, self.capacity) for kind in program.coflows}
 
     def go(self) -> None:
         """Run to the end."""
@@ -87,18 +99,18 @@ class _Run:
         self._settle()
         self.env.run()
 
-    # -- rows
-    # ---------------------------------------------------------------------------------------------------------
+    # Rows
 
     def _ready(self, row: int) -> None:
         """Start a row whose waits are over, or queue it for its SMs or its peers."""
         self.arrive[row] = self.env.now
+        rank = self.rank[row]
         if self.coflow[row] >= 0:
             self._join(row)
-        elif self.on_sms[self.rank[row]] < 0 and not self.queue[self.rank[row]]:
+        elif self.on_sms[rank] < 0 and not self.queue[rank]:
             self._compute(row)
         else:
-            self.queue[self.rank[row]].append(row)
+            self.queue[rank].append(row)
 
     def _compute(self, row: int) -> None:
         rank = self.rank[row]
@@ -127,8 +139,7 @@ class _Run:
             if not self.waiting[follower]:
                 self._ready(follower)
 
-    # -- coflows
-    # ------------------------------------------------------------------------------------------------------
+    # Coflows
 
     def _join(self, row: int) -> None:
         """Arrive at a coflow; the last member starts it."""
@@ -146,8 +157,8 @@ class _Run:
         """Begin to move bytes, after the latency."""
         kind, instance = cast(tuple[Coflow, int], event.value)
         flow = _Flow(kind, instance, kind.size, self.env.now)
-        for link, weight in kind.links:
-            self.on_link[link][flow] = weight
+        for link, _ in kind.links:
+            self.on_link[link][flow] = None
         for rank in kind.members:
             self.at_rank[rank][flow] = None
         if kind.links:
@@ -163,14 +174,18 @@ class _Run:
             rates = caps
         else:
             rates = max_min_few(self.capacity, [flow.kind.links for flow in flows], caps)
-        now = self.env.now
         for flow, rate in zip(flows, rates, strict=True):
             if rate != flow.rate:
-                flow.left -= flow.rate * (now - flow.since)
-                flow.since, flow.rate = now, rate
-                flow.version += 1
-                timeout = self.env.timeout(max(0.0, flow.left) / rate, (flow, flow.version))
-                timeout.callbacks.append(self._moved)
+                self._speed(flow, rate)
+
+    def _speed(self, flow: _Flow, rate: float) -> None:
+        """Let a flow move at another rate from now on [B/s]."""
+        flow.left -= flow.rate * (self.env.now - flow.since)
+        flow.since = self.env.now
+        flow.rate = rate
+        flow.version += 1
+        timeout = self.env.timeout(max(0.0, flow.left) / rate, (flow, flow.version))
+        timeout.callbacks.append(self._moved)
 
     def _cap(self, flow: _Flow) -> float:
         """Return the fastest that a flow's kernel may go [B/s]."""
@@ -181,17 +196,16 @@ class _Run:
 
     def _component(self, flows: list[_Flow]) -> list[_Flow]:
         """Return all flows that are connected with some over links, in a fixed order."""
-        seen = dict.fromkeys(flows)
-        todo = list(flows)
-        while todo:
-            for link, _ in todo.pop().kind.links:
+        connected = dict.fromkeys(flows)
+        frontier = list(flows)
+        while frontier:
+            for link, _ in frontier.pop().kind.links:
                 users = self.on_link[link]
                 if len(users) > 1:
-                    for other in users:
-                        if other not in seen:
-                            seen[other] = None
-                            todo.append(other)
-        return list(seen)
+                    fresh = [flow for flow in users if flow not in connected]
+                    connected.update(dict.fromkeys(fresh))
+                    frontier += fresh
+        return list(connected)
 
     def _moved(self, event: simpy.Event) -> None:
         flow, version = cast(tuple[_Flow, int], event.value)
@@ -205,13 +219,12 @@ class _Run:
         for link, _ in flow.kind.links:
             users = self.on_link[link]
             del users[flow]
-            touched.update(users.fromkeys(users))
+            touched.update(users)
         for rank in flow.kind.members:
             del self.at_rank[rank][flow]
         if touched:
             self._share(list(touched))
-        rows = self.calls.pop(flow.instance).rows
-        for row in rows:
+        for row in self.calls.pop(flow.instance).rows:
             self._finish(row)
         self._settle()
 
@@ -236,9 +249,10 @@ def _unhindered(kind: Coflow, capacity: list[float]) -> bool:
 
 def _followers(program: Program) -> list[list[int]]:
     """Return the rows that wait for each row, in the order of the rows."""
-    rows = np.repeat(np.arange(len(program.rank)), np.diff(program.wait_ptr))
-    order = np.argsort(program.wait, kind="stable")
-    targets = rows[order].tolist()
-    counts = np.bincount(program.wait, minlength=len(program.rank))
-    ends = np.cumsum(counts).tolist()
-    return [targets[end - count : end] for end, count in zip(ends, counts.tolist(), strict=True)]
+    rows = np.repeat(np.arange(len(program.rank)), np.diff(program.wait_ptr))  # [wait]
+    waiters = rows[np.argsort(program.wait, kind="stable")].tolist()
+    counts = np.bincount(program.wait, minlength=len(program.rank))  # [row]
+    ends = np.cumsum(counts)
+    begins = ends - counts
+    bounds = zip(begins.tolist(), ends.tolist(), strict=True)
+    return [waiters[begin:end] for begin, end in bounds]

@@ -14,32 +14,44 @@ def bundle(flow_ptr: Ids, flow_link: Ids, weight: Floats, *own: Floats) -> tuple
 
     flow_ptr, flow_link, weight: as in `max_min`; the order of a flow's links does not matter. own:
     [flow] each, what equal flows have in common besides (cap, size, start). Equal means equal bits.
-    Bundles stand in the order of their first flows. Give `max_min` the bundles, with weights times
+    Bundles are in the order of their first flows. Give `max_min` the bundles, with weights times
     their number of flows, for the same rates.
     """
-    length = np.diff(flow_ptr)
-    flow = np.repeat(np.arange(len(length)), length)
-    order = np.lexsort((weight, flow_link, flow))
-    link, bits = flow_link[order].astype(np.int64), weight[order].astype(np.float64).view(np.int64)
-    numbers = np.column_stack(
-        [length, *(np.asarray(values, dtype=np.float64).view(np.int64) for values in own)]
-    )
-    first, which = np.empty(0, dtype=np.int64), np.empty(len(length), dtype=np.int64)
+    length = np.diff(flow_ptr)  # links of each [flow]
+    link, bits = _sorted_entries(flow_ptr, flow_link, weight)
+    numbers = np.column_stack([length, *map(_bits, own)])  # [flow, number]
+    first = np.empty(0, dtype=np.int64)
+    which = np.empty(len(length), dtype=np.int64)
+    # Flows of as many links are rows of one matrix, of which equal ones are found at once.
     for size in np.unique(length):
         some = np.flatnonzero(length == size)
-        entries = flow_ptr[some, None] + np.arange(size)
+        entries = flow_ptr[some, None] + np.arange(size)  # [some, link]
         rows = np.hstack([numbers[some], link[entries], bits[entries]])
         _, index, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
         which[some] = len(first) + inverse.reshape(-1)
         first = np.concatenate([first, some[index]])
-    rank = np.argsort(first)
-    place = np.empty(len(first), dtype=np.int64)
-    place[rank] = np.arange(len(first))
-    return first[rank], place[which]
+    order = np.argsort(first)
+    number = np.empty(len(first), dtype=np.int64)  # in the order of first flows [bundle]
+    number[order] = np.arange(len(first))
+    return first[order], number[which]
+
+
+def _sorted_entries(flow_ptr: Ids, flow_link: Ids, weight: Floats) -> tuple[Ids, Ids]:
+    """Return the links of each flow in rising order, and the bits of their weights [entry]."""
+    length = np.diff(flow_ptr)
+    flow = np.repeat(np.arange(len(length)), length)  # [entry]
+    order = np.lexsort((weight, flow_link, flow))
+    return flow_link[order].astype(np.int64), _bits(weight[order])
+
+
+def _bits(values: Floats) -> Ids:
+    """Return numbers as the integers of the same bits."""
+    return np.asarray(values, dtype=np.float64).view(np.int64)
 
 
 def pick(flow_ptr: Ids, flows: Ids) -> tuple[Ids, Ids]:
     """Return flow_ptr for some of the flows, and the entries that they have, in the order of those flows."""
     length = np.diff(flow_ptr)[flows]
     ptr = np.concatenate([[0], np.cumsum(length)])
-    return ptr, np.repeat(flow_ptr[flows] - ptr[:-1], length) + np.arange(ptr[-1])
+    shift = flow_ptr[flows] - ptr[:-1]  # from an entry's new number to its old one [flow]
+    return ptr, np.repeat(shift, length) + np.arange(ptr[-1])

@@ -31,29 +31,29 @@ def max_min(
     """Return the max-min fair rate of every flow, [flow] B/s.
 
     capacity: [link] B/s. flow_ptr: [flow + 1], flow f uses the links
-    flow_link[flow_ptr[f]:flow_ptr[f + 1]]. weight: [entry] w >= 0, beside flow_link. cap: [flow]
+    flow_link[flow_ptr[f]:flow_ptr[f + 1]]. weight: [entry] w >= 0, of each of flow_link. cap: [flow]
     the highest rate allowed, inf for none. Errors: EngineError if a rate is unbounded.
     """
     owner = np.repeat(np.arange(len(cap)), np.diff(flow_ptr))
     owner, link, weight = _used(weight > 0, owner, flow_link, weight)
-    rate, rising, room, level = (
-        np.zeros(len(cap)),
-        np.ones(len(cap), dtype=bool),
-        capacity.astype(float),
-        0.0,
-    )
+    rate = np.zeros(len(cap))
+    rising = np.ones(len(cap), dtype=bool)
+    room = capacity.astype(float)
+    level = 0.0
     while rising.any():
-        share = np.bincount(link, weight, len(room))
+        share = np.bincount(link, weight, len(room))  # of rising flows [link]
+        # The common rate at which each link is full [link] B/s.
         fills = np.divide(room, share, out=np.full(len(room), math.inf), where=share > 0)
         level = max(level, min(fills.min(initial=math.inf), cap[rising].min()))
         if level == math.inf:
             raise EngineError(UNBOUNDED)
-        stops = cap <= level * TOGETHER
+        stops = cap <= level * TOGETHER  # [flow]
         stops[owner[fills[link] <= level * TOGETHER]] = True
         stops &= rising
         rate[stops] = level
         rising &= ~stops
-        stopped = stops[owner]
+        # What stops leaves the rest of its links to the others.
+        stopped = stops[owner]  # [entry]
         room -= level * np.bincount(link[stopped], weight[stopped], len(room))
         owner, link, weight = _used(~stopped, owner, link, weight)
     return rate
@@ -82,16 +82,13 @@ def max_min_few(
     level = 0.0
     while rising:
         fills = _fills(room, flows, rising)
-        level = max(level, min([*fills.values(), *[caps[f] for f in rising]]))
+        bounds = [*fills.values(), *[caps[f] for f in rising]]
+        level = max(level, min(bounds))
         if level == math.inf:
             raise EngineError(UNBOUNDED)
         limit = level * TOGETHER
         full = {link for link, fill in fills.items() if fill <= limit}
-        stops = [
-            f
-            for f in rising
-            if caps[f] <= limit or any(w > 0 and link in full for link, w in flows[f])
-        ]
+        stops = [f for f in rising if caps[f] <= limit or _crosses(flows[f], full)]
         for f in stops:
             rates[f] = level
         rising = [f for f in rising if f not in stops]
@@ -99,6 +96,11 @@ def max_min_few(
             for link, share in _shares(flows, stops).items():
                 room[link] -= level * share
     return rates
+
+
+def _crosses(flow: Sequence[tuple[int, float]], full: set[int]) -> bool:
+    """Tell whether a flow uses a full link."""
+    return any(weight > 0 and link in full for link, weight in flow)
 
 
 def _shares(flows: Sequence[Sequence[tuple[int, float]]], some: Sequence[int]) -> dict[int, float]:

@@ -50,8 +50,8 @@ def drain(
     """Return when each flow has moved its bytes, [flow] s; latency is the caller's business.
 
     capacity: [link] B/s. flow_ptr: [flow + 1], flow f uses the links
-    flow_link[flow_ptr[f]:flow_ptr[f + 1]]. size: [flow] B. weight: [entry] beside flow_link, as in
-    `fairshare.max_min`, 1 if not given. cap: [flow] the highest rate allowed [B/s], none if not
+    flow_link[flow_ptr[f]:flow_ptr[f + 1]]. size: [flow] B. weight: [entry], of each of flow_link, as
+    in `fairshare.max_min`, 1 if not given. cap: [flow] the highest rate allowed [B/s], none if not
     given. start: [flow] s, 0 if not given. executor: a row of EXECUTORS, or `auto`, which goes by
     the number of flows. A flow without bytes ends when it starts. Errors: EngineError if arrays do
     not fit together, or a flow would never end or end at once for want of a limit.
@@ -64,7 +64,7 @@ def drain(
         executor = "numba" if len(flows.size) >= _MANY else "numpy"
     if executor not in EXECUTORS:
         raise EngineError(
-            f"{executor!r} is no executor of flows. Known: auto, {', '.join(EXECUTORS)}."
+            f"{executor!r} is not an executor of flows. Known: auto, {', '.join(EXECUTORS)}."
         )
     return EXECUTORS[executor](flows)
 
@@ -85,8 +85,8 @@ def _flows(
         link=np.ascontiguousarray(link, dtype=np.int64),
         weight=_floats(() if weight is None else weight),
         size=size,
-        start=np.zeros(len(size)) if start is None else _floats(start),
-        cap=np.full(len(size), np.inf) if cap is None else _floats(cap),
+        start=_floats(np.zeros(len(size)) if start is None else start),
+        cap=_floats(np.full(len(size), np.inf) if cap is None else cap),
     )
 
 
@@ -97,24 +97,24 @@ def _floats(values: ArrayLike) -> NDArray[np.float64]:
 def _check_shapes(flows: Flows) -> None:
     """Refuse arrays that do not fit together."""
     count, entries = len(flows.size), len(flows.link)
-    for name, found, wanted in (
+    lengths = (
         ("flow_ptr", len(flows.ptr), count + 1),
         ("start", len(flows.start), count),
         ("cap", len(flows.cap), count),
         ("weight", len(flows.weight) or entries, entries),
-    ):
-        if found != wanted:
+    )
+    for name, length, wanted in lengths:
+        if length != wanted:
             raise EngineError(
-                f"{name} has {found} values for {count} flows over {entries} links. Give {wanted}."
+                f"{name} has {length} values for {count} flows over {entries} links. Give {wanted}."
             )
     if flows.ptr[0] != 0 or flows.ptr[-1] != entries or (np.diff(flows.ptr) < 0).any():
         raise EngineError(
             f"flow_ptr must rise from 0 to the number of entries of flow_link, {entries}."
         )
     if entries and not 0 <= flows.link.min() <= flows.link.max() < len(flows.capacity):
-        raise EngineError(
-            f"flow_link names a link that is not there. Links go from 0 to {len(flows.capacity) - 1}."
-        )
+        last = len(flows.capacity) - 1
+        raise EngineError(f"flow_link names a link that does not exist. Links go from 0 to {last}.")
 
 
 def _check_values(flows: Flows) -> None:
@@ -122,11 +122,11 @@ def _check_values(flows: Flows) -> None:
     for name in ("capacity", "weight", "size", "start", "cap"):
         values = getattr(flows, name)
         if len(values):
-            low, high = values.min(), values.max()
-            if not low >= 0 or (high == np.inf and name in ("weight", "size", "start")):
-                raise EngineError(
-                    f"{name} {low if not low >= 0 else high} is not in range. Give a number >= 0."
-                )
+            low, high = values.min(), values.max()  # nan if there is one
+            if not low >= 0:
+                raise EngineError(f"{name} {low} is not in range. Give a number >= 0.")
+            if high == np.inf and name in ("weight", "size", "start"):
+                raise EngineError(f"{name} {high} is not in range. Give a finite number >= 0.")
 
 
 def _check_ends(flows: Flows) -> None:
@@ -144,17 +144,15 @@ def _check_ends(flows: Flows) -> None:
         unbounded &= ~_crosses(flows, ~endless)
         if unbounded.any():
             raise EngineError(
-                f"Flow {unbounded.argmax()} crosses no link of finite capacity and has no cap, so its rate is "
-                "unbounded. Give it a cap."
+                f"Flow {unbounded.argmax()} crosses no link of finite capacity and has no cap, so "
+                "its rate is unbounded. Give it a cap."
             )
 
 
 def _crosses(flows: Flows, links: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which flows use one of some links."""
-    used = links[flows.link] & (flows.weight > 0) if len(flows.weight) else links[flows.link]
-    return (
-        np.bincount(
-            np.repeat(np.arange(len(flows.size)), np.diff(flows.ptr)), used, len(flows.size)
-        )
-        > 0
-    )
+    """Return which flows use one of some links [flow]."""
+    used = links[flows.link]  # [entry]
+    if len(flows.weight):
+        used = used & (flows.weight > 0)
+    owner = np.repeat(np.arange(len(flows.size)), np.diff(flows.ptr))  # [entry]
+    return np.bincount(owner, used, len(flows.size)) > 0

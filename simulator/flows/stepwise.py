@@ -14,9 +14,11 @@ from simulator.flows.problem import TOGETHER, Flows
 def drain(flows: Flows) -> NDArray[np.float64]:
     """Return when each flow ends, [flow] s."""
     weight = flows.weight if len(flows.weight) else np.ones(len(flows.link))
+    # Equal flows run as one, with weights times their number: first of each [bundle], and the
+    # bundle of each flow [flow].
     first, which = bundle(flows.ptr, flows.link, weight, flows.size, flows.start, flows.cap)
     ptr, entries = pick(flows.ptr, first)
-    count = np.bincount(which, minlength=len(first))
+    count = np.bincount(which, minlength=len(first))  # [bundle]
     bundled = Flows(
         capacity=flows.capacity,
         ptr=ptr,
@@ -32,13 +34,15 @@ def drain(flows: Flows) -> NDArray[np.float64]:
 def _ends(flows: Flows) -> NDArray[np.float64]:
     """Return when each flow ends, [flow] s, from event to event."""
     end, left = flows.start.copy(), flows.size.copy()
-    waiting, running = left > 0, np.zeros(len(left), dtype=bool)
+    waiting = left > 0
+    running = np.zeros(len(left), dtype=bool)
     now = 0.0
     while waiting.any() or running.any():
         moving = np.flatnonzero(running)
-        rate = _rates(flows, moving)
-        due = now + left[moving] / rate
-        close, opening = due.min(initial=math.inf), flows.start[waiting].min(initial=math.inf)
+        rate = _rates(flows, moving)  # [moving] B/s
+        due = now + left[moving] / rate  # [moving] s
+        close = due.min(initial=math.inf)
+        opening = flows.start[waiting].min(initial=math.inf)
         then = min(close, opening)
         left[moving] = np.maximum(left[moving] - rate * (then - now), 0.0)
         now = then

@@ -1,4 +1,4 @@
-"""Text files -> trees of plain values that remember their lines, and trees -> validated configuration.
+"""Text files -> trees that remember their lines, and trees -> validated configuration.
 
 `document`: the tree, and what `--set` changes in it. `parse`: YAML and JSON. `files`: the user's
 files and the package's own. `expert_counts`: tables of loads. `validation`: trees -> configuration.

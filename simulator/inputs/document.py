@@ -1,4 +1,4 @@
-"""A file as a tree of plain values that remembers the line of every key, and what `--set` changes in it."""
+"""A file as a tree that remembers the line of every key, and what `--set` changes in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Path_ = tuple[str | int, ...]
 
 
 class Location(TypedDict, total=False):
-    """Where a key stands, as `InputError.at` takes it."""
+    """Where a key is, as `InputError.at` takes it."""
 
     file: str
     line: int
@@ -33,7 +33,7 @@ class Document:
     """Paths of the keys that `--set` replaced or removed."""
 
     def locate(self, path: Path_) -> Location:
-        """Return where a key stands: in `--set`, or on the line of the longest known part of its path."""
+        """Return where a key is: in `--set`, or on the line of the longest known part of its path."""
         key = ".".join(str(part) for part in path)
         if self.is_overridden(path) or self._is_made(path):
             return {"file": "--set", "key": key}

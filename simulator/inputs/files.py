@@ -82,7 +82,10 @@ def read_trace(path: Path) -> Any:
 
 
 def source(document: Document) -> str:
-    """Return the text that a document was read from, or its tree as JSON where it came from no file."""
+    """Return the text that a document was read from.
+
+    Its tree as JSON where it came from no file.
+    """
     path = Path(document.file)
     if document.file and path.is_file():
         return path.read_text(encoding="utf-8")
@@ -130,12 +133,15 @@ def data_names(kind: str) -> list[str]:
 
 
 def asset(name: str) -> str:
-    """Return the text of one of the package's own styles and scripts, `simulator/data/page/<name>`."""
+    """Return one of the package's own styles and scripts, `simulator/data/page/<name>`."""
     return (_folder("page") / name).read_text(encoding="utf-8")
 
 
 def table(name: str) -> list[dict[str, str]]:
-    """Read one of the package's own tables, `simulator/data/measured/<name>.csv`: heading -> text, row by row."""
+    """Read one of the package's own tables, `simulator/data/measured/<name>.csv`.
+
+    Row by row: heading -> text.
+    """
     content = (_folder("measured") / f"{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(line for line in content.splitlines() if not line.startswith("#")))
 

@@ -101,7 +101,10 @@ def _plain(node: Any) -> Any:
 
 
 def _lines(node: Any, path: Path_) -> Iterator[tuple[Path_, int]]:
-    """Return the line of every key and item below a node; `lc` is ruamel's record of lines and columns."""
+    """Return the line of every key and item below a node.
+
+    `lc` is ruamel's record of lines and columns.
+    """
     positions: Any = getattr(node, "lc", None)
     if isinstance(node, dict):
         for key, value in node.items():

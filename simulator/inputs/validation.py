@@ -99,7 +99,10 @@ def _unknown_key(path: Path_, model: type[BaseModel]) -> InputError:
 
 
 def _known_keys(path: Path_, model: type[BaseModel]) -> list[str]:
-    """Return the keys that the group at a path knows, following nested configurations and lists of them."""
+    """Return the keys that the group at a path knows.
+
+    Follows nested configurations and lists of them.
+    """
     for part in path:
         if isinstance(part, int):
             continue  # an item of a list: the list's annotation names the group already

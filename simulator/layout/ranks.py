@@ -67,7 +67,7 @@ class Layout:
         return self.per_stage // (self.etp * self.ep)
 
     def sizes(self, grid: str) -> list[tuple[str, int]]:
-        """Return the dimensions of a grid (dense or expert), fastest first, the pipeline's among them."""
+        """Return the dimensions of a grid (dense or expert) and their sizes, fastest first."""
         dense = {
             "tp": ("tp", self.tp),
             "cp": ("cp", self.cp),

@@ -1,4 +1,4 @@
-"""The product rules of a layout; a message tells the one rule that broke and the nearest legal values."""
+"""The product rules of a layout: which one a configuration breaks, and what would fit."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _replicas(config: LayoutConfig, gpus: int) -> int:
 
 
 def _odd_degree(config: LayoutConfig, gpus: int) -> tuple[str, list[int]]:
-    """Return the last degree that does not divide what the others leave of the GPUs, and what would."""
+    """Return the last degree that does not divide what the others leave, and what would."""
     product = config.tp * config.cp * config.pp
     for key in ("pp", "cp", "tp"):
         rest = product // getattr(config, key)

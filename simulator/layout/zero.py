@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ZeroStage(IntEnum):
-    """What ZeRO shards: each stage shards what its name says, and all that the stages before it shard."""
+    """What ZeRO shards: what a stage's name says, and all that the stages before it shard."""
 
     NONE = 0
     OPTIMIZER = 1

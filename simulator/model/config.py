@@ -1,4 +1,4 @@
-"""The architecture of a transformer in Hugging Face's keys: widths, heads, experts, and which layer is what."""
+"""The architecture of a transformer in Hugging Face's keys: widths, heads, experts, layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ BlockKind = Literal["embedding", "dense", "moe", "mtp", "head"]
 
 
 class Architecture(BaseModel):
-    """A transformer in Hugging Face's keys; keys of a real `config.json` that cost nothing are ignored.
+    """A transformer in Hugging Face's keys.
+
+    Keys of a real `config.json` that cost nothing are ignored.
 
     Multi-head latent attention where `kv_lora_rank` is given, grouped-query attention otherwise.
     """
@@ -230,7 +232,7 @@ class Architecture(BaseModel):
             )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with some keys replaced, which keeps nothing that was counted for the old ones."""
+        """Return a copy with some keys replaced, which counts everything anew."""
         copy = super().model_copy(update=update, deep=deep)
         for name in set(copy.__dict__) - set(type(self).model_fields):
             del copy.__dict__[name]  # pydantic copies the values of cached properties too
@@ -310,5 +312,5 @@ class Architecture(BaseModel):
 
     @cached_property
     def moe_layers(self) -> int:
-        """Return the number of MoE layers, MTP apart."""
+        """Return the number of MoE layers, without those of MTP."""
         return self.blocks.count("moe")

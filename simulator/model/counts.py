@@ -65,7 +65,7 @@ class ModelConfig(Architecture):
 
     @property
     def embedding_parameters(self) -> int:
-        """Return the parameters of the input embedding, a table of positions apart."""
+        """Return the parameters of the input embedding, without a table of positions."""
         return self.vocab_size * self.hidden_size
 
     @property
@@ -99,12 +99,15 @@ class ModelConfig(Architecture):
 
     @cached_property
     def parameters(self) -> int:
-        """Return the parameters, MTP apart."""
+        """Return the parameters, without MTP."""
         return sum(sum(self.block_parameters(kind)) for kind in self.blocks if kind != "mtp")
 
     @cached_property
     def active_parameters(self) -> int:
-        """Return the parameters that one token meets, without the input embedding, learned positions and MTP."""
+        """Return the parameters that one token meets.
+
+        Without the input embedding, learned positions and MTP.
+        """
         idle = (self.n_routed_experts - self.num_experts_per_tok) * self.expert_parameters
         looked_up = self.position_parameters + (
             0 if self.tie_word_embeddings else self.embedding_parameters
@@ -126,6 +129,9 @@ class ModelConfig(Architecture):
         return Passes(weights + attention, weights + 2.0 * attention, weights)
 
     def attention_flops_per_token(self, seq_length: int, causal: bool = True) -> float:
-        """Return one layer's forward FLOPs per token of QK and PV: 2 H (d_qk + d_v) S, half of it if causal."""
+        """Return one layer's forward FLOPs per token of QK and PV.
+
+        2 H (d_qk + d_v) S, half of it if causal.
+        """
         whole = 2.0 * self.num_attention_heads * (self.qk_dim + self.v_dim) * seq_length
         return whole / 2 if causal else whole

@@ -1,4 +1,4 @@
-"""Hugging Face's configurations -> the keys of one configuration: what each family names otherwise, or implies.
+"""Hugging Face's configurations -> one set of keys: what each family renames or implies.
 
 Sources: the configuration_*.py and modeling_*.py of each type in github huggingface/transformers.
 """
@@ -146,7 +146,7 @@ NOT_YET: dict[str, str] = {
     "attention_chunk_size": _FULL,
     "add_cross_attention": "Only decoders without cross-attention are read.",
     "is_encoder_decoder": "Only decoders are read.",
-    "text_config": "Give the keys of its text_config alone; what it sees and hears is not simulated.",
+    "text_config": "Give the keys of its text_config alone; images and sound are not simulated.",
     "vision_config": "Give the keys of its text model alone; vision is not simulated.",
 }
 """Keys that change the costs and are not read, where they say anything: key -> remedy."""

@@ -138,7 +138,7 @@ BLOCKS: dict[str, Callable[[Work], BlockOps]] = {
 
 
 def block_ops(kind: BlockKind | str, work: Work) -> tuple[BlockOps, ...]:
-    """Return a block's ops; an MTP module is its input projection, one layer and the shared head."""
+    """Return a block's ops; an MTP module is an input projection, a layer and the shared head."""
     if kind != "mtp":
         return (BLOCKS[kind](work),)
     layer = work.model.layer_kind(work.model.num_hidden_layers)

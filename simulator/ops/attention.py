@@ -1,4 +1,4 @@
-"""The attention half of a layer: forward and input gradient; `projections` has its weight gradients.
+"""The attention half of a layer: forward and input gradient; `projections` has weight gradients.
 
 The kernels and their order are those of DeepSeek's published profile (github
 deepseek-ai/profile-data, train.json). Linear layers are cut over the tensor parallel group: those
@@ -57,7 +57,7 @@ def forward(work: Work) -> Ops:
 
 
 def residual(work: Work) -> Op:
-    """Return the addition to the residual stream, fused with biases and dropout if the model has them."""
+    """Return the addition to the residual stream, with the biases and dropout of the model."""
     if not work.model.layer_norm:
         return _add(work, "residual")
     width = work.own * work.model.hidden_size
@@ -104,6 +104,7 @@ def _mla_positions(work: Work) -> Ops:
     """Return MLA's rotary positions, and its assembly of keys and values from their parts."""
     model = work.model
     per_head = work.tokens * work.heads
+    # The keys' rotary part is one for all heads.
     return (
         moved("rope q", "rope", per_head * model.qk_rope_head_dim, 4.0),
         moved("rope k", "rope", work.tokens * model.qk_rope_head_dim, 4.0),
@@ -113,7 +114,7 @@ def _mla_positions(work: Work) -> Ops:
 
 
 def input_gradient(work: Work) -> tuple[Ops, Ops]:
-    """Return the ops from the gradient of the second residual stream to that of the first, in two parts.
+    """Return the input gradient, from the second residual stream to the first, in two parts.
 
     The first ends with the input gradients of what reads the residual stream. With tensor
     parallelism their sum then travels, and the second part, what the norm does with it, waits for
@@ -122,12 +123,14 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
     recipe = work.recipe
     h = work.model.hidden_size
     context = _context(work)
+    # In the order of the profile: from the end of the half layer to its begin.
     first = (
         *_stream_backward(work),
         *_restore_output(work),
         *_gather_output_gradient(work),
         *transpose(recipe, h * context),
         gemm("o dgrad", work.tokens, context, h, recipe.gemm),
+        # The output's weight gradient reads both by channel.
         *by_channel(recipe, work.tokens * context, work.tokens * h),
         *_recompute_expansion(work),
         *core_backward(work),
@@ -157,7 +160,7 @@ def _stream_backward(work: Work) -> Ops:
 
 
 def dropout_backward(work: Work) -> Ops:
-    """Return the dropout's mask applied to a gradient of the residual stream, if the model has dropout."""
+    """Return the mask applied to a gradient of the residual stream, if the model has dropout."""
     if not work.model.layer_norm:
         return ()
     return (moved("dropout backward", "dropout", work.own * work.model.hidden_size, 5.0),)
@@ -171,8 +174,8 @@ def _restore_output(work: Work) -> Ops:
 
 
 def _gather_output_gradient(work: Work) -> Ops:
-    """Return the cast of the output's gradient and its gather; a parallel FFN has gathered it already."""
-    if work.model.parallel_residual:
+    """Return the cast of the output's gradient and its gather."""
+    if work.model.parallel_residual:  # the FFN has gathered it already
         return quantise(work.recipe, work.tokens * work.model.hidden_size)
     return parallel.cast_and_gather(work, "gather output gradient")
 

@@ -14,7 +14,7 @@ def core(work: Work) -> Ops:
 
 
 def core_backward(work: Work) -> Ops:
-    """Return the gradients of queries, keys and values, after the core itself where it is recomputed."""
+    """Return the gradients of queries, keys and values, and before them a recomputed core."""
     if work.unfused:
         gradients = _unfused_backward(work)
     else:
@@ -45,7 +45,8 @@ def _length(work: Work) -> int:
 
 def _fused(work: Work) -> Op:
     model = work.model
-    log_sums = 4.0 * work.tokens * work.heads  # of the softmax, in FP32, per query and head
+    # The backward pass rebuilds the softmax from the logarithm of its sum, FP32 per query and head.
+    log_sums = 4.0 * work.tokens * work.heads
     return Op(
         "core",
         "attention",
@@ -75,8 +76,8 @@ def _unfused(work: Work) -> Ops:
     """Return QK^T, scale, mask and softmax in one kernel, dropout, and the product with V.
 
     No part is skipped for being masked. Kept per element of the [heads, s, s] matrix: softmax and
-    dropout outputs in 2 bytes, the mask in 1, none where it is recomputed (Korthikanti et al., arXiv
-    2205.05198, section 4.1).
+    dropout outputs in 2 bytes, the mask in 1, none where it is recomputed (Korthikanti et al.,
+    arXiv 2205.05198, section 4.1).
     """
     s = work.seq_length
     model = work.model
@@ -97,6 +98,7 @@ def _unfused_backward(work: Work) -> Ops:
     model = work.model
     groups = _sequence_heads(work)
     elements = float(groups) * s * s
+    # Two products per product of the forward pass, the masks and the softmax between them.
     return (
         gemm("context dgrad", s, s, model.v_dim, "bf16", groups),
         gemm("value gradient", s, model.v_dim, s, "bf16", groups),

@@ -24,12 +24,13 @@ def embed_wgrad(work: Work) -> Ops:
     elements = work.tokens * work.model.hidden_size
     return (
         *parallel.gather(work, "gather embedding gradient", bytes_per_element=2.0),
+        # Reads a gradient in BF16, reads and writes the sum in FP32.
         moved("scatter", "embedding", elements, 10.0),
     )
 
 
 def head_forward(work: Work) -> Ops:
-    """Return the final norm, the output head (BF16) and the softmax cross-entropy over the vocabulary."""
+    """Return the final norm, the output head (BF16) and the cross-entropy over the vocabulary."""
     h = work.model.hidden_size
     vocabulary = _vocabulary(work)
     logits = work.tokens * vocabulary
@@ -61,7 +62,7 @@ def _vocabulary(work: Work) -> int:
 
     The vocabulary is padded where the group does not divide it.
     """
-    return -(-work.model.vocab_size // work.tp)
+    return -(-work.model.vocab_size // work.tp)  # rounded up
 
 
 def mtp_input_forward(work: Work) -> Ops:

@@ -29,7 +29,7 @@ from simulator.precision import BYTES
 
 
 class Ffn(NamedTuple):
-    """Gate, up and down projection of some rows, or of groups of rows with weights of their own each."""
+    """Gate, up and down projection of rows, or of groups of rows with their own weights each."""
 
     work: Work
     """The micro-batch that the rows belong to."""
@@ -126,7 +126,7 @@ def forward(ffn: Ffn) -> Forward:
 
 
 def backward(ffn: Ffn) -> Gradient:
-    """Return the input gradient of `forward`, with the casts by channel that weight gradients read."""
+    """Return the input gradient of `forward`, with the casts that weight gradients read."""
     work = ffn.work
     recipe = work.recipe
     h = work.model.hidden_size
@@ -181,8 +181,8 @@ def dense_forward(work: Work) -> Ops:
 
 
 def _dense_input(work: Work) -> Ops:
-    """Return the cast of a dense FFN's input and its gather; a parallel attention has gathered it."""
-    if work.model.parallel_residual:
+    """Return the cast of a dense FFN's input and its gather."""
+    if work.model.parallel_residual:  # the attention has gathered it already
         return quantise(work.recipe, work.tokens * work.model.hidden_size)
     return parallel.cast_and_gather(work)
 
@@ -197,6 +197,7 @@ def dense_backward(work: Work) -> Ops:
         *dropout_backward(work),
         *parallel.cast_and_gather(work, "gather output gradient"),
         *by_channel(work.recipe, work.tokens * work.model.hidden_size),
+        # The weight gradient of the first layer reads the norm's output.
         *_norm_recomputed(work),
         *inner,
         *outer,
@@ -214,6 +215,7 @@ def route(work: Work) -> Ops:
     h = work.model.hidden_size
     cast = quantise(work.recipe, work.own * h) if _travels_cast(work) else ()
     return (
+        # Gating stays in BF16 whatever the recipe (arXiv 2412.19437, section 3.3.1).
         gemm("router", work.own, experts, h, "bf16"),
         moved("top-k", "router", work.own * experts, 4.0),
         *cast,
@@ -247,6 +249,8 @@ def experts_forward(work: Work) -> Ops:
     """Return the shared and routed experts of a MoE layer, between dispatch and combine."""
     model = work.model
     h = model.hidden_size
+    # An expert tensor group gathers what each of its members received, and each of them computes
+    # its part of all rows.
     rows = work.expert_rows
     received = work.received * work.etp
     weight = work.local_experts * model.expert_parameters / work.etp
@@ -255,6 +259,7 @@ def experts_forward(work: Work) -> Ops:
         *_shared_forward(work),
         *parallel.gather_tokens(work, "gather received tokens"),
         moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0),
+        # One copy of a token comes for all experts of this GPU; each gets its own.
         moved("expand", "permute", (received + rows) * h, dispatched),
         *_cast_received(work),
         *transpose(work.recipe, weight),
@@ -294,6 +299,7 @@ def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
     rows = work.expert_rows * work.model.hidden_size
     casts = by_channel(work.recipe, rows, rows)
     shared = _shared(work)
+    # Alternate kernels run next to each other: halves of equal length on two streams.
     routed = weights(_routed(work))
     if shared is None:
         return (*casts, *routed[0::2]), routed[1::2]

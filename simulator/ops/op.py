@@ -1,4 +1,4 @@
-"""Ops as data: what a kernel multiplies, moves and keeps, what a collective between kernels carries.
+"""Ops as data: what a kernel multiplies, moves and keeps, what a collective carries.
 
 Seconds are `compute`'s business, links the network's.
 """
@@ -81,11 +81,11 @@ class Op:
     seq_length: int = 0
     """Of attention: tokens of the sequence that the kernel sees."""
     recompute: bool = False
-    """Whether it repeats the forward pass in the backward pass, so that its FLOPs are not the model's."""
+    """Whether it repeats the forward pass, so that its FLOPs are not the model's."""
 
 
 LATE = -1
-"""Of `Transfer.concurrent`: nothing in its phase waits for it, what takes the phase's output does."""
+"""Of `Transfer.concurrent`: nothing in its phase waits for it, only what takes its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,10 @@ class Transfer:
     group: str
     """Process group: tp, cp or etp, see `layout.GROUPS`."""
     bytes: float
-    """Of the whole buffer, times the passes over it: 1 of an all-gather or a reduce-scatter, 2 of an
-    all-reduce [B]."""
+    """Of the whole buffer, times the passes over it [B].
+
+    An all-gather or a reduce-scatter makes one pass, an all-reduce two.
+    """
     concurrent: int = 0
     """How many of the ops that follow do not wait for it, or LATE."""
 
@@ -126,7 +128,7 @@ class Work:
     local_experts: int = 0
     """Routed experts on this GPU."""
     recompute: frozenset[str] = frozenset()
-    """Names of what the backward pass computes again instead of keeping, see `precision.RECOMPUTE`."""
+    """Names of what the backward pass recomputes instead of keeping, see `precision.RECOMPUTE`."""
     tp: int = 1
     """Degree of tensor parallelism."""
     cp: int = 1
@@ -161,7 +163,9 @@ class Work:
 
 
 def gemm(name: str, m: float, n: int, k: int, dtype: Dtype, groups: int = 1) -> Op:
-    """Return the GEMM [m, k] x [k, n] of each of `groups` problems: 2 m n k FLOPs each, BF16 out."""
+    """Return the GEMM [m, k] x [k, n] of each of `groups` problems: 2 m n k FLOPs, BF16 out."""
+    # Rows are a mean over GPUs or experts and need not be an integer: the FLOPs are the mean's, the
+    # kernel's shape is rounded.
     rows = max(1, round(m))
     read = (rows * k + n * k) * BYTES[dtype]
     written = rows * n * 2.0
@@ -176,10 +180,10 @@ def gemm(name: str, m: float, n: int, k: int, dtype: Dtype, groups: int = 1) -> 
 
 
 def wgrad(name: str, m: int, n: int, k: float, dtype: Dtype, groups: int = 1) -> Op:
-    """Return the weight gradient [m, n] += over k tokens, accumulated in FP32 (read and written)."""
+    """Return the weight gradient [m, n] over k tokens, added in FP32 (read and written)."""
     tokens = max(1, round(k))
     read = (m * tokens + n * tokens) * BYTES[dtype]
-    accumulated = m * n * 8.0
+    accumulated = m * n * 8.0  # 4 B read, 4 B written
     return Op(
         name,
         "wgrad",
@@ -218,7 +222,7 @@ def by_channel(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
 
 
 def coded(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the casts to, or back from, the format in which activations wait for the backward pass.
+    """Return the casts to, or from, the format in which activations wait for the backward pass.
 
     None where they are kept in BF16.
     """
@@ -249,7 +253,7 @@ def norm_backward(recipe: Recipe, name: str, elements: float) -> Op:
 
 
 def recomputed(ops: Iterable[Item]) -> Ops:
-    """Return forward ops as the backward pass repeats them: nothing saved, FLOPs not the model's."""
+    """Return forward ops as the backward pass repeats them: nothing kept, FLOPs not the model's."""
     return tuple(_repeated(op) for op in ops)
 
 

@@ -58,7 +58,7 @@ def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int
 
 
 def _passes(work: Work) -> int:
-    """Return how often a sum over the group passes over its buffer: reduce-scatter or all-reduce."""
+    """Return how often a sum passes over its buffer: a reduce-scatter once, an all-reduce twice."""
     return 1 if work.sequence_parallel else 2
 
 
@@ -89,7 +89,7 @@ def input_gradient(work: Work, dgrad: Ops, bytes_per_element: float = 0.0) -> Op
 
 
 def split_at_sum(work: Work, before: Ops, after: Ops) -> tuple[Ops, Ops]:
-    """Return an input gradient in two parts: up to where its sum over the group travels, and the rest.
+    """Return an input gradient in two parts: up to its sum over the group, and the rest.
 
     Without tensor parallelism nothing travels, and all of it is in the first part.
     """
@@ -107,6 +107,7 @@ def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
     """
     if work.cp == 1:
         return core
+    # MLA's keys and values are expanded before they travel: a head of each for every query head.
     heads = work.heads if work.model.is_mla else work.kv_heads
     size = work.cp * work.tokens * heads * (work.model.qk_dim + work.model.v_dim) * 2.0
     if not work.cp_gather:

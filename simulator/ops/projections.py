@@ -1,4 +1,4 @@
-"""The linear layers of attention: what reads the residual stream, and MLA's expansions of what it compressed.
+"""The linear layers of attention: what reads the residual stream, and MLA's expansions.
 
 MLA's compressions are whole on every GPU of a tensor parallel group and see its own tokens; its
 expansions are cut by heads and see the compressed vectors of all, gathered (Megatron-LM,
@@ -83,6 +83,7 @@ def project(work: Work) -> Ops:
     for projection in of_stream(work):
         name, outputs, inputs = projection
         tokens = _tokens(work, projection)
+        # What all GPUs need is gathered after the cast, in fewer bytes.
         if _compresses(work, projection):
             ops += quantise(recipe, tokens * inputs)
         else:
@@ -124,7 +125,7 @@ def expand(work: Work, *, keep: bool) -> Ops:
     for projection in expansions(work):
         name, outputs, inputs = projection
         own = work.own * inputs
-        kept = 2.0 * work.own * inputs if keep else 0.0
+        kept = 2.0 * work.own * inputs if keep else 0.0  # in BF16
         ops += (
             norm(recipe, f"{name} norm", own, kept),
             moved(f"{name} input", "copy", own, 4.0),
@@ -169,6 +170,7 @@ def _gathered_width(work: Work, projection: Projection) -> int:
 
 def weight_gradient(work: Work) -> Ops:
     """Return the weight gradients of all projections, accumulated in FP32."""
+    # In the order in which the model names them, which is that of the forward pass.
     context = work.heads * work.model.v_dim
     output = Projection("o", work.model.hidden_size, context)
     by_name = {

@@ -1,4 +1,4 @@
-"""The streams of a rank: queues of kernels and transfers that run next to each other, each in its own order."""
+"""The streams of a rank: queues of kernels and transfers, each in its own order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Stream(IntEnum):
     SIDE = 1
     """Kernels that share the SMs with COMPUTE's: half of the experts' weight gradients."""
     COMMUNICATION = 2
-    """Dispatch and combine; pipeline sends as well, where communication kernels hold SMs of their own."""
+    """Dispatch and combine; pipeline sends too, where communication has SMs of its own."""
     DATA = 3
     """Gathers of the data-parallel group's parameters."""
     SEND = 4

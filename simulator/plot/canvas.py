@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 PAGE, COLUMN = 7.2, 3.5
 """Width of a page and of a column of most two-column papers [inch]."""
+LONGEST = 32
+"""Characters on a line of a label."""
 STYLE: dict[Any, Any] = {
     # TrueType, since journals refuse matplotlib's default, Type 3; in SVG, text that can be selected.
     "pdf.fonttype": 42,
@@ -66,6 +69,7 @@ def opened(path: Path, sheet: Sheet) -> Iterator[tuple[Figure, list[Axes]]]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    # A figure of its own, not pyplot's: nothing global to close, and no display to look for.
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(sheet.width, sheet.height), layout="constrained")
         panels = figure.subplots(sheet.rows, sheet.columns, squeeze=False, **sheet.options)
@@ -93,8 +97,8 @@ def _metadata(path: Path) -> dict[str, str | None]:
 
 
 def label(name: object) -> str:
-    """Return a name from input as a label: on one line, and never hidden by a `_` in front."""
-    shown = visible(name)
+    """Return a name from input as a label: on lines that leave room for the axes, never hidden by a `_` in front."""
+    shown = textwrap.fill(visible(name), LONGEST, break_on_hyphens=False)
     # matplotlib leaves labels that start with `_` out of legends; a hair space keeps them.
     return f"\N{HAIR SPACE}{shown}" if shown.startswith("_") else shown
 

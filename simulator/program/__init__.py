@@ -1,8 +1,10 @@
 """A schedule lowered with costs and groups: ops per stream per rank, dependencies; folding.
 
-`coflows` lists every transfer of the cluster, `timed` gives a searched schedule its times, `folding`
-finds the ranks that are alike, `chunks` orders an action's ops on streams, `rank_rows` writes down
-one rank of each class, `quotient` keeps one coflow of each class, `laying` puts the columns together.
+In the order in which `lower` calls them: `timed` gives a searched schedule its times, `coflows`
+lists every transfer of the cluster, `folding` finds the ranks that are alike, `rank_rows` writes
+down one rank of each class (`orders` says which actions it runs, `chunks` orders an action's ops on
+streams, `data_parallel` adds gathers and reductions), `laying` puts the columns together, and
+`quotient` keeps one coflow of each class.
 """
 
 from __future__ import annotations

@@ -147,6 +147,8 @@ class Chunk:
         block is in flight.
         """
         key = PhaseKey(phase, overlapped)
+        # Rows take as long as on the busiest GPU of an expert group, which all its members wait
+        # for; the sums are those of a GPU of mean load.
         mean = (block.mean or block).phases[key]
         mean_segments = iter(mean.segments)
         layer = _PhaseRows(self, phase, after)
@@ -163,6 +165,7 @@ class Chunk:
 
         What the busiest GPU of an expert group takes beyond a mean one, the mean one waits.
         """
+        # Where every GPU has a load of its own, that may be less than the mean.
         if mean.total >= busiest.total:
             mean = busiest
         for name, seconds in mean.seconds.items():
@@ -212,9 +215,11 @@ class _PhaseRows:
     def kernels(self, seconds: float) -> None:
         if not seconds:
             return
+        # Half of the experts' weight gradients run next to the compute stream's kernels.
         stream = Stream.SIDE if self.phase == Phase.SIDE_W else Stream.COMPUTE
         after = (*self.after, *self._due())
         row = self.chunk.add(stream, _LABELS[self.phase], after, seconds)
+        # What this segment has waited for is done; the others are one segment nearer to it.
         self.in_flight = [
             _InFlight(transfer.row, transfer.concurrent - 1)
             for transfer in self.in_flight

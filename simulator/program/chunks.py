@@ -4,11 +4,11 @@ The order of an overlapped pair is the one that DeepSeek's published profile sho
 layer pair:
 
     compute:        attn(F)     mlp(B)       mlp(W) mlp(F)   attn(B)  attn(W)
-    communication:  combine(B)  dispatch(F)  dispatch(B)     combine(F)   combine(B) of the next pair with attn(W)
+    communication:  combine(B)  dispatch(F)  dispatch(B)     combine(F)   next combine(B)
     side:                                    half of the experts' mlp(W)
 
-`combine(B)`, the gradient of combine, is a dispatch over the layout of the forward pass;
-`dispatch(B)` is a combine.
+`next combine(B)` is that of the next pair, which runs while attn(W) does. `combine(B)`, the
+gradient of combine, is a dispatch over the layout of the forward pass; `dispatch(B)` is a combine.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def _forward(rows: Chunk, block: _Block) -> None:
 
 def _recompute(rows: Chunk, block: _Block) -> None:
     """Add the forward pass that full recompute repeats, once the gradient has come."""
+    # It does not read the gradient; run earlier, its outputs would be kept for longer.
     before = sum(rows.flops.values())
     rows.gradient_out = _layer(rows, block.cost, rows.gradient_out)
     rows.recomputed += sum(rows.flops.values()) - before
@@ -118,6 +119,8 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
     mlp = rows.compute(cost, Phase.MLP_B, arrived)
     if weights:
         last = _mlp_weights(rows, cost, mlp.saved)
+        # What reads the input gradient comes behind the weight gradients, and waits for transfers
+        # of either.
         mlp = Done(last, late=(*mlp.late, *mlp.gathered))
     home = rows.exchange_tokens(cost, DISPATCH_B, mlp.output)
     attention = rows.compute(cost, Phase.ATTENTION_B, home)
@@ -141,6 +144,7 @@ def _mlp_weights(rows: Chunk, cost: BlockCost, after: After, *, overlapped: bool
 
 def _weights(rows: Chunk, block: _Block) -> None:
     """Add the weight gradients of a split backward pass."""
+    # Blocks follow each other; what the first one reads an earlier action of the rank has made.
     before = (len(rows.stream) - 1,) if rows.stream else (GRADIENT_INPUT,)
     _mlp_weights(rows, block.cost, before)
     rows.compute(block.cost, Phase.ATTENTION_W, before)
@@ -179,14 +183,15 @@ def _runs(blocks: list[_Block]) -> list[_Run]:
 
 
 def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
-    """Add a forward and a backward pass of two MoE blocks, each of which computes while the other's tokens travel."""
+    """Add a forward and a backward pass of MoE blocks, each overlapped with the other's exchange."""
     ahead = forward.cost
     back = backward.cost
     rows.begins.setdefault(forward.mark("F"), len(rows.stream))
     rows.begins.setdefault(backward.mark("B"), len(rows.stream))
     if back.recompute:
         _recompute(rows, backward)
-    # Rows of a stream run in the order in which they are added: see the figure above.
+    # Rows of a stream run in the order in which they are added, so these lines are in the order of
+    # the profile: see the figure above.
     arrived_b = rows.exchange_tokens(back, COMBINE_B, rows.gradient_out)
     attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out, overlapped=True)
     mlp_b = rows.compute(back, Phase.MLP_B, arrived_b, overlapped=True)

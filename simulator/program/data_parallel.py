@@ -1,4 +1,4 @@
-"""What a rank shares with its data parallel peers over a step: rows for gradients, parameters, the optimizer.
+"""Rows for what a rank shares with its data parallel peers: gradients, parameters, the optimizer.
 
 ZeRO 0 sums gradients at the end of a step's backward passes; 1 scatters the sums, updates a shard
 and gathers the parameters; 2 scatters after every backward pass; 3 gathers parameters before each
@@ -125,6 +125,7 @@ class DataParallel:
         """Make an action's blocks wait for the rows that gather their parameters."""
         for mark, rows in gathered.items():
             begin = chunk.begins[mark]
+            # The last block of an action may have no rows of its own.
             if begin < len(chunk.stream):
                 template.wait(template.chunk_start + begin, rows)
 
@@ -133,6 +134,7 @@ class DataParallel:
 
         final: whether it is the last backward pass of its stage.
         """
+        # Below ZeRO 2 gradients add up locally, and are reduced once.
         if self.zero < ZeroStage.GRADIENTS and not final:
             return
         for mark, ends in chunk.ends.items():
@@ -163,12 +165,14 @@ class DataParallel:
         return EndOfStep(template, waits)
 
     def _coflow(self, kind: str, bucket: buckets.Bucket) -> int:
-        """Return the number of a bucket's collective in the table, -1 where the rank has no peers."""
+        """Return the number of a bucket's collective, -1 where the rank has no peers."""
         bucket_number = self.table.buckets.get(bucket, -1)
         return self.table.index.get((kind, bucket_number, self.rank), -1)
 
     def _reduce(self, template: Template, mark: Mark, made: Iterable[int]) -> None:
-        """Sum a block's gradients: scatter them, add over hybrid groups, without ZeRO gather the sums."""
+        """Sum a block's gradients over all its holders."""
+        # A ring all-reduce is a scatter of sums and a gather of them (without ZeRO); under ZeRO the
+        # sums stay scattered. Hybrid sharding adds shards over the groups that hold the same one.
         kinds = ["reduce_scatter", "all_reduce"]
         if not self.zero:
             kinds.append("all_gather")

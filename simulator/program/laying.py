@@ -1,4 +1,4 @@
-"""The rows of all ranks -> the columns of a program, laid at once: large programs have millions of rows."""
+"""The rows of all ranks -> the columns of a program, all at once: there may be millions of rows."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class _Actions(NamedTuple):
 
 def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     """Return the program of one rank of each class. ranks: [rank class]."""
+    # What templates hold is copied to every slot; what depends on the slot is worked out for all of
+    # them as arrays.
     net = step.scenario.network
     laid = _Laid.of(ranks, parts)
     slots = laid.slots
@@ -51,6 +53,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     coflow = np.append(parts.coflow, -1)[slots.ints("coflow")]
     is_send = [step.table.label[first].kind.one_sided for first in parts.first_coflow.tolist()]
     actions = laid.actions()
+    # The order of these does not matter: they are sorted, and each is kept once.
     waits = [
         slots.waits(),
         slots.inputs(laid.sources(step)),
@@ -122,6 +125,8 @@ class _Laid:
 
     def labels(self) -> _Labels:
         """Return the labels in the order in which they appear, and that of each row."""
+        # Numbered by template to have numbers at all, then by appearance, so as not to depend
+        # on how rows were cut into templates.
         code: dict[str, int] = {}
         for template in self.slots.templates:
             for label in template.label:

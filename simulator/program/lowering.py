@@ -1,4 +1,4 @@
-"""Scenario -> Program: costs, schedule, coflows, classes of ranks, and the rows of one rank of each class.
+"""Scenario -> Program: costs, schedule, coflows, classes of ranks, and the rows of each class.
 
 Of each rank the different templates are written down (`rank_rows`), then all rows are laid at once
 (`laying`).
@@ -37,7 +37,7 @@ def lower_schedule(
 
 
 def _partition(step: Step) -> Partition:
-    """Return the classes of what is alike; GPUs with loads of their own are alike where these are."""
+    """Return the classes of what is alike; GPUs with other expert loads are not."""
     layout = step.scenario.layout
     loads = members(layout) if step.costs.per_gpu else ()
     return fold(step.scenario.network, step.schedule, step.table, layout, loads)

@@ -21,7 +21,7 @@ class Numbering(NamedTuple):
 
 
 def by_appearance(column: Ints) -> Numbering:
-    """Return numbers for the values of a column, all of them 0 or more, in the order in which they appear."""
+    """Return numbers for a column's values, all 0 or more, in the order in which they appear."""
     rows = np.arange(len(column))
     # Where a value first appears [value], or len(column) if never. Written from the end, so that
     # of several rows with the same value the first one stays.
@@ -35,7 +35,7 @@ def by_appearance(column: Ints) -> Numbering:
 
 
 def occurrence(column: Ints) -> Ints:
-    """Return how many equal values stand above each value of a column, all of them 0 or more [row]."""
+    """Return how many equal values stand above each value of a column [row]; all are 0 or more."""
     rows = np.arange(len(column))
     # A stable sort brings equal values together without changing their order: how far a value is
     # from the begin of its run is how many stood above it.

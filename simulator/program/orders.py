@@ -1,4 +1,4 @@
-"""What the pipeline ranks of a schedule run, as few different actions, and who hands what to whom."""
+"""What the pipeline ranks of a schedule run, as few different actions, and who hands on to whom."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Order:
     first: dict[int, int]
     """Stage -> position of its first forward pass, in the order of these positions."""
     final: dict[int, int]
-    """Stage -> position of the last pass that makes its gradients, in the order of the first ones."""
+    """Stage -> position of the last pass that makes its gradients."""
 
 
 class _Halves(NamedTuple):
@@ -111,9 +111,9 @@ def _neighbours(schedule: Schedule, *, takers: bool) -> Ints:
 
 
 def _at_stage(rows: Ints, halves: _Halves, step: int) -> Ints:
-    """Return the rows that run the halves' micro-batches `step` stages on [half]; -1 beyond the ends.
+    """Return the rows that run the halves' micro-batches `step` stages on [half].
 
-    rows: [micro-batch, stage].
+    rows: [micro-batch, stage]. -1 beyond the first and the last stage.
     """
     # A column of -1 at either end stands for the stages that do not exist.
     padded = np.pad(rows, ((0, 0), (1, 1)), constant_values=-1)
@@ -155,15 +155,20 @@ def orders(schedule: Schedule, *, every_pass: bool) -> list[Order]:
 
 
 def _order(columns: Ints, *, every_pass: bool) -> Order:
-    """Return one pipeline rank's order. columns: the fields of `Key` but the last [position, field]."""
+    """Return one pipeline rank's order.
+
+    columns: the fields of `Key` but the last [position, field].
+    """
     kind, stage, stage_b = columns.T[:3]
     runs_forward = (kind == FORWARD) | (kind == PAIR)
     makes_gradients = (kind == BACKWARD) | (kind == WGRAD) | (kind == PAIR)
-    trained = np.where(kind == PAIR, stage_b, stage)  # [position] stage of the gradients
+    # [position] stage whose gradients an action makes: of a pair, that of its backward half.
+    trained = np.where(kind == PAIR, stage_b, stage)
     final = _last_positions(trained, makes_gradients)
     is_final = np.zeros(len(columns), dtype=np.int64)
     if not every_pass:
         is_final[list(final.values())] = 1
+    # A rank runs each micro-batch in the same few ways: rows that are equal are one action.
     different, code = np.unique(np.column_stack([columns, is_final]), axis=0, return_inverse=True)
     keys = tuple(_key(row) for row in different.tolist())
     first = _first_positions(stage, runs_forward)
@@ -182,7 +187,7 @@ def _first_positions(stage: Ints, counts: NDArray[np.bool_]) -> dict[int, int]:
     """
     position = np.flatnonzero(counts)
     stages, first = np.unique(stage[position], return_index=True)
-    order = np.argsort(first, kind="stable")
+    order = np.argsort(first, kind="stable")  # np.unique has sorted by stage
     return dict(zip(stages[order].tolist(), position[first[order]].tolist(), strict=True))
 
 

@@ -55,7 +55,7 @@ class RankAction(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """Ops per stream and class of ranks, as columns; a rank's rows of a stream run in their order."""
+    """Ops per stream and class of ranks, as columns; the rows of a stream run in their order."""
 
     scenario: Scenario
     """What is simulated."""

@@ -1,4 +1,4 @@
-"""Lists of different lengths, one behind another: where each begins, and some of them in another order."""
+"""Lists of different lengths, one behind another, and some of them in another order."""
 
 from __future__ import annotations
 

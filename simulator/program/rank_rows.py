@@ -1,4 +1,4 @@
-"""The templates of one rank: what it runs before its actions, for each different action, and behind them."""
+"""The templates of one rank: each different action, what it runs before them, and behind them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class RankBuilder:
     step: Step
     """What is lowered."""
     chunks: dict[tuple[Key, int], Chunk] = field(default_factory=dict)
-    """(Action, member of an expert group) -> its rows, which the ranks of a stage have in common."""
+    """(Action, member of an expert group) -> its rows, which all ranks of a stage share."""
 
     def __post_init__(self) -> None:
         step = self.step
@@ -100,6 +100,7 @@ class RankBuilder:
         data = DataParallel(
             step.scenario, step.costs, step.table, self.hosts, rank, speed, tuple(order.final)
         )
+        # Each different action is written once, in whatever order: `sequence` says where it stands.
         begin = data.begin_step(order.first)
         actions = [
             self._template(key, rows, data) for key, rows in zip(order.keys, chunks, strict=True)
@@ -166,6 +167,7 @@ class RankBuilder:
         direction = "F" if kind == Handed.FORWARD else "B"
         index = self.step.scenario.layout.pipeline_index(rank)
         rows = [template.chunk_start + row for row in made if row >= 0]
+        # A rank that holds both stages, as in a V-shaped schedule, sends nothing.
         edge = self.step.table.edges.get((direction, index, taker))
         if edge is not None:
             coflow = self.step.table.index[direction, edge, rank]
@@ -194,6 +196,7 @@ def _parameter_waits(
         number = order.code[position]
         rows = chunks[number]
         for mark, begin in rows.begins.items():
+            # The blocks of a pair's other half, or without rows, wait for nothing here.
             if mark.direction != "F" or mark.stage != stage or begin >= len(rows.stream):
                 continue
             row = actions[number].chunk_start + begin

@@ -52,7 +52,7 @@ class Slots:
     @classmethod
     def of(cls, templates: Sequence[Template], sequence: Ints) -> Slots:
         """Return the slots of templates in an order. sequence: index into templates [slot]."""
-        rows = lengths([template.stream for template in templates])
+        rows = lengths([template.stream for template in templates])  # [template]
         return cls(templates, sequence, starts(rows[sequence]))
 
     @property
@@ -95,6 +95,7 @@ class Slots:
         rows = [template.wait_row for template in self.templates]
         others = [template.wait_on for template in self.templates]
         slot, entry = self._entries(rows)
+        # Rows are numbered within their template: in the program they begin where the slot does.
         first = self.first_row[slot]  # [wait]
         return Waits(first + flat(rows)[entry], first + flat(others)[entry])
 
@@ -121,7 +122,10 @@ class Slots:
         return Reductions(slot, self.first_row[slot] + flat(columns)[entry])
 
     def far(self, waits: Ints) -> Waits:
-        """Return waits between slots. waits: the fields of `FarWait`, slots of all ranks [wait, field]."""
+        """Return waits between slots.
+
+        waits: the fields of `FarWait`, with the slots of all ranks numbered as one [wait, field].
+        """
         slot, row, on_slot, on_row = waits.T
         return Waits(self.first_row[slot] + row, self.first_row[on_slot] + on_row)
 

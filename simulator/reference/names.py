@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from simulator import inputs
+from simulator.collectives import ALGORITHMS, DISPATCHERS, Traffic
+from simulator.collectives.communication import NCCL, NEEDS
 from simulator.hardware import KernelConfig
 from simulator.model import FAMILIES
 from simulator.precision import RECIPES, RECOMPUTE
@@ -29,6 +31,13 @@ def attention() -> list[str]:
     return ["flash", "unfused", *measured]
 
 
+def algorithms(traffic: Traffic) -> list[str]:
+    """Return the collective algorithms that the groups of a kind may run, and what stands for NCCL's choice."""
+    needed = set(NEEDS[traffic])
+    able = [name for name, row in ALGORITHMS.items() if needed <= set(row.ops)]
+    return [*able, NCCL]
+
+
 CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
     "TopologyConfig.gpu": gpus,
     "Fabric.kind": lambda: FABRICS,
@@ -37,6 +46,9 @@ CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
     "TrainingConfig.attention": attention,
     "TrainingConfig.recompute": lambda: RECOMPUTE,
     "PrecisionConfig.recipe": lambda: RECIPES,
+    "GroupConfig.algorithm": lambda: algorithms(Traffic.DATA),
+    "ExpertGroupConfig.algorithm": lambda: algorithms(Traffic.EXPERT),
+    "ExpertsConfig.dispatcher": lambda: DISPATCHERS,
     "Reference.quantity": lambda: QUANTITIES,
     "ModelConfig.model_type": lambda: FAMILIES,
 }

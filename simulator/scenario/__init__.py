@@ -9,12 +9,13 @@ from __future__ import annotations
 from simulator.scenario.config import LIST_KEYS, QUANTITIES, Assumption, Quantity, WorkloadConfig
 from simulator.scenario.pipeline import Pipeline
 from simulator.scenario.reader import build, inline, load, owner, variants, vary, workload_of
-from simulator.scenario.value import Scenario
+from simulator.scenario.value import Documents, Scenario
 
 __all__ = [
     "LIST_KEYS",
     "QUANTITIES",
     "Assumption",
+    "Documents",
     "Pipeline",
     "Quantity",
     "Scenario",

@@ -14,12 +14,12 @@ from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
 from simulator.scenario.pipeline import pipeline
-from simulator.scenario.value import Scenario
+from simulator.scenario.value import Documents, Scenario
 from simulator.topology import Network, TopologyConfig
 
 
 def cross_check(
-    documents: tuple[Document, Document],
+    documents: Documents,
     site: TopologyConfig,
     workload: WorkloadConfig,
     architecture: ModelConfig,
@@ -27,7 +27,7 @@ def cross_check(
     network: Network,
 ) -> Scenario:
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
-    run = documents[1]
+    run = documents.workload
     kernels = inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
     recipe = _recipe(workload, gpu, kernels)
     _check_attention(workload, gpu, kernels)
@@ -126,7 +126,7 @@ def _check_experts(
 
 
 def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
-    """Refuse sequences that context and sequence parallelism cannot cut evenly, and what cannot run on a part."""
+    """Refuse sequences that cannot be cut evenly, and attention that cannot run on a part."""
     training = workload.training
     parts = ranks.cp * (ranks.tp if workload.layout.sequence_parallel else 1)
     if training.seq_length % parts:
@@ -156,7 +156,7 @@ def _counts(run: Document, workload: WorkloadConfig) -> tuple[tuple[float, ...],
 
 
 def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
-    """Refuse groups that hold whole nodes and a part of one: some of their rails would have no peer."""
+    """Refuse groups that do not nest with nodes: some of their rails would have no peer."""
     if site.nodes == 1:
         return
     _check_group("layout.ep", ranks.ep, "expert parallel", ranks.etp * ranks.ep, site.node.gpus)

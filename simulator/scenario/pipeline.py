@@ -1,4 +1,4 @@
-"""The pipeline schedule of a scenario: what is asked for, before the times of its chunks are known."""
+"""The pipeline schedule of a scenario, before the times of its chunks are known."""
 
 from __future__ import annotations
 

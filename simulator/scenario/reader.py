@@ -15,7 +15,7 @@ from simulator.inputs import Document
 from simulator.model import KEYS, ModelConfig
 from simulator.scenario.check import cross_check
 from simulator.scenario.config import Assumption, WorkloadConfig
-from simulator.scenario.value import Scenario
+from simulator.scenario.value import Documents, Scenario
 from simulator.topology import TopologyConfig, network
 
 FILES = ("topology", "workload")
@@ -63,13 +63,19 @@ def owner(path: str) -> tuple[str, str]:
     if owners:
         remedy = f"Write 'topology.{path}' or 'workload.{path}'."
         raise InputError("is a key of both files", file="--set", key=path, remedy=remedy)
-    known = sorted({key for kind in FILES for key in keys[kind]})
-    near = difflib.get_close_matches(head, [*known, *(FILES if rest else ())], n=1)
+    raise _unknown_path(path, sorted({key for kind in FILES for key in keys[kind]}))
+
+
+def _unknown_path(path: str, known: list[str]) -> InputError:
+    """Return the complaint about a path whose first key is in neither file. known: the first keys."""
+    head, _, rest = path.partition(".")
+    # A file's kind may be misspelt too, `topolgy.node`; alone it leads nowhere.
+    near = difflib.get_close_matches(head, [*known, *FILES] if rest else known, n=1)
     remedy = f"Known: {', '.join(known)}."
     if near:
         meant = f"{near[0]}.{rest}" if rest else near[0]
         remedy = f"Did you mean '{meant}'?"
-    raise InputError(
+    return InputError(
         "is not a key of a topology or a workload",
         file="--set",
         key=path,
@@ -92,7 +98,7 @@ def build(cluster: Document, run: Document) -> Scenario:
     except InputError as error:
         raise error.at(**cluster.locate(tuple(error.key.split(".")))) from error
     try:
-        return cross_check((cluster, run), site, workload, architecture, gpu, links)
+        return cross_check(Documents(cluster, run), site, workload, architecture, gpu, links)
     except InputError as error:
         raise error.at(**run.locate(tuple(error.key.split(".")))) from error
 
@@ -140,7 +146,7 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
 
 
 def _model_document(run: Document, workload: WorkloadConfig) -> Document:
-    """Return the keys of a model: those of `hf_config`, with the other keys of `model` in their stead."""
+    """Return the keys of a model: those of `hf_config`, overridden by the others of `model`."""
     own = {key: value for key, value in workload.model.items() if key != "hf_config"}
     for key in own:
         if key not in KEYS:
@@ -187,7 +193,10 @@ def _hf_config(run: Document, workload: WorkloadConfig) -> Document:
 
 
 def _validated(document: Document, run: Document) -> ModelConfig:
-    """Return the model of a document of its keys alone; messages say where its keys are in the workload."""
+    """Return the model of a document of its keys alone.
+
+    Messages say where its keys are in the workload.
+    """
     try:
         return inputs.validate(document, ModelConfig)
     except InputError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
@@ -12,6 +13,15 @@ from simulator.precision import Recipe
 from simulator.scenario.config import WorkloadConfig
 from simulator.scenario.pipeline import Pipeline
 from simulator.topology import Network, TopologyConfig
+
+
+class Documents(NamedTuple):
+    """The two files of a scenario as they were read, with what `--set` changed in them."""
+
+    topology: Document
+    """What exists."""
+    workload: Document
+    """What is wanted."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +48,17 @@ class Scenario:
     """The pipeline schedule that is asked for."""
     network: Network = field(repr=False)
     """The links of the cluster and the routes over them."""
-    documents: tuple[Document, Document] = field(repr=False)
+    documents: Documents = field(repr=False)
     """Topology and workload as they were read."""
     counts: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
     """Recorded loads of experts [layer][expert], if any."""
 
     @property
     def as_published(self) -> bool:
-        """Tell whether this is the run whose figures the workload gives: its own cluster, no key overridden."""
+        """Tell whether this is the run whose figures the workload gives.
+
+        It is on its own cluster, with no key overridden.
+        """
         site = self.workload.published_on
         return (not site or site == self.topology.name) and not any(
             file.overridden for file in self.documents

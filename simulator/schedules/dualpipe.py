@@ -15,6 +15,9 @@ from simulator.schedules.action import Action
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape, even_stages
 
+Chunk = tuple[int, int]
+"""(micro-batch, stage)"""
+
 
 def build(shape: Shape) -> Schedule:
     """Return the DualPipe schedule on as many ranks as stages.
@@ -27,26 +30,40 @@ def build(shape: Shape) -> Schedule:
     return Schedule("dualpipe", shape.ranks, shape.micro_batches, ranks)
 
 
+class Phase:
+    """One of a rank's two directions: its stage, and the micro-batches that come next."""
+
+    def __init__(self, stage: int, first: int) -> None:
+        """Begin with micro-batch `first`."""
+        self.stage = stage
+        self._forwards = count(first)
+        self._backwards = count(first)
+
+    def forward(self) -> Chunk:
+        """Return the next micro-batch to go forward, with the stage."""
+        return next(self._forwards), self.stage
+
+    def backward(self) -> Chunk:
+        """Return the next micro-batch to go backward, with the stage."""
+        return next(self._backwards), self.stage
+
+
 class BothWays:
-    """Write one rank's order: counts micro-batches per phase and queues weight gradients, first in first out.
+    """Write one rank's order: counts micro-batches per phase and queues weight gradients, first in first out."""
 
-    stages: of phase 0 and 1. first: the first micro-batch of each phase.
-    """
-
-    def __init__(self, stages: tuple[int, int], first: tuple[int, int]) -> None:
+    def __init__(self, near: Phase, far: Phase) -> None:
+        """Begin with no action; near: phase 0, far: phase 1."""
         self.actions: list[Action] = []
-        self._stage = stages
-        self._forwards = (count(first[0]), count(first[1]))
-        self._backwards = (count(first[0]), count(first[1]))
+        self._phases = (near, far)
         self._put_off: deque[Action] = deque()
 
     def forward(self, phase: int) -> None:
         """Run the next forward of a phase."""
-        self.actions.append(Action("F", *self._next(self._forwards, phase)))
+        self.actions.append(Action("F", *self._phases[phase].forward()))
 
     def backward(self, phase: int, split: bool = False) -> None:
         """Run the next backward of a phase. split: put its weight gradient off."""
-        chunk = self._next(self._backwards, phase)
+        chunk = self._phases[phase].backward()
         self.actions.append(Action("I" if split else "B", *chunk))
         if split:
             self._put_off.append(Action("W", *chunk))
@@ -57,15 +74,9 @@ class BothWays:
 
     def pair(self, phase: int) -> None:
         """Overlap the forward of one phase with the backward of the other."""
-        forward, backward = (
-            self._next(self._forwards, phase),
-            self._next(self._backwards, 1 - phase),
-        )
+        forward = self._phases[phase].forward()
+        backward = self._phases[1 - phase].backward()
         self.actions.append(Action("FB", *forward, *backward))
-
-    def _next(self, counters: tuple[count[int], count[int]], phase: int) -> tuple[int, int]:
-        """Return the next (micro-batch, stage) of a phase."""
-        return next(counters[phase]), self._stage[phase]
 
     def run(self, each: int, depth: int, inner: int) -> tuple[Action, ...]:
         """Add all of DualPipe's steps and return the order.
@@ -74,6 +85,7 @@ class BothWays:
         enters. inner: ranks between it and where the phases turn into each other.
         """
         _warm_up(self, depth, inner)
+        # Step 4 takes what the other steps leave of a phase: 2 (depth + inner + 1) - (depth + 1).
         _steady(self, each - 2 * (depth + inner + 1) + depth + 1, inner)
         _cool_down(self, depth, inner)
         return tuple(self.actions)
@@ -83,8 +95,8 @@ def _order(rank: int, stages: int, micro_batches: int) -> tuple[Action, ...]:
     depth = min(rank, stages - 1 - rank)
     half = micro_batches // 2
     near_first = rank < stages // 2
-    pair, first = (rank, stages - 1 - rank), (0, half)
-    line = BothWays(pair, first) if near_first else BothWays(pair[::-1], first[::-1])
+    down, up = Phase(rank, 0), Phase(stages - 1 - rank, half)
+    line = BothWays(down, up) if near_first else BothWays(up, down)
     return line.run(half, depth, stages // 2 - 1 - depth)
 
 

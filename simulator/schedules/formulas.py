@@ -10,41 +10,74 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from simulator.schedules.action import KINDS
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
+from simulator.schedules.times import Times
 from simulator.schedules.timing import makespan, spans
 
 Durations = Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Formula:
-    """What was published of one schedule.
+Rule = Callable[[Durations, Shape], bool]
 
-    text: the bubble as published. bubble, held: it and the most chunks held on a rank, from times
-    and shape (whose `ranks` are pipeline ranks). exact: whether the bubble is this one; where: that
-    region in words. within: the bubble is the idle time between a rank's own first and last action,
-    not until the last rank ends.
-    """
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formula:
+    """What was published of one schedule."""
 
     text: str
+    """The bubble as published."""
     bubble: Callable[[Durations, Shape], float]
+    """The bubble, from times and shape, whose `ranks` are pipeline ranks; in the unit of the times."""
     held: Callable[[Shape], float]
-    exact: Callable[[Durations, Shape], bool]
+    """The most chunks that a rank holds activations of."""
+    exact: Rule
+    """Whether the schedule's bubble is this one."""
     where: str
+    """Where it is exact, in words."""
     within: bool = False
+    """Whether the bubble is the idle time between a rank's own first and last action, not until the last rank ends."""
 
 
 def _everywhere(_: Durations, __: Shape) -> bool:
     return True
 
 
-def _short_wgrad(t: Durations, shape: Shape, least: int) -> bool:
-    return max(t["W"], 0.0) <= min(t["F"], t["I"]) and shape.micro_batches >= least
+def _short_wgrad(least: Callable[[int], int]) -> Rule:
+    """Return the rule that W is the shortest and micro-batches are at least so many for P ranks."""
+
+    def rule(t: Durations, shape: Shape) -> bool:
+        short = max(t["W"], 0.0) <= min(t["F"], t["I"])
+        return short and shape.micro_batches >= least(shape.ranks)
+
+    return rule
 
 
-def _paired(t: Durations, shape: Shape) -> bool:
-    return t["F"] == t["I"] and t["W"] <= t["F"] and t["B"] <= t["FB"] <= t["F"] + t["B"]
+def _equal(t: Durations) -> bool:
+    return t["F"] == t["I"] == t["W"]
+
+
+def _searched(least: Callable[[int], int]) -> Rule:
+    """Return the rule that times are equal, memory is the family's own, and micro-batches are at least so many."""
+
+    def rule(t: Durations, shape: Shape) -> bool:
+        return _equal(t) and not shape.limit and shape.micro_batches >= least(shape.ranks)
+
+    return rule
+
+
+def _equal_times(t: Durations, _: Shape) -> bool:
+    return _equal(t)
+
+
+def _paired(t: Durations, _: Shape) -> bool:
+    overlapped = t["B"] <= t["FB"] <= t["F"] + t["B"]
+    return t["F"] == t["I"] and t["W"] <= t["F"] and overlapped
+
+
+def _fill_and_drain(t: Durations, shape: Shape) -> float:
+    return (shape.ranks - 1) * (t["F"] + t["B"])
 
 
 def _zb1(t: Durations, shape: Shape) -> float:
@@ -55,110 +88,133 @@ def _zb2(t: Durations, shape: Shape) -> float:
     return (shape.ranks - 1) * (t["F"] + t["B"] - 3 * t["W"])
 
 
+def _no_bubble(_: Durations, __: Shape) -> float:
+    return 0.0
+
+
+def _dualpipe(t: Durations, shape: Shape) -> float:
+    return (shape.ranks / 2 - 1) * (t["FB"] + t["B"] - 3 * t["W"])
+
+
+def _dualpipev(t: Durations, shape: Shape) -> float:
+    # P stages on P/2 ranks.
+    return (shape.ranks - 1) * (t["FB"] + t["B"] - 3 * t["W"])
+
+
+def _held_interleaved(shape: Shape) -> float:
+    chunks = shape.micro_batches * shape.virtual
+    if shape.virtual == 1:
+        return min(shape.ranks, chunks)
+    # What a rank runs ahead, as in `interleaved`, and the chunk that it works on.
+    ahead = 2 * (shape.ranks - 1) + (shape.virtual - 1) * (shape.group or shape.ranks)
+    return min(ahead + 1, chunks)
+
+
+def _one_round(ranks: int) -> int:
+    return ranks
+
+
+def _two_rounds(ranks: int) -> int:
+    return 2 * ranks - 1
+
+
 _PAIRED = "F = I, W <= F, B <= F&B <= F + B"
 _SHORT = "W <= F and W <= I"
 
 FORMULAS: dict[str, Formula] = {
     "gpipe": Formula(
-        "(P-1)(F+B)",
-        lambda t, s: (s.ranks - 1) * (t["F"] + t["B"]),
-        lambda s: s.micro_batches,
-        _everywhere,
-        "everywhere",
+        text="(P-1)(F+B)",
+        bubble=_fill_and_drain,
+        held=lambda s: s.micro_batches,
+        exact=_everywhere,
+        where="everywhere",
     ),
     "1f1b": Formula(
-        "(P-1)(F+B)",
-        lambda t, s: (s.ranks - 1) * (t["F"] + t["B"]),
-        lambda s: min(s.ranks, s.micro_batches),
-        _everywhere,
-        "everywhere",
+        text="(P-1)(F+B)",
+        bubble=_fill_and_drain,
+        held=lambda s: min(s.ranks, s.micro_batches),
+        exact=_everywhere,
+        where="everywhere",
     ),
     "interleaved": Formula(
-        "(P-1)(F+B)/V",
-        lambda t, s: (s.ranks - 1) * (t["F"] + t["B"]),
-        lambda s: min(
-            2 * (s.ranks - 1) + (s.virtual - 1) * (s.group or s.ranks) + 1
-            if s.virtual > 1
-            else s.ranks,
-            s.micro_batches * s.virtual,
-        ),
-        _everywhere,
-        "everywhere, F and B of a rank's V chunks",
+        text="(P-1)(F+B)/V",
+        bubble=_fill_and_drain,
+        held=_held_interleaved,
+        exact=_everywhere,
+        where="everywhere, F and B of a rank's V chunks",
     ),
     "zb-h1": Formula(
-        "(P-1)(F+B-2W)",
-        _zb1,
-        lambda s: min(s.ranks, s.micro_batches),
-        lambda t, s: _short_wgrad(t, s, s.ranks),
-        f"{_SHORT}, M >= P",
+        text="(P-1)(F+B-2W)",
+        bubble=_zb1,
+        held=lambda s: min(s.ranks, s.micro_batches),
+        exact=_short_wgrad(_one_round),
+        where=f"{_SHORT}, M >= P",
     ),
     "zb-h2": Formula(
-        "(P-1)(F+B-3W)",
-        _zb2,
-        lambda s: min(2 * s.ranks - 1, s.micro_batches),
-        lambda t, s: _short_wgrad(t, s, 2 * s.ranks - 1),
-        f"{_SHORT}, M >= 2P - 1, between a rank's own ends",
+        text="(P-1)(F+B-3W)",
+        bubble=_zb2,
+        held=lambda s: min(2 * s.ranks - 1, s.micro_batches),
+        exact=_short_wgrad(_two_rounds),
+        where=f"{_SHORT}, M >= 2P - 1, between a rank's own ends",
         within=True,
     ),
     "zb-1p": Formula(
-        "(P-1)(F+B-2W)",
-        _zb1,
-        lambda s: s.limit or s.ranks,
-        lambda t, s: t["F"] == t["I"] == t["W"] and not s.limit and s.micro_batches >= s.ranks,
-        "F = I = W, M >= P; no more where W <= F and W <= I",
+        text="(P-1)(F+B-2W)",
+        bubble=_zb1,
+        held=lambda s: s.limit or s.ranks,
+        exact=_searched(_one_round),
+        where="F = I = W, M >= P; no more where W <= F and W <= I",
         within=True,
     ),
     "zb-2p": Formula(
-        "(P-1)(F+B-3W)",
-        _zb2,
-        lambda s: s.limit or 2 * s.ranks,
-        lambda t, s: (
-            t["F"] == t["I"] == t["W"] and not s.limit and s.micro_batches >= 2 * s.ranks - 1
-        ),
-        "F = I = W, M >= 2P - 1; no more where W <= F and W <= I",
+        text="(P-1)(F+B-3W)",
+        bubble=_zb2,
+        held=lambda s: s.limit or 2 * s.ranks,
+        exact=_searched(_two_rounds),
+        where="F = I = W, M >= 2P - 1; no more where W <= F and W <= I",
         within=True,
     ),
     "zb-v": Formula(
-        "0",
-        lambda t, s: 0.0,
-        lambda s: 2 * s.ranks,
-        lambda t, s: t["F"] == t["I"] == t["W"],
-        "F = I = W, between a rank's own ends",
+        text="0",
+        bubble=_no_bubble,
+        held=lambda s: 2 * s.ranks,
+        exact=_equal_times,
+        where="F = I = W, between a rank's own ends",
         within=True,
     ),
     "dualpipe": Formula(
-        "(P/2-1)(F&B+B-3W)",
-        lambda t, s: (s.ranks / 2 - 1) * (t["FB"] + t["B"] - 3 * t["W"]),
-        lambda s: s.ranks + 1,
-        _paired,
-        f"{_PAIRED}; the largest idle",
+        text="(P/2-1)(F&B+B-3W)",
+        bubble=_dualpipe,
+        held=lambda s: s.ranks + 1,
+        exact=_paired,
+        where=f"{_PAIRED}; the largest idle",
     ),
     "dualpipev": Formula(
-        "(P/2-1)(F&B+B-3W)",
-        lambda t, s: (s.ranks - 1) * (t["FB"] + t["B"] - 3 * t["W"]),
-        lambda s: 2 * s.ranks + 1,
-        _paired,
-        f"{_PAIRED}; the largest idle",
+        text="(P/2-1)(F&B+B-3W)",
+        bubble=_dualpipev,
+        held=lambda s: 2 * s.ranks + 1,
+        exact=_paired,
+        where=f"{_PAIRED}; the largest idle",
     ),
 }
-"""name -> what was published: DESIGN's sources are arXiv 2104.04473 (1F1B, interleaved), 2401.10241 (zero bubble) and
+"""name -> what was published. Sources: arXiv 2104.04473 (1F1B, interleaved), 2401.10241 (zero bubble) and
 github.com/deepseek-ai/DualPipe, README.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bubble:
-    """What a schedule idles: measured, and as published.
-
-    makespan: until the last action ends. idle: until then [rank]. bubble: the largest idle, as the
-    formula counts it. formula: the published bubble, None where there is none for these times.
-    exact: whether it should equal `bubble`.
-    """
+    """What a schedule idles: measured, and as published; in the unit of the times."""
 
     makespan: float
+    """When the last action ends."""
     idle: list[float]
+    """Time until then in which a rank runs nothing [rank]."""
     bubble: float
+    """The largest idle time, as the formula counts it."""
     formula: float | None
+    """The published bubble, None where there is none for these times."""
     exact: bool
+    """Whether it should equal `bubble`."""
 
 
 def bubble(schedule: Schedule, shape: Shape) -> Bubble:
@@ -167,23 +223,29 @@ def bubble(schedule: Schedule, shape: Shape) -> Bubble:
     known = FORMULAS.get(schedule.name)
     largest = max(idle)
     if known and known.within:
-        lines = spans(schedule, shape.times)
-        largest = max(
-            line[-1][1] - line[0][0] - sum(stop - start for start, stop in line)
-            for line in lines
-            if line
-        )
-    simple = known is not None and not shape.times.by_stage and not shape.times.comm
-    if (
-        known is None
-        or not simple
-        or not all(kind in shape.times.each for kind in ("F", "I", "W", "B", "FB"))
-    ):
-        return Bubble(end, idle, largest, None, False)
+        largest = _largest_within(schedule, shape)
+    if known is None or not _simple(shape.times):
+        return Bubble(end, idle, largest, formula=None, exact=False)
+    times = shape.times.each
     return Bubble(
         end,
         idle,
         largest,
-        known.bubble(shape.times.each, shape),
-        known.exact(shape.times.each, shape),
+        formula=known.bubble(times, shape),
+        exact=known.exact(times, shape),
     )
+
+
+def _simple(times: Times) -> bool:
+    """Tell whether published bubbles know such times: equal on all stages, no travel, one for every kind."""
+    return not times.by_stage and not times.comm and all(kind in times.each for kind in KINDS)
+
+
+def _largest_within(schedule: Schedule, shape: Shape) -> float:
+    """Return the largest idle time between a rank's own first and last action."""
+    largest = []
+    for line in spans(schedule, shape.times):
+        if line:
+            busy = sum(stop - start for start, stop in line)
+            largest.append(line[-1][1] - line[0][0] - busy)
+    return max(largest)

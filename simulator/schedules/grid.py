@@ -22,65 +22,79 @@ def grid(schedule: Schedule, marks: Collection[Place] = ()) -> list[str]:
     marks: places that are put between `>` and `<`. A schedule that cannot run is drawn by position
     instead.
     """
+    lines = []
+    for rank, slots in enumerate(_slots(schedule)):
+        cells: dict[int, str] = {}  # slot -> text
+        for position, (slot, action) in enumerate(zip(slots, schedule.ranks[rank], strict=True)):
+            cells[slot] = _cell(action, (rank, position) in marks)
+        lines.append(cells)
+    width = max((len(cell) for cells in lines for cell in cells.values()), default=1)
+    return [_line(cells, width) for cells in lines]
+
+
+def _slots(schedule: Schedule) -> list[list[int]]:
+    """Return the slot of each action [rank][position], its position where the schedule cannot run."""
     try:
-        lines = [[int(start) for start, _ in line] for line in spans(schedule, _SLOTS)]
+        lines = spans(schedule, _SLOTS)
     except ScheduleError:
-        lines = [list(range(len(order))) for order in schedule.ranks]
-    rows = [
-        {
-            slot: _cell(action, (rank, position) in marks)
-            for position, (slot, action) in enumerate(zip(slots, schedule.ranks[rank], strict=True))
-        }
-        for rank, slots in enumerate(lines)
-    ]
-    width = max((len(cell) for row in rows for cell in row.values()), default=1)
-    return [
-        " ".join(
-            row.get(slot, IDLE).ljust(width) for slot in range(max(row, default=-1) + 1)
-        ).rstrip()
-        for row in rows
-    ]
+        return [list(range(len(order))) for order in schedule.ranks]
+    return [[int(start) for start, _ in line] for line in lines]
+
+
+def _line(cells: dict[int, str], width: int) -> str:
+    """Return one rank's cells in columns of one width."""
+    slots = range(max(cells, default=-1) + 1)
+    return " ".join(cells.get(slot, IDLE).ljust(width) for slot in slots).rstrip()
 
 
 def excerpt(schedule: Schedule, places: Sequence[Place], around: int = 4) -> list[str]:
     """Return the part of the grid around some places, a line per rank, each place between `>` and `<`."""
     lines = []
     for rank in sorted({rank for rank, _ in places}):
-        order, marked = schedule.ranks[rank], {position for r, position in places if r == rank}
-        first, last = max(min(marked) - around, 0), min(max(marked) + around + 1, len(order))
-        cells = [_cell(order[position], position in marked) for position in range(first, last)]
-        lines.append(
-            " ".join(
-                [f"rank {rank}:", *["..."] * (first > 0), *cells, *["..."] * (last < len(order))]
-            )
-        )
+        order = schedule.ranks[rank]
+        marked = {position for place_rank, position in places if place_rank == rank}
+        first = max(min(marked) - around, 0)
+        end = min(max(marked) + around + 1, len(order))
+        words = [f"rank {rank}:"]
+        if first > 0:
+            words.append("...")
+        words += [_cell(order[position], position in marked) for position in range(first, end)]
+        if end < len(order):
+            words.append("...")
+        lines.append(" ".join(words))
     return lines
 
 
 def read(text: str, name: str = "custom") -> Schedule:
     """Return the schedule that a grid shows; stages and micro-batches are as many as it names.
 
-    A line per rank, `rank 0:` or `0 |` before it if you like, on all of them or none: what stands
-    around lines that have it, as `simulate schedule` prints, is no part of the grid. Cells by
-    blanks, `.` for an idle slot, `#` for a remark. Errors: ScheduleError for a cell that is no
-    action, or no line at all.
+    A line per rank, `rank 0:` or `0 |` before it if you like, on all of them or none: what is
+    around lines that have it, as `simulate schedule` prints, is not part of the grid. Cells by
+    blanks, `.` for an idle slot, `#` for a remark. Errors: ScheduleError for a cell that is not
+    an action, or no line at all.
     """
     rows = [line.partition("#")[0] for line in text.splitlines()]
     marked = [row for row in rows if _PREFIX.match(row)]
     lines = [_PREFIX.sub("", row, count=1).split() for row in marked or rows]
-    ranks = tuple(
-        tuple(Action.parse(cell) for cell in line if cell != IDLE) for line in lines if line
-    )
-    halves = [half for order in ranks for action in order for half in action.halves()]
-    if not halves:
+    ranks = tuple(_order(line) for line in lines if line)
+    stages = micro_batches = 0
+    for order in ranks:
+        for action in order:
+            for _, micro_batch, stage in action.halves():
+                stages = max(stages, stage + 1)
+                micro_batches = max(micro_batches, micro_batch + 1)
+    if not stages:
         raise ScheduleError(
             "has no action",
             value=name,
             remedy="Write a line of actions, such as F0@0 B0@0, per rank.",
         )
-    return Schedule(
-        name, 1 + max(stage for _, _, stage in halves), 1 + max(m for _, m, _ in halves), ranks
-    )
+    return Schedule(name, stages, micro_batches, ranks)
+
+
+def _order(cells: Sequence[str]) -> tuple[Action, ...]:
+    """Return the actions of one line. Errors: ScheduleError."""
+    return tuple(Action.parse(cell) for cell in cells if cell != IDLE)
 
 
 def _cell(action: Action, marked: bool) -> str:

@@ -1,6 +1,6 @@
 """Interleaved 1F1B (arXiv 2104.04473, figure 4 bottom; order as in Megatron-LM, core/pipeline_parallel/schedules.py).
 
-Stage s stands on rank s % P, V stages on each rank. Micro-batches run in groups: a group through
+Stage s is on rank s % P, V stages on each rank. Micro-batches run in groups: a group through
 the rank's first stage, then through its second, and so on. Megatron's group holds P micro-batches;
 Llama 3 lets it hold any number from P to M (arXiv 2407.21783, section 3.3.2): larger groups leave
 sends more time and hold more activations.
@@ -32,15 +32,19 @@ def _check_groups(shape: Shape, group: int) -> None:
     """Refuse groups that would leave a rank waiting for its own first stage, as Megatron-LM does."""
     if group < shape.ranks:
         few = shape.micro_batches < shape.ranks
+        what = "micro-batches" if few else "micro-batches in a group"
         raise ScheduleError(
-            f"{'micro-batches' if few else 'micro-batches in a group'} are fewer than {shape.ranks} ranks: "
-            "interleaved runs a group through all ranks before their second stages",
+            f"{what} are fewer than {shape.ranks} ranks: interleaved runs a group through all "
+            "ranks before their second stages",
             value=group,
             remedy=f"Use at least {shape.ranks}.",
         )
     rest = shape.micro_batches % group
     if rest and (not shape.group or rest < shape.ranks):
-        rule = f"micro-batches leave a group of {rest} over: interleaved runs groups of {group} on {shape.ranks} ranks"
+        rule = (
+            f"micro-batches leave a group of {rest} over: interleaved runs groups of {group} on "
+            f"{shape.ranks} ranks"
+        )
         down = shape.micro_batches - rest
         remedy = f"The nearest that do not: {down} and {down + group}."
         raise ScheduleError(rule, value=shape.micro_batches, remedy=remedy)
@@ -53,15 +57,17 @@ def _order(shape: Shape, group: int, rank: int) -> tuple[Action, ...]:
         # Twice the way to the last rank, as a backward comes back over it, and all stages but the
         # last of one group.
         warm_up = 2 * warm_up + (shape.virtual - 1) * group
-    forwards, backwards = (_chunks(shape, group, rank, turns) for turns in (ahead, ahead[::-1]))
+    forwards = _chunks(shape, group, rank, ahead)
+    backwards = _chunks(shape, group, rank, ahead[::-1])
     return tuple(one_by_one(singles("F", forwards), singles("B", backwards), warm_up))
 
 
 def _chunks(shape: Shape, group: int, rank: int, turns: range) -> list[tuple[int, int]]:
     """Return (micro-batch, stage) of one rank's forwards or backwards in their order; turns: its stages in theirs."""
-    return [
-        (micro_batch, turn * shape.ranks + rank)
-        for start in range(0, shape.micro_batches, group)
-        for turn in turns
-        for micro_batch in range(start, min(start + group, shape.micro_batches))
-    ]
+    chunks = []
+    for start in range(0, shape.micro_batches, group):
+        end = min(start + group, shape.micro_batches)
+        for turn in turns:
+            stage = turn * shape.ranks + rank
+            chunks += [(micro_batch, stage) for micro_batch in range(start, end)]
+    return chunks

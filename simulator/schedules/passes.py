@@ -11,33 +11,52 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, cast
 
 from simulator.errors import ScheduleError
-from simulator.schedules.action import Action, Half
+from simulator.schedules.action import Action, Half, half_text
 from simulator.schedules.schedule import Schedule
 
 
 class Transfer(NamedTuple):
-    """Send or receive an activation (SF, RF) or a gradient (SB, RB); prints `SF3@1>2`, `RF3@2<1`.
-
-    stage: whose output is sent, or whose input is received. peer: the rank at the other end.
-    """
+    """Send or receive an activation (SF, RF) or a gradient (SB, RB); prints `SF3@1>2`, `RF3@2<1`."""
 
     kind: Literal["SF", "RF", "SB", "RB"]
+    """S for send, R for receive; F for an activation, B for a gradient."""
     micro_batch: int
+    """Whose it is, from 0."""
     stage: int
+    """Whose output is sent, or whose input is received."""
     peer: int
+    """The rank at the other end."""
 
     def __str__(self) -> str:
-        return f"{self.kind}{self.micro_batch}@{self.stage}{'>' if self.kind[0] == 'S' else '<'}{self.peer}"
+        arrow = ">" if self.kind[0] == "S" else "<"
+        return f"{self.kind}{self.micro_batch}@{self.stage}{arrow}{self.peer}"
 
 
 class Reduction(NamedTuple):
     """Gather a stage's parameters from the replicas (AG) or reduce and scatter its gradients (RS); prints `RS@1`."""
 
     kind: Literal["AG", "RS"]
+    """AG or RS."""
     stage: int
+    """Whose parameters or gradients they are."""
 
     def __str__(self) -> str:
         return f"{self.kind}@{self.stage}"
+
+
+class _Message(NamedTuple):
+    """What a send hands over, and a receive takes."""
+
+    half: str
+    """F for an activation, B for a gradient."""
+    micro_batch: int
+    """Whose it is."""
+    stage: int
+    """The stage that sends it."""
+    source: int
+    """The rank that sends it."""
+    target: int
+    """The rank that receives it."""
 
 
 Step = Action | Transfer | Reduction
@@ -48,10 +67,13 @@ _REDUCTION = re.compile(r"(AG|RS)@([0-9]+)")
 
 def parse_step(text: str) -> Step:
     """Return the action, transfer or reduction that prints as `text`. Errors: ScheduleError."""
-    if (match := _TRANSFER.fullmatch(text)) and (match[4] == ">") == (text[0] == "S"):
-        return Transfer(cast(Literal["SF"], match[1]), int(match[2]), int(match[3]), int(match[5]))
-    if match := _REDUCTION.fullmatch(text):
-        return Reduction(cast(Literal["RS"], match[1]), int(match[2]))
+    transfer = _TRANSFER.fullmatch(text)
+    if transfer and (transfer[4] == ">") == (text[0] == "S"):
+        kind, micro_batch, stage, _, peer = transfer.groups()
+        return Transfer(cast(Literal["SF"], kind), int(micro_batch), int(stage), int(peer))
+    reduction = _REDUCTION.fullmatch(text)
+    if reduction:
+        return Reduction(cast(Literal["RS"], reduction[1]), int(reduction[2]))
     return Action.parse(text)
 
 
@@ -90,56 +112,66 @@ def with_transfers(orders: Sequence[Sequence[Step]]) -> Orders:
 
     Errors: ScheduleError where no rank runs what an action's input comes from.
     """
-    home = {
-        half: rank
-        for rank, order in enumerate(orders)
-        for step in order
-        if isinstance(step, Action)
-        for half in step.halves()
-    }
-    last = max((stage for _, _, stage in home), default=0)
-    result: Orders = []
+    home: dict[Half, int] = {}  # rank that runs it
     for rank, order in enumerate(orders):
-        line: list[Step] = []
         for step in order:
             if isinstance(step, Action):
-                line += [t for half in step.halves() if (t := _receive(half, rank, home, last))]
-                line += [step, *(t for half in step.halves() if (t := _send(half, rank, home)))]
-            else:
-                line.append(step)
-        result.append(line)
-    return result
+                home |= dict.fromkeys(step.halves(), rank)
+    last = max((stage for _, _, stage in home), default=0)
+    return [_transferred(order, rank, home, last) for rank, order in enumerate(orders)]
+
+
+def _transferred(order: Sequence[Step], rank: int, home: dict[Half, int], last: int) -> list[Step]:
+    """Return one rank's order with its receives and sends."""
+    line: list[Step] = []
+    for step in order:
+        if not isinstance(step, Action):
+            line.append(step)
+            continue
+        halves = step.halves()
+        receives = [_receive(half, rank, home, last) for half in halves]
+        sends = [_send(half, rank, home) for half in halves]
+        line += [receive for receive in receives if receive]
+        line.append(step)
+        line += [send for send in sends if send]
+    return line
 
 
 def _receive(half: Half, rank: int, home: dict[Half, int], last: int) -> Transfer | None:
-    kind, m, stage = half
-    if kind == "W" or (kind == "F" and stage == 0) or (kind != "F" and stage == last):
+    """Return what brings a half its input from another rank. Errors: ScheduleError where no rank runs that."""
+    kind, micro_batch, stage = half
+    first = stage == 0 if kind == "F" else stage == last
+    if kind == "W" or first:
         return None
-    sources: tuple[Half, ...] = (
-        (("F", m, stage - 1),) if kind == "F" else (("B", m, stage + 1), ("I", m, stage + 1))
-    )
+    sources = _neighbours(half, -1)
     peer = next((home[source] for source in sources if source in home), None)
     if peer is None:
-        source = f"{sources[0][0]}{m}@{sources[0][2]}"
+        missing = half_text(sources[0])
         raise ScheduleError(
-            f"needs {source}, which no rank runs",
-            value=f"{kind}{m}@{stage}",
-            remedy=f"Add {source}.",
+            f"needs {missing}, which no rank runs",
+            value=half_text(half),
+            remedy=f"Add {missing}.",
         )
-    return None if peer == rank else Transfer("RF" if kind == "F" else "RB", m, stage, peer)
+    if peer == rank:
+        return None
+    return Transfer("RF" if kind == "F" else "RB", micro_batch, stage, peer)
 
 
 def _send(half: Half, rank: int, home: dict[Half, int]) -> Transfer | None:
-    kind, m, stage = half
-    targets: tuple[Half, ...] = (
-        (("F", m, stage + 1),) if kind == "F" else (("B", m, stage - 1), ("I", m, stage - 1))
-    )
-    peer = next((home[target] for target in targets if target in home), rank)
-    return (
-        None
-        if kind == "W" or peer == rank
-        else Transfer("SF" if kind == "F" else "SB", m, stage, peer)
-    )
+    """Return what takes a half's output to another rank."""
+    kind, micro_batch, stage = half
+    peer = next((home[target] for target in _neighbours(half, 1) if target in home), rank)
+    if kind == "W" or peer == rank:
+        return None
+    return Transfer("SF" if kind == "F" else "SB", micro_batch, stage, peer)
+
+
+def _neighbours(half: Half, step: int) -> tuple[Half, ...]:
+    """Return the halves that may run before (-1) or behind (1) this one on its way through the stages."""
+    kind, micro_batch, stage = half
+    if kind == "F":
+        return (("F", micro_batch, stage + step),)
+    return (("B", micro_batch, stage - step), ("I", micro_batch, stage - step))
 
 
 def with_data_parallel(orders: Sequence[Sequence[Step]]) -> Orders:
@@ -160,9 +192,13 @@ def _reduced(order: Sequence[Step]) -> Iterator[Step]:
                 if kind in ("B", "W"):
                     last[stage] = position
     for position, step in enumerate(order):
-        yield from (Reduction("AG", stage) for stage, at in first.items() if at == position)
+        for stage, begin in first.items():
+            if begin == position:
+                yield Reduction("AG", stage)
         yield step
-        yield from (Reduction("RS", stage) for stage, at in last.items() if at == position)
+        for stage, end in last.items():
+            if end == position:
+                yield Reduction("RS", stage)
 
 
 def scheduled(
@@ -178,43 +214,43 @@ def check_transfers(orders: Sequence[Sequence[Step]]) -> None:
 
     A send does not wait; a receive waits for its send; each rank keeps its order.
     """
-    sent: set[tuple[str, int, int, int, int]] = set()
-    received: set[tuple[str, int, int, int, int]] = set()
-    at = [0] * len(orders)
+    sent: set[_Message] = set()
+    received: set[_Message] = set()
+    reached = [0] * len(orders)  # steps that have run [rank]
     moved = True
     while moved:
         moved = False
         for rank, order in enumerate(orders):
-            while at[rank] < len(order) and _runs(order[at[rank]], rank, sent, received):
-                at[rank] += 1
+            while reached[rank] < len(order) and _runs(order[reached[rank]], rank, sent, received):
+                reached[rank] += 1
                 moved = True
     for rank, order in enumerate(orders):
-        if at[rank] < len(order):
-            rule = f"at rank {rank}, step {at[rank]} waits for a send that does not come"
+        if reached[rank] < len(order):
+            rule = f"at rank {rank}, step {reached[rank]} waits for a send that does not come"
             raise ScheduleError(
-                rule, value=str(order[at[rank]]), remedy="Send it, before what waits for this."
+                rule, value=str(order[reached[rank]]), remedy="Send it, before what waits for this."
             )
-    if lost := sorted(sent - received):
-        kind, m, stage, rank, peer = lost[0]
-        rule = f"is sent by rank {rank} and not received by rank {peer}"
+    lost = sorted(sent - received)
+    if lost:
+        first = lost[0]
+        rule = f"is sent by rank {first.source} and not received by rank {first.target}"
         raise ScheduleError(
-            rule, value=f"S{kind}{m}@{stage}", remedy="Receive it before the action that needs it."
+            rule,
+            value=f"S{first.half}{first.micro_batch}@{first.stage}",
+            remedy="Receive it before the action that needs it.",
         )
 
 
-def _runs(
-    step: Step,
-    rank: int,
-    sent: set[tuple[str, int, int, int, int]],
-    received: set[tuple[str, int, int, int, int]],
-) -> bool:
-    """Run a step if it can; a message is (F or B, micro-batch, stage that sends, from rank, to rank)."""
+def _runs(step: Step, rank: int, sent: set[_Message], received: set[_Message]) -> bool:
+    """Run a step if it can: add its message to those that are sent, or received. Return whether it could."""
     if not isinstance(step, Transfer):
         return True
     half = step.kind[1]
     if step.kind[0] == "S":
-        sent.add((half, step.micro_batch, step.stage, rank, step.peer))
+        sent.add(_Message(half, step.micro_batch, step.stage, rank, step.peer))
         return True
-    message = (half, step.micro_batch, step.stage + (1 if half == "B" else -1), step.peer, rank)
+    # An activation comes from the stage before, a gradient from the one behind.
+    source = step.stage + (1 if half == "B" else -1)
+    message = _Message(half, step.micro_batch, source, step.peer, rank)
     received.add(message)
     return message in sent

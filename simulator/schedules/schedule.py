@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,14 +28,17 @@ _SINGLES: tuple[Kind, ...] = ("F", "B", "I", "W")
 class Schedule:
     """Hold the order of actions of every pipeline rank.
 
-    stages, micro_batches: how many of each, counted from 0. ranks: actions [rank][position]. A
-    stage may stand on several ranks, for different micro-batches, as in DualPipe's two directions.
+    A stage may be on several ranks, for different micro-batches, as in DualPipe's two directions.
     """
 
     name: str
+    """A row of `SCHEDULES`."""
     stages: int
+    """How many; they count from 0."""
     micro_batches: int
+    """How many per step; they count from 0."""
     ranks: tuple[tuple[Action, ...], ...]
+    """Actions [rank][position]."""
 
     def actions(self) -> Iterator[tuple[Place, Action]]:
         """Yield every action with its place, rank by rank."""
@@ -69,10 +73,10 @@ class Schedule:
         rows, repeated = self.table.rows(self.stages, self.micro_batches)
         if repeated:
             self.place()
-        found, missing = self.table.needs(rows)
+        needed, missing = self.table.needs(rows)
         if missing or not self.table.fits(self.stages, self.micro_batches):
             _check_inputs(self)
-        return found
+        return needed
 
     @cached_property
     def order(self) -> list[int]:
@@ -120,18 +124,10 @@ def dependencies(schedule: Schedule) -> Dependencies:
     F m@s needs F m@s-1; B and I m@s need F m@s and the B or I m@s+1; W m@s needs I m@s; a pair
     needs what both its halves need. Errors: ScheduleError where no rank produces an input.
     """
-    needs, table = schedule.needs, schedule.table
-    places = _places(table)
-    rows = [
-        (places[a], places[b])
-        if a >= 0 and b >= 0 > c
-        else (places[a],)
-        if a >= 0 > b and c < 0
-        else tuple(places[row] for row in (a, b, c) if row >= 0)
-        for a, b, c in zip(*(column.tolist() for column in needs.T), strict=True)
-    ]
-    start = table.start.tolist()
-    return tuple(tuple(rows[start[rank] : start[rank + 1]]) for rank in range(len(schedule.ranks)))
+    places = _places(schedule.table)
+    rows = [tuple(places[row] for row in needed if row >= 0) for needed in schedule.needs.tolist()]
+    start = schedule.table.start.tolist()
+    return tuple(tuple(rows[begin:end]) for begin, end in pairwise(start))
 
 
 def execution_order(schedule: Schedule) -> list[Place]:
@@ -148,17 +144,17 @@ def _places(table: Table) -> list[Place]:
 
 def _complete(rows: Ids, rank: Ids) -> bool:
     """Tell whether one rank runs every chunk's F and either its B or its I and W."""
-    runs = rows >= 0
-    if (
-        not runs[FORWARD].all()
-        or (runs[BACKWARD] == runs[DGRAD]).any()
-        or (runs[DGRAD] != runs[WGRAD]).any()
-    ):
+    runs = rows >= 0  # [kind, micro-batch, stage]
+    split = runs[DGRAD]
+    whole = runs[BACKWARD] != split
+    if not (runs[FORWARD].all() and whole.all() and (split == runs[WGRAD]).all()):
         return False
-    home = rank[rows[FORWARD]]
-    return all(
-        ((rank[rows[kind]] == home) | ~runs[kind]).all() for kind in (BACKWARD, DGRAD, WGRAD)
-    )
+    home = rank[rows[FORWARD]]  # [micro-batch, stage]
+    for kind in (BACKWARD, DGRAD, WGRAD):
+        at_home = rank[rows[kind]] == home
+        if not (at_home | ~runs[kind]).all():
+            return False
+    return True
 
 
 def _check_numbers(schedule: Schedule) -> None:
@@ -176,12 +172,12 @@ def _check_inputs(schedule: Schedule) -> None:
     """Raise ScheduleError on an action whose input no rank produces."""
     places = schedule.place()
     for place, action in schedule.actions():
-        for choices in (
-            choices for half in action.halves() for choices in _needs(half, schedule.stages)
-        ):
-            if not any(half in places for half in choices):
-                rule = f"at {_where(place)} needs {half_text(choices[0])}, which no rank runs"
-                raise _fault(rule, str(action), "Add it to one rank's order.", place)
+        for half in action.halves():
+            for choices in _needs(half, schedule.stages):
+                if not any(choice in places for choice in choices):
+                    needed = half_text(choices[0])
+                    rule = f"at {_where(place)} needs {needed}, which no rank runs"
+                    raise _fault(rule, str(action), "Add it to one rank's order.", place)
 
 
 def _needs(half: Half, stages: int) -> list[tuple[Half, ...]]:
@@ -198,42 +194,38 @@ def _needs(half: Half, stages: int) -> list[tuple[Half, ...]]:
 
 def _check_chunk(micro_batch: int, stage: int, places: dict[Half, Place]) -> None:
     """Raise ScheduleError unless one rank runs the chunk's F and either its B or its I and W."""
-    mine = {
-        kind: places[kind, micro_batch, stage]
-        for kind in _SINGLES
-        if (kind, micro_batch, stage) in places
-    }
-    wanted = _SPLIT if "B" not in mine and ("I" in mine or "W" in mine) else _FULL
+    mine: dict[Kind, Place] = {}
+    for kind in _SINGLES:
+        half = (kind, micro_batch, stage)
+        if half in places:
+            mine[kind] = places[half]
+    split = "B" not in mine and ("I" in mine or "W" in mine)
+    wanted = _SPLIT if split else _FULL
     for kind in wanted:
         if kind not in mine:
-            partners = [
-                f"{half_text((k, micro_batch, stage))} at {_where(place)}"
-                for k, place in mine.items()
-            ]
-            rule = "is missing" + (
-                f", the counterpart of {partners[0]}" if partners else ": no rank runs its chunk"
-            )
-            text = half_text((kind, micro_batch, stage))
-            raise _fault(rule, text, "Add it to one rank's order.", *mine.values())
+            raise _missing((kind, micro_batch, stage), mine)
     home = mine["F"]
     for kind, place in mine.items():
         name = half_text((kind, micro_batch, stage))
         if kind not in wanted:
             full = f"B{micro_batch}@{stage} at {_where(mine['B'])}"
-            raise _fault(
-                f"at {_where(place)} repeats part of {full}",
-                name,
-                "Drop one of the two.",
-                place,
-                mine["B"],
-            )
+            rule = f"at {_where(place)} repeats part of {full}"
+            raise _fault(rule, name, "Drop one of the two.", place, mine["B"])
         if place[0] != home[0]:
-            rule = (
-                f"at {_where(place)} is not on the rank of F{micro_batch}@{stage} at {_where(home)}"
-            )
-            raise _fault(
-                rule, name, "Put both on one rank: it holds the stage's weights.", place, home
-            )
+            forward = f"F{micro_batch}@{stage} at {_where(home)}"
+            rule = f"at {_where(place)} is not on the rank of {forward}"
+            remedy = "Put both on one rank: it holds the stage's weights."
+            raise _fault(rule, name, remedy, place, home)
+
+
+def _missing(half: Half, mine: dict[Kind, Place]) -> ScheduleError:
+    """Return the error that a chunk lacks a half. mine: where its other halves run."""
+    rule = "is missing: no rank runs its chunk"
+    if mine:
+        kind, place = next(iter(mine.items()))
+        counterpart = half_text((kind, *half[1:]))
+        rule = f"is missing, the counterpart of {counterpart} at {_where(place)}"
+    return _fault(rule, half_text(half), "Add it to one rank's order.", *mine.values())
 
 
 def _deadlock(schedule: Schedule, order: list[int]) -> ScheduleError:
@@ -242,22 +234,24 @@ def _deadlock(schedule: Schedule, order: list[int]) -> ScheduleError:
     done = np.bincount(table.rank[order], minlength=len(schedule.ranks))
     stuck = (table.start[:-1] + done).tolist()  # the row that each rank waits with
     run = set(order)
+    # From a rank that is stuck to the rank that it waits for, until one comes again.
     rank = next(r for r, row in enumerate(stuck) if row < table.start[r + 1])
-    awaited: dict[int, int] = {}
+    awaited: dict[int, int] = {}  # rank -> the row that it waits for
     while rank not in awaited:
         awaited[rank] = next(row for row in needs[stuck[rank]] if row >= 0 and row not in run)
         rank = places[awaited[rank]][0]
-    circle = list(awaited)[list(awaited).index(rank) :]
+    met = list(awaited)
+    circle = met[met.index(rank) :]
 
     def text(row: int) -> str:
-        r, position = places[row]
-        return f"{schedule.ranks[r][position]} at {_where(places[row])}"
+        on, position = places[row]
+        return f"{schedule.ranks[on][position]} at {_where(places[row])}"
 
     waits = "; ".join(f"{text(stuck[r])} waits for {text(awaited[r])}" for r in circle)
-    r, position = places[stuck[rank]]
-    at = [places[stuck[r]] for r in circle]
+    on, position = places[stuck[rank]]
+    value = str(schedule.ranks[on][position])
     remedy = "Put an action behind those that it waits for."
-    return _fault(f"deadlocks: {waits}", str(schedule.ranks[r][position]), remedy, *at)
+    return _fault(f"deadlocks: {waits}", value, remedy, *(places[stuck[r]] for r in circle))
 
 
 def _fault(rule: str, value: str, remedy: str, *places: Place) -> ScheduleError:

@@ -20,19 +20,22 @@ NONE = -1
 
 @dataclass(frozen=True)
 class Table:
-    """Actions in the order of ranks, then of positions.
-
-    kind: index in KINDS; micro_batch, stage, micro_batch_b, stage_b: as in `Action`; rank: of each.
-    start: row of each rank's first action [rank + 1].
-    """
+    """Actions in the order of ranks, then of positions; one row each."""
 
     kind: Ids
+    """Index in KINDS [row]."""
     micro_batch: Ids
+    """Of the action, or of the forward half of a pair [row]."""
     stage: Ids
+    """Likewise [row]."""
     micro_batch_b: Ids
+    """Of the backward half of a pair, -1 for other actions [row]."""
     stage_b: Ids
+    """Likewise [row]."""
     rank: Ids
+    """Pipeline rank [row]."""
     start: Ids
+    """Row of each rank's first action, and the number of rows [rank + 1]."""
 
     @classmethod
     def of(cls, ranks: Sequence[Sequence[Action]]) -> Table:
@@ -57,17 +60,19 @@ class Table:
 
         Halves that do not fit these numbers are left out.
         """
-        found = np.full((PAIR, micro_batches, stages), NONE, dtype=np.int64)
+        # Every action as its halves: a pair is a forward here, and a backward behind all others.
         pair = np.flatnonzero(self.kind == PAIR)
-        kind = np.concatenate(
-            [np.where(self.kind == PAIR, FORWARD, self.kind), np.full(len(pair), BACKWARD)]
-        )
+        first = np.where(self.kind == PAIR, FORWARD, self.kind)
+        kind = np.concatenate([first, np.full(len(pair), BACKWARD)])  # [half]
         micro_batch = np.concatenate([self.micro_batch, self.micro_batch_b[pair]])
         stage = np.concatenate([self.stage, self.stage_b[pair]])
         row = np.concatenate([np.arange(len(self.kind)), pair])
         fit = (micro_batch < micro_batches) & (stage < stages)
-        found[kind[fit], micro_batch[fit], stage[fit]] = row[fit]
-        return found, bool(np.count_nonzero(found != NONE) != np.count_nonzero(fit))
+        rows = np.full((PAIR, micro_batches, stages), NONE, dtype=np.int64)
+        rows[kind[fit], micro_batch[fit], stage[fit]] = row[fit]
+        # Of halves that repeat, one has overwritten the other.
+        repeated = np.count_nonzero(rows != NONE) != np.count_nonzero(fit)
+        return rows, bool(repeated)
 
     def needs(self, rows: Ids) -> tuple[Ids, bool]:
         """Return the rows that each action waits for [action, 3], NONE where fewer; and whether an input has no row.
@@ -76,31 +81,30 @@ class Table:
         backward continues, or a weight gradient's input gradient; the second the gradient from the
         next stage.
         """
-        _, micro_batches, stages = rows.shape
-        padded = np.full(
-            (PAIR, micro_batches, stages + 2), NONE, dtype=np.int64
-        )  # stage s at s + 1
-        padded[:, :, 1:-1] = rows
-        gradient = np.where(padded[BACKWARD] != NONE, padded[BACKWARD], padded[DGRAD])
-        found = np.full((len(self.kind), 3), NONE, dtype=np.int64)
-        wanted = np.zeros((len(self.kind), 3), dtype=bool)
+        producer = _Producers.of(rows)
+        stages = rows.shape[2]
         forward = (self.kind == FORWARD) | (self.kind == PAIR)
         backward = (self.kind == BACKWARD) | (self.kind == DGRAD)
         weight, pair = self.kind == WGRAD, self.kind == PAIR
-        m, s = self.micro_batch, self.stage
-        found[forward, 0] = padded[FORWARD, m[forward], s[forward]]
-        found[backward, 0] = padded[FORWARD, m[backward], s[backward] + 1]
-        found[backward, 1] = gradient[m[backward], s[backward] + 2]
-        found[weight, 0] = padded[DGRAD, m[weight], s[weight] + 1]
-        found[pair, 1] = padded[FORWARD, self.micro_batch_b[pair], self.stage_b[pair] + 1]
-        found[pair, 2] = gradient[self.micro_batch_b[pair], self.stage_b[pair] + 2]
+        m, s, m_b, s_b = self.micro_batch, self.stage, self.micro_batch_b, self.stage_b
+        needed = np.full((len(self.kind), 3), NONE, dtype=np.int64)
+        needed[forward, 0] = producer.forward(m[forward], s[forward] - 1)
+        needed[backward, 0] = producer.forward(m[backward], s[backward])
+        needed[backward, 1] = producer.gradient(m[backward], s[backward] + 1)
+        needed[weight, 0] = producer.dgrad(m[weight], s[weight])
+        needed[pair, 1] = producer.forward(m_b[pair], s_b[pair])
+        needed[pair, 2] = producer.gradient(m_b[pair], s_b[pair] + 1)
+        # The first stage needs no activation, the last one no gradient.
+        wanted = np.zeros((len(self.kind), 3), dtype=bool)
         wanted[:, 0] = ~forward | (s > 0)
         wanted[:, 1] = pair | (backward & (s < stages - 1))
-        wanted[:, 2] = pair & (self.stage_b < stages - 1)
-        missing = bool((wanted & (found == NONE)).any())
-        found[found[:, 1] == found[:, 0], 1] = NONE
-        found[(found[:, 2] == found[:, 0]) | (found[:, 2] == found[:, 1]), 2] = NONE
-        return found, missing
+        wanted[:, 2] = pair & (s_b < stages - 1)
+        missing = bool((wanted & (needed == NONE)).any())
+        # A pair may be what another needs twice.
+        first, second, third = needed.T
+        needed[second == first, 1] = NONE
+        needed[(third == first) | (third == second), 2] = NONE
+        return needed, missing
 
     def order(self, needs: Ids) -> list[int]:
         """Return rows such that each follows its inputs and its rank's order; not all of them where ranks deadlock."""
@@ -124,3 +128,29 @@ class Table:
                 at[rank] = row
             left = [rank for rank in left if at[rank] < ends[rank]]
         return order
+
+
+@dataclass(frozen=True)
+class _Producers:
+    """Which row makes an output, for stages from -1 to one behind the last, which have none."""
+
+    rows: Ids
+    """The row that runs each half [kind F to W, micro-batch, stage + 1]."""
+
+    @classmethod
+    def of(cls, rows: Ids) -> _Producers:
+        """Return the producers among the rows that run halves [kind F to W, micro-batch, stage]."""
+        return cls(np.pad(rows, ((0, 0), (0, 0), (1, 1)), constant_values=NONE))
+
+    def forward(self, micro_batch: Ids, stage: Ids) -> Ids:
+        """Return who makes activations."""
+        return np.asarray(self.rows[FORWARD, micro_batch, stage + 1])
+
+    def dgrad(self, micro_batch: Ids, stage: Ids) -> Ids:
+        """Return who makes input gradients before their weight gradients."""
+        return np.asarray(self.rows[DGRAD, micro_batch, stage + 1])
+
+    def gradient(self, micro_batch: Ids, stage: Ids) -> Ids:
+        """Return who makes input gradients, by itself or with the weight gradients."""
+        full = self.rows[BACKWARD, micro_batch, stage + 1]
+        return np.where(full != NONE, full, self.dgrad(micro_batch, stage))

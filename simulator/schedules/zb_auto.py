@@ -22,7 +22,7 @@ from simulator.schedules.action import Kind, in_turn
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
 from simulator.schedules.zb_greedy import Codes, F, Floats, I, Rules, W, greedy, replay
-from simulator.schedules.zero_bubble import turns
+from simulator.schedules.zero_bubble import Held, turns
 
 _KINDS: tuple[Kind, ...] = ("F", "I", "W")
 
@@ -141,11 +141,11 @@ def _handmade(times: Floats, shape: Shape, limit: float) -> list[_Try]:
     tries = []
     for factor in (1, 2):
         if factor * last + 1 <= limit:
-            lines = [
-                turns(F, I, W, shape.micro_batches, (factor * (last - rank), factor * rank))
-                for rank in range(shape.ranks)
-            ]
-            codes = np.array(lines)
+            lines = []
+            for rank in range(shape.ranks):
+                held = Held(early=factor * (last - rank), late=factor * rank)
+                lines.append(turns((F, I, W), shape.micro_batches, held))
+            codes = np.array(lines)  # [rank, step]
             longest, end = run(codes, times, float(shape.times.comm))
             tries.append(_Try(longest, end, codes))
     return tries

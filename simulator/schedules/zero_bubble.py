@@ -1,4 +1,4 @@
-"""ZB-H1 and ZB-H2, written by hand (arXiv 2401.10241, section 2, figure 3): stage s on rank s, I and W apart.
+"""ZB-H1 and ZB-H2, written by hand (arXiv 2401.10241, section 2, figure 3): stage s on rank s, I and W split.
 
 Only input gradients travel, so each rank runs them as soon as it can and puts weight gradients off
 to fill the end. Both schedules are one rule. Rank r runs `k (P - 1 - r) + 1` forwards before its
@@ -9,7 +9,8 @@ first I.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 from simulator.schedules.action import Kind, in_turn
 from simulator.schedules.schedule import Schedule
@@ -29,24 +30,32 @@ def build_h2(shape: Shape) -> Schedule:
 
 
 def _build(name: str, shape: Shape, factor: int) -> Schedule:
-    def order(rank: int) -> list[tuple[Kind, int]]:
-        early_and_late = factor * (shape.ranks - 1 - rank), factor * rank
-        return turns(("F", rank), ("I", rank), ("W", rank), shape.micro_batches, early_and_late)
+    last = shape.ranks - 1
+    ranks = []
+    for rank in range(shape.ranks):
+        kinds: tuple[tuple[Kind, int], ...] = (("F", rank), ("I", rank), ("W", rank))
+        held = Held(early=factor * (last - rank), late=factor * rank)
+        ranks.append(in_turn(turns(kinds, shape.micro_batches, held)))
+    return Schedule(name, shape.ranks, shape.micro_batches, tuple(ranks))
 
-    ranks = tuple(in_turn(order(rank)) for rank in range(shape.ranks))
-    return Schedule(name, shape.ranks, shape.micro_batches, ranks)
+
+class Held(NamedTuple):
+    """What a rank holds between its first forward and its last weight gradient."""
+
+    early: int
+    """Forwards before the first pair of F and I."""
+    late: int
+    """Weight gradients that are put off to the end."""
 
 
-def turns(
-    forward: Turn, dgrad: Turn, wgrad: Turn, micro_batches: int, early_and_late: tuple[int, int]
-) -> list[Turn]:
-    """Return one rank's order. early_and_late: forwards before the first pair of F and I; W kept back."""
-    early, late = early_and_late
-    order = [forward] * min(early, micro_batches)
+def turns(kinds: Sequence[Turn], micro_batches: int, held: Held) -> list[Turn]:
+    """Return one rank's order. kinds: what stands for F, I and W."""
+    forward, dgrad, wgrad = kinds
+    order = [forward] * min(held.early, micro_batches)
     for m in range(micro_batches):
-        if m + early < micro_batches:
+        if m + held.early < micro_batches:
             order.append(forward)
         order.append(dgrad)
-        if m >= late:
+        if m >= held.late:
             order.append(wgrad)
-    return order + [wgrad] * min(late, micro_batches)
+    return order + [wgrad] * min(held.late, micro_batches)

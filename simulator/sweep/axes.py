@@ -179,7 +179,7 @@ class Range(_Spread):
         """Return how many factors lie between the ends."""
         if self.factor is None:
             return 0.0
-        ratio = self.to.number / self.start.number
+        ratio = self.to.number / self.start.number  # above 1, since ends of factors are positive
         return math.log(ratio) / math.log(self.factor)
 
     def values(self, _: Random) -> list[Any]:
@@ -273,10 +273,11 @@ def values(spec: Any, chance: Random) -> tuple[Any, ...]:
 
 
 def _items(item: Any) -> list[Any]:
-    """Return the values of `1 .. 9 us`, or an item that is no range by itself."""
+    """Return the values of `1 .. 9 us`, or the item itself where it is not a range."""
     match = _RANGE.match(item) if isinstance(item, str) else None
     if match is None:
         return [item]
+    # `100 .. 900 GB/s per direction`: the last unit serves both ends.
     first = Quantity(float(match[1]), match[2] or "")
     last = Quantity(float(match[3]), match[4] or "")
     return Range(**{"from": first, "to": last}).values(Random(0))

@@ -153,14 +153,16 @@ def read(name: str) -> Sweep:
     axes = {path: _axis(document, config, path) for path in config.axes}
     if config.mode == "list":
         _check_lengths(document, axes)
+    # What can be told without a point is told now, with its line: a sweep of hours does not stop at
+    # a misspelt key.
     for path in config.set:
-        _placed(document, ("set", path), check_path, path)
+        _located(document, ("set", path), check_path, path)
     constraints = [
-        _placed(document, ("constraints", index), expressions.read, text)
+        _located(document, ("constraints", index), expressions.read, text)
         for index, text in enumerate(config.constraints)
     ]
     derived = {
-        column: _placed(document, ("derived", column), expressions.read, text)
+        column: _located(document, ("derived", column), expressions.read, text)
         for column, text in config.derived.items()
     }
     return Sweep(config, document, axes, tuple(constraints), derived)
@@ -182,15 +184,15 @@ def _check_lengths(document: Document, axes: Mapping[str, Sequence[Any]]) -> Non
 
 def _axis(document: Document, config: SweepConfig, path: str) -> tuple[Any, ...]:
     if path not in WHOLE_FILES:
-        _placed(document, ("axes", path), check_path, path)
+        _located(document, ("axes", path), check_path, path)
     # A generator of its own: another axis does not change what this one draws.
     chance = random.Random(f"{config.seed}/{path}")
-    place = ("axes", path)
-    values: tuple[Any, ...] = _placed(document, place, read_axis, config.axes[path], chance)
+    key = ("axes", path)
+    values: tuple[Any, ...] = _located(document, key, read_axis, config.axes[path], chance)
     return values
 
 
-def _placed(document: Document, place: Path_, function: Callable[..., Any], *arguments: Any) -> Any:
+def _located(document: Document, key: Path_, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function; tell where in the file is what it refuses. Errors: InputError."""
     try:
         return function(*arguments)
@@ -198,5 +200,5 @@ def _placed(document: Document, place: Path_, function: Callable[..., Any], *arg
         # The function knows its own keys, from which the document finds the line.
         inner = error.key.split(".") if error.key else []
         error.key = error.file = ""
-        whole = (*place, *inner)
-        raise error.at(**document.locate(whole)) from error
+        path = (*key, *inner)
+        raise error.at(**document.locate(path)) from error

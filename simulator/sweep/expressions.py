@@ -123,6 +123,7 @@ def number(value: Any) -> Any:
     """Return a quantity's text as its SI number, anything else as it is."""
     if not isinstance(value, str):
         return value
+    # Bandwidths first: `400 GB/s bidirectional` counts half, which no table of units says.
     try:
         return units.bandwidth(value)
     except InputError:
@@ -179,6 +180,10 @@ def _names(node: ast.expr) -> Iterator[str]:
         yield from _names(part)
 
 
+# What follows walks a tree that `_check` has passed: no kind of node, operator or function is
+# missing in the tables.
+
+
 def _value(node: ast.expr, lookup: Lookup) -> Any:
     if name := _dotted(node):
         return _known(lookup(name))
@@ -186,6 +191,7 @@ def _value(node: ast.expr, lookup: Lookup) -> Any:
 
 
 def _known(value: Any) -> Any:
+    # As in SQL, arithmetic over a gap is a gap; an exception spares each operation the question.
     if value is None:
         raise NoValueError
     return number(value)
@@ -223,6 +229,7 @@ def _bool(node: ast.BoolOp, lookup: Lookup) -> Any:
 
 
 def _compare(node: ast.Compare, lookup: Lookup) -> bool:
+    # `1 < x < 8` is two comparisons that share x, which is worked out once.
     left = _value(node.left, lookup)
     for op, part in zip(node.ops, node.comparators, strict=True):
         right = _value(part, lookup)
@@ -233,6 +240,7 @@ def _compare(node: ast.Compare, lookup: Lookup) -> bool:
 
 
 def _choice(node: ast.IfExp, lookup: Lookup) -> Any:
+    # The other branch may have no value, or divide by zero.
     chosen = node.body if _value(node.test, lookup) else node.orelse
     return _value(chosen, lookup)
 

@@ -27,6 +27,7 @@ def check_path(path: str) -> None:
         _check_key(path, keys[1], known)
         return
     model: type[BaseModel] | None = MODELS[kind]
+    # Down the tree of configurations, as far as it is known without a file.
     for key in keys:
         if model is None:
             return  # below a list or a free group: the point itself will tell
@@ -46,6 +47,7 @@ def _check_key(path: str, key: str, known: list[str]) -> None:
 
 def _below(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     """Return the configuration of the group at a key, None where the key holds a value."""
+    # A group may be optional: `Config | None`.
     kind: Any = model.model_fields[key].annotation
     for candidate in (kind, *getattr(kind, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
@@ -60,6 +62,7 @@ def at(documents: dict[str, Document], path: str) -> Any:
     """
     kind, inner = owner(path)
     keys = inner.split(".")
+    # The file and the configuration are walked side by side: where the file ends, defaults begin.
     node: Any = documents[kind].data
     model: type[BaseModel] | None = MODELS[kind]
     for depth, key in enumerate(keys):

@@ -76,6 +76,7 @@ def points(sweep: Sweep) -> tuple[Point, ...]:
         raise sweep.told(error, "constraints")
     wanted = sweep.config.points
     if wanted is not None and wanted < len(candidates):
+        # A generator of its own, seeded by text: random axes draw the same with and without it.
         chance = random.Random(f"{sweep.config.seed}/points")
         drawn = chance.sample(range(len(candidates)), wanted)
         candidates = [candidates[index] for index in sorted(drawn)]
@@ -113,6 +114,7 @@ def _holds(sweep: Sweep, index: int, documents: Documents) -> bool:
     try:
         return bool(constraint.value(lambda path: at(documents, path)))
     except InputError as error:
+        # The fault is in the constraint, not in the file whose key it names.
         error.file = ""
         raise sweep.told(error, "constraints", index) from error
 
@@ -133,6 +135,7 @@ class _Files:
             "topology": self._document(str(cluster), "topologies"),
             "workload": self._document(str(training), "workloads"),
         }
+        # The sweep's own values first: an axis may vary one key of a group that `set` replaces.
         for path, value in {**config.set, **values}.items():
             if path in WHOLE_FILES:
                 continue
@@ -150,7 +153,7 @@ class _Files:
         try:
             return inputs.read(self.sweep.file(name, kind))
         except InputError as error:
-            if error.file != name:
+            if error.file != name:  # it is there, and wrong
                 raise
             singular = inputs.SINGULAR[kind]
             path = ("axes", singular) if singular in self.sweep.axes else (singular,)
@@ -161,6 +164,7 @@ class _Files:
 def _point(sweep: Sweep, number: int, candidate: _Candidate) -> Point:
     cluster = candidate.documents["topology"]
     run, refusal = candidate.documents["workload"], ""
+    # The model's keys in place of its file: workers may be machines that do not have it.
     try:
         run = inline(run)
     except InputError as error:
@@ -168,7 +172,7 @@ def _point(sweep: Sweep, number: int, candidate: _Candidate) -> Point:
     located, contents = _locate({"topology": cluster, "workload": run})
     # What the point depends on, in words that do not change with where its files lie: the hash of a
     # file that a key names instead of its path.
-    whole = {
+    dependencies = {
         "schema_version": SCHEMA_VERSION,
         "program": program(),
         "penalties": sweep.config.penalties,
@@ -184,7 +188,7 @@ def _point(sweep: Sweep, number: int, candidate: _Candidate) -> Point:
         values=candidate.values,
         cluster=_bare(located["topology"]),
         run=_bare(run),
-        name=digest(whole),
+        name=digest(dependencies),
         group=digest(run.data),
         refusal=refusal,
     )

@@ -16,13 +16,15 @@ from simulator.sweep.run import Finished
 def table(sweep: Sweep, finished: Iterable[Finished]) -> dict[str, list[Any]]:
     """Return the columns of a sweep: status, axes as written, derived figures, inputs, outputs.
 
-    Inputs are in SI units. Columns of axes are named `axis.<path>`; of inputs by their path with the
-    file before it, `workload.layout.ep`; of outputs as in `simulate run --json`. Errors: InputError.
+    Inputs are in SI units. Columns of axes are named `axis.<path>`; of inputs by their path with
+    the file before it, `workload.layout.ep`; of outputs as in `simulate run --json`.
+    Errors: InputError.
     """
     ordered = sorted(finished, key=lambda result: result.point.number)
     heads = [{**_head(result), **derived(sweep, result)} for result in ordered]
     inputs = [result.tree["inputs"] for result in ordered]
     outputs = [result.tree["outputs"] for result in ordered]
+    # Apart, so that an input which only some points have does not end up among the outputs.
     return {**columns(heads), **columns(inputs), **columns(outputs)}
 
 
@@ -48,7 +50,7 @@ def _as_cell(value: Any) -> Any:
 def derived(sweep: Sweep, result: Finished) -> dict[str, Any]:
     """Return the derived columns of a point, None for one that was not simulated.
 
-    Errors: InputError for a name that is no column.
+    Errors: InputError for a name that is not a column.
     """
     if result.tree["status"] != "ok":
         return dict.fromkeys(sweep.derived)
@@ -69,6 +71,7 @@ def derived(sweep: Sweep, result: Finished) -> dict[str, Any]:
 
 def _look_up(known: Mapping[str, Any], name: str) -> Any:
     """Return a column by its name, or an input's by its path alone. Errors: InputError."""
+    # Outputs and axes first: `layout.ep` is the axis as written before it is the input in SI.
     for candidate in (name, f"workload.{name}", f"topology.{name}"):
         if candidate in known:
             return known[candidate]

@@ -1,12 +1,12 @@
-"""The cluster: its configuration, the graph of its fabric (one builder per family), its links as arrays, its routes.
+"""The cluster: its configuration, the graph of its fabric, its links as arrays, its routes.
 
 `TopologyConfig` -> `Switches` (networkx, what a family builds) -> `Network` (arrays, what the
 simulation runs on).
 
-`cluster`, `config`: what a topology file says. `families`: one function and one row of FABRICS each.
-`faults`: what is down or slow. `jitter`: what is slower by chance. `routing`: ways between
-switches. `network`, `assembly`: servers put on the fabric. `graph`: all of it for networkx. `bisection`: what
-two halves can send each other.
+`cluster`, `config`: what a topology file says. `families`: one function and one row of FABRICS
+each. `faults`: what is down or slow. `jitter`: what is slower by chance. `routing`: ways between
+switches. `assembly`: servers put on the fabric. `network`: the result. `graph`: all of it for
+networkx. `bisection`: what two halves can send each other.
 """
 
 from __future__ import annotations

@@ -67,12 +67,13 @@ def build(config: TopologyConfig) -> tuple[Switches, Damage]:
 
 
 def _network(config: TopologyConfig, switches: Switches, damage: Damage) -> Network:
-    """Return the network: links of NVLink, of NICs, between switches, and of PCIe, in this order."""
+    """Return the network. Links: NVLink, NICs, between switches, PCIe, in this order."""
     healthy = np.ones(config.gpus, dtype=bool)  # [gpu]
     healthy[sorted(damage.gpu_down)] = False
     nics = _working_nics(config, switches, damage, healthy)
 
-    # Ids: a link there is even within its kind, and the one back comes next.
+    # All ids follow from how many links of each kind there are, so that they can be given before the
+    # links are made: a link there has an even number within its kind, and the one back comes next.
     gpu_up = np.where(healthy, 2 * (np.cumsum(healthy) - 1), -1)  # [gpu]
     first_nic = 2 * int(healthy.sum())
     ways = paths(switches, config.routing, config.fabric.seed, first_nic + 2 * len(nics))
@@ -86,6 +87,8 @@ def _network(config: TopologyConfig, switches: Switches, damage: Damage) -> Netw
         part[number] = ways.part[home]
     _check_whole(config, part)
 
+    # What a GPU sends goes through the NIC that it uses, which may be another's where its own is
+    # down: NIC -> link and switch become GPU -> link and leaf.
     uses = _nic_of_each_gpu(config, part)  # [gpu]
     nic_up = _looked_up(nic_links, uses)  # [gpu]
     leaves = _leaves(ways, _looked_up(switch, uses))
@@ -138,15 +141,20 @@ def _speeds(config: TopologyConfig, damage: Damage) -> NDArray[np.float64]:
 
 def _leaves(ways: Paths, switch: Ids) -> Leaves:
     """Return the leaves of the NICs that GPUs use. switch: of each GPU's NIC [gpu]."""
-    used = [place for place in dict.fromkeys(switch.tolist()) if place >= 0]
-    index = {place: number for number, place in enumerate(used)}
-    above = [
-        [links[0] for links in ways.ahead[place].values() if len(links) == 1] for place in used
-    ]
-    # Only in a tree of bundles does each leaf have one link to what is above it.
+    # The switches that have NICs are the leaves, in the order in which GPUs meet them.
+    used = [number for number in dict.fromkeys(switch.tolist()) if number >= 0]
+    index = {number: leaf for leaf, number in enumerate(used)}
+    above = [_single_links(ways, number) for number in used]
+    # Only in a tree of bundles does each leaf have one link to what is above it; elsewhere `spread`
+    # knows how traffic divides.
     bundled = ways.routing not in SINGLE_CABLES and all(len(links) <= 1 for links in above)
     up = [links[0] if links and bundled else -1 for links in above]
-    return Leaves([index.get(place, -1) for place in switch.tolist()], up)
+    return Leaves([index.get(number, -1) for number in switch.tolist()], up)
+
+
+def _single_links(ways: Paths, switch: int) -> list[int]:
+    """Return the links from a switch to those neighbours to which it has just one."""
+    return [links[0] for links in ways.ahead[switch].values() if len(links) == 1]
 
 
 def _working_nics(
@@ -155,6 +163,7 @@ def _working_nics(
     """Return the numbers of the NICs that work: not down, on a switch, and with a GPU."""
     if not switches.home:
         return []
+    # GPUs that share a NIC are neighbours: a row each of [nic, gpu of the NIC].
     has_gpu: Bools = np.any(healthy.reshape(config.nics, -1), axis=1)  # [nic]
     return [
         number
@@ -174,6 +183,7 @@ def _nic_of_each_gpu(config: TopologyConfig, part: list[int]) -> Ids:
         return uses
     for number in range(config.nics):
         node = number // nics * nics
+        # From the own NIC on, round the node, so that the failures of neighbours spread.
         in_order = (node + (number - node + step) % nics for step in range(nics))
         nearest = next((nic for nic in in_order if part[nic] >= 0), -1)
         uses[number * share : (number + 1) * share] = nearest
@@ -219,7 +229,7 @@ def _sides(config: TopologyConfig, part: list[int]) -> list[list[int]]:
 
 
 def _nvlink_links(config: TopologyConfig, damage: Damage, healthy: Bools) -> list[Link]:
-    """Return the links between GPUs and their NVSwitch, in the order of the GPUs that are not down."""
+    """Return the links between GPUs that are not down and their NVSwitch, in order."""
     links: list[Link] = []
     half = config.node.nvlink_latency / 2
     for rank in np.flatnonzero(healthy).tolist():

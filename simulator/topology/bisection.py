@@ -14,7 +14,7 @@ from simulator.topology.routing import distances
 from simulator.topology.switches import Switches
 
 _SPECTRAL = 1200
-"""Switches, or bundles of them, of the largest fabric whose spectrum is looked at: half a second."""
+"""Switches of the largest fabric whose spectrum is looked at: half a second."""
 _VECTORS = 3
 """Eigenvectors that are looked at."""
 
@@ -40,7 +40,7 @@ def bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple
 
 
 def halvings(net: Network) -> Iterator[frozenset[int]]:
-    """Yield halves of the nodes to try: in order, every other, near each other, on one side of vibrations.
+    """Yield halves of the nodes to try: in order, every other, near, on a side of vibrations.
 
     Near: by switch hops from the first node. Vibrations: the eigenvectors of the graph's Laplacian
     after the constant one; halves on either side of their median are cut by few links (Fiedler
@@ -68,9 +68,9 @@ def _switches_of(net: Network, node: int) -> list[int]:
 
 
 def _vibrations(net: Network, nodes: int) -> NDArray[np.float64]:
-    """Return the slowest vibrations of the switches at each node, mean over its NICs [node, vector].
+    """Return the slowest vibrations of the switches at each node [node, vector].
 
-    Weighted by bandwidth. The lowest vectors are flat but for one part where something is cut off.
+    Mean over its NICs, weighted by bandwidth. The lowest vectors are flat but for one part where something is cut off.
     """
     size = len(net.paths.ahead)
     weight = np.zeros((size, size))  # [switch, switch] B/s

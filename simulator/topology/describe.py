@@ -14,7 +14,7 @@ from simulator.topology.routing import Paths, distances
 from simulator.topology.switches import Switches
 
 _SOURCES = 256
-"""Starts of the search for the longest way: all of them in small clusters, the first node's in large ones."""
+"""GPUs of the largest cluster in which the longest way is searched from all of them."""
 
 
 def describe(config: TopologyConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is broken or unlike the rest: links, switches, NICs, planes and GPUs that are down or slow."""
+"""What is down or unlike the rest: links, switches, NICs, planes and GPUs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ EFFECTS = {
 
 
 class Fault(BaseModel):
-    """One part of the cluster and what is wrong with it: `{nic: [3, 0], bandwidth: 25 GB/s per direction}`."""
+    """One part of the cluster and what is wrong with it.
+
+    `{nic: [3, 0], bandwidth: 25 GB/s per direction}`
+    """
 
     model_config = FROZEN
 

@@ -51,13 +51,13 @@ class Network:
     gpu_down: Ids
     """NVLink link to each GPU from its NVSwitch [gpu], -1 if the GPU is down."""
     nic_up: Ids
-    """Link from the NIC that each GPU uses to its switch [gpu], -1 where there is none; GPUs may share it."""
+    """Link from the NIC that each GPU uses, maybe with others, to its switch [gpu], -1 if none."""
     nic_down: Ids
     """Link to the NIC that each GPU uses from its switch [gpu], -1 where there is none."""
     rail: Ids
     """Index in its node of the NIC that each GPU uses [gpu], -1 where there is none."""
     leaf: Ids
-    """Leaf of the NIC that each GPU uses, numbered in the order of the GPUs [gpu], -1 where there is none."""
+    """Leaf of the NIC that each GPU uses, in the order of the GPUs [gpu], -1 if none."""
     leaf_up: Ids
     """Bundle from each leaf to what is above it [leaf].
 
@@ -136,7 +136,7 @@ class Network:
         return () if src == dst else (int(self.gpu_up[src]), int(self.gpu_down[dst]))
 
     def _legs(self, src: int, dst: int) -> Legs:
-        """Return the way to the fabric and from it, through a NIC at each end that reaches the other."""
+        """Return the way to the fabric and from it, through NICs that reach each other."""
         for out, home in self._nics(src, dst):
             if self.part[out] < 0 or self.part[out] != self.part[home]:
                 continue
@@ -153,7 +153,8 @@ class Network:
                 after=(self.nic_links[home] + 1, *from_nic),
             )
         raise LayoutError(
-            f"is cut off from GPU {dst}: no NIC of its node reaches one of node {self.node_of(dst)}",
+            f"is cut off from GPU {dst}: no NIC of its node reaches one of node "
+            f"{self.node_of(dst)}",
             value=src,
             key="faults",
             remedy="Mend a link, switch or NIC between them.",
@@ -164,7 +165,7 @@ class Network:
         return (int(self.pcie[gpu]), int(self.slot[nic])) if self.pcie[gpu] >= 0 else ()
 
     def _nics(self, src: int, dst: int) -> Iterable[tuple[int, int]]:
-        """Yield pairs of NICs to try, the best first: own, or that of the destination's rail, then any."""
+        """Yield pairs of NICs to try: own ones or the destination's rail first, then any."""
         here, there = self.node_of(src) * self.nics_per_node, self.node_of(dst) * self.nics_per_node
         own, theirs = here + int(self.rail[src]), there + int(self.rail[dst])
         direct, on_their_rail = (own, theirs), (here + int(self.rail[dst]), theirs)
@@ -177,7 +178,10 @@ class Network:
         yield from ((here + i, there + j) for i in every for j in every)
 
     def _carrier(self, nic: int, gpu: int, dst: int) -> int:
-        """Return the GPU through which another of its node uses a NIC: itself, the destination's peer, or the first."""
+        """Return the GPU through which another of its node uses a NIC.
+
+        Itself, the destination's peer, or the first that hangs on the NIC.
+        """
         share = self.gpus_per_node // self.nics_per_node
         base = self.node_of(gpu) * self.gpus_per_node
         first = base + nic % self.nics_per_node * share

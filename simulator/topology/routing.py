@@ -101,7 +101,10 @@ class Paths:
         return tuple(links)
 
     def spread(self, here: int, there: int) -> dict[int, float]:
-        """Return link -> share of the traffic between two switches, divided over all shortest paths by capacity."""
+        """Return link -> share of the traffic between two switches.
+
+        It is divided over all shortest paths by capacity.
+        """
         shares: dict[int, float] = {}
         front = {here: 1.0}  # switches that the traffic has reached -> share of it
         while front and there not in front:
@@ -133,7 +136,7 @@ class Paths:
         return self._choices[key]
 
     def _pick(self, src: int, dst: int, hop: int) -> int:
-        """Return a number that says which of several links the traffic of two GPUs takes at a hop."""
+        """Return the number that picks one of several links for two GPUs at a hop."""
         if self.routing == "ecmp":
             return _mix(_mix(_mix(self.seed ^ src) ^ dst) ^ hop)
         return dst if self.routing == "shortest" else src + dst
@@ -206,7 +209,10 @@ def _cables(
 
 
 def _mix(value: int) -> int:
-    """Return a number whose bits all depend on all bits of another: splitmix64 (Steele et al., OOPSLA 2014)."""
+    """Return a number whose bits all depend on all bits of another.
+
+    splitmix64: Steele et al., OOPSLA 2014.
+    """
     value = (value + 0x9E3779B97F4A7C15) & _MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK

@@ -1,4 +1,4 @@
-"""The graph of a fabric's switches, without the servers: what a family builds, and what all share."""
+"""The graph of a fabric's switches, without servers: what families build and share."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Switches:
     """The switches of a fabric and the NICs' places on them."""
 
     graph: nx.Graph
-    """Undirected; an edge has `cables`, and `bandwidth` [B/s, each way] and `latency` [s] of one of them."""
+    """Undirected; an edge has `cables`, and `bandwidth` [B/s] and `latency` [s] of each."""
     home: tuple[Vertex, ...]
-    """Switch of every NIC [nic], its number being node * nics + j; empty where NICs lead nowhere."""
+    """Switch of every NIC [node * nics + j]; empty where NICs lead nowhere."""
     bisection: float
     """What any half of the nodes can send to the other half at least [B/s in one direction]."""
     note: str = "closed form"
     """What the bisection is: closed form, bound or estimate."""
     bundle: dict[Vertex, Vertex] = field(default_factory=dict)
-    """Switch -> the set of switches that ideal spreading uses as one, so that what remains is a tree."""
+    """Switch -> the set that ideal spreading uses as one switch, so that a tree remains."""
     nic: tuple[NicCable, ...] = ()
     """Cable of every NIC [nic], where it is not the cluster's."""
 

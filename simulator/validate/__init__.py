@@ -1,4 +1,4 @@
-"""The published cases: what the simulator says beside what was measured.
+"""The published cases: what the simulator says compared with what was measured.
 
 Calibration is named as such.
 
@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Iterator
 
 from simulator.errors import InputError
-from simulator.validate.case import MemoryCase, StepCase, files
+from simulator.validate.case import StepCase, files
 from simulator.validate.check import Check, score
 from simulator.validate.chunk import PHASE_NAMES, chunk_pair, pair_program
 from simulator.validate.steps import memory_check, pre_training, step_check
@@ -23,15 +23,15 @@ BUNDLES: dict[str, Callable[[], tuple[Check, ...]]] = {
     "deepseek-v3-chunk": chunk_pair,
     "deepseek-v3": pre_training,
 }
-"""name -> checks that belong together and are no rows of a file."""
+"""Name -> checks that belong together and are not rows of a file."""
 
 
 def names() -> tuple[str, ...]:
     """Return every name that `validate` takes: bundles, files, and the cases in them."""
-    found = list(BUNDLES)
+    known = list(BUNDLES)
     for name, table in files().items():
-        found += [name, *(row.case for row in (*table.cases, *table.memory))]
-    return tuple(found)
+        known += [name, *(row.case for row in table.rows)]
+    return tuple(known)
 
 
 def validate(chosen: tuple[str, ...] = (), *, alternatives: bool = False) -> Iterator[Check]:
@@ -43,11 +43,18 @@ def validate(chosen: tuple[str, ...] = (), *, alternatives: bool = False) -> Ite
     known = names()
     for name in chosen:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3) if "/" in name else []
-            tables = ", ".join([*BUNDLES, *files()])
-            remedy = f"Near are {', '.join(near)}." if near else f"Known: {tables}, and their rows."
-            raise InputError("is not a case", key="CASE", value=name, remedy=remedy)
+            raise _unknown(name, known)
     return _checks(chosen, alternatives=alternatives)
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> InputError:
+    """Return the complaint about a name that is not a case."""
+    near = difflib.get_close_matches(name, known, n=3) if "/" in name else []
+    if near:
+        remedy = f"Did you mean {' or '.join(near)}?"
+    else:
+        remedy = f"Known: {', '.join([*BUNDLES, *files()])}, and their rows."
+    return InputError("is not a case", key="CASE", value=name, remedy=remedy)
 
 
 def _checks(chosen: tuple[str, ...], *, alternatives: bool) -> Iterator[Check]:
@@ -55,10 +62,10 @@ def _checks(chosen: tuple[str, ...], *, alternatives: bool) -> Iterator[Check]:
         if not chosen or name in chosen:
             yield from bundle()
     for name, table in files().items():
-        for row in (*table.cases, *table.memory):
+        for row in table.rows:
             if chosen and name not in chosen and row.case not in chosen:
                 continue
             if isinstance(row, StepCase):
                 yield step_check(row, table.source, alternatives=alternatives)
-            elif isinstance(row, MemoryCase):
+            else:
                 yield memory_check(row, table.source)

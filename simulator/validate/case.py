@@ -100,6 +100,11 @@ class CaseFile(BaseModel):
     cases: tuple[StepCase, ...] = Field((), description="Steps and runs of the publication.")
     memory: tuple[MemoryCase, ...] = Field((), description="Memory of a GPU in the publication.")
 
+    @property
+    def rows(self) -> tuple[StepCase | MemoryCase, ...]:
+        """Return all cases of the publication."""
+        return (*self.cases, *self.memory)
+
 
 def files() -> dict[str, CaseFile]:
     """Return every file of published cases by its name."""

@@ -1,34 +1,39 @@
-"""One published figure beside the simulated one."""
+"""One published figure compared with the simulated one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One published figure beside the simulated one.
-
-    unit: of both. use: calibration or validation. span: the least and the most that other choices
-    for what the source does not say would give, the choice made among them; empty where none were
-    run. scored: counts in the mean error. fits: peak memory is below the GPU's; None where it is
-    not known.
-    """
+    """One published figure compared with the simulated one."""
 
     case: str
+    """Name of the case."""
     quantity: str
+    """What was published."""
     unit: str
+    """Unit of both figures."""
     published: float
+    """The published figure [unit]."""
     simulated: float
+    """The simulated figure [unit]."""
     use: str
+    """What the comparison is: calibration or validation."""
     source: str
+    """Where it was published."""
     span: tuple[float, ...] = ()
+    """Least and most over other choices [unit]; empty where none were run."""
     note: str = ""
+    """What a reader must know to judge the error."""
     scored: bool = True
+    """Whether it counts in the mean error."""
     fits: bool | None = None
+    """Whether peak memory is below the GPU's; None where it is not known."""
 
     @property
     def error(self) -> float:
@@ -53,13 +58,21 @@ class Check:
         }
 
 
-def score(checks: Sequence[Check]) -> tuple[int, float, Check] | None:
-    """Return how many validation checks count, their mean absolute error, and the worst; None if none does."""
+class Score(NamedTuple):
+    """How far the validation checks that count are off."""
+
+    checks: int
+    """Number of checks that count."""
+    mean: float
+    """Mean of their absolute relative errors."""
+    worst: Check
+    """The one that is furthest off."""
+
+
+def score(checks: Sequence[Check]) -> Score | None:
+    """Return how far the validation checks that count are off, None if none counts."""
     counted = [check for check in checks if check.scored and check.use == "validation"]
     if not counted:
         return None
-    return (
-        len(counted),
-        fmean(abs(check.error) for check in counted),
-        max(counted, key=lambda check: abs(check.error)),
-    )
+    worst = max(counted, key=lambda check: abs(check.error))
+    return Score(len(counted), fmean(abs(check.error) for check in counted), worst)

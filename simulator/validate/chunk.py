@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from simulator.timeline import Timeline, measure, union
 from simulator.validate.check import Check
 
 PAIR_LAYERS = 4
+"""MoE layers of the profile's chunks."""
 PHASE_NAMES = {
     "attn(F)": Phase.ATTENTION_F,
     "mlp(F)": Phase.MLP_F,
@@ -27,6 +29,18 @@ PHASE_NAMES = {
     "attn(B)": Phase.ATTENTION_B,
     "attn(W)": Phase.ATTENTION_W,
 }
+"""DeepSeek's name of a phase -> ours."""
+
+
+class Figure(NamedTuple):
+    """A figure of the profile."""
+
+    name: str
+    """What was measured."""
+    published: float
+    """As DeepSeek's profile has it [ms]."""
+    simulated: float
+    """As the simulator has it [ms]."""
 
 
 def chunk_pair() -> tuple[Check, ...]:
@@ -37,46 +51,44 @@ def chunk_pair() -> tuple[Check, ...]:
     """
     published = inputs.data("measured", "deepseek_v3_chunk").data
     timeline = run(pair_program())
-    program = timeline.program
-    compute, side = (program.stream == STREAMS.index(name) for name in ("compute", "side"))
-    pair = _pair(program)
-
-    def busy(rows: Any) -> float:
-        return 1e3 * measure(*union(timeline.start[rows & pair], timeline.end[rows & pair]))
-
-    rows = [
-        (
-            "span",
-            published["span_ms"],
-            1e3 * float(timeline.end[pair].max() - timeline.start[pair].min()),
-        ),
-        ("compute stream busy", published["busy_ms"]["compute"], busy(compute)),
-        (
-            "compute or side stream busy",
-            published["busy_ms"]["compute_or_side"],
-            busy(compute | side),
-        ),
-    ]
-    rows += [
-        (f"{name}, kernels per layer", published["phase_ms"][name], _phase(program, phase))
-        for name, phase in PHASE_NAMES.items()
-    ]
-    rows += [
-        (
-            f"{name}, payload per layer",
-            float(np.mean(kernels["payload"])) / 1e3,
-            _payload(timeline, name),
-        )
-        for name, kernels in published["communication_us"].items()
-    ]
+    figures = [*_streams(timeline, published), *_kernels(timeline, published)]
+    source = published["source"]
     return tuple(
-        Check("deepseek-v3-chunk", name, "ms", value, simulated, "calibration", published["source"])
-        for name, value, simulated in rows
+        Check("deepseek-v3-chunk", name, "ms", measured, simulated, "calibration", source)
+        for name, measured, simulated in figures
     )
 
 
+def _streams(timeline: Timeline, published: dict[str, Any]) -> Iterator[Figure]:
+    """Return how long the pair takes, and how long its streams are busy."""
+    program, pair = timeline.program, _pair(timeline.program)
+    span = float(timeline.end[pair].max() - timeline.start[pair].min())
+    yield Figure("span", published["span_ms"], 1e3 * span)
+    compute = program.stream == STREAMS.index("compute")  # [op]
+    side = program.stream == STREAMS.index("side")  # [op]
+    for name, key, rows in (
+        ("compute stream busy", "compute", compute),
+        ("compute or side stream busy", "compute_or_side", compute | side),
+    ):
+        busy = union(timeline.start[rows & pair], timeline.end[rows & pair])
+        yield Figure(name, published["busy_ms"][key], 1e3 * measure(*busy))
+
+
+def _kernels(timeline: Timeline, published: dict[str, Any]) -> Iterator[Figure]:
+    """Return what the kernels of each phase and each transfer take in a layer."""
+    for name, phase in PHASE_NAMES.items():
+        seconds = _phase(timeline.program, phase)
+        yield Figure(f"{name}, kernels per layer", published["phase_ms"][name], seconds)
+    for name, kernels in published["communication_us"].items():
+        measured = float(np.mean(kernels["payload"])) / 1e3
+        yield Figure(f"{name}, payload per layer", measured, _payload(timeline, name))
+
+
 def pair_program() -> Program:
-    """Return the program of one F&B pair of four MoE layers on 64 H800s: EP64, no pipeline, 4,096 tokens per GPU."""
+    """Return the program of one F&B pair of four MoE layers on 64 H800s.
+
+    EP64, no pipeline, 4,096 tokens per GPU.
+    """
     scenario = load(
         "h800-2048",
         "deepseek-v3",
@@ -97,7 +109,10 @@ def pair_program() -> Program:
 
 
 def _phase(program: Program, phase: Phase) -> float:
-    """Return the summed kernel time of a phase of one layer, gaps between kernels apart, as the profile counts [ms]."""
+    """Return the summed kernel time of a phase of one layer, without the gaps between kernels [ms].
+
+    As the profile counts.
+    """
     (block,) = program.costs.blocks["moe"]
     cost = block.phases[PhaseKey(phase, True)]
     return 1e3 * (cost.total - cost.seconds["kernel_gaps"])
@@ -109,6 +124,7 @@ def _pair(program: Program) -> Any:
 
 
 def _payload(timeline: Timeline, name: str) -> float:
+    """Return the time of the pair's transfers of one name, per layer [ms]."""
     program = timeline.program
     rows = np.flatnonzero((program.label == program.labels.index(name)) & _pair(program))
     return 1e3 * float(np.sum(timeline.end[rows] - timeline.start[rows])) / PAIR_LAYERS

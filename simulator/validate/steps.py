@@ -1,15 +1,16 @@
-"""Published steps and runs, and published memory, beside what the simulator says.
+"""Published steps, runs and memory compared with what the simulator says.
 
 Nothing is fitted to them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from simulator.costs import price
 from simulator.errors import InputError
 from simulator.memory import RankMemory, memory_of
 from simulator.program import schedule_of
-from simulator.report import Report
 from simulator.scenario import load
 from simulator.validate.case import MemoryCase, StepCase
 from simulator.validate.check import Check
@@ -26,68 +27,74 @@ UNITS = {
     "tokens_per_second_per_gpu": "/s",
     "tokens_per_day": "/d",
 }
+"""Quantity -> its unit."""
 
 
 def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
-    """Return a published step beside the simulated one.
+    """Return a published step compared with the simulated one.
 
     alternatives: also run the other choices, for the span.
     """
     report = simulate(case.scenario())
     value = report.quantities()[case.quantity]
-    span = [value]
-    for changes in case.alternatives if alternatives else ():
-        try:
-            other = simulate(case.scenario(changes))
-        except InputError:
-            continue  # a choice that does not fit the rest is none
-        span.append(other.quantities()[case.quantity])
+    span: tuple[float, ...] = ()
+    if alternatives:
+        values = [value, *_alternatives(case)]
+        span = (min(values), max(values))
     return Check(
-        case.case,
-        case.quantity,
-        UNITS.get(case.quantity, ""),
-        case.published,
-        value,
-        "validation",
-        f"{source}, {case.source}",
-        (min(span), max(span)) if alternatives else (),
-        case.note,
-        case.scored,
-        _fits(report),
+        case=case.case,
+        quantity=case.quantity,
+        unit=UNITS.get(case.quantity, ""),
+        published=case.published,
+        simulated=value,
+        use="validation",
+        source=f"{source}, {case.source}",
+        span=span,
+        note=case.note,
+        scored=case.scored,
+        fits=report.fits,
     )
 
 
-def _fits(report: Report) -> bool:
-    return report.fits
+def _alternatives(case: StepCase) -> Iterator[float]:
+    """Yield the figure under each other choice that fits the rest of the case."""
+    for changes in case.alternatives:
+        try:
+            report = simulate(case.scenario(changes))
+        except InputError:
+            continue
+        yield report.quantities()[case.quantity]
 
 
 def memory_check(case: MemoryCase, source: str) -> Check:
-    """Return published bytes beside those that the simulator counts."""
+    """Return published bytes compared with those that the simulator counts."""
     scenario = case.scenario()
     costs = price(scenario)
-    held = memory_of(scenario, costs, schedule_of(scenario, costs))
-    largest = max(held, key=lambda one: one.peak)
-    rank = {"first": held[0], "middle": held[len(held) // 2], "largest": largest}[case.stage]
+    ranks = memory_of(scenario, costs, schedule_of(scenario, costs))
+    if case.stage == "largest":
+        rank = max(ranks, key=lambda memory: memory.peak)
+    else:
+        rank = ranks[0 if case.stage == "first" else len(ranks) // 2]
     return Check(
-        case.case,
-        case.what,
-        "B",
-        case.published,
-        _bytes(case, rank),
-        "validation",
-        f"{source}, {case.source}",
+        case=case.case,
+        quantity=case.what,
+        unit="B",
+        published=case.published,
+        simulated=_bytes(case, rank),
+        use="validation",
+        source=f"{source}, {case.source}",
         note=case.note,
         scored=case.scored,
     )
 
 
 def _bytes(case: MemoryCase, rank: RankMemory) -> float:
+    """Return what a case counts of the memory of a rank [B]."""
     if case.what == "peak":
         return rank.peak
-    names = (
-        ("activations",) if case.what == "activations" else ("parameters", "gradients", "optimizer")
-    )
-    return sum(rank.by_category[name] for name in names)
+    if case.what == "activations":
+        return rank.by_category["activations"]
+    return sum(rank.by_category[name] for name in ("parameters", "gradients", "optimizer"))
 
 
 def pre_training() -> tuple[Check, ...]:
@@ -95,7 +102,13 @@ def pre_training() -> tuple[Check, ...]:
     report = simulate(load("h800-2048", "deepseek-v3"))
     return tuple(
         Check(
-            "deepseek-v3", row.quantity, "", row.published, row.simulated, "validation", row.source
+            case="deepseek-v3",
+            quantity=row.quantity,
+            unit="",
+            published=row.published,
+            simulated=row.simulated,
+            use="validation",
+            source=row.source,
         )
         for row in report.references()
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from typing import TYPE_CHECKING
 
 from simulator.errors import LayoutError
 from simulator.topology.cluster import Cluster
@@ -12,10 +14,12 @@ from simulator.topology.switches import (
     Vertex,
     check_ports,
     check_room,
-    connect,
     empty,
     full_bisection,
 )
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 _CORES: Vertex = ("cores",)
 
@@ -33,9 +37,7 @@ def fat_tree_3(cluster: Cluster) -> Switches:
     pods = -(-cluster.nics // pod_size)
     if pods == 1:
         return fat_tree_2(cluster)
-    home = tuple(
-        ("leaf", nic // pod_size, nic // half % half) for nic in range(cluster.nics)
-    )  # [nic]
+    home = tuple(("leaf", nic // pod_size, nic // half % half) for nic in range(cluster.nics))
     cores = next(count for count in range(-(-pods // 2), half + 1) if half % count == 0)
     graph = empty()
     bundle: dict[Vertex, Vertex] = {}
@@ -77,25 +79,35 @@ def clos_3(cluster: Cluster) -> Switches:
     pod_cable = pod * rate / whole_ratio / middles / rise
     graph = empty()
     bundle: dict[Vertex, Vertex] = {}
+    top: list[Vertex] = [("top", number) for number in range(tops)]
     for index in range(pods):
         leaves = list(dict.fromkeys(home[index * pod : (index + 1) * pod]))
         mids = [("mid", index, number) for number in range(middles)]
-        join(graph, leaves, mids, cluster, uplinks)
-        for leaf in leaves:
-            for mid in mids:
-                graph.edges[leaf, mid]["bandwidth"] = leaf_cable
-        for mid in mids:
-            for number in range(tops):
-                connect(graph, mid, ("top", number), cluster, rise // tops)
-                graph.edges[mid, ("top", number)]["bandwidth"] = pod_cable
+        _join_at(graph, leaves, mids, cluster, uplinks, leaf_cable)
+        _join_at(graph, mids, top, cluster, rise, pod_cable)
         bundle |= dict.fromkeys(mids, ("mids", index))
-    bundle |= {("top", number): _CORES for number in range(tops)}
+    bundle |= dict.fromkeys(top, _CORES)
 
     ratio = at_leaf if pods == 1 else whole_ratio
+    even = pods == 1 or (pods % 2 == 0 and pods * pod == cluster.nics)
     note = "closed form"
-    if pods > 1 and (pods % 2 or pods * pod != cluster.nics):
+    if not even:
         note = "closed form for whole pods in each half, a lower bound for this size"
     return Switches(graph, home, full_bisection(cluster) / ratio, note, bundle)
+
+
+def _join_at(
+    graph: nx.Graph,
+    lower: list[Vertex],
+    upper: list[Vertex],
+    cluster: Cluster,
+    uplinks: int,
+    bandwidth: float,
+) -> None:
+    """Share the uplinks of each lower switch among the upper ones. bandwidth: of a cable [B/s]."""
+    join(graph, lower, upper, cluster, uplinks)
+    for edge in itertools.product(lower, upper):
+        graph.edges[edge]["bandwidth"] = bandwidth
 
 
 def _check_pod(cluster: Cluster, down: int, pod: int) -> None:

@@ -48,8 +48,7 @@ def dragonfly(cluster: Cluster) -> Switches:
     routers = [("router", group, r) for group in range(groups) for r in range(a)]
     graph.add_nodes_from(routers)
     for group in range(groups):
-        for r, s in itertools.combinations(range(a), 2):
-            connect(graph, ("router", group, r), ("router", group, s), cluster)
+        _join_routers(graph, cluster, group, a)
     _join_groups(graph, cluster, groups, a, h)
     between, note = full_bisection(cluster), "closed form"
     if groups > 1:
@@ -61,6 +60,12 @@ def dragonfly(cluster: Cluster) -> Switches:
             note = "the mean cut between halves of the groups, an estimate for this size"
     bisection = min(full_bisection(cluster), between)
     return Switches(graph, fill(cluster, routers, p), bisection, note)
+
+
+def _join_routers(graph: nx.Graph, cluster: Cluster, group: int, a: int) -> None:
+    """Join all routers of a group with each other."""
+    for r, s in itertools.combinations(range(a), 2):
+        connect(graph, ("router", group, r), ("router", group, s), cluster)
 
 
 def _join_groups(graph: nx.Graph, cluster: Cluster, groups: int, a: int, h: int) -> None:

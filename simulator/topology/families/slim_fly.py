@@ -20,7 +20,7 @@ from simulator.topology.switches import (
 
 
 def slim_fly(cluster: Cluster) -> Switches:
-    """Return 2 q^2 routers (0, x, y) and (1, m, c), joined within columns and across by y = m x + c.
+    """Return 2 q^2 routers (0, x, y) and (1, m, c), joined in columns and across by y = m x + c.
 
     Within a column, routers whose difference is in a generator set are joined. Bisection: no cut
     into halves is below q^3 / 2 cables (Fiedler's bound n (k - lambda_2) / 4; k - lambda_2 = q),
@@ -55,7 +55,7 @@ def slim_fly(cluster: Cluster) -> Switches:
 
 
 def slim_fly_counts(q: int, p: int) -> tuple[int, int, int]:
-    """Return endpoints, switches and cables between switches of a slim fly, for any q = 4 w + delta."""
+    """Return endpoints, switches and cables between switches, for any q = 4 w + delta."""
     return 2 * q * q * p, 2 * q * q, q * q * network_degree(q)
 
 

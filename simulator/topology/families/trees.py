@@ -58,7 +58,7 @@ def multi_plane(cluster: Cluster) -> Switches:
 
 
 def single_node(cluster: Cluster) -> Switches:
-    """Return no switches: the GPUs of one server meet at its NVSwitch; NICs lead nowhere and are left out."""
+    """Return no switches: the GPUs of one server meet at its NVSwitch, and NICs lead nowhere."""
     if cluster.nodes != 1:
         raise LayoutError(
             "nodes do not fit fabric.kind single_node, which connects none",
@@ -70,7 +70,7 @@ def single_node(cluster: Cluster) -> Switches:
 
 
 def nvl72(cluster: Cluster) -> Switches:
-    """Return racks of 72 GPUs under one NVSwitch domain each; several racks meet rail by rail in two layers.
+    """Return racks of 72 GPUs, an NVSwitch domain each, that meet rail by rail in two layers.
 
     A rack has 18 compute trays of 4 GPUs (NVIDIA GB200 NVL72): NIC j hangs on rail j modulo 4.
     """

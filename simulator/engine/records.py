@@ -1,0 +1,140 @@
+"""What the compiled executor works on: the records of each kind of thing, and the arrays that hold them.
+
+Things of one kind are the records of one array: a call that takes forty arrays spends its time
+counting references.
+
+Lists are chains of numbers that end with NONE. A row is in the queue of its rank or among the
+members of its call. A crossing, which is a call on one of its links, is among the others on that
+link. Both are in the order in which they came.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids: TypeAlias = NDArray[np.int32]
+Counts: TypeAlias = NDArray[np.int64]
+Records: TypeAlias = NDArray[Any]
+
+NONE = -1
+"""Ends a chain."""
+
+HEAP, ORDER, DONE, STAMP, UNSETTLED, FAILED = range(6)
+"""Places in State.counts: events in the heap, times given, rows ended, searches begun, ranks to settle, and whether a
+rate is unbounded."""
+
+
+def _record(*fields: tuple[str, str]) -> np.dtype[np.void]:
+    return np.dtype(list(fields), align=True)
+
+
+# Floats come first in each record: then all fields lie where a processor reads them at once.
+
+ROW = _record(
+    ("seconds", "f8"),  # of a kernel [s]
+    ("arrive", "f8"),  # see Timeline [s]
+    ("start", "f8"),
+    ("end", "f8"),
+    ("rank", "i4"),
+    ("call", "i4"),  # that it is a member of, or NONE for a kernel
+    ("begin", "i4"),  # of its followers in State.follower; they end where the next row's begin
+    ("waiting", "i4"),  # rows that it still waits for
+    ("following", "i4"),  # row behind it in its rank's queue or its call
+    ("later", "i4"),  # neighbours in the chain `slowed` of its rank
+    ("earlier", "i4"),
+)
+RANK = _record(
+    ("sms", "i4"),  # row that has the SMs
+    ("queue", "i4"),  # first row that waits for them
+    ("queued", "i4"),  # last one
+    ("computing", "i4"),  # whether a kernel ran when coflows were last told
+    ("slowed", "i4"),  # first member of a call that moves bytes, slower while the rank computes
+    ("last_slowed", "i4"),
+)
+KIND = _record(
+    ("size", "f8"),  # bytes on its slowest link [B]
+    ("rate", "f8"),  # of its kernel [B/s]
+    ("overlap_slowdown", "f8"),  # what divides the rate while a member computes
+    ("latency", "f8"),  # [s]
+    ("begin", "i4"),  # of its parts; they end where the next kind's begin
+    ("members", "i4"),  # how many
+    ("unhindered", "i4"),  # whether alone on its links it moves as fast as its kernel allows
+)
+PART = _record(
+    ("weight", "f8"),  # bytes on this link over those on the slowest
+    ("link", "i4"),
+)
+CALL = _record(
+    ("rate", "f8"),  # at which it moves now [B/s]
+    ("left", "f8"),  # bytes at the time `since`
+    ("since", "f8"),
+    ("fresh", "f8"),  # the rate that a filling has found
+    ("cap", "f8"),  # the highest that its kernel allows meanwhile
+    ("kind", "i4"),
+    ("begin", "i4"),  # of its crossings, one for each part of its kind
+    ("first", "i4"),  # member that arrived first
+    ("last", "i4"),
+    ("arrived", "i4"),  # members that have
+    ("open", "i4"),  # whether its latency is over
+    ("mark", "i4"),  # number of the last search that met it
+)
+CROSSING = _record(
+    ("call", "i4"),
+    ("after", "i4"),  # neighbours on the link
+    ("before", "i4"),
+)
+LINK = _record(
+    ("capacity", "f8"),  # [B/s]
+    ("room", "f8"),  # what flows that have stopped rising leave of it
+    ("share", "f8"),  # sum of the weights of some flows
+    ("first", "i4"),  # crossing
+    ("last", "i4"),
+    ("flows", "i4"),  # calls that move bytes over it
+    ("full", "i4"),  # whether it is, at the present level of a filling
+    ("seen", "i4"),  # number of the last search that met it
+)
+EVENT = _record(
+    ("at", "f8"),  # when it is due [s]
+    ("order", "f8"),  # of the times given; a float next to a float, exact up to 2^53
+    ("slot", "i4"),  # in the heap, or NONE
+)
+
+
+class State(NamedTuple):
+    """All there is, and room to work in."""
+
+    row: Records
+    """The program's ops, and a last one that only ends the list of followers."""
+    follower: Ids
+    """Rows that wait for a row, by that row."""
+    rank: Records
+    """Classes of ranks."""
+    kind: Records
+    """Classes of coflows, and a last one that only ends the list of parts."""
+    part: Records
+    """Links of each kind, with their weights."""
+    call: Records
+    """Coflows."""
+    crossing: Records
+    """Coflows on each of their links."""
+    link: Records
+    """Classes of links."""
+    event: Records
+    """Rank r ends its kernel: number r. Call c ends its latency or its bytes: ranks + c."""
+    heap: Ids
+    """Events that are due, the first one at 0."""
+    sharing: Ids
+    """Calls whose rates are to be found."""
+    frontier: Ids
+    """Those whose links have not been looked at."""
+    rising: Ids
+    """Those whose rate still rises with the level."""
+    touched: Ids
+    """Links of the calls in `sharing`."""
+    unsettled: Ids
+    """Ranks whose SMs were taken or left since coflows were told."""
+    counts: Counts
+    """Counters, see HEAP and so on."""

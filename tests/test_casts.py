@@ -1,0 +1,44 @@
+"""Where a step casts the inputs of its GEMMs, and what is cast before it travels."""
+
+import pytest
+from builders import dense, scenario
+
+from simulator.costs import price, work
+from simulator.ops import Op, Transfer, block_ops
+
+
+def phases(recipe, **keys):
+    one = dense(precision__recipe=recipe, layout__tp=2, **keys)
+    return block_ops("dense", work(one, None))[0]
+
+
+@pytest.mark.parametrize("recipe", ["fp8_tensor", "fp8_current", "fp8_block"])
+def test_what_is_gathered_is_cast_before_by_each_gpu_its_own_tokens(recipe):
+    ops = phases(recipe).mlp_f
+    place = next(i for i, op in enumerate(ops) if isinstance(op, Transfer))
+    cast = ops[place - 1]
+    assert isinstance(cast, Op) and cast.name == "cast"
+    one = dense(precision__recipe=recipe, layout__tp=2)
+    assert cast.bytes == one.recipe.cast_bytes * 2048 / 2 * 1024  # half of 2,048 tokens, 1,024 wide
+    assert ops[place + 1].name == "gate+up"
+
+
+def test_the_heads_input_is_gathered_in_bf16_whatever_the_recipe():
+    one = dense(precision__recipe="fp8_tensor", layout__tp=2)
+    (head,) = block_ops("head", work(one, None))
+    (moved,) = [op for op in head.attention_f if isinstance(op, Transfer)]
+    assert moved.bytes == 2048 * 1024 * 2
+
+
+def test_tokens_that_travel_in_bf16_are_cast_where_experts_read_them():
+    one = scenario(precision__recipe="fp8_tensor")
+    found = price(one)
+    (ops,) = block_ops("moe", work(one, found.loads.even))
+    rows = found.work.expert_rows * 1024
+    casts = [
+        op.bytes / one.recipe.cast_bytes
+        for op in ops.mlp_f
+        if isinstance(op, Op) and op.name == "cast"
+    ]
+    assert rows in casts
+    assert not [op for op in ops.attention_f[-2:] if op.name == "cast"]

@@ -1,0 +1,369 @@
+"""The algorithms and dispatchers of a step: bytes by hand, every row in a small step, what is refused."""
+
+import numpy as np
+import pytest
+from builders import configuration_name, scenario, simulated
+from test_collectives import cluster, on
+
+from simulator.cli.commands import _main
+from simulator.collectives import (
+    ALGORITHMS,
+    DISPATCHERS,
+    Batch,
+    CoflowKind,
+    Communication,
+    Timed,
+    choices,
+    exchange_row,
+    fastest,
+    of_nccl,
+)
+from simulator.collectives.communication import NEEDS
+from simulator.collectives.kinds import EXCHANGES, Traffic
+from simulator.costs import loads, price
+from simulator.errors import InputError
+from simulator.experts import Visits, route, worst_load
+from simulator.experts.survey import of_routing
+from simulator.hardware import CommunicationModel
+from simulator.program import lower
+
+every_dispatcher = pytest.mark.parametrize("name", DISPATCHERS)
+IDEAL = CommunicationModel(nic=1.0, nvlink=1.0, source="made up: line rate")
+
+# Two nodes of two GPUs, of which each holds an expert; a token picks two. All pick expert 0, half
+# of them expert 1 of the same node, a quarter each one of the other node's.
+VISITS = Visits(
+    experts=np.array([1.0, 0.5, 0.25, 0.25]),
+    pairs=np.array([1.0, 0.5, 0.25, 0.25]),
+    gpus=np.array([1.0, 0.5, 0.25, 0.25]),
+    nodes=np.array([1.0, 0.5]),
+)
+
+
+def asked(name, kind=CoflowKind.DISPATCH, *, per_gpu=True, algorithm="pairwise"):
+    """Return the demand of one byte per copy on ports, [NIC up, NIC down, NVLink up, NVLink down][gpu]."""
+    net = cluster(nodes=2, gpus=2, ports=16)
+    row = DISPATCHERS[name]
+    load = worst_load(VISITS, per_gpu=per_gpu, way=row.way)
+    found = row.demand(Batch(net, (0, 1, 2, 3), load, kind, IDEAL, algorithm))
+    return [on(found, links) for links in (net.nic_up, net.nic_down, net.gpu_up, net.gpu_down)]
+
+
+# Bytes by hand
+
+
+def test_deepep_sends_a_token_once_to_each_node_and_on_over_nvlink():
+    # Node 1 is reached by half of the tokens: GPU 0 sends 0.5 to GPU 2, GPU 1 to GPU 3, and node
+    # 1's GPUs send all theirs to node 0. On node 0 GPU 0 gets the tokens of rail 1 from both nodes,
+    # 2 x 1, handed on by GPU 1; GPU 1 gets 2 x 0.5. On node 1 both get 2 x 0.25.
+    assert asked("deepep") == [
+        [0.5, 0.5, 1.0, 1.0],
+        [1.0, 1.0, 0.5, 0.5],
+        [1.0, 2.0, 0.5, 0.5],
+        [2.0, 1.0, 0.5, 0.5],
+    ]
+
+
+@pytest.mark.parametrize("name", ["deepep_flat", "deepep_low_latency"])
+def test_straight_dispatchers_send_each_copy_to_its_gpu(name):
+    # Here no GPU holds two experts: once per GPU is once per expert. GPU 0 gets a copy of every
+    # token: one from GPU 1 over NVLink, two from node 1, each sender from its own NIC.
+    nic_up, nic_down, nvlink_up, nvlink_down = asked(name)
+    assert nic_up == [0.5, 0.5, 1.5, 1.5]
+    assert nic_down == [2.0, 1.0, 0.5, 0.5]
+    assert nvlink_up == [0.5, 1.0, 0.25, 0.25]
+    assert nvlink_down == [1.0, 0.5, 0.25, 0.25]
+
+
+def test_a_plain_all_to_all_sends_the_same_copies_by_the_rail_of_the_receiver():
+    # As the low-latency kernels, but NCCL hands what goes to another rail to the neighbour on that
+    # rail: NICs of a node carry what their own rail's receivers get.
+    nic_up, nic_down, nvlink_up, nvlink_down = asked("all_to_all")
+    assert nic_up == [2 * 0.25, 2 * 0.25, 2 * 1.0, 2 * 0.5]
+    assert nic_down == [2.0, 1.0, 0.5, 0.5]
+    # Its own copies for the neighbour, and the neighbour's for the other node's GPU on that rail.
+    assert nvlink_up == [0.5 + 0.25, 1.0 + 0.25, 0.25 + 0.5, 0.25 + 1.0]
+    assert sum(nvlink_down) == sum(nvlink_up)
+
+
+def test_experts_on_one_gpu_share_a_copy_unless_the_dispatcher_sends_one_each():
+    # Two experts on each of two GPUs: a token that picks both of a GPU reaches one GPU, with two
+    # pairs.
+    visits = Visits(np.full(4, 0.5), np.array([1.5, 0.5]), np.array([1.0, 0.5]), np.array([1.0]))
+    received = {
+        name: worst_load(visits, per_gpu=True, way=row.way).per_gpu[0].received
+        for name, row in DISPATCHERS.items()
+    }
+    assert received == {
+        "deepep": 2 * 1.0,
+        "deepep_flat": 2 * 1.0,
+        "deepep_low_latency": 2 * 1.5,
+        "all_to_all": 2 * 1.5,
+    }
+
+
+@every_dispatcher
+def test_what_dispatch_brings_combine_takes_back(name):
+    out, back = asked(name), asked(name, CoflowKind.COMBINE)
+    assert sum(map(sum, out)) == pytest.approx(sum(map(sum, back)))
+    if not DISPATCHERS[name].op:  # NCCL hands on at the sender's end, both ways
+        assert back == [out[1], out[0], out[3], out[2]]
+
+
+@every_dispatcher
+def test_where_the_busiest_represents_all_every_port_carries_what_the_busiest_does(name):
+    each, worst = asked(name), asked(name, per_gpu=False)
+    for ports, busiest in zip(each[:2], worst[:2], strict=True):
+        assert len(set(busiest)) == 1
+        assert busiest[0] >= max(ports) - 1e-12
+
+
+@pytest.mark.parametrize("algorithm", ["hierarchical", "bruck"])
+def test_blocks_of_unlike_size_need_the_pairwise_all_to_all(algorithm):
+    with pytest.raises(InputError) as caught:
+        asked("all_to_all", algorithm=algorithm)
+    assert str(caught.value) == (
+        f"experts.resolve: 'each' needs the pairwise all-to-all, not {algorithm}, which takes blocks of equal size. "
+        "Write experts.resolve=worst, or communication.expert.algorithm=pairwise."
+    )
+
+
+# Every row in a step
+
+SMALL = {"layout__ep": 4, "training__global_batch_size": 8, "training__seq_length": 512}
+UNLIKE = {"experts__distribution": "log_normal", "experts__sigma": 0.5}
+EXPERTS = [
+    *({"experts__dispatcher": name} for name in DISPATCHERS),
+    *(
+        {"experts__dispatcher": "all_to_all", "communication__expert": {"algorithm": name}}
+        for name in ("hierarchical", "bruck", "nccl")
+    ),
+]
+GROUPS = [
+    {"layout__tp": 2, "layout__ep": 2, f"communication__{section}": {"algorithm": name}}
+    for section in ("tensor", "data")
+    for name in ("ring", "halving_doubling", "nccl", "hierarchical_ring")
+]
+GROUPS += [
+    {"layout__tp": 2, "layout__ep": 2, "communication__tensor": {"algorithm": "nvls"}},
+    {"layout__cp": 2, "communication__context": {"algorithm": "ring"}},
+]
+
+
+@pytest.mark.parametrize("changes", [*EXPERTS, *GROUPS], ids=configuration_name)
+def test_every_row_runs_in_a_step_and_folds_exactly(changes):
+    one = scenario(**{**SMALL, **changes})
+    folded, whole = (simulated(one, folded=folded) for folded in (True, False))
+    assert folded.step_time == pytest.approx(whole.step_time, rel=1e-9)
+    assert folded.program.ranks < whole.program.ranks
+
+
+@pytest.mark.parametrize("changes", EXPERTS, ids=configuration_name)
+@pytest.mark.parametrize("resolve", ["worst", "each"])
+def test_unlike_experts_run_with_every_dispatcher_or_are_refused(changes, resolve):
+    one = scenario(**{**SMALL, **UNLIKE, **changes, "experts__resolve": resolve})
+    algorithm = one.workload.communication.expert.algorithm
+    if resolve == "each" and algorithm in ("hierarchical", "bruck"):
+        with pytest.raises(InputError, match="needs the pairwise all-to-all"):
+            lower(one)
+        return
+    folded, whole = (simulated(one, folded=folded) for folded in (True, False))
+    assert folded.step_time == pytest.approx(whole.step_time, rel=1e-9)
+    even = simulated(scenario(**{**SMALL, **changes}))
+    assert folded.step_time > even.step_time
+
+
+def covered(changes):
+    return {
+        (section.removeprefix("communication__"), value["algorithm"])
+        for section, value in changes.items()
+        if section.startswith("communication__")
+    }
+
+
+def test_no_row_that_a_step_can_run_is_left_out():
+    ran = set().union(*(covered(changes) for changes in (*EXPERTS, *GROUPS)))
+    for traffic, ops in NEEDS.items():
+        able = {name for name, row in ALGORITHMS.items() if set(ops) <= set(row.ops)}
+        if traffic in (Traffic.DATA, Traffic.CONTEXT):
+            able -= {"nvls"}  # stays inside a node
+        if traffic != Traffic.CONTEXT:
+            assert able <= {name for section, name in ran if section == traffic} | {"pairwise"}
+
+
+@every_dispatcher
+def test_a_step_and_the_command_time_the_same_kernel_alike(name):
+    # Even experts on one cluster: what a step asks of the links takes as long as the command says,
+    # which resolves pairs where kernels do not forward.
+    one = scenario(layout__ep=8, layout__pp=1, experts__dispatcher=name)
+    row, net = DISPATCHERS[name], one.network
+    routing = route(one.model, 8, 4, 0)
+    table = row.kernels(one.kernels)
+    for kind in (CoflowKind.DISPATCH, CoflowKind.COMBINE):
+        tokens, width = 4096.0, 1024 * 2.0
+        exchange = Communication.of(one).exchange(
+            kind, range(8), loads(one).even, tokens * width, tokens
+        )
+        payload = tokens * (width + (0.0 if kind.returns else table.header))
+        timed = Timed(net, kind, row, name, table.models[kind], payload)
+        printed = exchange_row(timed, routing, of_routing(routing, one.model))
+        alone = exchange.demand.seconds(net, exchange.kernel) + exchange.kernel.setup
+        assert alone == pytest.approx(printed.seconds, rel=1e-9)
+
+
+@every_dispatcher
+def test_what_a_gpu_receives_follows_from_the_dispatcher(name):
+    # A token picks 2 of 8 experts on 2 GPUs: with a copy for each expert 2 arrive per token of a
+    # GPU; once per GPU fewer, as both may be on one.
+    received = price(scenario(experts__dispatcher=name)).work.received / 2048
+    if name in ("deepep", "deepep_flat"):
+        assert 1.0 < received < 2.0
+    else:
+        assert received == pytest.approx(2.0)
+
+
+def test_expert_traffic_of_a_step_is_what_the_dispatcher_sends():
+    # 4 GPUs of one node, top 2 of 8 experts, each GPU with 2: of 2 copies per token 3/4 leave the
+    # GPU. Forward dispatch and combine, backward cached dispatch and combine, BF16: 4 passes over 3
+    # MoE layers on 2 stages of 8 GPUs for 8 sequences of 512 tokens.
+    one = scenario(**SMALL, experts__dispatcher="all_to_all")
+    program = lower(one)
+    sent = np.zeros(2)
+    for flow, count in zip(program.coflows, calls(program), strict=True):
+        if flow.traffic == Traffic.EXPERT:
+            sent += count * np.array(flow.sent)
+    copies = 8 * 512 * 2 * 3 / 4
+    assert sent[1] == pytest.approx(copies * 1024 * 2.0 * 4 * 3)
+
+
+def calls(program):
+    """Return how often each class of coflows runs in a step."""
+    return [
+        len(np.unique(program.instance[program.coflow == number]))
+        for number in range(len(program.coflows))
+    ]
+
+
+def test_dispatch_and_combine_of_low_latency_carry_their_headers_one_way():
+    one = scenario(**SMALL, experts__dispatcher="deepep_low_latency")
+    table = DISPATCHERS["deepep_low_latency"].kernels(one.kernels)
+    load, found = loads(one).even, {}
+    for kind in EXCHANGES:
+        found[kind] = Communication.of(one).exchange(kind, range(4), load, 1e6, 100.0)
+    extra = found[CoflowKind.DISPATCH].demand.bytes / found[CoflowKind.COMBINE].demand.bytes
+    assert extra == pytest.approx((1e6 + 100 * table.header) / 1e6)
+    assert found[CoflowKind.CACHED_DISPATCH].kernel == table.models[CoflowKind.DISPATCH]
+
+
+# What NCCL would choose
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e9])
+def test_nccl_runs_what_its_cost_model_chooses_with_that_protocols_kernel(size):
+    one = scenario(communication__data={"algorithm": "nccl"})
+    kernels, members = one.kernels.communication, range(8)
+    best = fastest(
+        choices(one.network, members, kernels, "reduce_scatter", of_nccl("reduce_scatter")), size
+    )
+    plan = Communication.of(one).plan(CoflowKind.REDUCE_SCATTER, members, size)
+    assert plan.algorithm == best.algorithm
+    assert plan.kernel == kernels[ALGORITHMS[best.algorithm].kernels[best.protocol]]
+
+
+def test_small_messages_take_another_protocol_than_large_ones():
+    one = scenario(communication__data={"algorithm": "nccl"})
+    small, large = (
+        Communication.of(one).plan(CoflowKind.ALL_GATHER, range(8), size).kernel
+        for size in (1e3, 1e9)
+    )
+    assert (small, large) == tuple(
+        one.kernels.communication[row] for row in ("nccl_ll", "nccl_simple")
+    )
+
+
+def test_what_nothing_is_said_of_runs_as_it_was_calibrated():
+    one = scenario()
+    for kind, row in (
+        (CoflowKind.TENSOR, "nccl_tensor"),
+        (CoflowKind.CONTEXT, "nccl_tensor"),
+        (CoflowKind.ALL_GATHER, "nccl"),
+        (CoflowKind.FORWARD, "nccl"),
+    ):
+        plan = Communication.of(one).plan(kind, range(8), 1e6)
+        assert plan.kernel == one.kernels.communication[row]
+
+
+# What is refused
+
+RING = "ring, halving_doubling, hierarchical_ring"
+REFUSED = [
+    (
+        {"communication__data": {"algorithm": "tree"}},
+        "communication.data.algorithm: 'tree' does not run reduce_scatter and all_gather. "
+        f"These work: {RING}, nvls, nccl.",
+    ),
+    (
+        {"communication__tensor": {"algorithm": "sharp"}},
+        "communication.tensor.algorithm: 'sharp' does not run reduce_scatter and all_gather. "
+        f"These work: {RING}, nvls, nccl.",
+    ),
+    (
+        {"communication__context": {"algorithm": "rings"}},
+        f"communication.context.algorithm: 'rings' is not a collective algorithm. These work: {RING}, nvls, nccl.",
+    ),
+    (
+        {"communication__data": {"algorithm": "nvls"}, "layout__pp": 1},
+        "communication.data.algorithm: 'nvls' cannot run on data groups of 8 ranks: it stays inside one node; "
+        f"these are 2. These work: {RING}, nccl.",
+    ),
+    (
+        {"communication__tensor": {"algorithm": "nvls"}, "layout__tp": 2, "gpu": "a100"},
+        "communication.tensor.algorithm: 'nvls' cannot run on tensor groups of 2 ranks: it adds in the NVSwitch, "
+        f"which this GPU's kernel table does not know. These work: {RING}, nccl.",
+    ),
+    (
+        {"communication__expert": {"algorithm": "bruck"}},
+        "communication.expert.algorithm: 'bruck' is not used by experts.dispatcher deepep, which has kernels of its "
+        "own. Leave it out, or write experts.dispatcher=all_to_all.",
+    ),
+    (
+        {"communication__expert": {"algorithm": "ring"}, "experts__dispatcher": "all_to_all"},
+        "communication.expert.algorithm: 'ring' does not run all_to_all. These work: pairwise, hierarchical, bruck, "
+        "nccl.",
+    ),
+    (
+        {"experts__dispatcher": "alltoall"},
+        "experts.dispatcher: 'alltoall' is not a dispatcher. Known: deepep, deepep_flat, deepep_low_latency, "
+        "all_to_all.",
+    ),
+    (
+        {"experts__dispatcher": "deepep_low_latency", "gpu": "a100"},
+        "experts.dispatcher: 'deepep_low_latency' has no published measurement on ampere GPUs. Write "
+        "experts.dispatcher=deepep.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED)
+def test_a_combination_that_cannot_run_is_one_message(changes, message):
+    with pytest.raises(InputError) as caught:
+        lower(scenario(**changes))
+    assert str(caught.value).removeprefix("tiny.yaml: ") == message
+
+
+def test_a_refused_combination_is_exit_status_2(capsys):
+    assert _main(["run", "h800-2048", "--set", "communication.data.algorithm=tree"]) == 2
+    assert "These work: ring, " in capsys.readouterr().err
+
+
+# The command
+
+
+@pytest.mark.parametrize("op", ["dispatch", "combine"])
+@pytest.mark.parametrize("name", [*DISPATCHERS, "hierarchical", "flat", "low_latency"])
+def test_the_command_times_every_dispatcher_by_each_of_its_names(op, name, capsys):
+    words = ["collective", "h800-2048", "--op", op, "--tokens", "128", "--ranks", "16"]
+    assert _main([*words, "--algorithm", name]) == 0
+    text = capsys.readouterr().out
+    assert name in text
+    assert "busbw counts what crosses the link" in " ".join(text.split())
