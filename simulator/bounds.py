@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +17,20 @@ from simulator.scenario import Scenario
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A lower bound. seconds: no step is shorter [s]. formula: where it comes from."""
+    """A lower bound on the time of a step."""
 
     name: str
+    """What bounds it."""
     seconds: float
+    """No step is shorter [s]."""
     formula: str
+    """How it is computed, in words."""
 
 
 def bounds(program: Program) -> tuple[Bound, ...]:
     """Return the lower bounds of a step."""
     scenario = program.scenario
-    executed = [
-        sum(n / scenario.gpu.peak[_peak(dtype)] for dtype, n in flops.items())
-        for flops in program.flops
-    ]
+    executed = [_at_peak(flops, scenario) for flops in program.flops]  # [rank class] s
     busiest = max(sum(seconds.values()) for seconds in program.class_seconds)
     sent = sum(nic for nic, _ in traffic(program).values())
     line = _nic_rate(scenario)
@@ -53,25 +54,26 @@ def bounds(program: Program) -> tuple[Bound, ...]:
     )
 
 
-def _peak(dtype: str) -> str:
-    """Return the datasheet's dtype that bounds a GEMM's."""
-    return {str(name): peak for name, peak in PEAK.items()}[dtype]
+def _at_peak(flops: Mapping[str, float], scenario: Scenario) -> float:
+    """Return how long FLOPs take at the dense peak of their dtype [s]. flops: dtype of a GEMM -> FLOP."""
+    datasheet = {str(dtype): peak for dtype, peak in PEAK.items()}  # what bounds a GEMM's dtype
+    return sum(count / scenario.gpu.peak[datasheet[dtype]] for dtype, count in flops.items())
 
 
 def _nic_rate(scenario: Scenario) -> float:
     """Return what the NICs carry in one direction for each GPU, mean over GPUs, as the cluster graph has them [B/s]."""
     net = scenario.network
     nics = np.unique(net.nic_up[net.nic_up >= 0])
-    return float(net.capacity[nics].sum()) / len(net.nic_up) if len(nics) else np.inf
+    if not len(nics):
+        return np.inf
+    return float(net.capacity[nics].sum()) / len(net.nic_up)
 
 
 def model_flops(program: Program) -> float:
     """Return the model's own FLOPs of a step: causal, output head included, no recompute."""
     scenario = program.scenario
-    return (
-        scenario.model.flops_per_token(scenario.workload.training.seq_length)
-        * scenario.tokens_per_step
-    )
+    per_token = scenario.model.flops_per_token(scenario.workload.training.seq_length)
+    return per_token * scenario.tokens_per_step
 
 
 def calls(program: Program) -> NDArray[np.int64]:
@@ -87,7 +89,8 @@ def traffic(program: Program) -> dict[str, tuple[float, float]]:
     total: dict[str, tuple[float, float]] = {}
     for flow, count in zip(program.coflows, calls(program).tolist(), strict=True):
         nic, nvlink = total.get(flow.traffic, (0.0, 0.0))
-        total[flow.traffic] = (nic + count * flow.sent[0], nvlink + count * flow.sent[1])
+        sent_nic, sent_nvlink = flow.sent
+        total[flow.traffic] = (nic + count * sent_nic, nvlink + count * sent_nvlink)
     gpus = program.scenario.topology.gpus
     return {kind: (nic / gpus, nvlink / gpus) for kind, (nic, nvlink) in total.items()}
 
@@ -112,23 +115,8 @@ def busiest_link(program: Program) -> tuple[str, float]:
 
 def critical_path(program: Program) -> float:
     """Return the end of the last op if no two ops ever shared a link or an SM [s]."""
-    waits = np.diff(program.wait_ptr)
-    waiters = np.repeat(np.arange(len(waits)), waits)[np.argsort(program.wait, kind="stable")]
-    first = np.concatenate([[0], np.cumsum(np.bincount(program.wait, minlength=len(waits)))])
-    transfer = program.coflow >= 0
-    call = np.full(len(waits), -1)
-    _, one, call[transfer] = np.unique(
-        program.instance[transfer], return_index=True, return_inverse=True
-    )
-    flows = program.coflows
-    members = np.array([len(flow.members) for flow in flows], dtype=np.int64)[
-        program.coflow[transfer][one]
-    ]
-    latency = np.array([flow.latency for flow in flows] + [0.0])[program.coflow]
-    moving = np.array([flow.size / flow.rate for flow in flows] + [0.0])[program.coflow]
-    times = np.stack([latency, np.where(transfer, moving, program.seconds)])
-    columns = (waits, first, waiters, call, members, times)
-    if len(waits) >= _MANY:
+    columns = _columns(program)
+    if len(columns.waiting) >= _MANY:
         return float(with_callees(_longest)(*columns))
     return _longest(*(column.tolist() for column in columns))
 
@@ -137,37 +125,83 @@ def critical_path(program: Program) -> float:
 _MANY = 300_000
 
 
-def _longest(waiting: Any, first: Any, follower: Any, call: Any, missing: Any, times: Any) -> float:
-    """Return the end of the last row [s]; for lists, and compiled for arrays, of which `waiting` and `missing` change.
+class _Columns(NamedTuple):
+    """What the critical path follows from: arrays, or lists of the same."""
 
-    waiting: rows that a row waits for. Its followers: follower[first[row]:first[row + 1]]. call: of
-    a coflow, or -1. missing: members of each call that have not arrived. times: latency, and time
-    after it [2, row] s.
+    waiting: Any
+    """Rows that a row waits for [row]."""
+    first: Any
+    """Where a row's followers begin in `follower`, and where the last one's end [row + 1]."""
+    follower: Any
+    """Rows that wait for a row, by that row [wait]."""
+    call: Any
+    """Coflow that a row is a member of, -1 for a kernel [row]."""
+    missing: Any
+    """Members that have not arrived [call]."""
+    times: Any
+    """Latency, and time after it [2, row] s."""
+
+
+def _columns(program: Program) -> _Columns:
+    waits = np.diff(program.wait_ptr)  # [row]
+    waiters = np.repeat(np.arange(len(waits)), waits)  # [wait]
+    followers = np.bincount(program.wait, minlength=len(waits))  # [row]
+    transfer = program.coflow >= 0
+    call = np.full(len(waits), -1)
+    _, member, call[transfer] = np.unique(
+        program.instance[transfer], return_index=True, return_inverse=True
+    )
+    flows = program.coflows
+    kinds = program.coflow[transfer][member]  # [call]
+    members = np.array([len(flow.members) for flow in flows], dtype=np.int64)[kinds]
+    # A kernel has the number -1 for its coflow, which the last entry answers.
+    latency = np.array([flow.latency for flow in flows] + [0.0])[program.coflow]
+    moving = np.array([flow.size / flow.rate for flow in flows] + [0.0])[program.coflow]
+    return _Columns(
+        waiting=waits,
+        first=np.concatenate([[0], np.cumsum(followers)]),
+        follower=waiters[np.argsort(program.wait, kind="stable")],
+        call=call,
+        missing=members,
+        times=np.stack([latency, np.where(transfer, moving, program.seconds)]),
+    )
+
+
+def _longest(waiting: Any, first: Any, follower: Any, call: Any, missing: Any, times: Any) -> float:
+    """Return the end of the last row [s]; arguments as in `_Columns`, of which `waiting` and `missing` change.
+
+    Rows run in an order in which each follows all that it waits for. The members of a call end
+    together, when the last one has arrived: each names the one that arrived before it, so that the
+    last one can let go what waits for any of them.
     """
     ready = [0.0] * len(waiting)
-    before = [-1] * len(waiting)  # the member of the same call that arrived before
-    arrived, latest = [-1] * len(missing), [0.0] * len(missing)
-    todo = [row for row in range(len(waiting)) if waiting[row] == 0]
-    at, last = 0, 0.0
-    while at < len(todo):
-        member = row = todo[at]
-        at += 1
+    before = [-1] * len(waiting)  # the member of the same call that arrived before [row]
+    arrived = [-1] * len(missing)  # the member that arrived last [call]
+    latest = [0.0] * len(missing)  # when it did [call] s
+    order = [row for row in range(len(waiting)) if waiting[row] == 0]
+    done, last = 0, 0.0
+    while done < len(order):
+        row = order[done]
+        done += 1
         end = ready[row]
         if call[row] >= 0:
             number = call[row]
-            latest[number] = end = max(latest[number], end)
-            before[row], arrived[number] = arrived[number], row
+            end = max(latest[number], end)
+            latest[number] = end
+            before[row] = arrived[number]
+            arrived[number] = row
             missing[number] -= 1
             if missing[number] > 0:
                 continue
         end = end + times[0][row] + times[1][row]
         last = max(last, end)
+        member = row
         while member >= 0:
-            for place in range(first[member], first[member + 1]):
-                following = follower[place]
+            for i in range(first[member], first[member + 1]):
+                following = follower[i]
                 ready[following] = max(ready[following], end)
                 waiting[following] -= 1
                 if waiting[following] == 0:
-                    todo.append(following)
+                    order.append(following)
             member = before[member]
     return last

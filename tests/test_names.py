@@ -62,7 +62,7 @@ def test_the_terminal_shows_a_name_as_it_is(command, name, capsys, tmp_path):
         "compare": ("compare", "mine.yaml", "mine.yaml", "-w", "tiny.yaml"),
         "topology": ("topology", "mine.yaml"),
         "collective": ("collective", "mine.yaml", "--op", "all_gather", "--bytes", "1MiB"),
-        "sweep": ("sweep", "sweep.yaml"),
+        "sweep": ("sweep", "sweep.yaml", "--workers", "1"),
     }
     axes = {"topology.name": [name, "other"]}
     plan = {"name": "s", "topology": "mine.yaml", "workload": "tiny.yaml", "axes": axes}
@@ -106,6 +106,7 @@ def test_other_figures_show_a_name_as_it_is(name, capsys):
     assert times_shown(name, "o.svg") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_shows_names_as_they_are(name, capsys, tmp_path):
     axes = {"topology.name": [name, "other"], "topology.nodes": [2, 4]}
     figures = [
@@ -117,7 +118,7 @@ def test_a_sweep_shows_names_as_they_are(name, capsys, tmp_path):
     files = {"topology": "mine.yaml", "workload": "tiny.yaml"}
     plan = {"name": "s", **files, "axes": axes, "figures": figures}
     (tmp_path / "sweep.yaml").write_text(json.dumps(plan), encoding="utf-8")
-    printed(capsys, "sweep", "sweep.yaml", "--plot", "s.svg", "--html", "s.html")
+    printed(capsys, "sweep", "sweep.yaml", "--workers", "1", "--plot", "s.svg", "--html", "s.html")
     # The label of the first panel, a line of each of the first two, a tick of each of the last two.
     assert times_shown(name, "s.svg") >= 5
     check_page("s.html", name)

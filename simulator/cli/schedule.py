@@ -196,9 +196,9 @@ def _built(name: str, sizes: _Sizes, times: dict[str, float], options: dict[str,
         stages = SCHEDULES[name].stages(ranks, max(options["virtual"], 1))
         factor = parts / (stages or 1)
     chunks = Times.of(times).scaled(factor)
-    made = build(name, ranks, micro_batches, times=chunks, **options)
+    built = build(name, ranks, micro_batches, times=chunks, **options)
     shape = shape_of(name, ranks, micro_batches, times=chunks, **options)
-    return _Shown(made, shape, bubble(made, shape))
+    return _Shown(built, shape, bubble(built, shape))
 
 
 def _ranks(name: str, stages: int) -> int:
@@ -218,33 +218,33 @@ def _ranks(name: str, stages: int) -> int:
 def _tree(shown: _Shown) -> dict[str, Any]:
     from simulator.schedules import FORMULAS, grid, peak_in_flight
 
-    made, measured = shown.schedule, shown.bubble
-    formula = FORMULAS.get(made.name)
+    schedule, bubble = shown.schedule, shown.bubble
+    times = shown.shape.times
+    formula = FORMULAS.get(schedule.name)
+    whole = len(bubble.idle) * bubble.makespan
     return {
-        "schedule": made.name,
-        "stages": made.stages,
-        "micro_batches": made.micro_batches,
-        "ranks": len(made.ranks),
-        "chunk_times": dict(shown.shape.times.each) | {"comm": shown.shape.times.comm},
-        "makespan": measured.makespan,
-        "bubble": measured.bubble,
-        "bubble_formula": measured.formula,
+        "schedule": schedule.name,
+        "stages": schedule.stages,
+        "micro_batches": schedule.micro_batches,
+        "ranks": len(schedule.ranks),
+        "chunk_times": dict(times.each) | {"comm": times.comm},
+        "makespan": bubble.makespan,
+        "bubble": bubble.bubble,
+        "bubble_formula": bubble.formula,
         "bubble_formula_text": formula.text if formula else None,
-        "bubble_formula_exact": measured.exact,
-        "bubble_fraction": sum(measured.idle) / (len(measured.idle) * measured.makespan)
-        if measured.makespan
-        else 0.0,
-        "peak_in_flight": peak_in_flight(made),
-        "idle": measured.idle,
-        "grid": grid(made),
+        "bubble_formula_exact": bubble.exact,
+        "bubble_fraction": sum(bubble.idle) / whole if whole else 0.0,
+        "peak_in_flight": peak_in_flight(schedule),
+        "idle": bubble.idle,
+        "grid": grid(schedule),
     }
 
 
 def _show(console: Console, shown: _Shown) -> None:
     from rich.text import Text
 
-    made = shown.schedule
-    console.print(Text(f"{made.name}: {made.sizes}", style="bold"))
+    schedule = shown.schedule
+    console.print(Text(f"{schedule.name}: {schedule.sizes}", style="bold"))
     for line in _grid_lines(shown, console.width if console.is_terminal else 0):
         click.echo(line)
     for line in _figures(shown):
@@ -256,10 +256,12 @@ def _grid_lines(shown: _Shown, width: int) -> Iterator[str]:
     from simulator.schedules import grid
 
     lines = grid(shown.schedule)
-    heads = [f"rank {rank:<{len(str(len(lines) - 1))}} | " for rank in range(len(lines))]
+    digits = len(str(len(lines) - 1))
+    heads = [f"rank {rank:<{digits}} | " for rank in range(len(lines))]
     column = max(len(cell) for line in lines for cell in line.split()) + 1
-    longest = max(map(len, lines))
-    step = max((width - len(heads[0])) // column, 1) * column if width else longest
+    longest = step = max(map(len, lines))
+    if width:
+        step = max((width - len(heads[0])) // column, 1) * column
     for start in range(0, longest, step):
         for head, line in zip(heads, lines, strict=True):
             yield (head + line[start : start + step]).rstrip()
@@ -271,11 +273,14 @@ def _figures(shown: _Shown) -> Iterator[str]:
     from simulator.cli.tables import number
     from simulator.schedules import FORMULAS, peak_in_flight
 
-    measured, formula = shown.bubble, FORMULAS.get(shown.schedule.name)
-    yield f"ends at {number(measured.makespan)}; idle until then, by rank: {' '.join(map(number, measured.idle))}"
-    text = f"bubble {number(measured.bubble)}"
-    if formula and measured.formula is not None:
-        text += f"; published {formula.text} = {number(measured.formula)}"
-        text += "" if measured.exact else f", exact for {formula.where}"
+    bubble, formula = shown.bubble, FORMULAS.get(shown.schedule.name)
+    idle = " ".join(map(number, bubble.idle))
+    yield f"ends at {number(bubble.makespan)}; idle until then, by rank: {idle}"
+    text = f"bubble {number(bubble.bubble)}"
+    if formula and bubble.formula is not None:
+        text += f"; published {formula.text} = {number(bubble.formula)}"
+        if not bubble.exact:
+            text += f", exact for {formula.where}"
     yield text
-    yield f"most chunks in flight, by rank: {' '.join(map(str, peak_in_flight(shown.schedule)))}"
+    held = " ".join(map(str, peak_in_flight(shown.schedule)))
+    yield f"most chunks in flight, by rank: {held}"

@@ -3,9 +3,9 @@
 Things of one kind are the records of one array: a call that takes forty arrays spends its time
 counting references.
 
-Lists are chains of numbers that end with NONE. A row stands in the queue of its rank or among the
-members of its call. A crossing, which is a call on one of its links, stands among the others on
-that link. Both stand in the order in which they came.
+Lists are chains of numbers that end with NONE. A row is in the queue of its rank or among the
+members of its call. A crossing, which is a call on one of its links, is among the others on that
+link. Both are in the order in which they came.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class State(NamedTuple):
     on_entry: Ids
     """Its entry in Flows.link [slot]."""
     slot: Ids
-    """Where an entry stands in these three [entry]."""
+    """Where an entry is in these three [entry]."""
     dirty: Ids
     """Links to be filled anew [up to link]."""
     in_dirty: Flags
@@ -74,7 +74,7 @@ class State(NamedTuple):
     fresh: Floats
     """The rate at which they did [flow] B/s."""
     suspect: Flags
-    """Whether a link is among those that may carry too much, which stand in `item` [link]."""
+    """Whether a link is among those that may carry too much, which are in `item` [link]."""
     key: Floats
     """Heap of the rates at which links fill or flows reach their caps [up to link + flow] B/s."""
     item: Ids

@@ -159,7 +159,7 @@ def _sweep_plain(flows: Flows, room: _Colours, colour: Hashes) -> None:
 
 @inner
 def _sweep_weighted(flows: Flows, bits: Hashes, room: _Colours, colour: Hashes) -> None:
-    """Do so with weights, whose bits are given. A link of weight 0 is no link of a flow."""
+    """Do so with weights, whose bits are given. A link of weight 0 does not count."""
     ptr, links, weights = flows.ptr, flows.link, flows.weight
     seed, of_flow, of_link = room.seed, room.of_flow, room.of_link
     for f in range(len(seed)):

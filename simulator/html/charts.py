@@ -140,6 +140,7 @@ def memory_by_stage(report: Report) -> Chart:
             "hovertemplate": "capacity: %{y:.2f} GB<extra></extra>",
         }
     )
+    # Whole indices only, and no more than fit.
     step = max(1, round(len(indices) / MOST_LABELS))
     return chart(
         traces,
@@ -222,6 +223,7 @@ def _overlap_bar(
 
 def _class_labels(classes: Sequence[Overlap]) -> list[str]:
     """Return the pipeline index of each class of ranks, with a rank where several classes share one."""
+    # GPUs of different speeds, or several columns of a pipeline, make several classes of one index.
     indices = [ranks.pipeline_index for ranks in classes]
     if len(set(indices)) == len(indices):
         return [f"{index}" for index in indices]

@@ -98,6 +98,7 @@ def comparison(studies: Sequence[Study], given: Inputs) -> str:
         provenance.sources([report.scenario for report in reports]),
         _reproduce([file for report in reports for file in report.scenario.documents], given),
     ]
+    # A page of dozens of megabytes opens slowly, so only the first scenarios have a timeline.
     shown = list(zip(labels, studies, strict=True))[:MOST_SCENES]
     scenes = [spans.scene(label, study.timeline) for label, study in shown]
     return _page(" | ".join(labels), body, drawn, scenes)
@@ -169,6 +170,7 @@ def _files(documents: Iterable[Document]) -> dict[str, str]:
     files: dict[str, str] = {}
     for document in documents:
         files.setdefault(document.file, inputs.source(document))
+        # A model's own file decides the numbers as much as the workload does.
         config = document.data.get("model", {}).get("hf_config")
         if isinstance(config, str):
             path = Path(document.file).parent / config
@@ -187,6 +189,7 @@ def _page(title: str, body: Iterable[str], drawn: Charts, scenes: Sequence[dict[
     """Return the whole page. body: HTML. drawn, scenes: what its scripts draw."""
     from plotly.offline import get_plotlyjs
 
+    # Plotly's own script is part of the page: nothing is fetched when it is opened.
     scripts = [get_plotlyjs(), inputs.asset("charts.js"), inputs.asset("timeline.js")]
     head = (
         '<meta charset="utf-8">'

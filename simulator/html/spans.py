@@ -86,6 +86,7 @@ def _rank_names(rows: Rows, rank: int) -> Scene:
 def chosen(timeline: Timeline) -> list[int]:
     """Return the classes of ranks that a scene shows: all, or as many as MOST allows, spread evenly."""
     program = timeline.program
+    # Classes have about as many rows each, so a share of them has that share of the spans.
     allowed = max(1, program.ranks * MOST // max(1, len(program.rank)))
     count = min(program.ranks, allowed)
     return sorted({round(rank) for rank in np.linspace(0, program.ranks - 1, count).tolist()})

@@ -92,6 +92,7 @@ def _heat_map(shown: Shown) -> Chart:
     """Return a cell for each pair of values, empty where the point is not legal."""
     columns, rows = map(_labels, (shown.axis(shown.figure.x), shown.axis(shown.figure.y)))
     across, up = list(dict.fromkeys(columns)), list(dict.fromkeys(rows))
+    # None, unlike NaN, is JSON; plotly leaves such a cell empty.
     cells: list[list[float | None]] = [[None] * len(across) for _ in up]  # [y][x]
     for x, y, value in zip(columns, rows, shown.values, strict=True):
         cells[up.index(y)][across.index(x)] = value
@@ -195,6 +196,7 @@ def _refusals(columns: Columns) -> str:
 
 def _derived(columns: Columns) -> list[str]:
     """Return the columns that the sweep computes by expressions of its own: they stand before those of the inputs."""
+    # `sweep.table` writes derived columns before the inputs that each point was made from.
     heads = takewhile(lambda name: not name.startswith(("topology.", "workload.")), columns)
     own = ("point", "status", "error")
     return [name for name in heads if not name.startswith("axis.") and name not in own]

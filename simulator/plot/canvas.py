@@ -69,6 +69,7 @@ def opened(path: Path, sheet: Sheet) -> Iterator[tuple[Figure, list[Axes]]]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    # A figure of its own, not pyplot's: nothing global to close, and no display to look for.
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(sheet.width, sheet.height), layout="constrained")
         panels = figure.subplots(sheet.rows, sheet.columns, squeeze=False, **sheet.options)

@@ -51,6 +51,7 @@ def draw_domain(axes: Axes, config: TopologyConfig) -> None:
     rows = rows_of(config.node.gpus)
     columns = config.node.gpus // rows
     middle = columns / 2
+    # GPUs of a column share a line to the switch, which would else be a solid area.
     for column in range(columns):
         x = column + 0.5
         axes.plot(
@@ -143,6 +144,7 @@ def _blocks(members: Sequence[Vertex]) -> dict[Vertex, Block]:
 
 def _draw_cables(axes: Axes, cables: Cables, spots: Spots) -> None:
     """Draw a line per connection, the wider the more cables, the fainter the more lines there are."""
+    # From one cable to thousands: widths grow with the logarithm.
     most = max(cables.values(), default=1)
     faint = max(0.12, min(0.8, 60 / max(1, len(cables))))
     for cable, count in cables.items():

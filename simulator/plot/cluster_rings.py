@@ -40,6 +40,7 @@ def draw_circle(axes: Axes, switches: Switches) -> None:
     for vertex in switches.graph:
         groups[vertex[:2] if len(vertex) == 3 else vertex[:3]].append(vertex)
     merged = len(switches.graph) > MOST_ROUTERS
+    # Groups are 2 pi / n apart on the circle: a quarter of that, about, leaves room between small circles.
     radius = 0.0 if merged else min(0.3, 0.55 * math.pi / max(3, len(groups)))
     spots: Spots = {}
     for number, (group, members) in enumerate(groups.items()):
@@ -79,6 +80,7 @@ def _draw_threads(axes: Axes, cables: Cables, spots: Spots, owner: dict[Vertex, 
     """Draw thin lines, those inside a group above those between groups. owner: switch -> its group."""
     from matplotlib.collections import LineCollection
 
+    # Cables between groups are many and long: below the others.
     for inside, colour in ((False, BETWEEN), (True, INSIDE)):
         lines = [
             (spots[cable.one], spots[cable.other])
@@ -103,6 +105,7 @@ def draw_box(axes: Axes, switches: Switches, config: TopologyConfig) -> None:
         _, x, depth, y = vertex
         if all(k < most for k, most in zip(vertex[1:], dims, strict=True)):
             spots[vertex] = Spot(x + 0.42 * depth, y + 0.34 * depth)
+    # A cable that closes a ring joins switches more than one step apart.
     for one, other in switches.graph.edges:
         step = sum(abs(a - b) for a, b in zip(one[1:], other[1:], strict=True))
         if one in spots and other in spots and step == 1:
@@ -133,6 +136,7 @@ def draw_free(axes: Axes, switches: Switches) -> None:
     import networkx as nx
 
     graph = switches.graph
+    # Forces are slow and show no structure any more where there are hundreds of switches.
     small = len(graph) <= MOST_FORCED
     positions = nx.spring_layout(graph, seed=0, weight=None) if small else nx.circular_layout(graph)
     spots: Spots = {vertex: Spot(float(x), float(y)) for vertex, (x, y) in positions.items()}

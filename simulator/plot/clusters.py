@@ -43,6 +43,7 @@ def _height(config: TopologyConfig, switches: Switches) -> float:
     """Return the height of a figure [inch]."""
     if config.fabric.kind in ROUND:
         return 7.0
+    # Layers need the same room however many there are; GPUs a row of their own each.
     return 4.6 if len(switches.graph) else 2.2 + 0.35 * rows_of(config.node.gpus)
 
 

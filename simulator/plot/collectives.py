@@ -30,6 +30,7 @@ def collective(rows: Sequence[Row], where: str, path: Path) -> None:
 
 
 def _draw_points(axes: Axes, rows: Sequence[Row]) -> None:
+    # One grey line through all, for where the algorithm changes is what the marks show.
     sizes = [row.bytes for row in rows]
     axes.plot(sizes, [row.busbw / 1e9 for row in rows], color="#999999", linewidth=1, zorder=1)
     ways = dict.fromkeys((row.algorithm, row.protocol) for row in rows)
@@ -48,6 +49,7 @@ def _draw_points(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _scale(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xscale("log", base=2)
+    # Sizes double from row to row: every n-th one keeps the ticks evenly spaced.
     every = -(-len(rows) // MOST_TICKS)
     ticks = [row.bytes for row in rows][::every]
     axes.set_xticks(ticks, [format_binary(size) for size in ticks])

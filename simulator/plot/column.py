@@ -42,6 +42,7 @@ def panels(
     heights: of the panels [inch]. note: what is shown, behind the scenario in the caption. shared:
     panels have one x axis.
     """
+    # No line of the caption may begin with a unit.
     unbroken = caption(report).replace(" s,", "\N{NO-BREAK SPACE}s,")
     title = textwrap.fill(f"{unbroken}; {visible(note)}", 66)
     sheet = Sheet(

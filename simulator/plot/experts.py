@@ -36,6 +36,7 @@ def traffic(timeline: Timeline, report: Report, path: Path) -> None:
     note = f"dispatch of one micro-batch in {layer}, once per node over NICs, there over NVLink"
     with panels([3.1], report, note, path) as rows:
         axes = rows[0]
+        # Pairs that exchange nothing are left out of the scale, and show the grey behind.
         image = axes.imshow(
             np.ma.masked_equal(sent, 0.0), cmap="viridis", interpolation="nearest", vmin=0.0
         )
@@ -103,6 +104,7 @@ def _nodes(axes: Axes, visits: Visits, sent: Floats) -> None:
 
 def _layers(axes: Axes, tokens: Floats, layers: int) -> None:
     """Draw tokens [layer, expert] over an even share. layers: those that are not of an MTP module."""
+    # Shares, so that layers compare whatever number of tokens they route.
     shares = tokens / tokens.mean(axis=1, keepdims=True)
     image = axes.imshow(
         shares,
@@ -127,6 +129,7 @@ def _bars(axes: Axes, tokens: Floats, what: str) -> None:
     label = f"mean {mean:,.0f}, busiest {most:,.0f} ({most / mean - 1.0:+.1%})"
     axes.axhline(mean, color=EVEN, linewidth=0.9, linestyle="--", label=label)
     axes.set_xlim(-0.5, len(tokens) - 0.5)
+    # Differences of a percent would vanish on an axis from zero.
     room = 0.1 * max(most - least, 0.01 * mean)
     axes.set_ylim(max(0.0, least - room), most + room)
     axes.set_xlabel(what, fontsize=7)

@@ -34,6 +34,7 @@ def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
     axes.axhspan(low, high, color="#EEEEEE", zorder=0)
     axes.axhline(1.0, color="#999999", linewidth=0.8, zorder=1)
     for number, row in enumerate(_drawn(classes)):
+        # Hundreds of points are small and pale, so that it shows where they lie close.
         size, alpha = (7, 0.45) if len(row.measured) > 100 else (18, 0.9)
         check = "" if row.fitted else " (check)"
         axes.scatter(

@@ -37,6 +37,7 @@ def step(timeline: Timeline, report: Report, path: Path) -> None:
     """Draw the pipeline of one step with a lane for each kind of traffic, above the parts of its time."""
     ranks = drawn_ranks(timeline.program)
     kinds = carried(timeline.program)
+    # A bar of chunks as high as a line of text, and six points for each lane below it.
     height = (0.26 + 0.085 * len(kinds)) * len(ranks) + 0.9
     sheet = Sheet(PAGE, height + 1.75, rows=2, options={"height_ratios": [height, 0.95]})
     with opened(path, sheet) as (figure, [lanes, parts]):
@@ -76,6 +77,7 @@ def busy_share(timeline: Timeline, rank: int, traffic: str) -> Floats:
 def _draw_lanes(
     axes: Axes, timeline: Timeline, ranks: Sequence[int], kinds: Sequence[TrafficKind]
 ) -> None:
+    # First, for what is drawn must not widen the axis beyond the step.
     axes.set_xlim(0, timeline.step_time)
     axes.autoscale(enable=False)
     for row, rank in enumerate(ranks):
@@ -86,6 +88,7 @@ def _draw_lanes(
             _draw_traffic(axes, kind, busy_share(timeline, rank, kind.name), top, 0.8 * height)
     program = timeline.program
     axes.set_yticks(range(len(ranks)), [_rank_name(program, rank) for rank in ranks], fontsize=6.5)
+    # From above, as a pipeline is read.
     axes.set_ylim(len(ranks) - 0.4, -0.6)
     axes.set_xlabel(_time_label(program, ranks), fontsize=7.5)
     axes.tick_params(labelsize=7)
@@ -94,7 +97,7 @@ def _draw_lanes(
 
 
 def _time_label(program: Program, ranks: Sequence[int]) -> str:
-    shown = "time [s]; lanes of communication are the higher, the more of the time they are busy"
+    shown = "time [s]; height of a lane: share of the time with transfers in flight"
     if len(ranks) == program.ranks:
         return shown
     return f"{shown}; {len(ranks)} of {program.ranks} classes of ranks"
@@ -125,6 +128,7 @@ def _chunk_spans(timeline: Timeline) -> tuple[list[float], list[float]]:
     """Return when the first kernel of each action starts and the last one ends [action] s."""
     program = timeline.program
     kernels = program.coflow < 0
+    # An action without kernels keeps an end before its start, and is not drawn.
     first = np.full(len(program.actions), np.inf)
     last = np.full(len(program.actions), -np.inf)
     np.minimum.at(first, program.action[kernels], timeline.start[kernels])
@@ -166,6 +170,7 @@ def _rank_name(program: Program, rank: int) -> str:
     stages = sorted(
         {stage for action in program.schedule.ranks[index] for _, _, stage in action.halves()}
     )
+    # Interleaved stages are evenly spaced: the first two and the last one say which they are.
     shown = [str(stage) for stage in stages]
     if len(shown) > 3:
         shown = [*shown[:2], "...", shown[-1]]

@@ -77,6 +77,7 @@ def _panel(axes: Axes, edges: Floats, kind: str, shares: dict[str, Floats]) -> N
     name = visible(list(shares)[worst])
     said = f"busiest: {name}, mean {_percent(busiest)}"
     axes.plot(middle, busiest, color=colour, linewidth=0.9, label=said)
+    # Room above 100% for a line that lies on it, and for means of uneven transfers beyond it.
     axes.set_ylim(0, max(104.0, 1.02 * table.max()))
     axes.set_xlim(edges[0], edges[-1])
     axes.set_yticks(range(0, 101, 25))

@@ -105,6 +105,7 @@ def _totals(axes: Axes, timeline: Timeline, held: Sequence[Held]) -> None:
     import matplotlib as mpl
 
     indices = [timeline.program.pipeline_index(rank) for rank in range(timeline.program.ranks)]
+    # A lone index would leave the scale without a length.
     norm = mpl.colors.Normalize(min(indices), max(*indices, min(indices) + 1))
     shades = mpl.colormaps["viridis"]
     for index, of_rank in zip(indices, held, strict=True):

@@ -47,6 +47,7 @@ def draw_parts(axes: Axes, reports: Sequence[Report]) -> None:
     longest = max(report.step_time for report in reports)
     steps = np.array([report.step_time for report in reports])  # [report] s
     left = np.zeros(len(reports))  # [report] s, where the next part starts
+    # In the order of the table, so that parts follow each other alike in every figure.
     for part in PARTS:
         values = np.array([report.breakdown.get(part.name, 0.0) for report in reports])
         if values.max() < NARROW * longest:
@@ -66,6 +67,7 @@ def draw_parts(axes: Axes, reports: Sequence[Report]) -> None:
             _write_seconds(axes, part, row, left[row] + values[row] / 2, values[row])
         left += values
     axes.set_yticks(range(len(reports)), [label(name) for name in names(reports)])
+    # The bar ends with the axis: in a step's figure it has the scale of the lanes above it.
     axes.set_xlim(0, longest)
     axes.invert_yaxis()
     axes.set_xlabel("exposed time in a step, mean over ranks [s]", fontsize=8)

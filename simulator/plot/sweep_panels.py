@@ -39,6 +39,7 @@ def _legend(axes: Axes, shown: Shown) -> None:
     labels = axes.get_legend_handles_labels()[1]
     if not labels:
         return
+    # A column of a paper holds some 60 characters of this size.
     across = len(labels) if sum(len(name) + 8 for name in labels) < 60 else 2
     title = axis_name(shown.figure.by) if shown.figure.by else None
     axes.legend(
@@ -178,9 +179,11 @@ def _heat_map(axes: Axes, shown: Shown) -> None:
     for x, y, value in zip(columns, rows, shown.values, strict=True):
         if value is not None:
             cells[up.index(y), across.index(x)] = value
+    # Where there is no value, the hatched background shows through.
     axes.set_facecolor("#EEEEEE")
     axes.patch.set(hatch="////", edgecolor="#BBBBBB")
     image = axes.imshow(cells, cmap="cividis", aspect="auto", origin="lower")
+    # Cividis is dark below its middle and light above it.
     middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
@@ -220,6 +223,7 @@ def _bars(axes: Axes, shown: Shown) -> None:
     """Draw a bar for each value of an axis of names, a colour for each value of `by`."""
     lines = shown.lines()
     names = list(dict.fromkeys(map(str, shown.axis(shown.figure.x))))
+    # Bars of one name stand together around its tick, with a fifth of the room left free.
     width = 0.8 / max(len(lines), 1)
     legal = set()
     for number, (name, points) in enumerate(lines.items()):

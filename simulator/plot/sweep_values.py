@@ -220,6 +220,7 @@ def numbers(values: Sequence[Any]) -> Numbers | None:
 
 def knee(points: Sequence[Point], within: float = WITHIN) -> Point | None:
     """Return the point from which on the value stays within a share of the last one, None if it never does before."""
+    # From the largest value down, as long as the figure stays close.
     *before, last = sorted(points)
     bend = None
     for x, value in reversed(before):

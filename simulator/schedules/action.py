@@ -22,16 +22,21 @@ _TEXT = re.compile(r"([FBIW])([0-9]+)@([0-9]+)|F([0-9]+)@([0-9]+)&B([0-9]+)@([0-
 
 class _Fields(NamedTuple):
     kind: Kind
+    """What runs."""
     micro_batch: int
+    """Of which micro-batch, from 0; of a pair, its forward half."""
     stage: int
+    """On which stage, from 0; of a pair, its forward half."""
     micro_batch_b: int = -1
+    """The micro-batch of a pair's backward half, -1 for other kinds."""
     stage_b: int = -1
+    """The stage of a pair's backward half, -1 for other kinds."""
 
 
 class Action(_Fields):
     """Run one kind of chunk of a micro-batch on a stage; a pair FB adds the backward half `micro_batch_b` at `stage_b`.
 
-    Micro-batches and stages count from 0. Only FB has a second half; -1 stands for none. A tuple,
+    Micro-batches and stages count from 0. Only FB has a second half; -1 means none. A tuple,
     because schedules have hundreds of thousands of them. Errors: ScheduleError for an unknown kind,
     a negative number, a pair with one half or a single with two.
     """
@@ -42,9 +47,9 @@ class Action(_Fields):
         cls, kind: Kind, micro_batch: int, stage: int, micro_batch_b: int = -1, stage_b: int = -1
     ) -> Action:
         """Return the action, if it is one."""
-        made = super().__new__(cls, kind, micro_batch, stage, micro_batch_b, stage_b)
+        action = super().__new__(cls, kind, micro_batch, stage, micro_batch_b, stage_b)
         if kind == "FB":
-            _refuse(made, min(micro_batch, stage, micro_batch_b, stage_b) < 0)
+            _refuse(action, min(micro_batch, stage, micro_batch_b, stage_b) < 0)
         elif (
             micro_batch < 0
             or stage < 0
@@ -52,8 +57,8 @@ class Action(_Fields):
             or stage_b != -1
             or kind not in KINDS
         ):
-            _refuse(made, min(micro_batch, stage) < 0)
-        return made
+            _refuse(action, min(micro_batch, stage) < 0)
+        return action
 
     def __str__(self) -> str:
         return "&".join(half_text(half) for half in self.halves())
@@ -89,23 +94,21 @@ def in_turn(turns: Sequence[tuple[Kind, int]]) -> tuple[Action, ...]:
         if counter is None:
             counter = following[turn] = count()
         numbers.append(next(counter))
-    made = tuple.__new__
-    return tuple(
-        [
-            made(Action, (kind, m, stage, -1, -1))
-            for (kind, stage), m in zip(turns, numbers, strict=True)
-        ]
-    )
+    new = tuple.__new__
+    actions = []
+    for (kind, stage), number in zip(turns, numbers, strict=True):
+        actions.append(new(Action, (kind, number, stage, -1, -1)))
+    return tuple(actions)
 
 
 def singles(kind: Kind, chunks: Iterable[tuple[int, int]]) -> list[Action]:
     """Return actions of one kind for (micro-batch, stage). Not checked one by one, as in `in_turn`."""
-    made = tuple.__new__
-    return [made(Action, (kind, micro_batch, stage, -1, -1)) for micro_batch, stage in chunks]
+    new = tuple.__new__
+    return [new(Action, (kind, micro_batch, stage, -1, -1)) for micro_batch, stage in chunks]
 
 
 def _refuse(action: Action, negative: bool) -> None:
-    """Raise ScheduleError if an action is none, with the rule that it breaks."""
+    """Raise ScheduleError if this is not an action, with the rule that it breaks."""
     if action.kind not in KINDS:
         raise ScheduleError(
             "is not a kind of action", value=action.kind, remedy=f"Use one of {', '.join(KINDS)}."

@@ -11,8 +11,8 @@ from simulator.schedules.shape import Shape, check_size
 def build(shape: Shape) -> Schedule:
     """Return the schedule of `shape.text`, checked.
 
-    Errors: ScheduleError for a text that is no schedule, with the place marked, or one of other
-    sizes than asked for.
+    Errors: ScheduleError for a text that is not a schedule, with the fault marked, or one of other
+    sizes than the shape's.
     """
     if not shape.text:
         remedy = "Give the file of a grid, as `simulate schedule` prints it."

@@ -1,7 +1,7 @@
 """DualPipeV (github.com/deepseek-ai/DualPipe, dualpipe/dualpipev.py): DualPipe cut in half, each rank meets itself.
 
 P stages in the shape of a V on P/2 ranks: stage s and stage P-1-s on rank s. Each rank runs what it
-runs in DualPipe, with the way back of every micro-batch in the place of the other direction; one
+runs in DualPipe, with the way back of every micro-batch instead of the other direction; one
 copy of the parameters in all.
 """
 

@@ -68,8 +68,8 @@ def excerpt(schedule: Schedule, places: Sequence[Place], around: int = 4) -> lis
 def read(text: str, name: str = "custom") -> Schedule:
     """Return the schedule that a grid shows; stages and micro-batches are as many as it names.
 
-    A line per rank, `rank 0:` or `0 |` before it if you like, on all of them or none: what stands
-    around lines that have it, as `simulate schedule` prints, is no part of the grid. Cells by
+    A line per rank, `rank 0:` or `0 |` before it if you like, on all of them or none: what is
+    around lines that have it, as `simulate schedule` prints, is not part of the grid. Cells by
     blanks, `.` for an idle slot, `#` for a remark. Errors: ScheduleError for a cell that is not
     an action, or no line at all.
     """

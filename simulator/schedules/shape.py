@@ -12,8 +12,8 @@ from simulator.schedules.schedule import Schedule
 from simulator.schedules.times import EQUAL, Times
 
 Placement = Literal["loop", "v", "both", "own"]
-"""Where stages stand: stage s on rank s % P; s and 2P-1-s on one rank; s and P-1-s, for half of the micro-batches each;
-as the schedule's own text says."""
+"""Which rank holds which stage. loop: stage s on rank s % P. v: s and 2P-1-s on one rank. both: s and P-1-s on
+one rank, for half of the micro-batches each. own: as the schedule's text says."""
 
 
 MOST_CHUNKS = 10_000_000
@@ -60,7 +60,7 @@ def check_shape(shape: Shape) -> None:
         raise ScheduleError(rule, value=shape.group, key="group", remedy=remedy)
     if not (shape.limit == 0 or 1 <= shape.limit < math.inf):
         rule = "is not a number of chunks that a rank could work with"
-        remedy = "Allow at least 1; 0 stands for the schedule's own limit."
+        remedy = "Allow at least 1; 0 means the schedule's own limit."
         raise ScheduleError(rule, value=shape.limit, key="limit", remedy=remedy)
     if not 0 <= shape.kept <= 1:
         rule, remedy = "is not a share of a chunk", "Use a number from 0 to 1."
@@ -79,21 +79,22 @@ def check_size(stages: int, micro_batches: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One row of the table of schedules.
-
-    build: Shape -> Schedule. about: one clause for people. virtual: stages per rank, 0 where
-    `Shape.virtual` says it. placement: of stages on ranks. split: runs I and W apart. timed: its
-    order depends on the times. ranks_per_stage: pipeline ranks for each stage that `--stages`
-    counts; P stages of DualPipeV stand on P/2 ranks.
-    """
+    """One row of the table of schedules."""
 
     build: Callable[[Shape], Schedule]
+    """Makes the schedule. Errors: ScheduleError for sizes that it cannot be built for."""
     about: str
+    """One clause for people."""
     virtual: int = 1
+    """Stages per rank, 0 where `Shape.virtual` says it."""
     placement: Placement = "loop"
+    """Which rank holds which stage."""
     split: bool = False
+    """Whether I and W run separately."""
     timed: bool = False
+    """Whether the order depends on the times."""
     ranks_per_stage: float = 1
+    """Pipeline ranks for each stage that `--stages` counts: P stages of DualPipeV are on P/2 ranks."""
 
     def stages(self, ranks: int, virtual: int = 1) -> int:
         """Return the model stages on so many ranks."""
@@ -103,15 +104,15 @@ class Family:
         """Return the ranks that hold a stage. Errors: ScheduleError for a custom schedule, which has no rule."""
         if self.placement == "own":
             raise ScheduleError(
-                "has no rule for where stages stand",
+                "has no rule for which rank holds a stage",
                 value="custom",
                 remedy="Ask the schedule itself.",
             )
         if self.placement == "both":
             return tuple(sorted({stage, ranks - 1 - stage}))
-        return (
-            (stage % ranks,) if self.placement == "loop" else (min(stage, 2 * ranks - 1 - stage),)
-        )
+        if self.placement == "loop":
+            return (stage % ranks,)
+        return (min(stage, 2 * ranks - 1 - stage),)
 
     def stages_of(self, rank: int, ranks: int, virtual: int = 1) -> tuple[int, ...]:
         """Return the stages that a rank holds. Errors: as `ranks_of`."""

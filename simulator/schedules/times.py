@@ -10,7 +10,7 @@ from simulator.errors import ScheduleError
 from simulator.schedules.action import KINDS, Action
 
 COMM = "comm"
-"""The key, beside the kinds of actions, of what an activation or a gradient takes to the next rank."""
+"""The key, next to the kinds of actions, of what an activation or a gradient takes to the next rank."""
 
 
 def durations(times: Mapping[str, float]) -> dict[str, float]:
@@ -37,15 +37,14 @@ def durations(times: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Durations of chunks, in one unit.
-
-    each: kind -> duration, with B and FB where they follow. by_stage: kind -> durations [stage],
-    where stages differ. comm: from one rank to another.
-    """
+    """Durations of chunks, in one unit."""
 
     each: Mapping[str, float]
+    """kind -> duration, with B and FB where they follow; the longest where stages differ."""
     by_stage: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """kind -> durations [stage], where stages differ."""
     comm: float = 0.0
+    """From one rank to another."""
 
     @classmethod
     def of(cls, times: Mapping[str, float | Sequence[float]]) -> Times:
@@ -59,20 +58,20 @@ class Times:
                 remedy="Give every kind one for each stage.",
             )
         plain = {kind: time for kind, time in times.items() if not isinstance(time, Sequence)}
+        if not rows:
+            each = durations(plain)
+            return cls(each, comm=each.pop(COMM, 0.0))
         tables = [
-            durations(plain | {kind: row[s] for kind, row in rows.items()})
-            for s in range(*counts or (0,))
+            durations(plain | {kind: row[stage] for kind, row in rows.items()})
+            for stage in range(*counts)
         ]
-        by_stage = {
-            kind: tuple(table[kind] for table in tables) for kind in (tables[0] if tables else ())
-        }
-        each = {kind: max(row) for kind, row in by_stage.items()} if tables else durations(plain)
-        comm = each.pop(COMM, 0.0)
+        by_stage = {kind: tuple(table[kind] for table in tables) for kind in tables[0]}
+        longest = {kind: max(row) for kind, row in by_stage.items()}
         by_stage.pop(COMM, None)
-        return cls(each, by_stage, comm)
+        return cls(longest, by_stage, comm=longest.pop(COMM, 0.0))
 
     def scaled(self, factor: float) -> Times:
-        """Return times that are all so many times as long, travel apart."""
+        """Return times that are all so many times as long, except for travel."""
         rows = {kind: tuple(time * factor for time in row) for kind, row in self.by_stage.items()}
         return Times({kind: time * factor for kind, time in self.each.items()}, rows, self.comm)
 
@@ -93,15 +92,17 @@ class Times:
                 f"has no time for {action}", value=dict(self.each), remedy=f"Add {action.kind}."
             )
         if action.kind == "FB" and self.by_stage:
-            # The halves stand on unlike stages; what a pair saves is the mean of what it saves on
+            # The halves are on unlike stages; what a pair saves is the mean of what it saves on
             # each.
-            apart = self.seconds("F", action.stage) + self.seconds("B", action.stage_b)
-            saved = [
-                self.seconds("F", s) + self.seconds("B", s) - self.seconds("FB", s)
-                for s in (action.stage, action.stage_b)
-            ]
-            return apart - sum(saved) / 2
+            separate = self.seconds("F", action.stage) + self.seconds("B", action.stage_b)
+            saved = self._saved(action.stage) + self._saved(action.stage_b)
+            return separate - saved / 2
         return self.seconds(action.kind, action.stage)
+
+    def _saved(self, stage: int) -> float:
+        """Return how much shorter an overlapped pair of one stage is than its halves."""
+        separate = self.seconds("F", stage) + self.seconds("B", stage)
+        return separate - self.seconds("FB", stage)
 
 
 EQUAL = Times.of({"F": 1, "I": 1, "W": 1})

@@ -71,6 +71,7 @@ class Writer:
         threads = rows.threads(own)
         process = rows.process(rank)
         yield from self._names(rank, sorted(set(threads.values())))
+        # In the order of their starts, as profilers write them.
         for row in sorted(own, key=lambda row: rows.start[row]):
             self._lines[row] = Line(process, threads[row])
             yield self._slice(row, rank)

@@ -104,6 +104,7 @@ class Calls:
 
     def of(self, rank_class: int, flow: Coflow, label: str, peer: int = -1) -> Call:
         """Return the call of a class of ranks. label: of its row. peer: rank that a send goes to."""
+        # Thousands of rows are the same call of another micro-batch.
         key = (rank_class, flow.label, label, peer)
         if key not in self._known:
             rank = int(self._program.first_rank[rank_class])
@@ -160,6 +161,7 @@ class Calls:
         part = whole // len(group)
         if label == "ring":
             return Call("SendRecv", part, part, DTYPES[dtype], kind, group)
+        # An all-reduce passes over its buffer twice, and `size` counts both passes.
         if is_sum and kind == "tp" and not self._work.sequence_parallel:
             return Call("AllReduce", whole // 2, whole // 2, DTYPES[dtype], kind, group)
         if is_sum:

@@ -72,6 +72,7 @@ class Rows:
         """Return the thread of each row: its stream's, or another lane where an earlier row is still in flight."""
         lanes: dict[int, list[float]] = {}  # stream -> when each of its lanes is free again
         threads = {}
+        # In order of starts, each in the first lane that is free: as few lanes as overlap at most.
         for row in sorted(rows, key=lambda row: (self.start[row], row)):
             free = lanes.setdefault(self.stream[row], [])
             lane = _first_free(free, self.start[row])

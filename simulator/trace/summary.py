@@ -85,6 +85,7 @@ def summaries(profile: Sequence[Kernels]) -> tuple[Summary, ...]:
 def _summary(kernels: Kernels) -> Summary:
     streams = np.array(kernels.stream)  # [kernel]
     moves = np.array([group in COMMUNICATION for group in kernels.group])  # [kernel]
+    # Kernels of several streams overlap: union first, or time would count twice.
     communication, compute = _merged(kernels, moves), _merged(kernels, ~moves)
     busy = {}
     for name in dict.fromkeys(kernels.stream):

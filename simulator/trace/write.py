@@ -95,7 +95,8 @@ def _events(
 
 
 def _links(timeline: Timeline) -> Iterator[Event]:
-    process = timeline.program.scenario.topology.gpus  # after those of all ranks
+    # Links belong to no rank: their process comes after those of all ranks.
+    process = timeline.program.scenario.topology.gpus
     yield metadata("process_name", Line(process, 0), name="links")
     yield metadata("process_sort_index", Line(process, 0), sort_index=process)
     yield from link_events(timeline, process)
