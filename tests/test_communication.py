@@ -322,7 +322,8 @@ REFUSED = [
     (
         {"communication__expert": {"algorithm": "bruck"}},
         "communication.expert.algorithm: 'bruck' is not used by experts.dispatcher deepep, which has kernels of its "
-        "own. Leave it out, or write experts.dispatcher=all_to_all.",
+        "own. Leave it out (--set communication.expert.algorithm=null removes it), or write "
+        "experts.dispatcher=all_to_all.",
     ),
     (
         {"communication__expert": {"algorithm": "ring"}, "experts__dispatcher": "all_to_all"},

@@ -204,11 +204,13 @@ def _check_expert_algorithm(scenario: Scenario) -> None:
     if dispatcher.op or config.algorithm == type(config)().algorithm:
         return
     users = [name for name, row in DISPATCHERS.items() if row.op]
+    key = "communication.expert.algorithm"
+    removing = f"Leave it out (--set {key}=null removes it)"
     raise InputError(
         f"is not used by experts.dispatcher {dispatcher.name}, which has kernels of its own",
-        key="communication.expert.algorithm",
+        key=key,
         value=config.algorithm,
-        remedy=f"Leave it out, or write experts.dispatcher={' or '.join(users)}.",
+        remedy=f"{removing}, or write experts.dispatcher={' or '.join(users)}.",
     )
 
 
