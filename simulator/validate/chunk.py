@@ -71,7 +71,7 @@ def _streams(timeline: Timeline, published: dict[str, Any]) -> Iterator[Figure]:
         ("compute or side stream busy", "compute_or_side", compute | side),
     ):
         busy = union(timeline.start[rows & pair], timeline.end[rows & pair])
-        yield Figure(name, published["busy_ms"][key], 1e3 * measure(*busy))
+        yield Figure(name, published["busy_ms"][key], 1e3 * measure(busy))
 
 
 def _kernels(timeline: Timeline, published: dict[str, Any]) -> Iterator[Figure]:
