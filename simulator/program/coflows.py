@@ -104,8 +104,11 @@ class Coflows:
     ) -> None:
         wires = Wires(demand.links.tolist(), demand.bytes.tolist(), demand.latency)
         self._append(label, wires, kernel, members)
+        # Tuples of plain text and integers equal keys, are made faster and need no garbage collection.
+        kind, what = label.kind.value, label.what
+        number = len(self.label) - 1
         for rank in members:
-            self.index[Key(*label, rank)] = len(self.label) - 1
+            self.index[kind, what, rank] = number
 
     def _append(
         self, label: Label, wires: Wires, kernel: CommunicationModel, members: tuple[int, ...]
@@ -144,7 +147,7 @@ class Coflows:
         for (source, target), way in zip(pairs, _sends(self.network, src, dst), strict=True):
             wires = Wires(way.links, [size] * len(way.links), way.latency)
             self._append(label, wires, kernel, (source, target))
-            self.index[Key(edge.kind, number, source)] = len(self.label) - 1
+            self.index[edge.kind.value, number, source] = len(self.label) - 1
 
     def add_transfers(self, groups: Ranks, transfer: Transfer) -> None:
         """Add a collective inside layers in every group. groups: ranks [group, member]."""
