@@ -11,8 +11,9 @@ from simulator.collectives.kinds import EXCHANGES
 from simulator.experts import Loads
 from simulator.hardware import CommunicationModel
 from simulator.program.coflows import Coflows, Label
-from simulator.program.folding import Partition, flat
+from simulator.program.folding import Partition
 from simulator.program.program import Coflow, Floats, Ints
+from simulator.program.ragged import flat
 from simulator.topology import Network
 
 
