@@ -104,12 +104,12 @@ def test_calibration_is_named_as_such():
 
 def test_the_shipped_stage_map_is_the_balanced_one():
     scenario = load("h800-2048", "deepseek-v3")
-    priced = price(scenario)
-    weights = [block_seconds(priced.blocks[kind]) for kind in scenario.model.blocks]
+    costs = price(scenario)
+    weights = [block_seconds(costs.blocks[kind]) for kind in scenario.model.blocks]
     lengths = balance(weights, 16)
     assert print_stages(cut(scenario.model.blocks, lengths)) == scenario.workload.layout.stages
     assert load("h800-2048", sets={"layout.stages": "balanced"}).pipeline == scenario.pipeline
-    assert price(load("h800-2048", sets={"layout.stages": "balanced"})).stages == priced.stages
+    assert price(load("h800-2048", sets={"layout.stages": "balanced"})).stages == costs.stages
 
 
 def test_alternatives_of_what_is_assumed_stand_beside_it(v3):

@@ -14,7 +14,7 @@ from simulator.costs.table import WITH_EXPERTS, Costs
 from simulator.experts import Load, Loads
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Pass, Phase, Work, block_ops, saved
+from simulator.ops import BlockOps, Pass, Phase, Work, block_ops, forward_ops, saved
 from simulator.scenario import Scenario
 
 READ_BY_WEIGHTS = frozenset({"norm", "swiglu"})
@@ -171,17 +171,18 @@ class _Pricer:
     ) -> tuple[_Memory, ...]:
         """Return what each part of a block keeps for its backward pass, and what it recomputes."""
         full = "full" in work_.recompute and kind not in ("embedding", "head")
-        nothing_recomputed = block_ops(kind, replace(work_, recompute=frozenset()))
+        nothing_recomputed = forward_ops(kind, replace(work_, recompute=frozenset()))
         # What is left if nothing that weight gradients read is recomputed.
-        inputs_kept = block_ops(kind, replace(work_, recompute=work_.recompute - READ_BY_WEIGHTS))
+        by_others = work_.recompute - READ_BY_WEIGHTS
+        inputs_kept = forward_ops(kind, replace(work_, recompute=by_others))
         layer_input = 2.0 * work_.own * work_.model.hidden_size
         parts = []
         for part, whole, unread in zip(ops, nothing_recomputed, inputs_kept, strict=True):
             kept = layer_input if full else saved(part.forward)
-            transient = max(0.0, saved(whole.forward) - kept)
+            transient = max(0.0, saved(whole) - kept)
             # Of a layer that is recomputed as a whole nearly everything is some linear layer's
             # input: an upper end.
-            reread = transient if full else max(0.0, saved(unread.forward) - kept)
+            reread = transient if full else max(0.0, saved(unread) - kept)
             parts.append(_Memory(kept, full, transient, reread))
         return tuple(parts)
 

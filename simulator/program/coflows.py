@@ -34,15 +34,13 @@ class Label(NamedTuple):
     """Load of an exchange, bucket of data parallelism, bytes inside a layer; 0 of a send."""
 
 
-class Key(NamedTuple):
-    """How a rank names the coflow that it takes part in."""
+class CoflowKey(NamedTuple):
+    """How ranks name the coflows of which each of them takes part in one."""
 
     kind: str
     """A `CoflowKind`."""
     what: int
     """As in `Label`; of sends the number of the pipeline edge."""
-    rank: int
-    """The rank; of sends the source."""
 
 
 class Edge(NamedTuple):
@@ -87,8 +85,8 @@ class Coflows:
     """Ranks that take part, of a send source then target [coflow]."""
     kernel: list[CommunicationModel] = field(default_factory=list)
     """Kernel that runs it [coflow]."""
-    index: dict[tuple[str, int, int], int] = field(default_factory=dict)
-    """Key -> coflow."""
+    index: dict[CoflowKey, dict[int, int]] = field(default_factory=dict)
+    """Key -> rank, of sends the source -> coflow."""
     edges: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """Pipeline edge -> its number in keys."""
     buckets: dict[Bucket, int] = field(default_factory=dict)
@@ -104,11 +102,10 @@ class Coflows:
     ) -> None:
         wires = Wires(demand.links.tolist(), demand.bytes.tolist(), demand.latency)
         self._append(label, wires, kernel, members)
-        # Tuples of plain text and integers equal keys, are made faster and need no garbage collection.
-        kind, what = label.kind.value, label.what
+        # All members at once: there are as many entries as ranks times coflows that each is in.
         number = len(self.label) - 1
-        for rank in members:
-            self.index[kind, what, rank] = number
+        named = self.index.setdefault(CoflowKey(*label), {})
+        named.update(dict.fromkeys(members, number))
 
     def _append(
         self, label: Label, wires: Wires, kernel: CommunicationModel, members: tuple[int, ...]
@@ -119,6 +116,10 @@ class Coflows:
         self.latency.append(wires.latency)
         self.kernel.append(kernel)
         self.members.append(members)
+
+    def find(self, key: CoflowKey, rank: int) -> int:
+        """Return the coflow that a rank calls by a name, -1 if it takes part in none."""
+        return self.index.get(key, {}).get(rank, -1)
 
     def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
         """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
@@ -142,12 +143,13 @@ class Coflows:
         # Alike on all edges: who sends to whom tells them apart, and the two directions of a
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
+        coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
         kernel = self.communication.plan(edge.kind, (), size).kernel
         pairs = zip(src.tolist(), dst.tolist(), strict=True)
         for (source, target), way in zip(pairs, _sends(self.network, src, dst), strict=True):
             wires = Wires(way.links, [size] * len(way.links), way.latency)
             self._append(label, wires, kernel, (source, target))
-            self.index[edge.kind.value, number, source] = len(self.label) - 1
+            coflow_of[source] = len(self.label) - 1
 
     def add_transfers(self, groups: Ranks, transfer: Transfer) -> None:
         """Add a collective inside layers in every group. groups: ranks [group, member]."""
@@ -155,7 +157,7 @@ class Coflows:
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
         for row in groups.tolist():
-            if Key(*label, row[0]) not in self.index:
+            if self.find(CoflowKey(*label), row[0]) < 0:
                 demand = plan.unit(row).scaled(transfer.bytes)
                 self._add(label, demand, plan.kernel, tuple(row))
 
@@ -219,7 +221,7 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
         return [Way(*send(network, *pair)) for pair in pairs]
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
-    kind = np.array(network.kind)[crossed.link]  # [entry]
+    kind = np.array([network.kind[link] for link in crossed.link.tolist()], dtype=str)  # [entry]
     nics_before = np.cumsum(kind == "nic") - (kind == "nic")  # [entry], over all ways
     count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)

@@ -14,7 +14,7 @@ from simulator.layout import ZeroStage
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
 from simulator.program.chunks import chunk
-from simulator.program.coflows import Coflows, stage_hosts
+from simulator.program.coflows import CoflowKey, Coflows, stage_hosts
 from simulator.program.data_parallel import DataParallel, OwedAt
 from simulator.program.folding import members
 from simulator.program.orders import Key, Order, orders
@@ -142,6 +142,7 @@ class RankBuilder:
 
     def _add_chunk(self, template: Template, key: Key, rows: Chunk, rank: int) -> None:
         start = template.chunk_start
+        index = self.step.table.index
         # The first stage reads its input from the data, the last one makes its gradient from the
         # loss: nobody hands them over.
         last_stage = self.step.schedule.stages - 1
@@ -151,7 +152,9 @@ class RankBuilder:
         }
         columns = zip(rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True)
         for stream, label, seconds, call, after in columns:
-            coflow = self.step.table.index[(*call, rank)] if call.kind else -1
+            coflow = -1
+            if call.kind:
+                coflow = index[CoflowKey(*call)][rank]
             row = template.row(stream, label, seconds, coflow)
             for due in after:
                 if due >= 0:
@@ -172,7 +175,7 @@ class RankBuilder:
         # A rank that holds both stages, as in a V-shaped schedule, sends nothing.
         edge = self.step.table.edges.get((direction, index, taker))
         if edge is not None:
-            coflow = self.step.table.index[direction, edge, rank]
+            coflow = self.step.table.index[CoflowKey(direction, edge)][rank]
             sent = template.row(self.send_stream, f"send {direction}", 0.0, coflow)
             template.wait(sent, rows)
             rows = [sent]
