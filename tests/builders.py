@@ -1,4 +1,4 @@
-"""Small clusters, small models and programs written by hand, for the tests of everything above them.
+"""Small clusters, small models and programs written by hand, for the tests above them.
 
 `scenario` takes changes by the path of a key, dots as two underscores: `scenario(nodes=4,
 layout__ep=4)`.
@@ -19,6 +19,7 @@ from simulator.report import Report
 from simulator.scenario import Scenario, build
 from simulator.schedules import Action, Schedule
 from simulator.timeline import Timeline
+from simulator.topology import network
 from simulator.whatif import study
 
 CLUSTER = {
@@ -120,12 +121,12 @@ def studied(one: Scenario) -> tuple[Timeline, Report]:
 
 
 def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: object) -> Program:
-    """Return an overlapped pair of MoE layers on one pipeline index, between the forward and backward that it needs."""
+    """Return an overlapped pair of MoE layers, between the forward and backward that it needs."""
     one = scenario(layout__pp=1, layout__ep=4, training__global_batch_size=16, **changes)
-    priced = price(one, pairs=True)
+    costs = price(one, pairs=True)
     order = (Action("F", 0, 0), Action("FB", 1, 0, 0, 0), Action("B", 1, 0))
     stages = (kinds or ("moe",) * layers,)
-    return lower_schedule(one, Schedule("pair", 1, 2, (order,)), replace(priced, stages=stages))
+    return lower_schedule(one, Schedule("pair", 1, 2, (order,)), replace(costs, stages=stages))
 
 
 # Programs by hand
@@ -186,7 +187,7 @@ def program(
     coflows: tuple[Coflow, ...] = (),
     capacity: tuple[float, ...] = (50e9,),
 ) -> Program:
-    """Return rows as a Program: row n waits for its `after` and for the row before it on its rank's stream."""
+    """Return rows as a Program: each waits for its `after` and for the row before on its stream."""
     last: dict[tuple[int, str], int] = {}
     waits = []
     for number, row in enumerate(rows):
@@ -241,7 +242,7 @@ def _ints(values: Any) -> np.ndarray:
 
 
 def configurations() -> list[dict[str, object]]:
-    """Return changes to the small cluster: schedules, layouts, links, recipes, with experts and without."""
+    """Return changes to the small cluster: schedules, layouts, links, recipes, experts or none."""
     layouts = [
         {"layout__pp": 2, "layout__ep": 2},
         {"layout__pp": 2, "layout__ep": 4},
@@ -292,7 +293,7 @@ def configuration_name(changes: dict[str, object]) -> str:
 
 
 def _measured(model, k):
-    """Return the links that a kernel was measured on, k times as fast: its rate beside compute is a rate too."""
+    """Return the links that a kernel was measured on, k times as fast: that is a rate too."""
     if model.measured_on is None:
         return None
     return model.measured_on.model_copy(
@@ -301,7 +302,7 @@ def _measured(model, k):
 
 
 def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
-    """Return a scenario on hardware whose every rate is k times as high and every fixed time a k-th.
+    """Return a scenario on hardware of k times every rate and a k-th of every fixed time.
 
     links: those of the network too; else compute alone.
     """
@@ -340,9 +341,8 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     table = kernels.model_copy(
         update={**gemms, "attention": attention, "gap": kernels.gap / k, "communication": setups}
     )
-    return replace(
-        one, gpu=gpu, kernels=table, topology=_quicker(one, k) if links else one.topology
-    )
+    site = _quicker(one, k) if links else one.topology
+    return replace(one, gpu=gpu, kernels=table, topology=site, network=network(site))
 
 
 def _quicker(one: Scenario, k: float):

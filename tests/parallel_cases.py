@@ -1,4 +1,4 @@
-"""Models and layouts that the tests of parallelism run over, as changes to the small cluster of `builders`."""
+"""Models and layouts for the tests of parallelism, as changes to the cluster of `builders`."""
 
 DENSE = {"model__n_routed_experts": 0, "model__num_experts_per_tok": 0, "layout__ep": 1}
 MLA = {

@@ -1,4 +1,4 @@
-"""Ranks that are alike are simulated once: the folded run is exact, and folds no more than symmetry allows."""
+"""The folded run is exact, and folds no more than symmetry allows."""
 
 import itertools
 
@@ -16,7 +16,7 @@ from simulator.report import summarise
 from simulator.scenario import load
 from simulator.schedules import build
 
-# 400 us across leaves beside 30 us within one: ranks that cross leaves and ranks that do not differ
+# 400 us across leaves, 30 us within one: ranks that cross leaves and ranks that do not differ
 # visibly.
 UNEQUAL = {
     "fabric__latency": "400 us",

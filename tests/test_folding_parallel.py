@@ -1,4 +1,4 @@
-"""The folded run is exact in every kind of parallelism, and a step scales with its hardware there too."""
+"""In every kind of parallelism the folded run is exact and a step scales with its hardware."""
 
 import pytest
 from builders import configuration_name, faster, scenario, simulated

@@ -98,10 +98,10 @@ def test_recompute_keeps_neither_norms_nor_swiglu():
 def test_1f1b_keeps_as_many_micro_batches_as_stages_are_left(batch, micro_batches):
     # pp 4 x dp 2: rank r keeps min(4 - r, micro-batches) micro-batches of its one layer.
     one = dense(layout__pp=4, training__global_batch_size=batch)
-    priced, held = price(one), by_index(one)
+    costs, held = price(one), by_index(one)
     assert one.micro_batches == micro_batches
     for rank in range(4):
-        assert held[rank]["activations"] == min(4 - rank, micro_batches) * priced.saved(rank)
+        assert held[rank]["activations"] == min(4 - rank, micro_batches) * costs.saved(rank)
 
 
 @pytest.mark.parametrize("stages", [2, 4])
@@ -121,25 +121,25 @@ def test_a_split_backward_pass_keeps_activations_until_its_weight_gradient():
     # F0 I0 F1 I1 W0 W1: both micro-batches are kept until W0; with full backward passes one at a
     # time.
     one = lone(training__global_batch_size=2)
-    priced = price(one)
+    costs = price(one)
 
     def peak(*texts: str) -> float:
         schedule = Schedule("by hand", 1, 2, (tuple(Action.parse(text) for text in texts),))
-        return memory(lower_schedule(one, schedule, priced))[0].by_category["activations"]
+        return memory(lower_schedule(one, schedule, costs))[0].by_category["activations"]
 
-    assert peak("F0@0", "I0@0", "F1@0", "I1@0", "W0@0", "W1@0") == 2 * priced.saved(0)
-    assert peak("F0@0", "I0@0", "W0@0", "F1@0", "B1@0") == priced.saved(0)
+    assert peak("F0@0", "I0@0", "F1@0", "I1@0", "W0@0", "W1@0") == 2 * costs.saved(0)
+    assert peak("F0@0", "I0@0", "W0@0", "F1@0", "B1@0") == costs.saved(0)
 
 
 def test_buffers_are_for_what_an_exchange_brings_and_for_the_sends():
     # Dispatch and combine: received tokens x 1,024 x 2 B each; 4 residual streams of 2,048 x 1,024
     # x 2 B.
     one = scenario()
-    priced = price(one)
-    due = 2 * priced.work.received * 1024 * 2 + 4 * 2048 * 1024 * 2
+    costs = price(one)
+    due = 2 * costs.work.received * 1024 * 2 + 4 * 2048 * 1024 * 2
     assert by_index(one)[0]["buffers"] == pytest.approx(due)
     assert (
-        1 < priced.work.received / 2048 < 2
+        1 < costs.work.received / 2048 < 2
     )  # ep 2: a token's 2 experts lie on both GPUs more often than not
 
 
@@ -186,8 +186,8 @@ def test_the_report_says_the_same():
 def test_full_recompute_peaks_while_the_backward_pass_has_a_layer_whole_again():
     # 2,048 tokens, one micro-batch. Kept: the inputs of 4 layers, 2,048 x 1,024 x 2 B = 4,194,304
     # each; the head's norm, 4 x 1,024, and logits, 2 x 4,096, per token: 25,165,824. A layer that
-    # is run again has all 38,944 B per token (see above) but its input: 75,563,008 more. Nothing of
-    # it may be freed before the backward pass that reads it.
+    # is recomputed has all 38,944 B per token (see above) but its input: 75,563,008 more. Nothing
+    # of it may be freed before the backward pass that reads it.
     one = lone(training__global_batch_size=1, training__recompute=["full"])
     (held,) = by_index(one).values()
     assert held["activations"] == 4 * 4_194_304 + 25_165_824 + 75_563_008

@@ -1,4 +1,4 @@
-"""Ops of every block: FLOPs against the model's own counts, what recipes and recomputation change, and their kinds."""
+"""Ops of every block: FLOPs against the model's own counts, recipes, recomputation, kinds."""
 
 import pytest
 
@@ -10,8 +10,11 @@ from simulator.ops.op import KINDS
 from simulator.precision import RECIPES, RECOMPUTE
 
 KEPT = ("norm", "mla_up_projection", "swiglu")
-"""What is kept where it is not computed again. Fused attention keeps nothing of its core but Q, K and V, which it needs
-again too; full recompute is not a matter of ops: test_recompute.py."""
+"""What is kept where it is not recomputed.
+
+Fused attention keeps nothing of its core but Q, K and V, which recomputing it needs too; full
+recompute is not a matter of ops: test_recompute.py.
+"""
 
 V3 = inputs.validate(
     inputs.read(inputs.ROOT.parent / "workloads" / "models" / "deepseek-v3.json"), ModelConfig
@@ -48,7 +51,7 @@ DTYPES = {
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 every_block = pytest.mark.parametrize("kind", BLOCKS)
-every_recomputation = pytest.mark.parametrize("again", KEPT)
+every_recomputation = pytest.mark.parametrize("name", KEPT)
 
 
 def work(model, recipe="fp8_block", recompute=()):
@@ -75,7 +78,7 @@ def products(kernels):
 
 
 def matrices(kind, model):
-    """Return the weights that a token is multiplied with in a block: its parameters but norms and idle experts."""
+    """Return a block's weights that multiply a token: its parameters but norms and idle experts."""
     h = model.hidden_size
     if kind == "embedding":
         return 0  # a lookup
@@ -122,7 +125,7 @@ def test_backward_multiplies_twice_as_much_as_forward_recomputation_apart(
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_attentions_core_is_two_causal_products_forward_and_five_backward(kind, model):
     # A token meets half of a sequence of 4,096. Forward: QK and PV. Backward: FlashAttention
-    # computes QK again, then dV and dP of the width of V, dQ and dK of the width of Q (arXiv
+    # recomputes QK, then dV and dP of the width of V, dQ and dK of the width of Q (arXiv
     # 2307.08691): 3 d_qk + 2 d_v.
     block = ops(kind, model)
     pairs = TOKENS * 4096 / 2
@@ -232,8 +235,8 @@ def saved(block):
 @every_recipe
 @every_recomputation
 @pytest.mark.parametrize("kind", ["dense", "moe"])
-def test_what_is_computed_again_is_not_kept(kind, recipe, again):
-    without, with_it = ops(kind, V3, recipe), ops(kind, V3, recipe, [again])
+def test_what_is_recomputed_is_not_kept(kind, recipe, name):
+    without, with_it = ops(kind, V3, recipe), ops(kind, V3, recipe, [name])
     assert saved(with_it) < saved(without)
     assert with_it.forward != without.forward
     repeated = [op for op in with_it.backward if op.recompute]
@@ -255,18 +258,18 @@ def test_the_bytes_saved_by_each_by_hand(kind, recipe):
         "swiglu": each * sum(widths),
     }
     plain = saved(ops(kind, V3, recipe))
-    assert {
-        again: plain - saved(ops(kind, V3, recipe, [again])) for again in KEPT
-    } == pytest.approx({again: TOKENS * size for again, size in by_hand.items()})
+    assert {name: plain - saved(ops(kind, V3, recipe, [name])) for name in KEPT} == pytest.approx(
+        {name: TOKENS * size for name, size in by_hand.items()}
+    )
 
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
-def test_up_projections_run_again_as_they_ran_first(kind):
+def test_recomputed_up_projections_run_as_they_ran_first(kind):
     # q_b: 1,536 -> 128 x 192; kv_b: 512 -> 128 x 256. Norm and SwiGLU are memory-bound. The core:
     # two causal products of 128 heads, 192 and 128 wide, over 4,096 tokens.
     flops = {
-        again: sum(op.flops for op in ops(kind, V3, recompute=[again]).backward if op.recompute)
-        for again in RECOMPUTE
+        name: sum(op.flops for op in ops(kind, V3, recompute=[name]).backward if op.recompute)
+        for name in RECOMPUTE
     }
     assert flops == {
         "norm": 0,
@@ -280,7 +283,7 @@ def test_up_projections_run_again_as_they_ran_first(kind):
 @every_model
 @every_block
 @every_recipe
-def test_without_recomputation_nothing_runs_again(kind, model, recipe):
+def test_without_recomputation_nothing_is_repeated(kind, model, recipe):
     block = ops(kind, model, recipe)
     assert not any(op.recompute for op in block.forward + block.backward)
     every = ops(kind, model, recipe, RECOMPUTE)
@@ -288,7 +291,7 @@ def test_without_recomputation_nothing_runs_again(kind, model, recipe):
 
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
-def test_without_mla_there_is_no_up_projection_to_run_again(kind):
+def test_without_mla_there_is_no_up_projection_to_recompute(kind):
     gqa = MODELS["gqa"]
     assert ops(kind, gqa, "bf16", ["mla_up_projection"]) == ops(kind, gqa, "bf16")
 

@@ -38,7 +38,7 @@ def block(*, recompute: bool = False, **phases: tuple[Segment | Hop, ...]) -> Bl
 
 
 def timeline(action: str, *blocks: BlockCost) -> list[tuple[str, float, float]]:
-    """Return (stream, start, end) of the rows of an action; every transfer has a link of its own."""
+    """Return (stream, start, end) of an action's rows; every transfer has a link of its own."""
     stage: Any = SimpleNamespace(parts=lambda *_: list(enumerate(blocks)))
     chunk_rows = chunk(Action.parse(action), stage)
     rows, flows = [], []
@@ -108,8 +108,8 @@ def test_the_next_block_waits_for_what_the_last_one_moves():
 
 @pytest.mark.parametrize(("late", "attention"), [(0.5, 2.0), (1.5, 2.5)])
 def test_the_sum_of_an_input_gradient_travels_while_the_weight_gradient_runs(late, attention):
-    # dgrad 0 to 1; its sum from 1 on, next to the weight gradient 1 to 2; attention's input gradient
-    # waits for both.
+    # dgrad 0 to 1; its sum from 1 on, next to the weight gradient 1 to 2; attention's input
+    # gradient waits for both.
     one = block(
         mlp_b=(seconds(1), moves(late, LATE)), mlp_w=(seconds(1),), attention_b=(seconds(1),)
     )

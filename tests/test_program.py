@@ -1,4 +1,4 @@
-"""What an action becomes: the order of its ops on streams, what waits for what, who sends to whom."""
+"""What an action becomes: the order of its ops on streams, what waits for what, who sends."""
 
 from collections import deque
 from dataclasses import replace
@@ -153,7 +153,7 @@ def test_input_and_weight_gradients_of_a_split_backward_pass_share_its_ops():
 @pytest.mark.parametrize("kind", ["F", "B"])
 def test_solo_chunks_expose_dispatch_and_combine(kind):
     # Between an exchange's start and end no kernel of the chunk runs, weight gradients of the side
-    # stream apart.
+    # stream excepted.
     timeline = simulated(scenario(layout__pp=1, layout__ep=4))
     one = timeline.program
     for action in [number for number, row in enumerate(one.actions) if row[2] == kind]:
@@ -163,10 +163,10 @@ def test_solo_chunks_expose_dispatch_and_combine(kind):
         kernels = np.flatnonzero((one.action == action) & (one.stream == STREAMS.index("compute")))
         assert len(talks) == 2 * 3  # three MoE layers
         for row in talks:
-            apart = (timeline.end[kernels] <= timeline.start[row]) | (
+            disjoint = (timeline.end[kernels] <= timeline.start[row]) | (
                 timeline.start[kernels] >= timeline.end[row]
             )
-            assert apart.all()
+            assert disjoint.all()
 
 
 def test_blocks_without_experts_exchange_nothing():
@@ -222,7 +222,7 @@ def test_all_members_of_a_coflow_call_it_equally_often(changes):
 
 
 def shared_buckets(one: Program, rank: int) -> list[Bucket]:
-    """Return the buckets that a class of ranks holds together with others, one for each block that has it."""
+    """Return the buckets that a class of ranks shares, one for each block that has it."""
     order, hosts = one.schedule.ranks[one.pipeline_index(rank)], stage_hosts(one.schedule)
     stages = dict.fromkeys(stage for action in order for _, _, stage in action.halves())
     blocks = [(stage, number) for stage in stages for number in range(len(one.costs.stages[stage]))]
@@ -273,14 +273,12 @@ def test_the_optimizer_waits_for_every_reduce_scatter_and_first_passes_for_the_p
         gathers = [row for row in named(one, "all-gather") if one.rank[row] == rank]
         assert len(reduces) == len(gathers) > 0
         assert set(reduces) <= set(waits(one, update))
-        if (
-            changes.get("layout__zero") == 0
-        ):  # a ring all-reduce: gradients are gathered before the update
+        # Without ZeRO a ring all-reduce gathers the sums before the update.
+        if changes.get("layout__zero") == 0:
             assert set(gathers) <= set(waits(one, update))
             continue
-        for row in (
-            gathers
-        ):  # what the step before updated travels beside the first passes, which wait for it
+        # What the step before updated travels next to the first passes, which wait for it.
+        for row in gathers:
             assert not any(one.coflow[due] < 0 for due in waits(one, row))
             assert any(row in waits(one, use) for use in first if one.rank[use] == rank)
 

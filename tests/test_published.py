@@ -186,5 +186,5 @@ def test_an_a100_refuses_fp8_with_the_remedy_and_runs_v3_in_bf16():
 
 
 def test_a_mistyped_case_is_told_its_neighbours():
-    with pytest.raises(InputError, match=r"Near are megatron_2022/22b-"):
+    with pytest.raises(InputError, match=r"Did you mean megatron_2022/22b-"):
         validate(("megatron_2022/22b-selectiv",))

@@ -56,27 +56,31 @@ def executed(one: Program) -> float:
 def test_full_recompute_runs_each_layers_forward_pass_once_more(model, layout):
     # Forward of a layer: 2 FLOPs per weight and token, and attention's two causal products.
     changes = {**ONE_NODE, **model, **layout}
-    plain, again = lower(scenario(**changes)), lower(scenario(**changes, **FULL))
+    plain, repeated = lower(scenario(**changes)), lower(scenario(**changes, **FULL))
     one = plain.scenario
     tokens = one.tokens_per_step
     weights = sum(out * inp for _, out, inp in one.model.projections)
     weights += (3 if one.model.gated else 2) * 1024 * one.model.intermediate_size
     layer = tokens * (2 * weights + one.model.attention_flops_per_token(512))
     assert recomputed(plain) == 0
-    assert recomputed(again) == pytest.approx(4 * layer, rel=1e-9)
-    assert executed(again) == pytest.approx(executed(plain) + 4 * layer, rel=1e-9)
+    assert recomputed(repeated) == pytest.approx(4 * layer, rel=1e-9)
+    assert executed(repeated) == pytest.approx(executed(plain) + 4 * layer, rel=1e-9)
 
 
 def test_full_recompute_sends_tokens_to_their_experts_once_more():
     # Dispatch and combine of the forward pass: BF16, so 2 of the 4 exchanges' bytes once more.
-    plain, again = (traffic(lower(scenario(**SHORT, layout__ep=4, **more))) for more in ({}, FULL))
-    assert again["expert"] == pytest.approx([sent * 6 / 4 for sent in plain["expert"]])
+    plain, repeated = (
+        traffic(lower(scenario(**SHORT, layout__ep=4, **more))) for more in ({}, FULL)
+    )
+    assert repeated["expert"] == pytest.approx([sent * 6 / 4 for sent in plain["expert"]])
 
 
 def test_full_recompute_gathers_and_scatters_a_layer_once_more():
-    # Forward: 4 of a layer's 10 passes. Embedding and head, 5 passes, are not run again.
-    plain, again = (traffic(lower(dense(**ONE_NODE, layout__tp=2, **more))) for more in ({}, FULL))
-    assert again["tensor"][1] == pytest.approx(plain["tensor"][1] * (4 * 14 + 5) / (4 * 10 + 5))
+    # Forward: 4 of a layer's 10 passes. Embedding and head, 5 passes, are not run repeated.
+    plain, repeated = (
+        traffic(lower(dense(**ONE_NODE, layout__tp=2, **more))) for more in ({}, FULL)
+    )
+    assert repeated["tensor"][1] == pytest.approx(plain["tensor"][1] * (4 * 14 + 5) / (4 * 10 + 5))
 
 
 @pytest.mark.parametrize(
@@ -92,17 +96,17 @@ def test_full_recompute_gathers_and_scatters_a_layer_once_more():
 )
 def test_full_recompute_keeps_the_inputs_of_layers_alone(layout, parts):
     # 512 x 1,024 x 2 B, cut over cp and, with sequence parallelism, tp.
-    priced = price(dense(**{**ONE_NODE, **layout}, **FULL))
-    assert [block.saved for block in priced.stage(0)][1:-1] == [512 * 1024 * 2 / parts] * 4
+    costs = price(dense(**{**ONE_NODE, **layout}, **FULL))
+    assert [block.saved for block in costs.stage(0)][1:-1] == [512 * 1024 * 2 / parts] * 4
 
 
 def test_a_model_that_runs_again_is_slower_and_smaller_and_its_mfu_lower():
-    plain, again = (summarise(simulated(dense(**ONE_NODE, **more))) for more in ({}, FULL))
-    assert again.step_time > plain.step_time
-    assert again.worst_memory.peak < plain.worst_memory.peak
-    assert again.model_flops == plain.model_flops
-    assert again.mfu < plain.mfu
-    assert again.hfu > again.mfu
+    plain, repeated = (summarise(simulated(dense(**ONE_NODE, **more))) for more in ({}, FULL))
+    assert repeated.step_time > plain.step_time
+    assert repeated.worst_memory.peak < plain.worst_memory.peak
+    assert repeated.model_flops == plain.model_flops
+    assert repeated.mfu < plain.mfu
+    assert repeated.hfu > repeated.mfu
 
 
 # Selective
@@ -121,13 +125,13 @@ def test_unfused_attention_multiplies_the_whole_matrix():
 @pytest.mark.parametrize("model", [GPT, DENSE], ids=["gpt", "gqa"])
 def test_core_attention_runs_its_two_products_again_and_keeps_nothing_of_the_matrix(model):
     changes = {**ONE_NODE, **model, "training__attention": "unfused"}
-    plain, again = (
+    plain, repeated = (
         scenario(**changes, training__recompute=names) for names in ([], ["core_attention"])
     )
-    assert recomputed(lower(again)) == pytest.approx(
+    assert recomputed(lower(repeated)) == pytest.approx(
         2 * 2 * 8 * 128 * 512 * (16 * 512) * 4, rel=1e-9
     )
-    kept = [price(one).stage(0)[1].saved for one in (plain, again)]
+    kept = [price(one).stage(0)[1].saved for one in (plain, repeated)]
     assert kept[0] - kept[1] == 5 * 8 * 512**2  # 5 a s^2 b bytes: two outputs of 2 B, a mask of 1
 
 

@@ -18,9 +18,10 @@ every = pytest.mark.parametrize(
 
 
 def executed(one: Program) -> float:
-    """Return the FLOPs that all GPUs execute in a step, recomputation apart."""
+    """Return the FLOPs that all GPUs execute in a step, without recomputation."""
     each = (
-        sum(flops.values()) - again for flops, again in zip(one.flops, one.recomputed, strict=True)
+        sum(flops.values()) - repeated
+        for flops, repeated in zip(one.flops, one.recomputed, strict=True)
     )
     return sum(count * flops for count, flops in zip(one.multiplicity.tolist(), each, strict=True))
 
@@ -78,8 +79,8 @@ def test_without_sequence_parallelism_every_gpu_compresses_all_tokens():
 @every
 def test_every_parameter_is_held_once_by_the_gpus_that_part_it(model, layout):
     one = scenario(**changes(model, layout))
-    priced, degrees = price(one), one.layout
-    held = [priced.parameters(stage) for stage in range(one.pipeline.stages)]
+    costs, degrees = price(one), one.layout
+    held = [costs.parameters(stage) for stage in range(one.pipeline.stages)]
     total = sum(dense_ * degrees.tp + routed * degrees.ep * degrees.etp for dense_, routed in held)
     assert total == pytest.approx(
         sum(sum(one.model.block_parameters(kind)) for kind in one.model.blocks), rel=1e-12
@@ -89,11 +90,11 @@ def test_every_parameter_is_held_once_by_the_gpus_that_part_it(model, layout):
 @every
 def test_zero_keeps_every_optimizer_state_once_or_once_per_hybrid_group(model, layout):
     one = scenario(**changes(model, layout))
-    priced, degrees, hosts = price(one), one.layout, stage_hosts(one.pipeline.fixed)
+    costs, degrees, hosts = price(one), one.layout, stage_hosts(one.pipeline.fixed)
     states = 0.0
     for index in range(degrees.pp):
         stages = tuple(stage for stage, indices in hosts.items() if index in indices)
-        states += degrees.per_stage * buckets.updated(priced, degrees, hosts, stages)
+        states += degrees.per_stage * buckets.updated(costs, degrees, hosts, stages)
     copies = [1, 1]
     for number, group in enumerate(("data", "expert_data")):
         members = degrees.groups(group).shape[1] * len(hosts[0])
@@ -195,12 +196,12 @@ def test_overlap_moves_the_same_bytes_in_less_time(overlap):
     from simulator.engine import run
 
     given = {**ONE_NODE, **DENSE, "layout__tp": 4, "training__global_batch_size": 2}
-    plain, beside = (
+    plain, overlapping = (
         lower(scenario(**given, layout__tp_comm_overlap=overlapped))
         for overlapped in (False, overlap)
     )
-    assert traffic(plain) == traffic(beside)
-    assert (run(beside).step_time < run(plain).step_time) == overlap
+    assert traffic(plain) == traffic(overlapping)
+    assert (run(overlapping).step_time < run(plain).step_time) == overlap
 
 
 def test_gpus_with_loads_of_their_own_gather_their_own_bytes_in_expert_tensor_groups():

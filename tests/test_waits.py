@@ -1,4 +1,4 @@
-"""Index arithmetic that lays the rows of a program: entries of lists, numbers, what waits for what."""
+"""Index arithmetic that lays the rows of a program: entries, numbers, what waits for what."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""ZeRO stages: bytes of gathers and scatters by hand, who waits for what, and what each stage keeps in memory."""
+"""ZeRO stages: bytes of gathers and scatters, who waits for what, what stays in memory."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def step(**changes: object) -> Timeline:
 
 
 def blocks(timeline: Timeline, kind: str) -> list[tuple[float, float]]:
-    """Return when each block of the forward or the backward pass computes, by the parameters that it waits for."""
+    """Return when each block of a pass computes, by the parameters that it waits for."""
     one = timeline.program
     gathers = set(rows(one, "data"))
     action = next(number for number, action in enumerate(one.actions) if action[2] == kind)

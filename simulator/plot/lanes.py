@@ -97,7 +97,7 @@ def _draw_lanes(
 
 
 def _time_label(program: Program, ranks: Sequence[int]) -> str:
-    shown = "time [s]; lanes of communication are the higher, the more of the time they are busy"
+    shown = "time [s]; height of a lane: share of the time with transfers in flight"
     if len(ranks) == program.ranks:
         return shown
     return f"{shown}; {len(ranks)} of {program.ranks} classes of ranks"

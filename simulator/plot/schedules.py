@@ -26,12 +26,28 @@ _DARK = ("W", "B")
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
+    """One half of an action as it is drawn; times in the unit of the chunk times."""
+
     rank: int
+    """The row that it is in."""
     start: float
+    """Where it begins."""
     width: float
+    """How long it is."""
     half: Half
+    """What it shows."""
     later: bool
-    """Stands on a later stage of its rank, such as the way back of a V."""
+    """Whether it is on a later stage of its rank, such as the way back of a V."""
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of chunk."""
+        return self.half[0]
+
+    @property
+    def micro_batch(self) -> str:
+        """Return the number in the cell."""
+        return str(self.half[1])
 
 
 def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> None:
@@ -41,7 +57,8 @@ def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> Non
     width = min(max(PAPER, 0.125 * measured.makespan / shortest + 0.8), 24.0)
     sheet = Sheet(width, _ROW * len(drawn.ranks) + 1.05, dpi=200)
     with opened(path, sheet) as (figure, [axes]):
-        _draw(axes, cells, (width - 0.8) / (measured.makespan or 1.0))
+        _draw(axes, cells)
+        _number(axes, cells, (width - 0.8) / (measured.makespan or 1.0))
         _frame_pairs(axes, drawn, times)
         axes.set_xlim(0, measured.makespan)
         axes.set_ylim(len(drawn.ranks) - 0.5, -0.5)
@@ -60,13 +77,14 @@ def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> Non
 def _cells(drawn: Schedule, times: Times) -> Iterator[_Cell]:
     """Yield the cells of every action, two for a pair."""
     for rank, line in enumerate(spans(drawn, times)):
-        stages = sorted({half[2] for action in drawn.ranks[rank] for half in action.halves()})
-        for action, (start, end) in zip(drawn.ranks[rank], line, strict=True):
-            at = start
+        order = drawn.ranks[rank]
+        first_stage = min((stage for action in order for _, _, stage in action.halves()), default=0)
+        for action, (start, end) in zip(order, line, strict=True):
+            begin = start
             for half, share in _shares(action, times):
                 width = (end - start) * share
-                yield _Cell(rank, at, width, half, half[2] != stages[0])
-                at += width
+                yield _Cell(rank, begin, width, half, later=half[2] != first_stage)
+                begin += width
 
 
 def _shares(action: Action, times: Times) -> Iterator[tuple[Half, float]]:
@@ -78,33 +96,37 @@ def _shares(action: Action, times: Times) -> Iterator[tuple[Half, float]]:
         yield half, part / whole
 
 
-def _draw(axes: Axes, cells: list[_Cell], inch: float) -> None:
-    """Fill the cells and number them where the numbers can be read. inch: per unit of time."""
-    groups: dict[tuple[str, bool, int], list[tuple[float, float]]] = {}
+def _draw(axes: Axes, cells: list[_Cell]) -> None:
+    """Fill the cells, all of one colour and rank at once."""
+    bars: dict[tuple[str, bool, int], list[tuple[float, float]]] = {}
     for cell in cells:
-        groups.setdefault((cell.half[0], cell.later, cell.rank), []).append(
-            (cell.start, cell.width)
-        )
-    for (kind, later, rank), bars in groups.items():
+        group = bars.setdefault((cell.kind, cell.later, cell.rank), [])
+        group.append((cell.start, cell.width))
+    for (kind, later, rank), spans_of_kind in bars.items():
         axes.broken_barh(
-            bars,
+            spans_of_kind,
             (rank - 0.46, 0.92),
             facecolors=_colour(kind, later),
             edgecolors="white",
             linewidth=0.4,
         )
-    digits = max((len(str(cell.half[1])) for cell in cells), default=1)
+
+
+def _number(axes: Axes, cells: list[_Cell], inch: float) -> None:
+    """Write micro-batches into cells where they can be read. inch: per unit of time."""
+    digits = max((len(cell.micro_batch) for cell in cells), default=1)
     for cell in cells:
-        size = min(6.5, 72 * inch * cell.width * 0.92 / (_DIGIT * digits))
+        size = min(6.5, 72 * inch * cell.width * 0.92 / (_DIGIT * digits))  # [point]
         if size >= 2.5:
+            dark = cell.kind in _DARK and not cell.later
             axes.text(
                 cell.start + cell.width / 2,
                 cell.rank,
-                str(cell.half[1]),
+                cell.micro_batch,
                 ha="center",
                 va="center",
                 fontsize=size,
-                color="white" if cell.half[0] in _DARK and not cell.later else "black",
+                color="white" if dark else "black",
             )
 
 

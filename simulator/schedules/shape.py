@@ -12,8 +12,8 @@ from simulator.schedules.schedule import Schedule
 from simulator.schedules.times import EQUAL, Times
 
 Placement = Literal["loop", "v", "both", "own"]
-"""Which rank holds which stage: loop, stage s on rank s % P; v, s and 2P-1-s on one rank; both, s and P-1-s on one rank,
-for half of the micro-batches each; own, as the schedule's text says."""
+"""Which rank holds which stage. loop: stage s on rank s % P. v: s and 2P-1-s on one rank. both: s and P-1-s on
+one rank, for half of the micro-batches each. own: as the schedule's text says."""
 
 
 MOST_CHUNKS = 10_000_000
