@@ -29,7 +29,7 @@ def outer(function: Function) -> Function:
     """Compile a function that Python calls, when it is first called, or load it from the cache.
 
     The cache notices changes of every module in the function's folder, so that what it calls may
-    lie in other files there.
+    lie in other files there. Constants of other folders are compiled in, unnoticed.
     """
     from numba import njit
 
@@ -75,6 +75,33 @@ def _cache_class() -> Any:
     """Return numba's cache of one function, with our places and with files that cannot be read taken for none."""
     from numba.core import caching
 
+    class Places(caching.CompileResultCacheImpl):
+        _locator_classes = _places()
+
+    class Cache(caching.FunctionCache):
+        _impl_class = Places
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            # Torn bytes make pickle raise almost anything: EOFError, UnpicklingError, KeyError.
+            try:
+                return super().load_overload(sig, target_context)
+            except Exception:
+                with contextlib.suppress(OSError):
+                    self.flush()
+                return None
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            # A full disk, or an index that is not readable and not ours to replace: go on without.
+            with contextlib.suppress(Exception):
+                super().save_overload(sig, data)
+
+    return Cache
+
+
+def _places() -> list[type[object]]:
+    """Return where machine code may be kept, as numba's locators; the first that can be written is used."""
+    from numba.core import caching
+
     class InFolder:
         """A place whose files are stale once any module of the function's folder has changed."""
 
@@ -107,33 +134,7 @@ def _cache_class() -> Any:
             _own(_temporary())
             super().ensure_cache_path()
 
-    class Places(caching.CompileResultCacheImpl):
-        _locator_classes: list[type[object]] = [  # noqa: RUF012 - numba's own attribute
-            Chosen,
-            NextToSource,
-            OfUser,
-            Temporary,
-        ]
-
-    class Cache(caching.FunctionCache):
-        _impl_class = Places
-
-        def load_overload(self, sig: Any, target_context: Any) -> Any:
-            try:
-                return super().load_overload(sig, target_context)
-            except (
-                Exception
-            ):  # whatever torn bytes make pickle raise: EOFError, UnpicklingError, ...
-                with contextlib.suppress(OSError):
-                    self.flush()
-                return None
-
-        def save_overload(self, sig: Any, data: Any) -> None:
-            # A full disk, or an index that is not readable and not ours to replace: go on without.
-            with contextlib.suppress(Exception):
-                super().save_overload(sig, data)
-
-    return Cache
+    return [Chosen, NextToSource, OfUser, Temporary]
 
 
 def _stamp(folder: Path) -> bytes:

@@ -19,6 +19,7 @@ from simulator.report import Report
 from simulator.scenario import Scenario, build
 from simulator.schedules import Action, Schedule
 from simulator.timeline import Timeline
+from simulator.topology import network
 from simulator.whatif import study
 
 CLUSTER = {
@@ -340,9 +341,8 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     table = kernels.model_copy(
         update={**gemms, "attention": attention, "gap": kernels.gap / k, "communication": setups}
     )
-    return replace(
-        one, gpu=gpu, kernels=table, topology=_quicker(one, k) if links else one.topology
-    )
+    site = _quicker(one, k) if links else one.topology
+    return replace(one, gpu=gpu, kernels=table, topology=site, network=network(site))
 
 
 def _quicker(one: Scenario, k: float):

@@ -18,6 +18,8 @@ from simulator.flows import drain
 from simulator.program import lower
 from simulator.schedules import build, zb_auto
 
+posix = pytest.mark.skipif(os.name != "posix", reason="Windows has a temporary folder per user")
+
 TWO_FILES = {
     "outside": "from simulator.compiled import outer\nfrom within import change\n"
     "@outer\ndef double(x):\n    return change(x) * 2\n",
@@ -88,6 +90,7 @@ def test_a_change_in_another_file_of_the_folder_is_noticed(load, tmp_path):
     assert load()(21) == 44
 
 
+@posix
 def test_the_temporary_folder_stands_in_where_nothing_else_can_be_written(load, nowhere):
     assert load()(21) == 42
     assert len(files(nowhere, ".nbi")) == 1
@@ -98,6 +101,7 @@ def test_the_temporary_folder_stands_in_where_nothing_else_can_be_written(load, 
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+@posix
 def test_a_folder_that_others_can_write_is_not_trusted(load, nowhere):
     # Who can write a cache can run code as whoever reads it.
     folder = nowhere / f"simulate-compiled-{os.getuid()}"
@@ -107,6 +111,7 @@ def test_a_folder_that_others_can_write_is_not_trusted(load, nowhere):
     assert not files(nowhere, ".nbi")
 
 
+@posix
 def test_a_link_to_a_folder_is_not_trusted(load, nowhere, tmp_path):
     (tmp_path / "theirs").mkdir()
     (nowhere / f"simulate-compiled-{os.getuid()}").symlink_to(tmp_path / "theirs")

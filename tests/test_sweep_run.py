@@ -31,7 +31,11 @@ SWEEP = {
     },
     "derived": {"ms": "step_time_s * 1000", "slow": "ms > 12"},
 }
-MANY = {"layout.ep": [1, 2], "topology.node.nvlink": ["100 .. 900 GB/s bidirectional"]}
+MANY = {
+    "layout.ep": [1, 2],
+    "topology.node.nvlink": [f"{rate} GB/s bidirectional" for rate in range(100, 900, 40)],
+}
+"""Two times 20 points: more than can end between a look at the folder and a signal."""
 NAMES = ("results.csv", "results.parquet")
 
 
@@ -323,7 +327,7 @@ def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, cap
         assert not (Path("killed") / "results.csv").exists()
     kept = {path.name for path in Path("killed/points").glob("[!.]*.json")}
     before = {name: (Path("killed/points") / name).stat().st_mtime_ns for name in kept}
-    assert 5 <= len(kept) < 18
+    assert 5 <= len(kept) < 40
     assert _main(["sweep", "s.yaml", "-o", "killed", "--workers", "2"]) == 0
     assert bytes_of("killed") == bytes_of("whole")
     assert {
@@ -334,7 +338,8 @@ def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, cap
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no process groups to interrupt")
 def test_ctrl_c_ends_with_how_to_continue(write):
-    write(axes=MANY)
+    # So many points that it cannot end between its first point and the signal.
+    write(axes={"layout.ep": [1, 2], "experts.seed": list(range(200))})
     process = start("s.yaml", "--workers", "2")
     wait_for_points("trial", 1, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
@@ -342,7 +347,7 @@ def test_ctrl_c_ends_with_how_to_continue(write):
     assert process.returncode == 130
     kept = len(list(Path("trial/points").iterdir()))
     assert (
-        err == f"interrupted: {kept} of 18 points are kept in trial; the same command continues\n"
+        err == f"interrupted: {kept} of 400 points are kept in trial; the same command continues\n"
     )
 
 

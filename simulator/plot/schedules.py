@@ -27,16 +27,28 @@ _DARK = ("W", "B")
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
+    """One half of an action as it is drawn; times in the unit of the chunk times."""
+
     rank: int
-    """Row that it stands in."""
+    """The row that it is in."""
     start: float
-    """Where it begins, in the unit of the chunk times."""
+    """Where it begins."""
     width: float
-    """How long it takes, likewise."""
+    """How long it is."""
     half: Half
-    """Kind of chunk, micro-batch and stage."""
+    """What it shows."""
     later: bool
-    """Stands on a later stage of its rank, such as the way back of a V."""
+    """Whether it is on a later stage of its rank, such as the way back of a V."""
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of chunk."""
+        return self.half[0]
+
+    @property
+    def micro_batch(self) -> str:
+        """Return the number in the cell."""
+        return str(self.half[1])
 
 
 class _Look(NamedTuple):
@@ -63,7 +75,8 @@ def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> Non
     with opened(path, sheet) as (figure, [axes]):
         # All that is 0.8 inch wide next to the cells is their labels.
         inch = (width - 0.8) / (measured.makespan or 1.0)
-        _draw(axes, cells, inch)
+        _draw(axes, cells)
+        _number(axes, cells, inch)
         _frame_pairs(axes, drawn, times)
         axes.set_xlim(0, measured.makespan)
         axes.set_ylim(ranks - 0.5, -0.5)
@@ -109,12 +122,12 @@ def _shares(action: Action, times: Times) -> Iterator[tuple[Half, float]]:
         yield half, part / whole
 
 
-def _draw(axes: Axes, cells: list[_Cell], inch: float) -> None:
-    """Fill the cells and number them where the numbers can be read. inch: per unit of time."""
+def _draw(axes: Axes, cells: list[_Cell]) -> None:
+    """Fill the cells, all of one colour and rank at once."""
     # One object per row and colour: thousands of rectangles would take minutes to write.
     groups: dict[_Look, list[tuple[float, float]]] = {}
     for cell in cells:
-        look = _Look(cell.half[0], cell.later, cell.rank)
+        look = _Look(cell.kind, cell.later, cell.rank)
         bar = (cell.start, cell.width)
         groups.setdefault(look, []).append(bar)
     for look, bars in groups.items():
@@ -125,11 +138,14 @@ def _draw(axes: Axes, cells: list[_Cell], inch: float) -> None:
             edgecolors="white",
             linewidth=0.4,
         )
-    most = max((cell.half[1] for cell in cells), default=0)
-    digits = len(str(most))
+
+
+def _number(axes: Axes, cells: list[_Cell], inch: float) -> None:
+    """Write micro-batches into cells where they can be read. inch: per unit of time."""
+    digits = max((len(cell.micro_batch) for cell in cells), default=1)
     for cell in cells:
         # As large as the longest number fits into this cell, so that all of a kind have one size.
-        room = 72 * inch * cell.width * 0.92
+        room = 72 * inch * cell.width * 0.92  # [point]
         size = min(6.5, room / (_DIGIT * digits))
         if size >= 2.5:
             _write_number(axes, cell, size)
@@ -137,12 +153,11 @@ def _draw(axes: Axes, cells: list[_Cell], inch: float) -> None:
 
 def _write_number(axes: Axes, cell: _Cell, size: float) -> None:
     """Write the micro-batch of a cell in its middle. size: of the font [pt]."""
-    kind, micro_batch, _ = cell.half
-    is_dark = kind in _DARK and not cell.later
+    is_dark = cell.kind in _DARK and not cell.later
     axes.text(
         cell.start + cell.width / 2,
         cell.rank,
-        str(micro_batch),
+        cell.micro_batch,
         ha="center",
         va="center",
         fontsize=size,
@@ -185,7 +200,7 @@ def _frame_pairs(axes: Axes, drawn: Schedule, times: Times) -> None:
 def _legend(figure: Figure, cells: list[_Cell]) -> None:
     from matplotlib.patches import Patch
 
-    used = {cell.half[0] for cell in cells}
+    used = {cell.kind for cell in cells}
     handles = []
     for kind, name in CHUNK_NAMES.items():
         if kind in used:

@@ -129,7 +129,8 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
         end = rows.compute(cost, Phase.ATTENTION_W, attention.saved)
     # The norm's gradient needs the sum over the tensor parallel group, which travels while weight
     # gradients run, so it comes behind these.
-    tail = rows.compute(cost, Phase.ATTENTION_T, (*end.kernels, *attention.output))
+    after = (*end.kernels, *attention.output)
+    tail = rows.compute(cost, Phase.ATTENTION_T, after)
     rows.gradient_out = tail.output
     if weights:
         rows.ends[block.mark("B")] = rows.last_kernels()
@@ -183,7 +184,7 @@ def _runs(blocks: list[_Block]) -> list[_Run]:
 
 
 def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
-    """Add a forward and a backward pass of MoE blocks, each overlapped with the other's exchange."""
+    """Add a forward and a backward pass of MoE blocks, each overlapping the other's exchange."""
     ahead = forward.cost
     back = backward.cost
     rows.begins.setdefault(forward.mark("F"), len(rows.stream))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.times import Times
@@ -22,7 +22,9 @@ def spans(schedule: Schedule, times: Durations) -> list[list[tuple[float, float]
     deadlocks.
     """
     given = times if isinstance(times, Times) else Times.of(times)
-    durations, comm, table = _seconds(schedule, given), given.comm, schedule.table
+    durations, comm = _seconds(schedule, given), given.comm
+    table = schedule.table
+    # Columns as lists, which Python indexes faster than arrays.
     first, second, third = (column.tolist() for column in schedule.needs.T)
     ends = [0.0] * (len(durations) + 1)  # the last one, row -1, is of no action
     starts = [0.0] * len(durations)
@@ -37,8 +39,8 @@ def spans(schedule: Schedule, times: Durations) -> list[list[tuple[float, float]
                 start = arrival if arrival > start else start
         starts[row] = start
         free[here] = ends[row] = start + durations[row]
-    pairs, start_of = list(zip(starts, ends, strict=False)), table.start.tolist()
-    return [pairs[start_of[r] : start_of[r + 1]] for r in range(len(schedule.ranks))]
+    pairs = list(zip(starts, ends, strict=False))
+    return [pairs[begin:end] for begin, end in pairwise(table.start.tolist())]
 
 
 def _seconds(schedule: Schedule, times: Times) -> list[float]:
@@ -70,9 +72,8 @@ def peak_in_flight(schedule: Schedule) -> list[int]:
     A chunk is held from its F to its B, or to its W where the backward is split; a pair counts as
     F, then B.
     """
-    return [
-        max(
-            accumulate(_HELD[kind] for action in order for kind, _, _ in action.halves()), default=0
-        )
-        for order in schedule.ranks
-    ]
+    peaks = []
+    for order in schedule.ranks:
+        changes = [_HELD[kind] for action in order for kind, _, _ in action.halves()]
+        peaks.append(max(accumulate(changes), default=0))
+    return peaks
