@@ -156,6 +156,7 @@ def off(share, model):
     return np.sqrt(np.average((loads / share - 1.0) ** 2, weights=share))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", RULES.values(), ids=RULES)
 @every_distribution
 def test_the_loads_of_sampled_tokens_follow_the_popularity(config, model):

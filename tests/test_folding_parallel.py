@@ -91,6 +91,7 @@ def test_parts_phases_and_bounds_hold(changes):
     assert ("tensor_exposed" in one.breakdown) and ("context_exposed" in one.breakdown)
 
 
+@pytest.mark.slow
 @given(
     model=st.sampled_from(sorted(MODELS)),
     tp=st.sampled_from([1, 2, 4]),

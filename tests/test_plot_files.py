@@ -101,6 +101,7 @@ def test_svg_has_text_as_text_and_no_formula(small, tmp_path, name):
     assert not [text for text in texts if "$" in text or "mathdefault" in text]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_every_figure_is_the_same_bytes_twice(small, tmp_path, name, ending):

@@ -316,6 +316,7 @@ def test_systems_without_fcntl_run_it_all(write, tmp_path):
 # Interruption
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, capsys):
     write(axes=MANY)
     assert _main(["sweep", "s.yaml", "-o", "whole", "--workers", "1"]) == 0
@@ -336,6 +337,7 @@ def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, cap
     assert not list(Path("killed/points").glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no process groups to interrupt")
 def test_ctrl_c_ends_with_how_to_continue(write):
     # So many points that it cannot end between its first point and the signal.
@@ -408,6 +410,7 @@ def test_two_sweeps_do_not_share_a_folder(write, capsys):
 # On a cluster engine
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_bytes(write, scheduler, capsys):
     assert _main(["sweep", "s.yaml", "-o", "dask", "--scheduler", scheduler]) == 0
     assert _main(["sweep", "s.yaml", "-o", "whole", "--workers", "1"]) == 0
@@ -463,6 +466,7 @@ def test_columns_have_one_type_each(tmp_path):
     assert parquet.read_table(tmp_path / "t.parquet").to_pydict() == made
 
 
+@pytest.mark.slow
 def test_a_figure_of_all_panels_is_the_same_bytes_again(write, at_home):
     nvlink = ["200 GB/s bidirectional", "400 GB/s bidirectional", "900 GB/s bidirectional"]
     write(
