@@ -31,7 +31,7 @@ SKIPPED = ("engine/compiled.py",)
 """Compiled by numba, and checked bit for bit against the reference."""
 PATIENCE = 300
 """Beyond that a mutant hangs [s]."""
-LOADED = ("pytest", "hypothesis", "numpy", "pydantic", "networkx", "simpy", "ruamel.yaml", "click")
+LOADED = ("pytest", "numpy", "pydantic", "networkx", "simpy", "ruamel.yaml", "click")
 """What every process of tests needs and no mutant changes."""
 
 
