@@ -168,6 +168,11 @@ def test_a_key_without_a_default_cannot_be_removed(key):
             {"experts.sigma": 1, "experts.distribution": "balanced"},
             "Leave it out: --set experts.sigma=null removes it. It belongs to distribution: log_normal.",
         ),
+        (
+            {"layout.vpp": 3, "layout.stages": "even"},
+            "layout.vpp: 3 virtual stages per rank do not fit dualpipe, which has 1. "
+            "Leave it out (--set layout.vpp=null removes it), or use ",
+        ),
     ],
 )
 def test_a_key_that_may_be_left_out_is_told_how(changes, message):
@@ -179,6 +184,15 @@ def test_the_remedy_that_leaves_a_key_out_works():
     with pytest.raises(InputError, match=r"--set layout\.ep=null removes it"):
         load("h100-node", "llama-3.1-8b", {"layout.ep": 4})
     assert load("h100-node", "llama-3.1-8b", {"layout.ep": None}).layout.ep == 1
+
+
+@pytest.mark.parametrize("value", [8192, None])
+def test_a_key_of_a_named_config_json_is_told_where_to_go(value):
+    path = "model.hf_config.hidden_size"
+    assert refusal("h800-2048", "deepseek-v3", {path: value}) == (
+        f"--set: {path}: 'model.hf_config' is not a group of keys. Write model.hidden_size: "
+        "it overrides what the file models/deepseek-v3.json says."
+    )
 
 
 def test_a_set_without_a_value_is_told_about_null():

@@ -14,7 +14,7 @@ Places = NDArray[np.intp]
 
 
 def keep(chosen: Places, source: Places, capacity: int, experts: int) -> NDArray[np.bool_]:
-    """Return which choices an expert accepts when each GPU may send it `capacity` tokens: the first ones.
+    """Return which choices an expert accepts: the first `capacity` tokens of each GPU.
 
     chosen: [token, choice]. source: [token]. Returns [token, choice]. Per GPU as in Megatron-Core's
     `moe_expert_capacity_factor`; by position, because sampled scores know no probabilities.

@@ -28,7 +28,7 @@ class GpuLoad(NamedTuple):
     rows: float
     """(Token, expert) pairs that it computes."""
     received: float
-    """Copies of tokens that dispatch brings, its own included: each once, or once per expert of the GPU."""
+    """Copies of tokens that dispatch brings, its own included: once, or once per expert here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Load:
     rows: float
     """(Token, expert) pairs that the busiest GPU computes."""
     received: float
-    """Copies of tokens that dispatch brings to the busiest GPU: each once, or once per expert of the GPU."""
+    """The same of the busiest GPU, see `GpuLoad.received`."""
     over_nic: float
     """Copies of a token that the busiest NIC carries in one direction."""
     over_nvlink: float

@@ -17,11 +17,11 @@ from simulator.model import ModelConfig
 
 Array = NDArray[np.float64]
 Distribution = Callable[[ExpertsConfig, ModelConfig, int, Array | None], Array]
-"""(config, model, layers, recorded counts) -> relative popularity [layer, expert], each layer's own."""
+"""(config, model, layers, recorded counts) -> relative popularity [layer, expert]."""
 
 
 def _streams(config: ExpertsConfig, layers: int) -> list[np.random.Generator]:
-    """Return one stream per layer, so that a layer's popularity does not depend on how many there are."""
+    """Return one stream per layer: a popularity does not depend on how many layers there are."""
     return [np.random.default_rng([config.seed, layer]) for layer in range(layers)]
 
 
@@ -64,7 +64,7 @@ def _dirichlet(
 def _recorded(
     config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
 ) -> Array:
-    """Return recorded counts; steps are added up, and MTP modules that were not recorded take the last layer's."""
+    """Return recorded counts, steps added up; unrecorded MTP modules take the last layer's."""
     if counts is None:
         raise InputError("was not read", key="experts.file", value=config.file)
     pooled = counts.sum(axis=0) if counts.ndim == 3 else counts
@@ -135,7 +135,7 @@ def _limit(relative: Array, top_k: int) -> Array:
 
 
 def _solve(normal: Array, target: float, model: ModelConfig) -> float:
-    """Return the sigma at which MaxVio, mean over layers, is the target, by bisection: it grows with sigma."""
+    """Return the sigma at which MaxVio, mean over layers, is the target; it grows with sigma."""
     most = model.n_routed_experts / model.num_experts_per_tok - 1.0
     if target >= most:
         raise InputError(

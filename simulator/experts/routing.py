@@ -19,33 +19,39 @@ SAMPLED_TOKENS = 16384
 """of the balanced case, whose numbers are means over all GPUs."""
 CORRECTED_TOKENS = 4096
 """of one layer with popularity of its own."""
-CORRECTIONS, STEP, CLOSE = 6, 0.35, 0.01
-"""rounds at most; exponent of one round (a group's load grows about with the cube of its factor); enough."""
-LEAST, MOST = 0.01, 0.999
-"""weight of an expert that nobody wants, relative to the mean; popularity of one that every token picks."""
+CORRECTIONS = 6
+"""Rounds of correction at most."""
+STEP = 0.35
+"""Exponent of one correction: a group's load grows about with the cube of its factor."""
+CLOSE = 0.01
+"""Error of a group's load that is small enough."""
+LEAST = 0.01
+"""Weight of an expert that nobody wants, relative to the mean."""
+MOST = 0.999
+"""Popularity of an expert that every token picks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Where the tokens of one GPU go, as means over tokens and GPUs.
-
-    nodes/gpus: distinct nodes and GPUs that hold a token's experts, its own included. ep_nodes:
-    nodes of the expert-parallel group. gpus_per_node: GPUs of the group on each node.
-    """
+    """Where the tokens of one GPU go, as means over tokens and GPUs."""
 
     nodes: float
+    """Distinct nodes that hold a token's experts, its own included."""
     gpus: float
+    """Distinct GPUs that hold a token's experts, its own included."""
     ep_nodes: int
+    """Nodes of the expert parallel group."""
     gpus_per_node: int
+    """GPUs of the group on each node."""
 
     @property
     def over_nic(self) -> float:
-        """Return copies of a token that its GPU sends over its NIC: one per distinct remote node."""
+        """Return copies of a token that its GPU sends over its NIC: one per remote node."""
         return self.nodes * (self.ep_nodes - 1) / self.ep_nodes
 
     @property
     def over_nvlink(self) -> float:
-        """Return copies of a token that a GPU forwards over NVLink: one per distinct GPU but the rail's own."""
+        """Return copies of a token that a GPU forwards over NVLink: one per GPU but its own."""
         return self.gpus * (self.gpus_per_node - 1) / self.gpus_per_node
 
 
@@ -107,7 +113,7 @@ def _even_load(tokens: int, model: ModelConfig, seed: int) -> NDArray[np.float64
 
 
 def _group_load(chosen: NDArray[np.intp], model: ModelConfig) -> NDArray[np.float64]:
-    """Return how many experts of each group the tokens choose. chosen: [token, top_k]. Returns [group]."""
+    """Return how many experts of each group the tokens choose [group]. chosen: [token, top_k]."""
     group = chosen * model.n_group // model.n_routed_experts
     return np.maximum(1.0, np.bincount(group.ravel(), minlength=model.n_group).astype(np.float64))
 
@@ -115,13 +121,13 @@ def _group_load(chosen: NDArray[np.intp], model: ModelConfig) -> NDArray[np.floa
 def weights(
     popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0
 ) -> NDArray[np.float32]:
-    """Return the weight w of each expert with which scores u^(1/w), u uniform, give it its popularity.
+    """Return the weight w of each expert with which scores u^(1/w) give it its popularity.
 
-    popularity: expected choices per token [expert], sums to top_k. Choosing the largest u^(1/w) is
-    drawing without replacement in proportion to w (Efraimidis and Spirakis 2006); the threshold
-    hardly varies between tokens, so an expert is chosen with 1 - c^w (Rosen 1997), which is solved
-    for w. Equal popularities give w = 1, plain uniform scores. A limit on groups favours popular
-    groups; a factor per group, found on sampled scores, takes that back.
+    popularity: expected choices per token [expert], sums to top_k. Choosing the largest u^(1/w), u
+    uniform, is drawing without replacement in proportion to w (Efraimidis and Spirakis 2006); the
+    threshold hardly varies between tokens, so an expert is chosen with 1 - c^w (Rosen 1997), which
+    is solved for w. Equal popularities give w = 1, plain uniform scores. A limit on groups favours
+    popular groups; a factor per group, found on sampled scores, takes that back.
 
     How far the loads are off then, root mean square over choices, beyond chance: without a limit on
     groups less than 1%; with one 1.5% where no expert has more than about three times the mean
@@ -134,7 +140,7 @@ def weights(
 def _fitted(
     popularity: NDArray[np.float64], model: ModelConfig, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
-    """Return `weights`, and what CORRECTED_TOKENS tokens choose with them where finding the weights has shown it."""
+    """Return `weights`, and what CORRECTED_TOKENS tokens choose with them if that is known."""
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
     if top_k == experts:
         return np.ones(experts, dtype=np.float32), None

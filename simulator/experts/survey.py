@@ -1,4 +1,4 @@
-"""A configuration -> what one token does in each MoE layer: popularity, placement, capacity, and a sample of tokens."""
+"""A configuration -> what one token does in each MoE layer."""
 
 from __future__ import annotations
 
@@ -22,15 +22,22 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """An expert group and what its sample is off by. tokens: of one GPU. even_gpus/even_nodes: see `_ratio`."""
+    """An expert group and what its sample is off by."""
 
     model: ModelConfig
+    """Whose experts they are."""
     config: ExpertsConfig
+    """How tokens choose them."""
     ep: int
+    """GPUs of the group."""
     on_node: int
+    """GPUs of the group on each node."""
     tokens: int
+    """Of one GPU and micro-batch."""
     even_gpus: Array
+    """Error of `_ratio` at each GPU where all experts are alike [gpu]."""
     even_nodes: Array
+    """The same at each node [node]."""
 
 
 def survey(
@@ -64,7 +71,7 @@ def survey(
 
 @lru_cache(maxsize=64)
 def even(model: ModelConfig, ep: int, gpus_per_node: int, seed: int) -> Visits:
-    """Return what one token does when every expert is equally popular: `route`, alike for all GPUs."""
+    """Return what one token does when every expert is equally popular, alike for all GPUs."""
     return of_routing(route(model, ep, gpus_per_node, seed), model)
 
 
@@ -86,7 +93,10 @@ def of_routing(routing: Routing, model: ModelConfig) -> Visits:
 def placement(
     popular: Array, model: ModelConfig, config: ExpertsConfig, ep: int, gpus_per_node: int
 ) -> Plan:
-    """Return where experts live: in order, or with replicas as EPLB places them for the popularity [layer, expert]."""
+    """Return where experts live: in order, or with replicas as EPLB places them.
+
+    popular: expected choices per token [layer, expert].
+    """
     layers, experts = popular.shape
     if config.redundant_experts:
         nodes = max(1, ep // gpus_per_node)
@@ -101,7 +111,7 @@ def _one(plan: Plan, layer: int) -> Plan:
 
 
 def locate(chosen: Places, plan: Plan, ep: int) -> Places:
-    """Return the GPU of each choice [token, choice]; tokens take turns on the replicas. plan: of one layer."""
+    """Return the GPU of each choice [token, choice]. plan: of one layer; replicas take turns."""
     turn = np.arange(len(chosen))[:, None] % plan.count[0][chosen]
     found: Places = plan.slots[0][chosen, turn] * ep // plan.expert.shape[1]
     return found
@@ -139,7 +149,7 @@ def _ratio(places: Places, count: int) -> Array:
 
 @lru_cache(maxsize=16)
 def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> tuple[Array, Array]:
-    """Return how far `_ratio` of the sample is off at each GPU and node when all experts are alike: chance alone."""
+    """Return how far `_ratio` of the sample is off at each GPU and node by chance alone."""
     chosen = sample(
         np.full(model.n_routed_experts, model.num_experts_per_tok / model.n_routed_experts),
         model,

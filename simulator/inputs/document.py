@@ -37,19 +37,24 @@ class Document:
         key = ".".join(str(part) for part in path)
         if self.is_overridden(path) or self._is_made(path):
             return {"file": "--set", "key": key}
+        # A missing key has no line of its own: that of the group it belongs to is the nearest.
+        line = 0
         for end in range(len(path), 0, -1):
-            if path[:end] in self.lines:
-                return {"file": self.file, "line": self.lines[path[:end]], "key": key}
-        return {"file": self.file, "line": 0, "key": key}
+            line = self.lines.get(path[:end], 0)
+            if line:
+                break
+        return {"file": self.file, "line": line, "key": key}
 
     def is_overridden(self, path: Path_) -> bool:
         """Tell whether `--set` replaced or removed a key, or a group that holds it."""
-        return any(path[: len(changed)] == changed for changed in self.overridden)
+        ancestors = {path[:end] for end in range(1, len(path) + 1)}
+        return not ancestors.isdisjoint(self.overridden)
 
     def _is_made(self, path: Path_) -> bool:
         """Tell whether a group is in no file, and there only because `--set` put a key into it."""
-        inside = any(changed[: len(path)] == path for changed in self.overridden)
-        return inside and path not in self.lines
+        depth = len(path)
+        heads = {changed[:depth] for changed in self.overridden}
+        return path in heads and path not in self.lines
 
 
 def override(document: Document, path: str, value: Any) -> Document:
@@ -65,18 +70,22 @@ def override(document: Document, path: str, value: Any) -> Document:
             value=path,
             remedy="Write for example node.nvlink.",
         )
+    # Documents are values: one that was read once serves many points of a sweep.
     tree = _copy(document.data)
     if value is None:
         _remove(tree, keys)
     else:
-        _group(tree, keys)[keys[-1]] = value
-    return replace(document, data=tree, overridden=document.overridden | {keys})
+        group = _group(tree, keys)
+        group[keys[-1]] = value
+    overridden = document.overridden | {keys}
+    return replace(document, data=tree, overridden=overridden)
 
 
 def _group(tree: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     """Return the group that holds the last of some keys, made where it is missing."""
     node = tree
-    for depth, key in enumerate(keys[:-1], start=1):
+    groups = keys[:-1]
+    for depth, key in enumerate(groups, start=1):
         inner = node.setdefault(key, {})
         if not isinstance(inner, dict):
             raise InputError(
@@ -93,13 +102,18 @@ def _group(tree: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 def _remove(tree: dict[str, Any], keys: tuple[str, ...]) -> None:
     """Take a key out of a tree, if it is there."""
     node: Any = tree
-    for key in keys[:-1]:
-        node = node.get(key) if isinstance(node, dict) else None
+    *groups, last = keys
+    for key in groups:
+        # Below a value there is nothing to remove, as below a group that is missing.
+        if not isinstance(node, dict):
+            return
+        node = node.get(key)
     if isinstance(node, dict):
-        node.pop(keys[-1], None)
+        node.pop(last, None)
 
 
 def _copy(node: Any) -> Any:
+    """Return a tree with groups and lists of its own."""
     if isinstance(node, dict):
         return {key: _copy(value) for key, value in node.items()}
     if isinstance(node, list):

@@ -27,9 +27,12 @@ FOLDERS = {"sweeps": "workloads/sweeps"}
 def shipped(kind: str) -> dict[str, Path]:
     """Return the shipped files of a kind, a key of SINGULAR, name -> path."""
     name = FOLDERS.get(kind, kind)
-    packed = ROOT / "data" / name
-    folder = packed if packed.is_dir() else ROOT.parent / name
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    # A wheel has them inside of the package, a checkout next to it.
+    folder = ROOT / "data" / name
+    if not folder.is_dir():
+        folder = ROOT.parent / name
+    paths = sorted(folder.glob("*.yaml"))
+    return {path.stem: path for path in paths}
 
 
 def find(name: str, kind: str) -> Path:
@@ -38,25 +41,33 @@ def find(name: str, kind: str) -> Path:
     Errors: InputError.
     """
     path = Path(name)
+    # An empty name is the working folder as a path, and neither.
     if name and path.is_file():
         return path
     known = shipped(kind)
     if name in known:
         return known[name]
+    singular = SINGULAR[kind]
     listed = ", ".join(known)
     if name and path.is_dir():
         raise InputError(
             "is a folder, not a file",
-            key=SINGULAR[kind],
+            key=singular,
             value=name,
             remedy=f"Shipped {kind}: {listed}.",
         )
+    # `h800.yaml` in the wrong folder may mean the shipped `h800-2048`.
     stem = path.stem if path.suffix else name
-    near = difflib.get_close_matches(stem, known, n=1, cutoff=0.6)
     remedy = f"Give a path, or one of the shipped {kind}: {listed}."
-    if near:
-        remedy = f"Did you mean '{near[0]}'?"
-    raise InputError("does not exist", file=name, key=SINGULAR[kind], value=name, remedy=remedy)
+    for near in difflib.get_close_matches(stem, known, n=1, cutoff=0.6):
+        remedy = f"Did you mean '{near}'?"
+    raise InputError(
+        "does not exist",
+        file=name,
+        key=singular,
+        value=name,
+        remedy=remedy,
+    )
 
 
 def read(path: Path, shown: str = "") -> Document:
@@ -75,8 +86,10 @@ def read_trace(path: Path) -> Any:
     """Read a JSON file as profilers write it, plain or compressed (.gz). Errors: InputError."""
     file = _shown(path)
     try:
-        raw = path.read_bytes()
-        return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return json.loads(content)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"cannot be read as JSON: {error}", file=file) from error
 
@@ -106,8 +119,11 @@ def _text(path: Path, file: str) -> str:
 
 def _shown(path: Path) -> str:
     """Return a path as a user reads it: from the working folder where it lies below that."""
-    absolute, here = path.absolute(), Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(path)
+    absolute = path.absolute()
+    here = Path.cwd()
+    if absolute.is_relative_to(here):
+        return str(absolute.relative_to(here))
+    return str(path)
 
 
 def data(kind: str, name: str) -> Document:
@@ -117,19 +133,21 @@ def data(kind: str, name: str) -> Document:
     """
     known = data_names(kind)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean '{near[0]}'? " if near else ""
-        raise InputError(
-            f"is not among the {kind} known", value=name, remedy=f"{hint}Known: {', '.join(known)}."
-        )
-    content = (_folder(kind) / f"{name}.yaml").read_text(encoding="utf-8")
+        remedy = f"Known: {', '.join(known)}."
+        for near in difflib.get_close_matches(name, known, n=1):
+            remedy = f"Did you mean '{near}'? {remedy}"
+        raise InputError(f"is not among the {kind} known", value=name, remedy=remedy)
+    # Through `resources`: the package may be a zip archive, where these are no files.
+    file = _folder(kind) / f"{name}.yaml"
+    content = file.read_text(encoding="utf-8")
     return parse_yaml(content, f"simulator/data/{kind}/{name}.yaml")
 
 
 def data_names(kind: str) -> list[str]:
     """Return the names of the package's own data files of a kind, sorted."""
-    files = (entry.name for entry in _folder(kind).iterdir())
-    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
+    entries = _folder(kind).iterdir()
+    files = [entry.name for entry in entries if entry.name.endswith(".yaml")]
+    return sorted(name.removesuffix(".yaml") for name in files)
 
 
 def asset(name: str) -> str:
@@ -142,8 +160,11 @@ def table(name: str) -> list[dict[str, str]]:
 
     Row by row: heading -> text.
     """
-    content = (_folder("measured") / f"{name}.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(line for line in content.splitlines() if not line.startswith("#")))
+    file = _folder("measured") / f"{name}.csv"
+    content = file.read_text(encoding="utf-8")
+    # Sources and conditions are in comments above the heading.
+    rows = [line for line in content.splitlines() if not line.startswith("#")]
+    return list(csv.DictReader(rows))
 
 
 def _folder(kind: str) -> Traversable:

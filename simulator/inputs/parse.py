@@ -23,7 +23,8 @@ def parse_value(text: str) -> Any:
             "has no value", remedy="Write KEY=VALUE, or KEY=null to remove a key of the file."
         )
     try:
-        return _plain(YAML(typ="rt", pure=True).load(text))
+        tree = YAML(typ="rt", pure=True).load(text)
+        return _plain(tree)
     except YAMLError as error:
         raise InputError("is not a YAML value", value=text) from error
 
@@ -33,7 +34,8 @@ def parse_json(text: str, file: str) -> Document:
     try:
         tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise InputError(f"is not JSON: {error.msg}", file=file, line=error.lineno) from error
+        rule = f"is not JSON: {error.msg}"
+        raise InputError(rule, file=file, line=error.lineno) from error
     except InputError as error:
         raise error.at(file=file) from error
     return Document(file, _mapping(tree, file), {})
@@ -59,17 +61,22 @@ def parse_yaml(text: str, file: str) -> Document:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
+        # The round-trip loader is the one that keeps lines; ruamel's own code reads YAML 1.2.
         tree = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = (error.problem or error.context or "unreadable").split("\n")[0]
+        problem = error.problem or error.context or "unreadable"
+        first, *_ = problem.split("\n")
         line = mark.line + 1 if mark else 0
-        raise InputError(f"is not YAML: {problem}", file=file, line=line) from error
+        raise InputError(f"is not YAML: {first}", file=file, line=line) from error
     except YAMLError as error:
-        raise InputError(f"is not YAML: {' '.join(str(error).split())}", file=file) from error
+        words = " ".join(str(error).split())
+        raise InputError(f"is not YAML: {words}", file=file) from error
     _mapping(tree, file)
     try:
-        return Document(file, _plain(tree), dict(_lines(tree, ())))
+        data = _plain(tree)
+        lines = dict(_lines(tree, ()))
+        return Document(file, data, lines)
     except InputError as error:
         raise error.at(file=file) from error
 
@@ -88,6 +95,8 @@ def _plain(node: Any) -> Any:
         return {str(key): _plain(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_plain(value) for value in node]
+    # ruamel's scalars are subclasses that remember how they were written. `bool` comes before `int`,
+    # whose subclass it is.
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)
@@ -110,9 +119,12 @@ def _lines(node: Any, path: Path_) -> Iterator[tuple[Path_, int]]:
         for key, value in node.items():
             inner = (*path, str(key))
             if key in positions.data:  # keys that `<<` merged in have their line elsewhere
-                yield inner, positions.key(key)[0] + 1
+                line, _ = positions.key(key)
+                yield inner, line + 1
             yield from _lines(value, inner)
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield (*path, index), positions.item(index)[0] + 1
-            yield from _lines(value, (*path, index))
+            inner = (*path, index)
+            line, _ = positions.item(index)
+            yield inner, line + 1
+            yield from _lines(value, inner)

@@ -54,48 +54,65 @@ def validate(document: Document, model: type[Config]) -> Config:
     try:
         return model.model_validate(document.data, context={"file": document.file})
     except ValidationError as error:
+        details = error.errors()
         # A mistyped key is also a missing one: the mistyping says more.
-        details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-        raise _explain(details[0], document, model) from error
+        mistyped = [detail for detail in details if detail["type"] == "extra_forbidden"]
+        candidates = [*mistyped, *details]
+        raise _explain(candidates[0], document, model) from error
 
 
 def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> InputError:
     """Return one of pydantic's complaints as simulate says it."""
     path: Path_ = detail["loc"]
-    cause = detail.get("ctx", {}).get("error")
+    kind = detail["type"]
+    context = detail.get("ctx", {})
+    cause = context.get("error")
     if isinstance(cause, InputError):
         # Raised by a validator of ours; its key, if any, is seen from the group that it validates.
         inner = cause.key.split(".") if cause.key else []
         cause.key = ""
-        return cause.at(**document.locate((*path, *inner)))
-    if detail["type"] == "extra_forbidden":
-        return _unknown_key(path, model).at(**document.locate(path))
-    if detail["type"] == "missing":
-        return _missing(path, document).at(**document.locate(path))
+        path = (*path, *inner)
+        return cause.at(**document.locate(path))
+    if kind == "extra_forbidden":
+        error = _unknown_key(path, model)
+    elif kind == "missing":
+        error = _missing(path, document)
+    else:
+        error = InputError(
+            _rule(detail),
+            value=detail["input"],
+            remedy=REMEDIES.get(kind, ""),
+        )
+    return error.at(**document.locate(path))
+
+
+def _rule(detail: ErrorDetails) -> str:
+    """Return the rule that a value breaks, as a clause that follows the value."""
     pattern = RULES.get(detail["type"])
     if pattern:
-        rule = pattern.format(**detail.get("ctx", {}))
-    else:
-        rule = f"is not accepted: {detail['msg'][0].lower()}{detail['msg'][1:]}"
-    remedy = REMEDIES.get(detail["type"], "")
-    return InputError(rule, value=detail["input"], remedy=remedy).at(**document.locate(path))
+        return pattern.format(**detail.get("ctx", {}))
+    message = detail["msg"]  # pydantic's: a sentence
+    return f"is not accepted: {message[0].lower()}{message[1:]}"
 
 
 def _missing(path: Path_, document: Document) -> InputError:
+    """Return the complaint about a key that must be given."""
     if document.is_overridden(path):
         return InputError("cannot be removed: it has no default", remedy="Give it a value.")
-    return InputError("is missing", remedy=f"Add '{path[-1]}:' there.")
+    key = path[-1]
+    return InputError("is missing", remedy=f"Add '{key}:' there.")
 
 
 def _unknown_key(path: Path_, model: type[BaseModel]) -> InputError:
-    known = _known_keys(path[:-1], model)
-    near = difflib.get_close_matches(str(path[-1]), known, n=1)
+    """Return the complaint about a key that its group does not have."""
+    *group, key = path
+    known = _known_keys(tuple(group), model)
     remedy = ""
-    if near:
-        remedy = f"Did you mean '{near[0]}'?"
-    elif known:
+    if known:
         remedy = f"Known keys: {', '.join(known)}."
-    return InputError("is not a key here", value=path[-1], remedy=remedy)
+    for near in difflib.get_close_matches(str(key), known, n=1):
+        remedy = f"Did you mean '{near}'?"
+    return InputError("is not a key here", value=key, remedy=remedy)
 
 
 def _known_keys(path: Path_, model: type[BaseModel]) -> list[str]:
@@ -107,7 +124,9 @@ def _known_keys(path: Path_, model: type[BaseModel]) -> list[str]:
         if isinstance(part, int):
             continue  # an item of a list: the list's annotation names the group already
         field = model.model_fields.get(part)
-        inner = next(_configs(field.annotation), None) if field else None
+        if field is None:
+            return []
+        inner = next(_configs(field.annotation), None)
         if inner is None:
             return []
         model = inner

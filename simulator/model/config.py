@@ -207,7 +207,8 @@ class Architecture(BaseModel):
                 remedy=f"Choose a divisor of {self.n_routed_experts}.",
             )
         limited = self.topk_group < self.n_group
-        if self.topk_method == "noaux_tc" and limited and self.n_group == self.n_routed_experts:
+        single = self.n_group == self.n_routed_experts
+        if self.topk_method == "noaux_tc" and limited and single:
             raise InputError(
                 "groups hold one expert, and noaux_tc sums the two best scores of a group",
                 key="n_group",
@@ -237,6 +238,8 @@ class Architecture(BaseModel):
         for name in set(copy.__dict__) - set(type(self).model_fields):
             del copy.__dict__[name]  # pydantic copies the values of cached properties too
         return copy
+
+    # What follows from several keys is a property, so that no file can contradict itself.
 
     @property
     def is_mla(self) -> bool:
@@ -274,8 +277,11 @@ class Architecture(BaseModel):
         h, heads = self.hidden_size, self.num_attention_heads
         if not self.is_mla:
             width = self.qk_dim
+            # One fused matrix, as Megatron has it: queries of every head, keys and values of fewer.
             qkv = (heads + 2 * self.kv_heads) * width
             return (("qkv", qkv, h), ("o", h, heads * width))
+        # Down to the compressed vector and up again, DeepSeek-V2, arXiv 2405.04434, section 2.1; the
+        # rotary part of a key is not compressed and leaves the first matrix with the vector.
         kv_up = heads * (self.qk_nope_head_dim + self.v_head_dim)
         common = (
             ("kv_a", self.kv_lora_rank + self.qk_rope_head_dim, h),

@@ -24,8 +24,15 @@ class Family:
     """Our keys where a file says nothing: its code's defaults, and what its code always does."""
 
 
-_GPT = {"gated": False, "layer_norm": True, "attention_bias": True, "mlp_bias": True}
+_GPT = {
+    "gated": False,
+    "layer_norm": True,
+    "attention_bias": True,
+    "mlp_bias": True,
+}
 _QWEN_EXPERTS = {"num_experts": "n_routed_experts"}
+# What is implied are defaults of the configuration class where files leave a key out (Mistral's 8
+# key-value heads), and what modeling code does without a key for it (Qwen2's biases).
 FAMILIES: dict[str, Family] = {
     # No type: as Llama, with anyone's experts.
     "": Family({"num_local_experts": "n_routed_experts", **_QWEN_EXPERTS}),
@@ -170,8 +177,9 @@ def normalise(values: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any
     _refuse_unknown(given, kind, known | family.renames.keys())
     result = {**family.implies, **_renamed(given, kind)}
     # What these families' code derives from other keys.
-    if kind == "gpt2" and isinstance(result.get("hidden_size"), int):
-        result.setdefault("intermediate_size", 4 * result["hidden_size"])  # n_inner: null
+    hidden_size = result.get("hidden_size")
+    if kind == "gpt2" and isinstance(hidden_size, int):
+        result.setdefault("intermediate_size", 4 * hidden_size)  # n_inner: null
     if "num_local_experts" in given and "intermediate_size" in result:
         # Mixtral's experts have no width of their own.
         result.setdefault("moe_intermediate_size", result["intermediate_size"])
@@ -188,12 +196,14 @@ def _renamed(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
         if theirs not in result:
             continue
         value = result.pop(theirs)
+        # A file may carry both names: only a contradiction is a fault.
         if result.setdefault(ours, value) != value:
+            files = f"{kind or 'these'} files"
             raise InputError(
                 f"contradicts {ours}: {result[ours]}, which means the same",
                 key=theirs,
                 value=value,
-                remedy=f"Keep one of them; {kind or 'these'} files call it {theirs}.",
+                remedy=f"Keep one of them; {files} call it {theirs}.",
             )
     return result
 
@@ -204,10 +214,12 @@ def _kind(given: Mapping[str, Any]) -> str:
     Errors: InputError where it is not known.
     """
     if "model_type" in given:
-        key, name = "model_type", str(given["model_type"])
+        key = "model_type"
+        name = str(given[key])
         kind = name if name in FAMILIES else ""
     elif given.get("architectures"):
-        key, name = "architectures", str(given["architectures"][0])
+        key = "architectures"
+        name = str(given[key][0])
         kind = ARCHITECTURES.get(name, "")
     else:
         return ""
@@ -216,13 +228,12 @@ def _kind(given: Mapping[str, Any]) -> str:
     types = [family for family in FAMILIES if family]
     near = difflib.get_close_matches(name, types, n=1, cutoff=0.8)
     hint = f"Did you mean '{near[0]}'? " if near else ""
+    known = ", ".join(types)
     raise InputError(
         "is not a family of models that simulate reads",
         key=key,
         value=name,
-        remedy=(
-            f"{hint}Known: {', '.join(types)}. Write another model in the keys of one of them."
-        ),
+        remedy=f"{hint}Known: {known}. Write another model in the keys of one of them.",
     )
 
 
@@ -246,10 +257,14 @@ def _is_full_attention(key: str, given: Mapping[str, Any], kind: str) -> bool:
         return False
     # Qwen's window is off unless the file says otherwise.
     on = given.get("use_sliding_window", not kind.startswith("qwen"))
-    window, longest = given.get("sliding_window"), given.get("max_position_embeddings")
+    window = given.get("sliding_window")
+    longest = given.get("max_position_embeddings")
     if not on or window is None:
         return True
-    return isinstance(window, int) and isinstance(longest, int) and window >= longest
+    if not isinstance(window, int) or not isinstance(longest, int):
+        return False
+    # A window that holds the longest sequence cuts nothing off.
+    return window >= longest
 
 
 def _refuse_unknown(given: Mapping[str, Any], kind: str, known: Set[str]) -> None:
@@ -257,7 +272,9 @@ def _refuse_unknown(given: Mapping[str, Any], kind: str, known: Set[str]) -> Non
     for key, value in given.items():
         if key in known or key in UNREAD or key in NOT_YET:
             continue
-        if value and _SIZE.search(key) and isinstance(value, int | float | list):
+        # Texts of unknown keys are let pass: configurations hold many that cost nothing.
+        is_size = isinstance(value, int | float | list) and _SIZE.search(key)
+        if value and is_size:
             of_kind = f" of {kind}" if kind else ""
             raise InputError(
                 f"is not a key{of_kind} that simulate reads, and looks as if cost depended on it",

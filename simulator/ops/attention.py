@@ -33,7 +33,9 @@ def forward(work: Work) -> Ops:
     context = _context(work)
     # The residual stream is kept once per half layer, in BF16; the norm's output only if it is not
     # recomputed.
-    kept = 2.0 * width + (0.0 if "norm" in work.recompute else recipe.activation * work.own * h)
+    kept = 2.0 * width
+    if "norm" not in work.recompute:
+        kept += recipe.activation * work.own * h
     head = (
         norm(recipe, "input norm", width, kept),
         *projections.project(work),

@@ -116,7 +116,8 @@ def forward(ffn: Ffn) -> Forward:
         kept_input + kept_output,
     )
     cast = () if recipe.keeps_coded else quantise(recipe, ffn.rows * ffn.width)
-    inner = (gemm("gate+up", ffn.rows_per_group, wide, h, recipe.gemm, ffn.groups), activation)
+    first = gemm("gate+up", ffn.rows_per_group, wide, h, recipe.gemm, ffn.groups)
+    inner = (first, activation)
     outer = (
         *cast,
         gemm("down", ffn.rows_per_group, h, ffn.width, recipe.gemm, ffn.groups),
@@ -301,16 +302,18 @@ def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
     shared = _shared(work)
     # Alternate kernels run next to each other: halves of equal length on two streams.
     routed = weights(_routed(work))
-    if shared is None:
-        return (*casts, *routed[0::2]), routed[1::2]
-    return (*casts, *weights(shared), *routed[0::2]), routed[1::2]
+    on_compute, on_side = routed[0::2], routed[1::2]
+    if shared is not None:
+        on_compute = (*weights(shared), *on_compute)
+    return (*casts, *on_compute), on_side
 
 
 def _shared_forward(work: Work) -> Ops:
     shared = _shared(work)
     if shared is None:
         return ()
-    return (*parallel.gather(work), *parallel.scatter(work, forward(shared).ops))
+    ops = forward(shared).ops
+    return (*parallel.gather(work), *parallel.scatter(work, ops))
 
 
 def _shared_backward(work: Work) -> Ops:

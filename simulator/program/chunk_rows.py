@@ -230,7 +230,8 @@ class _PhaseRows:
     def transfer(self, hop: Hop) -> None:
         moved = hop.transfer
         call = Call(moved.group, round(moved.bytes))
-        row = self.chunk.add(Stream.TENSOR, moved.name, (*self.after, *self._due()), call=call)
+        after = (*self.after, *self._due())
+        row = self.chunk.add(Stream.TENSOR, moved.name, after, call=call)
         if hop.concurrent == LATE:
             self.late.append(row)
         elif hop.concurrent:

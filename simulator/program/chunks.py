@@ -129,7 +129,8 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
         end = rows.compute(cost, Phase.ATTENTION_W, attention.saved)
     # The norm's gradient needs the sum over the tensor parallel group, which travels while weight
     # gradients run, so it comes behind these.
-    tail = rows.compute(cost, Phase.ATTENTION_T, (*end.kernels, *attention.output))
+    after = (*end.kernels, *attention.output)
+    tail = rows.compute(cost, Phase.ATTENTION_T, after)
     rows.gradient_out = tail.output
     if weights:
         rows.ends[block.mark("B")] = rows.last_kernels()

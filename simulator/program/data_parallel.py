@@ -103,7 +103,8 @@ class DataParallel:
             return {}
         template.kinds.append(UPDATE)
         # The chunk's own rows come behind the gathers, of which there are as many:
-        chunk_start = len(template.stream) + sum(self._gathers(mark) for mark in chunk.begins)
+        gathers = sum(self._gathers(mark) for mark in chunk.begins)
+        chunk_start = len(template.stream) + gathers
         rows: dict[Mark, list[int]] = {}
         previous = 0  # row at which the block before begins
         for mark, begin in chunk.begins.items():
@@ -201,7 +202,8 @@ class DataParallel:
         """Return the seconds of AdamW over what this rank updates, on a healthy GPU [s]."""
         recipe = self.costs.work.recipe
         # It reads the gradient, reads and writes master weight and moments, writes the parameter.
-        moved = recipe.gradient + 2 * recipe.master + 2 * recipe.moments + recipe.parameter
+        states = 2 * recipe.master + 2 * recipe.moments
+        moved = recipe.gradient + states + recipe.parameter
         count = buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages)
         op = Op("adamw", "optimizer", bytes=count * moved)
         return self.costs.processor.seconds((op,), overlapped=False)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.layout import Layout
 from simulator.program.coflows import Coflows
+from simulator.program.ragged import flat, lengths, starts
 from simulator.refinement import (
     Colours,
     Incidence,
@@ -66,14 +65,19 @@ def fold(
     loads: number of the load of each rank of a stage, none where all share one [local rank].
     """
     ranks = _rank_colours(network, schedule, layout, loads)
-    alike = zip(network.capacity.tolist(), network.latency.tolist(), network.kind, strict=True)
-    links = mix(codes(list(alike)))
-    flows = mix(codes(list(zip(table.label, table.latency, _kernels(table), strict=True))))
+    capacity = network.capacity.tolist()
+    latency = network.latency.tolist()
+    links = mix(codes(list(zip(capacity, latency, network.kind, strict=True))))
+    kernels = _kernels(table)
+    flows = mix(codes(list(zip(table.label, table.latency, kernels, strict=True))))
     on_link = _links_of_coflows(table)
     on_rank = _ranks_of_coflows(table)
+    # A coflow is told apart by the links and ranks that it meets, these by their coflows.
     counts: tuple[int, ...] = ()
     while counts != (counts := tuple(map(distinct, (ranks, links, flows)))):
-        flows = mix(flows + on_link.gather(links, len(flows)) + on_rank.gather(ranks, len(flows)))
+        met_links = on_link.gather(links, len(flows))
+        met_ranks = on_rank.gather(ranks, len(flows))
+        flows = mix(flows + met_links + met_ranks)
         links = mix(links + on_link.scatter(flows, len(links)))
         ranks = mix(ranks + on_rank.scatter(flows, len(ranks)))
     return _partition(ranks, links, flows)
@@ -96,9 +100,9 @@ def _rank_colours(
 
 def _links_of_coflows(table: Coflows) -> Incidence:
     """Return which coflow crosses which link; it meets it with a number of bytes."""
-    lengths = np.array([len(links) for links in table.links], dtype=np.int64)
-    coflow = np.repeat(np.arange(len(lengths)), lengths)
-    return Incidence.of(coflow, flat(table.links), ranked(flat(table.bytes, np.float64)))
+    coflow = np.repeat(np.arange(len(table.links)), lengths(table.links))
+    size = ranked(flat(table.bytes, np.float64))
+    return Incidence.of(coflow, flat(table.links), size)
 
 
 def _ranks_of_coflows(table: Coflows) -> Incidence:
@@ -106,9 +110,9 @@ def _ranks_of_coflows(table: Coflows) -> Incidence:
 
     A send's source and target play different parts; the members of a collective do not.
     """
-    lengths = np.array([len(members) for members in table.members], dtype=np.int64)
-    coflow = np.repeat(np.arange(len(lengths)), lengths)
-    first = np.cumsum(lengths) - lengths  # [coflow] where its members begin
+    sizes = lengths(table.members)
+    coflow = np.repeat(np.arange(len(sizes)), sizes)  # [member]
+    first = starts(sizes)[:-1]  # [coflow] where its members begin
     position = np.arange(len(coflow)) - first[coflow]  # [member] within its coflow
     is_send = np.array([label.kind.one_sided for label in table.label], dtype=bool)
     role = np.where(is_send[coflow], position, 0).astype(np.uint64)
@@ -127,20 +131,25 @@ def program_colours(schedule: Schedule) -> list[int]:
     Ranks are alike that run the same stages in the same order for the same peers. Micro-batches are
     not compared: they cost the same, and what waits for what is compared by position.
     """
-    table, needs = schedule.table, schedule.needs
-    position = np.arange(len(table.rank)) - table.start[table.rank]
-    halves = mix(mix(table.kind.astype(np.uint64)) + table.stage.astype(np.uint64))
-    halves = mix(halves + table.stage_b.astype(np.uint64))
-    waits, which = np.nonzero(needs >= 0)
-    source = needs[waits, which]
-    at = mix(position[source].astype(np.uint64))
-    place = mix(position.astype(np.uint64))
-    # What a rank runs is a set of (position, action, set of (rank, position) that it waits for).
-    colours = mix(sums(table.rank, mix(halves ^ place), len(schedule.ranks)))
-    counts = 0
-    while counts != (counts := len(set(colours.tolist()))):
-        met = sums(waits, mix(at + colours[table.rank[source]]), len(position))
-        colours = mix(colours + sums(table.rank, mix(mix(met) ^ place), len(schedule.ranks)))
+    table = schedule.table
+    ranks = len(schedule.ranks)
+    position = np.arange(len(table.rank)) - table.start[table.rank]  # [action] in its rank's order
+    position_colour = mix(position.astype(np.uint64))
+    action = mix(table.kind.astype(np.uint64))  # [action] kind and stages
+    action = mix(action + table.stage.astype(np.uint64))
+    action = mix(action + table.stage_b.astype(np.uint64))
+    # Every wait of an action for another one, its source [wait].
+    waiting, which = np.nonzero(schedule.needs >= 0)
+    source = schedule.needs[waiting, which]
+    # What a rank runs is a set of (position, action, set of (rank, position) that it waits for):
+    # first without the waits, then with the colours that the ranks have got so far.
+    colours = mix(sums(table.rank, mix(action ^ position_colour), ranks))
+    count = 0
+    while count != (count := distinct(colours)):
+        met = mix(position_colour[source] + colours[table.rank[source]])  # [wait]
+        needs = mix(sums(waiting, met, len(position)))  # [action]
+        placed = mix(needs ^ position_colour)
+        colours = mix(colours + sums(table.rank, placed, ranks))
     return numbers(colours.tolist())
 
 
@@ -150,20 +159,6 @@ def _kernels(table: Coflows) -> list[int]:
     different = {id(kernel): kernel for kernel in table.kernel}
     number = dict(zip(different, numbers(list(different.values())), strict=True))
     return [number[id(kernel)] for kernel in table.kernel]
-
-
-@overload
-def flat(rows: Sequence[Sequence[float]], kind: type[np.float64]) -> NDArray[np.float64]: ...
-
-
-@overload
-def flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]: ...
-
-
-def flat(rows: Sequence[Sequence[float]], kind: type[np.generic] = np.int64) -> NDArray[Any]:
-    """Return all values of some rows, one row behind another."""
-    total = sum(map(len, rows))
-    return np.fromiter(chain.from_iterable(rows), dtype=kind, count=total)
 
 
 def _partition(ranks: Colours, links: Colours, flows: Colours) -> Partition:

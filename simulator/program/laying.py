@@ -15,7 +15,7 @@ from simulator.program.numbering import by_appearance, instances
 from simulator.program.orders import handed_from
 from simulator.program.program import Ints, Program, RankAction
 from simulator.program.quotient import fold_coflows
-from simulator.program.ragged import starts
+from simulator.program.ragged import lengths, starts
 from simulator.program.rank_rows import RankRows, Step
 from simulator.program.slots import Slots
 from simulator.program.waits import Waits, csr, stream_order
@@ -110,12 +110,10 @@ class _Laid:
     def of(cls, ranks: Sequence[RankRows], parts: Partition) -> _Laid:
         templates = list(chain.from_iterable(rows.templates for rows in ranks))
         # Templates are numbered within their rank; all of them, rank by rank.
-        first_template = starts(np.array([len(rows.templates) for rows in ranks], dtype=np.int64))
-        sequence = np.concatenate(
-            [rows.sequence + first for rows, first in zip(ranks, first_template[:-1], strict=True)]
-        )
-        counts = np.array([len(rows.sequence) for rows in ranks], dtype=np.int64)
-        rank = np.repeat(np.arange(len(ranks)), counts)
+        first_template = starts(lengths([rows.templates for rows in ranks]))
+        counts = lengths([rows.sequence for rows in ranks])  # [rank class] slots
+        rank = np.repeat(np.arange(len(ranks)), counts)  # [slot]
+        sequence = np.concatenate([rows.sequence for rows in ranks]) + first_template[rank]
         return cls(ranks, parts, Slots.of(templates, sequence), starts(counts), rank)
 
     @property
@@ -151,18 +149,20 @@ class _Laid:
         """Return the slots that make the inputs of each slot, -1 where none [slot, Handed]."""
         layout = step.scenario.layout
         table = step.schedule.table
+        indices = range(len(step.schedule.ranks))
         maker_row = handed_from(step.schedule)  # [row of the table, Handed] row of the table
         sources = np.full((len(self.rank), 2), -1, dtype=np.int64)
         for number, rows in enumerate(self.ranks):
             # The pipeline of the rank that represents the class: the class at each of its indices.
             local_rank = layout.local_rank(int(self.parts.first_rank[number]))
-            pipeline = [layout.rank(index, local_rank) for index in range(len(step.schedule.ranks))]
+            pipeline = [layout.rank(index, local_rank) for index in indices]
             peers = self.parts.rank[pipeline]
-            own = slice(*table.start[rows.pipeline_index : rows.pipeline_index + 2])
-            made = maker_row[own]  # [position, Handed]
+            begin, end = table.start[rows.pipeline_index : rows.pipeline_index + 2]
+            made = maker_row[begin:end]  # [position, Handed]
             maker = table.rank[made]
+            position = made - table.start[maker]
             # A rank's first slot stands before its actions.
-            slot = self.start[peers[maker]] + 1 + (made - table.start[maker])
+            slot = self.start[peers[maker]] + 1 + position
             actions = slice(self.start[number] + 1, self.last[number])
             sources[actions] = np.where(made < 0, -1, slot)
         return sources
@@ -182,5 +182,6 @@ class _Laid:
         """Return that each rank's optimizer waits for the rows that sum its gradients."""
         slot, row = self.slots.reductions()
         last = self.last[self.rank[slot]]  # [reduction] slot of the optimizer
-        optimizer = np.array([one.optimizer for one in self.slots.templates], dtype=np.int64)
-        return Waits(self.slots.first_row[last] + optimizer[self.slots.template[last]], row)
+        rows = [template.optimizer for template in self.slots.templates]
+        optimizer = np.array(rows, dtype=np.int64)[self.slots.template[last]]
+        return Waits(self.slots.first_row[last] + optimizer, row)

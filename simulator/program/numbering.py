@@ -25,7 +25,8 @@ def by_appearance(column: Ints) -> Numbering:
     rows = np.arange(len(column))
     # Where a value first appears [value], or len(column) if never. Written from the end, so that
     # of several rows with the same value the first one stays.
-    first = np.full(column.max(initial=-1) + 1, len(column), dtype=np.int64)
+    size = column.max(initial=-1) + 1
+    first = np.full(size, len(column), dtype=np.int64)
     first[column[::-1]] = rows[::-1]
     appear = np.count_nonzero(first < len(column))
     values = np.argsort(first, kind="stable")[:appear]
@@ -63,7 +64,9 @@ def instances(rank: Ints, coflow: Ints, is_send: NDArray[np.bool_]) -> Ints:
     calls = np.zeros(len(is_send), dtype=np.int64)
     np.maximum.at(calls, called, nth + 1)
     first = starts(calls)
-    number = np.where(is_send[called], first[-1] + np.arange(len(rows)), first[called] + nth)
+    as_send = first[-1] + np.arange(len(rows))
+    as_collective = first[called] + nth
+    number = np.where(is_send[called], as_send, as_collective)
     instance = np.full(len(rank), -1, dtype=np.int64)
     instance[rows] = by_appearance(number).number
     return instance

@@ -81,13 +81,13 @@ def rows_of(schedule: Schedule) -> tuple[Ints, Ints]:
 
 def _forward_halves(schedule: Schedule) -> _Halves:
     table = schedule.table
-    row = np.flatnonzero((table.kind == FORWARD) | (table.kind == PAIR))
+    row = np.flatnonzero(np.isin(table.kind, (FORWARD, PAIR)))
     return _Halves(row, table.micro_batch[row], table.stage[row])
 
 
 def _gradient_halves(schedule: Schedule) -> _Halves:
     table = schedule.table
-    row = np.flatnonzero((table.kind == BACKWARD) | (table.kind == DGRAD) | (table.kind == PAIR))
+    row = np.flatnonzero(np.isin(table.kind, (BACKWARD, DGRAD, PAIR)))
     pair = table.kind[row] == PAIR
     micro_batch = np.where(pair, table.micro_batch_b[row], table.micro_batch[row])
     stage = np.where(pair, table.stage_b[row], table.stage[row])
@@ -160,8 +160,8 @@ def _order(columns: Ints, *, every_pass: bool) -> Order:
     columns: the fields of `Key` but the last [position, field].
     """
     kind, stage, stage_b = columns.T[:3]
-    runs_forward = (kind == FORWARD) | (kind == PAIR)
-    makes_gradients = (kind == BACKWARD) | (kind == WGRAD) | (kind == PAIR)
+    runs_forward = np.isin(kind, (FORWARD, PAIR))
+    makes_gradients = np.isin(kind, (BACKWARD, WGRAD, PAIR))
     # [position] stage whose gradients an action makes: of a pair, that of its backward half.
     trained = np.where(kind == PAIR, stage_b, stage)
     final = _last_positions(trained, makes_gradients)
@@ -188,7 +188,8 @@ def _first_positions(stage: Ints, counts: NDArray[np.bool_]) -> dict[int, int]:
     position = np.flatnonzero(counts)
     stages, first = np.unique(stage[position], return_index=True)
     order = np.argsort(first, kind="stable")  # np.unique has sorted by stage
-    return dict(zip(stages[order].tolist(), position[first[order]].tolist(), strict=True))
+    in_order = zip(stages[order].tolist(), position[first[order]].tolist(), strict=True)
+    return dict(in_order)
 
 
 def _last_positions(stage: Ints, counts: NDArray[np.bool_]) -> dict[int, int]:

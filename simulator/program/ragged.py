@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence, Sized
+from itertools import chain
+from typing import Any, NamedTuple, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.program.program import Ints
 
@@ -19,7 +21,7 @@ class Entries(NamedTuple):
     """Where it stands among the entries of all lists, one list behind another [entry]."""
 
 
-def lengths(lists: Sequence[Sequence[object]]) -> Ints:
+def lengths(lists: Iterable[Sized]) -> Ints:
     """Return the length of each list."""
     return np.array([len(entries) for entries in lists], dtype=np.int64)
 
@@ -29,9 +31,18 @@ def starts(sizes: Ints) -> Ints:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
 
 
-def flat(lists: Sequence[Sequence[int]]) -> Ints:
+@overload
+def flat(lists: Sequence[Sequence[float]], kind: type[np.float64]) -> NDArray[np.float64]: ...
+
+
+@overload
+def flat(lists: Sequence[Sequence[int]]) -> NDArray[np.int64]: ...
+
+
+def flat(lists: Sequence[Sequence[float]], kind: type[np.generic] = np.int64) -> NDArray[Any]:
     """Return all entries, one list behind another."""
-    return np.array([value for entries in lists for value in entries], dtype=np.int64)
+    total = sum(map(len, lists))
+    return np.fromiter(chain.from_iterable(lists), dtype=kind, count=total)
 
 
 def spread(sizes: Ints, sequence: Ints) -> Entries:
@@ -43,5 +54,5 @@ def spread(sizes: Ints, sequence: Ints) -> Entries:
     owner = np.repeat(np.arange(len(sequence)), counts)
     # An entry's number among the wanted ones, less where its list begins there, plus where the list
     # begins among all: the two last as one shift per position.
-    shift = starts(sizes)[:-1][sequence] - (np.cumsum(counts) - counts)
+    shift = starts(sizes)[sequence] - starts(counts)[:-1]
     return Entries(owner, np.arange(len(owner)) + shift[owner])

@@ -105,11 +105,13 @@ class RankBuilder:
         actions = [
             self._template(key, rows, data) for key, rows in zip(order.keys, chunks, strict=True)
         ]
-        end = data.end_step(_owed(actions, order), slot=len(order.code) + 1)
+        last_slot = len(order.code) + 1
+        end = data.end_step(_owed(actions, order), last_slot)
+        last_template = len(actions) + 1
         return RankRows(
             pipeline_index=index,
             templates=[begin, *actions, end.template],
-            sequence=np.concatenate([[0], 1 + order.code, [1 + len(actions)]]),
+            sequence=np.concatenate([[0], 1 + order.code, [last_template]]),
             far=[*end.waits, *_parameter_waits(order, actions, chunks, data)],
             totals=_totals(chunks, order.code, end.template),
         )

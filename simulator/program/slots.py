@@ -76,8 +76,7 @@ class Slots:
     def seconds(self) -> Floats:
         """Return the time of all rows [row] s."""
         columns = [template.seconds for template in self.templates]
-        values = np.array([value for column in columns for value in column], dtype=np.float64)
-        seconds: Floats = values[self._entries(columns).entry]
+        seconds: Floats = flat(columns, np.float64)[self._entries(columns).entry]
         return seconds
 
     def actions(self) -> SlotActions:
@@ -97,7 +96,9 @@ class Slots:
         slot, entry = self._entries(rows)
         # Rows are numbered within their template: in the program they begin where the slot does.
         first = self.first_row[slot]  # [wait]
-        return Waits(first + flat(rows)[entry], first + flat(others)[entry])
+        row = flat(rows)[entry]
+        on = flat(others)[entry]
+        return Waits(first + row, first + on)
 
     def inputs(self, sources: Ints) -> Waits:
         """Return the waits for what other slots hand over.
@@ -112,8 +113,9 @@ class Slots:
         source = sources[slot, kind]
         # A template hands on a list of rows of either kind: an input waits for each of them.
         handed = [made for template in self.templates for made in template.handed]
-        number, place = spread(lengths(handed), 2 * self.template[source] + kind)
-        return Waits(row[number], self.first_row[source][number] + flat(handed)[place])
+        made_list = 2 * self.template[source] + kind  # [input]
+        number, entry = spread(lengths(handed), made_list)  # [wait] input, entry of the lists
+        return Waits(row[number], self.first_row[source[number]] + flat(handed)[entry])
 
     def reductions(self) -> Reductions:
         """Return the rows that sum gradients."""

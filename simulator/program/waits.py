@@ -39,15 +39,18 @@ def stream_order(rank: Ints, stream: Ints) -> Waits:
     queue = rank[rows] * len(Stream) + stream[rows]
     # A stable sort brings the rows of a queue together without changing their order.
     order = np.argsort(queue, kind="stable")
-    follows = queue[order][1:] == queue[order][:-1]
-    return Waits(rows[order[1:][follows]], rows[order[:-1][follows]])
+    queue = queue[order]
+    rows = rows[order]
+    follows = queue[1:] == queue[:-1]
+    return Waits(rows[1:][follows], rows[:-1][follows])
 
 
 def csr(rows: int, waits: Sequence[Waits]) -> Csr:
     """Return pairs as compressed sparse rows, each pair once. rows: of the whole program."""
     # As one number a pair is sorted and compared many times faster than as two; np.unique would
     # hash instead.
-    pairs = np.sort(np.concatenate([row * rows + on for row, on in waits]))
+    numbers = [row * rows + on for row, on in waits]
+    pairs = np.sort(np.concatenate(numbers))
     distinct = pairs[np.diff(pairs, prepend=-1) > 0]
     row, on = np.divmod(distinct, max(rows, 1))
     return Csr(starts(np.bincount(row, minlength=rows)), on)

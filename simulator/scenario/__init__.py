@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from simulator.scenario.config import LIST_KEYS, QUANTITIES, Assumption, Quantity, WorkloadConfig
 from simulator.scenario.pipeline import Pipeline
-from simulator.scenario.reader import build, inline, load, owner, variants, vary, workload_of
+from simulator.scenario.reader import (
+    build,
+    inline,
+    load,
+    override,
+    owner,
+    variants,
+    vary,
+    workload_of,
+)
 from simulator.scenario.value import Documents, Scenario
 
 __all__ = [
@@ -23,6 +32,7 @@ __all__ = [
     "build",
     "inline",
     "load",
+    "override",
     "owner",
     "variants",
     "vary",

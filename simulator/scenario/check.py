@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from simulator import inputs
 from simulator.errors import InputError, LayoutError
@@ -14,7 +15,7 @@ from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
 from simulator.scenario.pipeline import pipeline
-from simulator.scenario.value import Documents, Scenario
+from simulator.scenario.value import Documents, ExpertCounts, Scenario
 from simulator.topology import Network, TopologyConfig
 
 
@@ -28,7 +29,10 @@ def cross_check(
 ) -> Scenario:
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
     run = documents.workload
-    kernels = inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
+    table = inputs.data("kernels", gpu.kernels)
+    kernels = inputs.validate(table, KernelConfig)
+    # From the plainest to what rests on it, so that the first complaint is the cause: number formats
+    # and kernels, then degrees, then what must divide by them, then the schedule.
     recipe = _recipe(workload, gpu, kernels)
     _check_attention(workload, gpu, kernels)
     _check_recompute(workload, architecture)
@@ -39,6 +43,7 @@ def cross_check(
     micro_batches = _micro_batches(workload.training, ranks)
     line = pipeline(workload.schedule, ranks, micro_batches, run)
     if not isinstance(workload.layout.stages, str):
+        # A list of stages is only checked here: costs read it again, next to the rules.
         parse_stages(workload.layout.stages, line.stages, architecture)
     return Scenario(
         topology=site,
@@ -60,23 +65,33 @@ def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> 
     """Return the run's number formats. Errors: InputError where the GPU cannot multiply in them."""
     recipe = RECIPES[workload.precision.recipe]
     if not _runs(recipe, gpu, kernels):
-        fitting = [name for name, other in RECIPES.items() if _runs(other, gpu, kernels)]
-        choice = f"one of {', '.join(fitting)}" if len(fitting) > 1 else fitting[0]
-        able = [name for name in inputs.data_names("gpus") if recipe.peak in _gpu(name).peak]
         raise InputError(
             f"multiplies in {recipe.peak}, which {gpu.name} cannot",
             key="precision.recipe",
             value=recipe.name,
-            remedy=f"Write {choice}, or choose a GPU that can: {', '.join(able)}.",
+            remedy=_other_recipes(recipe, gpu, kernels),
         )
     if workload.precision.gradients == "bf16":
         return replace(recipe, gradient=2)
     return recipe
 
 
+def _other_recipes(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> str:
+    """Return the remedy for a recipe that a GPU cannot run: recipes and GPUs that go together."""
+    fitting = [name for name, other in RECIPES.items() if _runs(other, gpu, kernels)]
+    choice = ", ".join(fitting)  # every GPU runs BF16: there is one at least
+    if len(fitting) > 1:
+        choice = f"one of {choice}"
+    gpus = inputs.data_names("gpus")
+    able = ", ".join(name for name in gpus if recipe.peak in _gpu(name).peak)
+    return f"Write {choice}, or choose a GPU that can: {able}."
+
+
 def _runs(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> bool:
     """Tell whether a GPU has tensor cores and known GEMMs for a recipe."""
-    return recipe.peak in gpu.peak and recipe.gemm in kernels.gemm
+    # The datasheet alone does not do: without measured GEMMs there is no efficiency.
+    has_peak = recipe.peak in gpu.peak
+    return has_peak and recipe.gemm in kernels.gemm
 
 
 def _gpu(name: str) -> GpuConfig:
@@ -128,7 +143,10 @@ def _check_experts(
 def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
     """Refuse sequences that cannot be cut evenly, and attention that cannot run on a part."""
     training = workload.training
-    parts = ranks.cp * (ranks.tp if workload.layout.sequence_parallel else 1)
+    # Sequence parallelism cuts each context parallel part once more, between tensor parallel ranks.
+    parts = ranks.cp
+    if workload.layout.sequence_parallel:
+        parts *= ranks.tp
     if training.seq_length % parts:
         raise LayoutError(
             f"does not divide over cp {ranks.cp} x tp {ranks.tp} = {parts} parts",
@@ -145,36 +163,53 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
         )
 
 
-def _counts(run: Document, workload: WorkloadConfig) -> tuple[tuple[float, ...], ...] | None:
+def _counts(run: Document, workload: WorkloadConfig) -> ExpertCounts | None:
     """Return the recorded loads that a workload names, summed over steps [layer, expert]."""
     if workload.experts.file is None:
         return None
-    table = inputs.counts(Path(run.file).parent / workload.experts.file)
+    path = Path(run.file).parent / workload.experts.file
+    table = inputs.counts(path)  # [layer, expert] or [step, layer, expert]
+    # One step is simulated: it gets the loads of all recorded ones together.
     if table.ndim == 3:
         table = table.sum(axis=0)
-    return tuple(tuple(row) for row in table.tolist())
+    rows = table.tolist()
+    return tuple(tuple(row) for row in rows)
 
 
 def _check_nodes(ranks: Layout, site: TopologyConfig) -> None:
     """Refuse groups that do not nest with nodes: some of their rails would have no peer."""
     if site.nodes == 1:
         return
-    _check_group("layout.ep", ranks.ep, "expert parallel", ranks.etp * ranks.ep, site.node.gpus)
-    _check_group("layout.pp", ranks.pp, "pipeline stage", ranks.per_stage, site.node.gpus)
+    groups = (
+        _Group("layout.ep", ranks.ep, "expert parallel", ranks.etp * ranks.ep),
+        _Group("layout.pp", ranks.pp, "pipeline stage", ranks.per_stage),
+    )
+    for group in groups:
+        _check_group(group, site.node.gpus)
 
 
-def _check_group(key: str, degree: int, what: str, size: int, gpus: int) -> None:
-    """Refuse a degree whose groups of `size` ranks and nodes of `gpus` do not nest.
+class _Group(NamedTuple):
+    """Ranks that must nest with nodes."""
 
-    Errors: LayoutError.
-    """
-    small, large = sorted((size, gpus))
+    key: str
+    """Key of the degree that makes the group."""
+    degree: int
+    """Its value."""
+    what: str
+    """Which groups these are, in messages."""
+    size: int
+    """Ranks of one group, which are consecutive."""
+
+
+def _check_group(group: _Group, gpus: int) -> None:
+    """Refuse groups that do not nest with nodes of so many GPUs. Errors: LayoutError."""
+    small, large = sorted((group.size, gpus))
     if large % small:
         raise LayoutError(
-            f"makes {what} groups of {size} ranks, which neither fill whole nodes of {gpus} GPUs "
-            "nor divide one",
-            key=key,
-            value=degree,
+            f"makes {group.what} groups of {group.size} ranks, which neither fill whole nodes of "
+            f"{gpus} GPUs nor divide one",
+            key=group.key,
+            value=group.degree,
             remedy=f"Choose it so that they hold a multiple or a divisor of {gpus} ranks.",
         )
 
@@ -184,10 +219,12 @@ def _micro_batches(training: TrainingConfig, ranks: Layout) -> int:
     per_round = ranks.dp * training.micro_batch_size
     count, rest = divmod(training.global_batch_size, per_round)
     if rest:
-        legal = " and ".join(str(per_round * n) for n in (count, count + 1) if n)
+        # The next smaller and larger batch; a batch below one round has no smaller one.
+        rounds = [number for number in (count, count + 1) if number]
+        legal = " and ".join(str(per_round * number) for number in rounds)
+        size = training.micro_batch_size
         raise InputError(
-            f"does not divide over dp {ranks.dp} x micro_batch_size {training.micro_batch_size} "
-            f"= {per_round}",
+            f"does not divide over dp {ranks.dp} x micro_batch_size {size} = {per_round}",
             key="training.global_batch_size",
             value=training.global_batch_size,
             remedy=f"The nearest that do: {legal}.",

@@ -12,7 +12,11 @@ from simulator.layout import Layout
 from simulator.scenario.config import ScheduleConfig
 from simulator.schedules import SCHEDULES, Schedule, Shape, Times
 
-_READ_BY = {"file": ("custom",), "group": ("interleaved",), "limit": ("zb-1p", "zb-2p")}
+_READ_BY = {
+    "file": ("custom",),
+    "group": ("interleaved",),
+    "limit": ("zb-1p", "zb-2p"),
+}
 """Key of the schedule -> the schedules that read it."""
 
 
@@ -35,7 +39,9 @@ class Pipeline:
         """Return the schedule for chunks of these times. Errors: ScheduleError."""
         if self.fixed:
             return self.fixed
-        built = SCHEDULES[self.name].build(replace(self.shape, times=times))
+        # Zero-bubble schedules place weight gradients by how long chunks take.
+        shape = replace(self.shape, times=times)
+        built = SCHEDULES[self.name].build(shape)
         schedules.check(built)
         return built
 
@@ -56,16 +62,39 @@ def pipeline(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Doc
         )
         family = SCHEDULES[config.name]
         if family.timed:
-            return Pipeline(config.name, shape, family.stages(ranks.pp, ranks.vpp), False, None)
+            # Chunks have no times before layers are priced: the schedule is built after that.
+            return Pipeline(
+                name=config.name,
+                shape=shape,
+                stages=family.stages(ranks.pp, ranks.vpp),
+                overlaps=False,
+                fixed=None,
+            )
+        # Built and checked here, so that a wrong grid is refused before anything is priced.
         built = family.build(shape)
         schedules.check(built)
     except InputError as error:
-        if error.key:
-            error.key = f"schedule.{error.key}"
-        of_virtual_stages = ranks.vpp > 1 and error.value == ranks.vpp
-        raise error.at(key="layout.vpp" if of_virtual_stages else "schedule.name") from error
+        raise _at_its_key(error, ranks) from error
     _check_sizes(config, built, ranks, micro_batches)
-    return Pipeline(config.name, shape, built.stages, built.overlaps, built)
+    return Pipeline(
+        name=config.name,
+        shape=shape,
+        stages=built.stages,
+        overlaps=built.overlaps,
+        fixed=built,
+    )
+
+
+def _at_its_key(error: InputError, ranks: Layout) -> InputError:
+    """Return a schedule's complaint as one about the workload's key that it follows from."""
+    if error.key:
+        error.key = f"schedule.{error.key}"
+    if ranks.vpp == 1 or error.value != ranks.vpp:
+        return error.at(key="schedule.name")
+    # `simulate schedule` has an option to leave out; here the value may be a shipped file's.
+    removing = "Leave it out (--set layout.vpp=null removes it)"
+    error.remedy = error.remedy.replace("Leave it out", removing)
+    return error.at(key="layout.vpp")
 
 
 def _check_keys(config: ScheduleConfig) -> None:
@@ -77,11 +106,13 @@ def _check_keys(config: ScheduleConfig) -> None:
     for key, names in _READ_BY.items():
         value = getattr(config, key)
         if value and config.name not in names:
+            path = f"schedule.{key}"
+            owners = " and ".join(names)
             raise InputError(
                 f"is not read by schedule {config.name}",
-                key=f"schedule.{key}",
+                key=path,
                 value=value,
-                remedy=f"{leave_out(f'schedule.{key}')} It belongs to {' and '.join(names)}.",
+                remedy=f"{leave_out(path)} It belongs to {owners}.",
             )
 
 
@@ -104,12 +135,15 @@ def _check_sizes(
     config: ScheduleConfig, built: Schedule, ranks: Layout, micro_batches: int
 ) -> None:
     """Refuse a grid that is not that of the layout and the batch."""
-    if len(built.ranks) == ranks.pp and built.micro_batches == micro_batches:
+    # A custom grid brings its own sizes; those of other schedules follow from the layout.
+    count = len(built.ranks)
+    if count == ranks.pp and built.micro_batches == micro_batches:
         return
+    key = "schedule.file" if config.file else "schedule.name"
     raise InputError(
-        f"has {len(built.ranks)} ranks and {built.micro_batches} micro-batches where layout.pp is "
+        f"has {count} ranks and {built.micro_batches} micro-batches where layout.pp is "
         f"{ranks.pp} and the batch makes {micro_batches}",
-        key="schedule.file" if config.file else "schedule.name",
+        key=key,
         value=config.file or config.name,
         remedy="Change layout.pp or training.global_batch_size, or the grid.",
     )

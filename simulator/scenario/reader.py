@@ -37,8 +37,27 @@ def load(
     }
     for path, value in (sets or {}).items():
         kind, inner = owner(path)
-        documents[kind] = inputs.override(documents[kind], inner, value)
+        documents[kind] = override(documents[kind], inner, value)
     return build(documents["topology"], documents["workload"])
+
+
+def override(document: Document, path: str, value: Any) -> Document:
+    """Return a topology or workload with one key replaced, or removed where the value is None.
+
+    path: inside the file. Errors: InputError where it leads into a plain value.
+    """
+    head, _, key = path.partition("model.hf_config.")
+    model = document.data.get("model")
+    config = model.get("hf_config") if isinstance(model, dict) else None
+    if key and not head and isinstance(config, str):
+        raise InputError(
+            "is not a group of keys",
+            file="--set",
+            key=path,
+            value="model.hf_config",
+            remedy=f"Write model.{key}: it overrides what the file {config} says.",
+        )
+    return inputs.override(document, path, value)
 
 
 def workload_of(name: str) -> tuple[WorkloadConfig, ModelConfig]:
@@ -56,24 +75,29 @@ def owner(path: str) -> tuple[str, str]:
     head, _, rest = path.partition(".")
     if head in FILES and rest:
         return head, rest
-    keys = {"topology": TopologyConfig.model_fields, "workload": WorkloadConfig.model_fields}
+    keys = {
+        "topology": TopologyConfig.model_fields,
+        "workload": WorkloadConfig.model_fields,
+    }
     owners = [kind for kind in FILES if head in keys[kind]]
     if len(owners) == 1:
         return owners[0], path
     if owners:
         remedy = f"Write 'topology.{path}' or 'workload.{path}'."
         raise InputError("is a key of both files", file="--set", key=path, remedy=remedy)
-    raise _unknown_path(path, sorted({key for kind in FILES for key in keys[kind]}))
+    known = {*keys["topology"], *keys["workload"]}
+    raise _unknown_path(path, sorted(known))
 
 
 def _unknown_path(path: str, known: list[str]) -> InputError:
     """Return the complaint about a path whose first key is in neither file. known: the first keys."""
     head, _, rest = path.partition(".")
     # A file's kind may be misspelt too, `topolgy.node`; alone it leads nowhere.
-    near = difflib.get_close_matches(head, [*known, *FILES] if rest else known, n=1)
+    candidates = [*known, *FILES] if rest else known
+    near = difflib.get_close_matches(head, candidates, n=1)
     remedy = f"Known: {', '.join(known)}."
     if near:
-        meant = f"{near[0]}.{rest}" if rest else near[0]
+        meant = path.replace(head, near[0], 1)
         remedy = f"Did you mean '{meant}'?"
     return InputError(
         "is not a key of a topology or a workload",
@@ -93,22 +117,32 @@ def build(cluster: Document, run: Document) -> Scenario:
     workload = _only_assumed(run, inputs.validate(run, WorkloadConfig))
     architecture = _model(run, workload)
     gpu = _gpu(cluster, site)
+    # Lower layers know keys and no files: what they refuse is located in the file that has the key.
     try:
         links = network(site)
     except InputError as error:
-        raise error.at(**cluster.locate(tuple(error.key.split(".")))) from error
+        raise _located(error, cluster) from error
+    documents = Documents(cluster, run)
     try:
-        return cross_check(Documents(cluster, run), site, workload, architecture, gpu, links)
+        return cross_check(documents, site, workload, architecture, gpu, links)
     except InputError as error:
-        raise error.at(**run.locate(tuple(error.key.split(".")))) from error
+        raise _located(error, run) from error
+
+
+def _located(error: InputError, document: Document) -> InputError:
+    """Return an error that knows its key with the file and the line of that key."""
+    keys = tuple(error.key.split("."))
+    return error.at(**document.locate(keys))
 
 
 def _only_assumed(run: Document, workload: WorkloadConfig) -> WorkloadConfig:
     """Drop the assumptions whose keys the user has set: they are not assumed any more."""
     known = set(_paths(run.data))
-    assumed = tuple(
-        row for row in workload.assumed if not run.is_overridden(tuple(row.key.split(".")))
-    )
+    assumed = []
+    for assumption in workload.assumed:
+        keys = tuple(assumption.key.split("."))
+        if not run.is_overridden(keys):
+            assumed.append(assumption)
     for assumption in assumed:
         if assumption.key not in known:
             error = InputError(
@@ -117,7 +151,7 @@ def _only_assumed(run: Document, workload: WorkloadConfig) -> WorkloadConfig:
                 remedy="Name a key by its path.",
             )
             raise error.at(**run.locate(("assumed",)))
-    return workload.model_copy(update={"assumed": assumed})
+    return workload.model_copy(update={"assumed": tuple(assumed)})
 
 
 def _paths(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -147,7 +181,8 @@ def _model(run: Document, workload: WorkloadConfig) -> ModelConfig:
 
 def _model_document(run: Document, workload: WorkloadConfig) -> Document:
     """Return the keys of a model: those of `hf_config`, overridden by the others of `model`."""
-    own = {key: value for key, value in workload.model.items() if key != "hf_config"}
+    own = dict(workload.model)
+    own.pop("hf_config", None)
     for key in own:
         if key not in KEYS:
             error = InputError(
@@ -157,11 +192,15 @@ def _model_document(run: Document, workload: WorkloadConfig) -> Document:
             )
             raise error.at(**run.locate(("model", key)))
     base = _hf_config(run, workload)
+    # The model's document has the keys at its top, so the paths lose their first part.
     changed = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
     data = {**base.data, **own}
     for keys in changed:
-        if len(keys) == 1 and keys[0] not in own:
-            data.pop(str(keys[0]), None)  # `--set model.key=null` removes it from a config.json too
+        if len(keys) != 1:
+            continue
+        key = str(keys[0])
+        if key not in own:
+            data.pop(key, None)  # `--set model.key=null` removes it from a config.json too
     return replace(base, data=data, overridden=changed)
 
 
@@ -172,7 +211,8 @@ def _hf_config(run: Document, workload: WorkloadConfig) -> Document:
     """
     config = workload.model.get("hf_config", {})
     if isinstance(config, dict):
-        return Document(run.file, {"name": workload.name, **config}, {})
+        keys = {"name": workload.name, **config}
+        return Document(run.file, keys, {})
     if not isinstance(config, str):
         error = InputError(
             "is neither a path nor a group of keys",
@@ -201,9 +241,11 @@ def _validated(document: Document, run: Document) -> ModelConfig:
         return inputs.validate(document, ModelConfig)
     except InputError as error:
         model = run.data["model"]
-        config, keys = model.get("hf_config"), error.key.split(".")
+        config = model.get("hf_config")
+        keys = error.key.split(".")
         path = ("model", *keys)
-        if isinstance(config, dict) and keys[0] in config and keys[0] not in model:
+        in_config = isinstance(config, dict) and keys[0] in config
+        if in_config and keys[0] not in model:
             path = ("model", "hf_config", *keys)
         error.key = ".".join(path)
         if keys[0] in model or not isinstance(config, str):
@@ -214,13 +256,15 @@ def _validated(document: Document, run: Document) -> ModelConfig:
 
 
 def _near_model_key(key: str) -> str:
-    near = difflib.get_close_matches(key, ModelConfig.model_fields, n=1)
-    return f"Did you mean '{near[0]}'?" if near else "Use Hugging Face's names, as in config.json."
+    for near in difflib.get_close_matches(key, ModelConfig.model_fields, n=1):
+        return f"Did you mean '{near}'?"
+    return "Use Hugging Face's names, as in config.json."
 
 
 def _gpu(cluster: Document, site: TopologyConfig) -> GpuConfig:
     try:
-        return inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
+        datasheet = inputs.data("gpus", site.gpu)
+        return inputs.validate(datasheet, GpuConfig)
     except InputError as error:
         raise error.at(**cluster.locate(("gpu",))) from error
 
@@ -231,7 +275,7 @@ def vary(scenario: Scenario, key: str, value: Any) -> Scenario:
     Errors: InputError if it does not fit.
     """
     cluster, run = scenario.documents
-    return build(cluster, inputs.override(run, key, value))
+    return build(cluster, override(run, key, value))
 
 
 def variants(scenario: Scenario, assumption: Assumption) -> Iterator[tuple[Any, Scenario | None]]:

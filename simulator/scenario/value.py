@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.inputs import Document
@@ -13,6 +13,9 @@ from simulator.precision import Recipe
 from simulator.scenario.config import WorkloadConfig
 from simulator.scenario.pipeline import Pipeline
 from simulator.topology import Network, TopologyConfig
+
+ExpertCounts: TypeAlias = tuple[tuple[float, ...], ...]
+"""Choices that recorded tokens made [layer][expert]; tuples, so that a scenario can be a key."""
 
 
 class Documents(NamedTuple):
@@ -50,7 +53,7 @@ class Scenario:
     """The links of the cluster and the routes over them."""
     documents: Documents = field(repr=False)
     """Topology and workload as they were read."""
-    counts: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
+    counts: ExpertCounts | None = field(default=None, repr=False)
     """Recorded loads of experts [layer][expert], if any."""
 
     @property
@@ -60,16 +63,19 @@ class Scenario:
         It is on its own cluster, with no key overridden.
         """
         site = self.workload.published_on
-        return (not site or site == self.topology.name) and not any(
-            file.overridden for file in self.documents
-        )
+        if site and site != self.topology.name:
+            return False
+        # Any override makes it another run, even one that repeats what the file says.
+        return not any(file.overridden for file in self.documents)
 
     @property
     def tokens_per_micro_batch(self) -> int:
         """Return the tokens of one micro-batch."""
-        return self.workload.training.micro_batch_size * self.workload.training.seq_length
+        training = self.workload.training
+        return training.micro_batch_size * training.seq_length
 
     @property
     def tokens_per_step(self) -> int:
         """Return the tokens of one step."""
-        return self.workload.training.global_batch_size * self.workload.training.seq_length
+        training = self.workload.training
+        return training.global_batch_size * training.seq_length

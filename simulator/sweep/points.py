@@ -14,7 +14,7 @@ from typing import Any
 from simulator import inputs
 from simulator.errors import InputError
 from simulator.inputs import Document
-from simulator.scenario import inline, owner
+from simulator.scenario import inline, override, owner
 from simulator.store import to_json
 from simulator.sweep.config import WHOLE_FILES, Sweep
 from simulator.sweep.paths import at
@@ -140,7 +140,7 @@ class _Files:
             if path in WHOLE_FILES:
                 continue
             kind, inner = owner(path)
-            documents[kind] = inputs.override(documents[kind], inner, value)
+            documents[kind] = override(documents[kind], inner, value)
         return documents
 
     def _document(self, name: str, kind: str) -> Document:

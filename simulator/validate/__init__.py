@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from simulator.errors import InputError
 from simulator.validate.case import StepCase, files
@@ -17,9 +18,12 @@ from simulator.validate.check import Check, score
 from simulator.validate.chunk import PHASE_NAMES, chunk_pair, pair_program
 from simulator.validate.steps import memory_check, pre_training, step_check
 
+Bundle: TypeAlias = Callable[[], tuple[Check, ...]]
+"""Runs the checks of one bundle."""
+
 __all__ = ["BUNDLES", "PHASE_NAMES", "Check", "names", "pair_program", "score", "validate"]
 
-BUNDLES: dict[str, Callable[[], tuple[Check, ...]]] = {
+BUNDLES: dict[str, Bundle] = {
     "deepseek-v3-chunk": chunk_pair,
     "deepseek-v3": pre_training,
 }
@@ -30,7 +34,8 @@ def names() -> tuple[str, ...]:
     """Return every name that `validate` takes: bundles, files, and the cases in them."""
     known = list(BUNDLES)
     for name, table in files().items():
-        known += [name, *(row.case for row in table.rows)]
+        known.append(name)
+        known += [row.case for row in table.rows]
     return tuple(known)
 
 
@@ -40,6 +45,8 @@ def validate(chosen: tuple[str, ...] = (), *, alternatives: bool = False) -> Ite
     alternatives: also run other choices for what a source does not say. Errors: InputError on an
     unknown name.
     """
+    # All names before the first case runs, which a generator would not do by itself: a case takes
+    # seconds, and a misspelt name is told at once.
     known = names()
     for name in chosen:
         if name not in known:
@@ -49,11 +56,15 @@ def validate(chosen: tuple[str, ...] = (), *, alternatives: bool = False) -> Ite
 
 def _unknown(name: str, known: tuple[str, ...]) -> InputError:
     """Return the complaint about a name that is not a case."""
-    near = difflib.get_close_matches(name, known, n=3) if "/" in name else []
+    # Rows have a slash in their name; a misspelt file is easier to find among files alone.
+    near = []
+    if "/" in name:
+        near = difflib.get_close_matches(name, known, n=3)
     if near:
         remedy = f"Did you mean {' or '.join(near)}?"
     else:
-        remedy = f"Known: {', '.join([*BUNDLES, *files()])}, and their rows."
+        listed = ", ".join([*BUNDLES, *files()])
+        remedy = f"Known: {listed}, and their rows."
     return InputError("is not a case", key="CASE", value=name, remedy=remedy)
 
 
@@ -63,6 +74,7 @@ def _checks(chosen: tuple[str, ...], *, alternatives: bool) -> Iterator[Check]:
             yield from bundle()
     for name, table in files().items():
         for row in table.rows:
+            # A file stands for all of its rows.
             if chosen and name not in chosen and row.case not in chosen:
                 continue
             if isinstance(row, StepCase):

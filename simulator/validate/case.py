@@ -46,7 +46,8 @@ class _Published(BaseModel):
 
     def scenario(self, changes: dict[str, Any] | None = None) -> Scenario:
         """Return what is simulated. changes: applied over `set`. Errors: InputError."""
-        return load(self.topology, self.workload, {**self.set, **(changes or {})})
+        sets = {**self.set, **(changes or {})}
+        return load(self.topology, self.workload, sets)
 
 
 class StepCase(_Published):
@@ -73,7 +74,7 @@ class MemoryCase(_Published):
         description="What was counted."
     )
     stage: Literal["first", "middle", "largest"] = Field(
-        description="Pipeline index on which it was counted."
+        description="Pipeline stage on which it was counted."
     )
     published_gib: Number = Field(
         0.0, ge=0, description="The published figure [GiB].", examples=[45.56]
@@ -88,6 +89,7 @@ class MemoryCase(_Published):
     @property
     def published(self) -> float:
         """Return the published figure [B]."""
+        # A case has one of the two, in the unit that its source prints.
         return self.published_gib * 2**30 or self.published_gb * 1e9
 
 

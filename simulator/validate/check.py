@@ -74,5 +74,7 @@ def score(checks: Sequence[Check]) -> Score | None:
     counted = [check for check in checks if check.scored and check.use == "validation"]
     if not counted:
         return None
+    # Of absolute errors: too slow in one case and too fast in another do not cancel.
     worst = max(counted, key=lambda check: abs(check.error))
-    return Score(len(counted), fmean(abs(check.error) for check in counted), worst)
+    mean = fmean(abs(check.error) for check in counted)
+    return Score(checks=len(counted), mean=mean, worst=worst)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator import inputs
 from simulator.costs import PhaseKey, price
@@ -52,36 +53,64 @@ def chunk_pair() -> tuple[Check, ...]:
     published = inputs.data("measured", "deepseek_v3_chunk").data
     timeline = run(pair_program())
     figures = [*_streams(timeline, published), *_kernels(timeline, published)]
-    source = published["source"]
     return tuple(
-        Check("deepseek-v3-chunk", name, "ms", measured, simulated, "calibration", source)
-        for name, measured, simulated in figures
+        Check(
+            case="deepseek-v3-chunk",
+            quantity=figure.name,
+            unit="ms",
+            published=figure.published,
+            simulated=figure.simulated,
+            use="calibration",
+            source=published["source"],
+        )
+        for figure in figures
     )
 
 
 def _streams(timeline: Timeline, published: dict[str, Any]) -> Iterator[Figure]:
     """Return how long the pair takes, and how long its streams are busy."""
-    program, pair = timeline.program, _pair(timeline.program)
+    program = timeline.program
+    pair = _pair(program)
     span = float(timeline.end[pair].max() - timeline.start[pair].min())
     yield Figure("span", published["span_ms"], 1e3 * span)
-    compute = program.stream == STREAMS.index("compute")  # [op]
-    side = program.stream == STREAMS.index("side")  # [op]
-    for name, key, rows in (
-        ("compute stream busy", "compute", compute),
-        ("compute or side stream busy", "compute_or_side", compute | side),
-    ):
-        busy = union(timeline.start[rows & pair], timeline.end[rows & pair])
-        yield Figure(name, published["busy_ms"][key], 1e3 * measure(*busy))
+    compute = pair & (program.stream == STREAMS.index("compute"))  # [op]
+    side = pair & (program.stream == STREAMS.index("side"))  # [op]
+    measured = published["busy_ms"]
+    # The side stream runs some of the weight gradients, so one stream may work while the other waits.
+    yield Figure(
+        name="compute stream busy",
+        published=measured["compute"],
+        simulated=_busy(timeline, compute),
+    )
+    yield Figure(
+        name="compute or side stream busy",
+        published=measured["compute_or_side"],
+        simulated=_busy(timeline, compute | side),
+    )
+
+
+def _busy(timeline: Timeline, rows: NDArray[np.bool_]) -> float:
+    """Return how long any of some rows runs [ms]. rows: mask [op]."""
+    intervals = union(timeline.start[rows], timeline.end[rows])
+    return 1e3 * measure(*intervals)
 
 
 def _kernels(timeline: Timeline, published: dict[str, Any]) -> Iterator[Figure]:
     """Return what the kernels of each phase and each transfer take in a layer."""
     for name, phase in PHASE_NAMES.items():
-        seconds = _phase(timeline.program, phase)
-        yield Figure(f"{name}, kernels per layer", published["phase_ms"][name], seconds)
+        yield Figure(
+            name=f"{name}, kernels per layer",
+            published=published["phase_ms"][name],
+            simulated=_phase(timeline.program, phase),
+        )
     for name, kernels in published["communication_us"].items():
-        measured = float(np.mean(kernels["payload"])) / 1e3
-        yield Figure(f"{name}, payload per layer", measured, _payload(timeline, name))
+        # The kernels that move tokens, one a layer; those that wait for peers are not compared.
+        payload = float(np.mean(kernels["payload"]))
+        yield Figure(
+            name=f"{name}, payload per layer",
+            published=payload / 1e3,
+            simulated=_payload(timeline, name),
+        )
 
 
 def pair_program() -> Program:
@@ -101,9 +130,12 @@ def pair_program() -> Program:
             "training.global_batch_size": 128,
         },
     )
+    # The profile shows one pair in the steady state. A forward pass before it and a backward pass
+    # after it complete both micro-batches, without which no schedule is valid.
     layers: tuple[BlockKind, ...] = tuple(["moe"] * PAIR_LAYERS)
     costs = replace(price(scenario, pairs=True), stages=(layers,))
-    order = (Action("F", 0, 0), Action("FB", 1, 0, 0, 0), Action("B", 1, 0))
+    pair = Action("FB", 1, 0, 0, 0)
+    order = (Action("F", 0, 0), pair, Action("B", 1, 0))
     schedule = Schedule("pair", 1, 2, (order,))
     return lower_schedule(scenario, schedule, costs)
 
@@ -118,13 +150,17 @@ def _phase(program: Program, phase: Phase) -> float:
     return 1e3 * (cost.total - cost.seconds["kernel_gaps"])
 
 
-def _pair(program: Program) -> Any:
+def _pair(program: Program) -> NDArray[np.bool_]:
     """Tell which rows belong to the overlapped pair [op]."""
-    return program.action == [kind for _, _, kind in program.actions].index("FB")
+    kinds = [kind for _, _, kind in program.actions]  # [action]
+    rows: NDArray[np.bool_] = program.action == kinds.index("FB")
+    return rows
 
 
 def _payload(timeline: Timeline, name: str) -> float:
     """Return the time of the pair's transfers of one name, per layer [ms]."""
     program = timeline.program
-    rows = np.flatnonzero((program.label == program.labels.index(name)) & _pair(program))
-    return 1e3 * float(np.sum(timeline.end[rows] - timeline.start[rows])) / PAIR_LAYERS
+    named = program.label == program.labels.index(name)  # [op]
+    rows = named & _pair(program)
+    seconds = timeline.end[rows] - timeline.start[rows]  # [transfer] s
+    return 1e3 * float(np.sum(seconds)) / PAIR_LAYERS

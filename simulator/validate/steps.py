@@ -36,6 +36,7 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
     alternatives: also run the other choices, for the span.
     """
     report = simulate(case.scenario())
+    # The span holds the chosen value too, so that it never leaves it out.
     value = report.quantities()[case.quantity]
     span: tuple[float, ...] = ()
     if alternatives:
@@ -62,7 +63,7 @@ def _alternatives(case: StepCase) -> Iterator[float]:
         try:
             report = simulate(case.scenario(changes))
         except InputError:
-            continue
+            continue  # an alternative of one row of a table need not fit the next
         yield report.quantities()[case.quantity]
 
 
@@ -94,7 +95,9 @@ def _bytes(case: MemoryCase, rank: RankMemory) -> float:
         return rank.peak
     if case.what == "activations":
         return rank.by_category["activations"]
-    return sum(rank.by_category[name] for name in ("parameters", "gradients", "optimizer"))
+    # What papers call "parameters and optimizer states" includes the gradients.
+    counted = ("parameters", "gradients", "optimizer")
+    return sum(rank.by_category[name] for name in counted)
 
 
 def pre_training() -> tuple[Check, ...]:
