@@ -47,6 +47,7 @@ def agree(changes: dict[str, object]) -> tuple[int, int]:
     return folded.rank_classes, whole.rank_classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", configurations()[::2] + configurations()[1::4], ids=configuration_name
 )

@@ -24,6 +24,7 @@ def v3():
 # Scaling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", EVERY[::4] + EVERY[3::8], ids=configuration_name)
 @pytest.mark.parametrize("k", [3.0, 0.5])
 def test_hardware_k_times_as_fast_in_every_respect_divides_the_step_by_k(changes, k):

@@ -38,6 +38,7 @@ def test_the_simulated_step_is_within_12_percent_of_it(v3):
     assert -0.12 < error < 0.12
 
 
+@pytest.mark.slow
 def test_all_published_figures_of_time_agree_with_each_other(v3):
     # Tokens per day is the inverse of the step; the run of 14.8 T tokens has no ramp here.
     errors = {row.quantity: row.error for row in v3.references()}

@@ -293,6 +293,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows has its own lock")
 def test_systems_without_fcntl_run_it_all(write, tmp_path):
     # What Windows lacks. The other system's module is not here either: a marker stands in.
@@ -506,6 +507,7 @@ def test_a_figure_of_what_is_not_there_is_bad_input(write, at_home, capsys, keys
 # What ships
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", inputs.shipped("sweeps"))
 def test_every_shipped_sweep_is_named_as_it_is_called_and_all_its_points_are_scenarios(name):
     from simulator.scenario import build

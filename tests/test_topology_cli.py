@@ -58,6 +58,7 @@ def test_a_wrong_fabric_is_one_message_and_status_two(capsys):
     assert capsys.readouterr().err.strip().endswith("which torus_3d needs. Add 'dims:' there.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "number"), CASES)
 def test_every_family_is_drawn(tmp_path, kind, number):
     extra = {"file": str(ring(tmp_path))} if kind == "custom" else {}
