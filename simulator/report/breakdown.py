@@ -90,11 +90,11 @@ def _idle(timeline: Timeline, rows: _Rows) -> dict[str, float]:
         "pipeline_exposed": (start[rows.inbound], end[rows.inbound]),
         "data_exposed": (arrive[rows.data], end[rows.data]),
     }
-    step: Intervals = (np.array([0.0]), np.array([timeline.step_time]))
-    left = subtract(*step, union(start[rows.kernels], end[rows.kernels]))
+    step = Intervals(np.array([0.0]), np.array([timeline.step_time]))
+    left = subtract(step, union(start[rows.kernels], end[rows.kernels]))
     seconds = {}
     for name, cause in causes.items():
-        rest = subtract(*left, union(*cause))
-        seconds[name] = measure(*left) - measure(*rest)
+        rest = subtract(left, union(*cause))
+        seconds[name] = measure(left) - measure(rest)
         left = rest
-    return {**seconds, "bubble": measure(*left)}
+    return {**seconds, "bubble": measure(left)}

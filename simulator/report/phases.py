@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from simulator.ops.streams import Stream
 from simulator.report.parts import CHUNK_KINDS
 from simulator.report.rows import Ints, carries, rows_by_rank
-from simulator.timeline import Intervals, Timeline, measure, subtract, union
+from simulator.timeline import Timeline, measure, subtract, union
 
 Floats = NDArray[np.float64]
 
@@ -55,7 +55,7 @@ def _chunks(timeline: Timeline, seconds: defaultdict[str, Floats]) -> Floats:
     return reached
 
 
-def _chunk_spans(timeline: Timeline) -> Intervals:
+def _chunk_spans(timeline: Timeline) -> tuple[Floats, Floats]:
     """Return the start of the first and the end of the last op of each action [action] s."""
     program = timeline.program
     counted = ~carries(program, "pipeline")
@@ -77,4 +77,4 @@ def _outside(timeline: Timeline, rows: Ints, since: float) -> float:
     start = np.maximum(timeline.arrive[data], since)
     end = np.maximum(timeline.end[data], since)
     computing = union(timeline.start[kernels], timeline.end[kernels])
-    return measure(*subtract(*union(start, end), computing))
+    return measure(subtract(union(start, end), computing))
