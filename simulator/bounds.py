@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,41 +30,69 @@ class Bound:
 
 def bounds(program: Program) -> tuple[Bound, ...]:
     """Return the lower bounds of a step."""
-    scenario = program.scenario
-    executed = [_at_peak(flops, scenario) for flops in program.flops]  # [rank class] s
-    busiest = max(sum(seconds.values()) for seconds in program.class_seconds)
-    sent = sum(nic for nic, _ in traffic(program).values())
-    line = _nic_rate(scenario)
-    name, occupied = busiest_link(program)
     return (
+        _compute_at_peak(program),
+        _compute_as_profiled(program),
+        _nic(program),
+        _link(program),
         Bound(
-            "compute at peak",
-            program.mean(np.array(executed)),
-            "FLOPs that run / dense peak of their dtype, mean",
+            name="critical path",
+            seconds=critical_path(program),
+            formula="longest chain of ops, every transfer alone on its links",
         ),
-        Bound("compute as profiled", busiest, "sum of kernel times on the busiest rank"),
-        Bound("NIC", sent / line, "bytes that a GPU sends over its NIC, mean / NIC bandwidth"),
-        Bound(
-            "busiest link", occupied, f"sum of bytes / (bandwidth x kernel efficiency) on {name}"
-        ),
-        Bound(
-            "critical path",
-            critical_path(program),
-            "longest chain of ops, every transfer alone on its links",
-        ),
+    )
+
+
+def _compute_at_peak(program: Program) -> Bound:
+    executed = [_at_peak(flops, program.scenario) for flops in program.flops]  # [rank class] s
+    # The mean, not the largest: the last rank ends no earlier than the average one.
+    return Bound(
+        name="compute at peak",
+        seconds=program.mean(np.array(executed)),
+        formula="FLOPs that run / dense peak of their dtype, mean",
+    )
+
+
+def _compute_as_profiled(program: Program) -> Bound:
+    # A rank's kernels share its SMs, so they never run at the same time.
+    busiest = max(sum(seconds.values()) for seconds in program.class_seconds)
+    return Bound(
+        name="compute as profiled",
+        seconds=busiest,
+        formula="sum of kernel times on the busiest rank",
+    )
+
+
+def _nic(program: Program) -> Bound:
+    sent = sum(nic for nic, _ in traffic(program).values())
+    return Bound(
+        name="NIC",
+        seconds=sent / _nic_rate(program.scenario),
+        formula="bytes that a GPU sends over its NIC, mean / NIC bandwidth",
+    )
+
+
+def _link(program: Program) -> Bound:
+    name, occupied = busiest_link(program)
+    return Bound(
+        name="busiest link",
+        seconds=occupied,
+        formula=f"sum of bytes / (bandwidth x kernel efficiency) on {name}",
     )
 
 
 def _at_peak(flops: Mapping[str, float], scenario: Scenario) -> float:
     """Return how long FLOPs take at the dense peak of their dtype [s]. flops: dtype of a GEMM -> FLOP."""
     datasheet = {str(dtype): peak for dtype, peak in PEAK.items()}  # what bounds a GEMM's dtype
-    return sum(count / scenario.gpu.peak[datasheet[dtype]] for dtype, count in flops.items())
+    peak = scenario.gpu.peak
+    return sum(count / peak[datasheet[dtype]] for dtype, count in flops.items())
 
 
 def _nic_rate(scenario: Scenario) -> float:
     """Return what the NICs carry in one direction for each GPU, mean over GPUs, as the cluster graph has them [B/s]."""
     net = scenario.network
-    nics = np.unique(net.nic_up[net.nic_up >= 0])
+    # GPUs may share a NIC, or have none: the sum over NICs, divided among all GPUs.
+    nics = np.unique(net.nic_up[net.nic_up >= 0])  # [NIC] link
     if not len(nics):
         return np.inf
     return float(net.capacity[nics].sum()) / len(net.nic_up)
@@ -78,21 +107,23 @@ def model_flops(program: Program) -> float:
 
 def calls(program: Program) -> NDArray[np.int64]:
     """Return how often each class of coflows runs in a step. [coflow]."""
+    # Each member of a call has a row of its own.
     used = program.coflow[program.coflow >= 0]
-    rows = np.bincount(used, minlength=len(program.coflows))
+    rows = np.bincount(used, minlength=len(program.coflows))  # [coflow]
     members = np.array([len(flow.members) for flow in program.coflows], dtype=np.int64)
     return rows // np.maximum(members, 1)
 
 
 def traffic(program: Program) -> dict[str, tuple[float, float]]:
     """Return kind of traffic -> bytes that one GPU sends per step over its NIC and over NVLink, mean over GPUs."""
-    total: dict[str, tuple[float, float]] = {}
+    nic: defaultdict[str, float] = defaultdict(float)  # bytes of all GPUs
+    nvlink: defaultdict[str, float] = defaultdict(float)
     for flow, count in zip(program.coflows, calls(program).tolist(), strict=True):
-        nic, nvlink = total.get(flow.traffic, (0.0, 0.0))
         sent_nic, sent_nvlink = flow.sent
-        total[flow.traffic] = (nic + count * sent_nic, nvlink + count * sent_nvlink)
+        nic[flow.traffic] += count * sent_nic
+        nvlink[flow.traffic] += count * sent_nvlink
     gpus = program.scenario.topology.gpus
-    return {kind: (nic / gpus, nvlink / gpus) for kind, (nic, nvlink) in total.items()}
+    return {kind: (nic[kind] / gpus, nvlink[kind] / gpus) for kind in nic}
 
 
 def link_seconds(program: Program) -> NDArray[np.float64]:
@@ -143,28 +174,45 @@ class _Columns(NamedTuple):
 
 
 def _columns(program: Program) -> _Columns:
+    """Return what the critical path follows from, as arrays."""
     waits = np.diff(program.wait_ptr)  # [row]
+    # The program lists what each row waits for; the path needs the reverse, sorted by what ends.
     waiters = np.repeat(np.arange(len(waits)), waits)  # [wait]
+    by_awaited = np.argsort(program.wait, kind="stable")  # [wait]
     followers = np.bincount(program.wait, minlength=len(waits))  # [row]
-    transfer = program.coflow >= 0
-    call = np.full(len(waits), -1)
-    _, member, call[transfer] = np.unique(
-        program.instance[transfer], return_index=True, return_inverse=True
-    )
-    flows = program.coflows
-    kinds = program.coflow[transfer][member]  # [call]
-    members = np.array([len(flow.members) for flow in flows], dtype=np.int64)[kinds]
-    # A kernel has the number -1 for its coflow, which the last entry answers.
-    latency = np.array([flow.latency for flow in flows] + [0.0])[program.coflow]
-    moving = np.array([flow.size / flow.rate for flow in flows] + [0.0])[program.coflow]
+    call, missing = _calls_of_rows(program)
     return _Columns(
         waiting=waits,
         first=np.concatenate([[0], np.cumsum(followers)]),
-        follower=waiters[np.argsort(program.wait, kind="stable")],
+        follower=waiters[by_awaited],
         call=call,
-        missing=members,
-        times=np.stack([latency, np.where(transfer, moving, program.seconds)]),
+        missing=missing,
+        times=_times(program),
     )
+
+
+def _calls_of_rows(program: Program) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the call of each row, -1 for a kernel [row], and the number of members of each call [call]."""
+    transfer = program.coflow >= 0  # [row]
+    # Instances are numbered with gaps; calls count from 0.
+    _, member, number = np.unique(
+        program.instance[transfer], return_index=True, return_inverse=True
+    )
+    call = np.full(len(transfer), -1)
+    call[transfer] = number
+    kind = program.coflow[transfer][member]  # coflow that a call is of [call]
+    members = np.array([len(flow.members) for flow in program.coflows], dtype=np.int64)  # [coflow]
+    return call, members[kind]
+
+
+def _times(program: Program) -> NDArray[np.float64]:
+    """Return the latency of each row and the time after it, alone on its links [2, row] s."""
+    flows = program.coflows
+    # A kernel has the number -1 for its coflow, which the last entry answers.
+    latency = np.array([flow.latency for flow in flows] + [0.0])  # [coflow + 1] s
+    moving = np.array([flow.size / flow.rate for flow in flows] + [0.0])  # [coflow + 1] s
+    seconds = np.where(program.coflow >= 0, moving[program.coflow], program.seconds)  # [row] s
+    return np.stack([latency[program.coflow], seconds])
 
 
 def _longest(waiting: Any, first: Any, follower: Any, call: Any, missing: Any, times: Any) -> float:

@@ -83,14 +83,14 @@ class Processor:
 
         Each SM computes a tile at a time; the last wave takes as long as a full one.
         """
-        shape = op.shape
+        groups, m, n, k = op.shape
         sms = self.gpu.sms - self.reserved_sms
         rate = self.peak(op.dtype) / self.gpu.sms * model.mainloop  # of one SM [FLOP/s]
         best = math.inf
         for rows, columns, relative in model.tiles:
-            tiles = shape.groups * ceil(shape.m / rows) * ceil(shape.n / columns)
+            tiles = groups * ceil(m / rows) * ceil(n / columns)
             waves = ceil(tiles / sms)
-            mainloop = 2.0 * rows * columns * shape.k / (rate * relative)
+            mainloop = 2.0 * rows * columns * k / (rate * relative)
             best = min(best, waves * (mainloop + model.tile))
         return best
 

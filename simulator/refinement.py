@@ -21,7 +21,7 @@ Ids: TypeAlias = NDArray[np.int64]
 
 
 def mix(values: Colours) -> Colours:
-    """Return well-scrambled 64-bit values: the finaliser of splitmix64 (Steele, Lea, Flood 2014)."""
+    """Return well-scrambled 64-bit values: splitmix64's finaliser (Steele, Lea, Flood 2014)."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -44,7 +44,7 @@ class Incidence:
     other: Ids
     """Index of what it meets [meeting]."""
     how: Colours
-    """Scrambled colour of the meeting: a weight, or the part that the other plays in it [meeting]."""
+    """Scrambled colour of the meeting, a weight or the part that the other plays [meeting]."""
 
     @classmethod
     def of(cls, flow: Ids, other: Ids, how: Colours) -> Incidence:

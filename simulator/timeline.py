@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,15 @@ from numpy.typing import NDArray
 from simulator.program import Program
 
 Floats = NDArray[np.float64]
-Intervals = tuple[Floats, Floats]
-"""Start and end of disjoint intervals, in order [s]."""
+
+
+class Intervals(NamedTuple):
+    """Disjoint intervals in order; each includes its start and not its end."""
+
+    start: Floats
+    """When each begins [interval] s."""
+    end: Floats
+    """When each ends [interval] s."""
 
 
 @dataclass(frozen=True)
@@ -38,39 +46,46 @@ class Timeline:
 
 
 def union(start: Floats, end: Floats) -> Intervals:
-    """Return the union of intervals as disjoint intervals in order."""
+    """Return the union of intervals, which may overlap, as disjoint intervals in order."""
     if not len(start):
-        return start, end
+        return Intervals(start, end)
+    # By start, with the latest end so far: a long interval may reach over several that follow it.
     order = np.argsort(start, kind="stable")
-    start, end = start[order], np.maximum.accumulate(end[order])
-    fresh = np.concatenate([[True], start[1:] > end[:-1]])
-    last = np.concatenate([fresh[1:], [True]])
-    return start[fresh], end[last]
+    begin = start[order]  # [interval] s
+    reach = np.maximum.accumulate(end[order])  # [interval] s
+    # A gap in front of an interval separates it from all that came before.
+    gap = begin[1:] > reach[:-1]  # [interval but the first]
+    opens = np.concatenate([[True], gap])
+    closes = np.concatenate([gap, [True]])
+    return Intervals(begin[opens], reach[closes])
 
 
-def measure(start: Floats, end: Floats) -> float:
-    """Return the length of disjoint intervals."""
-    return float(np.sum(end - start))
+def measure(intervals: Intervals) -> float:
+    """Return the length of disjoint intervals [s]."""
+    return float(np.sum(intervals.end - intervals.start))
 
 
-def subtract(start: Floats, end: Floats, minus: Intervals) -> Intervals:
+def subtract(intervals: Intervals, minus: Intervals) -> Intervals:
     """Return the parts of disjoint intervals outside of other disjoint intervals; both in order."""
-    edges = np.unique(np.concatenate([start, end, *minus]))
-    left, right = edges[:-1], edges[1:]
-    keep = _inside(left, (start, end)) & ~_inside(left, minus)
-    return left[keep], right[keep]
+    # Between two neighbouring edges nothing changes, so the left one answers for the whole piece.
+    edges = np.unique(np.concatenate([*intervals, *minus]))  # [edge] s
+    left = edges[:-1]  # [piece] s
+    right = edges[1:]  # [piece] s
+    keep = _inside(left, intervals) & ~_inside(left, minus)
+    return Intervals(left[keep], right[keep])
 
 
 def covered(spans: Intervals, other: Intervals) -> float:
-    """Return how long some of `spans` lie inside of `other`; both disjoint and in order."""
-    return measure(*spans) - measure(*subtract(*spans, other))
+    """Return how long some of `spans` lie inside of `other`; both disjoint and in order [s]."""
+    return measure(spans) - measure(subtract(spans, other))
 
 
 def _inside(points: Floats, intervals: Intervals) -> NDArray[np.bool_]:
     """Tell for each point whether it lies in one of disjoint intervals [start, end)."""
-    start, end = intervals
-    if not len(start):
+    if not len(intervals.start):
         return np.zeros(len(points), dtype=bool)
-    latest = np.searchsorted(start, points, side="right") - 1  # interval that began last [point]
-    inside: NDArray[np.bool_] = (latest >= 0) & (points < end[np.maximum(latest, 0)])
+    # Intervals are disjoint, so only the one that began last can hold a point.
+    latest = np.searchsorted(intervals.start, points, side="right") - 1  # [point]
+    end = intervals.end[np.maximum(latest, 0)]  # [point] s; of no account where none has begun
+    inside: NDArray[np.bool_] = (latest >= 0) & (points < end)
     return inside

@@ -21,6 +21,7 @@ from simulator.collectives import (
 )
 from simulator.experts import WAYS, Copies, Rates, kernel_time
 from simulator.experts.kernels import (
+    Known,
     LowLatencyKernels,
     benchmark_visits,
     deepep_bytes,
@@ -48,10 +49,13 @@ TABLE = validate(data("low_latency", "hopper"), LowLatencyKernels)
 SITE = validate(read(find("h800-2048", "topologies")), TopologyConfig)
 
 
+KNOWN = Known(benchmark_visits(V3, 8, 8), benchmark_visits(V3, 64, 8))
+
+
 def normal(kind, ranks):
     """Return (time, GB/s as DeepEP counts) of 4,096 tokens per GPU."""
-    published = (ROWS[8][f"{kind}_gb_s"] * 1e9, ROWS[64][f"{kind}_gb_s"] * 1e9)
-    rates = normal_rates((benchmark_visits(V3, 8, 8), benchmark_visits(V3, 64, 8)), published)
+    published = Known(ROWS[8][f"{kind}_gb_s"] * 1e9, ROWS[64][f"{kind}_gb_s"] * 1e9)
+    rates = normal_rates(KNOWN, published)
     visits, size = benchmark_visits(V3, ranks, 8), 4096 * TOKEN[kind]
     time = kernel_time(WAYS["hierarchical"].expected(visits, size), rates)
     return time, deepep_bytes(visits, size) / time.seconds / 1e9
@@ -126,8 +130,8 @@ def test_the_shipped_low_latency_table_follows_from_8_and_64_ranks(kind):
     # The same split as without a network, less the latency of the way: 3.33 us over NVLink, 3.7 us
     # across leaves.
     nvlink, size = ROWS[8][f"{kind}_gb_s"] * 1e9 * 7 / 8, 128 * MESSAGE[kind]
-    known = (low_latency_visits(V3, 8, 8), low_latency_visits(V3, 64, 8))
-    seconds = (LATENCY[kind][0] - 3.33e-6, LATENCY[kind][1] - 3.7e-6)
+    known = Known(low_latency_visits(V3, 8, 8), low_latency_visits(V3, 64, 8))
+    seconds = Known(LATENCY[kind][0] - 3.33e-6, LATENCY[kind][1] - 3.7e-6)
     rates, table = low_latency_rates(known, seconds, size, nvlink), getattr(TABLE, kind)
     assert TABLE.tokens * MESSAGE[kind] == size
     assert TABLE.header == MESSAGE["dispatch"] - TOKEN["dispatch"]
@@ -226,6 +230,6 @@ def test_unlike_gpus_wait_for_the_busiest():
 def test_rates_are_those_of_the_shipped_kernel_table():
     # 51 x 7/8 of 50 GB/s and 153 x 7/8 of 200 GB/s.
     table = data("kernels", "hopper").data["communication"]["dispatch"]
-    rates = normal_rates((benchmark_visits(V3, 8, 8), benchmark_visits(V3, 64, 8)), (153e9, 51e9))
+    rates = normal_rates(KNOWN, Known(153e9, 51e9))
     assert rates.nic / 50e9 == pytest.approx(table["nic"], abs=0.0005)
     assert rates.nvlink / 200e9 == pytest.approx(table["nvlink"], abs=0.0005)

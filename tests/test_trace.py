@@ -22,7 +22,7 @@ from simulator.report import as_dict, mean_share, summarise
 from simulator.report.overlap import Overlap, overlap
 from simulator.report.series import link_use, memory_over_time
 from simulator.scenario import load
-from simulator.timeline import Timeline, covered
+from simulator.timeline import Intervals, Timeline, covered
 from simulator.trace import check_target, of_tree, summaries, write
 from simulator.trace.events import duration, micro, nanoseconds
 from simulator.trace.groups import Call
@@ -398,7 +398,8 @@ def test_overlap_is_the_part_of_communication_that_compute_covers():
     (alone,) = overlap(timeline_of([(0.0, 1.0, False)]))
     assert alone.share is None
     assert mean_share([alone]) is None
-    assert covered((np.array([0.0]), np.array([1.0])), (np.array([]), np.array([]))) == 0.0
+    nothing = Intervals(np.array([]), np.array([]))
+    assert covered(Intervals(np.array([0.0]), np.array([1.0])), nothing) == 0.0
 
 
 def test_the_report_has_the_overlap_of_every_class(small):

@@ -69,15 +69,15 @@ DEEPEP_COLUMNS = {"DeepEP": "(GB/s)", "binds": ""}
 @click.option(
     "--algorithm",
     metavar="NAME",
-    help="Collective algorithm; default: what NCCL would choose. Of dispatch and combine the dispatcher: "
-    "deepep (default), deepep_flat, deepep_low_latency or all_to_all.",
+    help="Collective algorithm; default: what NCCL would choose. For dispatch and combine the "
+    "dispatcher: deepep (default), deepep_flat, deepep_low_latency or all_to_all.",
 )
 @click.option(
     "-w",
     "--workload",
     default=None,
-    help="Workload whose routing dispatch and combine take; default: V3's sizes, routed as in DeepEP's "
-    "benchmark.",
+    help="Workload whose routing dispatch and combine take; default: V3's sizes, routed as in "
+    "DeepEP's benchmark.",
 )
 @click.option(
     "--set",

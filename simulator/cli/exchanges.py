@@ -59,7 +59,7 @@ def exchange_row(net: Network, ranks: int, table: KernelConfig, options: Exchang
 
 
 def _kernels(dispatcher: Dispatcher, table: KernelConfig, name: str) -> TokenKernels:
-    """Return a dispatcher's kernels. Errors: InputError with those that were measured on this architecture."""
+    """Return a dispatcher's kernels. Errors: InputError with those that were measured."""
     from simulator.collectives import DISPATCHERS
     from simulator.errors import InputError
 

@@ -1,9 +1,9 @@
-"""Collectives, sends, dispatch and combine -> rounds of pairs -> seconds, or demands on the links of the cluster graph.
+"""Collectives, sends, dispatch and combine -> rounds of pairs -> seconds, or demands on links.
 
-`ALGORITHMS` holds the collective algorithms, `DISPATCHERS` what brings tokens to their experts; steps
-and `simulate collective` share both. `resolve` runs rounds pair by pair. Inside a step a collective
-is a coflow, `demand`: one demand per link, paced by its slowest link; `Communication` says which
-row each process group of a scenario runs.
+`ALGORITHMS` holds the collective algorithms, `DISPATCHERS` what brings tokens to their experts;
+steps and `simulate collective` share both. `resolve` runs rounds pair by pair. Inside a step a
+collective is a coflow, `demand`: one demand per link, paced by its slowest link; `Communication`
+says which row each process group of a scenario runs.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Algorithm:
 
 
 def _passes(pattern: Pattern, all_reduce: Pattern) -> dict[str, Pattern]:
-    """Return the ops of an algorithm whose reduce-scatter and all-gather cross the same links alike."""
+    """Return the ops of an algorithm whose scatter and gather cross the same links alike."""
     return {"all_reduce": all_reduce, "reduce_scatter": pattern, "all_gather": pattern}
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from simulator.collectives.demand import Round, Rounds, a_round, even_nodes, kept
-from simulator.collectives.paths import all_pairs
+from simulator.collectives.paths import Links, all_pairs
 from simulator.topology import Network
 
 
 def pairwise(network: Network, members: Sequence[int], size: float) -> Rounds:
-    """Return S/n from each to each, all posted at once as NCCL groups them, by the ways of `Network.route`."""
+    """Return S/n from each to each, all posted at once as NCCL groups them."""
     src, dst = all_pairs(sorted(members))
     return Rounds(kept(Round(src, dst, np.full(len(src), size / len(members)))))
 
@@ -25,15 +25,18 @@ def hierarchical(network: Network, members: Sequence[int], size: float) -> Round
     """
     table = even_nodes(network, members)
     nodes, local = table.shape
-    inside = [a_round(table, np.roll(table, -k, axis=1), size / local) for k in range(1, local)]
-    across = [a_round(table, np.roll(table, -k, axis=0), size / nodes) for k in range(1, nodes)]
-    return Rounds(kept(*_at_once(inside), *_at_once(across)))
-
-
-def _at_once(steps: Sequence[Round]) -> list[Round]:
-    if not steps:
-        return []
-    src, dst, each = (
-        np.concatenate([getattr(step, name) for step in steps]) for name in ("src", "dst", "bytes")
+    inside = [np.roll(table, -hop, axis=1) for hop in range(1, local)]
+    across = [np.roll(table, -hop, axis=0) for hop in range(1, nodes)]
+    return Rounds(
+        kept(
+            *_at_once(table, inside, size / local),
+            *_at_once(table, across, size / nodes),
+        )
     )
-    return [Round(src, dst, each)]
+
+
+def _at_once(src: Links, targets: Sequence[Links], size: float) -> list[Round]:
+    """Return one round from each rank to all of its targets. src, targets: [node, member] ranks."""
+    if not targets:
+        return []
+    return [a_round(np.stack([src] * len(targets)), np.stack(targets), size)]

@@ -34,7 +34,7 @@ class TokenKernels:
     """The kernels of a dispatcher on one GPU architecture."""
 
     models: Mapping[CoflowKind, CommunicationModel]
-    """Kind of exchange -> rates, start and latencies; its `setup` is what precedes it on its stream."""
+    """Kind of exchange -> rates, latencies and setup."""
     header: float = 0.0
     """Bytes before each token that is sent to experts [B]."""
     benchmark_tokens: int = 0

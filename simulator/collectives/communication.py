@@ -1,4 +1,4 @@
-"""How the process groups of a scenario communicate: a row of each table for every group, and its kernel."""
+"""How the process groups of a scenario communicate: which algorithm or dispatcher, which kernel."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Communication:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Communication:
-        """Return the communication of a scenario. Errors: InputError that names the key and what works."""
+        """Return a scenario's communication. Errors: InputError with the key and what works."""
         try:
             _check_algorithms(scenario)
             return cls(scenario, dispatcher_of(scenario))
@@ -81,7 +81,8 @@ class Communication:
     ) -> Exchange:
         """Return an exchange of tokens in one expert group.
 
-        size: of all tokens of one GPU, each once [B]. tokens: how many these are. Errors: InputError.
+        size: of all tokens of one GPU, each once [B]. tokens: how many these are. Errors:
+        InputError.
         """
         kernels = self._token_kernels()
         kernel, algorithm = kernels.models[kind], ""
@@ -180,7 +181,7 @@ def _open_to(traffic: Traffic) -> list[str]:
 
 
 def _check_algorithms(scenario: Scenario) -> None:
-    """Refuse algorithms that do not exist or lack an op, and one that nothing runs. Errors: InputError."""
+    """Refuse algorithms that do not exist, lack an op or are not used. Errors: InputError."""
     for traffic, ops in NEEDS.items():
         name, works = _chosen(scenario, traffic), _open_to(traffic)
         if name == NCCL or name in works:

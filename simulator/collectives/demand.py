@@ -14,33 +14,32 @@ from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
 from simulator.topology import Network
 
-Loads: TypeAlias = list[tuple[Links, float]]
-
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Pairs that send at the same time.
-
-    src, dst: [pair] ranks, or SWITCH or FABRIC at one end. bytes: [pair] B. repeat: how often the
-    same round follows.
-    """
+    """Pairs that send at the same time."""
 
     src: Links
+    """Ranks that send, or SWITCH or FABRIC [pair]."""
     dst: Links
+    """Ranks that receive, or SWITCH or FABRIC [pair]."""
     bytes: Floats
+    """[pair] B."""
     repeat: int = 1
+    """How often the round runs, one after another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """A collective, pair by pair.
-
-    rounds: in order. pipelined: chunks of the buffer are in all rounds at once, so that the rounds
-    share the links; otherwise a round starts when the one before it has ended everywhere.
-    """
+    """A collective, pair by pair."""
 
     rounds: tuple[Round, ...]
+    """In order."""
     pipelined: bool = False
+    """Whether chunks of the buffer are in all rounds at once, so that the rounds share the links.
+
+    Otherwise a round starts when the one before it has ended everywhere.
+    """
 
 
 Pattern: TypeAlias = Callable[[Network, Sequence[int], float], Rounds]
@@ -49,21 +48,21 @@ Pattern: TypeAlias = Callable[[Network, Sequence[int], float], Rounds]
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a collective asks of the network.
-
-    links: link indices, each once. bytes: that cross each [B]. latency: of all its rounds [s].
-    """
+    """What a collective asks of the network."""
 
     links: Links
+    """Links that it crosses, each once [link]."""
     bytes: Floats
+    """That cross each [link] B."""
     latency: float
+    """Of all its rounds [s]."""
 
     def scaled(self, factor: float) -> Demand:
         """Return the demand with every byte count multiplied."""
         return Demand(self.links, self.bytes * factor, self.latency)
 
     def occupied(self, network: Network, model: CommunicationModel) -> Floats:
-        """Return what each link is busy for [B]: its bytes over the share that the kernel reaches on that link."""
+        """Return what each link is busy for: bytes over the share that the kernel reaches [B]."""
         share = [
             model.nvlink if network.kind[link] == "nvlink" else model.nic
             for link in self.links.tolist()
@@ -72,33 +71,24 @@ class Demand:
         return result
 
     def seconds(self, network: Network, model: CommunicationModel) -> float:
-        """Return how long it takes where nothing else runs: the latencies, then its slowest link [s]."""
-        return self.latency + float(
-            (self.occupied(network, model) / network.capacity[self.links]).max(initial=0.0)
-        )
+        """Return how long it takes alone: the latencies, then its slowest link [s]."""
+        busy = self.occupied(network, model) / network.capacity[self.links]  # [link] s
+        return self.latency + float(busy.max(initial=0.0))
 
     def binds(self, network: Network, model: CommunicationModel) -> str:
-        """Return the kind of its slowest link: `nvlink`, `pcie`, `nic` or `fabric`; nothing if it crosses none."""
+        """Return the kind of its slowest link, see `Network.kind`; '' if it crosses none."""
         if not len(self.links):
             return ""
         slowest = int(np.argmax(self.occupied(network, model) / network.capacity[self.links]))
         return network.kind[int(self.links[slowest])]
 
 
-def total(loads: Loads, latency: float) -> Demand:
-    """Return loads (links, bytes on each) as a demand that names every link once."""
-    links = np.concatenate([ids for ids, _ in loads]) if loads else np.zeros(0, np.int64)
-    each = (
-        np.concatenate([np.full(len(ids), count) for ids, count in loads]) if loads else np.zeros(0)
-    )
-    return _merged(links, each, latency)
-
-
-def _merged(links: Links, each: Floats, latency: float) -> Demand:
-    used = each > 0
-    unique, place = np.unique(links[used], return_inverse=True)
-    count: Floats = np.bincount(place, weights=each[used], minlength=len(unique)).astype(np.float64)
-    return Demand(unique, count, latency)
+def merged(links: Links, sizes: Floats, latency: float) -> Demand:
+    """Return bytes on links as a demand that names each link once. links, sizes: [entry]."""
+    used = sizes > 0
+    different, index = np.unique(links[used], return_inverse=True)
+    carried: Floats = np.bincount(index, sizes[used], len(different)).astype(np.float64)
+    return Demand(different, carried, latency)
 
 
 def demand(network: Network, rounds: Rounds, model: CommunicationModel | None = None) -> Demand:
@@ -106,13 +96,14 @@ def demand(network: Network, rounds: Rounds, model: CommunicationModel | None = 
 
     model: whose latencies count, relative to the topology's; without one, the topology's own.
     """
-    links, each, latency = [np.zeros(0, np.int64)], [np.zeros(0)], 0.0
+    links, sizes, latency = [np.zeros(0, np.int64)], [np.zeros(0)], 0.0
+    delay = latencies(network, model)
     for step in rounds.rounds:
-        way = ways(network, step.src, step.dst)
-        links.append(way.link)
-        each.append(step.bytes[way.pair] * way.share * step.repeat)
-        latency += step.repeat * way.latency(len(step.src), latencies(network, model))
-    return _merged(np.concatenate(links), np.concatenate(each), latency)
+        crossed = ways(network, step.src, step.dst)
+        links.append(crossed.link)
+        sizes.append(step.bytes[crossed.pair] * crossed.share * step.repeat)
+        latency += step.repeat * crossed.latency(len(step.src), delay)
+    return merged(np.concatenate(links), np.concatenate(sizes), latency)
 
 
 def latencies(network: Network, model: CommunicationModel | None) -> Floats:
@@ -137,7 +128,7 @@ def by_node(network: Network, members: Sequence[int]) -> list[list[int]]:
 
 
 def even_nodes(network: Network, members: Sequence[int]) -> NDArray[np.int64]:
-    """Return the members as [node, place]. Errors: LayoutError if nodes hold different numbers of them."""
+    """Return the members [node, member]. Errors: LayoutError if nodes hold unlike numbers."""
     groups = by_node(network, members)
     if len({len(group) for group in groups}) > 1:
         raise LayoutError(
@@ -160,7 +151,7 @@ def single_node(network: Network, members: Sequence[int], name: str) -> NDArray[
     return np.array(groups[0], dtype=np.int64)
 
 
-def a_round(src: NDArray[np.int64], dst: NDArray[np.int64], size: float, repeat: int = 1) -> Round:
+def a_round(src: Links, dst: Links, size: float, repeat: int = 1) -> Round:
     """Return a round in which every pair sends the same. src, dst: of any equal shape."""
     src, dst = np.broadcast_arrays(src, dst)
     src, dst = src.ravel().astype(np.int64), dst.ravel().astype(np.int64)

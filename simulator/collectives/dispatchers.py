@@ -37,15 +37,15 @@ class Dispatcher:
     counts: str
     """What the bytes of `simulate collective` count, as a sentence."""
     op: str = ""
-    """Op of `ALGORITHMS` whose algorithm `communication.expert` chooses; nothing where it has its own."""
+    """Op whose algorithm `communication.expert` chooses; nothing where it runs no collective."""
     in_rounds: bool = True
-    """Whether it runs as pairs that all start together; forwarding kernels pipeline their two hops instead."""
+    """Whether it runs as pairs that start together, not as two hops that overlap token by token."""
     forwarding: bool = False
     """Whether pairs may leave by a neighbour's NIC, as the network routes NCCL's."""
     setup_counts: bool = True
-    """Whether the setup is in the time of `simulate collective`; DeepEP's benchmark leaves a layout out."""
+    """Whether `simulate collective` counts the setup; DeepEP's benchmark leaves layouts out."""
     sized: bool = False
-    """Whether its kernels were measured at one number of tokens, which `simulate collective` takes unless told."""
+    """Whether its kernels were measured at one number of tokens, the command's default."""
     benchmark: Callable[[ModelConfig, int, int, int], Routing] = benchmark_routing
     """Routing of the published benchmark: (model, ranks, GPUs per node, seed)."""
 
@@ -58,8 +58,8 @@ _ROWS = (
         WAYS["hierarchical"],
         deepep.demand,
         deepep.kernels,
-        "DeepEP's bandwidth counts a token once for each node that it reaches, its own included (inside one "
-        "node: each GPU). Layout and casts are left out.",
+        "DeepEP's bandwidth counts a token once for each node that it reaches, its own included "
+        "(inside one node: each GPU). Layout and casts are left out.",
         in_rounds=False,
         forwarding=True,
         setup_counts=False,
@@ -71,8 +71,8 @@ _ROWS = (
         WAYS["flat"],
         straight.demand,
         deepep.kernels,
-        "Bytes count a token once for each GPU that it reaches, its own included. Layout and casts are left "
-        "out.",
+        "Bytes count a token once for each GPU that it reaches, its own included. Layout and casts "
+        "are left out.",
         setup_counts=False,
     ),
     Dispatcher(
@@ -82,8 +82,8 @@ _ROWS = (
         WAYS["low_latency"],
         straight.demand,
         straight.low_latency_kernels,
-        "DeepEP's bandwidth counts a token once for each of its experts, those of its own GPU included. The "
-        "kernel's start is in the time.",
+        "DeepEP's bandwidth counts a token once for each of its experts, those of its own GPU "
+        "included. The kernel's start is in the time.",
         sized=True,
         benchmark=free_routing,
     ),

@@ -1,4 +1,4 @@
-"""The plain dispatcher: `top_k` copies of each token straight to the experts' GPUs by an all-to-all.
+"""The plain dispatcher: `top_k` copies of each token to the experts' GPUs by an all-to-all.
 
 No copy is spared where several of a token's experts share a node or a GPU, and none stays at home
 unless its expert does: what Megatron-LM's `alltoall` dispatcher sends.
@@ -32,7 +32,8 @@ def demand(batch: Batch) -> Demand:
         return whole.scaled(batch.load.rows)
     if batch.algorithm != "pairwise":
         raise InputError(
-            f"needs the pairwise all-to-all, not {batch.algorithm}, which takes blocks of equal size",
+            f"needs the pairwise all-to-all, not {batch.algorithm}, which takes blocks of equal "
+            "size",
             key="experts.resolve",
             value="each",
             remedy="Write experts.resolve=worst, or communication.expert.algorithm=pairwise.",

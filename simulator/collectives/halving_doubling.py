@@ -1,5 +1,6 @@
-"""Recursive halving and doubling: log2 n rounds, near partners first, so that the large halves stay inside nodes.
+"""Recursive halving and doubling: log2 n rounds, near partners first.
 
+So the large halves stay inside nodes.
 Thakur, Rabenseifner and Gropp, Int. J. High Perf. Comput. Appl. 19 (2005), sections 4.1 and 4.5.
 """
 
@@ -23,11 +24,12 @@ def _halving(members: Sequence[int], size: float) -> list[Round]:
             key="--algorithm",
             remedy=f"Choose ring, or --ranks {1 << (n.bit_length() - 1)}.",
         )
-    ranks, place = np.array(sorted(members)), np.arange(n)
-    return [
-        a_round(ranks, ranks[place ^ (1 << k)], size / 2 ** (k + 1))
-        for k in range(n.bit_length() - 1)
-    ]
+    ranks, position = np.array(sorted(members)), np.arange(n)
+    steps = []
+    for bit in range(n.bit_length() - 1):
+        partner = ranks[position ^ (1 << bit)]
+        steps.append(a_round(ranks, partner, size / 2 ** (bit + 1)))
+    return steps
 
 
 def one_pass(network: Network, members: Sequence[int], size: float) -> Rounds:

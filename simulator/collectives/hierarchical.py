@@ -13,8 +13,9 @@ from simulator.topology import Network
 def _passes(network: Network, members: Sequence[int], size: float, passes: int) -> Rounds:
     table = even_nodes(network, members)
     nodes, local = table.shape
-    inside = a_round(table, np.roll(table, -1, axis=1), size / local, passes * (local - 1))
-    across = a_round(table, np.roll(table, -1, axis=0), size / local / nodes, passes * (nodes - 1))
+    next_gpu, next_node = np.roll(table, -1, axis=1), np.roll(table, -1, axis=0)
+    inside = a_round(table, next_gpu, size / local, passes * (local - 1))
+    across = a_round(table, next_node, size / local / nodes, passes * (nodes - 1))
     return Rounds(kept(inside, across))
 
 
@@ -28,5 +29,5 @@ def one_pass(network: Network, members: Sequence[int], size: float) -> Rounds:
 
 
 def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
-    """Return a reduce-scatter inside the nodes, an all-reduce on each rail, an all-gather inside the nodes."""
+    """Return a scatter inside the nodes, an all-reduce on each rail, a gather inside the nodes."""
     return _passes(network, members, size, 2)

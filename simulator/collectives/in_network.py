@@ -9,6 +9,7 @@ against 2 (g-1)/g S of a ring. Its bus bandwidth is therefore 2 (g-1)/(g+1) of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,13 +43,22 @@ def all_gather(network: Network, members: Sequence[int], size: float) -> Rounds:
 
 def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return both passes, chunk after chunk."""
-    one, other = reduce_scatter(network, members, size), all_gather(network, members, size)
-    return Rounds((*one.rounds, *other.rounds), pipelined=True)
+    up, down = reduce_scatter(network, members, size), all_gather(network, members, size)
+    return Rounds((*up.rounds, *down.rounds), pipelined=True)
 
 
-def _with(
-    network: Network, members: Sequence[int], size: float, name: str
-) -> tuple[Rounds, Rounds, Links]:
+class _Nodes(NamedTuple):
+    """What happens inside the nodes of a group that spans several."""
+
+    up: Rounds
+    """Sums of each node's buffers, a part to each of its GPUs."""
+    down: Rounds
+    """The results to all GPUs of each node."""
+    table: Links
+    """Ranks [node, member]."""
+
+
+def _nodes(network: Network, members: Sequence[int], size: float, name: str) -> _Nodes:
     table = even_nodes(network, members)
     if len(table) == 1:
         raise LayoutError(
@@ -58,26 +68,25 @@ def _with(
             remedy="Choose nvls, or more ranks.",
         )
     local = table.shape[1]
-    idle = Rounds(())
-    up = _nvls(table, size, size / local) if local > 1 else idle
-    down = _nvls(table, size / local, size) if local > 1 else idle
-    return up, down, table
+    if local == 1:
+        return _Nodes(Rounds(()), Rounds(()), table)
+    return _Nodes(_nvls(table, size, size / local), _nvls(table, size / local, size), table)
 
 
 def tree_all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return NVLS inside the nodes and a double binary tree on each rail (NCCL's NVLSTree)."""
-    up, down, table = _with(network, members, size, "nvls_tree")
+    up, down, table = _nodes(network, members, size, "nvls_tree")
     steps = across(table.T, size / table.shape[1])
     return Rounds((*up.rounds, *steps, *reverse(steps), *down.rounds), pipelined=True)
 
 
 def sharp_all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
-    """Return NVLS inside the nodes and sums in the switches of each rail: S/g over each NIC, each way.
+    """Return NVLS inside the nodes and sums in each rail's switches: S/g over each NIC, each way.
 
     What goes up from a leaf is one buffer per rail, less than any of its NICs brings, and is left
     out.
     """
-    up, down, table = _with(network, members, size, "sharp")
-    each = size / table.shape[1]
-    rail = kept(a_round(table, ON_FABRIC, each), a_round(ON_FABRIC, table, each))
+    up, down, table = _nodes(network, members, size, "sharp")
+    part = size / table.shape[1]
+    rail = kept(a_round(table, ON_FABRIC, part), a_round(ON_FABRIC, table, part))
     return Rounds((*up.rounds, *rail, *down.rounds), pipelined=True)

@@ -1,4 +1,4 @@
-"""The kinds of transfers that a step makes: whose traffic they are, which pass they run, who takes part."""
+"""The kinds of transfers of a step: whose traffic they are, which op they run, who takes part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from simulator.ops import Pass
 
 
 class Traffic(StrEnum):
-    """Whose traffic a transfer is, as `traffic_bytes` and the sections of `communication` name it."""
+    """Whose traffic a transfer is, as `traffic_bytes` and `communication` name it."""
 
     EXPERT = "expert"
     PIPELINE = "pipeline"
@@ -50,12 +50,12 @@ class CoflowKind(StrEnum):
 
     @property
     def op(self) -> str:
-        """Return the op of `ALGORITHMS` that makes one pass over its buffer; nothing of an exchange of tokens."""
+        """Return the op that makes one pass over its buffer; nothing of an exchange of tokens."""
         return _OPS.get(self, "")
 
     @property
     def one_sided(self) -> bool:
-        """Tell whether only its source takes part: its target receives while it does something else."""
+        """Tell whether only its source takes part, and its target receives next to other work."""
         return self in SENDS
 
     @property

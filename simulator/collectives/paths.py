@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,84 +14,125 @@ from simulator.topology import Network
 
 Links: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
-Entries: TypeAlias = tuple[Links, Links, Floats]
-"""[entry] pair, link, share"""
 
 SWITCH, FABRIC = -1, -2
-"""In the place of a rank: the NVSwitch of the other end's node, the switches beyond its NIC. They add up and copy."""
+"""In place of a rank: the NVSwitch of the other end's node, the switches beyond its NIC.
+
+They add up and copy.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """Which pair crosses which link with which share of its bytes, [entry], in the order of the pairs."""
+    """Which pair crosses which link with which share of its bytes, in the order of the pairs."""
 
     pair: Links
+    """Pair [entry]."""
     link: Links
+    """Link that it crosses [entry]."""
     share: Floats
+    """Of the pair's bytes [entry]."""
 
     def latency(self, pairs: int, of_link: Floats) -> float:
-        """Return the latency of the longest way [s], a mean over the ways where a pair has several."""
-        return float(
-            np.bincount(self.pair, of_link[self.link] * self.share, pairs).max(initial=0.0)
-        )
+        """Return the latency of the longest way [s], a mean where a pair has several ways."""
+        of_pair = np.bincount(self.pair, of_link[self.link] * self.share, pairs)
+        return float(of_pair.max(initial=0.0))
+
+
+class _Pairs(NamedTuple):
+    """Some of the pairs."""
+
+    number: Links
+    """Their positions among all [pair]."""
+    src: Links
+    """Ranks that send [pair]."""
+    dst: Links
+    """Ranks that receive [pair]."""
+
+
+class _Entries(NamedTuple):
+    """Links that some pairs cross, sorted by pair."""
+
+    pair: Links
+    """Position of the pair among all [entry]."""
+    link: Links
+    """Link [entry]."""
+    share: Floats
+    """Of the pair's bytes [entry]."""
+
+
+def _whole(pair: Links, link: Links) -> _Entries:
+    """Return entries of pairs that cross a link with all their bytes."""
+    return _Entries(pair, link, np.ones(len(pair)))
 
 
 def ways(network: Network, src: Links, dst: Links) -> Ways:
-    """Return the ways of pairs. src, dst: [pair] ranks, or SWITCH or FABRIC at one end. Errors: as `Network.route`."""
+    """Return the ways of pairs. Errors: as `Network.route`.
+
+    src, dst: [pair] ranks, or SWITCH or FABRIC at one end.
+    """
     pairs = np.arange(len(src))
     near, far = np.where(src >= 0, src, dst), np.where(dst >= 0, dst, src)
-    within = (
-        (near // network.gpus_per_node == far // network.gpus_per_node) & (src >= 0) & (dst >= 0)
-    )
+    ranks = (src >= 0) & (dst >= 0)
+    within = ranks & (near // network.gpus_per_node == far // network.gpus_per_node)
     up = (within & (src != dst)) | (dst == SWITCH)
     down = (within & (src != dst)) | (src == SWITCH)
-    across = np.flatnonzero(~within & (src >= 0) & (dst >= 0))
+    out, home = dst == FABRIC, src == FABRIC
     parts = [
-        (pairs[up], network.gpu_up[near[up]]),
-        (pairs[down], network.gpu_down[far[down]]),
-        (pairs[dst == FABRIC], network.nic_up[src[dst == FABRIC]]),
-        (pairs[src == FABRIC], network.nic_down[dst[src == FABRIC]]),
-        *_slots(network, pairs[dst == FABRIC], src[dst == FABRIC], 0),
-        *_slots(network, pairs[src == FABRIC], dst[src == FABRIC], 1),
+        _whole(pairs[up], network.gpu_up[near[up]]),
+        _whole(pairs[down], network.gpu_down[far[down]]),
+        _whole(pairs[out], network.nic_up[src[out]]),
+        _whole(pairs[home], network.nic_down[dst[home]]),
+        *_slots(network, pairs[out], src[out], 0),
+        *_slots(network, pairs[home], dst[home], 1),
     ]
-    whole = [(some, links, np.ones(len(some))) for some, links in parts]
+    across = np.flatnonzero(~within & ranks)
     if len(across):
         regular = _regular(network, src[across], dst[across])
-        whole += _all(network, across[regular], src[across[regular]], dst[across[regular]])
-        whole += _each(network, across[~regular], src[across[~regular]], dst[across[~regular]])
-    return _in_order(len(src), whole)
+        alike, odd = across[regular], across[~regular]
+        parts += _regular_entries(network, _Pairs(alike, src[alike], dst[alike]))
+        parts.append(_odd_entries(network, _Pairs(odd, src[odd], dst[odd])))
+    return _in_order(len(src), parts)
 
 
-def _slots(network: Network, pair: Links, gpu: Links, back: int) -> list[tuple[Links, Links]]:
-    """Return the PCIe links that pairs cross between a GPU and its NIC: there (0) or back (1). gpu: [pair] ranks."""
+def _slots(network: Network, pair: Links, gpu: Links, back: int) -> list[_Entries]:
+    """Return the PCIe links that pairs cross between a GPU and its NIC.
+
+    gpu: [pair] ranks. back: 0 from the GPU to the NIC, 1 from the NIC to the GPU.
+    """
     if not len(gpu) or (network.pcie < 0).all():
         return []
     nic = gpu // network.gpus_per_node * network.nics_per_node + network.rail[gpu]
-    return [(pair, network.pcie[gpu] + back), (pair, network.slot[nic] + back)]
+    return [_whole(pair, network.pcie[gpu] + back), _whole(pair, network.slot[nic] + back)]
 
 
-def _in_order(pairs: int, parts: list[Entries]) -> Ways:
-    """Return entries by pair. parts: each by pair already. Places are counted, since a sort takes most of the time."""
-    total = sum(
-        (np.bincount(pair, minlength=pairs) for pair, _, _ in parts),
-        np.zeros(pairs, dtype=np.int64),
-    )
-    free = np.cumsum(total) - total
+def _in_order(pairs: int, parts: list[_Entries]) -> Ways:
+    """Return entries by pair, in the order of the parts. parts: each by pair already.
+
+    Positions are counted, since a sort would take most of the time.
+    """
+    counts = [np.bincount(part.pair, minlength=pairs) for part in parts]  # [part][pair]
+    total = sum(counts, np.zeros(pairs, dtype=np.int64))
+    free = np.cumsum(total) - total  # [pair] position that its next entry takes
     link, share = np.empty(total.sum(), dtype=np.int64), np.empty(total.sum())
-    for pair, links, shares in parts:
-        number = np.arange(len(pair))
-        begins = np.diff(pair, prepend=-1) > 0
-        place = free[pair] + number - np.maximum.accumulate(np.where(begins, number, 0))
-        link[place], share[place] = links, shares
-        free += np.bincount(pair, minlength=pairs)
+    for part, count in zip(parts, counts, strict=True):
+        number = np.arange(len(part.pair))
+        begins = np.diff(part.pair, prepend=-1) > 0
+        first = np.maximum.accumulate(np.where(begins, number, 0))  # of the same pair [entry]
+        position = free[part.pair] + number - first
+        link[position], share[position] = part.link, part.share
+        free += count
     return Ways(np.repeat(np.arange(pairs), total), link, share)
 
 
 def _nics(network: Network, src: Links, dst: Links) -> tuple[Links, Links]:
-    """Return the NICs that pairs of different nodes prefer, counted over the cluster: see `Network.route`."""
-    g, nics = network.gpus_per_node, network.nics_per_node
+    """Return the NICs that pairs of different nodes prefer, numbered over the cluster.
+
+    See `Network.route`.
+    """
+    per_node, nics = network.gpus_per_node, network.nics_per_node
     rail = network.rail[dst] if network.paths.routing == "rail_local" else network.rail[src]
-    return src // g * nics + rail, dst // g * nics + network.rail[dst]
+    return src // per_node * nics + rail, dst // per_node * nics + network.rail[dst]
 
 
 @lru_cache(maxsize=4)  # thousands of groups ask for it
@@ -101,14 +142,14 @@ def _of_nics(network: Network) -> tuple[Links, Links, Links]:
 
 
 def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
-    """Tell which pairs go the preferred way: GPUs and NICs healthy, one way for all pairs of two switches."""
-    g = np.arange(len(network.gpu_up)) % network.gpus_per_node
-    own = g * network.nics_per_node // network.gpus_per_node
-    if network.paths.routing not in ("adaptive", "rail_local") or not np.array_equal(
-        network.rail, own
-    ):
-        return np.zeros(len(src), dtype=bool)
-    if (network.gpu_up < 0).any():
+    """Tell which pairs go the preferred way [pair].
+
+    GPUs and NICs are healthy, and all pairs of two switches go one way.
+    """
+    gpu = np.arange(len(network.gpu_up)) % network.gpus_per_node
+    own = gpu * network.nics_per_node // network.gpus_per_node
+    alike = network.paths.routing in ("adaptive", "rail_local")
+    if not alike or not np.array_equal(network.rail, own) or (network.gpu_up < 0).any():
         return np.zeros(len(src), dtype=bool)
     _, _, part = _of_nics(network)
     out, home = _nics(network, src, dst)
@@ -116,56 +157,60 @@ def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
     return healthy
 
 
-def _all(network: Network, pair: Links, src: Links, dst: Links) -> list[Entries]:
+def _regular_entries(network: Network, pairs: _Pairs) -> list[_Entries]:
     """Return the entries of regular pairs of different nodes."""
-    g = network.gpus_per_node
+    number, src, dst = pairs
+    per_node = network.gpus_per_node
     out, home = _nics(network, src, dst)
     rail = out % network.nics_per_node
-    carrier = np.where(network.rail[src] == rail, src, src // g * g + dst % g)
+    # The GPU whose NIC is used: the sender, or its neighbour on the receiver's rail.
+    carrier = np.where(network.rail[src] == rail, src, src // per_node * per_node + dst % per_node)
     handed = carrier != src
-    number, nic, _ = _of_nics(network)
-    entries = [
-        (pair[handed], network.gpu_up[src[handed]]),
-        (pair[handed], network.gpu_down[carrier[handed]]),
-        *_slots(network, pair, carrier, 0),
-        (pair, nic[out]),
-        (pair, nic[home] + 1),
-        *_slots(network, pair, dst, 1),
-    ]
+    switch, nic, _ = _of_nics(network)
     return [
-        *((some, links, np.ones(len(some))) for some, links in entries),
-        _between(network, pair, number[out], number[home]),
+        _whole(number[handed], network.gpu_up[src[handed]]),
+        _whole(number[handed], network.gpu_down[carrier[handed]]),
+        *_slots(network, number, carrier, 0),
+        _whole(number, nic[out]),
+        _whole(number, nic[home] + 1),
+        *_slots(network, number, dst, 1),
+        _between(network, number, switch[out], switch[home]),
     ]
 
 
-def _between(network: Network, pair: Links, here: Links, there: Links) -> Entries:
-    """Return the entries between switches: looked up once for each two of them."""
+def _between(network: Network, pair: Links, here: Links, there: Links) -> _Entries:
+    """Return the entries between switches, looked up once for each two of them."""
     count = len(network.paths.ahead)
-    unique, which = np.unique(here * count + there, return_inverse=True)
-    known = [
+    different, which = np.unique(here * count + there, return_inverse=True)
+    shares = [
         network.paths.spread(*divmod(int(two), count)) if two // count != two % count else {}
-        for two in unique
+        for two in different
     ]
-    length = np.array([len(shares) for shares in known], dtype=np.int64)
-    links = np.array([link for shares in known for link in shares], dtype=np.int64)
-    share = np.array([part for shares in known for part in shares.values()], dtype=np.float64)
+    length = np.array([len(links) for links in shares], dtype=np.int64)  # [two switches]
+    link = np.array([link for links in shares for link in links], dtype=np.int64)
+    share = np.array([part for links in shares for part in links.values()], dtype=np.float64)
+    # Each pair takes the run of entries of its two switches.
     starts = np.cumsum(length) - length
-    each = length[which]
-    place = np.repeat(starts[which] - (np.cumsum(each) - each), each) + np.arange(each.sum())
-    return np.repeat(pair, each), links[place], share[place]
+    of_pair = length[which]
+    shift = starts[which] - (np.cumsum(of_pair) - of_pair)
+    entry = np.repeat(shift, of_pair) + np.arange(of_pair.sum())
+    return _Entries(np.repeat(pair, of_pair), link[entry], share[entry])
 
 
-def _each(network: Network, pair: Links, src: Links, dst: Links) -> list[Entries]:
-    """Return the entries of other pairs, asked for one by one."""
+def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:
+    """Return the entries of other pairs, looked up one by one."""
     number: list[int] = []
     link: list[int] = []
     share: list[float] = []
-    for which, one, other in zip(pair.tolist(), src.tolist(), dst.tolist(), strict=True):
-        shares = network.spread(one, other)[0]
-        number += [which] * len(shares)
+    columns = (column.tolist() for column in pairs)
+    for pair, src, dst in zip(*columns, strict=True):
+        shares = network.spread(src, dst)[0]
+        number += [pair] * len(shares)
         link += shares
         share += shares.values()
-    return [(np.array(number, np.int64), np.array(link, np.int64), np.array(share, np.float64))]
+    return _Entries(
+        np.array(number, np.int64), np.array(link, np.int64), np.array(share, np.float64)
+    )
 
 
 def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
@@ -175,6 +220,6 @@ def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
 
 def all_pairs(ranks: Sequence[int]) -> tuple[Links, Links]:
     """Return everybody to everybody else."""
-    one = np.asarray(ranks, dtype=np.int64)
-    src, dst = np.repeat(one, len(one)), np.tile(one, len(one))
+    members = np.asarray(ranks, dtype=np.int64)
+    src, dst = np.repeat(members, len(members)), np.tile(members, len(members))
     return src[src != dst], dst[src != dst]

@@ -11,8 +11,11 @@ from simulator.topology import Network
 
 
 def send_recv(network: Network, members: Sequence[int], size: float) -> Rounds:
-    """Return S from each rank to the next, the last to the first, all at once, as nccl-tests' sendrecv does."""
+    """Return S from each rank to the next, the last to the first, all at once.
+
+    As nccl-tests' sendrecv does.
+    """
     ranks = np.array(sorted(members), dtype=np.int64)
     following = np.roll(ranks, -1)
-    other = ranks != following
-    return Rounds(kept(a_round(ranks[other], following[other], size)))
+    another = ranks != following
+    return Rounds(kept(a_round(ranks[another], following[another], size)))

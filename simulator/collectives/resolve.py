@@ -1,4 +1,4 @@
-"""Rounds -> seconds, pair by pair: the pairs of a round share the links max-min fairly until the last has ended.
+"""Rounds -> seconds, pair by pair: those of a round share links max-min fairly until the last ends.
 
 Held against the coflow view (`Demand.seconds`). Where nothing else runs both are equal if every
 round keeps the same links busy to its end: rings, pairwise exchanges, halving inside a node, trees
@@ -43,7 +43,7 @@ def resolve(network: Network, rounds: Rounds, model: CommunicationModel) -> floa
 
 
 def cost(network: Network, rounds: Rounds, model: CommunicationModel) -> Cost:
-    """Return latency and transfer time apart: the first does not depend on the size, the second is proportional."""
+    """Return latency, which does not depend on sizes, and transfer time, which is proportional."""
     capacity = network.capacity * by_kind(network, model.nvlink, model.nic)
     delay = latencies(network, model)
     latency, transfer = model.setup if rounds.rounds else 0.0, 0.0
@@ -109,7 +109,7 @@ def drain(capacity: Floats, way: Ways, size: Floats) -> float:
 
 
 def _classes(of: Flows, capacity: Floats) -> tuple[Classes, Classes]:
-    """Return classes of flows and of links such that each flow of a class meets each class of links alike.
+    """Return classes such that each flow of a class meets each class of links alike.
 
     capacity: [link] B/s.
     """

@@ -1,4 +1,4 @@
-"""Rings, one per GPU of a node where there are several nodes, so that each leaves by its own rail as NCCL's do.
+"""Rings, one per GPU of a node where there are several nodes: each leaves by a rail of its own.
 
 Patarasuk and Yuan, J. Parallel Distrib. Comput. 69 (2009): all-reduce in 2(n-1) rounds of S/n.
 """
@@ -23,17 +23,22 @@ def orders(network: Network, members: Sequence[int], first: int | None = None) -
     count = max(len(group) for group in groups) if len(groups) > 1 else 1
     result = []
     for ring in range(count):
-        nodes = [group[ring % len(group) :] + group[: ring % len(group)] for group in groups]
+        nodes = [_from(group, ring % len(group)) for group in groups]
         if first is not None:
             nodes[0] = [first, *[rank for rank in nodes[0] if rank != first]]
         result.append(np.array([rank for node in nodes for rank in node], dtype=np.int64))
     return result
 
 
+def _from(group: list[int], start: int) -> list[int]:
+    return group[start:] + group[:start]
+
+
 def _ring(network: Network, members: Sequence[int], size: float, passes: int) -> Rounds:
     rings = orders(network, members)
     n = len(members)
-    src, dst = np.array(rings), np.array([np.roll(ring, -1) for ring in rings])
+    src = np.array(rings)  # [ring, position]
+    dst = np.roll(src, -1, axis=1)
     return Rounds(kept(a_round(src, dst, size / n / len(rings), passes * (n - 1))))
 
 
@@ -48,10 +53,10 @@ def one_pass(network: Network, members: Sequence[int], size: float) -> Rounds:
 
 
 def broadcast(network: Network, members: Sequence[int], size: float) -> Rounds:
-    """Return the chains from the lowest rank along the rings, open at their ends, chunk after chunk."""
-    chains = np.array(orders(network, members, first=min(members)))
-    hops = range(len(members) - 1)
+    """Return the chains from the lowest rank along the open rings, chunk after chunk."""
+    chains = np.array(orders(network, members, first=min(members)))  # [ring, position]
     steps: list[Round] = [
-        a_round(chains[:, hop], chains[:, hop + 1], size / len(chains)) for hop in hops
+        a_round(chains[:, hop], chains[:, hop + 1], size / len(chains))
+        for hop in range(len(members) - 1)
     ]
     return Rounds(kept(*steps), pipelined=True)

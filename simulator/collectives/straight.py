@@ -31,7 +31,7 @@ def straight(copies: Copies) -> Rounds:
 
 
 def without_forwarding(network: Network) -> Network:
-    """Return the network as kernels use it that write from their own NIC into the target's, across rails too.
+    """Return the network as kernels use it that write from their own NIC into any other.
 
     Only where the fabric does not join the two NICs (planes) does NVLink forward.
     """
@@ -41,7 +41,7 @@ def without_forwarding(network: Network) -> Network:
 
 
 def low_latency_kernels(table: KernelConfig) -> TokenKernels:
-    """Return the low-latency kernels, whose dispatch finds no layout and so caches none. Errors: InputError."""
+    """Return the low-latency kernels, whose dispatch finds no layout. Errors: InputError."""
     measured = low_latency_table(table.name)
     models = dict.fromkeys(EXCHANGES, measured.dispatch) | {CoflowKind.COMBINE: measured.combine}
     return TokenKernels(models, measured.header, measured.tokens)
@@ -71,7 +71,7 @@ def between(batch: Batch, *, forwarding: bool) -> Demand:
 
 
 def per_token(load: Load) -> Floats:
-    """Return the copies of each GPU's token that go to each GPU, zero on the diagonal [src, dst]."""
+    """Return the copies of a token that go to each GPU, zero on the diagonal [src, dst]."""
     count = load.ep_nodes * load.gpus_per_node
     if load.per_gpu:
         arriving = np.array([gpu.received for gpu in load.per_gpu]) / count

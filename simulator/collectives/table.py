@@ -53,7 +53,7 @@ class Row:
 
     @property
     def busbw(self) -> float:
-        """Return the bandwidth that the busiest link of an ideal ring would show [B/s]; nccl-tests."""
+        """Return the bandwidth of an ideal ring's busiest link [B/s]; nccl-tests."""
         return self.algbw * self.bus
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def rows(
     sizes: Sequence[float],
     table: Mapping[str, Algorithm],
 ) -> list[Row]:
-    """Return a row per size for the first `ranks` GPUs, each with the fastest of the algorithms in `table`.
+    """Return a row per size for the first `ranks` GPUs, with the fastest algorithm of `table`.
 
     Errors: InputError if none of them can run.
     """

@@ -1,4 +1,4 @@
-"""Double binary trees: a chain inside each node, two trees across nodes, each for half of the buffer.
+"""Double binary trees: a chain inside each node, two trees across nodes for half the buffer each.
 
 Every node but one is a leaf of one tree or of the other, so that up and down no NIC carries more
 than S each way. Sanders, Speck and Träff, Parallel Computing 35 (2009); NCCL 2.4,
@@ -8,98 +8,102 @@ src/graph/trees.cc.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from simulator.collectives.demand import Round, Rounds, even_nodes, kept
+from simulator.collectives.demand import Round, Rounds, a_round, even_nodes, kept
 from simulator.collectives.paths import Links
 from simulator.topology import Network
 
-Edges = list[tuple[int, int]]
+
+class Edge(NamedTuple):
+    """A child and its parent in a tree over the nodes."""
+
+    child: int
+    """Position of the child among the nodes."""
+    parent: int
+    """Position of its parent."""
 
 
 def parents(count: int) -> list[int]:
-    """Return the parent of each of `count` places in an in-order binary tree, -1 for place 0, its root."""
+    """Return the parent of each node of an in-order binary tree, -1 for node 0, its root."""
     result = [-1]
-    for place in range(1, count):
-        low = place & -place
-        up = (place ^ low) | (low << 1)
-        result.append(up if up < count else place ^ low)
+    for node in range(1, count):
+        low = node & -node
+        up = (node ^ low) | (low << 1)
+        result.append(up if up < count else node ^ low)
     return result
 
 
 def both(count: int) -> tuple[list[int], list[int]]:
-    """Return the two trees as parents: the second mirrored, or shifted by one where the count is odd."""
+    """Return both trees as parents: the second mirrored, or shifted by one for odd counts."""
     first, second = parents(count), [-1] * count
-    for place, parent in enumerate(first):
-        other = count - 1 - place if count % 2 == 0 else (place + 1) % count
+
+    def other(node: int) -> int:
+        return count - 1 - node if count % 2 == 0 else (node + 1) % count
+
+    for node, parent in enumerate(first):
         if parent >= 0:
-            second[other] = count - 1 - parent if count % 2 == 0 else (parent + 1) % count
+            second[other(node)] = other(parent)
     return first, second
 
 
-def levels(tree: Sequence[int]) -> list[Edges]:
-    """Return the edges (child, parent) by depth, the root's first."""
+def levels(tree: Sequence[int]) -> list[list[Edge]]:
+    """Return the edges by depth, the root's first. tree: parents."""
     depth: dict[int, int] = {}
 
-    def down(place: int) -> int:
-        if place not in depth:
-            depth[place] = 0 if tree[place] < 0 else down(tree[place]) + 1
-        return depth[place]
+    def down(node: int) -> int:
+        if node not in depth:
+            depth[node] = 0 if tree[node] < 0 else down(tree[node]) + 1
+        return depth[node]
 
-    result: list[Edges] = [
-        [] for _ in range(max((down(place) for place in range(len(tree))), default=0))
-    ]
-    for place, parent in enumerate(tree):
+    deepest = max((down(node) for node in range(len(tree))), default=0)
+    result: list[list[Edge]] = [[] for _ in range(deepest)]
+    for node, parent in enumerate(tree):
         if parent >= 0:
-            result[depth[place] - 1].append((place, parent))
+            result[depth[node] - 1].append(Edge(node, parent))
     return result
 
 
 def _upward(network: Network, members: Sequence[int], size: float) -> list[Round]:
-    """Return the rounds from the farthest rank to the roots, one chain and two trees per GPU of a node."""
+    """Return the rounds up to the roots: one chain and two trees for each GPU of a node."""
     table = even_nodes(network, members)
     nodes, local = table.shape
     channels = local if nodes > 1 else 1
-    chains = np.stack(
-        [np.roll(table, -channel, axis=1) for channel in range(channels)]
-    )  # [channel, node, place]
+    # Each channel's chain begins at another GPU, so that each leaves its nodes by another rail:
+    # [channel, node, position in the chain].
+    chains = np.stack([np.roll(table, -channel, axis=1) for channel in range(channels)])
     steps = [
-        _round([(chains[:, :, place + 1].ravel(), chains[:, :, place].ravel(), size / channels)])
-        for place in reversed(range(local - 1))
+        a_round(chains[:, :, position + 1], chains[:, :, position], size / channels)
+        for position in reversed(range(local - 1))
     ]
-    heads = chains[:, :, 0]
-    return steps + across(heads, size / channels)
+    return steps + across(chains[:, :, 0], size / channels)
 
 
 def across(heads: Links, size: float) -> list[Round]:
-    """Return the rounds up both trees over the nodes. heads: [channel, node] ranks. size: of each channel [B]."""
-    trees = [levels(tree) for tree in both(heads.shape[1])] if heads.shape[1] > 1 else [[], []]
-    deepest = max(len(tree) for tree in trees)
+    """Return the rounds up both trees over the nodes.
+
+    heads: [channel, node] ranks. size: of each channel [B].
+    """
+    nodes = heads.shape[1]
+    if nodes == 1:
+        return []
+    trees = [levels(tree) for tree in both(nodes)]
     steps = []
-    for level in reversed(range(deepest)):
+    for level in reversed(range(max(map(len, trees)))):
         edges = [tree[level] for tree in trees if level < len(tree)]
-        steps.append(
-            _round(
-                [
-                    (
-                        heads[:, [child for child, _ in some]].ravel(),
-                        heads[:, [up for _, up in some]].ravel(),
-                        size / 2,
-                    )
-                    for some in edges
-                ]
-            )
-        )
+        steps.append(_both_trees(heads, edges, size / 2))
     return steps
 
 
-def _round(parts: list[tuple[Links, Links, float]]) -> Round:
-    return Round(
-        np.concatenate([src for src, _, _ in parts]),
-        np.concatenate([dst for _, dst, _ in parts]),
-        np.concatenate([np.full(len(src), each) for src, _, each in parts]),
-    )
+def _both_trees(heads: Links, edges: Sequence[Sequence[Edge]], size: float) -> Round:
+    """Return a round up one level of each tree, tree by tree and channel by channel."""
+    children, above = [], []
+    for of_tree in edges:
+        children.append(heads[:, [edge.child for edge in of_tree]].ravel())
+        above.append(heads[:, [edge.parent for edge in of_tree]].ravel())
+    return a_round(np.concatenate(children), np.concatenate(above), size)
 
 
 def reverse(steps: Sequence[Round]) -> list[Round]:
@@ -114,19 +118,14 @@ def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
 
 
 def broadcast(network: Network, members: Sequence[int], size: float) -> Rounds:
-    """Return the way down from the roots; the second root gets its half from the first in one more round."""
+    """Return the way down from the roots, to which the first rank hands their halves first."""
     ordered = sorted(members)
     steps = _upward(network, ordered, size)
     root, table = ordered[0], even_nodes(network, ordered)
     nodes, local = table.shape
     channels = local if nodes > 1 else 1
-    second = both(nodes)[1].index(-1) if nodes > 1 else 0
-    starts = [(table[0, channel % local], size / channels / 2) for channel in range(channels)]
-    starts += [(table[second, channel % local], size / channels / 2) for channel in range(channels)]
-    others = [(rank, each) for rank, each in starts if rank != root]
-    lead = Round(
-        np.full(len(others), root),
-        np.array([rank for rank, _ in others], dtype=np.int64),
-        np.array([each for _, each in others]),
-    )
+    second = both(nodes)[1].index(-1) if nodes > 1 else 0  # node that is the second tree's root
+    heads = [table[node, channel % local] for node in (0, second) for channel in range(channels)]
+    others = np.array([rank for rank in heads if rank != root], dtype=np.int64)
+    lead = a_round(np.full(len(others), root), others, size / channels / 2)
     return Rounds(kept(lead, *reverse(steps)), pipelined=True)

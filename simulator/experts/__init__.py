@@ -1,6 +1,7 @@
-"""Token routing -> byte matrices: who chooses which expert, where it lives, and what travels there and back.
+"""Token routing -> byte matrices: who chooses which expert, where it lives, what travels.
 
-    config -> popularity [layer, expert] -> sampled choices [token, top_k] -> copies [src, dst] -> seconds of a kernel
+    config -> popularity [layer, expert] -> sampled choices [token, top_k] -> copies [src, dst]
+           -> seconds of a kernel
 
 `survey` goes from a configuration to what one token does in each MoE layer; a row of `WAYS`
 turns that into copies on links, whose bytes follow from those of a token.

@@ -1,4 +1,4 @@
-"""What a workload says about its experts: how tokens choose them, where they live, what is dropped."""
+"""What a workload says of its experts: how tokens choose them, where they live, what is dropped."""
 
 from __future__ import annotations
 

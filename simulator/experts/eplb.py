@@ -1,4 +1,4 @@
-"""Redundant experts and where they live: the expert-parallelism load balancer that DeepSeek published.
+"""Redundant experts and where they live: the load balancer that DeepSeek published.
 
 Heavy experts get replicas, and replicas are packed on GPUs so that GPUs carry alike loads; where
 nodes divide the groups of group-limited routing, a group stays within a node. Source: github
@@ -8,6 +8,7 @@ deepseek-ai/EPLB, README and eplb.py; DeepSeek-V3, arXiv 2412.19437, section 3.4
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,65 +21,82 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which expert stands in which slot. Slots are numbered along GPUs, each GPU holds as many as any other.
-
-    expert: [layer, slot]. slots: of each expert, [layer, expert, replica], -1 where it has fewer.
-    count: of its replicas, [layer, expert].
-    """
+    """Which expert is in which slot: slots are numbered along GPUs, equally many on each."""
 
     expert: Indices
+    """Expert in each slot [layer, slot]."""
     slots: Indices
+    """Slots of each expert, -1 where it has fewer replicas than another [layer, expert, replica]."""
     count: Indices
+    """Replicas of each expert [layer, expert]."""
 
     def slot_loads(self, loads: Loads) -> Loads:
-        """Return the load of each slot when replicas share evenly. loads: [layer, expert]. Returns [layer, slot]."""
+        """Return the loads [layer, slot] when replicas share evenly. loads: [layer, expert]."""
         return np.take_along_axis(loads / self.count, self.expert, axis=1)
 
 
-def pack(loads: Loads, packs: int) -> tuple[Indices, Indices]:
-    """Put items into packs of equally many, the heaviest first, each into the lightest pack with room.
+class Packs(NamedTuple):
+    """Where items are packed."""
 
-    loads: [layer, item]. Returns (pack, place in it), each [layer, item].
+    pack: Indices
+    """Pack of each item [layer, item]."""
+    slot: Indices
+    """Position of the item in its pack [layer, item]."""
+
+
+class Replicas(NamedTuple):
+    """Experts with copies."""
+
+    expert: Indices
+    """Expert of each slot [layer, slot]."""
+    number: Indices
+    """Which of the expert's replicas it is [layer, slot]."""
+    replicas: Indices
+    """Replicas of each expert [layer, expert]."""
+
+
+def pack(loads: Loads, packs: int) -> Packs:
+    """Put items into packs of equal number, the heaviest first, each into the lightest with room.
+
+    loads: [layer, item].
     """
     layers, items = loads.shape
     room = items // packs
     if room == 1:
-        return np.tile(np.arange(items), (layers, 1)), np.zeros((layers, items), dtype=np.int64)
-    order = np.argsort(-loads, axis=1, kind="stable")
-    every = np.arange(layers)
+        alone = np.tile(np.arange(items), (layers, 1))
+        return Packs(alone, np.zeros((layers, items), dtype=np.int64))
+    heaviest_first = np.argsort(-loads, axis=1, kind="stable")
+    layer = np.arange(layers)
     total, filled = np.zeros((layers, packs)), np.zeros((layers, packs), dtype=np.int64)
-    pack_of, place = (
-        np.empty((layers, items), dtype=np.int64),
-        np.empty((layers, items), dtype=np.int64),
-    )
-    for item in order.T:
-        target = np.where(filled < room, total, np.inf).argmin(axis=1)
-        pack_of[every, item], place[every, item] = target, filled[every, target]
-        total[every, target] += loads[every, item]
-        filled[every, target] += 1
-    return pack_of, place
+    pack_of = np.empty((layers, items), dtype=np.int64)
+    index = np.empty((layers, items), dtype=np.int64)
+    for item in heaviest_first.T:  # of all layers at once
+        lightest = np.where(filled < room, total, np.inf).argmin(axis=1)
+        pack_of[layer, item], index[layer, item] = lightest, filled[layer, lightest]
+        total[layer, lightest] += loads[layer, item]
+        filled[layer, lightest] += 1
+    return Packs(pack_of, index)
 
 
-def replicate(loads: Loads, slots: int) -> tuple[Indices, Indices, Indices]:
-    """Give every expert a slot and each further slot to the expert whose replicas carry most.
+def replicate(loads: Loads, slots: int) -> Replicas:
+    """Give every expert a slot, and each further slot to the expert whose replicas carry most.
 
-    loads: [layer, expert]. Returns (expert of each slot, number of that replica), each [layer,
-    slot], and replicas per expert [layer, expert].
+    loads: [layer, expert].
     """
     layers, experts = loads.shape
-    every = np.arange(layers)
+    layer = np.arange(layers)
     expert = np.tile(np.arange(slots), (layers, 1))
-    replica = np.zeros((layers, slots), dtype=np.int64)
+    number = np.zeros((layers, slots), dtype=np.int64)
     count = np.ones((layers, experts), dtype=np.int64)
     for slot in range(experts, slots):
         heaviest = (loads / count).argmax(axis=1)
-        expert[:, slot], replica[:, slot] = heaviest, count[every, heaviest]
-        count[every, heaviest] += 1
-    return expert, replica, count
+        expert[:, slot], number[:, slot] = heaviest, count[layer, heaviest]
+        count[layer, heaviest] += 1
+    return Replicas(expert, number, count)
 
 
 def rebalance(loads: Loads, slots: int, groups: int, nodes: int, gpus: int) -> Plan:
-    """Return replicas and their places, hierarchically where nodes divide the groups, else globally.
+    """Return replicas and their slots, hierarchically where nodes divide the groups.
 
     loads: expected load [layer, expert]. slots: experts with their replicas. groups: of
     group-limited routing. Errors: InputError where slots do not divide over GPUs, or are fewer than
@@ -95,38 +113,33 @@ def rebalance(loads: Loads, slots: int, groups: int, nodes: int, gpus: int) -> P
         )
     if groups % nodes:
         groups = nodes = 1
-    expert, replica, count = _hierarchical(loads, slots, groups, nodes, gpus)
-    places = np.full((*loads.shape, int(count.max())), -1, dtype=np.int64)
+    placed = _hierarchical(loads, slots, groups, nodes, gpus)
+    where = np.full((*loads.shape, int(placed.replicas.max())), -1, dtype=np.int64)
     layer = np.arange(len(loads))[:, None]
-    places[layer, expert, replica] = np.arange(slots)
-    return Plan(expert, places, count)
+    where[layer, placed.expert, placed.number] = np.arange(slots)
+    return Plan(placed.expert, where, placed.replicas)
 
 
-def _hierarchical(
-    loads: Loads, slots: int, groups: int, nodes: int, gpus: int
-) -> tuple[Indices, Indices, Indices]:
-    """Return (expert of each slot, number of that replica, replicas per expert): groups to nodes, copies, to GPUs."""
+def _hierarchical(loads: Loads, slots: int, groups: int, nodes: int, gpus: int) -> Replicas:
+    """Return the replicas slot by slot: groups go to nodes, experts get copies, slots go to GPUs."""
     layers, experts = loads.shape
     size, on_node = experts // groups, experts // nodes
-    node, place = pack(loads.reshape(layers, groups, size).sum(axis=2), nodes)
-    start = (node * (groups // nodes) + place) * size
-    position = (start[:, :, None] + np.arange(size)).reshape(
-        layers, experts
-    )  # of an expert, node by node
+    of_group = loads.reshape(layers, groups, size).sum(axis=2)
+    node, index = pack(of_group, nodes)  # [layer, group]
+    start = (node * (groups // nodes) + index) * size
+    # Experts are counted anew, node by node; and back.
+    position = (start[:, :, None] + np.arange(size)).reshape(layers, experts)
     expert_at = np.argsort(position, axis=1)
     # From here on every (layer, node) is a problem of its own.
     there = np.take_along_axis(loads, expert_at, axis=1).reshape(layers * nodes, on_node)
-    local, replica, count = replicate(there, slots // nodes)
-    gpu, place = pack(np.take_along_axis(there / count, local, axis=1), gpus // nodes)
-    order = np.argsort(gpu * (slots // gpus) + place, axis=1)
-    local, replica = (
-        np.take_along_axis(local, order, axis=1),
-        np.take_along_axis(replica, order, axis=1),
-    )
+    copies = replicate(there, slots // nodes)
+    of_slot = np.take_along_axis(there / copies.replicas, copies.expert, axis=1)
+    gpu, index = pack(of_slot, gpus // nodes)
+    order = np.argsort(gpu * (slots // gpus) + index, axis=1)
+    local = np.take_along_axis(copies.expert, order, axis=1).reshape(layers, slots)
+    number = np.take_along_axis(copies.number, order, axis=1).reshape(layers, slots)
+    # Back to the cluster: experts of node n come after those of the nodes before it.
     ahead = np.repeat(np.arange(nodes) * on_node, slots // nodes)
-    expert = np.take_along_axis(expert_at, local.reshape(layers, slots) + ahead, axis=1)
-    return (
-        expert,
-        replica.reshape(layers, slots),
-        np.take_along_axis(count.reshape(layers, experts), position, axis=1),
-    )
+    expert = np.take_along_axis(expert_at, local + ahead, axis=1)
+    count = np.take_along_axis(copies.replicas.reshape(layers, experts), position, axis=1)
+    return Replicas(expert, number, count)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,7 +24,7 @@ from simulator.units import Bytes, Integer
 
 
 class LowLatencyKernels(BaseModel):
-    """What DeepEP's low-latency kernels reach on one architecture: `simulator/data/low_latency/<kernels>.yaml`."""
+    """What DeepEP's low-latency kernels reach on one architecture: data/low_latency/<kernels>.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +44,7 @@ class LowLatencyKernels(BaseModel):
 
 @lru_cache(maxsize=8)
 def low_latency_table(architecture: str) -> LowLatencyKernels:
-    """Return the low-latency kernels of an architecture. Errors: InputError if none were measured there."""
+    """Return the low-latency kernels of an architecture. Errors: InputError if there are none."""
     try:
         return inputs.validate(inputs.data("low_latency", architecture), LowLatencyKernels)
     except InputError as error:
@@ -87,10 +88,10 @@ def kernel_time(moved: Copies, rates: Rates) -> Time:
 
 
 def benchmark_routing(model: ModelConfig, ranks: int, gpus_per_node: int, seed: int = 0) -> Routing:
-    """Return where a token goes in the benchmark of normal kernels: a group is a node, of which it reaches at most 4.
+    """Return where a token goes in the benchmark of normal kernels: to at most 4 nodes.
 
-    Groups are chosen by their largest score. On one node there are no groups. github
-    deepseek-ai/DeepEP, tests.
+    A group of experts is a node, and groups are chosen by their largest score. On one node there
+    are no groups. github deepseek-ai/DeepEP, tests.
     """
     nodes = max(1, ranks // gpus_per_node)
     groups = {"n_group": nodes, "topk_group": min(nodes, 4), "topk_method": "group_limited_greedy"}
@@ -114,36 +115,51 @@ def low_latency_visits(model: ModelConfig, ranks: int, gpus_per_node: int, seed:
 
 
 def deepep_bytes(visits: Visits, token_bytes: float, kernel: str = "hierarchical") -> float:
-    """Return the bytes that DeepEP divides by a time to get its bandwidth, per GPU. token_bytes: of all its tokens.
+    """Return the bytes of one GPU that DeepEP divides by a time to get its bandwidth.
 
-    The own node is counted: normal kernels between nodes count a token once per distinct node,
-    within one once per distinct GPU, low-latency kernels once per expert.
+    token_bytes: of all its tokens. The own node is counted: normal kernels between nodes count a
+    token once per distinct node, within one once per distinct GPU, low-latency kernels once per
+    expert.
     """
     if kernel == "low_latency":
         return token_bytes * float(visits.pairs.sum())
     return token_bytes * float((visits.nodes if len(visits.nodes) > 1 else visits.gpus).sum())
 
 
-def normal_rates(visits: tuple[Visits, Visits], bandwidths: tuple[float, float]) -> Rates:
-    """Return the rates behind two published bandwidths [B/s] in DeepEP's convention: one node's, several nodes'.
+Of = TypeVar("Of")
 
-    visits: of both. NVLink binds within a node, the NIC is taken to bind between nodes;
-    `kernel_time` of the result says so or not.
+
+class Known(NamedTuple, Generic[Of]):
+    """Something of the two groups whose published figures give the rates of a kind of kernel."""
+
+    inside: Of
+    """Of a group on one node."""
+    across: Of
+    """Of a group on several nodes."""
+
+
+def normal_rates(visits: Known[Visits], bandwidths: Known[float]) -> Rates:
+    """Return the rates behind published bandwidths [B/s] in DeepEP's convention.
+
+    NVLink binds within a node, the NIC is taken to bind between nodes; `kernel_time` of the result
+    says so or not.
     """
-    (inside, across), (nvlink, nic) = visits, bandwidths
-    crossing = WAYS["hierarchical"].expected(inside, 1.0).busiest()[1] / deepep_bytes(inside, 1.0)
-    leaving = WAYS["hierarchical"].expected(across, 1.0).busiest()[0] / deepep_bytes(across, 1.0)
-    return Rates(nic * leaving, nvlink * crossing)
+    expected = WAYS["hierarchical"].expected
+    nvlink = expected(visits.inside, 1.0).busiest()[1] / deepep_bytes(visits.inside, 1.0)
+    nic = expected(visits.across, 1.0).busiest()[0] / deepep_bytes(visits.across, 1.0)
+    return Rates(bandwidths.across * nic, bandwidths.inside * nvlink)
 
 
 def low_latency_rates(
-    visits: tuple[Visits, Visits], seconds: tuple[float, float], token_bytes: float, nvlink: float
+    visits: Known[Visits], seconds: Known[float], token_bytes: float, nvlink: float
 ) -> Rates:
-    """Return NIC rate and start of low-latency kernels from their times within a node and between nodes [s].
+    """Return NIC rate and start of low-latency kernels from their times [s].
 
-    nvlink: rate of the normal kernel on it [B/s], which splits the time within a node into start
-    and transfer. token_bytes: of all tokens of a GPU.
+    token_bytes: of all tokens of a GPU. nvlink: rate of the normal kernel on it [B/s], which splits
+    the time within a node into start and transfer.
     """
-    inside, across = (WAYS["low_latency"].expected(each, token_bytes).busiest() for each in visits)
-    setup = seconds[0] - inside[1] / nvlink
-    return Rates(across[0] / (seconds[1] - setup), nvlink, setup)
+    expected = WAYS["low_latency"].expected
+    _, on_nvlink = expected(visits.inside, token_bytes).busiest()
+    on_nic, _ = expected(visits.across, token_bytes).busiest()
+    setup = seconds.inside - on_nvlink / nvlink
+    return Rates(on_nic / (seconds.across - setup), nvlink, setup)

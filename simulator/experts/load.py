@@ -28,7 +28,7 @@ class GpuLoad(NamedTuple):
     rows: float
     """(Token, expert) pairs that it computes."""
     received: float
-    """Copies of tokens that dispatch brings, its own included: each once, or once per expert of the GPU."""
+    """Copies of tokens that dispatch brings, its own included: once, or once per expert here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Load:
     rows: float
     """(Token, expert) pairs that the busiest GPU computes."""
     received: float
-    """Copies of tokens that dispatch brings to the busiest GPU: each once, or once per expert of the GPU."""
+    """The same of the busiest GPU, see `GpuLoad.received`."""
     over_nic: float
     """Copies of a token that the busiest NIC carries in one direction."""
     over_nvlink: float
@@ -115,10 +115,10 @@ def worst_load(visits: Visits, *, per_gpu: bool = False, way: Way = _HIERARCHICA
     nic, nvlink = copies.busiest()
     rows = visits.rows(1.0)  # [gpu]
     received = way.received(visits, 1.0)  # [gpu]
-    each: tuple[GpuLoad, ...] = ()
+    of_gpus: tuple[GpuLoad, ...] = ()
     reach: tuple[float, ...] = ()
     if per_gpu:
-        each = tuple(map(GpuLoad, rows.tolist(), received.tolist()))
+        of_gpus = tuple(map(GpuLoad, rows.tolist(), received.tolist()))
         reach = tuple(visits.nodes.tolist())
     return Load(
         rows=float(rows.max()),
@@ -129,6 +129,6 @@ def worst_load(visits: Visits, *, per_gpu: bool = False, way: Way = _HIERARCHICA
         mean_nvlink=float(copies.nvlink.sum()) / len(visits.gpus),
         ep_nodes=len(visits.nodes),
         gpus_per_node=visits.gpus_per_node,
-        per_gpu=each,
+        per_gpu=of_gpus,
         reach=reach,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,33 +20,39 @@ SAMPLED_TOKENS = 16384
 """of the balanced case, whose numbers are means over all GPUs."""
 CORRECTED_TOKENS = 4096
 """of one layer with popularity of its own."""
-CORRECTIONS, STEP, CLOSE = 6, 0.35, 0.01
-"""rounds at most; exponent of one round (a group's load grows about with the cube of its factor); enough."""
-LEAST, MOST = 0.01, 0.999
-"""weight of an expert that nobody wants, relative to the mean; popularity of one that every token picks."""
+CORRECTIONS = 6
+"""Rounds of correction at most."""
+STEP = 0.35
+"""Exponent of one correction: a group's load grows about with the cube of its factor."""
+CLOSE = 0.01
+"""Error of a group's load that is small enough."""
+LEAST = 0.01
+"""Weight of an expert that nobody wants, relative to the mean."""
+MOST = 0.999
+"""Popularity of an expert that every token picks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Where the tokens of one GPU go, as means over tokens and GPUs.
-
-    nodes/gpus: distinct nodes and GPUs that hold a token's experts, its own included. ep_nodes:
-    nodes of the expert-parallel group. gpus_per_node: GPUs of the group on each node.
-    """
+    """Where the tokens of one GPU go, as means over tokens and GPUs."""
 
     nodes: float
+    """Distinct nodes that hold a token's experts, its own included."""
     gpus: float
+    """Distinct GPUs that hold a token's experts, its own included."""
     ep_nodes: int
+    """Nodes of the expert parallel group."""
     gpus_per_node: int
+    """GPUs of the group on each node."""
 
     @property
     def over_nic(self) -> float:
-        """Return copies of a token that its GPU sends over its NIC: one per distinct remote node."""
+        """Return copies of a token that its GPU sends over its NIC: one per remote node."""
         return self.nodes * (self.ep_nodes - 1) / self.ep_nodes
 
     @property
     def over_nvlink(self) -> float:
-        """Return copies of a token that a GPU forwards over NVLink: one per distinct GPU but the rail's own."""
+        """Return copies of a token that a GPU forwards over NVLink: one per GPU but its own."""
         return self.gpus * (self.gpus_per_node - 1) / self.gpus_per_node
 
 
@@ -58,17 +65,19 @@ def choose(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.intp]:
     if model.topk_group >= model.n_group:
         return np.argpartition(scores, -top_k, axis=1)[:, -top_k:]
     width = scores.shape[1] // model.n_group
-    grouped = scores.reshape(len(scores), model.n_group, width)
+    grouped = scores.reshape(len(scores), model.n_group, width)  # [token, group, expert of it]
     if model.topk_method == "noaux_tc":
-        group_scores = np.partition(grouped, -2, axis=2)[:, :, -2:].sum(axis=2)
+        two_largest = np.partition(grouped, -2, axis=2)[:, :, -2:]
+        group_scores = two_largest.sum(axis=2)
     else:
         group_scores = grouped.max(axis=2)
-    kept = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
-    within = grouped[np.arange(len(scores))[:, None], kept].reshape(len(scores), -1)
+    groups = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
+    # Only experts of the chosen groups compete: [token, position among them].
+    token = np.arange(len(scores))[:, None]
+    within = grouped[token, groups].reshape(len(scores), -1)
     best = np.argpartition(within, -top_k, axis=1)[:, -top_k:]
-    chosen: NDArray[np.intp] = (
-        np.take_along_axis(kept, best // width, axis=1) * width + best % width
-    )
+    group = np.take_along_axis(groups, best // width, axis=1)
+    chosen: NDArray[np.intp] = group * width + best % width
     return chosen
 
 
@@ -107,7 +116,7 @@ def _even_load(tokens: int, model: ModelConfig, seed: int) -> NDArray[np.float64
 
 
 def _group_load(chosen: NDArray[np.intp], model: ModelConfig) -> NDArray[np.float64]:
-    """Return how many experts of each group the tokens choose. chosen: [token, top_k]. Returns [group]."""
+    """Return how many experts of each group the tokens choose [group]. chosen: [token, top_k]."""
     group = chosen * model.n_group // model.n_routed_experts
     return np.maximum(1.0, np.bincount(group.ravel(), minlength=model.n_group).astype(np.float64))
 
@@ -115,50 +124,55 @@ def _group_load(chosen: NDArray[np.intp], model: ModelConfig) -> NDArray[np.floa
 def weights(
     popularity: NDArray[np.float64], model: ModelConfig, seed: int = 0
 ) -> NDArray[np.float32]:
-    """Return the weight w of each expert with which scores u^(1/w), u uniform, give it its popularity.
+    """Return the weight w of each expert with which scores u^(1/w) give it its popularity.
 
-    popularity: expected choices per token [expert], sums to top_k. Choosing the largest u^(1/w) is
-    drawing without replacement in proportion to w (Efraimidis and Spirakis 2006); the threshold
-    hardly varies between tokens, so an expert is chosen with 1 - c^w (Rosen 1997), which is solved
-    for w. Equal popularities give w = 1, plain uniform scores. A limit on groups favours popular
-    groups; a factor per group, found on sampled scores, takes that back.
+    popularity: expected choices per token [expert], sums to top_k. Choosing the largest u^(1/w), u
+    uniform, is drawing without replacement in proportion to w (Efraimidis and Spirakis 2006); the
+    threshold hardly varies between tokens, so an expert is chosen with 1 - c^w (Rosen 1997), which
+    is solved for w. Equal popularities give w = 1, plain uniform scores. A limit on groups favours
+    popular groups; a factor per group, found on sampled scores, takes that back.
 
     How far the loads are off then, root mean square over choices, beyond chance: without a limit on
     groups less than 1%; with one 1.5% where no expert has more than about three times the mean
     load, 3% up to eight times. An expert that every token shall pick needs its group in every
     token, which the group's score does not give: 15%.
     """
-    return _fitted(popularity, model, seed)[0]
+    return _fitted(popularity, model, seed).weights
 
 
-def _fitted(
-    popularity: NDArray[np.float64], model: ModelConfig, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
-    """Return `weights`, and what CORRECTED_TOKENS tokens choose with them where finding the weights has shown it."""
+class _Fitted(NamedTuple):
+    """Weights that give experts their popularity."""
+
+    weights: NDArray[np.float32]
+    """Of each expert, see `weights` [expert]."""
+    chosen: NDArray[np.intp] | None
+    """What CORRECTED_TOKENS tokens choose with them, if that is known [token, top_k]."""
+
+
+def _fitted(popularity: NDArray[np.float64], model: ModelConfig, seed: int) -> _Fitted:
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
     if top_k == experts:
-        return np.ones(experts, dtype=np.float32), None
-    alone = np.log1p(-np.minimum(popularity, MOST)) / np.log1p(-top_k / experts)
-    result: NDArray[np.float32] = np.maximum(alone, LEAST).astype(np.float32)
+        return _Fitted(np.ones(experts, dtype=np.float32), None)
+    ungrouped = np.log1p(-np.minimum(popularity, MOST)) / np.log1p(-top_k / experts)  # [expert]
+    fitted: NDArray[np.float32] = np.maximum(ungrouped, LEAST).astype(np.float32)
     if model.topk_group == model.n_group:
-        return result, None
+        return _Fitted(fitted, None)
+    # A popular group is chosen more often than its experts alone would be: a factor per group
+    # takes that back, step by step, on the same scores.
     scores = _scores(CORRECTED_TOKENS, experts, seed)
-    even, wanted = (
-        _even_load(CORRECTED_TOKENS, model, seed),
-        popularity.reshape(model.n_group, -1).sum(axis=1),
-    )
+    even = _even_load(CORRECTED_TOKENS, model, seed)  # [group]
+    wanted = popularity.reshape(model.n_group, -1).sum(axis=1)  # [group]
     factor = np.ones(model.n_group)
     for _ in range(CORRECTIONS):
-        chosen = choose(scores ** (1.0 / result), model)
+        chosen = choose(scores ** (1.0 / fitted), model)
         # The same scores with all weights 1 tell how far sampling alone is off.
-        found = _group_load(chosen, model) / even * top_k / model.n_group
-        if np.abs(wanted / found - 1.0).max() < CLOSE:
-            return result, chosen
-        factor *= (wanted / found) ** STEP
-        result = np.maximum(alone * np.repeat(factor, experts // model.n_group), LEAST).astype(
-            np.float32
-        )
-    return result, None
+        load = _group_load(chosen, model) / even * top_k / model.n_group
+        if np.abs(wanted / load - 1.0).max() < CLOSE:
+            return _Fitted(fitted, chosen)
+        factor *= (wanted / load) ** STEP
+        corrected = ungrouped * np.repeat(factor, experts // model.n_group)
+        fitted = np.maximum(corrected, LEAST).astype(np.float32)
+    return _Fitted(fitted, None)
 
 
 def sample(

@@ -1,9 +1,10 @@
-"""A configuration -> what one token does in each MoE layer: popularity, placement, capacity, and a sample of tokens."""
+"""A configuration -> what one token does in each MoE layer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +21,31 @@ Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 
+class _Error(NamedTuple):
+    """What a sample says over the truth where all experts are alike."""
+
+    gpus: Array
+    """Of `_ratio` at each GPU [gpu]."""
+    nodes: Array
+    """Of `_ratio` at each node [node]."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """An expert group and what its sample is off by. tokens: of one GPU. even_gpus/even_nodes: see `_ratio`."""
+    """An expert group and what its sample is off by."""
 
     model: ModelConfig
+    """Whose experts they are."""
     config: ExpertsConfig
+    """How tokens choose them."""
     ep: int
+    """GPUs of the group."""
     on_node: int
+    """GPUs of the group on each node."""
     tokens: int
-    even_gpus: Array
-    even_nodes: Array
+    """Of one GPU and micro-batch."""
+    error: _Error
+    """Of the sample by chance alone."""
 
 
 def survey(
@@ -52,29 +67,30 @@ def survey(
     if config.even:
         return (even(model, ep, gpus_per_node, config.seed),) * len(popular)
     on_node = min(gpus_per_node, ep)
-    off = _sample_error(model, ep, on_node, config.seed)
-    if config.redundant_experts:  # the error is that of experts in order
-        off = (np.ones(ep), np.ones(ep // on_node))
-    group = _Group(model, config, ep, on_node, tokens, *off)
-    unlike = popular[:1] if config.distribution == "balanced" else popular
+    if config.redundant_experts:  # the error of a sample is known for experts in order only
+        error = _Error(np.ones(ep), np.ones(ep // on_node))
+    else:
+        error = _sample_error(model, ep, on_node, config.seed)
+    group = _Group(model, config, ep, on_node, tokens, error)
+    alike = config.distribution == "balanced"  # in all layers
+    unlike = popular[:1] if alike else popular
     plan = placement(unlike, model, config, ep, gpus_per_node)
-    found = tuple(_layer(group, share, _one(plan, layer)) for layer, share in enumerate(unlike))
-    return found * len(popular) if config.distribution == "balanced" else found
+    layers = tuple(
+        _layer(group, share, _of_layer(plan, layer)) for layer, share in enumerate(unlike)
+    )
+    return layers * len(popular) if alike else layers
 
 
 @lru_cache(maxsize=64)
 def even(model: ModelConfig, ep: int, gpus_per_node: int, seed: int) -> Visits:
-    """Return what one token does when every expert is equally popular: `route`, alike for all GPUs."""
+    """Return what one token does when every expert is equally popular, alike for all GPUs."""
     return of_routing(route(model, ep, gpus_per_node, seed), model)
 
 
 def of_routing(routing: Routing, model: ModelConfig) -> Visits:
     """Return the means of `route` as visits that are alike for all GPUs."""
-    ep, top_k, experts = (
-        routing.ep_nodes * routing.gpus_per_node,
-        model.num_experts_per_tok,
-        model.n_routed_experts,
-    )
+    ep = routing.ep_nodes * routing.gpus_per_node
+    top_k, experts = model.num_experts_per_tok, model.n_routed_experts
     return Visits(
         np.full(experts, top_k / experts),
         np.full(ep, top_k / ep),
@@ -86,7 +102,10 @@ def of_routing(routing: Routing, model: ModelConfig) -> Visits:
 def placement(
     popular: Array, model: ModelConfig, config: ExpertsConfig, ep: int, gpus_per_node: int
 ) -> Plan:
-    """Return where experts live: in order, or with replicas as EPLB places them for the popularity [layer, expert]."""
+    """Return where experts live: in order, or with replicas as EPLB places them.
+
+    popular: expected choices per token [layer, expert].
+    """
     layers, experts = popular.shape
     if config.redundant_experts:
         nodes = max(1, ep // gpus_per_node)
@@ -95,16 +114,17 @@ def placement(
     return Plan(order, order[:, :, None], np.ones_like(order))
 
 
-def _one(plan: Plan, layer: int) -> Plan:
+def _of_layer(plan: Plan, layer: int) -> Plan:
     rows = slice(layer, layer + 1)
     return Plan(plan.expert[rows], plan.slots[rows], plan.count[rows])
 
 
 def locate(chosen: Places, plan: Plan, ep: int) -> Places:
-    """Return the GPU of each choice [token, choice]; tokens take turns on the replicas. plan: of one layer."""
+    """Return the GPU of each choice [token, choice]. plan: of one layer; replicas take turns."""
     turn = np.arange(len(chosen))[:, None] % plan.count[0][chosen]
-    found: Places = plan.slots[0][chosen, turn] * ep // plan.expert.shape[1]
-    return found
+    slot = plan.slots[0][chosen, turn]
+    gpu: Places = slot * ep // plan.expert.shape[1]
+    return gpu
 
 
 def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
@@ -112,21 +132,21 @@ def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
     chosen = sample(share, model, config.seed)
     gpus, accepted = locate(chosen, plan, ep), np.ones(len(share))
     if config.capacity_factor is not None:
-        accepted = survival(
-            share, group.tokens, capacity_of(config.capacity_factor, group.tokens, model)
-        )
+        capacity = capacity_of(config.capacity_factor, group.tokens, model)
+        accepted = survival(share, group.tokens, capacity)
         lot = np.random.default_rng(config.seed).random(chosen.shape)
         gpus = np.where(lot < accepted[chosen], gpus, -1)
-    loads = share * accepted
-    pairs = plan.slot_loads(loads[None, :])[0].reshape(ep, -1).sum(axis=1)
-    met = pairs.reshape(-1, on_node).sum(axis=1)
+    loads = share * accepted  # [expert]
+    pairs = plan.slot_loads(loads[None, :])[0].reshape(ep, -1).sum(axis=1)  # [gpu]
+    on_nodes = pairs.reshape(-1, on_node).sum(axis=1)  # [node]
+    # Of a token's pairs in one place the first reaches it; the sample tells how many are first.
+    of_gpus = pairs * _ratio(gpus, ep) / group.error.gpus
+    of_nodes = on_nodes * _ratio(nodes_of(gpus, on_node), ep // on_node) / group.error.nodes
     return Visits(
         experts=loads,
         pairs=pairs,
-        gpus=np.minimum(1.0, pairs * _ratio(gpus, ep) / group.even_gpus),
-        nodes=np.minimum(
-            1.0, met * _ratio(nodes_of(gpus, on_node), ep // on_node) / group.even_nodes
-        ),
+        gpus=np.minimum(1.0, of_gpus),
+        nodes=np.minimum(1.0, of_nodes),
         dropped=float(1.0 - loads.sum() / share.sum()),
     )
 
@@ -138,16 +158,12 @@ def _ratio(places: Places, count: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> tuple[Array, Array]:
-    """Return how far `_ratio` of the sample is off at each GPU and node when all experts are alike: chance alone."""
-    chosen = sample(
-        np.full(model.n_routed_experts, model.num_experts_per_tok / model.n_routed_experts),
-        model,
-        seed,
-    )
-    gpus, truth = chosen * ep // model.n_routed_experts, route(model, ep, on_node, seed)
-    top_k = model.num_experts_per_tok
-    return (
+def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> _Error:
+    """Return how far `_ratio` of the sample is off at each GPU and node by chance alone."""
+    experts, top_k = model.n_routed_experts, model.num_experts_per_tok
+    chosen = sample(np.full(experts, top_k / experts), model, seed)
+    gpus, truth = chosen * ep // experts, route(model, ep, on_node, seed)
+    return _Error(
         _ratio(gpus, ep) / (truth.gpus / top_k),
         _ratio(nodes_of(gpus, on_node), ep // on_node) / (truth.nodes / top_k),
     )

@@ -1,14 +1,14 @@
-"""Choices of tokens -> copies of tokens between the GPUs of an expert group, exactly or in expectation.
+"""Choices of tokens -> copies between the GPUs of an expert group, exactly or in expectation.
 
 Three ways to travel, each a row of `WAYS`. `sampled` counts the tokens of a sample one by one;
 `expected` takes the probabilities of one token and holds for many tokens from sources that are
 alike, without the sample's noise.
 
-    hierarchical  once per distinct remote node over the NIC of the sender's rail, there over NVLink to the GPUs
-                  (DeepSeek-V3, arXiv 2412.19437, section 3.2.2)
+    hierarchical  once per distinct remote node over the NIC of the sender's rail, there over NVLink
+                  to the GPUs (DeepSeek-V3, arXiv 2412.19437, section 3.2.2)
     flat          once per distinct GPU, straight
-    low_latency   once per chosen expert, straight (DeepEP's low-latency kernels send before they know who else wants
-                  the token)
+    low_latency   once per chosen expert, straight (DeepEP's low-latency kernels send before they
+                  know who else wants the token)
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Copies of tokens that dispatch moves, or their bytes. nic/nvlink: [src, dst], zero on the diagonal."""
+    """Copies of tokens that dispatch moves, or their bytes."""
 
     nic: Array
+    """Between nodes, zero on the diagonal [src, dst]."""
     nvlink: Array
+    """Inside nodes, zero on the diagonal [src, dst]."""
 
     def scaled(self, factor: float) -> Copies:
         """Return each entry times a factor: bytes per token, or tokens per sampled token."""
@@ -39,7 +41,7 @@ class Copies:
         return Copies(self.nic.T, self.nvlink.T)
 
     def busiest(self) -> tuple[float, float]:
-        """Return the largest row or column sum over NICs and over NVLink ports: the most that one of them carries."""
+        """Return the most that one NIC and one NVLink port carry in one direction."""
         ends = [
             np.concatenate([part.sum(axis=0), part.sum(axis=1)]) for part in (self.nic, self.nvlink)
         ]
@@ -48,18 +50,18 @@ class Copies:
 
 @dataclass(frozen=True, slots=True)
 class Visits:
-    """What one token does in one layer, as expectations over the tokens of an expert group.
-
-    experts: times that it is computed by each expert [expert]. pairs: experts that it meets on each
-    GPU [gpu], sums to top_k less what is dropped. gpus: probability that it reaches each GPU [gpu].
-    nodes: and each node [node]. dropped: share of its choices that capacity refuses.
-    """
+    """What one token does in one layer, as expectations over the tokens of an expert group."""
 
     experts: Array
+    """Times that it is computed by each expert [expert]."""
     pairs: Array
+    """Experts that it meets on each GPU, sums to top_k less what is dropped [gpu]."""
     gpus: Array
+    """Probability that it reaches each GPU [gpu]."""
     nodes: Array
+    """Probability that it reaches each node [node]."""
     dropped: float = 0.0
+    """Share of its choices that capacity refuses."""
 
     @property
     def gpus_per_node(self) -> int:
@@ -67,7 +69,7 @@ class Visits:
         return len(self.gpus) // len(self.nodes)
 
     def rows(self, tokens: float) -> Array:
-        """Return the (token, expert) pairs that each GPU computes [gpu]. tokens: of each GPU of the group."""
+        """Return the (token, expert) pairs that each GPU computes [gpu]. tokens: of each GPU."""
         return self.pairs * (tokens * len(self.pairs))
 
     def received(self, tokens: float) -> Array:
@@ -80,7 +82,10 @@ class Visits:
 
 
 def reached(places: Places, count: int) -> NDArray[np.bool_]:
-    """Return which places each token reaches [token, place]. places: [token, choice] in 0..count-1, or -1."""
+    """Return which GPUs or nodes each token reaches [token, place].
+
+    places: [token, choice] in 0..count-1, or -1.
+    """
     hit = np.zeros((len(places), count + 1), dtype=bool)
     np.put_along_axis(hit, np.where(places < 0, count, places), True, axis=1)
     return hit[:, :count]
@@ -109,15 +114,17 @@ def _sum_by(source: Places, hit: NDArray[np.bool_], size: int) -> Array:
 
 
 def _count_hierarchical(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
-    node_hit = _sum_by(source, reached(nodes_of(gpus, on_node), ep // on_node), ep)
+    nodes = reached(nodes_of(gpus, on_node), ep // on_node)
+    of_gpu = _sum_by(source, nodes, ep)  # [src, node]
     gpu = np.arange(ep)
+    node, rail = gpu // on_node, gpu % on_node
     nic = np.zeros((ep, ep))
-    for node in range(ep // on_node):
-        nic[gpu, node * on_node + gpu % on_node] = node_hit[:, node]
+    for target in range(ep // on_node):
+        nic[gpu, target * on_node + rail] = of_gpu[:, target]
     # On a node the GPU of the sender's rail hands on what came for the others, from its own node
     # too.
-    by_rail = _sum_by(source % on_node, reached(gpus, ep), on_node)
-    nvlink = np.where((gpu // on_node)[:, None] == gpu // on_node, by_rail[gpu % on_node], 0.0)
+    of_rail = _sum_by(source % on_node, reached(gpus, ep), on_node)  # [rail, dst]
+    nvlink = np.where(node[:, None] == node, of_rail[rail], 0.0)
     np.fill_diagonal(nvlink, 0.0)
     np.fill_diagonal(nic, 0.0)
     return Copies(nic, nvlink)
@@ -128,9 +135,9 @@ def _count_flat(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
 
 
 def _count_low_latency(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
-    there = gpus >= 0
-    each = np.bincount((source[:, None] * ep + gpus)[there], minlength=ep * ep).astype(np.float64)
-    return _split(each.reshape(ep, ep), on_node)
+    sent = (source[:, None] * ep + gpus)[gpus >= 0]  # [copy] (src, dst) as one number
+    copies = np.bincount(sent, minlength=ep * ep).astype(np.float64)
+    return _split(copies.reshape(ep, ep), on_node)
 
 
 # In expectation: tokens of each GPU, all sources alike.
@@ -167,7 +174,7 @@ class Way:
     """Copies of one token that each GPU gets, its own GPU included [gpu]."""
 
     def received(self, visits: Visits, tokens: float) -> Array:
-        """Return the copies that each GPU receives, its own tokens' included [gpu]. tokens: of each GPU."""
+        """Return the copies that each GPU receives, its own included [gpu]. tokens: of each GPU."""
         return self.met(visits) * (tokens * len(visits.gpus))
 
 

@@ -1,4 +1,4 @@
-"""Every transfer of a step between the ranks of the whole cluster, as incidence of coflows with links and ranks."""
+"""Every transfer of a step in the whole cluster: which links and ranks each coflow meets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Label(NamedTuple):
     kind: CoflowKind
     """Which transfer of the step."""
     what: int
-    """Load of exchanges, bucket of data parallel collectives, bytes of those inside layers; 0 of sends."""
+    """Load of an exchange, bucket of data parallelism, bytes inside a layer; 0 of a send."""
 
 
 class Key(NamedTuple):
@@ -104,8 +104,11 @@ class Coflows:
     ) -> None:
         wires = Wires(demand.links.tolist(), demand.bytes.tolist(), demand.latency)
         self._append(label, wires, kernel, members)
+        # Tuples of plain text and integers equal keys, are made faster and need no garbage collection.
+        kind, what = label.kind.value, label.what
+        number = len(self.label) - 1
         for rank in members:
-            self.index[Key(*label, rank)] = len(self.label) - 1
+            self.index[kind, what, rank] = number
 
     def _append(
         self, label: Label, wires: Wires, kernel: CommunicationModel, members: tuple[int, ...]
@@ -118,7 +121,7 @@ class Coflows:
         self.members.append(members)
 
     def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
-        """Add dispatch and combine of every expert group. load: which of the scenario's expert loads."""
+        """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
         assert costs.loads is not None
         for row in self.layout.ranks(pipeline_index, "expert").tolist():
             for kind in EXCHANGES:
@@ -144,10 +147,10 @@ class Coflows:
         for (source, target), way in zip(pairs, _sends(self.network, src, dst), strict=True):
             wires = Wires(way.links, [size] * len(way.links), way.latency)
             self._append(label, wires, kernel, (source, target))
-            self.index[Key(edge.kind, number, source)] = len(self.label) - 1
+            self.index[edge.kind.value, number, source] = len(self.label) - 1
 
     def add_transfers(self, groups: Ranks, transfer: Transfer) -> None:
-        """Add a tensor or context parallel collective in every group. groups: ranks [group, member]."""
+        """Add a collective inside layers in every group. groups: ranks [group, member]."""
         kind = CoflowKind(transfer.group)
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
@@ -157,7 +160,7 @@ class Coflows:
                 self._add(label, demand, plan.kernel, tuple(row))
 
     def add_bucket(self, bucket: Bucket, hosts: tuple[int, ...], widths: Widths) -> None:
-        """Add the collectives of one bucket of parameters. hosts: pipeline indices that hold its stage."""
+        """Add the collectives of a bucket. hosts: pipeline indices that hold its stage."""
         members = holders(self.layout, bucket.group, hosts)
         if members.shape[1] == 1:
             return
@@ -174,7 +177,7 @@ class Coflows:
         self._add_passes(number, across, {CoflowKind.ALL_REDUCE: shard})
 
     def _add_passes(self, bucket: int, groups: Ranks, sizes: dict[CoflowKind, float]) -> None:
-        """Add passes over a bucket in every group. groups: ranks [group, member]. sizes: of each pass [B]."""
+        """Add passes over a bucket. groups: ranks [group, member]. sizes: of each pass [B]."""
         if groups.shape[1] == 1:
             return
         plans = {
@@ -237,7 +240,7 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
-    """Return the pipeline indices that hold each stage; a bidirectional pipeline holds each twice."""
+    """Return the pipeline indices that hold each stage, two of a bidirectional pipeline."""
     table = schedule.table
     pair = table.stage_b >= 0
     stages, ranks = [table.stage, table.stage_b[pair]], [table.rank, table.rank[pair]]

@@ -112,7 +112,7 @@ def _sent(
 
 
 def _mean_share(label: Label, kind: str, loads: Loads | None) -> float:
-    """Return what a mean GPU sends of an exchange over what the busiest link carries; 1 for all other coflows."""
+    """Return what a mean GPU sends over what the busiest link carries, 1 but for exchanges."""
     if loads is None or label.kind not in EXCHANGES:
         return 1.0
     load = loads.distinct[label.what]

@@ -20,7 +20,7 @@ def schedule_of(scenario: Scenario, costs: Costs) -> Schedule:
 
 
 def chunk_times(scenario: Scenario, costs: Costs) -> Times:
-    """Return the seconds of F, I and W on each stage, and of a send, where nothing else runs [s]."""
+    """Return what F, I and W on each stage, and a send, take where nothing else runs [s]."""
     alone = _Alone(scenario, costs, Communication.of(scenario))
     table: dict[str, float | tuple[float, ...]] = {}
     for kind in Pass:
@@ -36,7 +36,7 @@ def chunk_times(scenario: Scenario, costs: Costs) -> Times:
 
 @dataclass(frozen=True, slots=True)
 class _Alone:
-    """What a block takes outside of an overlapped pair, on the ranks of the first pipeline index."""
+    """What a block takes outside of overlapped pairs, on the first pipeline index."""
 
     scenario: Scenario
     """What is simulated."""

@@ -102,14 +102,13 @@ def _idle(timeline: Timeline, rows: _Rows) -> dict[str, float]:
         "pipeline_exposed": (start[rows.inbound], end[rows.inbound]),
         "data_exposed": (arrive[rows.data], end[rows.data]),
     }
-    begin = np.array([0.0])
-    step: Intervals = (begin, np.array([timeline.step_time]))
+    step = Intervals(np.array([0.0]), np.array([timeline.step_time]))
     computing = union(start[rows.kernels], end[rows.kernels])
-    left = subtract(*step, computing)
+    left = subtract(step, computing)
     seconds = {}
     for name, cause in causes.items():
         explained = union(*cause)
-        rest = subtract(*left, explained)
-        seconds[name] = measure(*left) - measure(*rest)
+        rest = subtract(left, explained)
+        seconds[name] = measure(left) - measure(rest)
         left = rest
-    return {**seconds, "bubble": measure(*left)}
+    return {**seconds, "bubble": measure(left)}

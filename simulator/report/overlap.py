@@ -51,7 +51,7 @@ def _of_rank(timeline: Timeline, rank: int) -> Overlap:
         rank=int(program.first_rank[rank]),
         pipeline_index=program.pipeline_index(rank),
         ranks=int(program.multiplicity[rank]),
-        communication=measure(*moving),
+        communication=measure(moving),
         hidden=covered(moving, computing),
     )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from simulator.ops.streams import Stream
 from simulator.report.parts import CHUNK_KINDS
 from simulator.report.rows import Ints, carries, rows_by_rank
-from simulator.timeline import Intervals, Timeline, measure, subtract, union
+from simulator.timeline import Timeline, measure, subtract, union
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def _chunks(timeline: Timeline, seconds: defaultdict[str, Floats]) -> Floats:
     return reached
 
 
-def _chunk_spans(timeline: Timeline) -> Intervals:
+def _chunk_spans(timeline: Timeline) -> tuple[Floats, Floats]:
     """Return the start of the first and the end of the last op of each action [action] s."""
     program = timeline.program
     counted = ~carries(program, "pipeline")  # [op]
@@ -90,5 +90,5 @@ def _outside(timeline: Timeline, rows: Ints, since: float) -> float:
     end = np.maximum(timeline.end[data], since)
     moving = union(start, end)
     computing = union(timeline.start[kernels], timeline.end[kernels])
-    exposed = subtract(*moving, computing)
-    return measure(*exposed)
+    exposed = subtract(moving, computing)
+    return measure(exposed)

@@ -90,14 +90,14 @@ def _summary(kernels: Kernels) -> Summary:
     busy = {}
     for name in dict.fromkeys(kernels.stream):
         own = streams == name
-        busy[name] = Busy(int(own.sum()), measure(*_merged(kernels, own)))
+        busy[name] = Busy(int(own.sum()), measure(_merged(kernels, own)))
     return Summary(
         process=kernels.process,
         span=float(kernels.end.max() - kernels.start.min()),
         streams=busy,
         classes=dict(sorted(kernels.classes.items(), key=lambda item: -item[1])),
-        compute=measure(*compute),
-        communication=measure(*communication),
+        compute=measure(compute),
+        communication=measure(communication),
         hidden=covered(communication, compute),
     )
 

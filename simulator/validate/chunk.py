@@ -92,7 +92,7 @@ def _streams(timeline: Timeline, published: dict[str, Any]) -> Iterator[Figure]:
 def _busy(timeline: Timeline, rows: NDArray[np.bool_]) -> float:
     """Return how long any of some rows runs [ms]. rows: mask [op]."""
     intervals = union(timeline.start[rows], timeline.end[rows])
-    return 1e3 * measure(*intervals)
+    return 1e3 * measure(intervals)
 
 
 def _kernels(timeline: Timeline, published: dict[str, Any]) -> Iterator[Figure]:
