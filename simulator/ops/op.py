@@ -181,8 +181,9 @@ def gemm(name: str, m: float, n: int, k: int, dtype: Dtype, groups: int = 1) -> 
 
 def wgrad(name: str, m: int, n: int, k: float, dtype: Dtype, groups: int = 1) -> Op:
     """Return the weight gradient [m, n] over k tokens, added in FP32 (read and written)."""
-    tokens = max(1, round(k))
+    tokens = max(1, round(k))  # a mean as well, see `gemm`
     read = (m * tokens + n * tokens) * BYTES[dtype]
+    # Gradients of many micro-batches add up, which BF16 would round away.
     accumulated = m * n * 8.0  # 4 B read, 4 B written
     return Op(
         name,
