@@ -20,18 +20,26 @@ from collections import defaultdict
 from pathlib import Path
 
 NEIGHBOURS = {
-    "engine": ("engine", "overlap", "program", "folding", "laws"),
-    "program": ("program", "orders", "waits", "overlap", "zero", "recompute", "loads", "folding"),
-    "collectives": ("collectives", "collectives_rounds", "collectives_command", "experts_traffic"),
-    "memory": ("memory", "zero", "recompute", "whatif"),
-    "experts": ("experts", "experts_kernels", "experts_traffic", "experts_eplb", "loads"),
+    "engine": "engine overlap",
+    "program": "program orders waits overlap zero",
+    "collectives": "collectives collectives_rounds collectives_command topology_pcie",
+    "memory": "memory zero",
+    "experts": "experts experts_kernels experts_eplb experts_traffic",
 }
 """Room -> the files of tests that hold its mutants, in this order."""
+WIDER = {
+    "engine": "program folding laws",
+    "program": "recompute loads folding folding_parallel stragglers bounds laws schedules_steps",
+    "collectives": "calibration_collectives experts_traffic program laws",
+    "memory": "recompute whatif stragglers tensor_parallel",
+    "experts": "experts_distributions loads memory collectives_command",
+}
+"""What else holds them: for those that survive."""
 SKIPPED = ("engine/compiled.py",)
 """Compiled by numba, and checked bit for bit against the reference."""
-PATIENCE = 300
-"""Beyond that a mutant hangs [s]."""
-LOADED = ("pytest", "hypothesis", "numpy", "pydantic", "networkx", "simpy", "ruamel.yaml", "click")
+PATIENCE = 150
+"""Computing time beyond which a mutant hangs [s]; on the clock, ten times that."""
+LOADED = ("pytest", "numpy", "pydantic", "networkx", "simpy", "ruamel.yaml", "click")
 """What every process of tests needs and no mutant changes."""
 
 
@@ -74,35 +82,31 @@ def sample(seed, count):
     return len(places), [draw.choice(place) for place in places[:count]]
 
 
-def verdict(change):
-    """Return what the tests say of a mutation."""
+def verdict(change, tests):
+    """Return what tests say of a mutation. tests: arguments of pytest."""
     from cosmic_ray.mutating import use_mutation
     from cosmic_ray.plugins import get_operator
 
     operator = get_operator(change.operator_name)()
     with use_mutation(change.module_path, operator, change.occurrence) as (_, mutated):
         assert mutated is not None
-        status = _run(Path(change.module_path).parts[1])
+        status = _status(tests)
     if status is None:
         return "killed: hangs"
     return "SURVIVED" if status == 0 else "killed"
 
 
-def _run(room):
-    """Return what pytest says of a room, in a process that has loaded what never changes; None if it hangs."""
-    tests = [f"tests/test_{name}.py" for name in NEIGHBOURS[room]]
+def _status(tests):
+    """Return pytest's status in a process that has loaded what never changes; None if it hangs."""
     child = os.fork()
     if not child:
         os.setsid()
-        resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE // 2, PATIENCE // 2))
+        resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        status = sys.modules["pytest"].main(
-            ["-x", "-m", "not slow", "-p", "no:cacheprovider", *tests]
-        )
-        os._exit(int(status))
-    ends = time.monotonic() + PATIENCE
+        os._exit(int(sys.modules["pytest"].main(["-x", "-p", "no:cacheprovider", *tests])))
+    ends = time.monotonic() + 10 * PATIENCE
     while time.monotonic() < ends:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
@@ -113,28 +117,49 @@ def _run(room):
     return None
 
 
+def neighbourhood(room, *, wide):
+    """Return the tests of a room as arguments of pytest. wide: all that may notice, also slow ones."""
+    names = f"{NEIGHBOURS[room]} {WIDER[room]}" if wide else NEIGHBOURS[room]
+    return [
+        *([] if wide else ["-m", "not slow"]),
+        *(f"tests/test_{name}.py" for name in names.split()),
+    ]
+
+
+def survivors(path):
+    """Return the numbers of the mutants that survived in an earlier output."""
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    return [int(row[1]) for row in rows if row[0] == "SURVIVED"]
+
+
 def main():
     """Run the sample and print a line for each mutant."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--count", type=int, default=320)
+    parser.add_argument("--survivors", type=Path, help="Earlier output: its survivors, more tests.")
     parser.add_argument("--part", default="0/1", help="Which of how many processes this is.")
     given = parser.parse_args()
-    part, parts = map(int, given.part.split("/"))
+    wide = given.survivors is not None
     places, changes = sample(given.seed, given.count)
+    numbers = survivors(given.survivors) if wide else range(given.count)
     print(f"# {len(changes)} of {places} places", flush=True)
     sys.dont_write_bytecode = True  # files of one size, written in one second, look alike to it
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     for name in LOADED:
         importlib.import_module(name)
+    tests = {room: neighbourhood(room, wide=wide) for room in NEIGHBOURS}
     for room in NEIGHBOURS:
-        assert _run(room) == 0, f"the tests of {room} fail without a mutant"
-    for change in changes[part::parts]:
-        line = Path(change.module_path).read_text(encoding="utf-8").splitlines()
-        text = line[change.start_pos[0] - 1].strip()
-        what = f"{change.operator_name.split('/')[1]} {change.occurrence}"
+        assert _status(tests[room]) == 0, f"the tests of {room} fail without a mutant"
+    part, parts = map(int, given.part.split("/"))
+    for number in numbers[part::parts]:
+        change = changes[number]
+        lines = Path(change.module_path).read_text(encoding="utf-8").splitlines()
         place = f"{change.module_path}:{change.start_pos[0]}:{change.definition_name}"
-        print(verdict(change), place, what, text, sep="\t", flush=True)
+        what = f"{change.operator_name.split('/')[1]} {change.occurrence}"
+        result = verdict(change, tests[Path(change.module_path).parts[1]])
+        text = lines[change.start_pos[0] - 1].strip()
+        print(result, number, place, what, text, sep="\t", flush=True)
 
 
 if __name__ == "__main__":

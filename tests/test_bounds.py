@@ -39,6 +39,7 @@ def test_there_are_enough_configurations_for_a_law():
     assert len({configuration_name(changes) for changes in EVERY}) == len(EVERY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", EVERY, ids=configuration_name)
 def test_no_step_is_shorter_than_any_bound(changes):
     one = report(scenario(**changes))

@@ -111,6 +111,7 @@ def test_compare_writes_all_reports_and_their_rows(files, capsys):
     assert "the step takes the same time" in tree["why"][0]
 
 
+@pytest.mark.slow
 def test_validate_shows_published_beside_simulated(capsys):
     text = succeeds(capsys, "validate", "deepseek-v3-chunk")
     assert "calibration" in text
@@ -208,6 +209,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [RUN, COMPARE], ids=["run", "compare"])
 @pytest.mark.parametrize(
     ("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
@@ -443,6 +445,7 @@ def test_the_cli_and_the_api_give_the_same_numbers(files, capsys):
     assert {key: shown[key] for key in tree} == tree
 
 
+@pytest.mark.slow
 def test_a_list_of_faults_is_one_value_to_compare(capsys):
     assert (
         _main(

@@ -329,6 +329,7 @@ def assert_alike(one):
             assert np.array_equal(getattr(other, column), getattr(first, column)), column
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", configurations(), ids=configuration_name)
 def test_executors_agree_on_every_row(changes):
     assert_alike(lower(scenario(**changes)))

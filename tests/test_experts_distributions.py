@@ -156,6 +156,7 @@ def off(share, model):
     return np.sqrt(np.average((loads / share - 1.0) ** 2, weights=share))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", RULES.values(), ids=RULES)
 @every_distribution
 def test_the_loads_of_sampled_tokens_follow_the_popularity(config, model):
@@ -166,6 +167,7 @@ def test_the_loads_of_sampled_tokens_follow_the_popularity(config, model):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("layer", range(3))
 def test_the_loads_follow_a_steep_popularity_too(layer, model):

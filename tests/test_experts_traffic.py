@@ -108,6 +108,7 @@ def test_every_gpu_gets_the_tokens_that_chose_it_whichever_way(ep, per_node):
     ).all()
 
 
+@pytest.mark.slow
 @every_way
 def test_expectations_are_the_means_of_many_tokens(way):
     # 131,072 tokens of 16 GPUs, expectation from the same tokens. A NIC's sum counts some 8,000

@@ -168,6 +168,7 @@ def loads(capacity, flows, rates):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(instances())
 def test_no_link_is_over_its_capacity_and_every_flow_has_its_reason(instance):
@@ -190,6 +191,7 @@ def test_no_link_is_over_its_capacity_and_every_flow_has_its_reason(instance):
         assert bottleneck or rate >= cap * (1 - 1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(instances())
 def test_both_versions_return_the_same_bits(instance):
@@ -205,6 +207,7 @@ def test_links_and_caps_k_times_as_fast_make_rates_k_times_as_high(instance, k):
     assert scaled == [k * rate for rate in max_min_few(*instance)]
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(instances(), st.randoms(use_true_random=False))
 def test_the_order_of_flows_does_not_matter(instance, shuffler):
@@ -301,6 +304,7 @@ def by_dual_values(capacity, flows, caps):
     return [fixed[f] for f in range(count)]
 
 
+@pytest.mark.slow
 @settings(max_examples=2000)
 @given(instances())
 def test_rates_of_thousands_of_instances_agree_with_linear_programs(instance):
@@ -310,6 +314,7 @@ def test_rates_of_thousands_of_instances_agree_with_linear_programs(instance):
 # Bundles
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(instances(), st.data())
 def test_a_bundle_of_k_equal_flows_is_one_with_k_times_the_weight(instance, data):

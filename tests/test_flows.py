@@ -184,6 +184,7 @@ def instances(draw):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=3000)
 @given(instances())
 def test_both_executors_agree(instance):
@@ -192,6 +193,7 @@ def test_both_executors_agree(instance):
     assert found.tolist() == pytest.approx(oracle.tolist(), rel=1e-9)
 
 
+@pytest.mark.slow
 @each_executor
 @settings(max_examples=300)
 @given(instance=instances())
@@ -219,6 +221,7 @@ def test_bytes_are_conserved_and_links_keep_their_capacity(executor, instance):
     assert moved == pytest.approx(size, rel=1e-8, abs=1e-8)
 
 
+@pytest.mark.slow
 @each_executor
 @settings(max_examples=200)
 @given(instance=instances(), k=st.sampled_from([0.25, 2.0, 1024.0]))
@@ -234,6 +237,7 @@ def test_links_caps_and_starts_k_times_as_fast_divide_all_ends_by_k(executor, in
     assert scaled.tolist() == (drain(*instance[0], **own, executor=executor) / k).tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(instances())
 def test_copies_of_a_cluster_side_by_side_end_alike(instance):

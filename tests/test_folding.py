@@ -47,6 +47,7 @@ def agree(changes: dict[str, object]) -> tuple[int, int]:
     return folded.rank_classes, whole.rank_classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", configurations()[::2] + configurations()[1::4], ids=configuration_name
 )
@@ -98,6 +99,7 @@ def test_leaves_that_part_the_replicas_do_not_part_folded_from_unfolded(layout, 
     agree({**UNEQUAL, "training__global_batch_size": 32, **layout, "schedule__name": name})
 
 
+@pytest.mark.slow
 @given(
     nodes=st.integers(1, 6),
     gpus=st.sampled_from([1, 2, 4]),
@@ -136,6 +138,7 @@ def test_any_layout_folds_exactly(*, nodes, gpus, shared, ports, pp, ep, name, z
 # How far it folds
 
 
+@pytest.mark.slow
 def test_deepseek_v3_on_2048_gpus_folds_to_8_classes_of_256():
     # DualPipe's rank r runs the stages of rank 15 - r in the same order: 8 pairs of 2 x 128 ranks.
     one = lower(load("h800-2048"))
@@ -195,6 +198,7 @@ def test_folding_takes_the_same_classes_twice():
 # Unlike GPUs
 
 
+@pytest.mark.slow
 def test_a_slow_gpu_unfolds_only_what_it_makes_different():
     # 16 pipeline indices, no longer mirrored. On each, what differs: the slow GPU's replica; on its
     # node and rail the ranks that share links with it; the rest of its expert group; the other

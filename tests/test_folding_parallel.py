@@ -47,12 +47,14 @@ CASES = [
 parallel = pytest.mark.parametrize("changes", CASES, ids=configuration_name)
 
 
+@pytest.mark.slow
 @parallel
 def test_the_folded_run_is_the_unfolded_one(changes):
     classes, ranks = agree({**SHORT, **changes})
     assert classes < ranks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [one for one in CASES if one.get("layout__tp", 1) <= 2], ids=configuration_name
 )
@@ -71,6 +73,7 @@ def test_leaves_that_part_the_replicas_do_not_part_folded_from_unfolded(changes)
     )
 
 
+@pytest.mark.slow
 @parallel
 def test_hardware_k_times_as_fast_divides_the_step_by_k(changes):
     one, k = scenario(**{**SHORT, **changes}), 3.0
@@ -91,6 +94,7 @@ def test_parts_phases_and_bounds_hold(changes):
     assert ("tensor_exposed" in one.breakdown) and ("context_exposed" in one.breakdown)
 
 
+@pytest.mark.slow
 @given(
     model=st.sampled_from(sorted(MODELS)),
     tp=st.sampled_from([1, 2, 4]),

@@ -24,6 +24,7 @@ def v3():
 # Scaling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", EVERY[::4] + EVERY[3::8], ids=configuration_name)
 @pytest.mark.parametrize("k", [3.0, 0.5])
 def test_hardware_k_times_as_fast_in_every_respect_divides_the_step_by_k(changes, k):
@@ -39,6 +40,7 @@ def test_a_faster_gpu_alone_does_not_divide_the_step_by_as_much():
     assert simulated(one).step_time / 10 < simulated(faster(one, 10.0, links=False)).step_time
 
 
+@pytest.mark.slow
 def test_half_the_nic_makes_deepseek_v3_slower(v3):
     assert (
         simulate(load("h800-2048", sets={"node.nic": "25 GB/s per direction"})).step_time
@@ -46,6 +48,7 @@ def test_half_the_nic_makes_deepseek_v3_slower(v3):
     )
 
 
+@pytest.mark.slow
 def test_the_full_nvlink_of_h100_makes_deepseek_v3_faster(v3):
     h100 = simulate(load("h100-2048"))
     assert h100.step_time < v3.step_time

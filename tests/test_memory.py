@@ -162,6 +162,7 @@ def test_a_longer_sequence_and_a_larger_micro_batch_take_more():
         assert max(sum(held.values()) for held in by_index(scenario(**changes)).values()) > base
 
 
+@pytest.mark.slow
 def test_deepseek_v3_fits_its_gpu():
     one = lower(load("h800-2048"))
     worst = max(memory(one), key=lambda rank: rank.peak)

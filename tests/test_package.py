@@ -49,6 +49,7 @@ def installed(site, code):
     return python("-P", "-c", begin + code, cwd=site.parent)
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_by_the_name_that_is_installed(site):
     code = "import simulate, simulator; print(simulate.__file__, simulate.load is simulator.load)"
     file, same = installed(site, code).split()
@@ -61,6 +62,7 @@ def test_python_m_runs_the_command_under_that_name(site):
     assert installed(site, code) == f"simulate {simulator.__version__}\n"
 
 
+@pytest.mark.slow
 def test_every_public_name_is_there_and_nothing_else(site):
     code = (
         "import simulate; print(*(type(getattr(simulate, n)).__name__ for n in simulate.__all__)); "

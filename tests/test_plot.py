@@ -67,6 +67,7 @@ def test_every_figure_is_an_image_and_the_same_bytes_twice(small, tmp_path, name
     assert height >= 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_names_the_scenario_and_its_units(small, tmp_path, name):
     path = tmp_path / "figure.svg"

@@ -73,6 +73,7 @@ def test_every_figure_is_here():
     assert functions - helpers <= set(DRAWN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_pdf_embeds_truetype_fonts(small, tmp_path, name):
     file = draw(name, small, tmp_path / "figure.pdf")
@@ -89,6 +90,7 @@ def _inflated(file):
             continue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_svg_has_text_as_text_and_no_formula(small, tmp_path, name):
     draw(name, small, tmp_path / "figure.svg")
@@ -101,6 +103,7 @@ def test_svg_has_text_as_text_and_no_formula(small, tmp_path, name):
     assert not [text for text in texts if "$" in text or "mathdefault" in text]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_every_figure_is_the_same_bytes_twice(small, tmp_path, name, ending):

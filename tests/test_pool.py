@@ -59,6 +59,7 @@ def test_no_jobs_need_no_worker():
     assert list(POOLS["processes"](twice, [], 2)) == []
 
 
+@pytest.mark.slow
 @ON_POSIX
 def test_a_worker_that_dies_is_replaced_and_its_job_begun_again(tmp_path):
     outcomes = list(

@@ -30,6 +30,7 @@ def test_a_deepseek_v3_step_takes_19_9_s():
     assert seconds_per_token * 15360 * 4096 == pytest.approx(19.91, abs=0.005)
 
 
+@pytest.mark.slow
 def test_the_simulated_step_is_within_12_percent_of_it(v3):
     # Payloads at their fastest, ranks that never wait for slow ones, and no straggling explain a
     # shorter step.
@@ -37,6 +38,7 @@ def test_the_simulated_step_is_within_12_percent_of_it(v3):
     assert -0.12 < error < 0.12
 
 
+@pytest.mark.slow
 def test_all_published_figures_of_time_agree_with_each_other(v3):
     # Tokens per day is the inverse of the step; the run of 14.8 T tokens has no ramp here.
     errors = {row.quantity: row.error for row in v3.references()}
@@ -94,6 +96,7 @@ def test_payloads_beside_compute_take_what_the_profile_shows(pair, name):
     assert abs(pair[f"{name}, payload per layer"].error) < 0.15
 
 
+@pytest.mark.slow
 def test_calibration_is_named_as_such():
     uses = {case: {check.use for check in validate((case,))} for case in BUNDLES}
     assert uses == {"deepseek-v3-chunk": {"calibration"}, "deepseek-v3": {"validation"}}
@@ -112,6 +115,7 @@ def test_the_shipped_stage_map_is_the_balanced_one():
     assert price(load("h800-2048", sets={"layout.stages": "balanced"})).stages == priced.stages
 
 
+@pytest.mark.slow
 def test_alternatives_of_what_is_assumed_stand_beside_it(v3):
     spans = {span.key: span for span in alternatives_of(v3.scenario)}
     assert list(spans) == [
@@ -140,6 +144,7 @@ QUICK = (
 )
 
 
+@pytest.mark.slow
 def test_quick_published_steps_are_met_within_a_tenth_each():
     checks = list(validate(QUICK))
     assert [check.case for check in checks] == sorted(QUICK, key=names().index)
@@ -148,6 +153,7 @@ def test_quick_published_steps_are_met_within_a_tenth_each():
     assert (count, mean < 0.05) == (len(QUICK), True)
 
 
+@pytest.mark.slow
 def test_published_memory_is_met_within_3_percent():
     # arXiv 2205.05198, figure 1, as Calculon quotes it: 175 B and 530 B, layers of a stage.
     rows = [

@@ -38,6 +38,7 @@ def test_every_group_has_rows_of_both_generations_where_both_were_measured():
         assert {"a100", "h100"} <= {row.gpu for row in CLASSES if row.group == group}
 
 
+@pytest.mark.slow
 def test_the_figure_is_the_same_twice(tmp_path):
     paths = [tmp_path / "a.svg", tmp_path / "b.svg"]
     for path in paths:

@@ -116,6 +116,7 @@ def test_what_is_printed_is_read_as_a_custom_schedule(capsys, tmp_path):
     assert tree["bubble_formula"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_every_schedule_is_drawn(capsys, tmp_path, name, ending):

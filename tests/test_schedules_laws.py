@@ -89,6 +89,7 @@ def cases(draw, name, exact=False):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @few
 @given(data=st.data())

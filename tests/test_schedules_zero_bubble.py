@@ -56,6 +56,7 @@ def test_handmade_schedules_reproduce_the_published_rates_to_the_digits(name, ro
     assert round(rate(row, spans(schedule, times(row))), 4) == row["rates"][name]
 
 
+@pytest.mark.slow
 @every_row
 @pytest.mark.parametrize(("name", "factor"), [("zb-1p", 1), ("zb-2p", 2)])
 def test_the_search_is_nowhere_a_point_and_a_half_above_the_published_rate(name, factor, row):

@@ -221,6 +221,7 @@ def cases(name):
     return inputs.data("cases", name).data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_names_what_exists_and_divides_with_each_alternative(name):
     table = cases(name)
@@ -264,6 +265,7 @@ def test_what_a_workload_takes_from_pre_training_is_what_stands_there(name):
             assert run[group][key] == base[group][key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [row["case"] for name in CASES for row in cases(name)["cases"]])
 def test_no_alternative_of_a_case_is_the_case_itself(case):
     row = next(row for row in cases(case.split("/")[0])["cases"] if row["case"] == case)
@@ -337,6 +339,7 @@ def test_narayanans_formula_counts_four_passes_over_the_whole_matrix(size, layer
 # Through the program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_workload_loads_where_it_was_published(name):
     run = tree("workloads", name).data

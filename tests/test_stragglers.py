@@ -103,6 +103,7 @@ def test_folded_and_unfolded_agree_with_jitter(name, jitter):
     assert step(ill) == pytest.approx(step(ill, folded=False), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_jitter_on_few_gpus_unfolds_only_what_they_make_different():
     batch = {"training.global_batch_size": 4096}
     ill = lower(load("h800-2048", sets={**batch, "jitter": {"deviation": 0.02, "gpus": 1}}))
@@ -145,6 +146,7 @@ def test_what_is_down_or_cut_stays_so_when_stragglers_are_taken_out():
     assert healthy.capacity.tolist() == network(scenario(faults=other).topology).capacity.tolist()
 
 
+@pytest.mark.slow
 def test_json_and_text_name_what_stragglers_cost(capsys):
     common = [
         "run",

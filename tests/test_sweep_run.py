@@ -293,6 +293,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows has its own lock")
 def test_systems_without_fcntl_run_it_all(write, tmp_path):
     # What Windows lacks. The other system's module is not here either: a marker stands in.
@@ -316,6 +317,7 @@ def test_systems_without_fcntl_run_it_all(write, tmp_path):
 # Interruption
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, capsys):
     write(axes=MANY)
     assert _main(["sweep", "s.yaml", "-o", "whole", "--workers", "1"]) == 0
@@ -336,6 +338,7 @@ def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, cap
     assert not list(Path("killed/points").glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no process groups to interrupt")
 def test_ctrl_c_ends_with_how_to_continue(write):
     # So many points that it cannot end between its first point and the signal.
@@ -408,6 +411,7 @@ def test_two_sweeps_do_not_share_a_folder(write, capsys):
 # On a cluster engine
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_bytes(write, scheduler, capsys):
     assert _main(["sweep", "s.yaml", "-o", "dask", "--scheduler", scheduler]) == 0
     assert _main(["sweep", "s.yaml", "-o", "whole", "--workers", "1"]) == 0
@@ -463,6 +467,7 @@ def test_columns_have_one_type_each(tmp_path):
     assert parquet.read_table(tmp_path / "t.parquet").to_pydict() == made
 
 
+@pytest.mark.slow
 def test_a_figure_of_all_panels_is_the_same_bytes_again(write, at_home):
     nvlink = ["200 GB/s bidirectional", "400 GB/s bidirectional", "900 GB/s bidirectional"]
     write(
@@ -502,6 +507,7 @@ def test_a_figure_of_what_is_not_there_is_bad_input(write, at_home, capsys, keys
 # What ships
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", inputs.shipped("sweeps"))
 def test_every_shipped_sweep_is_named_as_it_is_called_and_all_its_points_are_scenarios(name):
     from simulator.scenario import build

@@ -36,6 +36,7 @@ def uncut():
 # What stays
 
 
+@pytest.mark.slow
 @every
 def test_all_gpus_together_execute_the_same_flops_however_the_model_is_cut(uncut, model, layout):
     assert executed(lower(scenario(**changes(model, layout)))) == pytest.approx(
@@ -76,6 +77,7 @@ def test_without_sequence_parallelism_every_gpu_compresses_all_tokens():
     assert cut - one == pytest.approx(6 * 16 * 512 * 4 * (384 + 256 + 32) * 1024, rel=1e-6)
 
 
+@pytest.mark.slow
 @every
 def test_every_parameter_is_held_once_by_the_gpus_that_part_it(model, layout):
     one = scenario(**changes(model, layout))
@@ -87,6 +89,7 @@ def test_every_parameter_is_held_once_by_the_gpus_that_part_it(model, layout):
     )
 
 
+@pytest.mark.slow
 @every
 def test_zero_keeps_every_optimizer_state_once_or_once_per_hybrid_group(model, layout):
     one = scenario(**changes(model, layout))

@@ -89,6 +89,7 @@ def test_deepseeks_2048_endpoints_take_96_switches_and_2048_cables():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("nodes", "ports", "leaves", "spines", "cables"),
     [

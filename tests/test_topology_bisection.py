@@ -53,6 +53,7 @@ def test_two_islands_joined_by_one_cable_are_cut_there(tmp_path):
     ] == pytest.approx(50e9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_it_is_never_below_the_worst_cut_and_seldom_above(tmp_path, seed):
     graph = nx.connected_watts_strogatz_graph(10, 4, 0.4, seed=seed)

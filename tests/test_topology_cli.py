@@ -26,6 +26,7 @@ def test_json_has_the_published_keys(capsys):
     assert tree["cost_usd"] is None
 
 
+@pytest.mark.slow
 def test_the_text_names_counts_bisection_and_diameter(capsys):
     assert _main(["topology", "h100-16384"]) == 0
     out = capsys.readouterr().out
@@ -57,6 +58,7 @@ def test_a_wrong_fabric_is_one_message_and_status_two(capsys):
     assert capsys.readouterr().err.strip().endswith("which torus_3d needs. Add 'dims:' there.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "number"), CASES)
 def test_every_family_is_drawn(tmp_path, kind, number):
     extra = {"file": str(ring(tmp_path))} if kind == "custom" else {}
@@ -64,6 +66,7 @@ def test_every_family_is_drawn(tmp_path, kind, number):
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_a_large_cluster_is_drawn_in_blocks(tmp_path):
     file = tmp_path / "figure.svg"
     assert _main(["topology", "h100-16384", "--plot", str(file)]) == 0

@@ -180,6 +180,7 @@ def test_the_closed_form_of_the_bisection_is_the_smallest_maximum_flow_between_h
         assert figures["bisection_note"] != "closed form" or config.nodes % 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shipped("topologies"))
 def test_every_shipped_topology_is_valid_and_reaches_its_last_gpu(name):
     config = validate(read(find(name, "topologies")), TopologyConfig)

@@ -87,6 +87,6 @@ def sharp_all_reduce(network: Network, members: Sequence[int], size: float) -> R
     out.
     """
     up, down, table = _nodes(network, members, size, "sharp")
-    each = size / table.shape[1]
-    rail = kept(a_round(table, ON_FABRIC, each), a_round(ON_FABRIC, table, each))
+    part = size / table.shape[1]
+    rail = kept(a_round(table, ON_FABRIC, part), a_round(ON_FABRIC, table, part))
     return Rounds((*up.rounds, *rail, *down.rounds), pipelined=True)

@@ -220,6 +220,6 @@ def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
 
 def all_pairs(ranks: Sequence[int]) -> tuple[Links, Links]:
     """Return everybody to everybody else."""
-    one = np.asarray(ranks, dtype=np.int64)
-    src, dst = np.repeat(one, len(one)), np.tile(one, len(one))
+    members = np.asarray(ranks, dtype=np.int64)
+    src, dst = np.repeat(members, len(members)), np.tile(members, len(members))
     return src[src != dst], dst[src != dst]

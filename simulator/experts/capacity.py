@@ -19,13 +19,16 @@ def keep(chosen: Places, source: Places, capacity: int, experts: int) -> NDArray
     chosen: [token, choice]. source: [token]. Returns [token, choice]. Per GPU as in Megatron-Core's
     `moe_expert_capacity_factor`; by position, because sampled scores know no probabilities.
     """
-    key = (source[:, None] * experts + chosen).ravel()
-    order = np.argsort(key, kind="stable")
-    ordered = key[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    ahead = np.arange(len(key)) - np.repeat(starts, np.diff(np.append(starts, len(key))))
-    accepted = np.empty(len(key), dtype=bool)
-    accepted[order] = ahead < capacity
+    # Choices of one GPU for one expert are put side by side, in the order of the tokens; each one's
+    # distance from the first of them tells how many come before it.
+    pair = (source[:, None] * experts + chosen).ravel()  # [choice] (GPU, expert) as one number
+    order = np.argsort(pair, kind="stable")
+    ordered = pair[order]
+    begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    number = np.arange(len(pair))
+    first = np.maximum.accumulate(np.where(begins, number, 0))
+    accepted = np.empty(len(pair), dtype=bool)
+    accepted[order] = number - first < capacity
     return accepted.reshape(chosen.shape)
 
 
@@ -43,7 +46,10 @@ def survival(share: Array, tokens: int, capacity: int) -> Array:
     mean = np.maximum(share * tokens, 1e-12)
     deviation = np.sqrt(np.maximum(mean * (1.0 - share), 1e-12))
     z = (mean - capacity) / deviation
-    below = 0.5 * (1.0 + np.array([math.erf(value / math.sqrt(2.0)) for value in z.tolist()]))
-    density = np.exp(-0.5 * np.minimum(z * z, 1400.0)) / math.sqrt(2.0 * math.pi)
+    error = np.array([math.erf(value / math.sqrt(2.0)) for value in z.tolist()])
+    below = 0.5 * (1.0 + error)  # Phi(z)
+    square = np.minimum(z * z, 1400.0)  # beyond it exp gives 0
+    density = np.exp(-0.5 * square) / math.sqrt(2.0 * math.pi)  # phi(z)
     lost = (mean - capacity) * below + deviation * density
-    return np.asarray(np.clip(1.0 - np.maximum(lost, 0.0) / mean, 0.0, 1.0))
+    accepted = 1.0 - np.maximum(lost, 0.0) / mean
+    return np.asarray(np.clip(accepted, 0.0, 1.0))

@@ -115,10 +115,10 @@ def worst_load(visits: Visits, *, per_gpu: bool = False, way: Way = _HIERARCHICA
     nic, nvlink = copies.busiest()
     rows = visits.rows(1.0)  # [gpu]
     received = way.received(visits, 1.0)  # [gpu]
-    each: tuple[GpuLoad, ...] = ()
+    of_gpus: tuple[GpuLoad, ...] = ()
     reach: tuple[float, ...] = ()
     if per_gpu:
-        each = tuple(map(GpuLoad, rows.tolist(), received.tolist()))
+        of_gpus = tuple(map(GpuLoad, rows.tolist(), received.tolist()))
         reach = tuple(visits.nodes.tolist())
     return Load(
         rows=float(rows.max()),
@@ -129,6 +129,6 @@ def worst_load(visits: Visits, *, per_gpu: bool = False, way: Way = _HIERARCHICA
         mean_nvlink=float(copies.nvlink.sum()) / len(visits.gpus),
         ep_nodes=len(visits.nodes),
         gpus_per_node=visits.gpus_per_node,
-        per_gpu=each,
+        per_gpu=of_gpus,
         reach=reach,
     )

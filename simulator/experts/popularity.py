@@ -35,23 +35,20 @@ def _power_law(
     config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
 ) -> Array:
     rank = 1.0 + np.arange(model.n_routed_experts)
-    return np.stack(
-        [rng.permutation(rank ** -(config.exponent or 0.0)) for rng in _streams(config, layers)]
-    )
+    relative = rank ** -(config.exponent or 0.0)
+    return np.stack([rng.permutation(relative) for rng in _streams(config, layers)])
 
 
 def _log_normal(
     config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
 ) -> Array:
-    normal = np.stack(
-        [rng.standard_normal(model.n_routed_experts) for rng in _streams(config, layers)]
-    )
-    sigma = (
-        config.sigma
-        if config.max_violation is None
-        else _solve(normal, config.max_violation, model)
-    )
-    return np.asarray(np.exp((sigma or 0.0) * (normal - normal.max(axis=1, keepdims=True))))
+    experts = model.n_routed_experts
+    normal = np.stack([rng.standard_normal(experts) for rng in _streams(config, layers)])
+    sigma = config.sigma or 0.0
+    if config.max_violation is not None:
+        sigma = _solve(normal, config.max_violation, model)
+    # Relative to each layer's largest, so that no exponential overflows.
+    return np.asarray(np.exp(sigma * (normal - normal.max(axis=1, keepdims=True))))
 
 
 def _dirichlet(
@@ -124,10 +121,14 @@ def _limit(relative: Array, top_k: int) -> Array:
     for row in result:
         full = row > 1.0
         while full.any() and not full.all():
+            # What is cut off goes to the others, in proportion to what they have, evenly if that
+            # is nothing.
             room, rest = top_k - full.sum(), row[~full].sum()
             row[full] = 1.0
-            row[~full] *= room / rest if rest > 0 else 0.0
-            row[~full] += 0.0 if rest > 0 else room / (~full).sum()
+            if rest > 0:
+                row[~full] *= room / rest
+            else:
+                row[~full] = room / (~full).sum()
             if not (row[~full] > 1.0).any():
                 break
             full |= row > 1.0
@@ -154,5 +155,8 @@ def _solve(normal: Array, target: float, model: ModelConfig) -> float:
         high *= 2.0
     for _ in range(60):
         middle = (low + high) / 2.0
-        low, high = (middle, high) if reached(middle) < target else (low, middle)
+        if reached(middle) < target:
+            low = middle
+        else:
+            high = middle
     return high

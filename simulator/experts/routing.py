@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,17 +65,19 @@ def choose(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.intp]:
     if model.topk_group >= model.n_group:
         return np.argpartition(scores, -top_k, axis=1)[:, -top_k:]
     width = scores.shape[1] // model.n_group
-    grouped = scores.reshape(len(scores), model.n_group, width)
+    grouped = scores.reshape(len(scores), model.n_group, width)  # [token, group, expert of it]
     if model.topk_method == "noaux_tc":
-        group_scores = np.partition(grouped, -2, axis=2)[:, :, -2:].sum(axis=2)
+        two_largest = np.partition(grouped, -2, axis=2)[:, :, -2:]
+        group_scores = two_largest.sum(axis=2)
     else:
         group_scores = grouped.max(axis=2)
-    kept = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
-    within = grouped[np.arange(len(scores))[:, None], kept].reshape(len(scores), -1)
+    groups = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
+    # Only experts of the chosen groups compete: [token, position among them].
+    token = np.arange(len(scores))[:, None]
+    within = grouped[token, groups].reshape(len(scores), -1)
     best = np.argpartition(within, -top_k, axis=1)[:, -top_k:]
-    chosen: NDArray[np.intp] = (
-        np.take_along_axis(kept, best // width, axis=1) * width + best % width
-    )
+    group = np.take_along_axis(groups, best // width, axis=1)
+    chosen: NDArray[np.intp] = group * width + best % width
     return chosen
 
 
@@ -134,37 +137,42 @@ def weights(
     load, 3% up to eight times. An expert that every token shall pick needs its group in every
     token, which the group's score does not give: 15%.
     """
-    return _fitted(popularity, model, seed)[0]
+    return _fitted(popularity, model, seed).weights
 
 
-def _fitted(
-    popularity: NDArray[np.float64], model: ModelConfig, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
-    """Return `weights`, and what CORRECTED_TOKENS tokens choose with them if that is known."""
+class _Fitted(NamedTuple):
+    """Weights that give experts their popularity."""
+
+    weights: NDArray[np.float32]
+    """Of each expert, see `weights` [expert]."""
+    chosen: NDArray[np.intp] | None
+    """What CORRECTED_TOKENS tokens choose with them, if that is known [token, top_k]."""
+
+
+def _fitted(popularity: NDArray[np.float64], model: ModelConfig, seed: int) -> _Fitted:
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
     if top_k == experts:
-        return np.ones(experts, dtype=np.float32), None
-    alone = np.log1p(-np.minimum(popularity, MOST)) / np.log1p(-top_k / experts)
-    result: NDArray[np.float32] = np.maximum(alone, LEAST).astype(np.float32)
+        return _Fitted(np.ones(experts, dtype=np.float32), None)
+    ungrouped = np.log1p(-np.minimum(popularity, MOST)) / np.log1p(-top_k / experts)  # [expert]
+    fitted: NDArray[np.float32] = np.maximum(ungrouped, LEAST).astype(np.float32)
     if model.topk_group == model.n_group:
-        return result, None
+        return _Fitted(fitted, None)
+    # A popular group is chosen more often than its experts alone would be: a factor per group
+    # takes that back, step by step, on the same scores.
     scores = _scores(CORRECTED_TOKENS, experts, seed)
-    even, wanted = (
-        _even_load(CORRECTED_TOKENS, model, seed),
-        popularity.reshape(model.n_group, -1).sum(axis=1),
-    )
+    even = _even_load(CORRECTED_TOKENS, model, seed)  # [group]
+    wanted = popularity.reshape(model.n_group, -1).sum(axis=1)  # [group]
     factor = np.ones(model.n_group)
     for _ in range(CORRECTIONS):
-        chosen = choose(scores ** (1.0 / result), model)
+        chosen = choose(scores ** (1.0 / fitted), model)
         # The same scores with all weights 1 tell how far sampling alone is off.
-        found = _group_load(chosen, model) / even * top_k / model.n_group
-        if np.abs(wanted / found - 1.0).max() < CLOSE:
-            return result, chosen
-        factor *= (wanted / found) ** STEP
-        result = np.maximum(alone * np.repeat(factor, experts // model.n_group), LEAST).astype(
-            np.float32
-        )
-    return result, None
+        load = _group_load(chosen, model) / even * top_k / model.n_group
+        if np.abs(wanted / load - 1.0).max() < CLOSE:
+            return _Fitted(fitted, chosen)
+        factor *= (wanted / load) ** STEP
+        corrected = ungrouped * np.repeat(factor, experts // model.n_group)
+        fitted = np.maximum(corrected, LEAST).astype(np.float32)
+    return _Fitted(fitted, None)
 
 
 def sample(

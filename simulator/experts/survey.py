@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,15 @@ Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 
+class _Error(NamedTuple):
+    """What a sample says over the truth where all experts are alike."""
+
+    gpus: Array
+    """Of `_ratio` at each GPU [gpu]."""
+    nodes: Array
+    """Of `_ratio` at each node [node]."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """An expert group and what its sample is off by."""
@@ -34,10 +44,8 @@ class _Group:
     """GPUs of the group on each node."""
     tokens: int
     """Of one GPU and micro-batch."""
-    even_gpus: Array
-    """Error of `_ratio` at each GPU where all experts are alike [gpu]."""
-    even_nodes: Array
-    """The same at each node [node]."""
+    error: _Error
+    """Of the sample by chance alone."""
 
 
 def survey(
@@ -59,14 +67,18 @@ def survey(
     if config.even:
         return (even(model, ep, gpus_per_node, config.seed),) * len(popular)
     on_node = min(gpus_per_node, ep)
-    off = _sample_error(model, ep, on_node, config.seed)
-    if config.redundant_experts:  # the error is that of experts in order
-        off = (np.ones(ep), np.ones(ep // on_node))
-    group = _Group(model, config, ep, on_node, tokens, *off)
-    unlike = popular[:1] if config.distribution == "balanced" else popular
+    if config.redundant_experts:  # the error of a sample is known for experts in order only
+        error = _Error(np.ones(ep), np.ones(ep // on_node))
+    else:
+        error = _sample_error(model, ep, on_node, config.seed)
+    group = _Group(model, config, ep, on_node, tokens, error)
+    alike = config.distribution == "balanced"  # in all layers
+    unlike = popular[:1] if alike else popular
     plan = placement(unlike, model, config, ep, gpus_per_node)
-    found = tuple(_layer(group, share, _one(plan, layer)) for layer, share in enumerate(unlike))
-    return found * len(popular) if config.distribution == "balanced" else found
+    layers = tuple(
+        _layer(group, share, _of_layer(plan, layer)) for layer, share in enumerate(unlike)
+    )
+    return layers * len(popular) if alike else layers
 
 
 @lru_cache(maxsize=64)
@@ -77,11 +89,8 @@ def even(model: ModelConfig, ep: int, gpus_per_node: int, seed: int) -> Visits:
 
 def of_routing(routing: Routing, model: ModelConfig) -> Visits:
     """Return the means of `route` as visits that are alike for all GPUs."""
-    ep, top_k, experts = (
-        routing.ep_nodes * routing.gpus_per_node,
-        model.num_experts_per_tok,
-        model.n_routed_experts,
-    )
+    ep = routing.ep_nodes * routing.gpus_per_node
+    top_k, experts = model.num_experts_per_tok, model.n_routed_experts
     return Visits(
         np.full(experts, top_k / experts),
         np.full(ep, top_k / ep),
@@ -105,7 +114,7 @@ def placement(
     return Plan(order, order[:, :, None], np.ones_like(order))
 
 
-def _one(plan: Plan, layer: int) -> Plan:
+def _of_layer(plan: Plan, layer: int) -> Plan:
     rows = slice(layer, layer + 1)
     return Plan(plan.expert[rows], plan.slots[rows], plan.count[rows])
 
@@ -113,8 +122,9 @@ def _one(plan: Plan, layer: int) -> Plan:
 def locate(chosen: Places, plan: Plan, ep: int) -> Places:
     """Return the GPU of each choice [token, choice]. plan: of one layer; replicas take turns."""
     turn = np.arange(len(chosen))[:, None] % plan.count[0][chosen]
-    found: Places = plan.slots[0][chosen, turn] * ep // plan.expert.shape[1]
-    return found
+    slot = plan.slots[0][chosen, turn]
+    gpu: Places = slot * ep // plan.expert.shape[1]
+    return gpu
 
 
 def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
@@ -122,21 +132,21 @@ def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
     chosen = sample(share, model, config.seed)
     gpus, accepted = locate(chosen, plan, ep), np.ones(len(share))
     if config.capacity_factor is not None:
-        accepted = survival(
-            share, group.tokens, capacity_of(config.capacity_factor, group.tokens, model)
-        )
+        capacity = capacity_of(config.capacity_factor, group.tokens, model)
+        accepted = survival(share, group.tokens, capacity)
         lot = np.random.default_rng(config.seed).random(chosen.shape)
         gpus = np.where(lot < accepted[chosen], gpus, -1)
-    loads = share * accepted
-    pairs = plan.slot_loads(loads[None, :])[0].reshape(ep, -1).sum(axis=1)
-    met = pairs.reshape(-1, on_node).sum(axis=1)
+    loads = share * accepted  # [expert]
+    pairs = plan.slot_loads(loads[None, :])[0].reshape(ep, -1).sum(axis=1)  # [gpu]
+    on_nodes = pairs.reshape(-1, on_node).sum(axis=1)  # [node]
+    # Of a token's pairs in one place the first reaches it; the sample tells how many are first.
+    of_gpus = pairs * _ratio(gpus, ep) / group.error.gpus
+    of_nodes = on_nodes * _ratio(nodes_of(gpus, on_node), ep // on_node) / group.error.nodes
     return Visits(
         experts=loads,
         pairs=pairs,
-        gpus=np.minimum(1.0, pairs * _ratio(gpus, ep) / group.even_gpus),
-        nodes=np.minimum(
-            1.0, met * _ratio(nodes_of(gpus, on_node), ep // on_node) / group.even_nodes
-        ),
+        gpus=np.minimum(1.0, of_gpus),
+        nodes=np.minimum(1.0, of_nodes),
         dropped=float(1.0 - loads.sum() / share.sum()),
     )
 
@@ -148,16 +158,12 @@ def _ratio(places: Places, count: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> tuple[Array, Array]:
+def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> _Error:
     """Return how far `_ratio` of the sample is off at each GPU and node by chance alone."""
-    chosen = sample(
-        np.full(model.n_routed_experts, model.num_experts_per_tok / model.n_routed_experts),
-        model,
-        seed,
-    )
-    gpus, truth = chosen * ep // model.n_routed_experts, route(model, ep, on_node, seed)
-    top_k = model.num_experts_per_tok
-    return (
+    experts, top_k = model.n_routed_experts, model.num_experts_per_tok
+    chosen = sample(np.full(experts, top_k / experts), model, seed)
+    gpus, truth = chosen * ep // experts, route(model, ep, on_node, seed)
+    return _Error(
         _ratio(gpus, ep) / (truth.gpus / top_k),
         _ratio(nodes_of(gpus, on_node), ep // on_node) / (truth.nodes / top_k),
     )

@@ -114,15 +114,17 @@ def _sum_by(source: Places, hit: NDArray[np.bool_], size: int) -> Array:
 
 
 def _count_hierarchical(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
-    node_hit = _sum_by(source, reached(nodes_of(gpus, on_node), ep // on_node), ep)
+    nodes = reached(nodes_of(gpus, on_node), ep // on_node)
+    of_gpu = _sum_by(source, nodes, ep)  # [src, node]
     gpu = np.arange(ep)
+    node, rail = gpu // on_node, gpu % on_node
     nic = np.zeros((ep, ep))
-    for node in range(ep // on_node):
-        nic[gpu, node * on_node + gpu % on_node] = node_hit[:, node]
+    for target in range(ep // on_node):
+        nic[gpu, target * on_node + rail] = of_gpu[:, target]
     # On a node the GPU of the sender's rail hands on what came for the others, from its own node
     # too.
-    by_rail = _sum_by(source % on_node, reached(gpus, ep), on_node)
-    nvlink = np.where((gpu // on_node)[:, None] == gpu // on_node, by_rail[gpu % on_node], 0.0)
+    of_rail = _sum_by(source % on_node, reached(gpus, ep), on_node)  # [rail, dst]
+    nvlink = np.where(node[:, None] == node, of_rail[rail], 0.0)
     np.fill_diagonal(nvlink, 0.0)
     np.fill_diagonal(nic, 0.0)
     return Copies(nic, nvlink)
@@ -133,9 +135,9 @@ def _count_flat(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
 
 
 def _count_low_latency(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
-    there = gpus >= 0
-    each = np.bincount((source[:, None] * ep + gpus)[there], minlength=ep * ep).astype(np.float64)
-    return _split(each.reshape(ep, ep), on_node)
+    sent = (source[:, None] * ep + gpus)[gpus >= 0]  # [copy] (src, dst) as one number
+    copies = np.bincount(sent, minlength=ep * ep).astype(np.float64)
+    return _split(copies.reshape(ep, ep), on_node)
 
 
 # In expectation: tokens of each GPU, all sources alike.

@@ -184,7 +184,7 @@ def _runs(blocks: list[_Block]) -> list[_Run]:
 
 
 def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
-    """Add a forward and a backward pass of MoE blocks, each overlapped with the other's exchange."""
+    """Add a forward and a backward pass of MoE blocks, each overlapping the other's exchange."""
     ahead = forward.cost
     back = backward.cost
     rows.begins.setdefault(forward.mark("F"), len(rows.stream))

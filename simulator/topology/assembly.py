@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,8 @@ from simulator.topology.network import Ids, Network
 from simulator.topology.routing import SINGLE_CABLES, Link, Paths, paths
 from simulator.topology.switches import Switches, text
 
-Bools = NDArray[np.bool_]
+Bools: TypeAlias = NDArray[np.bool_]
+Floats: TypeAlias = NDArray[np.float64]
 
 
 class Slots(NamedTuple):
@@ -28,6 +31,17 @@ class Slots(NamedTuple):
     """See `Network.pcie` [gpu]."""
     slot: Ids
     """See `Network.slot` [nic]."""
+
+
+class Ports(NamedTuple):
+    """Where the NICs are on the fabric."""
+
+    link: list[int]
+    """Link from each NIC to its switch [nic], -1 if the NIC is down or cut off."""
+    switch: list[int]
+    """Index of each NIC's switch in the paths [nic], -1 likewise."""
+    part: list[int]
+    """Connected part of the fabric of each NIC [nic], -1 likewise."""
 
 
 class Leaves(NamedTuple):
@@ -74,49 +88,55 @@ def _network(config: TopologyConfig, switches: Switches, damage: Damage) -> Netw
 
     # All ids follow from how many links of each kind there are, so that they can be given before the
     # links are made: a link there has an even number within its kind, and the one back comes next.
-    gpu_up = np.where(healthy, 2 * (np.cumsum(healthy) - 1), -1)  # [gpu]
+    order = np.cumsum(healthy) - 1  # of each GPU among the healthy ones [gpu]
+    gpu_up = np.where(healthy, 2 * order, -1)  # [gpu] link
     first_nic = 2 * int(healthy.sum())
-    ways = paths(switches, config.routing, config.fabric.seed, first_nic + 2 * len(nics))
+    first_cable = first_nic + 2 * len(nics)
+    ways = paths(switches, config.routing, config.fabric.seed, first_cable)
     first_slot = ways.first + len(ways.links)
 
-    nic_links, switch, part = ([-1] * len(switches.home) for _ in range(3))  # [nic]
-    for index, number in enumerate(nics):
-        home = switches.home[number]
-        nic_links[number] = first_nic + 2 * index
-        switch[number] = ways.number[home]
-        part[number] = ways.part[home]
-    _check_whole(config, part)
+    ports = _ports(switches, ways, nics, first_nic)
+    _check_whole(config, ports.part)
 
     # What a GPU sends goes through the NIC that it uses, which may be another's where its own is
     # down: NIC -> link and switch become GPU -> link and leaf.
-    uses = _nic_of_each_gpu(config, part)  # [gpu]
-    nic_up = _looked_up(nic_links, uses)  # [gpu]
-    leaves = _leaves(ways, _looked_up(switch, uses))
-    up = np.array(leaves.up, dtype=np.int64)  # [leaf]
+    uses = _nic_of_each_gpu(config, ports.part)  # [gpu] NIC
+    nic_up = _looked_up(ports.link, uses)  # [gpu] link
+    index = uses % config.node.nics  # of the NIC in its node [gpu]
+    rail = np.where(uses >= 0, index, -1)  # [gpu]
+    leaves = _leaves(ways, _looked_up(ports.switch, uses))
+    leaf_up = np.array(leaves.up, dtype=np.int64)  # [leaf] link
+    # A GPU that is down computes nothing, whatever jitter would make of it.
+    speed = np.where(healthy, _speeds(config, damage), 0.0)  # [gpu]
+
+    # The order of the kinds is the order of the ids given above.
     slots = _slots(config, healthy, nics, first_slot)
-    nvlink = _nvlink_links(config, damage, healthy)
-    nic = _nic_links(config, switches, damage, nics)
-    kinds = {"nvlink": nvlink, "nic": nic, "fabric": ways.links, "pcie": slots.links}
-    links = [link for of_kind in kinds.values() for link in of_kind]
+    kinds = {
+        "nvlink": _nvlink_links(config, damage, healthy),
+        "nic": _nic_links(config, switches, damage, nics),
+        "fabric": list(ways.links),
+        "pcie": slots.links,
+    }
+    links = list(itertools.chain.from_iterable(kinds.values()))
     return Network(
         capacity=_frozen([link.capacity for link in links], np.float64),
         latency=_frozen([link.latency for link in links], np.float64),
-        kind=tuple(kind for kind, of_kind in kinds.items() for _ in of_kind),
+        kind=tuple(kind for kind, members in kinds.items() for _ in members),
         name=tuple(link.name for link in links),
         gpus_per_node=config.node.gpus,
         gpu_up=_frozen(gpu_up, np.int64),
         gpu_down=_frozen(_back(gpu_up), np.int64),
         nic_up=_frozen(nic_up, np.int64),
         nic_down=_frozen(_back(nic_up), np.int64),
-        rail=_frozen(np.where(uses >= 0, uses % config.node.nics, -1), np.int64),
+        rail=_frozen(rail, np.int64),
         leaf=_frozen(leaves.of_gpu, np.int64),
-        leaf_up=_frozen(up, np.int64),
-        leaf_down=_frozen(_back(up), np.int64),
-        speed=_frozen(np.where(healthy, _speeds(config, damage), 0.0), np.float64),
+        leaf_up=_frozen(leaf_up, np.int64),
+        leaf_down=_frozen(_back(leaf_up), np.int64),
+        speed=_frozen(speed, np.float64),
         nics_per_node=config.node.nics,
-        switch=tuple(switch),
-        part=tuple(part),
-        nic_links=tuple(nic_links),
+        switch=tuple(ports.switch),
+        part=tuple(ports.part),
+        nic_links=tuple(ports.link),
         paths=ways,
         pcie=_frozen(slots.pcie, np.int64),
         slot=_frozen(slots.slot, np.int64),
@@ -130,31 +150,54 @@ def _back(links: Ids) -> Ids:
 
 def _looked_up(table: list[int], index: Ids) -> Ids:
     """Return the rows of a table at some indices, -1 where the index is -1."""
-    return np.where(index >= 0, np.array([*table, -1])[index], -1)
+    # The row added at the end is the one that -1 reads, so that an empty table works too.
+    rows = np.array([*table, -1])
+    return np.where(index >= 0, rows[index], -1)
 
 
-def _speeds(config: TopologyConfig, damage: Damage) -> NDArray[np.float64]:
+def _speeds(config: TopologyConfig, damage: Damage) -> Floats:
     """Return the speed of each GPU [gpu]: a fault's, times what jitter leaves of it."""
-    faulty: NDArray[np.float64] = np.array([damage.speed.get(g, 1.0) for g in range(config.gpus)])
-    return faulty * config.jitter.speeds(config.gpus) if config.jitter else faulty
+    speeds: Floats = np.ones(config.gpus)
+    for rank, speed in damage.speed.items():
+        speeds[rank] = speed
+    if config.jitter:
+        speeds = speeds * config.jitter.speeds(config.gpus)
+    return speeds
+
+
+def _ports(switches: Switches, ways: Paths, nics: list[int], first: int) -> Ports:
+    """Return where the working NICs are on the fabric. first: id of the first NIC's link."""
+    count = len(switches.home)
+    none = [-1] * count
+    ports = Ports(link=none.copy(), switch=none.copy(), part=none.copy())
+    for index, number in enumerate(nics):
+        home = switches.home[number]
+        ports.link[number] = first + 2 * index
+        ports.switch[number] = ways.number[home]
+        ports.part[number] = ways.part[home]
+    return ports
 
 
 def _leaves(ways: Paths, switch: Ids) -> Leaves:
     """Return the leaves of the NICs that GPUs use. switch: of each GPU's NIC [gpu]."""
     # The switches that have NICs are the leaves, in the order in which GPUs meet them.
-    used = [number for number in dict.fromkeys(switch.tolist()) if number >= 0]
+    switches = switch.tolist()
+    used = [number for number in dict.fromkeys(switches) if number >= 0]
     index = {number: leaf for leaf, number in enumerate(used)}
     above = [_single_links(ways, number) for number in used]
     # Only in a tree of bundles does each leaf have one link to what is above it; elsewhere `spread`
     # knows how traffic divides.
-    bundled = ways.routing not in SINGLE_CABLES and all(len(links) <= 1 for links in above)
+    is_tree = all(len(links) <= 1 for links in above)
+    bundled = is_tree and ways.routing not in SINGLE_CABLES
     up = [links[0] if links and bundled else -1 for links in above]
-    return Leaves([index.get(number, -1) for number in switch.tolist()], up)
+    of_gpu = [index.get(number, -1) for number in switches]
+    return Leaves(of_gpu, up)
 
 
 def _single_links(ways: Paths, switch: int) -> list[int]:
     """Return the links from a switch to those neighbours to which it has just one."""
-    return [links[0] for links in ways.ahead[switch].values() if len(links) == 1]
+    bundles = ways.ahead[switch].values()
+    return [links[0] for links in bundles if len(links) == 1]
 
 
 def _working_nics(
@@ -163,13 +206,15 @@ def _working_nics(
     """Return the numbers of the NICs that work: not down, on a switch, and with a GPU."""
     if not switches.home:
         return []
-    # GPUs that share a NIC are neighbours: a row each of [nic, gpu of the NIC].
-    has_gpu: Bools = np.any(healthy.reshape(config.nics, -1), axis=1)  # [nic]
-    return [
-        number
-        for number, home in enumerate(switches.home)
-        if home and has_gpu[number] and damage.nic.get(number, 1.0)
-    ]
+    # GPUs that share a NIC are neighbours, so that they are a row.
+    sharers = healthy.reshape(config.nics, -1)  # [nic, gpu of the NIC]
+    has_gpu: Bools = np.any(sharers, axis=1)  # [nic]
+    working = []
+    for number, home in enumerate(switches.home):
+        down = damage.nic.get(number) == 0.0
+        if home and has_gpu[number] and not down:
+            working.append(number)
+    return working
 
 
 def _nic_of_each_gpu(config: TopologyConfig, part: list[int]) -> Ids:
@@ -177,31 +222,34 @@ def _nic_of_each_gpu(config: TopologyConfig, part: list[int]) -> Ids:
 
     Its own, or if that is down the next one in the node that works.
     """
-    share, nics = config.node.gpus // config.node.nics, config.node.nics
-    uses = np.full(config.gpus, -1)
-    if not part:
-        return uses
-    for number in range(config.nics):
-        node = number // nics * nics
-        # From the own NIC on, round the node, so that the failures of neighbours spread.
-        in_order = (node + (number - node + step) % nics for step in range(nics))
-        nearest = next((nic for nic in in_order if part[nic] >= 0), -1)
-        uses[number * share : (number + 1) * share] = nearest
-    return uses
+    nics = config.node.nics
+    uses = np.full(config.nics, -1)  # of the GPUs of each NIC [nic]
+    if part:
+        for number in range(config.nics):
+            first = number // nics * nics  # NIC of the node
+            # From the own NIC on, round the node, so that the failures of neighbours spread.
+            in_order = (*range(number, first + nics), *range(first, number))
+            working = (nic for nic in in_order if part[nic] >= 0)
+            uses[number] = next(working, -1)
+    return np.repeat(uses, config.node.gpus // nics)
 
 
 def _check_whole(config: TopologyConfig, part: list[int]) -> None:
     """Refuse a cluster of which some nodes cannot reach the rest. Errors: LayoutError."""
-    if config.nodes == 1 or not (config.faults or config.fabric.kind == "custom"):
+    # Only what users draw or break can be in pieces: the families build whole fabrics.
+    in_pieces = config.faults or config.fabric.kind == "custom"
+    if config.nodes == 1 or not in_pieces:
         return
     sides = _sides(config, part)
     if len(sides) > 1:
+        # The smallest side is what users look for: mostly one node, cut off from all others.
         small = min(sides, key=len)
         shown = ", ".join(str(node) for node in small[:8])
-        dots = ", ..." if len(small) > 8 else ""
-        plural = "s" if len(small) > 1 else ""
+        if len(small) > 8:
+            shown += ", ..."
+        nodes = "nodes" if len(small) > 1 else "node"
         raise LayoutError(
-            f"cut off node{plural} {shown}{dots} from the rest",
+            f"cut off {nodes} {shown} from the rest",
             key="faults",
             remedy="Mend a link, switch or NIC on the way to them, or lower `nodes`.",
         )
@@ -220,22 +268,25 @@ def _sides(config: TopologyConfig, part: list[int]) -> list[list[int]]:
         return item
 
     for number, component in enumerate(part):
+        node = -1 - number // config.node.nics
         if component >= 0:
-            parent[root(component)] = root(-1 - number // config.node.nics)
-    sides: dict[int, list[int]] = {}
+            parent[root(component)] = root(node)
+    sides: dict[int, list[int]] = defaultdict(list)
     for node in range(config.nodes):
-        sides.setdefault(root(-1 - node), []).append(node)
+        side = root(-1 - node)
+        sides[side].append(node)
     return list(sides.values())
 
 
 def _nvlink_links(config: TopologyConfig, damage: Damage, healthy: Bools) -> list[Link]:
     """Return the links between GPUs that are not down and their NVSwitch, in order."""
     links: list[Link] = []
-    half = config.node.nvlink_latency / 2
+    half = config.node.nvlink_latency / 2  # two such links lead from GPU to GPU
     for rank in np.flatnonzero(healthy).tolist():
         node, i = divmod(rank, config.node.gpus)
         width = damage.nvlink.get(rank, config.node.nvlink)
-        links += _there_and_back(f"gpu{node}.{i}", f"nvswitch{node}", width, half)
+        gpu = f"gpu{node}.{i}"
+        links += _there_and_back(gpu, f"nvswitch{node}", width, half)
     return links
 
 
@@ -244,14 +295,18 @@ def _nic_links(
 ) -> list[Link]:
     """Return the links between NICs and their switches."""
     links: list[Link] = []
-    names = {home: text(home) for home in dict.fromkeys(switches.home) if home}
+    homes = set(switches.home) - {()}
+    names = {home: text(home) for home in homes}  # made once: nodes share switches
     for number in nics:
         node, j = divmod(number, config.node.nics)
-        width, delay = config.node.nic, config.fabric.leaf_latency / 2
+        width = config.node.nic
+        delay = config.fabric.leaf_latency / 2  # two such links lead from NIC to NIC under a leaf
         if switches.nic:
             width, delay = switches.nic[number]
         width = damage.nic.get(number, width)
-        links += _there_and_back(f"nic{node}.{j}", names[switches.home[number]], width, delay)
+        nic = f"nic{node}.{j}"
+        leaf = names[switches.home[number]]
+        links += _there_and_back(nic, leaf, width, delay)
     return links
 
 
@@ -261,33 +316,40 @@ def _slots(config: TopologyConfig, healthy: Bools, nics: list[int], first: int) 
     A NIC and the GPUs that use it hang on one PCIe switch. The latency is within the NIC's,
     measured end to end.
     """
-    pcie, slot = np.full(config.gpus, -1), np.full(config.nics, -1)
     links: list[Link] = []
-    width, node = config.node.pcie, config.node
-    if width is None or not nics:
+    pcie = np.full(config.gpus, -1)  # [gpu] link
+    slot = np.full(config.nics, -1)  # [nic] link
+    node = config.node
+    if node.pcie is None or not nics:
         return Slots(links, pcie, slot)
+    share = node.gpus // node.nics  # GPUs of one NIC
     for rank in np.flatnonzero(healthy).tolist():
-        gpu = f"gpu{rank // node.gpus}.{rank % node.gpus}"
+        gpu = _numbered("gpu", rank, node.gpus)
+        hub = _numbered("pcie", rank // share, node.nics)
         pcie[rank] = first + len(links)
-        hub = _hub(config, rank // (node.gpus // node.nics))
-        links += _there_and_back(gpu, hub, width, 0.0)
+        links += _there_and_back(gpu, hub, node.pcie, 0.0)
     for number in nics:
-        nic = f"nic{number // node.nics}.{number % node.nics}"
+        hub = _numbered("pcie", number, node.nics)
+        nic = _numbered("nic", number, node.nics)
         slot[number] = first + len(links)
-        links += _there_and_back(_hub(config, number), nic, width, 0.0)
+        links += _there_and_back(hub, nic, node.pcie, 0.0)
     return Slots(links, pcie, slot)
 
 
-def _hub(config: TopologyConfig, nic: int) -> str:
-    """Return the name of the PCIe switch of a NIC."""
-    return f"pcie{nic // config.node.nics}.{nic % config.node.nics}"
+def _numbered(kind: str, number: int, per_node: int) -> str:
+    """Return the name of a part of a node, `nic3.0`."""
+    node, index = divmod(number, per_node)
+    return f"{kind}{node}.{index}"
 
 
 def _there_and_back(one: str, other: str, width: float, delay: float) -> list[Link]:
-    return [Link(f"{one}->{other}", width, delay), Link(f"{other}->{one}", width, delay)]
+    there = Link(f"{one}->{other}", width, delay)
+    back = Link(f"{other}->{one}", width, delay)
+    return [there, back]
 
 
 def _frozen(values: Any, kind: type) -> NDArray[Any]:
+    """Return a copy that nobody can change: networks are shared by all runs on their cluster."""
     array: NDArray[Any] = np.array(values, dtype=kind)
     array.flags.writeable = False
     return array

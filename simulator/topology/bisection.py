@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from simulator.topology.config import TopologyConfig
 from simulator.topology.network import Network
 from simulator.topology.routing import distances
 from simulator.topology.switches import Switches
+
+Floats: TypeAlias = NDArray[np.float64]
 
 _SPECTRAL = 1200
 """Switches of the largest fabric whose spectrum is looked at: half a second."""
@@ -26,15 +29,18 @@ def bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple
     the nodes. Which half is the worst is NP-hard to find, so that it is an upper bound.
     """
     if math.isfinite(switches.bisection) and not config.faults:
-        slots = config.nics // 2 * (config.node.pcie or math.inf)
+        slot = config.node.pcie or math.inf
+        slots = config.nics // 2 * slot  # of half of the NICs
         if switches.home and slots < switches.bisection:
             return slots, "of the NICs' PCIe slots"
         return switches.bisection, switches.note
     if config.nodes == 1:
         return switches.bisection, "of the fabric without faults"
+    # A half and its complement are one way to halve: the one with node 0 names it.
     everyone = frozenset(range(config.nodes))
-    # A half and the other are one way to halve: the one with node 0 names it.
-    splits = {half if 0 in half else everyone - half for half in halvings(net)}
+    splits = set()
+    for half in halvings(net):
+        splits.add(half if 0 in half else everyone - half)
     least = min(halves(net, half) for half in splits)
     return least, f"least of {len(splits)} halvings, an estimate from above"
 
@@ -46,44 +52,62 @@ def halvings(net: Network) -> Iterator[frozenset[int]]:
     after the constant one; halves on either side of their median are cut by few links (Fiedler
     1975; Pothen, Simon and Liou 1990).
     """
-    nodes = len(net.nic_links) // net.nics_per_node
-    home = np.array([_switches_of(net, node)[0] for node in range(nodes)])  # [node]
-    hops = np.array(distances(net.paths.ahead, int(home[0])))[home]  # [node], from node 0
+    count = len(net.nic_links) // net.nics_per_node
+    nodes = np.arange(count)
+    homes = [_switches_of(net, node)[0] for node in range(count)]
+    home = np.array(homes)  # [node] switch
+    hops = np.array(distances(net.paths.ahead, homes[0]))  # [switch], from node 0's
+    # Stable sorts: nodes that are alike stay in their order, on every machine.
+    even, odd = nodes[0::2], nodes[1::2]
     orders = [
-        np.arange(nodes),
-        np.concatenate([np.arange(0, nodes, 2), np.arange(1, nodes, 2)]),
+        nodes,
+        np.concatenate([even, odd]),
         np.argsort(home, kind="stable"),
-        np.lexsort((home, hops)),
+        np.lexsort((home, hops[home])),
     ]
     if len(net.paths.ahead) <= _SPECTRAL:
-        orders += [np.argsort(vector, kind="stable") for vector in _vibrations(net, nodes).T]
+        for vector in _vibrations(net, count).T:
+            orders.append(np.argsort(vector, kind="stable"))
     for order in orders:
-        yield frozenset(order[: nodes // 2].tolist())
+        half = order[: count // 2].tolist()
+        yield frozenset(half)
 
 
 def _switches_of(net: Network, node: int) -> list[int]:
     """Return the switches of the NICs of a node; the first one of the fabric if none works."""
-    numbers = range(node * net.nics_per_node, (node + 1) * net.nics_per_node)
-    return [net.switch[number] for number in numbers if net.nic_links[number] >= 0] or [0]
+    first = node * net.nics_per_node
+    nics = range(first, first + net.nics_per_node)
+    working = [nic for nic in nics if net.nic_links[nic] >= 0]
+    return [net.switch[nic] for nic in working] or [0]
 
 
-def _vibrations(net: Network, nodes: int) -> NDArray[np.float64]:
+def _vibrations(net: Network, nodes: int) -> Floats:
     """Return the slowest vibrations of the switches at each node [node, vector].
 
-    Mean over its NICs, weighted by bandwidth. The lowest vectors are flat but for one part where something is cut off.
+    A node's is the mean over its NICs; links are springs as stiff as they are wide. Where something
+    is cut off, the lowest vectors are flat but for one part.
     """
+    # The Laplacian of the fabric: its quadratic form is the sum of weight (x_i - x_j)^2 over links,
+    # so that its slow vectors separate what few links join.
     size = len(net.paths.ahead)
-    weight = np.zeros((size, size))  # [switch, switch] B/s
+    width = np.zeros((size, size))  # [switch, switch] B/s
     for start, ahead in enumerate(net.paths.ahead):
         for end, links in ahead.items():
-            weight[start, end] = net.capacity[list(links)].sum()
-    weight = np.maximum(weight, weight.T) / max(weight.max(), 1.0)
-    laplacian = np.diag(weight.sum(axis=1)) - weight
+            capacity = net.capacity[list(links)]  # [cable] B/s
+            width[start, end] = capacity.sum()
+    widest = max(width.max(), 1.0)
+    weight = np.maximum(width, width.T) / widest  # [switch, switch], symmetric
+    degree = weight.sum(axis=1)  # [switch]
+    laplacian = np.diag(degree) - weight
+    _, vectors = np.linalg.eigh(laplacian)  # [switch, vector], slowest first
     # The first eigenvector is constant: it divides nothing.
-    vectors = np.linalg.eigh(laplacian)[1][:, 1 : 1 + _VECTORS]  # [switch, vector]
-    mean = np.array([vectors[_switches_of(net, node)].mean(axis=0) for node in range(nodes)])
-    # So that ties stay in the order of the nodes on every machine.
-    rounded: NDArray[np.float64] = mean.round(9)
+    slowest = vectors[:, 1 : 1 + _VECTORS]  # [switch, vector]
+    means = []
+    for node in range(nodes):
+        switches = _switches_of(net, node)
+        means.append(slowest[switches].mean(axis=0))
+    # Rounded, so that ties stay in the order of the nodes on every machine.
+    rounded: Floats = np.array(means).round(9)  # [node, vector]
     return rounded
 
 
@@ -96,19 +120,23 @@ def halves(net: Network, first: frozenset[int] = frozenset()) -> float:
 
     nodes = len(net.nic_links) // net.nics_per_node
     senders = first or frozenset(range(nodes // 2))
+    # All NICs that send are one source, all others one sink: NICs on the same switch are one edge.
     flow = nx.DiGraph()
     flow.add_nodes_from(("source", "sink"))
     for number, link in enumerate(net.nic_links):
         if link < 0:
             continue
-        sends = number // net.nics_per_node in senders
+        node = number // net.nics_per_node
         switch = net.switch[number]
-        edge = ("source", switch) if sends else (switch, "sink")
-        so_far = flow.get_edge_data(*edge, {"capacity": 0.0})["capacity"]
-        flow.add_edge(*edge, capacity=so_far + _nic_width(net, number))
+        edge = ("source", switch) if node in senders else (switch, "sink")
+        width = _nic_width(net, number)
+        if flow.has_edge(*edge):
+            width += flow.edges[edge]["capacity"]
+        flow.add_edge(*edge, capacity=width)
     for start, ahead in enumerate(net.paths.ahead):
         for end, links in ahead.items():
-            flow.add_edge(start, end, capacity=sum(float(net.capacity[link]) for link in links))
+            width = sum(float(net.capacity[link]) for link in links)
+            flow.add_edge(start, end, capacity=width)
     return float(nx.maximum_flow_value(flow, "source", "sink"))
 
 
@@ -116,4 +144,6 @@ def _nic_width(net: Network, number: int) -> float:
     """Return what a NIC carries [B/s]: its line rate, or what its PCIe slot lets through."""
     width = float(net.capacity[net.nic_links[number]])
     slot = net.slot[number]
-    return min(width, float(net.capacity[slot])) if slot >= 0 else width
+    if slot < 0:
+        return width
+    return min(width, float(net.capacity[slot]))

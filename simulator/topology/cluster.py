@@ -61,11 +61,12 @@ class Node(BaseModel):
     def _nics_are_shared_evenly(cls, nics: int, info: ValidationInfo) -> int:
         gpus = info.data.get("gpus", nics)
         if gpus % nics:
-            divisors = ", ".join(str(n) for n in range(1, gpus + 1) if gpus % n == 0)
+            divisors = [n for n in range(1, gpus + 1) if gpus % n == 0]
+            known = ", ".join(map(str, divisors))
             raise InputError(
                 f"NICs cannot be shared evenly by {gpus} GPUs",
                 value=nics,
-                remedy=f"Write one of {divisors}.",
+                remedy=f"Write one of {known}.",
             )
         return nics
 
@@ -199,7 +200,7 @@ class Fabric(BaseModel):
     @field_validator("leaf_latency")
     @classmethod
     def _leaf_is_nearer(cls, leaf_latency: float, info: ValidationInfo) -> float:
-        latency = info.data.get("latency", math.inf)
+        latency = info.data.get("latency", math.inf)  # missing where it is wrong itself
         if leaf_latency > latency:
             raise InputError(
                 f"within a leaf exceeds the latency across leaves, {format_seconds(latency)}",
@@ -242,13 +243,16 @@ class Fabric(BaseModel):
     @field_validator("file")
     @classmethod
     def _seen_from_the_topology_file(cls, file: str, info: ValidationInfo) -> str:
-        owner = (info.context or {}).get("file", "")
-        return str(Path(owner).parent / file) if owner else file
+        context = info.context or {}
+        owner = context.get("file", "")
+        if not owner:  # the configuration was made in Python
+            return file
+        return str(Path(owner).parent / file)
 
     @property
     def hop(self) -> float:
         """Return the latency of one cable between switches [s]."""
-        return (self.latency - self.leaf_latency) / 2
+        return (self.latency - self.leaf_latency) / 2  # one cable up and one down
 
 
 class Prices(BaseModel):

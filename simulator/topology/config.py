@@ -41,6 +41,7 @@ class TopologyConfig(Cluster):
                 value=fabric.kind,
                 remedy=f"Known: {', '.join(FABRICS)}.",
             )
+        # Before what is missing: a key of another family often means that the kind is wrong.
         _refuse_keys_of_other_families(fabric)
         for key in FABRICS[fabric.kind].needs:
             if not getattr(fabric, key):
@@ -59,8 +60,10 @@ class TopologyConfig(Cluster):
     @property
     def at_full_speed(self) -> TopologyConfig:
         """Return the same cluster with no GPU slower than the others; what is down stays down."""
-        healthy = tuple(fault.model_copy(update={"speed": None}) for fault in self.faults)
-        return self.model_copy(update={"jitter": None, "faults": healthy})
+        faults = []
+        for fault in self.faults:
+            faults.append(fault.model_copy(update={"speed": None}))
+        return self.model_copy(update={"jitter": None, "faults": tuple(faults)})
 
     @property
     def routing(self) -> str:
@@ -71,7 +74,8 @@ class TopologyConfig(Cluster):
 def _refuse_keys_of_other_families(fabric: Fabric) -> None:
     """Refuse keys that the fabric's family does not read. Errors: InputError."""
     known = FABRICS[fabric.kind].keys
-    for key in sorted(fabric.model_fields_set - _COMMON - set(known)):
+    foreign = fabric.model_fields_set - _COMMON - set(known)
+    for key in sorted(foreign):
         owners = [kind for kind, family in FABRICS.items() if key in family.keys]
         raise InputError(
             f"is a key of {', '.join(owners)}, not of {fabric.kind}",

@@ -6,12 +6,14 @@ import itertools
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from simulator.topology.assembly import build, network
 from simulator.topology.bisection import bisection
 from simulator.topology.config import TopologyConfig
 from simulator.topology.network import Network
 from simulator.topology.routing import Paths, distances
-from simulator.topology.switches import Switches
+from simulator.topology.switches import Switches, Vertex
 
 _SOURCES = 256
 """GPUs of the largest cluster in which the longest way is searched from all of them."""
@@ -30,11 +32,11 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
     """
     switches, damage = build(config)
     net = network(config, partial=True)
-    layers = Counter(vertex[0] if len(vertex) > 1 else "switch" for vertex in switches.graph)
+    layers = Counter(_layer(vertex) for vertex in switches.graph)
     width, note = bisection(config, switches, net)
     hops, latency = _longest_route(config, net)
     nics = sum(link >= 0 for link in net.nic_links)
-    with_nics = sorted({switch for switch in net.switch if switch >= 0})
+    with_nics = set(net.switch) - {-1}
     return {
         "name": config.name,
         "kind": config.fabric.kind,
@@ -50,11 +52,17 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
         "bisection_bandwidth": width,
         "bisection_note": note,
         "bisection_per_gpu": width / (config.gpus / 2),
-        "diameter_switch_hops": _switch_hops(net.paths, with_nics),
+        "diameter_switch_hops": _switch_hops(net.paths, sorted(with_nics)),
         "diameter_gpu_links": hops,
         "diameter_latency_s": latency,
         "cost_usd": _cost(config, switches, nics),
     }
+
+
+def _layer(vertex: Vertex) -> str:
+    """Return the layer of a switch; those of a custom fabric have a name and no layer."""
+    has_layer = len(vertex) > 1
+    return str(vertex[0]) if has_layer else "switch"
 
 
 def _cost(config: TopologyConfig, switches: Switches, nics: int) -> float | None:
@@ -62,7 +70,7 @@ def _cost(config: TopologyConfig, switches: Switches, nics: int) -> float | None
     prices = config.prices
     if prices is None:
         return None
-    cables = switches.cables + nics
+    cables = switches.cables + nics  # every NIC has one
     return prices.switch * len(switches.graph) + prices.cable * cables + prices.nic * nics
 
 
@@ -73,11 +81,17 @@ def _switch_hops(paths: Paths, with_nics: list[int]) -> int:
     exact in trees and wherever all switches are alike.
     """
     if len(with_nics) <= _SOURCES:
-        return max((max(_hops(paths, start, with_nics)) for start in with_nics), default=0)
-    longest, start = 0, with_nics[0]
+        eccentricity = [max(_hops(paths, start, with_nics)) for start in with_nics]
+        return max(eccentricity, default=0)
+    # Sweeps: the switch furthest from anywhere is an end of a longest way in a tree, so that the
+    # next sweep, from there, finds its length.
+    longest = 0
+    start = with_nics[0]
     for _ in range(4):
         hops = _hops(paths, start, with_nics)
-        longest, start = max(longest, *hops), with_nics[hops.index(max(hops))]
+        furthest = max(hops)
+        longest = max(longest, furthest)
+        start = with_nics[hops.index(furthest)]
     return longest
 
 
@@ -92,7 +106,14 @@ def _longest_route(config: TopologyConfig, net: Network) -> tuple[int, float]:
 
     From all GPUs or, in large clusters, those of the first node.
     """
-    healthy = [gpu for gpu in range(config.gpus) if net.gpu_up[gpu] >= 0]
-    sources = healthy if config.gpus <= _SOURCES else healthy[: config.node.gpus]
-    routes = [net.route(src, dst) for src, dst in itertools.product(sources, healthy)]
-    return max(len(links) for links, _ in routes), max(latency for _, latency in routes)
+    healthy = np.flatnonzero(net.gpu_up >= 0).tolist()
+    sources = healthy
+    if config.gpus > _SOURCES:
+        sources = healthy[: config.node.gpus]
+    # The longest and the slowest way need not be the same.
+    most, slowest = 0, 0.0
+    for src, dst in itertools.product(sources, healthy):
+        links, latency = net.route(src, dst)
+        most = max(most, len(links))
+        slowest = max(slowest, latency)
+    return most, slowest

@@ -71,25 +71,27 @@ class Fault(BaseModel):
 
     @model_validator(mode="after")
     def _one_part_one_effect(self) -> Fault:
+        # What the file says, not the values: `down: false` names an effect too.
         given = self.model_fields_set
         parts = sorted(given & set(EFFECTS))
         if len(parts) != 1:
-            raise InputError(
-                f"names {len(parts)} parts", remedy=f"Write one of {', '.join(EFFECTS)}."
-            )
+            known = ", ".join(EFFECTS)
+            raise InputError(f"names {len(parts)} parts", remedy=f"Write one of {known}.")
         part = parts[0]
         effects = given - {part}
-        known = ", ".join(sorted(EFFECTS[part]))
+        possible = ", ".join(sorted(EFFECTS[part]))
         wrong = sorted(effects - EFFECTS[part])
         if wrong:
             raise InputError(
                 f"is not a fault that a {part} can have",
                 value=wrong[0],
-                remedy=f"Write one of {known}.",
+                remedy=f"Write one of {possible}.",
             )
         if not self.down and not effects - {"down"}:
             raise InputError(
-                f"is a {part} without a fault", value=getattr(self, part), remedy=f"Add {known}."
+                f"is a {part} without a fault",
+                value=getattr(self, part),
+                remedy=f"Add {possible}.",
             )
         return self
 
@@ -119,19 +121,25 @@ def apply(faults: Iterable[Fault], switches: Switches, cluster: Cluster) -> tupl
             faulty.apply(fault)
         except LayoutError as error:
             raise error.at(key=f"faults.{number}") from error
+    # A NIC whose switch is down leads nowhere.
     graph = faulty.graph
     home = tuple(vertex if vertex in graph else () for vertex in switches.home)
+    left = replace(switches, graph=graph, home=home)
     damage = replace(faulty.damage, gpu_down=frozenset(faulty.down))
-    return replace(switches, graph=graph, home=home), damage
+    return left, damage
 
 
 class _Faulty:
     """Applies faults one after another. Local state of `apply`."""
 
     def __init__(self, cluster: Cluster, switches: Switches, graph: nx.Graph) -> None:
-        self.cluster, self.whole, self.graph = cluster, switches.graph, graph
-        self.names: dict[str, Vertex] = {text(vertex): vertex for vertex in graph}
-        self.down: set[int] = set()
+        self.cluster = cluster
+        self.whole = switches.graph
+        self.graph = graph  # what faults leave of the whole
+        self.names: dict[str, Vertex] = {}
+        for vertex in graph:
+            self.names[text(vertex)] = vertex
+        self.down: set[int] = set()  # ranks of GPUs
         self.damage = Damage()
 
     def apply(self, fault: Fault) -> None:
@@ -141,7 +149,8 @@ class _Faulty:
         elif fault.nic is not None:
             node, nic = fault.nic
             number = self._nic(node, nic)
-            self.damage.nic[number] = 0.0 if fault.down else (fault.bandwidth or 0.0)
+            width = fault.bandwidth or 0.0
+            self.damage.nic[number] = 0.0 if fault.down else width
         elif fault.link:
             self._link(fault)
         elif fault.switch:
@@ -150,6 +159,7 @@ class _Faulty:
             self.graph.remove_nodes_from(self._plane(fault.plane))
 
     def _gpu(self, gpu: int, fault: Fault) -> None:
+        # One fault may say several of these.
         rank = _within(gpu, self.cluster.gpus, "GPU")
         if fault.down:
             self.down.add(rank)
@@ -160,8 +170,8 @@ class _Faulty:
 
     def _nic(self, node: int, nic: int) -> int:
         nics = self.cluster.node.nics
-        _within(node, self.cluster.nodes, "node")
-        return node * nics + _within(nic, nics, "NIC of a node")
+        first = nics * _within(node, self.cluster.nodes, "node")
+        return first + _within(nic, nics, "NIC of a node")
 
     def _link(self, fault: Fault) -> None:
         ends = [end.strip() for end in fault.link.split(" - ")]
@@ -174,8 +184,9 @@ class _Faulty:
         first, second = (self._switch(end) for end in ends)
         if not self.whole.has_edge(first, second):
             raise LayoutError("are not joined by a cable", value=fault.link)
+        # The whole fabric has the cable, but it went down with one of its switches.
         if not self.graph.has_edge(first, second):
-            return  # it went down with a switch
+            return
         if fault.down:
             self.graph.remove_edge(first, second)
         else:
@@ -184,6 +195,7 @@ class _Faulty:
     def _switch(self, name: str) -> Vertex:
         if name in self.names:
             return self.names[name]
+        # A typing error, or another family's way to number its switches.
         near = difflib.get_close_matches(name, self.names, n=3)
         remedy = "`simulate topology` names its kinds."
         if near:
@@ -191,6 +203,7 @@ class _Faulty:
         raise LayoutError("is not a switch of this cluster", value=name, remedy=remedy)
 
     def _plane(self, plane: int) -> list[Vertex]:
+        """Return the switches of a plane, whose first index is the plane's."""
         if self.cluster.fabric.kind != "multi_plane":
             raise LayoutError(
                 "is a plane, and this fabric has none",

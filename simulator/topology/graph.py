@@ -33,12 +33,13 @@ def as_graph(config: TopologyConfig) -> nx.DiGraph:
     _add_nics(result, config, switches, damage)
     result.add_nodes_from(switches.graph)
     for one, other, edge in switches.graph.edges(data=True):
-        width, cables = edge["bandwidth"] * edge["cables"], edge["cables"]
+        # In `Switches` the bandwidth is that of one cable, here that of all.
+        cables = edge["cables"]
         _both(
             result,
             one,
             other,
-            bandwidth=width,
+            bandwidth=edge["bandwidth"] * cables,
             latency=edge["latency"],
             kind="fabric",
             cables=cables,
@@ -49,13 +50,15 @@ def as_graph(config: TopologyConfig) -> nx.DiGraph:
 
 def _add_gpus(graph: nx.DiGraph, config: TopologyConfig, damage: Damage) -> None:
     """Join every GPU that is not down to its NVSwitch."""
-    node, half = config.node, config.node.nvlink_latency / 2
+    node = config.node
+    half = node.nvlink_latency / 2  # two such edges lead from GPU to GPU
     for rank in range(config.gpus):
         if rank in damage.gpu_down:
             continue
         n, i = divmod(rank, node.gpus)
+        gpu, nvswitch = ("gpu", n, i), ("nvswitch", n)
         width = damage.nvlink.get(rank, node.nvlink)
-        _both(graph, ("gpu", n, i), ("nvswitch", n), bandwidth=width, latency=half, kind="nvlink")
+        _both(graph, gpu, nvswitch, bandwidth=width, latency=half, kind="nvlink")
 
 
 def _add_nics(
@@ -63,14 +66,17 @@ def _add_nics(
 ) -> None:
     """Join every NIC that works to its switch and to its GPUs."""
     node = config.node
-    share = node.gpus // node.nics
+    share = node.gpus // node.nics  # GPUs of one NIC
+    slot = node.pcie or math.inf
     for number, home in enumerate(switches.home):
         n, j = divmod(number, node.nics)
-        width, latency = node.nic, config.fabric.leaf_latency / 2
+        width = node.nic
+        latency = config.fabric.leaf_latency / 2  # two such edges lead from NIC to NIC
         if switches.nic:
             width, latency = switches.nic[number]
         width = damage.nic.get(number, width)
-        own = [("gpu", n, i) for i in range(j * share, (j + 1) * share)]
+        first = j * share
+        own = [("gpu", n, i) for i in range(first, first + share)]
         users = [gpu for gpu in own if gpu in graph]
         if not home or not width or not users:
             continue
@@ -78,9 +84,9 @@ def _add_nics(
         _both(graph, nic, home, bandwidth=width, latency=latency, kind="nic")
         if node.pcie is not None:
             hub = ("pcie", n, j)
-            _both(graph, hub, nic, bandwidth=node.pcie, latency=0.0, kind="pcie")
+            _both(graph, hub, nic, bandwidth=slot, latency=0.0, kind="pcie")
         for gpu in users:
-            _both(graph, gpu, hub, bandwidth=node.pcie or math.inf, latency=0.0, kind="pcie")
+            _both(graph, gpu, hub, bandwidth=slot, latency=0.0, kind="pcie")
 
 
 def _both(graph: nx.DiGraph, one: Vertex, other: Vertex, **attributes: object) -> None:

@@ -47,8 +47,10 @@ class Jitter(BaseModel):
                 key="jitter.gpus",
                 remedy=f"Write at most {gpus}, or leave it out for all GPUs.",
             )
+        # First which GPUs, then how slow: another deviation slows the same GPUs in proportion.
         random = np.random.default_rng(self.seed)
-        drawn = random.permutation(gpus)[:count]
-        result = np.ones(gpus)
-        result[drawn] = 1.0 / (1.0 + np.abs(random.normal(0.0, self.deviation, count)))
-        return result
+        drawn = random.permutation(gpus)[:count]  # [slow] GPU
+        longer = np.abs(random.normal(0.0, self.deviation, count))  # [slow]
+        speeds = np.ones(gpus)
+        speeds[drawn] = 1.0 / (1.0 + longer)
+        return speeds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -13,6 +14,15 @@ from simulator.errors import LayoutError
 from simulator.topology.routing import SINGLE_CABLES, Paths
 
 Ids: TypeAlias = NDArray[np.int64]
+
+
+class Nics(NamedTuple):
+    """The NICs between which traffic between two nodes travels."""
+
+    out: int
+    """Number of the NIC through which it leaves."""
+    home: int
+    """Number of the NIC through which it arrives."""
 
 
 class Legs(NamedTuple):
@@ -102,7 +112,8 @@ class Network:
             legs = self._legs(src, dst)
             between = self.paths.way(legs.first, legs.last, src, dst)
             links = (*legs.before, *between, *legs.after)
-        return links, sum(float(self.latency[link]) for link in links)
+        latency = sum(float(self.latency[link]) for link in links)
+        return links, latency
 
     def spread(self, src: int, dst: int) -> tuple[dict[int, float], float]:
         """Return link -> share of the traffic from one GPU to another, and the latency [s].
@@ -111,11 +122,13 @@ class Network:
         across each cut. Errors: as `route`.
         """
         links, latency = self.route(src, dst)
-        if self.paths.routing in SINGLE_CABLES or self.node_of(src) == self.node_of(dst):
+        within_node = self.node_of(src) == self.node_of(dst)
+        if within_node or self.paths.routing in SINGLE_CABLES:
             return dict.fromkeys(links, 1.0), latency
         legs = self._legs(src, dst)
         shares = dict.fromkeys((*legs.before, *legs.after), 1.0)
-        return shares | self.paths.spread(legs.first, legs.last), latency
+        shares |= self.paths.spread(legs.first, legs.last)
+        return shares, latency
 
     def _check(self, *ranks: int) -> None:
         """Refuse ranks that do not exist or are down. Errors: LayoutError."""
@@ -133,24 +146,33 @@ class Network:
 
     def _within_node(self, src: int, dst: int) -> tuple[int, ...]:
         """Return the NVLink links between two GPUs of a node."""
-        return () if src == dst else (int(self.gpu_up[src]), int(self.gpu_down[dst]))
+        if src == dst:
+            return ()
+        return int(self.gpu_up[src]), int(self.gpu_down[dst])
 
     def _legs(self, src: int, dst: int) -> Legs:
         """Return the way to the fabric and from it, through NICs that reach each other."""
         for out, home in self._nics(src, dst):
-            if self.part[out] < 0 or self.part[out] != self.part[home]:
+            part = self.part[out]  # of the fabric
+            if part < 0 or part != self.part[home]:
                 continue
-            leave, arrive = self._carrier(out, src, dst), self._carrier(home, dst, dst)
-            to_nic = (*self._within_node(src, leave), *self._slots(leave, out))
-            from_nic = (
-                *(link + 1 for link in reversed(self._slots(arrive, home))),
-                *self._within_node(arrive, dst),
-            )
+            # On either side over NVLink to a GPU that has the NIC, unless it is the GPU itself.
+            leave = self._carrier(out, src, dst)
+            arrive = self._carrier(home, dst, dst)
+            slots_back = [link + 1 for link in reversed(self._slots(arrive, home))]
             return Legs(
-                before=(*to_nic, self.nic_links[out]),
+                before=(
+                    *self._within_node(src, leave),
+                    *self._slots(leave, out),
+                    self.nic_links[out],
+                ),
                 first=self.switch[out],
                 last=self.switch[home],
-                after=(self.nic_links[home] + 1, *from_nic),
+                after=(
+                    self.nic_links[home] + 1,
+                    *slots_back,
+                    *self._within_node(arrive, dst),
+                ),
             )
         raise LayoutError(
             f"is cut off from GPU {dst}: no NIC of its node reaches one of node "
@@ -162,29 +184,43 @@ class Network:
 
     def _slots(self, gpu: int, nic: int) -> tuple[int, ...]:
         """Return the links from a GPU to a NIC of its PCIe switch."""
-        return (int(self.pcie[gpu]), int(self.slot[nic])) if self.pcie[gpu] >= 0 else ()
+        if self.pcie[gpu] < 0:
+            return ()
+        return int(self.pcie[gpu]), int(self.slot[nic])
 
-    def _nics(self, src: int, dst: int) -> Iterable[tuple[int, int]]:
+    def _nics(self, src: int, dst: int) -> Iterable[Nics]:
         """Yield pairs of NICs to try: own ones or the destination's rail first, then any."""
-        here, there = self.node_of(src) * self.nics_per_node, self.node_of(dst) * self.nics_per_node
-        own, theirs = here + int(self.rail[src]), there + int(self.rail[dst])
-        direct, on_their_rail = (own, theirs), (here + int(self.rail[dst]), theirs)
+        here = self.node_of(src) * self.nics_per_node  # the node's first NIC
+        there = self.node_of(dst) * self.nics_per_node
+        own = here + int(self.rail[src])
+        theirs = there + int(self.rail[dst])
+        direct = Nics(own, theirs)
+        on_their_rail = Nics(here + int(self.rail[dst]), theirs)
         if self.paths.routing == "rail_local":
             yield from (on_their_rail, direct)
         else:
             yield from (direct, on_their_rail)
-        every = range(self.nics_per_node)
-        yield from ((own, there + j) for j in every)
-        yield from ((here + i, there + j) for i in every for j in every)
+        # What faults leave: first another NIC over there, as the own one costs no NVLink hop here.
+        outs = range(here, here + self.nics_per_node)
+        homes = range(there, there + self.nics_per_node)
+        for home in homes:
+            yield Nics(own, home)
+        for out, home in itertools.product(outs, homes):
+            yield Nics(out, home)
 
     def _carrier(self, nic: int, gpu: int, dst: int) -> int:
         """Return the GPU through which another of its node uses a NIC.
 
         Itself, the destination's peer, or the first that hangs on the NIC.
         """
-        share = self.gpus_per_node // self.nics_per_node
+        share = self.gpus_per_node // self.nics_per_node  # GPUs of one NIC
         base = self.node_of(gpu) * self.gpus_per_node
         first = base + nic % self.nics_per_node * share
-        sharers = [rank for rank in range(first, first + share) if self.gpu_up[rank] >= 0]
+        sharers = range(first, first + share)
+        healthy = [rank for rank in sharers if self.gpu_up[rank] >= 0]
+        # Its own way if it can; otherwise as PXN, over the GPU at the destination's place.
         peer = base + dst % self.gpus_per_node
-        return next((rank for rank in (gpu, peer) if rank in sharers), sharers[0])
+        for rank in (gpu, peer):
+            if rank in healthy:
+                return rank
+        return healthy[0]

@@ -11,7 +11,7 @@ choices picks it, as InfiniBand's static tables do.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -54,8 +54,14 @@ class Cables(NamedTuple):
     """Time from one end to the other [s]."""
 
 
-Ahead: TypeAlias = tuple[dict[int, tuple[int, ...]], ...]
+Links: TypeAlias = tuple[int, ...]
+"""Ids of links."""
+Ahead: TypeAlias = tuple[dict[int, Links], ...]
 """[switch] {neighbour: ids of the links to it}"""
+Ends: TypeAlias = tuple[int, int]
+"""(switch, destination)"""
+Between: TypeAlias = dict[tuple[Vertex, Vertex], list[Cables]]
+"""Two switches or bundles -> the links from one to the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +84,27 @@ class Paths:
     """Id of the first link here."""
     _distance: dict[int, list[int]] = field(default_factory=dict)
     """Destination -> cables from every switch; filled on demand."""
-    _choices: dict[tuple[int, int], tuple[Option, ...]] = field(default_factory=dict)
+    _choices: dict[Ends, tuple[Option, ...]] = field(default_factory=dict)
     """(switch, destination) -> links that lead closer; filled on demand."""
-    _only: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+    _only: dict[Ends, Links] = field(default_factory=dict)
     """(switch, destination) -> the links on the way, where there is just one."""
 
-    def way(self, here: int, there: int, src: int, dst: int) -> tuple[int, ...]:
+    def way(self, here: int, there: int, src: int, dst: int) -> Links:
         """Return the links from one switch to another for the traffic of two GPUs."""
         known = self._only.get((here, there))
         if known is not None:
             return known
         links: list[int] = []
-        at, ways = here, 1
+        at = here
+        ways = 1  # how many the GPUs could have taken
         while at != there:
             options = self._options(at, there)
             ways *= len(options)
-            chosen = options[self._pick(src, dst, len(links)) % len(options)]
+            pick = self._pick(src, dst, len(links))
+            chosen = options[pick % len(options)]
             links.append(chosen.link)
             at = chosen.ahead
+        # Where there is just one, it is every pair's: in trees of bundles that saves most walks.
         if ways == 1:
             self._only[here, there] = tuple(links)
         return tuple(links)
@@ -105,19 +114,20 @@ class Paths:
 
         It is divided over all shortest paths by capacity.
         """
-        shares: dict[int, float] = {}
+        # Hop by hop: all shortest paths are equally long, so that the traffic arrives at once.
+        shares: dict[int, float] = defaultdict(float)
         front = {here: 1.0}  # switches that the traffic has reached -> share of it
         while front and there not in front:
-            reached: dict[int, float] = {}
+            reached: dict[int, float] = defaultdict(float)
             for at, share in front.items():
                 options = self._options(at, there)
                 width = sum(self._capacity(option.link) for option in options)
                 for link, ahead in options:
                     part = share * self._capacity(link) / width
-                    shares[link] = shares.get(link, 0.0) + part
-                    reached[ahead] = reached.get(ahead, 0.0) + part
+                    shares[link] += part
+                    reached[ahead] += part
             front = reached
-        return shares
+        return dict(shares)
 
     def _capacity(self, link: int) -> float:
         return self.links[link - self.first].capacity
@@ -127,19 +137,21 @@ class Paths:
         key = (at, there)
         if key not in self._choices:
             far = self._distances(there)
-            self._choices[key] = tuple(
-                Option(link, ahead)
-                for ahead, links in self.ahead[at].items()
-                if far[ahead] == far[at] - 1
-                for link in links
-            )
+            options: list[Option] = []
+            for ahead, links in self.ahead[at].items():
+                if far[ahead] == far[at] - 1:
+                    options += [Option(link, ahead) for link in links]
+            self._choices[key] = tuple(options)
         return self._choices[key]
 
     def _pick(self, src: int, dst: int, hop: int) -> int:
         """Return the number that picks one of several links for two GPUs at a hop."""
         if self.routing == "ecmp":
-            return _mix(_mix(_mix(self.seed ^ src) ^ dst) ^ hop)
-        return dst if self.routing == "shortest" else src + dst
+            flow = _mix(_mix(self.seed ^ src) ^ dst)
+            return _mix(flow ^ hop)  # every switch hashes anew
+        if self.routing == "shortest":
+            return dst
+        return src + dst
 
     def _distances(self, there: int) -> list[int]:
         """Return the cables from every switch to one, -1 where there is no way."""
@@ -150,7 +162,8 @@ class Paths:
 
 def distances(ahead: Ahead, start: int) -> list[int]:
     """Return the hops from one switch to each, -1 where there is no way."""
-    far = [-1] * len(ahead)
+    # Breadth first: a switch is reached first by a shortest way.
+    far = [-1] * len(ahead)  # [switch]
     far[start] = 0
     queue = deque([start])
     while queue:
@@ -166,20 +179,34 @@ def paths(switches: Switches, routing: str, seed: int, first: int) -> Paths:
     """Return the links between switches, numbered from `first`, and the ways over them."""
     import networkx as nx
 
-    bundle = {} if routing in SINGLE_CABLES else switches.bundle
-    ends = dict.fromkeys(bundle.get(vertex, vertex) for vertex in switches.graph)
-    number = {vertex: index for index, vertex in enumerate(ends)}
+    single = routing in SINGLE_CABLES
+    bundle = {} if single else switches.bundle
+    vertices = dict.fromkeys(bundle.get(vertex, vertex) for vertex in switches.graph)
+    number = {vertex: index for index, vertex in enumerate(vertices)}
     links: list[Link] = []
-    ahead: Ahead = tuple({} for _ in ends)
-    cables = _cables(switches, bundle, single=routing in SINGLE_CABLES)
-    for (one, other), lines in cables.items():
+    ahead: Ahead = tuple({} for _ in vertices)
+    # For each pair first all links there, then as many back: `first` and these orders give the ids.
+    between = _cables(switches, bundle, single=single)
+    for (one, other), lines in between.items():
         for start, end in ((one, other), (other, one)):
-            ids = range(first + len(links), first + len(links) + len(lines))
-            ahead[number[start]][number[end]] = tuple(ids)
+            lowest = first + len(links)
+            ids = range(lowest, lowest + len(lines))
+            neighbours = ahead[number[start]]
+            neighbours[number[end]] = tuple(ids)
             links += _named(start, end, lines)
-    parts = nx.connected_components(switches.graph)
-    part = {vertex: index for index, vertices in enumerate(parts) for vertex in vertices}
-    return Paths(routing, seed, number, ahead, tuple(links), part, first)
+    # By switches, not by bundles: NICs ask for the part of their own switch.
+    part: dict[Vertex, int] = {}
+    for index, component in enumerate(nx.connected_components(switches.graph)):
+        part |= dict.fromkeys(component, index)
+    return Paths(
+        routing=routing,
+        seed=seed,
+        number=number,
+        ahead=ahead,
+        links=tuple(links),
+        part=part,
+        first=first,
+    )
 
 
 def _named(start: Vertex, end: Vertex, lines: list[Cables]) -> list[Link]:
@@ -187,24 +214,30 @@ def _named(start: Vertex, end: Vertex, lines: list[Cables]) -> list[Link]:
     label = f"{text(start)}->{text(end)}"
     if len(lines) == 1:
         return [Link(label, *lines[0])]
-    return [Link(f"{label}#{index}", *line) for index, line in enumerate(lines)]
+    links = []
+    for index, line in enumerate(lines):
+        links.append(Link(f"{label}#{index}", *line))
+    return links
 
 
-def _cables(
-    switches: Switches, bundle: dict[Vertex, Vertex], *, single: bool
-) -> dict[tuple[Vertex, Vertex], list[Cables]]:
+def _cables(switches: Switches, bundle: dict[Vertex, Vertex], *, single: bool) -> Between:
     """Return the links between each two switches or bundles: one for each cable, or one for all."""
-    between: dict[tuple[Vertex, Vertex], list[Cables]] = {}
+    between: Between = {}
     for start, end, edge in switches.graph.edges(data=True):
+        # Several edges may join two bundles, and name them in either order.
         pair = (bundle.get(start, start), bundle.get(end, end))
         if pair[::-1] in between:
             pair = pair[::-1]
-        width, count, latency = edge["bandwidth"], edge["cables"], edge["latency"]
+        width = edge["bandwidth"]
+        count = edge["cables"]
+        latency = edge["latency"]
         if single:
             between[pair] = [Cables(width, latency)] * count
         else:
-            so_far = between[pair][0].capacity if pair in between else 0.0
-            between[pair] = [Cables(so_far + width * count, latency)]
+            width *= count
+            if pair in between:
+                width += between[pair][0].capacity
+            between[pair] = [Cables(width, latency)]
     return between
 
 
@@ -213,7 +246,10 @@ def _mix(value: int) -> int:
 
     splitmix64: Steele et al., OOPSLA 2014.
     """
+    # Not Python's hash, which may differ between versions: ecmp's paths are part of results.
     value = (value + 0x9E3779B97F4A7C15) & _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    value = value ^ (value >> 30)
+    value = (value * 0xBF58476D1CE4E5B9) & _MASK
+    value = value ^ (value >> 27)
+    value = (value * 0x94D049BB133111EB) & _MASK
     return value ^ (value >> 31)

@@ -45,7 +45,8 @@ class Switches:
     @property
     def cables(self) -> int:
         """Return the number of cables between switches."""
-        return sum(count for _, _, count in self.graph.edges(data="cables"))
+        edges = self.graph.edges(data="cables")
+        return sum(count for _, _, count in edges)
 
 
 def empty() -> nx.Graph:
@@ -57,9 +58,14 @@ def empty() -> nx.Graph:
 
 def connect(graph: nx.Graph, one: Vertex, other: Vertex, cluster: Cluster, cables: int = 1) -> None:
     """Add cables at the NIC's line rate between two switches, to those that are there."""
-    so_far = graph.edges[one, other]["cables"] if graph.has_edge(one, other) else 0
+    if graph.has_edge(one, other):
+        cables += graph.edges[one, other]["cables"]
     graph.add_edge(
-        one, other, cables=so_far + cables, bandwidth=cluster.node.nic, latency=cluster.fabric.hop
+        one,
+        other,
+        cables=cables,
+        bandwidth=cluster.node.nic,  # of one cable
+        latency=cluster.fabric.hop,
     )
 
 
@@ -75,27 +81,32 @@ def fill(cluster: Cluster, switches: list[Vertex], each: int) -> tuple[Vertex, .
 
 def check_ports(cluster: Cluster, used: int, what: str) -> None:
     """Refuse a switch with more cables than ports. Errors: LayoutError."""
-    if used > cluster.fabric.switch_ports:
+    ports = cluster.fabric.switch_ports
+    if used > ports:
+        enough = used + used % 2  # ports are even
         raise LayoutError(
             f"ports do not take the {used} cables of a switch: {what}",
-            value=cluster.fabric.switch_ports,
+            value=ports,
             key="fabric.switch_ports",
-            remedy=f"Write switch_ports: {used + used % 2} at least.",
+            remedy=f"Write switch_ports: {enough} at least.",
         )
 
 
 def check_room(cluster: Cluster, nics: int, what: str) -> None:
     """Refuse more NICs than a fabric has places for. Errors: LayoutError."""
     if cluster.nics > nics:
+        per_node = cluster.node.nics
+        fitting = nics // per_node
         raise LayoutError(
-            f"nodes of {cluster.node.nics} NICs do not fit: {what} holds {nics} NICs",
+            f"nodes of {per_node} NICs do not fit: {what} holds {nics} NICs",
             value=cluster.nodes,
             key="nodes",
-            remedy=f"Write nodes: {nics // cluster.node.nics} at most, or a larger fabric.",
+            remedy=f"Write nodes: {fitting} at most, or a larger fabric.",
         )
 
 
 def text(vertex: Vertex) -> str:
     """Return a vertex as it is written in files and messages: `leaf0.3`."""
     kind, *indices = vertex
-    return f"{kind}{'.'.join(str(index) for index in indices)}"
+    numbers = ".".join(str(index) for index in indices)
+    return f"{kind}{numbers}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.errors import LayoutError
 from simulator.topology.cluster import Cluster
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 _CORES: Vertex = ("cores",)
 
 
+class Layer(NamedTuple):
+    """Switches above others of `clos_3`: of one pod, or those that join the pods."""
+
+    switches: int
+    """Number of switches of the layer (of one pod)."""
+    uplinks: int
+    """Cables that lead up from a switch in the middle of a pod."""
+
+
 def fat_tree_3(cluster: Cluster) -> Switches:
     """Return pods of half leaves and half aggregation switches of k ports, under core switches.
 
@@ -31,25 +40,29 @@ def fat_tree_3(cluster: Cluster) -> Switches:
     and smaller clusters have fewer per group, the fewest that take all uplinks evenly. Al-Fares et
     al., SIGCOMM 2008, section 3.
     """
-    ports, half = cluster.fabric.switch_ports, cluster.fabric.switch_ports // 2
-    check_room(cluster, ports * half * half, f"a three-layer fat tree of {ports} ports")
+    ports = cluster.fabric.switch_ports
+    half = ports // 2
     pod_size = half**2  # NICs under one pod
-    pods = -(-cluster.nics // pod_size)
+    check_room(cluster, ports * pod_size, f"a three-layer fat tree of {ports} ports")
+    pods = math.ceil(cluster.nics / pod_size)
     if pods == 1:
         return fat_tree_2(cluster)
-    home = tuple(("leaf", nic // pod_size, nic // half % half) for nic in range(cluster.nics))
-    cores = next(count for count in range(-(-pods // 2), half + 1) if half % count == 0)
+    home = _leaves(cluster, pod_size, half)
+    # A core switch has a port for every pod's uplinks: half of the pods fill one at least.
+    fewest = math.ceil(pods / 2)
+    counts = range(fewest, half + 1)
+    cores = next(count for count in counts if half % count == 0)  # of one group
     graph = empty()
     bundle: dict[Vertex, Vertex] = {}
     for pod in range(pods):
-        leaves = list(dict.fromkeys(home[pod * pod_size : (pod + 1) * pod_size]))
+        leaves = _of_pod(home, pod, pod_size)
         aggregation = [("agg", pod, index) for index in range(half)]
         join(graph, leaves, aggregation, cluster, half)
         bundle |= dict.fromkeys(aggregation, ("aggs", pod))
         for index, switch in enumerate(aggregation):
             group = [("core", index, core) for core in range(cores)]
             join(graph, [switch], group, cluster, half)
-    bundle |= {vertex: _CORES for vertex in graph if vertex[0] == "core"}
+            bundle |= dict.fromkeys(group, _CORES)
     return Switches(graph, home, full_bisection(cluster), bundle=bundle)
 
 
@@ -61,39 +74,61 @@ def clos_3(cluster: Cluster) -> Switches:
     cables are rounded up to whole ones. Each pod has the uplinks of a full one, also where the last
     is not full.
     """
-    fabric, rate = cluster.fabric, cluster.node.nic
-    at_leaf, whole_ratio = fabric.oversubscription[0], math.prod(fabric.oversubscription)
+    fabric = cluster.fabric
+    rate = cluster.node.nic
+    at_leaf = fabric.oversubscription[0]
+    whole_ratio = math.prod(fabric.oversubscription)
     share = cluster.node.gpus // cluster.node.nics  # GPUs of one NIC
-    down = fabric.leaf_gpus // share if fabric.leaf_gpus else fabric.switch_ports // 2
-    pod = fabric.pod_gpus // share  # NICs of one pod
-    _check_pod(cluster, down, pod)
+    down = fabric.switch_ports // 2  # NICs of one leaf
+    if fabric.leaf_gpus:
+        down = fabric.leaf_gpus // share
+    pod_size = fabric.pod_gpus // share  # NICs of one pod
+    _check_pod(cluster, down, pod_size)
     uplinks = math.ceil(down / at_leaf)
     check_ports(cluster, down + uplinks, f"{down} NICs and {uplinks} uplinks of a leaf")
-    middles, rise = _middle(cluster, pod // down, uplinks)
-    home = tuple(("leaf", nic // pod, nic % pod // down) for nic in range(cluster.nics))
-    pods = home[-1][1] + 1
-    tops, rise = _top(cluster, pods, middles, rise)
+    middle = _middle(cluster, pod_size // down, uplinks)
+    home = _leaves(cluster, pod_size, down)
+    pods = math.ceil(cluster.nics / pod_size)
+    top = _top(cluster, pods, middle)
 
     # A cable carries its share of what the ratio lets through, not the line rate: cables are whole.
-    leaf_cable = down / at_leaf / uplinks * rate
-    pod_cable = pod * rate / whole_ratio / middles / rise
+    leaf_cable = down / at_leaf / uplinks * rate  # [B/s]
+    upward = pod_size * rate / whole_ratio  # all cables of a pod [B/s]
+    pod_cable = upward / middle.switches / top.uplinks  # [B/s]
     graph = empty()
     bundle: dict[Vertex, Vertex] = {}
-    top: list[Vertex] = [("top", number) for number in range(tops)]
-    for index in range(pods):
-        leaves = list(dict.fromkeys(home[index * pod : (index + 1) * pod]))
-        mids = [("mid", index, number) for number in range(middles)]
+    tops: list[Vertex] = [("top", number) for number in range(top.switches)]
+    for pod in range(pods):
+        leaves = _of_pod(home, pod, pod_size)
+        mids = [("mid", pod, number) for number in range(middle.switches)]
         _join_at(graph, leaves, mids, cluster, uplinks, leaf_cable)
-        _join_at(graph, mids, top, cluster, rise, pod_cable)
-        bundle |= dict.fromkeys(mids, ("mids", index))
-    bundle |= dict.fromkeys(top, _CORES)
+        _join_at(graph, mids, tops, cluster, top.uplinks, pod_cable)
+        bundle |= dict.fromkeys(mids, ("mids", pod))
+    bundle |= dict.fromkeys(tops, _CORES)
 
     ratio = at_leaf if pods == 1 else whole_ratio
-    even = pods == 1 or (pods % 2 == 0 and pods * pod == cluster.nics)
+    # Where halves are not whole pods, some of the traffic between them stays below the top layer.
+    full = pods * pod_size == cluster.nics
     note = "closed form"
-    if not even:
+    if pods > 1 and not (full and pods % 2 == 0):
         note = "closed form for whole pods in each half, a lower bound for this size"
     return Switches(graph, home, full_bisection(cluster) / ratio, note, bundle)
+
+
+def _leaves(cluster: Cluster, pod_size: int, leaf_size: int) -> tuple[Vertex, ...]:
+    """Return the leaf of every NIC, pod by pod [nic]. Sizes: in NICs."""
+    home = []
+    for nic in range(cluster.nics):
+        pod, index = divmod(nic, pod_size)
+        home.append(("leaf", pod, index // leaf_size))
+    return tuple(home)
+
+
+def _of_pod(home: tuple[Vertex, ...], pod: int, pod_size: int) -> list[Vertex]:
+    """Return the leaves of a pod, each once and in order. pod_size: in NICs."""
+    first = pod * pod_size
+    of_nics = home[first : first + pod_size]
+    return list(dict.fromkeys(of_nics))
 
 
 def _join_at(
@@ -112,28 +147,30 @@ def _join_at(
 
 def _check_pod(cluster: Cluster, down: int, pod: int) -> None:
     """Refuse pods of NICs that do not make whole leaves and whole nodes. Errors: LayoutError."""
-    share = cluster.node.gpus // cluster.node.nics
-    if down and pod and pod % down == 0 and pod % cluster.node.nics == 0:
+    node = cluster.node
+    whole_leaves = down > 0 and pod % down == 0
+    if pod > 0 and whole_leaves and pod % node.nics == 0:
         return
-    step = math.lcm(max(down, 1), cluster.node.nics) * share
+    share = node.gpus // node.nics  # GPUs of one NIC
+    step = math.lcm(max(down, 1), node.nics) * share  # GPUs
     raise LayoutError(
-        f"GPUs do not make whole leaves of {down * share} GPUs and whole nodes of "
-        f"{cluster.node.gpus}",
+        f"GPUs do not make whole leaves of {down * share} GPUs and whole nodes of {node.gpus}",
         value=cluster.fabric.pod_gpus,
         key="fabric.pod_gpus",
         remedy=f"Write a multiple of {step}.",
     )
 
 
-def _middle(cluster: Cluster, racks: int, uplinks: int) -> tuple[int, int]:
-    """Return how many switches join the leaves of a pod, and the uplinks of one of them."""
+def _middle(cluster: Cluster, racks: int, uplinks: int) -> Layer:
+    """Return the fewest switches that join the leaves of a pod, and the uplinks of one of them."""
     ports = cluster.fabric.spine_ports or cluster.fabric.switch_ports
     at_pod = cluster.fabric.oversubscription[1]
-    for middles in range(1, uplinks + 1):
-        below = racks * uplinks / middles
-        rise = math.ceil(below / at_pod)
-        if uplinks % middles == 0 and below + rise <= ports:
-            return middles, rise
+    for switches in range(1, uplinks + 1):
+        below = racks * uplinks / switches
+        above = math.ceil(below / at_pod)
+        # Only a divisor of a leaf's uplinks takes as many cables from it on every switch.
+        if uplinks % switches == 0 and below + above <= ports:
+            return Layer(switches, above)
     least = racks + math.ceil(racks / at_pod)
     raise LayoutError(
         f"ports do not join the {racks} leaves of a pod: a switch with a cable to each takes "
@@ -144,22 +181,23 @@ def _middle(cluster: Cluster, racks: int, uplinks: int) -> tuple[int, int]:
     )
 
 
-def _top(cluster: Cluster, pods: int, middles: int, rise: int) -> tuple[int, int]:
-    """Return how many switches join the pods, and the uplinks of a middle switch.
+def _top(cluster: Cluster, pods: int, middle: Layer) -> Layer:
+    """Return the fewest switches that join the pods, and the uplinks of a middle switch.
 
-    rise: uplinks that a middle switch needs; the result is rounded up to a multiple of the top
-    switches.
+    Those are the ones that it needs, rounded up to a multiple of the top switches.
     """
     ports = cluster.fabric.spine_ports or cluster.fabric.switch_ports
     if pods == 1:
-        return 0, rise
-    for tops in range(1, rise + 1):
-        even = -(-rise // tops) * tops
-        if pods * middles * even <= tops * ports:
-            return tops, even
+        return Layer(0, middle.uplinks)
+    below = pods * middle.switches
+    for switches in range(1, middle.uplinks + 1):
+        cables = math.ceil(middle.uplinks / switches)  # from a middle switch to one of them
+        even = cables * switches
+        if below * even <= switches * ports:
+            return Layer(switches, even)
     raise LayoutError(
-        f"ports do not join {pods * middles} switches of {pods} pods in one layer",
+        f"ports do not join {below} switches of {pods} pods in one layer",
         value=ports,
         key="fabric.spine_ports",
-        remedy=f"Write spine_ports: {pods * middles} at least, or fewer nodes.",
+        remedy=f"Write spine_ports: {below} at least, or fewer nodes.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from simulator.errors import InputError
 from simulator.topology.cluster import Cluster
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     import networkx as nx
 
 _KINDS = ("switch", "nic")
+
+
+class Port(NamedTuple):
+    """Where a NIC is on the fabric."""
+
+    switch: Vertex
+    """The switch to which it leads."""
+    cable: NicCable
+    """The cable between them."""
 
 
 def custom(cluster: Cluster) -> Switches:
@@ -50,13 +59,18 @@ def _read(path: Path) -> nx.Graph:
             graph = nx.read_graphml(path)
         else:
             tree = json.loads(path.read_text(encoding="utf-8"))
-            graph = nx.node_link_graph(tree, edges="links" if "links" in tree else "edges")
+            # Older versions of networkx write the edges as "links".
+            edges = "links" if "links" in tree else "edges"
+            graph = nx.node_link_graph(tree, edges=edges)
     except Exception as error:  # the readers raise whatever they stumble on
         raise InputError(f"is not a graph that networkx reads: {error!r}") from error
     if graph.is_multigraph():
         raise InputError("has parallel edges", remedy="Write one edge with cables: N.")
-    if not graph.is_directed():
-        return graph
+    return _undirected(graph) if graph.is_directed() else graph
+
+
+def _undirected(graph: nx.DiGraph) -> nx.Graph:
+    """Return a graph whose edges all have an equal one back. Errors: InputError."""
     for one, other, edge in graph.edges(data=True):
         if graph.get_edge_data(other, one) != edge:
             raise InputError(
@@ -69,11 +83,12 @@ def _read(path: Path) -> nx.Graph:
 
 def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
     """Return the switches of a graph, and the cables of the NICs on them. Errors: InputError."""
-    nics = _nics(source, cluster)
+    nics = _nics(source, cluster)  # checks the kind of every vertex too
     graph = empty()
-    graph.add_nodes_from(
-        (str(vertex),) for vertex, kind in source.nodes(data="kind") if kind == "switch"
-    )
+    kinds = dict(source.nodes(data="kind"))
+    for vertex, kind in kinds.items():
+        if kind == "switch":
+            graph.add_node(_switch(vertex))
     for one, other, data in source.edges(data=True):
         if one == other:
             raise InputError(
@@ -81,12 +96,23 @@ def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
                 value=str(one),
                 remedy="Take that edge out: it leads nowhere.",
             )
+        # Read also where it leads to a NIC, so that a mistake is reported.
         edge = _edge(data, f"{one} - {other}")
-        if source.nodes[one]["kind"] == source.nodes[other]["kind"] == "switch":
-            graph.add_edge((str(one),), (str(other),), **edge)
-    homes = [_home(source, nics[number]) for number in range(cluster.nics)]
-    cables = tuple(NicCable(edge["bandwidth"], edge["latency"]) for _, edge in homes)
-    return Switches(graph, tuple(switch for switch, _ in homes), math.nan, nic=cables)
+        if kinds[one] == kinds[other] == "switch":
+            graph.add_edge(_switch(one), _switch(other), **edge)
+    # By number, whatever the order in the file.
+    ports = [_port(source, nics[number]) for number in range(cluster.nics)]
+    return Switches(
+        graph=graph,
+        home=tuple(port.switch for port in ports),
+        bisection=math.nan,  # no closed form: half of the nodes may be any half of the graph
+        nic=tuple(port.cable for port in ports),
+    )
+
+
+def _switch(vertex: object) -> Vertex:
+    """Return the name that a switch of the file has in the fabric."""
+    return (str(vertex),)
 
 
 def _nics(source: nx.Graph, cluster: Cluster) -> dict[int, object]:
@@ -102,21 +128,27 @@ def _nics(source: nx.Graph, cluster: Cluster) -> dict[int, object]:
             )
         if data["kind"] == "nic":
             nics[_nic_number(data, vertex, cluster)] = vertex
-    missing = sorted(set(range(cluster.nics)) - set(nics))
-    if missing:
-        node, nic = divmod(missing[0], cluster.node.nics)
-        raise InputError(
-            f"lacks NIC {nic} of node {node}, of {cluster.nodes} nodes of {cluster.node.nics} NICs",
-            remedy="Add a vertex of kind nic for every NIC of every node.",
-        )
+    _check_complete(nics, cluster)
     return nics
+
+
+def _check_complete(nics: dict[int, object], cluster: Cluster) -> None:
+    """Refuse a file without some of the cluster's NICs. Errors: InputError."""
+    for number in range(cluster.nics):
+        if number not in nics:
+            node, nic = divmod(number, cluster.node.nics)
+            raise InputError(
+                f"lacks NIC {nic} of node {node}, of {cluster.nodes} nodes of "
+                f"{cluster.node.nics} NICs",
+                remedy="Add a vertex of kind nic for every NIC of every node.",
+            )
 
 
 def _nic_number(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
     """Return the number of a NIC, node * nics + j. Errors: InputError."""
     for name, limit in (("node", cluster.nodes), ("nic", cluster.node.nics)):
         value = data.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
+        if not _is_integer(value) or not 0 <= value < limit:
             raise InputError(
                 f"is not a {name} of this cluster",
                 value=value,
@@ -126,37 +158,47 @@ def _nic_number(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
     return int(data["node"] * cluster.node.nics + data["nic"])
 
 
+def _is_integer(value: Any) -> TypeGuard[int]:
+    """Tell whether a value is an integer; Python takes true and false for integers too."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _edge(data: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the bandwidth, latency and number of the cables of an edge. Errors: InputError."""
     cables = data.get("cables", 1)
-    if not isinstance(cables, int) or isinstance(cables, bool):
+    if not _is_integer(cables):
         raise InputError(
             f"cables of the edge {name} are not an integer",
             value=cables,
             remedy="Write cables: 2.",
         )
     try:
-        edge = {
-            "bandwidth": bandwidth(data.get("bandwidth", "")),
-            "latency": seconds(data.get("latency", "")),
-            "cables": cables,
-        }
+        width = bandwidth(data.get("bandwidth", ""))
+        latency = seconds(data.get("latency", ""))
     except InputError as error:
+        # The units know the value that is wrong, but not where it stands.
         raise InputError(
             f"of the edge {name} {error.rule}", value=error.value, remedy=error.remedy
         ) from error
-    if not edge["bandwidth"] or edge["cables"] < 1:
+    if not width or cables < 1:
         raise InputError(
             "carries nothing", key=name, remedy="Write a bandwidth above 0 and cables: 1 at least."
         )
-    return edge
+    return {"bandwidth": width, "latency": latency, "cables": cables}
 
 
-def _home(source: nx.Graph, vertex: object) -> tuple[Vertex, dict[str, Any]]:
-    """Return the switch of a NIC, and the edge between them. Errors: InputError."""
-    ends = list(source.adj[vertex])
-    if len(ends) != 1 or source.nodes[ends[0]]["kind"] != "switch":
+def _port(source: nx.Graph, vertex: object) -> Port:
+    """Return where a NIC is on the fabric. Errors: InputError."""
+    neighbours = list(source.adj[vertex])
+    kinds = [source.nodes[neighbour]["kind"] for neighbour in neighbours]
+    if kinds != ["switch"]:
         raise InputError(
-            f"has {len(ends)} edges", key=str(vertex), remedy="A NIC has one edge, to a switch."
+            f"has {len(neighbours)} edges",
+            key=str(vertex),
+            remedy="A NIC has one edge, to a switch.",
         )
-    return (str(ends[0]),), _edge(source.edges[vertex, ends[0]], f"{vertex} - {ends[0]}")
+    switch = neighbours[0]
+    data = source.edges[vertex, switch]
+    edge = _edge(data, f"{vertex} - {switch}")
+    cable = NicCable(edge["bandwidth"], edge["latency"])
+    return Port(_switch(switch), cable)

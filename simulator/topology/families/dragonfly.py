@@ -6,6 +6,7 @@ Kim et al., ISCA 2008.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from simulator.errors import LayoutError
 from simulator.topology.cluster import Cluster
 from simulator.topology.switches import (
     Switches,
+    Vertex,
     check_ports,
     check_room,
     connect,
@@ -32,53 +34,84 @@ def dragonfly(cluster: Cluster) -> Switches:
     one each.
     """
     fabric = cluster.fabric
+    # The names of the paper. It recommends a = 2 p = 2 h, which balances all channels.
     a = fabric.group_routers
-    h, p = fabric.global_ports or max(1, a // 2), fabric.router_nics or max(1, a // 2)
-    groups = fabric.groups or -(-cluster.nics // (a * p))
-    check_ports(cluster, p + a - 1 + h, f"{p} NICs, {a - 1} routers of the group, {h} global ports")
-    if groups > a * h + 1:
+    balanced = max(1, a // 2)
+    h = fabric.global_ports or balanced
+    p = fabric.router_nics or balanced
+    groups = fabric.groups or math.ceil(cluster.nics / (a * p))  # as few as hold the NICs
+    near = a - 1  # routers of the same group
+    what = f"{p} NICs, {near} routers of the group, {h} global ports"
+    check_ports(cluster, p + near + h, what)
+    most = a * h + 1
+    if groups > most:
         raise LayoutError(
-            f"groups are more than a h + 1 = {a * h + 1}, so that some pair has no cable",
+            f"groups are more than a h + 1 = {most}, so that some pair has no cable",
             value=groups,
             key="fabric.groups" if fabric.groups else "nodes",
             remedy="Raise fabric.group_routers or fabric.global_ports, or take fewer nodes.",
         )
-    check_room(cluster, groups * a * p, f"a dragonfly of {groups} groups")
+    places = groups * a * p
+    check_room(cluster, places, f"a dragonfly of {groups} groups")
     graph = empty()
-    routers = [("router", group, r) for group in range(groups) for r in range(a)]
-    graph.add_nodes_from(routers)
+    routers: list[Vertex] = []
     for group in range(groups):
-        _join_routers(graph, cluster, group, a)
+        members = _routers(group, a)
+        graph.add_nodes_from(members)
+        _join_all(graph, cluster, members)
+        routers += members
     _join_groups(graph, cluster, groups, a, h)
-    between, note = full_bisection(cluster), "closed form"
-    if groups > 1:
-        # Each half of the groups sends over the cables between halves, all pairs of groups having
-        # alike many.
-        pairs = groups // 2 * ((groups + 1) // 2)
-        between = pairs * a * h / (groups - 1) * cluster.node.nic
-        if groups % 2 or a * h % (groups - 1):
-            note = "the mean cut between halves of the groups, an estimate for this size"
-    bisection = min(full_bisection(cluster), between)
+    cut = _cut(groups, a * h) * cluster.node.nic
+    note = "closed form"
+    if groups > 1 and not _all_alike(groups, a * h):
+        note = "the mean cut between halves of the groups, an estimate for this size"
+    bisection = min(full_bisection(cluster), cut)
     return Switches(graph, fill(cluster, routers, p), bisection, note)
 
 
-def _join_routers(graph: nx.Graph, cluster: Cluster, group: int, a: int) -> None:
+def _cut(groups: int, ports: int) -> float:
+    """Return the cables between halves of the groups. ports: global ports of one group."""
+    if groups == 1:
+        return math.inf  # nothing to cut: the group is joined all to all
+    # Each half sends over the cables between halves; all pairs of groups have as many on average.
+    half = groups // 2
+    pairs = half * (groups - half)
+    return pairs * ports / (groups - 1)
+
+
+def _all_alike(groups: int, ports: int) -> bool:
+    """Tell whether all pairs of groups have as many cables, and halves as many groups."""
+    return groups % 2 == 0 and ports % (groups - 1) == 0
+
+
+def _join_all(graph: nx.Graph, cluster: Cluster, routers: list[Vertex]) -> None:
     """Join all routers of a group with each other."""
-    for r, s in itertools.combinations(range(a), 2):
-        connect(graph, ("router", group, r), ("router", group, s), cluster)
+    for one, other in itertools.combinations(routers, 2):
+        connect(graph, one, other, cluster)
 
 
 def _join_groups(graph: nx.Graph, cluster: Cluster, groups: int, a: int, h: int) -> None:
     """Cable every global port: port k of a group leads `offsets[k]` groups further on, and back."""
-    ports: dict[tuple[int, int], list[int]] = defaultdict(list)
+    # Port k belongs to router k modulo a, so that the cables to one group start at all its routers
+    # in turn. All groups are alike.
+    routers: dict[int, list[int]] = defaultdict(list)  # offset -> routers of the ports there
+    for k, offset in enumerate(_offsets(groups, a * h)):
+        routers[offset].append(k % a)
     for group in range(groups):
-        for k, offset in enumerate(_offsets(groups, a * h)):
-            ports[group, offset].append(k % a)
-    for (group, offset), mine in ports.items():
-        other = (group + offset) % groups
-        if group < other:
-            for r, s in zip(mine, ports[other, groups - offset], strict=True):
-                connect(graph, ("router", group, r), ("router", other, s), cluster)
+        here = _routers(group, a)
+        for offset, near in routers.items():
+            other = (group + offset) % groups
+            if group > other:
+                continue  # the way back of cables that are there
+            there = _routers(other, a)
+            far = routers[groups - offset]
+            for r, s in zip(near, far, strict=True):
+                connect(graph, here[r], there[s], cluster)
+
+
+def _routers(group: int, a: int) -> list[Vertex]:
+    """Return the routers of a group."""
+    return [("router", group, r) for r in range(a)]
 
 
 def _offsets(groups: int, ports: int) -> list[int]:
@@ -94,9 +127,14 @@ def _offsets(groups: int, ports: int) -> list[int]:
         offsets += [d, groups - d]
     # An odd port out leads across; with an odd number of groups nobody is across, and the port
     # stays empty.
-    return offsets + [groups // 2] * (rest % 2 if groups % 2 == 0 else 0)
+    if rest % 2 and groups % 2 == 0:
+        offsets.append(groups // 2)
+    return offsets
 
 
 def dragonfly_counts(a: int, h: int, p: int, groups: int) -> tuple[int, int, int]:
     """Return endpoints, switches and cables between switches, every global port cabled."""
-    return a * p * groups, a * groups, groups * a * (a - 1) // 2 + groups * a * h // 2
+    routers = a * groups
+    within = routers * (a - 1) // 2
+    between = routers * h // 2
+    return p * routers, routers, within + between

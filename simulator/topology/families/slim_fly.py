@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from simulator.errors import LayoutError
 from simulator.topology.cluster import Cluster
 from simulator.topology.switches import (
     Switches,
+    Vertex,
     check_ports,
     check_room,
     connect,
@@ -17,6 +18,12 @@ from simulator.topology.switches import (
     fill,
     full_bisection,
 )
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+Operation: TypeAlias = Callable[[int, int], int]
+"""Two elements of a field -> a third."""
 
 
 def slim_fly(cluster: Cluster) -> Switches:
@@ -31,22 +38,28 @@ def slim_fly(cluster: Cluster) -> Switches:
     field = galois(q)
     degree = network_degree(q)
     nics = cluster.fabric.router_nics or -(-degree // 2)  # of one router
+    places = 2 * q**2 * nics
     check_ports(cluster, degree + nics, f"{nics} NICs and {degree} routers")
-    check_room(cluster, 2 * q * q * nics, f"a slim fly of q = {q}")
-    routers = [("router", *index) for index in itertools.product(range(2), range(q), range(q))]
+    check_room(cluster, places, f"a slim fly of q = {q}")
     graph = empty()
-    graph.add_nodes_from(routers)
-    for side, generators in enumerate(_generators(field, _delta(q))):
-        for x, (y, z) in itertools.product(range(q), itertools.combinations(range(q), 2)):
-            if field.minus(y, z) in generators:
-                connect(graph, ("router", side, x, y), ("router", side, x, z), cluster)
+    generators = _generators(field, _delta(q))
+    routers: list[Vertex] = []
+    for side, number in itertools.product(range(2), range(q)):
+        column: list[Vertex] = [("router", side, number, index) for index in range(q)]
+        graph.add_nodes_from(column)
+        _join_column(graph, cluster, column, generators[side], field)
+        routers += column
+    # A router across is a line of the plane over the field, joined to the points on it.
     for x, m, c in itertools.product(range(q), repeat=3):
         y = field.plus(field.times(m, x), c)
-        connect(graph, ("router", 0, x, y), ("router", 1, m, c), cluster)
-    cut = q * (q * q + q % 2) // 2 * cluster.node.nic
-    if cluster.nics != 2 * q * q * nics:
+        router = ("router", 1, m, c)
+        connect(graph, ("router", 0, x, y), router, cluster)
+    odd = q % 2
+    cables = q * (q**2 + odd) // 2  # between the halves
+    cut = cables * cluster.node.nic
+    if cluster.nics != places:
         note = "the cut of a full slim fly, an estimate for this size"
-    elif q % 2:
+    elif odd:
         note = "an even cut of the columns, at most 1/q^2 above the least"
     else:
         note = "closed form"
@@ -54,9 +67,24 @@ def slim_fly(cluster: Cluster) -> Switches:
     return Switches(graph, fill(cluster, routers, nics), bisection, note)
 
 
+def _join_column(
+    graph: nx.Graph,
+    cluster: Cluster,
+    column: list[Vertex],
+    generators: frozenset[int],
+    field: Field,
+) -> None:
+    """Join the routers of a column whose difference is in a generator set."""
+    # The set contains -x with each x, so that it does not matter which is taken from which.
+    for y, z in itertools.combinations(range(field.q), 2):
+        if field.minus(y, z) in generators:
+            connect(graph, column[y], column[z], cluster)
+
+
 def slim_fly_counts(q: int, p: int) -> tuple[int, int, int]:
     """Return endpoints, switches and cables between switches, for any q = 4 w + delta."""
-    return 2 * q * q * p, 2 * q * q, q * q * network_degree(q)
+    routers = 2 * q * q
+    return p * routers, routers, routers * network_degree(q) // 2
 
 
 def network_degree(q: int) -> int:
@@ -81,11 +109,11 @@ class Field(NamedTuple):
 
     q: int
     """Number of elements."""
-    plus: Callable[[int, int], int]
+    plus: Operation
     """Sum of two elements."""
-    minus: Callable[[int, int], int]
+    minus: Operation
     """Difference of two elements."""
-    times: Callable[[int, int], int]
+    times: Operation
     """Product of two elements."""
     powers: tuple[int, ...]
     """Powers of a primitive element, from exponent 0 on."""
@@ -101,8 +129,10 @@ def galois(q: int) -> Field:
     Element e stands for the polynomial whose coefficients are e's digits base p. Errors:
     LayoutError if q is not a prime power.
     """
-    prime = next((p for p in range(2, q + 1) if q % p == 0), 1)
-    degree = next((m for m in range(1, q + 1) if prime**m >= q), 1)
+    prime = _least_divisor(q)
+    degree = 1
+    while 1 < prime**degree < q:
+        degree += 1
     if q < 2 or prime**degree != q:
         raise LayoutError(
             "is not a prime power, so that there is no field and no graph",
@@ -116,13 +146,27 @@ def galois(q: int) -> Field:
         times = _products(prime, degree, modulus)
         for element in range(1, q):
             powers = _powers(element, q, times)
-            if len(set(powers) - {0}) == q - 1:
-                plus, minus = (_digitwise(prime, degree, sign) for sign in (1, -1))
-                return Field(q, plus, minus, times, powers)
+            reached = set(powers) - {0}
+            if len(reached) == q - 1:
+                return Field(
+                    q=q,
+                    plus=_digitwise(prime, degree, sign=1),
+                    minus=_digitwise(prime, degree, sign=-1),
+                    times=times,
+                    powers=powers,
+                )
     raise AssertionError("every finite field has a primitive element")
 
 
-def _powers(element: int, q: int, times: Callable[[int, int], int]) -> tuple[int, ...]:
+def _least_divisor(q: int) -> int:
+    """Return the least divisor of a number above 1, 1 if there is none."""
+    for divisor in range(2, q + 1):
+        if q % divisor == 0:
+            return divisor
+    return 1
+
+
+def _powers(element: int, q: int, times: Operation) -> tuple[int, ...]:
     """Return the powers of an element with exponents 0 ... q - 2."""
     powers = [1]
     while len(powers) < q - 1:
@@ -137,46 +181,54 @@ def _digits(number: int, prime: int, degree: int) -> list[int]:
 
 def _element(digits: Iterable[int], prime: int) -> int:
     """Return the element of a polynomial, its coefficients taken modulo the prime."""
-    return sum(digit % prime * prime**k for k, digit in enumerate(digits))
+    element = 0
+    for k, digit in enumerate(digits):
+        element += digit % prime * prime**k
+    return element
 
 
-def _digitwise(prime: int, degree: int, sign: int) -> Callable[[int, int], int]:
+def _digitwise(prime: int, degree: int, sign: int) -> Operation:
     """Return the sum of polynomials (sign 1), or their difference (sign -1)."""
 
     def combine(first: int, second: int) -> int:
-        pairs = zip(_digits(first, prime, degree), _digits(second, prime, degree), strict=True)
+        augend = _digits(first, prime, degree)
+        addend = _digits(second, prime, degree)
+        pairs = zip(augend, addend, strict=True)
         return _element((a + sign * b for a, b in pairs), prime)
 
     return combine
 
 
-def _products(prime: int, degree: int, modulus: tuple[int, ...]) -> Callable[[int, int], int]:
+def _products(prime: int, degree: int, modulus: tuple[int, ...]) -> Operation:
     """Return the product of polynomials modulo x^degree + modulus."""
 
     def times(first: int, second: int) -> int:
-        product = [0] * (2 * degree)
+        product = [0] * (2 * degree)  # coefficient of each power of x
         for i, a in enumerate(_digits(first, prime, degree)):
             for k, b in enumerate(_digits(second, prime, degree)):
                 product[i + k] += a * b
-        # From the highest power down: x^high = -modulus x^(high - degree).
-        for high in range(2 * degree - 1, degree - 1, -1):
+        # From the highest power down, as each step adds to lower ones:
+        # x^high = -modulus x^(high - degree).
+        for high in reversed(range(degree, 2 * degree)):
+            shift = high - degree
             for low, coefficient in enumerate(modulus):
-                product[high - degree + low] -= product[high] * coefficient
+                product[shift + low] -= product[high] * coefficient
         return _element(product[:degree], prime)
 
     return times
 
 
-def _generators(field: Field, delta: int) -> tuple[frozenset[int], frozenset[int]]:
+def _generators(field: Field, delta: int) -> tuple[frozenset[int], ...]:
     """Return the two generator sets X and X', as powers of a primitive element.
 
     Hafner, 2004, for each delta.
     """
-    q, w = field.q, (field.q + 1) // 4
+    # Each set must contain -x with each x. Even and odd powers do, where -1 is an even one; for
+    # q = 4 w - 1 it is an odd one, with which even and odd change places half way.
+    q = field.q
+    first = set(range(0, q - 1, 2))
     if delta < 0:
-        even = [*range(0, 2 * w - 1, 2), *range(2 * w - 1, 4 * w - 2, 2)]
-        odd = [*range(1, 2 * w, 2), *range(2 * w, 4 * w - 1, 2)]
-    else:
-        even = [*range(0, q - 1, 2)]
-        odd = [*range(1, q, 2)]
-    return frozenset(map(field.power, even)), frozenset(map(field.power, odd))
+        minus_one = (q - 1) // 2  # its exponent
+        first = {*range(0, minus_one, 2), *range(minus_one, q - 1, 2)}
+    second = {exponent + 1 for exponent in first}
+    return tuple(frozenset(map(field.power, exponents)) for exponents in (first, second))

@@ -25,29 +25,41 @@ def torus_3d(cluster: Cluster) -> Switches:
     two faces of (switches / L) rings cross: the bisection for an even L, a lower bound for an odd
     one.
     """
-    dims, cables = cluster.fabric.dims, cluster.fabric.cables
+    dims = cluster.fabric.dims
+    cables = cluster.fabric.cables
     count = math.prod(dims)
-    nics = -(-cluster.nodes // count) * cluster.node.nics  # of one switch
-    ring = sum(2 * cables for length in dims if length > 1)
-    check_ports(cluster, nics + ring, f"{nics} NICs and {ring} cables to neighbours")
+    nodes = math.ceil(cluster.nodes / count)  # of one switch
+    nics = nodes * cluster.node.nics
+    rings = sum(length > 1 for length in dims)  # through each switch
+    ahead_and_back = 2 * cables * rings
+    check_ports(
+        cluster,
+        nics + ahead_and_back,
+        f"{nics} NICs and {ahead_and_back} cables to neighbours",
+    )
     check_room(cluster, count * nics, f"a torus of {count} switches")
-    points = list(itertools.product(*map(range, dims)))
+    axes = [range(length) for length in dims]
+    points = list(itertools.product(*axes))
     switches: list[Vertex] = [("switch", *point) for point in points]
     graph = empty()
     graph.add_nodes_from(switches)
+    # Each switch adds the cables to the next one in each dimension, and the one before has added
+    # those to it. In a ring of two both add them, so that it has twice as many.
     for point in points:
         for axis, length in enumerate(dims):
             if length > 1:
                 ahead = list(point)
-                ahead[axis] = (ahead[axis] + 1) % length
-                connect(graph, ("switch", *point), ("switch", *ahead), cluster, cables)
+                ahead[axis] = (point[axis] + 1) % length
+                end = ("switch", *ahead)
+                connect(graph, ("switch", *point), end, cluster, cables)
     longest = max(dims)
     cut = math.inf
     if longest > 1:
-        cut = 2 * (count // longest) * cables * cluster.node.nic
+        face = count // longest  # rings that a face cuts
+        cut = 2 * face * cables * cluster.node.nic
     even = longest % 2 == 0 and cluster.nodes % count == 0
     note = "closed form"
-    if not even and count > 1:
+    if count > 1 and not even:
         note = "a cut across the longest dimension, an estimate for this size"
     bisection = min(full_bisection(cluster), cut)
     return Switches(graph, fill(cluster, switches, nics), bisection, note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,9 +29,14 @@ def rail_optimised(cluster: Cluster) -> Switches:
 
 def fat_tree_2(cluster: Cluster) -> Switches:
     """Return two layers, the NICs in order of the nodes on the leaves, without oversubscription."""
-    down, nics = cluster.fabric.switch_ports // 2, cluster.node.nics
+    down = cluster.fabric.switch_ports // 2
+    nics = cluster.node.nics
     home = tuple(("leaf", number // down) for number in range(cluster.nics))
-    return _two_layers(cluster, home, lambda nodes, ports: -(-nodes * nics // ports))
+
+    def leaves_of(nodes: int, ports: int) -> int:
+        return math.ceil(nodes * nics / ports)
+
+    return _two_layers(cluster, home, leaves_of)
 
 
 def multi_plane(cluster: Cluster) -> Switches:
@@ -43,18 +49,23 @@ def multi_plane(cluster: Cluster) -> Switches:
     planes = cluster.fabric.planes or nics
     _check_share(nics, planes, "planes", "node")
     per_plane = nics // planes
+
+    def leaves_of(nodes: int, ports: int) -> int:
+        return math.ceil(nodes * per_plane / ports)
+
     home = _dealt_out(cluster, planes)
+    uplinks = cluster.fabric.switch_ports // 2
     graph = empty()
     bundle: dict[Vertex, Vertex] = {}
     for plane in range(planes):
-        leaves = list(dict.fromkeys(leaf for leaf in home if leaf[1] == plane))
-        count = _spines(cluster, len(leaves), lambda nodes, ports: -(-nodes * per_plane // ports))
+        leaves = [leaf for leaf in dict.fromkeys(home) if leaf[1] == plane]
+        count = _spines(cluster, len(leaves), leaves_of)
         spines = [("spine", plane, index) for index in range(count)]
-        join(graph, leaves, spines, cluster, cluster.fabric.switch_ports // 2)
+        join(graph, leaves, spines, cluster, uplinks)
         bundle |= dict.fromkeys(spines, ("spines", plane))
     # Each plane carries its own share of what half of the nodes send.
-    half_of_nodes = cluster.nodes // 2 * nics * cluster.node.nic
-    return Switches(graph, home, half_of_nodes, bundle=bundle)
+    half = cluster.nodes // 2 * nics  # NICs of half of the nodes
+    return Switches(graph, home, half * cluster.node.nic, bundle=bundle)
 
 
 def single_node(cluster: Cluster) -> Switches:
@@ -98,17 +109,22 @@ def join(
     """Share the uplinks of each leaf evenly among the spines."""
     graph.add_nodes_from([*leaves, *spines])
     for leaf, spine in itertools.product(leaves, spines):
-        connect(graph, leaf, spine, cluster, uplinks // len(spines))
+        cables = uplinks // len(spines)
+        connect(graph, leaf, spine, cluster, cables)
 
 
 def _nvlink_alone(cluster: Cluster) -> Switches:
-    return Switches(empty(), (), cluster.node.gpus // 2 * cluster.node.nvlink)
+    """Return a fabric without switches, whose bisection is that of the one NVSwitch."""
+    node = cluster.node
+    bisection = node.gpus // 2 * node.nvlink
+    return Switches(empty(), home=(), bisection=bisection)
 
 
 def _check_share(nics: int, groups: int, what: str, owner: str) -> None:
     """Refuse rails or planes that do not share a node's NICs evenly. Errors: LayoutError."""
     if nics % groups:
-        legal = ", ".join(str(n) for n in range(1, nics + 1) if nics % n == 0)
+        divisors = [n for n in range(1, nics + 1) if nics % n == 0]
+        legal = ", ".join(map(str, divisors))
         raise LayoutError(
             f"{what} do not share the {nics} NICs of a {owner} evenly",
             value=groups,
@@ -119,11 +135,15 @@ def _check_share(nics: int, groups: int, what: str, owner: str) -> None:
 
 def _dealt_out(cluster: Cluster, groups: int) -> tuple[Vertex, ...]:
     """Return the leaf of every NIC, NIC j of a node in rail or plane j modulo `groups` [nic]."""
-    down, share = cluster.fabric.switch_ports // 2, cluster.node.nics // groups
+    down = cluster.fabric.switch_ports // 2  # NICs of one leaf
+    nics = cluster.node.nics
+    share = nics // groups  # NICs of a node in one group
     home = []
-    for node, j in itertools.product(range(cluster.nodes), range(cluster.node.nics)):
-        position = node * share + j // groups  # of the NIC in its rail or plane
-        home.append(("leaf", j % groups, position // down))
+    for number in range(cluster.nics):
+        node, j = divmod(number, nics)
+        index, group = divmod(j, groups)
+        position = node * share + index  # of the NIC in its rail or plane
+        home.append(("leaf", group, position // down))
     return tuple(home)
 
 
@@ -131,17 +151,25 @@ def _on_rails(cluster: Cluster, rails: int) -> Switches:
     """Return two layers, NIC j of every node on the leaves of rail j modulo `rails`."""
     share = cluster.node.nics // rails
     home = _dealt_out(cluster, rails)
-    return _two_layers(cluster, home, lambda nodes, ports: rails * -(-nodes * share // ports))
+
+    def leaves_of(nodes: int, ports: int) -> int:
+        # Rails share no leaf, so that each rounds up for itself.
+        return rails * math.ceil(nodes * share / ports)
+
+    return _two_layers(cluster, home, leaves_of)
 
 
 def _two_layers(cluster: Cluster, home: tuple[Vertex, ...], leaves_of: LeavesOf) -> Switches:
     """Return leaves that all meet at the same spines. home: leaf of every NIC [nic]."""
     leaves = list(dict.fromkeys(home))
-    spines = [("spine", index) for index in range(_spines(cluster, len(leaves), leaves_of))]
+    count = _spines(cluster, len(leaves), leaves_of)
+    spines = [("spine", index) for index in range(count)]
     graph = empty()
-    join(graph, leaves, spines, cluster, cluster.fabric.switch_ports // 2)
+    uplinks = cluster.fabric.switch_ports // 2
+    join(graph, leaves, spines, cluster, uplinks)
     # Full bisection: any half of the NICs can send to the other half at line rate.
-    return Switches(graph, home, full_bisection(cluster), bundle=dict.fromkeys(spines, ("spines",)))
+    bundle: dict[Vertex, Vertex] = dict.fromkeys(spines, ("spines",))
+    return Switches(graph, home, full_bisection(cluster), bundle=bundle)
 
 
 def _spines(cluster: Cluster, leaves: int, leaves_of: LeavesOf) -> int:
@@ -155,7 +183,7 @@ def _spines(cluster: Cluster, leaves: int, leaves_of: LeavesOf) -> int:
     uplinks = cluster.fabric.switch_ports // 2
     if leaves == 1:
         return 0
-    fewest = -(-leaves // 2)
+    fewest = math.ceil(leaves / 2)  # a spine has twice as many ports as a leaf has uplinks
     for spines in range(fewest, uplinks + 1):
         if uplinks % spines == 0:
             return spines
@@ -164,10 +192,17 @@ def _spines(cluster: Cluster, leaves: int, leaves_of: LeavesOf) -> int:
 
 def _too_many_leaves(cluster: Cluster, leaves: int, leaves_of: LeavesOf) -> LayoutError:
     """Return the complaint about leaves that do not meet in two layers, and what would."""
-    ports, nodes = cluster.fabric.switch_ports, cluster.nodes
-    uplinks, spines = ports // 2, -(-leaves // 2)
-    enough = next(p for p in itertools.count(ports, 2) if leaves_of(nodes, p // 2) <= p)
-    fitting = next((n for n in range(nodes, 0, -1) if leaves_of(n, uplinks) <= ports), 0)
+    ports = cluster.fabric.switch_ports
+    nodes = cluster.nodes
+    uplinks = ports // 2
+    spines = math.ceil(leaves / 2)
+    # Two layers of p ports hold p leaves: as many as a spine has ports.
+    enough = ports
+    while leaves_of(nodes, enough // 2) > enough:
+        enough += 2
+    fitting = nodes
+    while fitting and leaves_of(fitting, uplinks) > ports:
+        fitting -= 1
     fewer = f", or nodes: {fitting} at most" if fitting else ""
     return LayoutError(
         f"ports do not hold {nodes} nodes in two layers: {leaves} leaves need {spines} spines, "
