@@ -134,7 +134,7 @@ class Writer:
         micro_batches = [micro_batch for _, micro_batch, _ in action.halves()]
         stages = [stage for _, _, stage in action.halves()]
         said: Event = {"action": str(action), "stage": stages, "micro-batch": micro_batches}
-        # Numbers where there is one of each: a viewer's queries compare them, which lists do not allow.
+        # Numbers where there is one of each, which a viewer's queries can compare.
         if len(stages) == 1:
             said |= {"stage": stages[0], "micro-batch": micro_batches[0]}
         return said
