@@ -127,7 +127,11 @@ class Coflows:
         for row in self.layout.ranks(pipeline_index, "expert").tolist():
             for kind in EXCHANGES:
                 exchange = self.communication.exchange(
-                    kind, row, costs.loads.distinct[load], costs.token_bytes(kind), costs.work.own
+                    kind,
+                    row,
+                    costs.loads.distinct[load],
+                    costs.token_bytes(kind),
+                    costs.work.own,
                 )
                 self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
 
@@ -135,11 +139,11 @@ class Coflows:
         """Add the sends of one pipeline edge in every replica. size: of the residual stream [B]."""
         layout = self.layout
         number = self.edges.setdefault(edge, len(self.edges))
-        high, low = np.divmod(np.arange(layout.per_stage), layout.inner())
-        src, dst = (
-            low + layout.inner() * (index + layout.pp * high)
-            for index in (edge.source, edge.target)
-        )
+        # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
+        inner = layout.inner()
+        high, low = np.divmod(np.arange(layout.per_stage), inner)
+        src = low + inner * (edge.source + layout.pp * high)  # [replica]
+        dst = low + inner * (edge.target + layout.pp * high)
         # Alike on all edges: who sends to whom tells them apart, and the two directions of a
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
@@ -222,7 +226,8 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
     kind = np.array([network.kind[link] for link in crossed.link.tolist()], dtype=str)  # [entry]
-    nics_before = np.cumsum(kind == "nic") - (kind == "nic")  # [entry], over all ways
+    is_nic = kind == "nic"
+    nics_before = np.cumsum(is_nic) - is_nic  # [entry], over all ways
     count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)
     if len(nics_before):
@@ -230,23 +235,24 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
         behind_nic = nics_before > np.repeat(nics_before[first], count)
     else:
         behind_nic = np.zeros(0, dtype=bool)
-    position = np.where(kind == "fabric", 1, np.where(behind_nic, 2, 0))
+    position = np.where(behind_nic, 2, 0)
+    position[kind == "fabric"] = 1
     order = np.lexsort((position, crossed.pair))
     link = crossed.link[order]
     latency = np.bincount(crossed.pair, network.latency[link], len(src))
     links = link.tolist()
-    return [
-        Way(links[end - size : end], late)
-        for end, size, late in zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
-    ]
+    columns = zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
+    return [Way(links[end - size : end], late) for end, size, late in columns]
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage, two of a bidirectional pipeline."""
     table = schedule.table
     pair = table.stage_b >= 0
-    stages, ranks = [table.stage, table.stage_b[pair]], [table.rank, table.rank[pair]]
-    both = np.stack([np.concatenate(stages), np.concatenate(ranks)])
+    stages = np.concatenate([table.stage, table.stage_b[pair]])
+    ranks = np.concatenate([table.rank, table.rank[pair]])
+    both = np.stack([stages, ranks])
+    # np.unique sorts by stage, then by rank, so that what follows is in one order.
     hosts: dict[int, list[int]] = {}
     for stage, rank in np.unique(both, axis=1).T.tolist():
         hosts.setdefault(stage, []).append(rank)
@@ -255,11 +261,15 @@ def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
 
 def pipeline_edges(schedule: Schedule) -> list[Edge]:
     """Return the edges over which ranks hand on."""
-    table, taken = schedule.table, handed_to(schedule)
+    table = schedule.table
+    taken = handed_to(schedule)  # [action, half] pipeline index
     edges: list[Edge] = []
     for half, kind in enumerate(SENDS):
-        crosses = (taken[:, half] >= 0) & (taken[:, half] != table.rank)
-        pairs = np.unique(np.stack([table.rank[crosses], taken[crosses, half]]), axis=1).T
+        taker = taken[:, half]
+        # A rank that holds both stages hands on within itself.
+        crosses = (taker >= 0) & (taker != table.rank)
+        both = np.stack([table.rank[crosses], taker[crosses]])
+        pairs = np.unique(both, axis=1).T
         edges += [Edge(kind, source, target) for source, target in pairs.tolist()]
     return sorted(edges)
 

@@ -211,4 +211,5 @@ class DataParallel:
 
 def _after(slot: int, rows: Iterable[int], due: OwedAt) -> list[FarWait]:
     """Return that some rows of a slot wait for gradients."""
-    return [FarWait(slot, row, due.slot, on_row) for row in rows for on_row in due.gradients.rows]
+    made = due.gradients.rows
+    return [FarWait(slot, row, due.slot, on_row) for row in rows for on_row in made]
