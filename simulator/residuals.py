@@ -154,7 +154,9 @@ def _vidur_gemms() -> Iterator[Residuals]:
 
 
 def _vidur_gemm(row: dict[str, str]) -> Timed:
-    m, n, k = int(row["m"]), int(row["n"]), int(row["k"])
+    m = int(row["m"])
+    n = int(row["n"])
+    k = int(row["k"])
     op = gemm("", m, n, k, "bf16")
     return Timed(op, float(row["us"]))
 
