@@ -149,8 +149,9 @@ class Coflows:
         label = Label(edge.kind, 0)
         coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
         kernel = self.communication.plan(edge.kind, (), size).kernel
-        pairs = zip(src.tolist(), dst.tolist(), strict=True)
-        for (source, target), way in zip(pairs, _sends(self.network, src, dst), strict=True):
+        routes = _sends(self.network, src, dst)
+        sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
+        for source, target, way in sends:
             wires = Wires(way.links, [size] * len(way.links), way.latency)
             self._append(label, wires, kernel, (source, target))
             coflow_of[source] = len(self.label) - 1
@@ -192,8 +193,9 @@ class Coflows:
         }
         for row in groups.tolist():
             for kind, size in sizes.items():
-                demand = plans[kind].unit(row).scaled(size)
-                self._add(Label(kind, bucket), demand, plans[kind].kernel, tuple(row))
+                plan = plans[kind]
+                demand = plan.unit(row).scaled(size)
+                self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
 
 
 class Widths(NamedTuple):

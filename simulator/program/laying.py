@@ -172,7 +172,8 @@ class _Laid:
     def far_waits(self) -> Waits:
         """Return the waits between slots that ranks have written down."""
         waits = [np.empty((0, 4), dtype=np.int64)]  # fields of FarWait
-        for first, rows in zip(self.start[:-1].tolist(), self.ranks, strict=True):
+        begins = self.start[:-1].tolist()  # [rank class]
+        for first, rows in zip(begins, self.ranks, strict=True):
             if rows.far:
                 # Slots are numbered within their rank.
                 rank_waits = np.array(rows.far, dtype=np.int64)
@@ -185,5 +186,6 @@ class _Laid:
         slot, row = self.slots.reductions()
         last = self.last[self.rank[slot]]  # [reduction] slot of the optimizer
         rows = [template.optimizer for template in self.slots.templates]
-        optimizer = np.array(rows, dtype=np.int64)[self.slots.template[last]]
+        template = self.slots.template[last]
+        optimizer = np.array(rows, dtype=np.int64)[template]  # [reduction] row in its template
         return Waits(self.slots.first_row[last] + optimizer, row)
