@@ -99,8 +99,10 @@ def ways(network: Network, src: Links, dst: Links) -> Ways:
         regular = _regular(network, src[across], dst[across])
         alike = across[regular]
         odd = across[~regular]
-        parts += _regular_entries(network, _Pairs(alike, src[alike], dst[alike]))
-        parts.append(_odd_entries(network, _Pairs(odd, src[odd], dst[odd])))
+        by_rule = _Pairs(alike, src[alike], dst[alike])
+        one_by_one = _Pairs(odd, src[odd], dst[odd])
+        parts += _regular_entries(network, by_rule)
+        parts.append(_odd_entries(network, one_by_one))
     return _in_order(len(src), parts)
 
 
@@ -157,7 +159,10 @@ def _nics(network: Network, src: Links, dst: Links) -> tuple[Links, Links]:
 @lru_cache(maxsize=4)  # thousands of groups ask for it
 def _of_nics(network: Network) -> tuple[Links, Links, Links]:
     """Return switch, nic_links and part of the network as arrays."""
-    return np.array(network.switch), np.array(network.nic_links), np.array(network.part)
+    switch = np.array(network.switch)
+    nic_links = np.array(network.nic_links)
+    part = np.array(network.part)
+    return switch, nic_links, part
 
 
 def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:

@@ -129,8 +129,9 @@ def _classes(of: Flows, capacity: Floats) -> tuple[Classes, Classes]:
 
     capacity: [link] B/s.
     """
-    meetings = Incidence.of(of.way.pair, of.way.link, ranked(of.way.share))
-    flow, line = mix(ranked(of.size)), mix(ranked(capacity))
+    meetings = Incidence.of(of.way.pair, of.way.link, how=ranked(of.way.share))
+    flow = mix(ranked(of.size))
+    line = mix(ranked(capacity))
     before = (0, 0)
     counts = (distinct(flow), distinct(line))
     # Colours only ever split. When a pass splits none on either side, no later one would.

@@ -73,6 +73,7 @@ def broadcast(network: Network, members: Sequence[int], size: float) -> Rounds:
     part = size / len(chains)
     steps: list[Round] = []
     for hop in range(len(members) - 1):
-        src, dst = chains[:, hop], chains[:, hop + 1]  # [ring] ranks
+        src = chains[:, hop]  # [ring] ranks
+        dst = chains[:, hop + 1]
         steps.append(a_round(src, dst, part))
     return Rounds(kept(*steps), pipelined=True)

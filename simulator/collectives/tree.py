@@ -83,10 +83,12 @@ def _upward(network: Network, members: Sequence[int], size: float) -> list[Round
     part = size / channels
     # Each channel's chain begins at another GPU, so that each leaves its nodes by another rail:
     # [channel, node, position in the chain].
-    chains = np.stack([np.roll(table, -channel, axis=1) for channel in range(channels)])
+    turned = [np.roll(table, -channel, axis=1) for channel in range(channels)]
+    chains = np.stack(turned)
     steps = []
     for position in reversed(range(local - 1)):
-        src, dst = chains[:, :, position + 1], chains[:, :, position]
+        src = chains[:, :, position + 1]  # [channel, node] ranks
+        dst = chains[:, :, position]
         steps.append(a_round(src, dst, part))
     heads = chains[:, :, 0]  # [channel, node] ranks
     return steps + across(heads, part)
@@ -128,7 +130,11 @@ def _both_trees(heads: Links, edges: Sequence[Sequence[Edge]], size: float) -> R
 
 def reverse(steps: Sequence[Round]) -> list[Round]:
     """Return the same ways downward."""
-    return [Round(step.dst, step.src, step.bytes, step.repeat) for step in reversed(steps)]
+    return [_backwards(step) for step in reversed(steps)]
+
+
+def _backwards(step: Round) -> Round:
+    return Round(src=step.dst, dst=step.src, bytes=step.bytes, repeat=step.repeat)
 
 
 def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
@@ -153,7 +159,8 @@ def broadcast(network: Network, members: Sequence[int], size: float) -> Rounds:
     heads = []
     for node in (0, second):
         heads += [table[node, channel % local] for channel in range(channels)]
-    others = np.array([rank for rank in heads if rank != root], dtype=np.int64)
+    without_root = [rank for rank in heads if rank != root]
+    others = np.array(without_root, dtype=np.int64)
     sources = np.full(len(others), root)
     lead = a_round(sources, others, size / channels / 2)
     return Rounds(kept(lead, *reverse(steps)), pipelined=True)

@@ -52,7 +52,8 @@ def survival(share: Array, tokens: int, capacity: int) -> Array:
     error = np.array([math.erf(value) for value in scaled.tolist()])
     below = 0.5 * (1.0 + error)  # Phi(z)
     square = np.minimum(z * z, 1400.0)  # beyond it exp gives 0
-    density = np.exp(-0.5 * square) / math.sqrt(2.0 * math.pi)  # phi(z)
+    peak = math.sqrt(2.0 * math.pi)
+    density = np.exp(-0.5 * square) / peak  # phi(z)
     lost = (mean - capacity) * below + deviation * density
     accepted = 1.0 - np.maximum(lost, 0.0) / mean
     return np.asarray(np.clip(accepted, 0.0, 1.0))

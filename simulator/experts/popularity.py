@@ -43,7 +43,8 @@ def _log_normal(
     config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
 ) -> Array:
     experts = model.n_routed_experts
-    normal = np.stack([rng.standard_normal(experts) for rng in _streams(config, layers)])
+    streams = _streams(config, layers)
+    normal = np.stack([rng.standard_normal(experts) for rng in streams])
     sigma = config.sigma or 0.0
     if config.max_violation is not None:
         sigma = _solve(normal, config.max_violation, model)
@@ -122,7 +123,9 @@ def max_violation(loads: Array) -> Array:
     Wang et al. 2024, arXiv 2408.15664, equation 4; table 2 (a whole validation set): 0.04 with
     auxiliary-loss-free balancing, 0.72 (1B) and 0.52 (3B) with an auxiliary loss of 0.001.
     """
-    return np.asarray(loads.max(axis=-1) / loads.mean(axis=-1) - 1.0)
+    largest = loads.max(axis=-1)
+    mean = loads.mean(axis=-1)
+    return np.asarray(largest / mean - 1.0)
 
 
 def _limit(relative: Array, top_k: int) -> Array:

@@ -67,16 +67,18 @@ def choose(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.intp]:
     width = scores.shape[1] // model.n_group
     grouped = scores.reshape(len(scores), model.n_group, width)  # [token, group, expert of it]
     if model.topk_method == "noaux_tc":
-        two_largest = np.partition(grouped, -2, axis=2)[:, :, -2:]
+        partitioned = np.partition(grouped, -2, axis=2)
+        two_largest = partitioned[:, :, -2:]
         group_scores = two_largest.sum(axis=2)
     else:
         group_scores = grouped.max(axis=2)
-    by_score = np.argpartition(group_scores, -model.topk_group, axis=1)
-    groups = by_score[:, -model.topk_group :]  # [token, chosen group]
+    by_group_score = np.argpartition(group_scores, -model.topk_group, axis=1)
+    groups = by_group_score[:, -model.topk_group :]  # [token, chosen group]
     # Only experts of the chosen groups compete: [token, position among them].
     token = np.arange(len(scores))[:, None]
     within = grouped[token, groups].reshape(len(scores), -1)
-    best = np.argpartition(within, -top_k, axis=1)[:, -top_k:]
+    by_score = np.argpartition(within, -top_k, axis=1)
+    best = by_score[:, -top_k:]
     group = np.take_along_axis(groups, best // width, axis=1)
     chosen: NDArray[np.intp] = group * width + best % width
     return chosen
@@ -127,8 +129,9 @@ def _even_load(tokens: int, model: ModelConfig, seed: int) -> NDArray[np.float64
 def _group_load(chosen: NDArray[np.intp], model: ModelConfig) -> NDArray[np.float64]:
     """Return how many experts of each group the tokens choose [group]. chosen: [token, top_k]."""
     group = chosen * model.n_group // model.n_routed_experts
-    count = np.bincount(group.ravel(), minlength=model.n_group).astype(np.float64)
-    return np.maximum(1.0, count)  # loads are divided by
+    count = np.bincount(group.ravel(), minlength=model.n_group)
+    load = count.astype(np.float64)
+    return np.maximum(1.0, load)  # loads are divided by
 
 
 def weights(

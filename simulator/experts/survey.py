@@ -76,8 +76,9 @@ def survey(
     alike = config.distribution == "balanced"  # in all layers
     unlike = popular[:1] if alike else popular
     plan = placement(unlike, model, config, ep, gpus_per_node)
-    plans = [_of_layer(plan, layer) for layer in range(len(unlike))]
-    layers = tuple(_layer(group, *of_layer) for of_layer in zip(unlike, plans, strict=True))
+    layers = tuple(
+        _layer(group, share, _of_layer(plan, layer)) for layer, share in enumerate(unlike)
+    )
     if alike:
         return layers * len(popular)
     return layers
@@ -121,7 +122,11 @@ def placement(
 def _of_layer(plan: Plan, layer: int) -> Plan:
     """Return the plan of one layer, which keeps its axis."""
     rows = slice(layer, layer + 1)
-    return Plan(plan.expert[rows], plan.slots[rows], plan.count[rows])
+    return Plan(
+        expert=plan.expert[rows],
+        slots=plan.slots[rows],
+        count=plan.count[rows],
+    )
 
 
 def locate(chosen: Places, plan: Plan, ep: int) -> Places:
@@ -135,7 +140,8 @@ def locate(chosen: Places, plan: Plan, ep: int) -> Places:
 
 
 def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
-    model, config, ep, on_node = group.model, group.config, group.ep, group.on_node
+    model, config = group.model, group.config
+    ep, on_node = group.ep, group.on_node
     chosen = sample(share, model, config.seed)  # [token, choice] expert
     gpus = locate(chosen, plan, ep)
     accepted = np.ones(len(share))  # [expert]

@@ -47,7 +47,8 @@ class Copies:
 
 def _busiest_port(matrix: Array) -> float:
     """Return the most that one port sends or receives. matrix: [src, dst]."""
-    received, sent = matrix.sum(axis=0), matrix.sum(axis=1)
+    received = matrix.sum(axis=0)
+    sent = matrix.sum(axis=1)
     return float(np.concatenate([received, sent]).max())
 
 
@@ -131,7 +132,8 @@ def _count_hierarchical(gpus: Places, source: Places, ep: int, on_node: int) -> 
     # On a node the GPU of the sender's rail hands on what came for the others, from its own node
     # too.
     of_rail = _sum_by(source % on_node, reached(gpus, ep), on_node)  # [rail, dst]
-    nvlink = np.where(node[:, None] == node, of_rail[rail], 0.0)
+    same_node = node[:, None] == node  # [src, dst]
+    nvlink = np.where(same_node, of_rail[rail], 0.0)
     np.fill_diagonal(nvlink, 0.0)
     np.fill_diagonal(nic, 0.0)
     return Copies(nic, nvlink)

@@ -23,6 +23,7 @@ from simulator.schedules import Schedule
 from simulator.topology import Network
 
 Ranks: TypeAlias = NDArray[np.int64]
+_PlainKey: TypeAlias = tuple[str, int, int]
 
 
 class Label(NamedTuple):
@@ -87,9 +88,9 @@ class Coflows:
     """Ranks that take part, of a send source then target [coflow]."""
     kernel: list[CommunicationModel] = field(default_factory=list)
     """Kernel that runs it [coflow]."""
-    index: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    index: dict[_PlainKey, int] = field(default_factory=dict)
     """Key -> coflow."""
-    edges: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    edges: dict[_PlainKey, int] = field(default_factory=dict)
     """Pipeline edge -> its number in keys."""
     buckets: dict[Bucket, int] = field(default_factory=dict)
     """Bucket -> its number in keys."""
@@ -123,10 +124,15 @@ class Coflows:
     def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
         """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
         assert costs.loads is not None
+        of_layer = costs.loads.distinct[load]
         for row in self.layout.ranks(pipeline_index, "expert").tolist():
             for kind in EXCHANGES:
                 exchange = self.communication.exchange(
-                    kind, row, costs.loads.distinct[load], costs.token_bytes(kind), costs.work.own
+                    kind,
+                    members=row,
+                    load=of_layer,
+                    size=costs.token_bytes(kind),
+                    tokens=costs.work.own,
                 )
                 self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
 
@@ -134,18 +140,20 @@ class Coflows:
         """Add the sends of one pipeline edge in every replica. size: of the residual stream [B]."""
         layout = self.layout
         number = self.edges.setdefault(edge, len(self.edges))
+        # Ranks of a stage in the order of their index in it: those within (tp, cp, ...) count
+        # fastest, then the pipeline index, then the replicas.
         high, low = np.divmod(np.arange(layout.per_stage), layout.inner())
-        src, dst = (
-            low + layout.inner() * (index + layout.pp * high)
-            for index in (edge.source, edge.target)
-        )
+        src = low + layout.inner() * (edge.source + layout.pp * high)  # [local rank]
+        dst = low + layout.inner() * (edge.target + layout.pp * high)  # [local rank]
         # Alike on all edges: who sends to whom tells them apart, and the two directions of a
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
         kernel = self.communication.plan(edge.kind, (), size).kernel
+        travelled = _sends(self.network, src, dst)
         pairs = zip(src.tolist(), dst.tolist(), strict=True)
-        for (source, target), way in zip(pairs, _sends(self.network, src, dst), strict=True):
-            wires = Wires(way.links, [size] * len(way.links), way.latency)
+        for (source, target), way in zip(pairs, travelled, strict=True):
+            sizes = [size] * len(way.links)
+            wires = Wires(way.links, sizes, way.latency)
             self._append(label, wires, kernel, (source, target))
             self.index[edge.kind.value, number, source] = len(self.label) - 1
 
@@ -180,14 +188,15 @@ class Coflows:
         """Add passes over a bucket. groups: ranks [group, member]. sizes: of each pass [B]."""
         if groups.shape[1] == 1:
             return
-        plans = {
-            kind: self.communication.plan(kind, groups[0].tolist(), size)
-            for kind, size in sizes.items()
-        }
+        # The first group chooses for all: groups of one bucket are alike.
+        first = groups[0].tolist()
+        plan_of = self.communication.plan
+        plans = {kind: plan_of(kind, first, size) for kind, size in sizes.items()}
         for row in groups.tolist():
             for kind, size in sizes.items():
-                demand = plans[kind].unit(row).scaled(size)
-                self._add(Label(kind, bucket), demand, plans[kind].kernel, tuple(row))
+                plan = plans[kind]
+                demand = plan.unit(row).scaled(size)
+                self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
 
 
 class Widths(NamedTuple):
@@ -214,39 +223,47 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
     Not where PCIe links stand on it: `ways` names them in another order.
     """
     crossed = ways(network, src, dst)
-    if (crossed.share != 1.0).any() or (network.pcie >= 0).any():
+    spread = (crossed.share != 1.0).any()
+    if spread or (network.pcie >= 0).any():
         pairs = zip(src.tolist(), dst.tolist(), strict=True)
-        return [Way(*send(network, *pair)) for pair in pairs]
+        return [Way(*send(network, source, target)) for source, target in pairs]
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
     kind = np.array(network.kind)[crossed.link]  # [entry]
-    nics_before = np.cumsum(kind == "nic") - (kind == "nic")  # [entry], over all ways
+    is_nic = kind == "nic"
+    nics_before = np.cumsum(is_nic) - is_nic  # [entry], over all ways
     count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)
     if len(nics_before):
-        first = np.minimum(ends - count, len(nics_before) - 1)
-        behind_nic = nics_before > np.repeat(nics_before[first], count)
+        first = np.minimum(ends - count, len(nics_before) - 1)  # [pair] its first entry
+        before_way = np.repeat(nics_before[first], count)  # [entry]
+        behind_nic = nics_before > before_way
     else:
         behind_nic = np.zeros(0, dtype=bool)
-    position = np.where(kind == "fabric", 1, np.where(behind_nic, 2, 0))
+    position = np.where(behind_nic, 2, 0)
+    position[kind == "fabric"] = 1
     order = np.lexsort((position, crossed.pair))
     link = crossed.link[order]
     latency = np.bincount(crossed.pair, network.latency[link], len(src))
+    # As a plain list: it is cut thousands of times, which is faster than cutting an array.
     links = link.tolist()
-    return [
-        Way(links[end - size : end], late)
-        for end, size, late in zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
-    ]
+    result, start = [], 0
+    for end, delay in zip(ends.tolist(), latency.tolist(), strict=True):
+        result.append(Way(links[start:end], delay))
+        start = end
+    return result
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage, two of a bidirectional pipeline."""
     table = schedule.table
+    # An overlapped pair has its backward half on a stage of its own, of the same rank.
     pair = table.stage_b >= 0
-    stages, ranks = [table.stage, table.stage_b[pair]], [table.rank, table.rank[pair]]
-    both = np.stack([np.concatenate(stages), np.concatenate(ranks)])
+    stages = np.concatenate([table.stage, table.stage_b[pair]])  # [half of an action]
+    ranks = np.concatenate([table.rank, table.rank[pair]])
+    different = np.unique(np.stack([stages, ranks]), axis=1)  # [stage or rank, meeting]
     hosts: dict[int, list[int]] = {}
-    for stage, rank in np.unique(both, axis=1).T.tolist():
+    for stage, rank in different.T.tolist():
         hosts.setdefault(stage, []).append(rank)
     return {stage: tuple(held) for stage, held in hosts.items()}
 
@@ -256,9 +273,11 @@ def pipeline_edges(schedule: Schedule) -> list[Edge]:
     table, taken = schedule.table, handed_to(schedule)
     edges: list[Edge] = []
     for half, kind in enumerate(SENDS):
-        crosses = (taken[:, half] >= 0) & (taken[:, half] != table.rank)
-        pairs = np.unique(np.stack([table.rank[crosses], taken[crosses, half]]), axis=1).T
-        edges += [Edge(kind, source, target) for source, target in pairs.tolist()]
+        taker = taken[:, half]  # [action] rank, -1 where nothing is handed on
+        crosses = (taker >= 0) & (taker != table.rank)
+        ends = np.stack([table.rank[crosses], taker[crosses]])  # [source or target, send]
+        for source, target in np.unique(ends, axis=1).T.tolist():
+            edges.append(Edge(kind, source, target))
     return sorted(edges)
 
 
@@ -273,23 +292,28 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
     return tuple(different.values())
 
 
+def _blocks_at(hosts: dict[int, tuple[int, ...]], costs: Costs) -> dict[int, list[BlockCost]]:
+    """Return pipeline index -> the blocks of its stages, as each member of a group runs them."""
+    blocks: dict[int, list[BlockCost]] = {}
+    for stage, indices in hosts.items():
+        for index in indices:
+            here = blocks.setdefault(index, [])
+            for member in costs.members:
+                here.extend(costs.stage(stage, member))
+    return blocks
+
+
 def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
     """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
     layout, hosts = scenario.layout, stage_hosts(schedule)
     table = Coflows(Communication.of(scenario), layout)
-    blocks_at: dict[int, list[BlockCost]] = {}
-    for stage, indices in hosts.items():
-        for index in indices:
-            for member in costs.members:
-                blocks_at.setdefault(index, []).extend(costs.stage(stage, member))
-    loads = {
-        (index, block.load)
-        for index, blocks in blocks_at.items()
-        for block in blocks
-        if block.exchanges_experts
-    }
-    for index, load in sorted(loads):
-        table.add_exchanges(costs, index, load)
+    blocks_at = _blocks_at(hosts, costs)
+    # Kind by kind, each in the order of the pipeline: classes are numbered by their first coflow,
+    # so that this order is the order of the program's coflows.
+    for index, blocks in sorted(blocks_at.items()):
+        loads = {block.load for block in blocks if block.exchanges_experts}
+        for load in sorted(loads):
+            table.add_exchanges(costs, index, load)
     for index, blocks in sorted(blocks_at.items()):
         for transfer in transfers(blocks):
             table.add_transfers(layout.ranks(index, transfer.group), transfer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,17 +32,16 @@ def fold_coflows(
     number = {link: index for index, link in enumerate(touched.tolist())}
     folding = _Folding(net, table, parts, number)
     of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
-    for coflow, link, size in zip(
-        load.coflow.tolist(), load.link.tolist(), load.bytes.tolist(), strict=True
-    ):
+    columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
+    for coflow, link, size in zip(*columns, strict=True):
         of_class[coflow][link] = size
     nic = _sent(crossings, _Ports("nic", net.nic_up), table, parts, loads)
     nvlink = _sent(crossings, _Ports("nvlink", net.gpu_up), table, parts, loads)
-    flows = tuple(
-        folding.coflow(first, of_class[coflow], (nic[coflow], nvlink[coflow]))
-        for coflow, first in enumerate(parts.first_coflow.tolist())
-    )
-    return touched, flows
+    flows = []
+    for coflow, first in enumerate(parts.first_coflow.tolist()):
+        sent = (nic[coflow], nvlink[coflow])
+        flows.append(folding.coflow(first, of_class[coflow], sent))
+    return touched, tuple(flows)
 
 
 class _Crossings(NamedTuple):
@@ -78,7 +78,11 @@ class _Ports(NamedTuple):
 def _crossings(table: Coflows, parts: Partition) -> _Crossings:
     counts = [len(links) for links in table.links]
     owner = np.repeat(np.arange(len(table.links)), counts)  # [crossing] coflow
-    return _Crossings(parts.coflow[owner], flat(table.links), flat(table.bytes, np.float64))
+    return _Crossings(
+        coflow=parts.coflow[owner],
+        link=flat(table.links),
+        bytes=flat(table.bytes, np.float64),
+    )
 
 
 def _load(crossings: _Crossings, parts: Partition) -> _Load:
@@ -90,11 +94,15 @@ def _load(crossings: _Crossings, parts: Partition) -> _Load:
     links = len(parts.first_link)
     represents = np.full(len(parts.link), -1, dtype=np.int64)  # [link] its class, or none
     represents[parts.first_link] = np.arange(links)
-    used = represents[crossings.link] >= 0
-    met = crossings.coflow[used] * links + represents[crossings.link[used]]
+    link_class = represents[crossings.link]  # [crossing]
+    used = link_class >= 0
+    # A pair of classes is one integer, so that equal pairs merge.
+    met = crossings.coflow[used] * links + link_class[used]
     pair, index = np.unique(met, return_inverse=True)
-    size: Floats = np.bincount(index, crossings.bytes[used], len(pair)).astype(np.float64)
-    return _Load(pair // links, pair % links, size)
+    total = np.bincount(index, crossings.bytes[used], minlength=len(pair))
+    size: Floats = total.astype(np.float64)
+    coflow, link = np.divmod(pair, links)
+    return _Load(coflow, link, size)
 
 
 def _sent(
@@ -102,12 +110,17 @@ def _sent(
 ) -> list[float]:
     """Return what all coflows of each class send over some ports [coflow class] B."""
     leaves = np.zeros(len(parts.link), dtype=bool)  # [link]
-    leaves[ports.links[ports.links >= 0]] = True
-    first = parts.first_coflow.tolist()
-    share = np.array([_mean_share(table.label[one], ports.kind, loads) for one in first])
+    working = ports.links[ports.links >= 0]
+    leaves[working] = True
+    # Links carry what the busiest of the group does. What was sent is a sum over all GPUs, which
+    # the mean gives.
+    labels = [table.label[first] for first in parts.first_coflow.tolist()]
+    share = np.array([_mean_share(label, ports.kind, loads) for label in labels])
     out = leaves[crossings.link]  # [crossing]
     of = crossings.coflow[out]
-    sent: list[float] = np.bincount(of, crossings.bytes[out] * share[of], len(first)).tolist()
+    size = crossings.bytes[out] * share[of]
+    total = np.bincount(of, size, minlength=len(labels))
+    sent: list[float] = total.tolist()
     return sent
 
 
@@ -145,16 +158,21 @@ class _Folding:
         """
         label, kernel = self.table.label[first], self.table.kernel[first]
         size, rate = self._slowest(first, kernel)
+        # Weights are relative to the coflow's own slowest link: at rate r that link moves r, and
+        # every other one its weight times r.
         representative = self.parts.first_link
-        links = [
-            (self.number[link], total / self._share(int(representative[link]), kernel) / size)
-            for link, total in load.items()
-        ]
-        members = self.table.members[first][: 1 if label.kind.one_sided else None]
+        links = []
+        for link, total in load.items():
+            busy = total / self._share(int(representative[link]), kernel)
+            links.append((self.number[link], busy / size))
+        members = self.table.members[first]
+        if label.kind.one_sided:
+            members = members[:1]
+        classes = {int(self.parts.rank[rank]) for rank in members}
         return Coflow(
             label=label,
             traffic=label.kind.traffic,
-            members=tuple(sorted({int(self.parts.rank[rank]) for rank in members})),
+            members=tuple(sorted(classes)),
             links=tuple(sorted(links)),
             size=size,
             rate=rate,
@@ -165,11 +183,14 @@ class _Folding:
 
     def _slowest(self, first: int, kernel: CommunicationModel) -> tuple[float, float]:
         """Return (bytes that it is busy for, bandwidth) of a coflow's own slowest link."""
-        own = (
-            (size / self._share(link, kernel), float(self.net.capacity[link]))
-            for link, size in zip(self.table.links[first], self.table.bytes[first], strict=True)
-        )
-        return max(own, key=lambda pair: pair[0] / pair[1], default=(0.0, 1.0))
+        crossed = self._crossed(first)
+        slowest, longest = (0.0, 1.0), -1.0
+        for link, size in crossed:
+            busy = size / self._share(link, kernel)
+            rate = float(self.net.capacity[link])
+            if busy / rate > longest:  # the first of equals
+                slowest, longest = (busy, rate), busy / rate
+        return slowest
 
     def _slowdown(self, first: int, kernel: CommunicationModel, alone: float) -> float:
         """Return how much longer a coflow takes next to compute than alone on its own links.
@@ -181,12 +202,17 @@ class _Folding:
         if measured_on is None or not alone:
             return kernel.overlap_slowdown
         rates = {"nvlink": measured_on.nvlink, "nic": measured_on.nic}
-        measured = max(
-            size / self._share(link, kernel) / rates[self.net.kind[link]]
-            for link, size in zip(self.table.links[first], self.table.bytes[first], strict=True)
-            if self.net.kind[link] in rates
-        )
-        return max(1.0, kernel.overlap_slowdown * measured / alone)
+        # What the slowest of its links would take on the cluster of the measurement.
+        measured = []
+        for link, size in self._crossed(first):
+            kind = self.net.kind[link]
+            if kind in rates:
+                measured.append(size / self._share(link, kernel) / rates[kind])
+        return max(1.0, kernel.overlap_slowdown * max(measured) / alone)
+
+    def _crossed(self, coflow: int) -> Iterator[tuple[int, float]]:
+        """Return the links that a coflow of the cluster crosses, with its bytes on each."""
+        return zip(self.table.links[coflow], self.table.bytes[coflow], strict=True)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:
         return kernel.nvlink if self.net.kind[link] == "nvlink" else kernel.nic

@@ -24,10 +24,13 @@ def chunk_times(scenario: Scenario, costs: Costs) -> Times:
     alone = _Alone(scenario, costs, Communication.of(scenario))
     table: dict[str, float | tuple[float, ...]] = {}
     for kind in Pass:
-        table[kind] = tuple(
-            sum(alone.seconds(block, kind) for block in costs.stage(stage))
-            for stage in range(scenario.pipeline.stages)
-        )
+        of_stages = []
+        for stage in range(scenario.pipeline.stages):
+            seconds = sum(alone.seconds(block, kind) for block in costs.stage(stage))
+            of_stages.append(seconds)
+        table[kind] = tuple(of_stages)
+    # A send takes its bytes over one link, a NIC where the cluster has several nodes: the order of a
+    # schedule does not hang on its latency.
     site = scenario.topology
     link = site.node.nic if site.nodes > 1 else site.node.nvlink
     table["comm"] = costs.activation_bytes() / link
@@ -54,20 +57,22 @@ class _Alone:
         if block.exchanges_experts:
             exchanges = sum(self._exchange(block.load, name) for name in EXCHANGES_OF[kind])
         phases = [phase for phase in Phase if phase.computes == kind]
-        return recomputed + exchanges + sum(self._phase(block, phase) for phase in phases)
+        computed = sum(self._phase(block, phase) for phase in phases)
+        return recomputed + exchanges + computed
 
     def _phase(self, block: BlockCost, phase: Phase) -> float:
         cost = block.phases[PhaseKey(phase, False)]
         waits = 0.0
         for hop in cost.hops:
-            if not hop.concurrent:
+            if not hop.concurrent:  # others run while the kernels after them do
                 waits += self._transfer(CoflowKind(hop.transfer.group), hop.transfer.bytes)
         return cost.total + waits
 
     def _transfer(self, kind: CoflowKind, size: float) -> float:
         members = self._group(kind)
         plan = self.communication.plan(kind, members, size)
-        return plan.unit(members).scaled(size).seconds(self.scenario.network, plan.kernel)
+        demand = plan.unit(members).scaled(size)
+        return demand.seconds(self.scenario.network, plan.kernel)
 
     def _exchange(self, load: int, kind: CoflowKind) -> float:
         costs = self.costs
