@@ -126,7 +126,8 @@ class Communication:
         try:
             possible = _choices(network, tuple(members), op, names, models)
         except InputError as error:
-            raise _located(self.scenario, self._refused(traffic, op, members, error)) from error
+            refused = self._refused(traffic, op, members, error)
+            raise _located(self.scenario, refused) from error
         best = fastest(possible, size)
         row = ALGORITHMS[best.algorithm]
         kernel = kernels[row.kernels[best.protocol]]

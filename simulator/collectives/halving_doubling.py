@@ -26,7 +26,8 @@ def _halving(members: Sequence[int], size: float) -> list[Round]:
             key="--algorithm",
             remedy=f"Choose ring, or --ranks {below}.",
         )
-    ranks, position = np.array(sorted(members)), np.arange(n)
+    ranks = np.array(sorted(members))
+    position = np.arange(n)
     steps = []
     # Lowest bit first: ranks are numbered node by node, so that the first and largest halves go to
     # partners on the same node.

@@ -19,7 +19,9 @@ from simulator.collectives.tree import across, reverse
 from simulator.errors import LayoutError
 from simulator.topology import Network
 
-ON_SWITCH, ON_FABRIC = np.array(SWITCH), np.array(FABRIC)
+# As arrays without axes, which `a_round` repeats for every rank at the other end.
+ON_SWITCH = np.array(SWITCH)
+ON_FABRIC = np.array(FABRIC)
 
 
 def _nvls(ranks: Links, up: float, down: float) -> Rounds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -24,6 +24,7 @@ from simulator.topology import Network
 
 Ranks: TypeAlias = NDArray[np.int64]
 _PlainKey: TypeAlias = tuple[str, int, int]
+_BlocksAt: TypeAlias = dict[int, list[BlockCost]]
 
 
 class Label(NamedTuple):
@@ -142,9 +143,10 @@ class Coflows:
         number = self.edges.setdefault(edge, len(self.edges))
         # Ranks of a stage in the order of their index in it: those within (tp, cp, ...) count
         # fastest, then the pipeline index, then the replicas.
-        high, low = np.divmod(np.arange(layout.per_stage), layout.inner())
-        src = low + layout.inner() * (edge.source + layout.pp * high)  # [local rank]
-        dst = low + layout.inner() * (edge.target + layout.pp * high)  # [local rank]
+        inner = layout.inner()
+        high, low = np.divmod(np.arange(layout.per_stage), inner)
+        src = low + inner * (edge.source + layout.pp * high)  # [local rank]
+        dst = low + inner * (edge.target + layout.pp * high)  # [local rank]
         # Alike on all edges: who sends to whom tells them apart, and the two directions of a
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
@@ -155,7 +157,8 @@ class Coflows:
             sizes = [size] * len(way.links)
             wires = Wires(way.links, sizes, way.latency)
             self._append(label, wires, kernel, (source, target))
-            self.index[edge.kind.value, number, source] = len(self.label) - 1
+            latest = len(self.label) - 1
+            self.index[edge.kind.value, number, source] = latest
 
     def add_transfers(self, groups: Ranks, transfer: Transfer) -> None:
         """Add a collective inside layers in every group. groups: ranks [group, member]."""
@@ -292,9 +295,9 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
     return tuple(different.values())
 
 
-def _blocks_at(hosts: dict[int, tuple[int, ...]], costs: Costs) -> dict[int, list[BlockCost]]:
+def _blocks_at(hosts: Mapping[int, Sequence[int]], costs: Costs) -> _BlocksAt:
     """Return pipeline index -> the blocks of its stages, as each member of a group runs them."""
-    blocks: dict[int, list[BlockCost]] = {}
+    blocks: _BlocksAt = {}
     for stage, indices in hosts.items():
         for index in indices:
             here = blocks.setdefault(index, [])

@@ -32,7 +32,7 @@ def fold_coflows(
     number = {link: index for index, link in enumerate(touched.tolist())}
     folding = _Folding(net, table, parts, number)
     of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
-    columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
+    columns = (column.tolist() for column in load)
     for coflow, link, size in zip(*columns, strict=True):
         of_class[coflow][link] = size
     nic = _sent(crossings, _Ports("nic", net.nic_up), table, parts, loads)
@@ -156,7 +156,8 @@ class _Folding:
 
         load: link class -> bytes. sent: over NICs and over NVLink by all of the class [B].
         """
-        label, kernel = self.table.label[first], self.table.kernel[first]
+        label = self.table.label[first]
+        kernel = self.table.kernel[first]
         size, rate = self._slowest(first, kernel)
         # Weights are relative to the coflow's own slowest link: at rate r that link moves r, and
         # every other one its weight times r.
@@ -207,12 +208,14 @@ class _Folding:
         for link, size in self._crossed(first):
             kind = self.net.kind[link]
             if kind in rates:
-                measured.append(size / self._share(link, kernel) / rates[kind])
+                busy = size / self._share(link, kernel)
+                measured.append(busy / rates[kind])
         return max(1.0, kernel.overlap_slowdown * max(measured) / alone)
 
     def _crossed(self, coflow: int) -> Iterator[tuple[int, float]]:
         """Return the links that a coflow of the cluster crosses, with its bytes on each."""
-        return zip(self.table.links[coflow], self.table.bytes[coflow], strict=True)
+        links, sizes = self.table.links[coflow], self.table.bytes[coflow]
+        return zip(links, sizes, strict=True)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:
         return kernel.nvlink if self.net.kind[link] == "nvlink" else kernel.nic
