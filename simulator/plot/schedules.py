@@ -66,7 +66,7 @@ def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> Non
     """Draw a schedule; overlapped pairs share a border. measured: for the caption."""
     cells = list(_cells(drawn, times))
     ranks = len(drawn.ranks)
-    # An eighth of an inch holds a number: the shortest cell gets it, unless a long schedule grows too wide.
+    # An eighth of an inch holds a number: the shortest cell gets it, unless all grows too wide.
     widths = [cell.width for cell in cells if cell.width > 0]
     shortest = min(widths, default=1.0)
     wanted = 0.125 * measured.makespan / shortest + 0.8

@@ -175,7 +175,7 @@ class Shown:
         name, own = self.figure.value, self.figure.label
         if own:
             return Scale(own, 1.0)
-        # One unit for all points of a panel, by the longest step: bars of two units would not compare.
+        # One unit for all points of a panel, by the longest step, so that they compare.
         if name == "step_time_s":
             longest = max(filter(None, self.columns[name]), default=1.0)
             if longest < SHORT:
