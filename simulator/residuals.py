@@ -25,7 +25,11 @@ Floats = NDArray[np.float64]
 
 ATTENTION_TOKENS, ATTENTION_HIDDEN = 16384, 2048
 """FlashAttention's benchmarks: tokens in all, and heads x width."""
-VIDUR = {"norm": ("norm", 4.0), "add": ("residual_add", 6.0), "activation": ("activation", 6.0)}
+VIDUR = {
+    "norm": ("norm", 4.0),
+    "add": ("residual_add", 6.0),
+    "activation": ("activation", 6.0),
+}
 """What vidur measured -> kind of op, and bytes per element that must move."""
 NVLINK_LATENCY = 3.33e-6
 """Of a round [s], as topologies have it by default: arXiv 2505.09343, table 5."""
@@ -150,7 +154,9 @@ def _vidur_gemms() -> Iterator[Residuals]:
 
 
 def _vidur_gemm(row: dict[str, str]) -> Timed:
-    m, n, k = int(row["m"]), int(row["n"]), int(row["k"])
+    m = int(row["m"])
+    n = int(row["n"])
+    k = int(row["k"])
     op = gemm("", m, n, k, "bf16")
     return Timed(op, float(row["us"]))
 

@@ -58,8 +58,9 @@ def _datasheet(gpu: GpuConfig) -> Iterator[Sourced]:
     yield Sourced("SMs", str(gpu.sms), sources.get("sms", ""))
     yield Sourced("memory", f"{capacity}, {bandwidth}", sources.get("memory", ""))
     for dtype, peak in gpu.peak.items():
+        figure = f"dense peak, {dtype}"
         rate = f"{peak / 1e12:.1f} TFLOP/s"
-        yield Sourced(f"dense peak, {dtype}", rate, sources.get("peak", ""))
+        yield Sourced(figure, rate, sources.get("peak", ""))
     # What else a datasheet is cited for is in the source's own words.
     for key, source in sources.items():
         if key not in {"sms", "memory", "peak"}:

@@ -52,8 +52,9 @@ def subtitle(scenario: Scenario) -> str:
             shown.append(f"{name} {degree}")
     degrees = ", ".join(shown) or "no model parallelism"
     gpu = scenario.gpu.name.upper()
+    gpus = f"{scenario.topology.gpus:,} {gpu} GPUs"
     return (
-        f"{scenario.topology.gpus:,} {gpu} GPUs; "
+        f"{gpus}; "
         f"{degrees}, dp {layout.dp}, zero {layout.zero}; "
         f"{scenario.workload.schedule.name}, {scenario.micro_batches} micro-batches; "
         f"{scenario.recipe.name}; {number(scenario.tokens_per_step)} tokens per step"
