@@ -51,8 +51,9 @@ def points_text(outcome: Outcome) -> Iterator[RenderableType]:
     for error, count in errors.most_common(SHOWN):
         yield Text(f"{count} of {total} points: {error}")
     yield from _shortest(outcome)
-    statuses = Counter(columns["status"])
-    counts = [f"{count} {status}" for status, count in statuses.items()]
+    counts = []
+    for status, count in Counter(columns["status"]).items():
+        counts.append(f"{count} {status}")
     listed = ", ".join(counts)
     parquet = outcome.root / "results.parquet"
     csv = outcome.root / "results.csv"

@@ -36,7 +36,8 @@ def study_text(study: Study) -> Iterator[RenderableType]:
         line = f"{hidden:.1%} of communication overlaps with compute, all ranks"
         yield Text(line, style="dim")
     yield Text()
-    yield Text(f"Peak memory: {memory_line(report)}", style="bold")
+    memory = memory_line(report)
+    yield Text(f"Peak memory: {memory}", style="bold")
     yield _memory(report)
     yield Text()
     yield _bounds(report)
@@ -57,7 +58,8 @@ def _misfit(study: Study) -> Iterator[Text]:
     """Yield that a run does not fit, and what would make it fit, the cheapest first."""
     report = study.report
     capacity = report.scenario.gpu.memory.capacity
-    yield Text(f"This run does not fit: {memory_line(report)}", style="bold red")
+    memory = memory_line(report)
+    yield Text(f"This run does not fit: {memory}", style="bold red")
     for remedy in study.remedies:
         verdict = "fits" if remedy.peak <= capacity else "still too much"
         freed = format_bytes(report.worst_memory.peak - remedy.peak)

@@ -110,8 +110,8 @@ def _text(figures: dict[str, Any]) -> Iterator[RenderableType]:
 def _counts(figures: dict[str, Any]) -> Iterator[_Row]:
     """Yield what the cluster has how many of."""
     layers = figures["switches_by_layer"]
-    listed = ", ".join(f"{count:,} {layer}" for layer, count in layers.items())
-    notes = {"switches": listed}
+    of_layers = [f"{count:,} {layer}" for layer, count in layers.items()]
+    notes = {"switches": ", ".join(of_layers)}
     for label, key in _COUNTS:
         count = figures[key]
         # A cluster without switches says so; one without faults need not.

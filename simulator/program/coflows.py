@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -23,8 +23,6 @@ from simulator.schedules import Schedule
 from simulator.topology import Network
 
 Ranks: TypeAlias = NDArray[np.int64]
-_PlainKey: TypeAlias = tuple[str, int, int]
-_BlocksAt: TypeAlias = dict[int, list[BlockCost]]
 
 
 class Label(NamedTuple):
@@ -36,15 +34,13 @@ class Label(NamedTuple):
     """Load of an exchange, bucket of data parallelism, bytes inside a layer; 0 of a send."""
 
 
-class Key(NamedTuple):
-    """How a rank names the coflow that it takes part in."""
+class CoflowKey(NamedTuple):
+    """How ranks name the coflows of which each of them takes part in one."""
 
     kind: str
     """A `CoflowKind`."""
     what: int
     """As in `Label`; of sends the number of the pipeline edge."""
-    rank: int
-    """The rank; of sends the source."""
 
 
 class Edge(NamedTuple):
@@ -89,9 +85,9 @@ class Coflows:
     """Ranks that take part, of a send source then target [coflow]."""
     kernel: list[CommunicationModel] = field(default_factory=list)
     """Kernel that runs it [coflow]."""
-    index: dict[_PlainKey, int] = field(default_factory=dict)
-    """Key -> coflow."""
-    edges: dict[_PlainKey, int] = field(default_factory=dict)
+    index: dict[CoflowKey, dict[int, int]] = field(default_factory=dict)
+    """Key -> rank, of sends the source -> coflow."""
+    edges: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """Pipeline edge -> its number in keys."""
     buckets: dict[Bucket, int] = field(default_factory=dict)
     """Bucket -> its number in keys."""
@@ -106,11 +102,10 @@ class Coflows:
     ) -> None:
         wires = Wires(demand.links.tolist(), demand.bytes.tolist(), demand.latency)
         self._append(label, wires, kernel, members)
-        # Tuples of plain text and integers equal keys, are made faster and need no garbage collection.
-        kind, what = label.kind.value, label.what
+        # All members at once: there are as many entries as ranks times coflows that each is in.
         number = len(self.label) - 1
-        for rank in members:
-            self.index[kind, what, rank] = number
+        named = self.index.setdefault(CoflowKey(*label), {})
+        named.update(dict.fromkeys(members, number))
 
     def _append(
         self, label: Label, wires: Wires, kernel: CommunicationModel, members: tuple[int, ...]
@@ -122,18 +117,21 @@ class Coflows:
         self.kernel.append(kernel)
         self.members.append(members)
 
+    def find(self, key: CoflowKey, rank: int) -> int:
+        """Return the coflow that a rank calls by a name, -1 if it takes part in none."""
+        return self.index.get(key, {}).get(rank, -1)
+
     def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
         """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
         assert costs.loads is not None
-        of_layer = costs.loads.distinct[load]
         for row in self.layout.ranks(pipeline_index, "expert").tolist():
             for kind in EXCHANGES:
                 exchange = self.communication.exchange(
                     kind,
-                    members=row,
-                    load=of_layer,
-                    size=costs.token_bytes(kind),
-                    tokens=costs.work.own,
+                    row,
+                    costs.loads.distinct[load],
+                    costs.token_bytes(kind),
+                    costs.work.own,
                 )
                 self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
 
@@ -141,24 +139,21 @@ class Coflows:
         """Add the sends of one pipeline edge in every replica. size: of the residual stream [B]."""
         layout = self.layout
         number = self.edges.setdefault(edge, len(self.edges))
-        # Ranks of a stage in the order of their index in it: those within (tp, cp, ...) count
-        # fastest, then the pipeline index, then the replicas.
+        # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
         inner = layout.inner()
         high, low = np.divmod(np.arange(layout.per_stage), inner)
-        src = low + inner * (edge.source + layout.pp * high)  # [local rank]
-        dst = low + inner * (edge.target + layout.pp * high)  # [local rank]
+        src = low + inner * (edge.source + layout.pp * high)  # [replica]
+        dst = low + inner * (edge.target + layout.pp * high)
         # Alike on all edges: who sends to whom tells them apart, and the two directions of a
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
+        coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
         kernel = self.communication.plan(edge.kind, (), size).kernel
-        travelled = _sends(self.network, src, dst)
         pairs = zip(src.tolist(), dst.tolist(), strict=True)
-        for (source, target), way in zip(pairs, travelled, strict=True):
-            sizes = [size] * len(way.links)
-            wires = Wires(way.links, sizes, way.latency)
+        for (source, target), way in zip(pairs, _sends(self.network, src, dst), strict=True):
+            wires = Wires(way.links, [size] * len(way.links), way.latency)
             self._append(label, wires, kernel, (source, target))
-            latest = len(self.label) - 1
-            self.index[edge.kind.value, number, source] = latest
+            coflow_of[source] = len(self.label) - 1
 
     def add_transfers(self, groups: Ranks, transfer: Transfer) -> None:
         """Add a collective inside layers in every group. groups: ranks [group, member]."""
@@ -166,7 +161,7 @@ class Coflows:
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
         for row in groups.tolist():
-            if Key(*label, row[0]) not in self.index:
+            if self.find(CoflowKey(*label), row[0]) < 0:
                 demand = plan.unit(row).scaled(transfer.bytes)
                 self._add(label, demand, plan.kernel, tuple(row))
 
@@ -191,15 +186,14 @@ class Coflows:
         """Add passes over a bucket. groups: ranks [group, member]. sizes: of each pass [B]."""
         if groups.shape[1] == 1:
             return
-        # The first group chooses for all: groups of one bucket are alike.
-        first = groups[0].tolist()
-        plan_of = self.communication.plan
-        plans = {kind: plan_of(kind, first, size) for kind, size in sizes.items()}
+        plans = {
+            kind: self.communication.plan(kind, groups[0].tolist(), size)
+            for kind, size in sizes.items()
+        }
         for row in groups.tolist():
             for kind, size in sizes.items():
-                plan = plans[kind]
-                demand = plan.unit(row).scaled(size)
-                self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
+                demand = plans[kind].unit(row).scaled(size)
+                self._add(Label(kind, bucket), demand, plans[kind].kernel, tuple(row))
 
 
 class Widths(NamedTuple):
@@ -226,21 +220,19 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
     Not where PCIe links stand on it: `ways` names them in another order.
     """
     crossed = ways(network, src, dst)
-    spread = (crossed.share != 1.0).any()
-    if spread or (network.pcie >= 0).any():
+    if (crossed.share != 1.0).any() or (network.pcie >= 0).any():
         pairs = zip(src.tolist(), dst.tolist(), strict=True)
-        return [Way(*send(network, source, target)) for source, target in pairs]
+        return [Way(*send(network, *pair)) for pair in pairs]
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
-    kind = np.array(network.kind)[crossed.link]  # [entry]
+    kind = np.array([network.kind[link] for link in crossed.link.tolist()], dtype=str)  # [entry]
     is_nic = kind == "nic"
     nics_before = np.cumsum(is_nic) - is_nic  # [entry], over all ways
     count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)
     if len(nics_before):
-        first = np.minimum(ends - count, len(nics_before) - 1)  # [pair] its first entry
-        before_way = np.repeat(nics_before[first], count)  # [entry]
-        behind_nic = nics_before > before_way
+        first = np.minimum(ends - count, len(nics_before) - 1)
+        behind_nic = nics_before > np.repeat(nics_before[first], count)
     else:
         behind_nic = np.zeros(0, dtype=bool)
     position = np.where(behind_nic, 2, 0)
@@ -248,39 +240,37 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
     order = np.lexsort((position, crossed.pair))
     link = crossed.link[order]
     latency = np.bincount(crossed.pair, network.latency[link], len(src))
-    # As a plain list: it is cut thousands of times, which is faster than cutting an array.
     links = link.tolist()
-    result, start = [], 0
-    for end, delay in zip(ends.tolist(), latency.tolist(), strict=True):
-        result.append(Way(links[start:end], delay))
-        start = end
-    return result
+    columns = zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
+    return [Way(links[end - size : end], late) for end, size, late in columns]
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage, two of a bidirectional pipeline."""
     table = schedule.table
-    # An overlapped pair has its backward half on a stage of its own, of the same rank.
     pair = table.stage_b >= 0
-    stages = np.concatenate([table.stage, table.stage_b[pair]])  # [half of an action]
+    stages = np.concatenate([table.stage, table.stage_b[pair]])
     ranks = np.concatenate([table.rank, table.rank[pair]])
-    different = np.unique(np.stack([stages, ranks]), axis=1)  # [stage or rank, meeting]
+    both = np.stack([stages, ranks])
+    # np.unique sorts by stage, then by rank, so that what follows is in one order.
     hosts: dict[int, list[int]] = {}
-    for stage, rank in different.T.tolist():
+    for stage, rank in np.unique(both, axis=1).T.tolist():
         hosts.setdefault(stage, []).append(rank)
     return {stage: tuple(held) for stage, held in hosts.items()}
 
 
 def pipeline_edges(schedule: Schedule) -> list[Edge]:
     """Return the edges over which ranks hand on."""
-    table, taken = schedule.table, handed_to(schedule)
+    table = schedule.table
+    taken = handed_to(schedule)  # [action, half] pipeline index
     edges: list[Edge] = []
     for half, kind in enumerate(SENDS):
-        taker = taken[:, half]  # [action] rank, -1 where nothing is handed on
+        taker = taken[:, half]
+        # A rank that holds both stages hands on within itself.
         crosses = (taker >= 0) & (taker != table.rank)
-        ends = np.stack([table.rank[crosses], taker[crosses]])  # [source or target, send]
-        for source, target in np.unique(ends, axis=1).T.tolist():
-            edges.append(Edge(kind, source, target))
+        both = np.stack([table.rank[crosses], taker[crosses]])
+        pairs = np.unique(both, axis=1).T
+        edges += [Edge(kind, source, target) for source, target in pairs.tolist()]
     return sorted(edges)
 
 
@@ -295,28 +285,23 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
     return tuple(different.values())
 
 
-def _blocks_at(hosts: Mapping[int, Sequence[int]], costs: Costs) -> _BlocksAt:
-    """Return pipeline index -> the blocks of its stages, as each member of a group runs them."""
-    blocks: _BlocksAt = {}
-    for stage, indices in hosts.items():
-        for index in indices:
-            here = blocks.setdefault(index, [])
-            for member in costs.members:
-                here.extend(costs.stage(stage, member))
-    return blocks
-
-
 def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
     """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
     layout, hosts = scenario.layout, stage_hosts(schedule)
     table = Coflows(Communication.of(scenario), layout)
-    blocks_at = _blocks_at(hosts, costs)
-    # Kind by kind, each in the order of the pipeline: classes are numbered by their first coflow,
-    # so that this order is the order of the program's coflows.
-    for index, blocks in sorted(blocks_at.items()):
-        loads = {block.load for block in blocks if block.exchanges_experts}
-        for load in sorted(loads):
-            table.add_exchanges(costs, index, load)
+    blocks_at: dict[int, list[BlockCost]] = {}
+    for stage, indices in hosts.items():
+        for index in indices:
+            for member in costs.members:
+                blocks_at.setdefault(index, []).extend(costs.stage(stage, member))
+    loads = {
+        (index, block.load)
+        for index, blocks in blocks_at.items()
+        for block in blocks
+        if block.exchanges_experts
+    }
+    for index, load in sorted(loads):
+        table.add_exchanges(costs, index, load)
     for index, blocks in sorted(blocks_at.items()):
         for transfer in transfers(blocks):
             table.add_transfers(layout.ranks(index, transfer.group), transfer)

@@ -51,7 +51,8 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     labels = laid.labels()
     # Number in the whole cluster's table -> class; -1 picks the -1 behind the last.
     coflow = np.append(parts.coflow, -1)[slots.ints("coflow")]
-    is_send = [step.table.label[first].kind.one_sided for first in parts.first_coflow.tolist()]
+    first_labels = [step.table.label[first] for first in parts.first_coflow.tolist()]
+    is_send = np.array([label.kind.one_sided for label in first_labels], dtype=bool)  # [class]
     actions = laid.actions()
     # The order of these does not matter: they are sorted, and each is kept once.
     waits = [
@@ -74,7 +75,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
         label=labels.number,
         seconds=slots.seconds(),
         coflow=coflow,
-        instance=instances(rank, coflow, np.array(is_send, dtype=bool)),
+        instance=instances(rank, coflow, is_send),
         action=actions.number,
         wait_ptr=pointer,
         wait=wait,
@@ -129,7 +130,7 @@ class _Laid:
         for template in self.slots.templates:
             for label in template.label:
                 code.setdefault(label, len(code))
-        columns = [[code[label] for label in one.label] for one in self.slots.templates]
+        columns = [[code[label] for label in rows.label] for rows in self.slots.templates]
         used, number = by_appearance(self.slots.column(columns))
         names = list(code)
         return _Labels(tuple(names[label] for label in used.tolist()), number)
@@ -157,7 +158,8 @@ class _Laid:
             local_rank = layout.local_rank(int(self.parts.first_rank[number]))
             pipeline = [layout.rank(index, local_rank) for index in indices]
             peers = self.parts.rank[pipeline]
-            begin, end = table.start[rows.pipeline_index : rows.pipeline_index + 2]
+            begin = table.start[rows.pipeline_index]
+            end = table.start[rows.pipeline_index + 1]
             made = maker_row[begin:end]  # [position, Handed]
             maker = table.rank[made]
             position = made - table.start[maker]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ def fold_coflows(
     number = {link: index for index, link in enumerate(touched.tolist())}
     folding = _Folding(net, table, parts, number)
     of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
-    columns = (column.tolist() for column in load)
+    columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
     for coflow, link, size in zip(*columns, strict=True):
         of_class[coflow][link] = size
     nic = _sent(crossings, _Ports("nic", net.nic_up), table, parts, loads)
@@ -94,15 +94,14 @@ def _load(crossings: _Crossings, parts: Partition) -> _Load:
     links = len(parts.first_link)
     represents = np.full(len(parts.link), -1, dtype=np.int64)  # [link] its class, or none
     represents[parts.first_link] = np.arange(links)
-    link_class = represents[crossings.link]  # [crossing]
-    used = link_class >= 0
-    # A pair of classes is one integer, so that equal pairs merge.
-    met = crossings.coflow[used] * links + link_class[used]
+    link = represents[crossings.link]  # [crossing]
+    used = link >= 0
+    # A class of coflows and a class of links as one number: np.unique finds the pairs that meet.
+    met = crossings.coflow[used] * links + link[used]
     pair, index = np.unique(met, return_inverse=True)
-    total = np.bincount(index, crossings.bytes[used], minlength=len(pair))
-    size: Floats = total.astype(np.float64)
-    coflow, link = np.divmod(pair, links)
-    return _Load(coflow, link, size)
+    summed = np.bincount(index, crossings.bytes[used], len(pair))
+    size: Floats = summed.astype(np.float64)  # bincount of nothing gives integers
+    return _Load(pair // links, pair % links, size)
 
 
 def _sent(
@@ -110,17 +109,14 @@ def _sent(
 ) -> list[float]:
     """Return what all coflows of each class send over some ports [coflow class] B."""
     leaves = np.zeros(len(parts.link), dtype=bool)  # [link]
-    working = ports.links[ports.links >= 0]
-    leaves[working] = True
-    # Links carry what the busiest of the group does. What was sent is a sum over all GPUs, which
-    # the mean gives.
+    leaves[ports.links[ports.links >= 0]] = True
     labels = [table.label[first] for first in parts.first_coflow.tolist()]
     share = np.array([_mean_share(label, ports.kind, loads) for label in labels])
+    # Only what leaves a GPU counts as sent; switches pass the same bytes on.
     out = leaves[crossings.link]  # [crossing]
-    of = crossings.coflow[out]
-    size = crossings.bytes[out] * share[of]
-    total = np.bincount(of, size, minlength=len(labels))
-    sent: list[float] = total.tolist()
+    owner = crossings.coflow[out]
+    size = crossings.bytes[out] * share[owner]
+    sent: list[float] = np.bincount(owner, size, len(labels)).tolist()
     return sent
 
 
@@ -129,6 +125,7 @@ def _mean_share(label: Label, kind: str, loads: Loads | None) -> float:
     if loads is None or label.kind not in EXCHANGES:
         return 1.0
     load = loads.distinct[label.what]
+    # Where every GPU has a load of its own, links carry what it sends, not the busiest one's bytes.
     if load.per_gpu:
         return 1.0
     if kind == "nic":
@@ -159,21 +156,20 @@ class _Folding:
         label = self.table.label[first]
         kernel = self.table.kernel[first]
         size, rate = self._slowest(first, kernel)
-        # Weights are relative to the coflow's own slowest link: at rate r that link moves r, and
-        # every other one its weight times r.
-        representative = self.parts.first_link
         links = []
         for link, total in load.items():
-            busy = total / self._share(int(representative[link]), kernel)
-            links.append((self.number[link], busy / size))
+            share = self._share(int(self.parts.first_link[link]), kernel)
+            # A kernel that reaches a part of a link's rate holds it for longer.
+            weight = total / share / size
+            links.append((self.number[link], weight))
         members = self.table.members[first]
         if label.kind.one_sided:
-            members = members[:1]
-        classes = {int(self.parts.rank[rank]) for rank in members}
+            members = members[:1]  # the target receives without making a call
+        rank_classes = {int(self.parts.rank[rank]) for rank in members}
         return Coflow(
             label=label,
             traffic=label.kind.traffic,
-            members=tuple(sorted(classes)),
+            members=tuple(sorted(rank_classes)),
             links=tuple(sorted(links)),
             size=size,
             rate=rate,
@@ -184,14 +180,16 @@ class _Folding:
 
     def _slowest(self, first: int, kernel: CommunicationModel) -> tuple[float, float]:
         """Return (bytes that it is busy for, bandwidth) of a coflow's own slowest link."""
-        crossed = self._crossed(first)
-        slowest, longest = (0.0, 1.0), -1.0
-        for link, size in crossed:
+        own = []
+        for link, size in self._demands(first):
             busy = size / self._share(link, kernel)
-            rate = float(self.net.capacity[link])
-            if busy / rate > longest:  # the first of equals
-                slowest, longest = (busy, rate), busy / rate
-        return slowest
+            own.append((busy, float(self.net.capacity[link])))
+        # A coflow within one GPU crosses no link.
+        return max(own, key=lambda demand: demand[0] / demand[1], default=(0.0, 1.0))
+
+    def _demands(self, first: int) -> Iterable[tuple[int, float]]:
+        """Return the links of a coflow of the cluster, with its bytes on each [B]."""
+        return zip(self.table.links[first], self.table.bytes[first], strict=True)
 
     def _slowdown(self, first: int, kernel: CommunicationModel, alone: float) -> float:
         """Return how much longer a coflow takes next to compute than alone on its own links.
@@ -203,19 +201,13 @@ class _Folding:
         if measured_on is None or not alone:
             return kernel.overlap_slowdown
         rates = {"nvlink": measured_on.nvlink, "nic": measured_on.nic}
-        # What the slowest of its links would take on the cluster of the measurement.
-        measured = []
-        for link, size in self._crossed(first):
+        there = []  # time on each link, were it as fast as where the kernel was measured [s]
+        for link, size in self._demands(first):
             kind = self.net.kind[link]
             if kind in rates:
-                busy = size / self._share(link, kernel)
-                measured.append(busy / rates[kind])
-        return max(1.0, kernel.overlap_slowdown * max(measured) / alone)
-
-    def _crossed(self, coflow: int) -> Iterator[tuple[int, float]]:
-        """Return the links that a coflow of the cluster crosses, with its bytes on each."""
-        links, sizes = self.table.links[coflow], self.table.bytes[coflow]
-        return zip(links, sizes, strict=True)
+                there.append(size / self._share(link, kernel) / rates[kind])
+        measured = max(there)
+        return max(1.0, kernel.overlap_slowdown * measured / alone)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:
         return kernel.nvlink if self.net.kind[link] == "nvlink" else kernel.nic
