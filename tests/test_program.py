@@ -8,9 +8,11 @@ import pytest
 from builders import configuration_name, dense, lone, pair_program, scenario, simulated
 
 from simulator.bounds import traffic
+from simulator.costs import PhaseKey, price
 from simulator.costs.buckets import Bucket, holders, of_block
 from simulator.engine import run
-from simulator.program import STREAMS, Program, lower
+from simulator.ops import Pass, Phase
+from simulator.program import STREAMS, Program, chunk_times, lower
 from simulator.program.coflows import stage_hosts
 
 # The order that DeepSeek's profile shows (arXiv 2412.19437, figure 4; the streams 7, 23 and 27 of
@@ -478,3 +480,35 @@ def test_a_stage_sends_its_share_of_the_residual_stream(tp, sequence_parallel):
     # every GPU sends 1/tp over its NIC: always 16,777,216 B, forward or backward.
     one = dense(layout__tp=tp, layout__sequence_parallel=sequence_parallel)
     assert traffic(lower(one))["pipeline"] == (16_777_216.0, 0.0)
+
+
+# Times that schedules are searched with
+
+
+def exchanges_alone(one, costs, kind) -> float:
+    """Return what chunk times add to the kernels of the last stage [s]."""
+    last = len(costs.stages) - 1
+    keys = [PhaseKey(phase, False) for phase in Phase if phase.computes == kind]
+    kernels = sum(block.phases[key].total for block in costs.stage(last) for key in keys)
+    return chunk_times(one, costs).seconds(kind, last) - kernels
+
+
+def test_chunk_times_count_the_exchanges_of_a_pass_where_nothing_hides_them():
+    # Two MoE layers on the last stage. Forward and input gradient each dispatch and combine once a
+    # layer, the latter without a new layout: 2 x (74 - 52) us less. Weight gradients send nothing.
+    one = scenario()
+    costs = price(one)
+    forward, backward, weights = (
+        exchanges_alone(one, costs, kind) for kind in (Pass.FORWARD, Pass.INPUT, Pass.WEIGHT)
+    )
+    assert forward - backward == pytest.approx(44e-6)
+    # A dispatch and a combine of some 2 MB at 200 GB/s take tens of microseconds each.
+    assert backward > 2 * (52e-6 + 2 * 10e-6)
+    assert weights == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("nodes", "rate"), [(2, 50e9), (1, 200e9)])
+def test_a_send_between_stages_takes_the_residual_stream_over_a_nic_or_inside_a_node(nodes, rate):
+    # 2,048 x 1,024 x 2 B.
+    one = dense(nodes=nodes, fabric__kind="rail_optimised" if nodes > 1 else "single_node")
+    assert chunk_times(one, price(one)).comm == pytest.approx(4_194_304 / rate)
