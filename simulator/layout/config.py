@@ -14,8 +14,8 @@ DIMENSIONS = ("tp", "cp", "ep", "dp", "pp")
 
 
 def _stages(value: object) -> object:
-    if isinstance(value, list | tuple) and all(isinstance(text, str | int) for text in value):
-        return tuple(str(text) for text in value)  # YAML reads a stage of one layer as a number
+    if isinstance(value, list | tuple) and all(map(_names_a_stage, value)):
+        return tuple(map(str, value))
     if value not in STAGE_RULES:
         raise LayoutError(
             "is not a stage map",
@@ -23,6 +23,11 @@ def _stages(value: object) -> object:
             remedy=f"Write one text per stage, or {' or '.join(STAGE_RULES)}.",
         )
     return value
+
+
+def _names_a_stage(text: object) -> bool:
+    # YAML reads a stage of one layer as a number.
+    return isinstance(text, str | int)
 
 
 class LayoutConfig(BaseModel):
@@ -122,8 +127,11 @@ class LayoutConfig(BaseModel):
     @field_validator("order")
     @classmethod
     def _names_each_dimension_once(cls, order: str) -> str:
-        if sorted(order.split("-")) != sorted(DIMENSIONS):
+        named = order.split("-")
+        if sorted(named) != sorted(DIMENSIONS):
             raise InputError(
-                "does not name each dimension once", value=order, remedy="Write tp-cp-ep-dp-pp."
+                "does not name each dimension once",
+                value=order,
+                remedy="Write tp-cp-ep-dp-pp.",
             )
         return order

@@ -10,21 +10,41 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.layout.zero import ZeroStage
 
-Ranks = NDArray[np.int64]
+Ranks: TypeAlias = NDArray[np.int64]
 
-GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "tp": ("dense", ("tp",)),
-    "cp": ("dense", ("cp",)),
-    "data": ("dense", ("cp", "dp")),
-    "etp": ("expert", ("etp",)),
-    "expert": ("expert", ("ep",)),
-    "expert_data": ("expert", ("edp",)),
+
+class Group(NamedTuple):
+    """A kind of group: ranks that communicate."""
+
+    grid: str
+    """The grid in which its members are neighbours, dense or expert."""
+    along: tuple[str, ...]
+    """The dimensions along which its members differ."""
+
+
+class Dimension(NamedTuple):
+    """A dimension of a grid."""
+
+    name: str
+    """What it is called in that grid."""
+    size: int
+    """Number of ranks along it."""
+
+
+GROUPS: dict[str, Group] = {
+    "tp": Group("dense", ("tp",)),
+    "cp": Group("dense", ("cp",)),
+    "data": Group("dense", ("cp", "dp")),
+    "etp": Group("expert", ("etp",)),
+    "expert": Group("expert", ("ep",)),
+    "expert_data": Group("expert", ("edp",)),
 }
 """kind of group -> the grid and the dimensions along which its members differ."""
 
@@ -64,21 +84,24 @@ class Layout:
     @property
     def edp(self) -> int:
         """Return the number of ranks that hold the same routed experts at a pipeline index."""
-        return self.per_stage // (self.etp * self.ep)
+        sharers = self.etp * self.ep  # ranks that hold all routed experts of a layer once
+        return self.per_stage // sharers
 
-    def sizes(self, grid: str) -> list[tuple[str, int]]:
+    def sizes(self, grid: str) -> list[Dimension]:
         """Return the dimensions of a grid (dense or expert) and their sizes, fastest first."""
+        # Both grids are in the one order of the file: etp is in the place of tp, edp in that of dp;
+        # cp is folded into the experts' dimensions.
         dense = {
-            "tp": ("tp", self.tp),
-            "cp": ("cp", self.cp),
-            "dp": ("dp", self.dp),
-            "pp": ("pp", self.pp),
+            "tp": Dimension("tp", self.tp),
+            "cp": Dimension("cp", self.cp),
+            "dp": Dimension("dp", self.dp),
+            "pp": Dimension("pp", self.pp),
         }
         expert = {
-            "tp": ("etp", self.etp),
-            "ep": ("ep", self.ep),
-            "dp": ("edp", self.edp),
-            "pp": ("pp", self.pp),
+            "tp": Dimension("etp", self.etp),
+            "ep": Dimension("ep", self.ep),
+            "dp": Dimension("edp", self.edp),
+            "pp": Dimension("pp", self.pp),
         }
         table = dense if grid == "dense" else expert
         return [table[name] for name in self.order if name in table]
@@ -89,8 +112,10 @@ class Layout:
 
     def rank(self, index: int, local_rank: int) -> int:
         """Return the rank at a pipeline index and a local rank."""
-        high, low = divmod(local_rank, self.inner())
-        return low + self.inner() * (index + self.pp * high)
+        # Dimensions before pp give the low part, those after it the high part, pp the middle one.
+        inner = self.inner()
+        high, low = divmod(local_rank, inner)
+        return low + inner * (index + self.pp * high)
 
     def pipeline_index(self, rank: int) -> int:
         """Return the pipeline index of a rank."""
@@ -99,7 +124,9 @@ class Layout:
     def local_rank(self, rank: int) -> int:
         """Return the index of a rank among those of its pipeline index."""
         inner = self.inner()
-        return rank % inner + inner * (rank // (inner * self.pp))
+        low = rank % inner
+        high = rank // (inner * self.pp)
+        return low + inner * high
 
     def groups(self, kind: str) -> Ranks:
         """Return the groups of a kind in GROUPS as local ranks [group, member], members rising."""
@@ -107,16 +134,22 @@ class Layout:
 
     def ranks(self, index: int, kind: str) -> Ranks:
         """Return the groups of a kind at a pipeline index as ranks [group, member]."""
-        high, low = np.divmod(self.groups(kind), self.inner())
-        ranks: Ranks = low + self.inner() * (index + self.pp * high)
+        # As `rank`, for all members at once.
+        inner = self.inner()
+        high, low = np.divmod(self.groups(kind), inner)  # [group, member] each
+        ranks: Ranks = low + inner * (index + self.pp * high)
         return ranks
 
 
 @lru_cache(maxsize=64)
 def _inner(layout: Layout, grid: str) -> int:
     """Return the product of the dimensions that vary faster than the pipeline index."""
-    names, sizes = zip(*layout.sizes(grid), strict=True)
-    return math.prod(sizes[: names.index("pp")])
+    product = 1
+    for name, size in layout.sizes(grid):
+        if name == "pp":
+            break
+        product *= size
+    return product
 
 
 @lru_cache(maxsize=64)
@@ -124,11 +157,14 @@ def _groups(layout: Layout, kind: str) -> Ranks:
     grid, along = GROUPS[kind]
     # Local ranks as a grid with the fastest dimension last, as numpy counts; then the dimensions
     # along which members differ are moved to the end and become one.
-    slowest_first = [(name, size) for name, size in reversed(layout.sizes(grid)) if name != "pp"]
-    local_ranks = np.arange(layout.per_stage).reshape([size for _, size in slowest_first])
-    axes = [axis for axis, (name, _) in enumerate(slowest_first) if name in along]
-    members = math.prod(slowest_first[axis][1] for axis in axes)
-    moved = np.moveaxis(local_ranks, axes, range(-len(axes), 0))
+    slowest_first = list(reversed(layout.sizes(grid)))
+    dimensions = [dimension for dimension in slowest_first if dimension.name != "pp"]
+    shape = [dimension.size for dimension in dimensions]
+    local_ranks = np.arange(layout.per_stage).reshape(shape)  # [dimension, ...]
+    axes = [axis for axis, dimension in enumerate(dimensions) if dimension.name in along]
+    members = math.prod(shape[axis] for axis in axes)
+    last = range(-len(axes), 0)
+    moved = np.moveaxis(local_ranks, axes, last)
     groups: Ranks = moved.reshape(-1, members)  # [group, member]
     groups.flags.writeable = False
     return groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from simulator.errors import LayoutError, leave_out
@@ -16,9 +17,13 @@ def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
 
     Errors: LayoutError with the rule that broke and the nearest legal value.
     """
+    # From the outermost rule to the innermost: what a rule divides, the ones before have checked.
     dp = _replicas(config, gpus)
     _check_tensor(config, model)
     _check_stages(config, model)
+    etp = config.etp
+    if not etp:
+        etp = config.tp if model.n_routed_experts else 1
     layout = Layout(
         gpus=gpus,
         tp=config.tp,
@@ -28,7 +33,7 @@ def resolve(config: LayoutConfig, gpus: int, model: ModelConfig) -> Layout:
         zero=ZeroStage(config.zero),
         cp=config.cp,
         vpp=config.vpp,
-        etp=config.etp or (config.tp if model.n_routed_experts else 1),
+        etp=etp,
         shard=config.shard,
         order=tuple(config.order.split("-")),
     )
@@ -43,8 +48,11 @@ def _replicas(config: LayoutConfig, gpus: int) -> int:
     product = config.tp * config.cp * config.pp
     if gpus % product == 0:
         return gpus // product
-    key, legal = _odd_degree(config, gpus)
+    key = _odd_degree(config, gpus)
     value = getattr(config, key)
+    others = product // value  # the product of the other degrees
+    # None where the others do not divide the cluster either.
+    legal = [n for n in _divisors(gpus) if gpus % (n * others) == 0]
     remedy = "Choose smaller tp or cp too."
     if legal:
         remedy = f"The nearest that do: {_nearest(value, legal)}."
@@ -57,24 +65,24 @@ def _replicas(config: LayoutConfig, gpus: int) -> int:
     )
 
 
-def _odd_degree(config: LayoutConfig, gpus: int) -> tuple[str, list[int]]:
-    """Return the last degree that does not divide what the others leave, and what would."""
+def _odd_degree(config: LayoutConfig, gpus: int) -> str:
+    """Return the last degree that does not divide what the others leave; pp if several are wrong."""
     product = config.tp * config.cp * config.pp
     for key in ("pp", "cp", "tp"):
-        rest = product // getattr(config, key)
-        if gpus % rest == 0:
-            return key, _divisors(gpus // rest)
-    return "pp", [n for n in _divisors(gpus) if gpus % (n * config.tp * config.cp) == 0]
+        others = product // getattr(config, key)
+        if gpus % others == 0:
+            return key
+    return "pp"
 
 
 def _check_stages(config: LayoutConfig, model: ModelConfig) -> None:
     """Refuse more stages than the model has blocks."""
     stages = config.pp * config.vpp
-    if stages > len(model.blocks):
+    blocks = len(model.blocks)
+    if stages > blocks:
         key = "vpp" if config.vpp > 1 else "pp"
         raise LayoutError(
-            f"makes {stages} stages of the model's {len(model.blocks)} blocks: layers, embedding, "
-            "head, MTP",
+            f"makes {stages} stages of the model's {blocks} blocks: layers, embedding, head, MTP",
             key=f"layout.{key}",
             value=getattr(config, key),
             remedy="Every stage needs one: choose fewer stages.",
@@ -85,7 +93,8 @@ def _check_tensor(config: LayoutConfig, model: ModelConfig) -> None:
     """Refuse tensor parallel degrees that cut heads or widths unevenly."""
     broken = _uneven(config.tp, model)
     if broken:
-        legal = [n for n in _divisors(model.num_attention_heads) if not _uneven(n, model)]
+        heads = model.num_attention_heads
+        legal = [n for n in _divisors(heads) if not _uneven(n, model)]
         raise LayoutError(
             broken,
             key="layout.tp",
@@ -105,6 +114,7 @@ def _uneven(tp: int, model: ModelConfig) -> str:
     """Return the rule that a tensor parallel degree breaks, empty if it breaks none."""
     if model.num_attention_heads % tp:
         return f"does not divide {model.num_attention_heads} attention heads"
+    # Where there are more ranks than key-value heads, several hold a copy of the same one.
     kv = model.kv_heads
     if not model.is_mla and kv % tp and tp % kv:
         return f"neither divides {kv} key-value heads nor is a multiple of them"
@@ -118,17 +128,11 @@ def _uneven(tp: int, model: ModelConfig) -> str:
 def _check_experts(layout: Layout, model: ModelConfig) -> None:
     """Refuse expert groups that do not fit. Errors: LayoutError."""
     if not model.n_routed_experts:
-        for key in ("ep", "etp"):
-            if getattr(layout, key) > 1:
-                raise LayoutError(
-                    "must be 1: the model has no routed experts",
-                    key=f"layout.{key}",
-                    value=getattr(layout, key),
-                    remedy=leave_out(f"layout.{key}"),
-                )
+        _check_no_experts(layout)
         return
     _check_expert_tensor(layout, model)
-    ranks, experts = layout.per_stage, model.n_routed_experts
+    ranks = layout.per_stage
+    experts = model.n_routed_experts
     broken = ""
     if experts % layout.ep:
         broken = f"does not divide {experts} routed experts"
@@ -138,7 +142,8 @@ def _check_experts(layout: Layout, model: ModelConfig) -> None:
             f"(= {layout.gpus} GPUs / pp {layout.pp})"
         )
     if broken:
-        legal = [n for n in _divisors(experts) if ranks % (n * layout.etp) == 0]
+        # What is left of the ranks has been checked to be whole: etp divides them.
+        legal = _divisors(math.gcd(experts, ranks // layout.etp))
         raise LayoutError(
             broken,
             key="layout.ep",
@@ -147,9 +152,23 @@ def _check_experts(layout: Layout, model: ModelConfig) -> None:
         )
 
 
+def _check_no_experts(layout: Layout) -> None:
+    """Refuse degrees of experts where the model has none. Errors: LayoutError."""
+    for key in ("ep", "etp"):
+        degree = getattr(layout, key)
+        if degree > 1:
+            raise LayoutError(
+                "must be 1: the model has no routed experts",
+                key=f"layout.{key}",
+                value=degree,
+                remedy=leave_out(f"layout.{key}"),
+            )
+
+
 def _check_expert_tensor(layout: Layout, model: ModelConfig) -> None:
     """Refuse tensor parallel degrees of experts that cut their width or the ranks unevenly."""
-    width, ranks = model.moe_intermediate_size, layout.per_stage
+    width = model.moe_intermediate_size
+    ranks = layout.per_stage
     broken = ""
     if width % layout.etp:
         broken = f"does not divide the experts' width {width}"
@@ -167,21 +186,22 @@ def _check_expert_tensor(layout: Layout, model: ModelConfig) -> None:
 
 def _ranks(layout: Layout) -> str:
     """Return the ranks of a pipeline index with the product that makes them."""
-    return f"tp {layout.tp} x cp {layout.cp} x dp {layout.dp} = {layout.per_stage} ranks"
+    product = f"tp {layout.tp} x cp {layout.cp} x dp {layout.dp}"
+    return f"{product} = {layout.per_stage} ranks"
 
 
 def _check_shards(layout: Layout, model: ModelConfig) -> None:
     """Refuse runs of `layout.shard` ranks that do not part those that hold the same parameters."""
     if not layout.shard:
         return
-    shared = {f"cp {layout.cp} x dp {layout.dp} ranks that share parameters": layout.cp * layout.dp}
+    dense = f"cp {layout.cp} x dp {layout.dp} ranks that share parameters"
+    shared = {dense: layout.cp * layout.dp}  # which ranks -> how many
     if model.n_routed_experts and layout.edp > layout.shard:  # fewer are one run
         shared[f"{layout.edp} ranks that share routed experts"] = layout.edp
+    # One length of the runs serves both, so that it divides their common divisors.
+    legal = _divisors(math.gcd(*shared.values()))
     for what, ranks in shared.items():
         if ranks % layout.shard:
-            legal = [
-                n for n in _divisors(ranks) if all(other % n == 0 for other in shared.values())
-            ]
             raise LayoutError(
                 f"does not divide the {what}",
                 key="layout.shard",
@@ -192,7 +212,9 @@ def _check_shards(layout: Layout, model: ModelConfig) -> None:
 
 def _check_order(layout: Layout, model: ModelConfig) -> None:
     """Refuse orders in which the two grids of ranks put different numbers on a pipeline index."""
-    dense, expert = layout.inner("dense"), layout.inner("expert")
+    # Otherwise a rank would be on one stage for attention and on another one for its experts.
+    dense = layout.inner("dense")
+    expert = layout.inner("expert")
     if model.n_routed_experts and dense != expert:
         raise LayoutError(
             f"puts {dense} ranks of the dense grid but {expert} of the experts' before the next "
@@ -210,6 +232,7 @@ def _divisors(number: int) -> list[int]:
 def _nearest(value: int, legal: Iterable[int]) -> str:
     """Return the nearest legal value below and the nearest above, as text."""
     known = sorted(legal)
-    below = [n for n in known if n < value][-1:]
-    above = [n for n in known if n > value][:1]
-    return " and ".join(str(n) for n in below + above)
+    below = [n for n in known if n < value]
+    above = [n for n in known if n > value]
+    nearest = below[-1:] + above[:1]
+    return " and ".join(map(str, nearest))

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 from simulator.errors import LayoutError
 from simulator.model import BlockKind, ModelConfig
 
 
-def parse_stages(
-    stages: Sequence[str], pp: int, model: ModelConfig
-) -> tuple[tuple[BlockKind, ...], ...]:
+Stages: TypeAlias = tuple[tuple[BlockKind, ...], ...]
+"""Blocks of each stage, in forward order."""
+
+
+class Cut(NamedTuple):
+    """Runs over the first weights, the best of their kind."""
+
+    squares: float
+    """Sum of the squares of the runs' sums, inf if there is no way."""
+    start: int
+    """Where the last run begins."""
+
+
+NO_CUT = Cut(math.inf, 0)
+
+
+def parse_stages(stages: Sequence[str], pp: int, model: ModelConfig) -> Stages:
     """Return the blocks of each stage, `(("embedding", "dense", ...), ...)`.
 
     stages: text such as 'embedding 0-4'. Errors: LayoutError unless every block of the model is
     named exactly once, in forward order.
     """
-    empty = [number for number, text in enumerate(stages) if not text.split()]
-    if empty:
-        raise LayoutError(
-            f"leaves stage {empty[0]} empty",
-            key="layout.stages",
-            remedy="Give every stage a block.",
-        )
+    for number, text in enumerate(stages):
+        if not text.split():
+            raise LayoutError(
+                f"leaves stage {number} empty",
+                key="layout.stages",
+                remedy="Give every stage a block.",
+            )
     if len(stages) != pp:
         raise LayoutError(
             f"names {len(stages)} stages where layout.pp is {pp}",
@@ -32,13 +48,19 @@ def parse_stages(
             remedy="Name as many, or write 'stages: balanced'.",
         )
     named = [_named(text) for text in stages]
-    _check_order([name for stage in named for name in stage], model)
-    return tuple(tuple(_kind(name, model) for name in stage) for stage in named)
+    _check_order(list(itertools.chain(*named)), model)
+    kinds = []
+    for stage in named:
+        kinds.append(tuple(_kind(name, model) for name in stage))
+    return tuple(kinds)
 
 
 def _named(text: str) -> list[str]:
     """Return the blocks that the text of a stage names."""
-    return [block for word in text.split() for block in _blocks(word)]
+    blocks = []
+    for word in text.split():
+        blocks += _blocks(word)
+    return blocks
 
 
 def _check_order(named: list[str], model: ModelConfig) -> None:
@@ -46,30 +68,33 @@ def _check_order(named: list[str], model: ModelConfig) -> None:
     expected = _names(model)
     if named == expected:
         return
-    shared = min(len(named), len(expected))
-    wrong = next((i for i in range(shared) if named[i] != expected[i]), shared)
-    has = named[wrong] if wrong < len(named) else "nothing"
-    wanted = expected[wrong] if wrong < len(expected) else "nothing"
-    last = ", ".join(expected[model.num_hidden_layers + 1 :])
+    # Only the first place that differs: one block that is missing shifts all that follow.
+    pairs = itertools.zip_longest(named, expected, fillvalue="nothing")
+    has, wanted = next(pair for pair in pairs if pair[0] != pair[1])
+    layers = model.num_hidden_layers
+    last = ", ".join(expected[layers + 1 :])
+    order = f"embedding, 0 to {layers - 1}, {last}"
     raise LayoutError(
         f"has {has} where {wanted} is due",
         key="layout.stages",
-        remedy=(
-            f"Name each once, in order: {expected[0]}, {expected[1]} to "
-            f"{model.num_hidden_layers - 1}, {last}."
-        ),
+        remedy=f"Name each once, in order: {order}.",
     )
 
 
 def _names(model: ModelConfig) -> list[str]:
+    """Return what a stage map calls the blocks of a model, in forward order."""
     layers = [str(index) for index in range(model.num_hidden_layers)]
-    return ["embedding", *layers, "head", *("mtp" for _ in range(model.num_nextn_predict_layers))]
+    mtp = ["mtp"] * model.num_nextn_predict_layers
+    return ["embedding", *layers, "head", *mtp]
 
 
 def _blocks(word: str) -> list[str]:
+    """Return the blocks that a word names, `3-6` or `head`. Errors: LayoutError."""
     span = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
     if span:
-        return [str(index) for index in range(int(span[1]), int(span[2] or span[1]) + 1)]
+        first = int(span[1])
+        last = int(span[2] or first)
+        return [str(index) for index in range(first, last + 1)]
     if word not in ("embedding", "head", "mtp"):
         raise LayoutError(
             "is not a block",
@@ -81,17 +106,21 @@ def _blocks(word: str) -> list[str]:
 
 
 def _kind(name: str, model: ModelConfig) -> BlockKind:
-    return model.layer_kind(int(name)) if name.isdigit() else name  # type: ignore[return-value]
+    if name.isdigit():
+        return model.layer_kind(int(name))
+    return name  # type: ignore[return-value]  # `_blocks` let only kinds pass
 
 
 def print_stages(stages: Sequence[Sequence[BlockKind]]) -> tuple[str, ...]:
     """Print stages so that `parse_stages` reads them back."""
-    texts, layer = [], 0
+    texts = []
+    layer = 0  # the first of the stage
     for stage in stages:
         words = ["embedding"] if "embedding" in stage else []
         count = sum(kind in ("dense", "moe") for kind in stage)
+        last = layer + count - 1
         if count > 1:
-            words.append(f"{layer}-{layer + count - 1}")
+            words.append(f"{layer}-{last}")
         elif count:
             words.append(str(layer))
         words += [kind for kind in stage if kind in ("head", "mtp")]
@@ -106,42 +135,56 @@ def balance(weights: Sequence[float], parts: int) -> tuple[int, ...]:
     Among those, the most even. Exact, by dynamic programming over (longest sum, sum of squares).
     Every run holds a block if there are enough and none weighs nothing.
     """
-    count = len(weights)
     sums = [0.0]  # of the first n weights
     for weight in weights:
         sums.append(sums[-1] + weight)
-    longest = _least_longest(sums, count, parts) * (1 + 1e-12)
-    # best[part][end]: least sum of squares of `part` runs over the first `end` weights, and where
-    # the last of them begins.
-    best = [[(0.0 if end == 0 else math.inf, 0) for end in range(count + 1)]]
+    # A little more than the least, so that rounding excludes no map that is as short.
+    longest = _least_longest(sums, parts) * (1 + 1e-12)
+    empty = Cut(0.0, 0)  # no runs over no weights
+    row = [empty] + [NO_CUT] * len(weights)
+    ends = range(len(sums))
+    rows = []  # [part][end], best of `part` runs over the first `end` weights
     for _ in range(parts):
-        before = best[-1]
-        row = []
-        for end in range(count + 1):
-            options = (
-                (before[start][0] + (sums[end] - sums[start]) ** 2, start)
-                for start in range(end + 1)
-                if sums[end] - sums[start] <= longest
-            )
-            row.append(min(options, default=(math.inf, 0)))
-        best.append(row)
-    lengths, end = [], count
-    for row in reversed(best[1:]):
-        start = row[end][1]
+        row = [_best_cut(sums, row, end, longest) for end in ends]
+        rows.append(row)
+    # From the last run back: each begins where the one before it ends.
+    lengths = []
+    end = len(weights)
+    for row in reversed(rows):
+        start = row[end].start
         lengths.append(end - start)
         end = start
     return tuple(reversed(lengths))
 
 
-def _least_longest(sums: Sequence[float], count: int, parts: int) -> float:
+def _best_cut(sums: Sequence[float], before: Sequence[Cut], end: int, longest: float) -> Cut:
+    """Return the best way to add a run that ends at `end` to the runs before it.
+
+    sums: of the first n weights; before: the best with one run less [end].
+    """
+    best = NO_CUT
+    for start in range(end + 1):
+        length = sums[end] - sums[start]
+        if length > longest:
+            continue
+        squares = before[start].squares + length**2
+        if squares < best.squares:  # of equal ones the first, whose last run is the longest
+            best = Cut(squares, start)
+    return best
+
+
+def _least_longest(sums: Sequence[float], parts: int) -> float:
     """Return the least longest sum of `parts` runs. sums: of the first n weights."""
-    worst = list(sums[: count + 1])  # of one run over the first n weights
+    worst = list(sums)  # of one run over the first n weights
     for _ in range(parts - 1):
-        worst = [
-            min(max(worst[start], sums[end] - sums[start]) for start in range(end + 1))
-            for end in range(count + 1)
-        ]
-    return worst[count]
+        # With one run more: the new one goes from any start to the end.
+        after = []
+        for end in range(len(sums)):
+            total = sums[end]
+            runs = zip(worst[: end + 1], sums, strict=False)  # [start]
+            after.append(min(max(others, total - before) for others, before in runs))
+        worst = after
+    return worst[-1]
 
 
 def even(model: ModelConfig, parts: int) -> tuple[int, ...]:
@@ -150,20 +193,26 @@ def even(model: ModelConfig, parts: int) -> tuple[int, ...]:
     Where they do not divide, the stages in the middle have one more, and the ends fewer.
     """
     base, extra = divmod(model.num_hidden_layers, parts)
-    from_the_middle = sorted(
-        range(parts), key=lambda stage: (-min(stage, parts - 1 - stage), stage)
-    )
-    middle = from_the_middle[:extra]
-    lengths = [base + (stage in middle) for stage in range(parts)]
-    lengths[0] += 1
-    lengths[-1] += 1 + model.num_nextn_predict_layers
+
+    def from_the_end(stage: int) -> int:
+        return min(stage, parts - 1 - stage)
+
+    # Those furthest from both ends, which hold the embedding and the head besides.
+    middle = sorted(range(parts), key=from_the_end, reverse=True)[:extra]
+    lengths = [base] * parts
+    for stage in middle:
+        lengths[stage] += 1
+    lengths[0] += 1  # the embedding
+    lengths[-1] += 1 + model.num_nextn_predict_layers  # the head and MTP
     return tuple(lengths)
 
 
-def cut(blocks: Sequence[BlockKind], lengths: Sequence[int]) -> tuple[tuple[BlockKind, ...], ...]:
+def cut(blocks: Sequence[BlockKind], lengths: Sequence[int]) -> Stages:
     """Return blocks as runs of the given lengths."""
-    stages, start = [], 0
+    stages = []
+    start = 0
     for length in lengths:
-        stages.append(tuple(blocks[start : start + length]))
-        start += length
+        end = start + length
+        stages.append(tuple(blocks[start:end]))
+        start = end
     return tuple(stages)
