@@ -1,12 +1,11 @@
-"""Mutants of what computes a step: a sample by a fixed seed, each run against the tests that reach it.
+"""Mutants of what computes a step: a sample by a fixed seed, each run against the tests that call it.
 
     pip install cosmic-ray
-    PYTHONPATH=. python tests/mutation.py --seed 11 --count 320
+    PYTHONPATH=. python tests/mutation.py tests/test_memory.py -m "not slow" --seed 11 --count 320
 
-One process collects the tests and runs them once, to see which functions each of them calls. A
-process forked from it per mutant puts the changed code into its place and runs those tests, the
-quickest first, until one fails. No file is changed. A line per mutant comes out: verdict, number in
-the sample, place, what was changed, the line. tests/mutants.md has the results.
+Pytest collects the tests, and runs them once to see which functions each of them calls. A process
+forked from it per mutant puts the changed code into its place and runs those tests, the quickest
+first, until one fails. No file changes. See mutants.md.
 """
 
 import argparse
@@ -18,7 +17,6 @@ import json
 import os
 import random
 import resource
-import signal
 import sys
 import time
 import types
@@ -31,44 +29,40 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
 ROOMS = ("engine", "program", "collectives", "memory", "experts")
-SKIPPED = ("engine/compiled.py",)
-"""Compiled by numba, and checked bit for bit against the reference."""
+COMPILED = ("compiled", "coflows", "heap", "rows", "sharing")
+"""Files of `engine` that numba compiles: checked bit for bit against the reference instead."""
 PATIENCE = 120
-"""Computing time beyond which a mutant hangs [s]; on the clock, ten times that."""
+"""Computing time beyond which a mutant hangs [s]."""
+
+
+def sample(seed, count):
+    """Return mutations of functions: a place is drawn first, then one of what it can become."""
+    draw, places = random.Random(seed), []
+    for room in ROOMS:
+        for path in sorted(Path("simulator", room).rglob("*.py")):
+            places += sites(path).values()
+    draw.shuffle(places)
+    changes = enumerate(draw.choice(place) for place in places[:count])
+    return [pair for pair in changes if not compiled(Path(pair[1].module_path))]
+
+
+def compiled(path):
+    """Tell whether mutants of a file would never run."""
+    return path.parts[1] == "engine" and path.stem in COMPILED
 
 
 def sites(path):
-    """Return the mutations of a file that stand in functions: (line, operator) -> those to choose from."""
+    """Return the mutations inside the functions of a file: (place, operator) -> those to choose from."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    bodies = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    inside = {at for node in bodies for at in range(node.body[0].lineno, node.end_lineno + 1)}
     found = defaultdict(list)
-    inside = _bodies(ast.parse(path.read_text(encoding="utf-8")))
     for item in _all_work_items([path], {}):
         (change,) = item.mutations
         if change.start_pos[0] in inside:
             family = change.operator_name.split("/")[1].split("_")[0]
             found[change.start_pos, family].append(change)
     return found
-
-
-def _bodies(tree):
-    """Return the lines of function bodies; what stands outside is settled when a module is imported."""
-    return {
-        line
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef)
-        for line in range(node.body[0].lineno, node.end_lineno + 1)
-    }
-
-
-def sample(seed, count):
-    """Return mutations drawn without preference: a place first, then one of what it can become."""
-    draw = random.Random(seed)
-    places = []
-    for room in ROOMS:
-        for path in sorted(Path("simulator", room).rglob("*.py")):
-            if path.as_posix().removeprefix("simulator/") not in SKIPPED:
-                places += sites(path).values()
-    draw.shuffle(places)
-    return len(places), [draw.choice(place) for place in places[:count]]
 
 
 def functions(code):
@@ -82,12 +76,12 @@ def functions(code):
 
 
 def changed(change):
-    """Return the code that a mutation changes and what it becomes; nothing if it changes none."""
-    text = Path(change.module_path).read_text(encoding="utf-8")
+    """Return the code that a mutation changes and what it becomes; None if it changes none."""
+    path = Path(change.module_path).resolve()
+    text = path.read_text(encoding="utf-8")
     mutated = mutate_code(text, get_operator(change.operator_name)(), change.occurrence)
-    path = str(Path(change.module_path).resolve())
     both = (functions(compile(source, path, "exec")) for source in (text, mutated))
-    return next(((old, new) for old, new in zip(*both, strict=True) if old != new), None)
+    return next((pair for pair in zip(*both, strict=True) if pair[0] != pair[1]), None)
 
 
 def key(code):
@@ -104,16 +98,12 @@ def put(old, new):
             thing.__code__ = new
 
 
-def child(function, *arguments):
+def child(patience, function, *arguments):
     """Return the lines that a function writes in a forked process; None if it hangs."""
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
-        resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
-        signal.alarm(10 * PATIENCE)
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (patience, patience))
         with os.fdopen(write, "w") as out:
             function(out, *arguments)
         os._exit(0)
@@ -130,85 +120,63 @@ def passes(item, after):
     return item.session.testsfailed == failed
 
 
-def note(seen, frame, *_):
-    """Remember what is called."""
-    seen[id(frame.f_code)] = frame.f_code
-
-
 def watched(out, items):
-    """Run tests; write the time of each that passes and the functions that it calls."""
+    """Run tests; write the time of each and the functions that it calls."""
     for item, after in zip(items, [*items[1:], None], strict=True):
-        seen: dict[int, types.CodeType] = {}
-        begun = time.perf_counter()
-        sys.setprofile(functools.partial(note, seen))
+        seen, begun = {}, time.perf_counter()
+        sys.setprofile(
+            functools.partial(lambda seen, frame, *_: seen.update({frame.f_code: 0}), seen)
+        )
         passed = passes(item, after)
         sys.setprofile(None)
-        reached = [key(code) for code in seen.values() if "/simulator/" in code.co_filename]
-        out.write(json.dumps([passed, time.perf_counter() - begun, reached]) + "\n")
+        reached = [key(code) for code in seen if "/simulator/" in code.co_filename]
+        print(json.dumps([passed, time.perf_counter() - begun, reached]), file=out)
 
 
 def held(out, change, items):
     """Run tests over a mutant until one fails; write its name."""
-    if change:
-        put(*change)
+    put(*change)
     for item, after in zip(items, [*items[1:], None], strict=True):
         if not passes(item, after):
-            out.write(item.nodeid)
+            print(item.nodeid, file=out)
             return
 
 
 class Loop:
-    """Runs the mutants instead of the tests that pytest has collected."""
+    """Runs mutants where pytest would run the tests that it has collected."""
 
     def __init__(self, changes, output):
         self.changes, self.output = changes, output
 
     def pytest_runtestloop(self, session):
-        """Run the sample and write a line for each mutant."""
-        rows = [json.loads(line) for line in child(watched, session.items)]
+        """Write a line per mutant: verdict, number, place, what was changed, how many tests, which failed."""
+        rows = map(json.loads, child(100 * PATIENCE, watched, session.items))
         known = sorted(zip(rows, session.items, strict=True), key=lambda pair: pair[0][1])
-        control = child(held, None, [item for (passed, _, _), item in known if passed])
-        print("# without a mutant:", control, file=self.output, flush=True)
         for number, change in self.changes:
             code = changed(change)
-            items = [
-                item
-                for (passed, _, reached), item in known
-                if passed and code and key(code[0]) in reached
-            ]
-            found = child(held, code, items) if items else []
-            verdict = "killed" if found != [] else "SURVIVED"
+            called = key(code[0]) if code else ""
+            items = [item for (passed, _, reached), item in known if passed and called in reached]
+            found = child(PATIENCE, held, code, items) if items else []
+            verdict = "SURVIVED" if found == [] else "killed"
             line = Path(change.module_path).read_text(encoding="utf-8").splitlines()
-            text = line[change.start_pos[0] - 1].strip()
             place = f"{change.module_path}:{change.start_pos[0]}:{change.definition_name}"
-            what = f"{change.operator_name.split('/')[1]} {change.occurrence}"
+            what = f"{change.operator_name.split('/')[1]}: {line[change.start_pos[0] - 1].strip()}"
             by = "hangs" if found is None else "".join(found)
-            print(
-                verdict,
-                number,
-                place,
-                what,
-                text,
-                len(items),
-                by,
-                sep="\t",
-                file=self.output,
-                flush=True,
-            )
+            row = (verdict, number, place, what, len(items), by)
+            print(*row, sep="\t", file=self.output, flush=True)
         return True
 
 
 def main():
-    """Run the sample."""
+    """Run the sample, or some of it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--count", type=int, default=320)
     parser.add_argument("--only", type=int, nargs="*", help="Numbers of mutants in the sample.")
     parser.add_argument("--output", type=argparse.FileType("w"), default="mutants.tsv")
     given, tests = parser.parse_known_args()  # the rest is pytest's
-    places, changes = sample(given.seed, given.count)
-    print(f"# {len(changes)} of {places} places", file=given.output, flush=True)
-    chosen = [pair for pair in enumerate(changes) if not given.only or pair[0] in given.only]
+    changes = sample(given.seed, given.count)
+    chosen = [pair for pair in changes if not given.only or pair[0] in given.only]
     pytest.main(["-p", "no:cacheprovider", *tests], plugins=[Loop(chosen, given.output)])
 
 
