@@ -55,10 +55,10 @@ def _compute_at_peak(program: Program) -> Bound:
 
 def _compute_as_profiled(program: Program) -> Bound:
     # A rank's kernels share its SMs, so they never run at the same time.
-    busiest = max(sum(seconds.values()) for seconds in program.class_seconds)
+    ranks = [sum(seconds.values()) for seconds in program.class_seconds]  # [rank class] s
     return Bound(
         name="compute as profiled",
-        seconds=busiest,
+        seconds=max(ranks),
         formula="sum of kernel times on the busiest rank",
     )
 
@@ -84,18 +84,23 @@ def _link(program: Program) -> Bound:
 def _at_peak(flops: Mapping[str, float], scenario: Scenario) -> float:
     """Return how long FLOPs take at the dense peak of their dtype [s]. flops: dtype of a GEMM -> FLOP."""
     datasheet = {str(dtype): peak for dtype, peak in PEAK.items()}  # what bounds a GEMM's dtype
-    peak = scenario.gpu.peak
-    return sum(count / peak[datasheet[dtype]] for dtype, count in flops.items())
+    seconds = []
+    for dtype, count in flops.items():
+        peak = scenario.gpu.peak[datasheet[dtype]]
+        seconds.append(count / peak)
+    return sum(seconds)
 
 
 def _nic_rate(scenario: Scenario) -> float:
     """Return what the NICs carry in one direction for each GPU, mean over GPUs, as the cluster graph has them [B/s]."""
     net = scenario.network
     # GPUs may share a NIC, or have none: the sum over NICs, divided among all GPUs.
-    nics = np.unique(net.nic_up[net.nic_up >= 0])  # [NIC] link
+    has_nic = net.nic_up >= 0  # [GPU]
+    nics = np.unique(net.nic_up[has_nic])  # [NIC] link
     if not len(nics):
         return np.inf
-    return float(net.capacity[nics].sum()) / len(net.nic_up)
+    total = float(net.capacity[nics].sum())
+    return total / len(net.nic_up)
 
 
 def model_flops(program: Program) -> float:
@@ -110,15 +115,21 @@ def calls(program: Program) -> NDArray[np.int64]:
     # Each member of a call has a row of its own.
     used = program.coflow[program.coflow >= 0]
     rows = np.bincount(used, minlength=len(program.coflows))  # [coflow]
-    members = np.array([len(flow.members) for flow in program.coflows], dtype=np.int64)
-    return rows // np.maximum(members, 1)
+    return rows // np.maximum(_members(program), 1)
+
+
+def _members(program: Program) -> NDArray[np.int64]:
+    """Return the number of members of each class of coflows [coflow]."""
+    members = [len(flow.members) for flow in program.coflows]
+    return np.array(members, dtype=np.int64)
 
 
 def traffic(program: Program) -> dict[str, tuple[float, float]]:
     """Return kind of traffic -> bytes that one GPU sends per step over its NIC and over NVLink, mean over GPUs."""
     nic: defaultdict[str, float] = defaultdict(float)  # bytes of all GPUs
     nvlink: defaultdict[str, float] = defaultdict(float)
-    for flow, count in zip(program.coflows, calls(program).tolist(), strict=True):
+    counts = calls(program).tolist()
+    for flow, count in zip(program.coflows, counts, strict=True):
         sent_nic, sent_nvlink = flow.sent
         nic[flow.traffic] += count * sent_nic
         nvlink[flow.traffic] += count * sent_nvlink
@@ -128,8 +139,9 @@ def traffic(program: Program) -> dict[str, tuple[float, float]]:
 
 def link_seconds(program: Program) -> NDArray[np.float64]:
     """Return how long each link would be busy alone in a step, kernel efficiency included. [link class] s."""
-    busy = np.zeros(len(program.capacity))
-    for flow, count in zip(program.coflows, calls(program).tolist(), strict=True):
+    busy = np.zeros(len(program.capacity))  # [link class] B
+    counts = calls(program).tolist()
+    for flow, count in zip(program.coflows, counts, strict=True):
         for link, weight in flow.links:
             busy[link] += count * weight * flow.size
     return busy / program.capacity
@@ -177,13 +189,15 @@ def _columns(program: Program) -> _Columns:
     """Return what the critical path follows from, as arrays."""
     waits = np.diff(program.wait_ptr)  # [row]
     # The program lists what each row waits for; the path needs the reverse, sorted by what ends.
-    waiters = np.repeat(np.arange(len(waits)), waits)  # [wait]
+    rows = np.arange(len(waits))
+    waiters = np.repeat(rows, waits)  # [wait]
     by_awaited = np.argsort(program.wait, kind="stable")  # [wait]
     followers = np.bincount(program.wait, minlength=len(waits))  # [row]
+    ends = np.cumsum(followers)  # [row]
     call, missing = _calls_of_rows(program)
     return _Columns(
         waiting=waits,
-        first=np.concatenate([[0], np.cumsum(followers)]),
+        first=np.concatenate([[0], ends]),
         follower=waiters[by_awaited],
         call=call,
         missing=missing,
@@ -201,17 +215,17 @@ def _calls_of_rows(program: Program) -> tuple[NDArray[np.int64], NDArray[np.int6
     call = np.full(len(transfer), -1)
     call[transfer] = number
     kind = program.coflow[transfer][member]  # coflow that a call is of [call]
-    members = np.array([len(flow.members) for flow in program.coflows], dtype=np.int64)  # [coflow]
-    return call, members[kind]
+    return call, _members(program)[kind]
 
 
 def _times(program: Program) -> NDArray[np.float64]:
     """Return the latency of each row and the time after it, alone on its links [2, row] s."""
     flows = program.coflows
     # A kernel has the number -1 for its coflow, which the last entry answers.
-    latency = np.array([flow.latency for flow in flows] + [0.0])  # [coflow + 1] s
-    moving = np.array([flow.size / flow.rate for flow in flows] + [0.0])  # [coflow + 1] s
-    seconds = np.where(program.coflow >= 0, moving[program.coflow], program.seconds)  # [row] s
+    latency = np.array([*(flow.latency for flow in flows), 0.0])  # [coflow + 1] s
+    alone = np.array([*(flow.size / flow.rate for flow in flows), 0.0])  # [coflow + 1] s
+    moving = alone[program.coflow]  # [row] s
+    seconds = np.where(program.coflow >= 0, moving, program.seconds)  # [row] s
     return np.stack([latency[program.coflow], seconds])
 
 

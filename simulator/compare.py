@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -30,7 +31,9 @@ class Row:
     def relative(self) -> tuple[float, ...]:
         """Return each value over the first [report]; not a number where the first is 0."""
         first = self.values[0]
-        return tuple(value / first if first else math.nan for value in self.values)
+        if not first:
+            return (math.nan,) * len(self.values)
+        return tuple(value / first for value in self.values)
 
 
 class Difference(NamedTuple):
@@ -48,16 +51,20 @@ def names(reports: Sequence[Report]) -> tuple[str, ...]:
     """Return a name for each report that tells it from the others."""
     sites = [report.scenario.topology.name for report in reports]
     runs = [report.scenario.workload.name for report in reports]
+    # As short as can be: the workload where it differs, single keys where files are the same.
     labels = sites
     if len(set(runs)) > 1:
-        labels = [f"{site} {run}" for site, run in zip(sites, runs, strict=True)]
+        pairs = zip(sites, runs, strict=True)
+        labels = [f"{site} {run}" for site, run in pairs]
     result = []
-    for index, (label, report) in enumerate(zip(labels, reports, strict=True)):
+    for index, report in enumerate(reports):
+        label = labels[index]
         if labels.count(label) > 1:
-            suffix = _distinction(report, reports) or f"({labels[:index].count(label) + 1})"
-            result.append(f"{label} {suffix}")
-        else:
-            result.append(label)
+            # Two that differ in nothing are told apart by their number.
+            number = labels[:index].count(label) + 1
+            suffix = _distinction(report, reports) or f"({number})"
+            label = f"{label} {suffix}"
+        result.append(label)
     return tuple(result)
 
 
@@ -65,37 +72,60 @@ def _distinction(report: Report, reports: Sequence[Report]) -> str:
     """Return the values of the keys in which a scenario differs from any of the others: `ep 32`."""
     own: dict[str, str] = {}
     for other in reports:
-        own |= {change.path: change.first for change in differences(report, other)}
-    shown = {path.removesuffix(".name").rpartition(".")[2]: value for path, value in own.items()}
+        for change in differences(report, other):
+            own[change.path] = change.first
+    shown: dict[str, str] = {}
+    for path, value in own.items():
+        # `schedule.name` is the schedule: its group says more than `name`.
+        _, _, key = path.removesuffix(".name").rpartition(".")
+        shown[key] = value
     return ", ".join(f"{key} {value}" for key, value in shown.items())
 
 
-_Column = tuple[str, str, Callable[[Report], float]]
-"""Quantity, unit, and how to read it off a report."""
-_DECISIVE: tuple[_Column, ...] = (
-    ("step time", "s", lambda report: report.step_time),
-    ("tokens per day", "tokens", lambda report: report.tokens_per_second * 86400),
-    ("TFLOP/s per GPU", "TFLOP/s", lambda report: report.flops_per_gpu / 1e12),
-    ("MFU (BF16 peak)", "", lambda report: report.mfu),
-    ("GPU-hours of the run", "h", lambda report: report.gpu_hours),
-    ("cost of the run", "USD", lambda report: report.cost),
-    ("peak memory", "B", lambda report: report.worst_memory.peak),
+class _Column(NamedTuple):
+    """A quantity that decides between scenarios."""
+
+    quantity: str
+    """Its name."""
+    unit: str
+    """Its unit; empty for shares."""
+    read: Callable[[Report], float]
+    """How to read it off a report, in that unit."""
+
+
+_DECISIVE = (
+    _Column("step time", "s", lambda report: report.step_time),
+    _Column("tokens per day", "tokens", lambda report: report.tokens_per_second * 86400),
+    _Column("TFLOP/s per GPU", "TFLOP/s", lambda report: report.flops_per_gpu / 1e12),
+    _Column("MFU (BF16 peak)", "", lambda report: report.mfu),
+    _Column("GPU-hours of the run", "h", lambda report: report.gpu_hours),
+    _Column("cost of the run", "USD", lambda report: report.cost),
+    _Column("peak memory", "B", lambda report: report.worst_memory.peak),
 )
 
 
 def rows(reports: Sequence[Report]) -> tuple[Row, ...]:
     """Return the quantities that decide, over all reports."""
-    table = [
-        Row(quantity, unit, tuple(read(report) for report in reports))
-        for quantity, unit, read in _DECISIVE
-    ]
-    for part in dict.fromkeys(name for report in reports for name in report.breakdown):
-        seconds = tuple(report.breakdown.get(part, 0.0) for report in reports)
+    table = []
+    for quantity, unit, read in _DECISIVE:
+        values = tuple(read(report) for report in reports)
+        table.append(Row(quantity, unit, values))
+    # A part or a kind of link that only some scenarios have is 0 in the others.
+    breakdowns = [report.breakdown for report in reports]
+    for part in _union(breakdowns):
+        seconds = tuple(breakdown.get(part, 0.0) for breakdown in breakdowns)
         table.append(Row(part, "s", seconds))
-    for kind in dict.fromkeys(kind for report in reports for kind in report.utilisation):
-        shares = tuple(report.utilisation.get(kind, 0.0) for report in reports)
+    utilisations = [report.utilisation for report in reports]
+    for kind in _union(utilisations):
+        shares = tuple(utilisation.get(kind, 0.0) for utilisation in utilisations)
         table.append(Row(f"{kind} busy", "", shares))
     return tuple(table)
+
+
+def _union(tables: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the keys of all tables, each once, in the order of their first appearance."""
+    keys = chain.from_iterable(tables)
+    return list(dict.fromkeys(keys))
 
 
 def differences(first: Report, other: Report) -> tuple[Difference, ...]:
@@ -117,13 +147,16 @@ def _inputs(scenario: Scenario, kind: str) -> dict[str, Any]:
 
 def _differing(left: Any, right: Any, path: str) -> Iterator[Difference]:
     if isinstance(left, dict) and isinstance(right, dict):
-        for key in dict.fromkeys([*left, *right]):
-            yield from _differing(left.get(key), right.get(key), f"{path}.{key}")
+        keys = dict.fromkeys([*left, *right])
+        for key in keys:
+            inner = f"{path}.{key}"
+            yield from _differing(left.get(key), right.get(key), inner)
     elif left != right:
         yield Difference(path, _shown(path, left), _shown(path, right))
 
 
 _BANDWIDTHS = ("topology.node.nvlink", "topology.node.nic", "topology.node.pcie")
+"""Paths whose values are bytes per second inside the configuration."""
 
 
 def _shown(path: str, value: Any) -> str:
@@ -139,18 +172,20 @@ def _shown(path: str, value: Any) -> str:
 
 def why(first: Report, other: Report) -> tuple[str, ...]:
     """Return sentences that say what changed between two scenarios and what that did."""
-    changes = [
-        f"{change.path} {change.first} -> {change.other}" for change in differences(first, other)
-    ]
-    changed = f"changed: {'; '.join(changes) or 'nothing'}"
+    changes = []
+    for change in differences(first, other):
+        changes.append(f"{change.path} {change.first} -> {change.other}")
+    listed = "; ".join(changes) or "nothing"
+    changed = f"changed: {listed}"
     delta = other.step_time - first.step_time
     if not delta:
         return changed, "the step takes the same time"
-    ratio = abs(delta) / first.step_time
+    size = abs(delta)
+    ratio = size / first.step_time
     verb = "slower" if delta > 0 else "faster"
     return (
         changed,
-        f"the step is {format_seconds(abs(delta))} ({ratio:.2%}) {verb}",
+        f"the step is {format_seconds(size)} ({ratio:.2%}) {verb}",
         f"exposed time, mean over ranks: {_moved(first, other)}",
         binding(other),
     )
@@ -159,16 +194,19 @@ def why(first: Report, other: Report) -> tuple[str, ...]:
 def _moved(first: Report, other: Report) -> str:
     """Return by how much each part of the step changed, largest first; small changes left out."""
     delta = abs(other.step_time - first.step_time)
-    parts = dict.fromkeys([*first.breakdown, *other.breakdown])
-    change = {
-        name: other.breakdown.get(name, 0.0) - first.breakdown.get(name, 0.0) for name in parts
-    }
+    change: dict[str, float] = {}  # part -> s
+    for name in _union([first.breakdown, other.breakdown]):
+        before = first.breakdown.get(name, 0.0)
+        after = other.breakdown.get(name, 0.0)
+        change[name] = after - before
+    # Parts may move against each other by more than the step: a fiftieth of its change is visible.
     large = [name for name in change if abs(change[name]) > 0.02 * delta]
     large.sort(key=lambda name: -abs(change[name]))
     signed = []
     for name in large:
         sign = "+" if change[name] > 0 else "-"
-        signed.append(f"{name} {sign}{format_seconds(abs(change[name]))}")
+        moved = format_seconds(abs(change[name]))
+        signed.append(f"{name} {sign}{moved}")
     return ", ".join(signed)
 
 
@@ -178,41 +216,46 @@ def binding(report: Report) -> str:
     of_resources = [bound for bound in report.bounds if bound.name != "critical path"]
     nearest = max(of_resources, key=lambda bound: bound.seconds)
     share = nearest.seconds / report.step_time
-    busy = ", ".join(f"{kind} {share:.0%}" for kind, share in report.utilisation.items())
+    links = [f"{kind} {busy:.0%}" for kind, busy in report.utilisation.items()]
+    listed = ", ".join(links) or "none"
     return (
         f"nearest bound: {nearest.name} ({share:.0%} of the step); "
-        f"busiest links of each kind: {busy or 'none'}"
+        f"busiest links of each kind: {listed}"
     )
 
 
 def memory_line(report: Report) -> str:
     """Return a sentence that says whether the step fits."""
-    worst, capacity = report.worst_memory, report.scenario.gpu.memory.capacity
+    worst = report.worst_memory
+    peak = format_bytes(worst.peak)
+    capacity = format_bytes(report.scenario.gpu.memory.capacity)
     verdict = "fits" if report.fits else "DOES NOT FIT"
-    return (
-        f"{format_bytes(worst.peak)} of {format_bytes(capacity)} "
-        f"at pipeline index {worst.pipeline_index}: {verdict}"
-    )
+    return f"{peak} of {capacity} at pipeline index {worst.pipeline_index}: {verdict}"
 
 
 def as_dict(studies: Sequence[Study]) -> dict[str, Any]:
     """Return a comparison as `simulate compare --json` writes it."""
     reports = [study.report for study in studies]
+    # The first scenario is what the others are compared with; its own differences are none, so that
+    # the n-th list belongs to the n-th scenario.
+    first, *others = reports
     return {
         "schema_version": 1,
         "scenarios": [study.as_dict() for study in studies],
         "rows": [_row(row) for row in rows(reports)],
-        "differences": [_changes(reports[0], report) for report in reports],
-        "why": [list(why(reports[0], report)) for report in reports[1:]],
+        "differences": [_changes(first, report) for report in reports],
+        "why": [list(why(first, report)) for report in others],
     }
 
 
 def _row(row: Row) -> dict[str, Any]:
+    # JSON has no word for what is not a number.
+    relative = [None if math.isnan(ratio) else ratio for ratio in row.relative]
     return {
         "quantity": row.quantity,
         "unit": row.unit,
         "values": list(row.values),
-        "relative": [None if math.isnan(ratio) else ratio for ratio in row.relative],
+        "relative": relative,
     }
 
 

@@ -22,12 +22,17 @@ RECOMPUTE = ("norm", "mla_up_projection", "swiglu", "core_attention", "full")
 
 BYTES: dict[Dtype, float] = {
     "bf16": 2.0,
-    "fp8": 1.0 + 4.0 / 128.0,
+    "fp8": 1.0 + 4.0 / 128.0,  # activations: a scale for 128 elements; weights have fewer
     "fp8_tensor": 1.0,
     "mxfp8": 1.0 + 1.0 / 32.0,
 }
 """Number format -> size of an element with its share of the scales [B]."""
-PEAK: dict[Dtype, str] = {"bf16": "bf16", "fp8": "fp8", "fp8_tensor": "fp8", "mxfp8": "mxfp8"}
+PEAK: dict[Dtype, str] = {
+    "bf16": "bf16",
+    "fp8": "fp8",
+    "fp8_tensor": "fp8",
+    "mxfp8": "mxfp8",
+}
 """dtype of a GEMM -> the datasheet's dtype whose peak bounds it.
 
 Hopper multiplies FP8 but knows no block scales.

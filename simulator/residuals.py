@@ -25,7 +25,11 @@ Floats = NDArray[np.float64]
 
 ATTENTION_TOKENS, ATTENTION_HIDDEN = 16384, 2048
 """FlashAttention's benchmarks: tokens in all, and heads x width."""
-VIDUR = {"norm": ("norm", 4.0), "add": ("residual_add", 6.0), "activation": ("activation", 6.0)}
+VIDUR = {
+    "norm": ("norm", 4.0),
+    "add": ("residual_add", 6.0),
+    "activation": ("activation", 6.0),
+}
 """What vidur measured -> kind of op, and bytes per element that must move."""
 NVLINK_LATENCY = 3.33e-6
 """Of a round [s], as topologies have it by default: arXiv 2505.09343, table 5."""
@@ -98,6 +102,7 @@ def _benchmark(part: Processor, ops: Iterable[Op]) -> Floats:
     seconds = []
     for op in ops:
         alone = part.kernel(op, overlapped=False)
+        # The table's time is that inside a training process, whose clock is lower.
         if op.kind == "wgrad":
             alone /= part.kernels.wgrad[op.dtype].sustained
         elif op.kind == "gemm":
@@ -110,9 +115,16 @@ def _against_table(
     group: str, name: str, part: Processor, fitted: bool, measured: Sequence[Timed]
 ) -> Residuals:
     """Return ops in a benchmark loop next to what the table says of them."""
-    seconds = np.array([timed.us for timed in measured]) * 1e-6
+    us = np.array([timed.us for timed in measured])  # [row]
     computed = _benchmark(part, [timed.op for timed in measured])
-    return Residuals(group, name, part.gpu.name, fitted, seconds, computed)
+    return Residuals(
+        group=group,
+        name=name,
+        gpu=part.gpu.name,
+        fitted=fitted,
+        measured=us * 1e-6,
+        computed=computed,
+    )
 
 
 def _gemms() -> Iterator[Residuals]:
@@ -135,30 +147,44 @@ def _vidur_gemms() -> Iterator[Residuals]:
     for gpu, fewest in (("a100", 512), ("h100", 64)):
         rows = inputs.table(f"vidur_{gpu}_gemm")
         for tokens in (fewest, 2048):
-            measured = [_vidur_gemm(row) for row in rows if int(row["m"]) >= tokens]
+            some = [row for row in rows if int(row["m"]) >= tokens]
+            measured = [_vidur_gemm(row) for row in some]
             name = f"BF16, {tokens:,} and more tokens"
             yield _against_table("GEMM", name, processor(gpu), True, measured)
 
 
 def _vidur_gemm(row: dict[str, str]) -> Timed:
-    op = gemm("", int(row["m"]), int(row["n"]), int(row["k"]), "bf16")
+    m = int(row["m"])
+    n = int(row["n"])
+    k = int(row["k"])
+    op = gemm("", m, n, k, "bf16")
     return Timed(op, float(row["us"]))
 
 
 def _per_tensor(rows: list[dict[str, Any]]) -> Residuals:
-    measured = [
-        Timed(gemm("", row["m"], row["n"], row["k"], "fp8_tensor"), row["us"]) for row in rows
-    ]
+    measured = []
+    for row in rows:
+        op = gemm("", row["m"], row["n"], row["k"], "fp8_tensor")
+        measured.append(Timed(op, row["us"]))
     return _against_table("GEMM", "FP8, per tensor", processor("h100"), True, measured)
 
 
 def _weight_gradients() -> Residuals:
     # While communication is in flight, in a process, on the SMs that it leaves: DeepSeek's profile.
-    part, rows = processor("h800", 20), _measured("deepseek_v3_chunk")["fp8_wgrad_us"]
-    ops = [wgrad("", row["m"], row["n"], row["k"], "fp8") for row in rows]
-    computed = np.array([part.kernel(op, overlapped=True) for op in ops])
-    measured = np.array([float(np.mean(row["us"])) * 1e-6 for row in rows])
-    return Residuals("GEMM", "weight gradient FP8, blocks", "h800", True, measured, computed)
+    part = processor("h800", reserved_sms=20)
+    measured, computed = [], []
+    for row in _measured("deepseek_v3_chunk")["fp8_wgrad_us"]:
+        op = wgrad("", row["m"], row["n"], row["k"], "fp8")
+        computed.append(part.kernel(op, overlapped=True))
+        measured.append(float(np.mean(row["us"])) * 1e-6)
+    return Residuals(
+        group="GEMM",
+        name="weight gradient FP8, blocks",
+        gpu="h800",
+        fitted=True,
+        measured=np.array(measured),
+        computed=np.array(computed),
+    )
 
 
 def _rated(
@@ -167,8 +193,10 @@ def _rated(
     """Return GEMMs that were published as TFLOP/s."""
     measured = []
     for row in rows:
-        op = gemm("", row["m"], row["n"], row["k"], dtype, row.get("groups", 1))
-        measured.append(Timed(op, op.flops / row["tflops"] / 1e6))
+        groups = row.get("groups", 1)
+        op = gemm("", row["m"], row["n"], row["k"], dtype, groups)
+        us = op.flops / row["tflops"] / 1e6
+        measured.append(Timed(op, us))
     return _against_table("GEMM", name, processor(gpu), fitted, measured)
 
 
@@ -176,26 +204,28 @@ def _memory_bound() -> Iterator[Residuals]:
     table = inputs.table("vidur_memory_bound")
     for gpu in ("a100", "h100"):
         for name, (kind, per_element) in VIDUR.items():
-            measured = [
-                Timed(moved("", kind, 4096.0 * int(row["width"]), per_element), float(row["us"]))
-                for row in table
-                if row["gpu"] == gpu and row["op"] == name
-            ]
+            measured = []
+            for row in table:
+                if row["gpu"] == gpu and row["op"] == name:
+                    elements = 4096.0 * int(row["width"])  # of 4,096 tokens
+                    op = moved("", kind, elements, per_element)
+                    measured.append(Timed(op, float(row["us"])))
             # Hopper's norm and activation are those of DeepSeek's profile.
             fitted = gpu == "a100" or name == "add"
             label = f"{kind}, vidur's {name}"
             yield _against_table("memory-bound", label, processor(gpu), fitted, measured)
     layer = _measured("training_kernels")["megatron_layer"]["memory_bound"]
-    measured = [
-        Timed(moved("", row["kind"], row["elements"], row["each"]), 1e3 * row["ms"])
-        for row in layer
-    ]
+    measured = []
+    for row in layer:
+        op = moved("", row["kind"], row["elements"], row["each"])
+        measured.append(Timed(op, 1e3 * row["ms"]))
     part = processor("a100")
     yield _against_table("memory-bound", "Megatron's fused kernels", part, True, measured)
 
 
 def _core(kind: str, width: int, length: int, passes: float) -> Op:
     """Return the causal attention of FlashAttention's benchmarks."""
+    # Two products of length x length, of which the mask leaves half: 2 x 2 / 2 per element.
     flops = passes * 2.0 * ATTENTION_TOKENS * length * ATTENTION_HIDDEN
     return Op("", kind, flops, Shape(k=width), seq_length=length)
 
@@ -212,37 +242,42 @@ def _both_passes(width: int, length: int, share: float = 1.0) -> tuple[Op, Op]:
 def _attention() -> Iterator[Residuals]:
     flash = _measured("flash_attention")
     for name, widths in flash["h100"].items():
-        measured = [timed for width, bars in widths.items() for timed in _bars(flash, width, bars)]
+        measured: list[Timed] = []
+        for width, bars in widths.items():
+            measured += _bars(flash, width, bars)
         label = f"{name}, the figures' bars as they are"
         yield _against_table("attention", label, processor("h100", attention=name), True, measured)
     yield _figure_of_ampere(flash)
     yield from _transformer_engine(flash)
 
 
-def _bars(flash: dict[str, Any], width: str, bars: dict[str, list[float]]) -> Iterator[Timed]:
+def _bars(flash: dict[str, Any], width: str, bars: dict[str, Any]) -> Iterator[Timed]:
     """Yield what the bars [TFLOP/s] say of one width of a head: forward, then backward."""
+    # A bar for each length of the sequences, in the order of `sequence`.
     passes = [_both_passes(int(width), length) for length in flash["sequence"]]
     for index, key in enumerate(("forward_causal", "backward")):
         for ops, rate in zip(passes, bars[key], strict=True):
-            yield Timed(ops[index], ops[index].flops / rate / 1e6)
+            op = ops[index]
+            yield Timed(op, op.flops / rate / 1e6)
 
 
 def _figure_of_ampere(flash: dict[str, Any]) -> Residuals:
     """Return FlashAttention 2 on A100, whose figure gives both passes together."""
     part = processor("a100")
     pairs = [_both_passes(64, length) for length in flash["sequence"]]
-    rates = flash["a100"]["flash2"]["64"]["forward_backward_causal"]
-    measured = [
-        (forward.flops + backward.flops) / rate / 1e12
-        for (forward, backward), rate in zip(pairs, rates, strict=True)
-    ]
+    rates = flash["a100"]["flash2"]["64"]["forward_backward_causal"]  # [length] TFLOP/s
+    measured = []
+    for (forward, backward), rate in zip(pairs, rates, strict=True):
+        flops = forward.flops + backward.flops
+        measured.append(flops / rate / 1e12)
+    computed = [_alone(part, pair) for pair in pairs]
     return Residuals(
-        "attention",
-        "flash2, width 64, both passes",
-        "a100",
-        True,
-        np.array(measured),
-        np.array([_alone(part, pair) for pair in pairs]),
+        group="attention",
+        name="flash2, width 64, both passes",
+        gpu="a100",
+        fitted=True,
+        measured=np.array(measured),
+        computed=np.array(computed),
     )
 
 
@@ -251,14 +286,22 @@ def _transformer_engine(flash: dict[str, Any]) -> Iterator[Residuals]:
     rows = flash["transformer_engine"]
     for name in ("cudnn", "flash2"):
         part = processor("h100", attention=name)
-        computed = []
+        measured, computed = [], []
         for row in rows:
+            # The rates are per FLOP, so that another batch is a share of the figures' tokens.
             elements = row["batch"] * row["heads"] * row["sequence"] * 128
             share = elements / ATTENTION_TOKENS / ATTENTION_HIDDEN
-            computed.append(_alone(part, _both_passes(128, row["sequence"], share)))
-        measured = np.array([row[f"{name}_ms"] * 1e-3 for row in rows])
-        label = f"{name}, Transformer Engine's own benchmark"
-        yield Residuals("attention", label, "h100", False, measured, np.array(computed))
+            passes = _both_passes(128, row["sequence"], share)
+            computed.append(_alone(part, passes))
+            measured.append(row[f"{name}_ms"] * 1e-3)
+        yield Residuals(
+            group="attention",
+            name=f"{name}, Transformer Engine's own benchmark",
+            gpu="h100",
+            fitted=False,
+            measured=np.array(measured),
+            computed=np.array(computed),
+        )
 
 
 def _alone(part: Processor, ops: Iterable[Op]) -> float:
@@ -268,31 +311,38 @@ def _alone(part: Processor, ops: Iterable[Op]) -> float:
 
 def _links() -> Iterator[Residuals]:
     """Yield half an all-reduce in a node, as tensor parallelism scatters or gathers."""
-    line_rates = {
-        row["gpu"]: 1e9 * row["line_gb_s"]
-        for row in _measured("nccl")["rows"]
-        if row["link"] == "nvlink"
-    }
-    table = inputs.table("vidur_collectives")
+    line_rates = {}  # of NVLink [B/s in one direction]
+    for row in _measured("nccl")["rows"]:
+        if row["link"] == "nvlink":
+            line_rates[row["gpu"]] = 1e9 * row["line_gb_s"]
     for gpu in ("a100", "h100"):
         model = processor(gpu).kernels.communication["nccl_tensor"]
+        rate = line_rates[gpu] * model.nvlink
         for ranks in (4, 8):
-            rows = [
-                row
-                for row in table
-                if _collective(row) == (gpu, "all_reduce", ranks) and float(row["bytes"]) > LARGE
-            ]
+            rows = _large_all_reduces(gpu, ranks)
             size = np.array([float(row["bytes"]) for row in rows])  # [row] B
-            measured = np.array([float(row["us"]) for row in rows]) * 0.5e-6  # [row] s
+            us = np.array([float(row["us"]) for row in rows])  # [row], of the whole all-reduce
             # A ring: each of ranks - 1 rounds has its latency and moves 1 / ranks of the bytes.
-            moving = (ranks - 1) / ranks * size / (line_rates[gpu] * model.nvlink)
-            computed = model.setup + (ranks - 1) * NVLINK_LATENCY + moving
-            name = f"half an all-reduce on {ranks} GPUs"
-            yield Residuals("link", name, gpu, True, measured, computed)
+            rounds = ranks - 1
+            moving = rounds / ranks * size / rate  # [row] s
+            yield Residuals(
+                group="link",
+                name=f"half an all-reduce on {ranks} GPUs",
+                gpu=gpu,
+                fitted=True,
+                measured=us * 0.5e-6,
+                computed=model.setup + rounds * NVLINK_LATENCY + moving,
+            )
 
 
-def _collective(row: dict[str, str]) -> tuple[str, str, int]:
-    return row["gpu"], row["op"], int(row["ranks"])
+def _large_all_reduces(gpu: str, ranks: int) -> list[dict[str, str]]:
+    """Return the rows of vidur's all-reduces on some GPUs that bandwidth bounds, not latency."""
+    large = []
+    for row in inputs.table("vidur_collectives"):
+        collective = (row["gpu"], row["op"], int(row["ranks"]))
+        if collective == (gpu, "all_reduce", ranks) and float(row["bytes"]) > LARGE:
+            large.append(row)
+    return large
 
 
 def _measured(name: str) -> dict[str, Any]:

@@ -207,7 +207,7 @@ MISTAKES = [
         ["--op", "all_reduce", "--bytes", "1GiB", "--tokens", "1"],
         "--tokens: 1 means nothing to all_reduce. Write --bytes 1MiB:8GiB instead.",
     ),
-    (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 is no number of tokens. Write 4096."),
+    (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 is not a number of tokens. Write 4096."),
     (
         ["--op", "dispatch", "--tokens", "1", "--algorithm", "ring"],
         "--algorithm: 'ring' is not a dispatcher for dispatch. Known: deepep, deepep_flat, deepep_low_latency, all_to_all.",

@@ -9,7 +9,7 @@ from builders import documents
 
 from simulator.errors import InputError
 from simulator.plot import knee
-from simulator.plot.sweep_values import numbers
+from simulator.plot.sweep_values import Point, numbers
 from simulator.sweep import axes, expressions, paths, points, read
 
 LINK = "topology.node.nvlink"
@@ -421,8 +421,9 @@ def test_a_sweep_without_points_says_why(write, monkeypatch, keys, said):
 def test_a_knee_is_where_the_rest_stays_within_a_hundredth():
     # 1.009 and 1.0 lie within 1% of the last, 1.02 does not; what rises again before it does not
     # count.
-    assert knee([(1, 2.0), (2, 1.005), (3, 1.02), (4, 1.009), (5, 1.0)]) == (4, 1.009)
-    assert knee([(1, 3.0), (2, 2.0), (3, 1.0)]) is None
+    steps = [2.0, 1.005, 1.02, 1.009, 1.0]
+    assert knee([Point(x, step) for x, step in enumerate(steps, start=1)]) == (4, 1.009)
+    assert knee([Point(1, 3.0), Point(2, 2.0), Point(3, 1.0)]) is None
 
 
 def test_axes_of_one_unit_are_numbers():

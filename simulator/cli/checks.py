@@ -17,25 +17,33 @@ def checks_text(checks: Sequence[Check]) -> Iterator[RenderableType]:
     """Yield the checks as a table per publication, and their mean error."""
     by_publication: dict[str, list[Check]] = {}
     for check in checks:
-        by_publication.setdefault(check.case.partition("/")[0], []).append(check)
+        publication, _, _ = check.case.partition("/")
+        by_publication.setdefault(publication, []).append(check)
     for name, group in by_publication.items():
         yield _checks(name, group)
         if not _has_rows(group):
             sources = dict.fromkeys(check.source for check in group)
-            yield Text(f"source: {'; '.join(sources)}", style="dim")
+            listed = "; ".join(sources)
+            yield Text(f"source: {listed}", style="dim")
         yield Text()
+    # Time and memory are scored apart: an error of one says nothing about the other.
     rows = [check for check in checks if "/" in check.case]
-    memory = [check for check in rows if check.unit == "B"]
     steps = [check for check in rows if check.unit != "B"]
-    for what, some in (("published steps and runs", steps), ("published memory figures", memory)):
-        total = score(some)
-        if total:
-            count, mean, worst = total
-            line = (
-                f"{what}: {count}, none used for calibration; mean absolute error {mean:.1%}, "
-                f"worst {worst.case} {worst.error:+.1%}"
-            )
-            yield Text(line, style="bold")
+    memory = [check for check in rows if check.unit == "B"]
+    yield from _score("published steps and runs", steps)
+    yield from _score("published memory figures", memory)
+
+
+def _score(what: str, checks: Sequence[Check]) -> Iterator[Text]:
+    """Yield how far some checks are off, nothing where none counts."""
+    total = score(checks)
+    if total:
+        count, mean, worst = total
+        line = (
+            f"{what}: {count}, none used for calibration; mean absolute error {mean:.1%}, "
+            f"worst {worst.case} {worst.error:+.1%}"
+        )
+        yield Text(line, style="bold")
 
 
 def _has_rows(checks: Sequence[Check]) -> bool:
@@ -51,11 +59,15 @@ def _checks(name: str, checks: Sequence[Check]) -> Table:
         heads.insert(0, "case")
     if has_span:
         heads.append("over the alternatives")
-    result = table(f"{name} ({checks[0].use})", *heads, left=2 if has_rows else 1)
+    title = f"{name} ({checks[0].use})"
+    names = 2 if has_rows else 1
+    result = table(title, *heads, left=names)
     for check in checks:
         cells = _cells(check)
         if has_rows:
-            cells.insert(0, check.case.partition("/")[2] or check.case)
+            # The title names the publication already.
+            _, _, row = check.case.partition("/")
+            cells.insert(0, row or check.case)
         if has_span:
             cells.append(_span(check))
         result.add_row(*cells)
@@ -73,8 +85,12 @@ def _cells(check: Check) -> list[str]:
 
 
 def _span(check: Check) -> str:
-    return " to ".join(f"{end / check.published - 1:+.1%}" for end in check.span)
+    """Return the least and the largest error over the alternatives."""
+    errors = [end / check.published - 1 for end in check.span]
+    return " to ".join(f"{error:+.1%}" for error in errors)
 
 
 def _figure(value: float, unit: str) -> str:
-    return format_bytes(value) if unit == "B" else f"{number(value)} {unit}".strip()
+    if unit == "B":
+        return format_bytes(value)
+    return f"{number(value)} {unit}".strip()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from simulator.cli.commands import cli
-from simulator.cli.emit import emit
+from simulator.cli.emit import emit, print_parts
 from simulator.cli.exchanges import ExchangeOptions, exchange_row
 from simulator.cli.options import parse_sets
 from simulator.cli.outputs import output as _output
@@ -34,6 +34,19 @@ OPS = (
 )
 ELEMENT = 4
 """Bytes of a float, nccl-tests' type unless told."""
+COLUMNS = {
+    "size": "(B)",
+    "count": "(elements)",
+    "type": "",
+    "algorithm": "",
+    "protocol": "",
+    "time": "(us)",
+    "algbw": "(GB/s)",
+    "busbw": "(GB/s)",
+}
+"""Heading of a column -> its unit."""
+DEEPEP_COLUMNS = {"DeepEP": "(GB/s)", "binds": ""}
+"""Further columns of dispatch and combine."""
 
 
 @cli.command()
@@ -103,6 +116,8 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     from simulator.topology import network
 
     _check_options(op, sizes, tokens, algorithm, plot)
+    # Two paths: dispatch and combine move tokens to experts, which takes a routing; the others move
+    # a buffer of a size.
     site, kernels = _cluster(topology, sets)
     net = network(site)
     count = site.gpus if ranks is None else ranks
@@ -110,49 +125,82 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
         options = ExchangeOptions(op, algorithm or "hierarchical", workload, tokens)
         rows = [exchange_row(net, count, kernels, options)]
     else:
-        rows = _rows(net, count, kernels, op, _sizes(sizes or ""), algorithm)
+        buffers = _sizes(sizes or "")
+        rows = _rows(net, count, kernels, op, buffers, algorithm)
     if plot:
         from simulator import plot as figures
         from simulator.store import write
 
         write(plot, lambda path: figures.collective(rows, site.name, path))
     tree = {"rows": [row.as_dict() for row in rows]}
-    emit(lambda: tree, json, lambda console: console.print(*_text(rows, site), sep="\n"))
+    text = _text(rows, site)
+    emit(lambda: tree, json, lambda console: print_parts(console, text))
 
 
 def _check_options(
-    op: str, sizes: str | None, tokens: int | None, algorithm: str | None, plot: Path | None
+    op: str,
+    sizes: str | None,
+    tokens: int | None,
+    algorithm: str | None,
+    plot: Path | None,
 ) -> None:
     """Refuse options that are missing, or that the op does not take."""
     from simulator.collectives import DISPATCHERS, TIMED, dispatcher_names
     from simulator.errors import InputError
 
-    experts = op in TIMED
-    wanted, unwanted = ("--tokens 4096", sizes) if experts else ("--bytes 1MiB:8GiB", tokens)
-    if experts and algorithm is not None and algorithm not in dispatcher_names():
+    if op not in TIMED:
+        _check_amount(op, _Amount("--bytes", "1MiB:8GiB", sizes), _Amount("--tokens", "", tokens))
+        return
+    dispatchers = dispatcher_names()
+    if algorithm is not None and algorithm not in dispatchers:
         raise InputError(
             f"is not a dispatcher for {op}",
             key="--algorithm",
             value=algorithm,
             remedy=f"Known: {', '.join(DISPATCHERS)}.",
         )
-    sized = experts and algorithm is not None and dispatcher_names()[algorithm].sized
-    if (tokens if experts else sizes) is None and not sized:
-        raise InputError(
-            f"is missing, which {op} needs", key=wanted.split()[0], remedy=f"Write {wanted}."
-        )
-    if unwanted is not None:
-        name = "--bytes" if experts else "--tokens"
-        raise InputError(
-            f"means nothing to {op}", key=name, value=unwanted, remedy=f"Write {wanted} instead."
-        )
-    if experts and plot is not None:
+    # Kernels that were published at one size only are timed at that one.
+    sized = algorithm is not None and dispatchers[algorithm].sized
+    wanted = _Amount("--tokens", "4096", tokens, needed=not sized)
+    _check_amount(op, wanted, _Amount("--bytes", "", sizes))
+    if plot is not None:
         raise InputError(
             f"means nothing to {op}", key="--plot", value=str(plot), remedy="Leave it out."
         )
     if tokens is not None and tokens < 1:
         raise InputError(
-            "is no number of tokens", key="--tokens", value=tokens, remedy="Write 4096."
+            "is not a number of tokens", key="--tokens", value=tokens, remedy="Write 4096."
+        )
+
+
+class _Amount(NamedTuple):
+    """An option that says how much an op moves."""
+
+    option: str
+    """Its name."""
+    example: str
+    """A value for messages."""
+    value: str | int | None
+    """What was given; None where it was left out."""
+    needed: bool = True
+    """Whether the op can do without it."""
+
+
+def _check_amount(op: str, wanted: _Amount, unwanted: _Amount) -> None:
+    """Refuse an op without the amount that it moves, or with the other kind. Errors: InputError."""
+    from simulator.errors import InputError
+
+    example = f"{wanted.option} {wanted.example}"
+    if wanted.needed and wanted.value is None:
+        raise InputError(
+            f"is missing, which {op} needs", key=wanted.option, remedy=f"Write {example}."
+        )
+    if unwanted.value is not None:
+        raise InputError(
+            f"means nothing to {op}",
+            key=unwanted.option,
+            value=unwanted.value,
+            remedy=f"Write {example} instead.",
         )
 
 
@@ -162,15 +210,19 @@ def _cluster(name: str, sets: dict[str, Any]) -> tuple[TopologyConfig, KernelCon
     from simulator.hardware import GpuConfig, KernelConfig
     from simulator.topology import TopologyConfig
 
-    document = inputs.read(inputs.find(name, "topologies"))
+    file = inputs.find(name, "topologies")
+    document = inputs.read(file)
     for path, value in sets.items():
-        document = inputs.override(document, path.removeprefix("topology."), value)
+        inner = path.removeprefix("topology.")
+        document = inputs.override(document, inner, value)
     site = inputs.validate(document, TopologyConfig)
     try:
-        gpu = inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
+        datasheet = inputs.data("gpus", site.gpu)
+        gpu = inputs.validate(datasheet, GpuConfig)
     except InputError as error:
         raise error.at(**document.locate(("gpu",))) from error
-    return site, inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
+    kernels = inputs.data("kernels", gpu.kernels)
+    return site, inputs.validate(kernels, KernelConfig)
 
 
 def _sizes(text: str) -> list[float]:
@@ -178,11 +230,13 @@ def _sizes(text: str) -> list[float]:
     from simulator.errors import InputError
     from simulator.units import SIZES, parse
 
+    parts = text.split(":", 1)
     try:
-        ends = [parse(part, SIZES, "1GiB") for part in text.split(":", 1)]
+        ends = [parse(part, SIZES, "1GiB") for part in parts]
     except InputError as error:
         raise error.at(key="--bytes") from error
-    first, last = ends[0], ends[-1]
+    first = ends[0]
+    last = ends[-1]
     if not 0 < first <= last:
         raise InputError(
             "does not go up from a size above zero",
@@ -206,8 +260,11 @@ def _rows(
 ) -> list[Row]:
     from simulator.collectives import BUS_FACTORS, open_to, rows
 
-    timed = rows(net, ranks, kernels.communication, op, sizes, open_to(op, algorithm))
-    return [replace(row, bus=BUS_FACTORS[op](ranks)) for row in timed]
+    algorithms = open_to(op, algorithm)
+    timed = rows(net, ranks, kernels.communication, op, sizes, algorithms)
+    # nccl-tests' bus bandwidth: what a link would have to carry whatever the algorithm.
+    factor = BUS_FACTORS[op](ranks)
+    return [replace(row, bus=factor) for row in timed]
 
 
 def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]:
@@ -217,28 +274,37 @@ def _text(rows: Sequence[Row], site: TopologyConfig) -> Iterator[RenderableType]
     from simulator.collectives import dispatcher_names
 
     first = rows[0]
-    columns = ["size", "count", "type", "algorithm", "protocol", "time", "algbw", "busbw"]
-    units = ["(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)"]
+    # Columns and units as nccl-tests prints them, so that outputs can be laid side by side.
+    columns = dict(COLUMNS)
     if first.deepep:
-        columns, units = [*columns, "DeepEP", "binds"], [*units, "(GB/s)", ""]
-    title = (
-        f"{first.op} on {first.ranks} of {site.gpus:,} GPUs of {site.name}, alone on the network"
-    )
-    result = table(title, *columns, left=0)
-    result.add_row(*units, style="dim")
+        columns |= DEEPEP_COLUMNS
+    gpus = f"{first.ranks} of {site.gpus:,} GPUs of {site.name}"
+    result = table(f"{first.op} on {gpus}, alone on the network", *columns, left=0)
+    result.add_row(*columns.values(), style="dim")
     for row in rows:
-        kind = ("", "bytes") if row.deepep else (f"{row.bytes / ELEMENT:.0f}", "float")
-        cells = [
-            f"{row.bytes:.0f}",
-            *kind,
-            row.algorithm,
-            row.protocol,
-            f"{row.seconds * 1e6:.2f}",
-            f"{row.algbw / 1e9:.2f}",
-            f"{row.busbw / 1e9:.2f}",
-        ]
-        result.add_row(*cells, *([f"{row.algbw / 1e9:.2f}", row.binds] if row.deepep else []))
+        result.add_row(*_cells(row))
     yield result
     if first.deepep:
         counts = dispatcher_names()[first.algorithm].counts
         yield Text(f"{counts} busbw counts what crosses the link.", style="dim")
+
+
+def _cells(row: Row) -> list[str]:
+    """Return the cells of one size, in the order of the columns."""
+    count, kind = f"{row.bytes / ELEMENT:.0f}", "float"
+    if row.deepep:
+        count, kind = "", "bytes"  # tokens of a width, not floats
+    algbw = f"{row.algbw / 1e9:.2f}"
+    cells = [
+        f"{row.bytes:.0f}",
+        count,
+        kind,
+        row.algorithm,
+        row.protocol,
+        f"{row.seconds * 1e6:.2f}",
+        algbw,
+        f"{row.busbw / 1e9:.2f}",
+    ]
+    if row.deepep:
+        cells += [algbw, row.binds]
+    return cells

@@ -17,19 +17,22 @@ def main() -> None:
     # A program is hundreds of thousands of small objects without cycles; looking for cycles takes
     # 8% of a run.
     gc.set_threshold(500_000, 20, 20)
-    sys.exit(_main(sys.argv[1:]))
+    status = _main(sys.argv[1:])
+    sys.exit(status)
 
 
 def _main(arguments: Sequence[str]) -> int:
     from simulator.errors import InputError, SimulateError
 
     try:
-        return int(
-            cli.main(
-                list(arguments), prog_name="simulate", standalone_mode=False, obj=tuple(arguments)
-            )
-            or 0
+        # Not standalone, so that errors come here and end in one line; pages tell the call (`obj`).
+        status = cli.main(
+            list(arguments),
+            prog_name="simulate",
+            standalone_mode=False,
+            obj=tuple(arguments),
         )
+        return int(status or 0)
     except click.exceptions.Abort:
         say("interrupted")
         return 130
@@ -43,7 +46,9 @@ def _main(arguments: Sequence[str]) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        say(f"simulate: {error.filename or 'output'}: {error.strerror or error}")
+        file = error.filename or "output"
+        reason = error.strerror or error
+        say(f"simulate: {file}: {reason}")
         return 1
 
 
@@ -53,8 +58,10 @@ def _usage(error: click.ClickException) -> int:
         error.show()
         return 2
     context = getattr(error, "ctx", None)
-    hint = f" Try '{context.command_path} --help'." if context else ""
-    say(f"simulate: {error.format_message()}{hint}")
+    message = error.format_message()
+    if context:
+        message += f" Try '{context.command_path} --help'."
+    say(f"simulate: {message}")
     return error.exit_code
 
 

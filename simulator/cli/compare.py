@@ -41,20 +41,23 @@ def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **outputs: 
     # All are read before any is simulated, so that a mistake in the last one costs no time.
     scenarios = list(_scenarios(topologies, workloads, outputs["sets"]))
     studies = [study(scenario) for scenario in scenarios]
-    reports = [one.report for one in studies]
-    if outputs["plot"]:
+    reports = [study_.report for study_ in studies]
+    plot, html = outputs["plot"], outputs["html"]
+    # matplotlib and the page's charts are imported only where they are asked for.
+    if plot:
         from simulator import plot as figures
         from simulator.store import write
 
-        write(outputs["plot"], lambda path: figures.comparison(reports, path))
-    if outputs["html"]:
+        write(plot, lambda path: figures.comparison(reports, path))
+    if html:
         from simulator import html as pages
 
-        write_page(outputs["html"], lambda given: pages.comparison(studies, given))
+        write_page(html, lambda given: pages.comparison(studies, given))
+    text = comparison_text(reports)
     emit(
         lambda: as_dict(studies),
         outputs["json"],
-        lambda console: print_parts(console, comparison_text(reports)),
+        lambda console: print_parts(console, text),
     )
 
 
@@ -63,9 +66,11 @@ def _scenarios(
 ) -> Iterator[Scenario]:
     from simulator.scenario import load
 
-    axes = [_axis(key, value) for key, value in sets.items()]
-    for topology, workload, values in product(topologies, workloads, product(*axes)):
-        yield load(topology, workload, dict(zip(sets, values, strict=True)))
+    axes = [_axis(key, value) for key, value in sets.items()]  # [key][value]
+    points = list(product(*axes))
+    for topology, workload, values in product(topologies, workloads, points):
+        changes = dict(zip(sets, values, strict=True))
+        yield load(topology, workload, changes)
 
 
 def _axis(key: str, value: Any) -> list[Any]:

@@ -16,28 +16,32 @@ from simulator.units import format_bytes, format_seconds
 
 def comparison_text(reports: Sequence[Report]) -> Iterator[RenderableType]:
     """Yield the parts of a comparison."""
-    labels = names(reports)
-    heads = [labels[0]]
-    for label in labels[1:]:
+    first_label, *labels = names(reports)
+    first, *others = reports
+    # Values and ratios to the first scenario alternate, so that a ratio stands next to its value.
+    heads = [first_label]
+    for label in labels:
         heads += [label, "ratio"]
     figures = table("Side by side", "quantity", *heads)
     for row in rows(reports):
         figures.add_row(*_cells(row))
     yield figures
-    for report, label in zip(reports[1:], labels[1:], strict=True):
+    for report, label in zip(others, labels, strict=True):
         yield Text()
-        yield Text(f"{label} against {labels[0]}", style="bold")
-        for line in why(reports[0], report):
+        yield Text(f"{label} against {first_label}", style="bold")
+        for line in why(first, report):
             yield Text(f"  {line}")
     yield Text()
-    yield Text(f"{labels[0]}: {binding(reports[0])}")
+    yield Text(f"{first_label}: {binding(first)}")
 
 
 def _cells(row: Row) -> list[str]:
-    cells = [row.quantity, _value(row.values[0], row.unit)]
-    for value, ratio in zip(row.values[1:], row.relative[1:], strict=True):
-        cells.append(_value(value, row.unit))
-        cells.append("" if math.isnan(ratio) else f"{ratio:.3f}")
+    first, *others = row.values
+    _, *ratios = row.relative  # the first is 1
+    cells = [row.quantity, _value(first, row.unit)]
+    for value, ratio in zip(others, ratios, strict=True):
+        shown = "" if math.isnan(ratio) else f"{ratio:.3f}"
+        cells += [_value(value, row.unit), shown]
     return cells
 
 
@@ -46,4 +50,6 @@ def _value(value: float, unit: str) -> str:
         return format_seconds(value)
     if unit == "B":
         return format_bytes(value)
-    return f"{number(value)} {unit}" if unit else f"{value:.1%}"
+    if unit:
+        return f"{number(value)} {unit}"
+    return f"{value:.1%}"

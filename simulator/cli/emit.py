@@ -16,15 +16,23 @@ if TYPE_CHECKING:
     from simulator.html import Inputs
 
 
-def emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], None]) -> None:
-    """Write JSON where it is wanted, and show the text unless JSON takes standard output."""
+def emit(
+    tree: Callable[[], Any],
+    json: Path | None,
+    show: Callable[[Console], None],
+) -> None:
+    """Write JSON where it is wanted, and show the text unless JSON takes standard output.
+
+    tree, show: called only if they are needed; a tree may be large, and rich takes time to import.
+    """
     from simulator.store import to_json, write_text
 
     if json == Path("-"):
         click.echo(to_json(tree()), nl=False)
         return
     if json:
-        write_text(json, to_json(tree()))
+        content = to_json(tree())
+        write_text(json, content)
     from simulator.cli.terminal import PlainConsole
 
     show(PlainConsole())
@@ -32,7 +40,9 @@ def emit(tree: Callable[[], Any], json: Path | None, show: Callable[[Console], N
 
 def say(text: str) -> None:
     """Write to standard error, with control characters as they are written in source."""
-    click.echo(visible(text, lines=True), err=True)
+    # Names and values of the user's files are in it: none of them may steer the terminal.
+    shown = visible(text, lines=True)
+    click.echo(shown, err=True)
 
 
 def print_parts(console: Console, parts: Iterable[RenderableType]) -> None:
@@ -48,5 +58,7 @@ def write_page(path: Path, page: Callable[[Inputs], str]) -> None:
     from simulator.html import Inputs
     from simulator.store import write_text
 
-    call = shlex.join(click.get_current_context().obj)
-    write_text(path, page(Inputs(f"simulate {call}")))
+    context = click.get_current_context()
+    call = shlex.join(context.obj)
+    given = Inputs(f"simulate {call}")
+    write_text(path, page(given))

@@ -37,15 +37,19 @@ def exchange_row(net: Network, ranks: int, table: KernelConfig, options: Exchang
 
     check_ranks(net, ranks)
     run, model = workload_of(options.workload or "deepseek-v3")
-    _check_experts(net, ranks, model, options.workload or run.name)
-    op, dispatcher = CoflowKind(options.op), dispatcher_names()[options.dispatcher]
+    workload = options.workload or run.name
+    _check_experts(net, ranks, model, workload)
+    op = CoflowKind(options.op)
+    dispatcher = dispatcher_names()[options.dispatcher]
+    # Published bandwidths were measured with a routing of the benchmark's own.
     routes = route if options.workload else dispatcher.benchmark
     routing = routes(model, ranks, net.gpus_per_node, run.experts.seed)
     kernels = _kernels(dispatcher, table, options.dispatcher)
     kernel = kernels.models[op]
+    # Whether layouts and handles are timed too is the benchmark's choice.
     if not dispatcher.setup_counts:
         kernel = kernel.model_copy(update={"setup": 0.0})
-    token = model.hidden_size * 2.0
+    token = model.hidden_size * 2.0  # what returns is BF16
     if not op.returns:
         width = BYTES[RECIPES[run.precision.recipe].dispatch]
         token = model.hidden_size * width + kernels.header
@@ -68,12 +72,14 @@ def _kernels(dispatcher: Dispatcher, table: KernelConfig, name: str) -> TokenKer
     try:
         return dispatcher.kernels(table)
     except InputError as error:
-        known = [row.alias or row.name for row in DISPATCHERS.values() if measured(row)]
+        rows = [row for row in DISPATCHERS.values() if measured(row)]
+        *others, last = [row.alias or row.name for row in rows]
+        listed = ", ".join(others)
         raise InputError(
             error.rule,
             key="--algorithm",
             value=name,
-            remedy=f"Choose {', '.join(known[:-1])} or {known[-1]}.",
+            remedy=f"Choose {listed} or {last}.",
         ) from error
 
 
@@ -81,21 +87,23 @@ def _check_experts(net: Network, ranks: int, model: ModelConfig, workload: str) 
     """Refuse a model without experts, and ranks that they do not divide over."""
     from simulator.errors import InputError
 
-    if not model.n_routed_experts:
+    experts = model.n_routed_experts
+    if not experts:
         raise InputError(
             "has no routed experts", key="--workload", value=workload, remedy="Choose one that has."
         )
-    if model.n_routed_experts % ranks:
+    if experts % ranks:
         raise InputError(
-            f"does not divide the {model.n_routed_experts} experts of {workload}",
+            f"does not divide the {experts} experts of {workload}",
             key="--ranks",
             value=ranks,
             remedy="Write a divisor.",
         )
-    if ranks > net.gpus_per_node and ranks % net.gpus_per_node:
+    per_node = net.gpus_per_node
+    if ranks > per_node and ranks % per_node:
         raise InputError(
-            f"fills nodes of {net.gpus_per_node} GPUs unevenly",
+            f"fills nodes of {per_node} GPUs unevenly",
             key="--ranks",
             value=ranks,
-            remedy=f"Write a multiple of {net.gpus_per_node}.",
+            remedy=f"Write a multiple of {per_node}.",
         )

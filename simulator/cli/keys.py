@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simulator.cli.commands import cli
-from simulator.cli.emit import emit
+from simulator.cli.emit import emit, print_parts
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ def keys(prefix: str, json: Path | None) -> None:
     from simulator.reference import keys as known
 
     rows = known(prefix)
-    emit(
-        lambda: {"keys": [row.as_dict() for row in rows]},
-        json,
-        lambda console: console.print(*_text(rows), sep="\n"),
-    )
+    tree = {"keys": [row.as_dict() for row in rows]}
+    text = _text(rows)
+    emit(lambda: tree, json, lambda console: print_parts(console, text))
 
 
 def _text(rows: Sequence[Key]) -> Iterator[RenderableType]:
@@ -48,23 +46,28 @@ def _text(rows: Sequence[Key]) -> Iterator[RenderableType]:
 
     from rich.text import Text
 
+    indent = " " * 4
+    # Wrapped here, not by rich, which would not indent the lines that it breaks off.
+    wrapper = textwrap.TextWrapper(96, initial_indent=indent, subsequent_indent=indent)
     for row in rows:
         head = Text(row.path, style="bold")
-        head.append(f"  {_type(row)}", style="not bold")
+        kind = _type(row)
+        head.append(f"  {kind}", style="not bold")
         yield head
-        indent = " " * 4
-        meaning = textwrap.wrap(row.meaning, 96, initial_indent=indent, subsequent_indent=indent)
-        for line in meaning:  # one at a time: a line break in a name would be shown as \n
+        for line in wrapper.wrap(
+            row.meaning
+        ):  # one at a time: a line break in a text would be shown as \n
             yield Text(line, style="dim")
 
 
 def _type(row: Key) -> str:
     """Return what a key may say, with an example, and what holds where it is left out."""
-    shows_itself = (
-        row.example is None or row.type == "true or false" or row.type.startswith("one of")
-    )
-    example = "" if shows_itself else f", such as {_written(row.example)}"
-    return f"{row.type}{example}; {_default(row)}"
+    # A type that lists its values needs no example.
+    lists_values = row.type == "true or false" or row.type.startswith("one of")
+    kind = row.type
+    if row.example is not None and not lists_values:
+        kind += f", such as {_written(row.example)}"
+    return f"{kind}; {_default(row)}"
 
 
 def _default(row: Key) -> str:
@@ -79,9 +82,14 @@ def _default(row: Key) -> str:
 def _written(value: Any) -> str:
     """Return a value on one line, as a file would say it."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_written(inner)}' for key, inner in value.items())}}}"
+        pairs = [f"{key}: {_written(inner)}" for key, inner in value.items()]
+        listed = ", ".join(pairs)
+        return f"{{{listed}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_written, value))}]"
+        listed = ", ".join(_written(item) for item in value)
+        return f"[{listed}]"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

@@ -12,7 +12,11 @@ from simulator.cli.outputs import output
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def parse_sets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+def parse_sets(
+    _: click.Context,
+    __: click.Parameter,
+    values: tuple[str, ...],
+) -> dict[str, Any]:
     """Return the values of `--set`, by key. Errors: BadParameter, InputError."""
     from simulator.errors import InputError
     from simulator.inputs import parse_value
@@ -57,6 +61,7 @@ def common(command: Command) -> Command:
             help="Write a self-contained page for a browser.",
         ),
     )
+    # Decorators apply from the last one up: reversed, help lists them in this order.
     for option in reversed(options):
         command = option(command)
     return command

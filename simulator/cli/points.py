@@ -41,42 +41,48 @@ class Outcome:
 
 def points_text(outcome: Outcome) -> Iterator[RenderableType]:
     """Yield the parts of the report: the points if they are few, errors, the best, and counts."""
-    columns, total = outcome.columns, len(outcome.columns["point"])
+    columns = outcome.columns
+    total = len(columns["point"])
     if total <= SHOWN:
         yield _points(outcome, total)
         yield Text()
+    # Many points break the same rule: once each, with how many they are, the most frequent first.
     errors = Counter(error for error in columns["error"] if error)
     for error, count in errors.most_common(SHOWN):
         yield Text(f"{count} of {total} points: {error}")
     yield from _shortest(outcome)
-    statuses = Counter(columns["status"]).items()
-    counts = [f"{count} {status}" for status, count in statuses]
-    parquet, csv = outcome.root / "results.parquet", outcome.root / "results.csv"
-    yield Text(f"{total} points: {', '.join(counts)}; in {parquet} and {csv}")
+    counts = []
+    for status, count in Counter(columns["status"]).items():
+        counts.append(f"{count} {status}")
+    listed = ", ".join(counts)
+    parquet = outcome.root / "results.parquet"
+    csv = outcome.root / "results.csv"
+    yield Text(f"{total} points: {listed}; in {parquet} and {csv}")
 
 
 def _points(outcome: Outcome, total: int) -> Table:
     """Return a table with a row for each point."""
     plan = outcome.plan
-    headings = [*plan.axes, "step time", *plan.derived, "memory", ""]
-    rows = table(plan.config.name, *headings, left=len(plan.axes))
+    axes = list(plan.axes)
+    headings = [*axes, "step time", *plan.derived, "memory", ""]
+    rows = table(plan.config.name, *headings, left=len(axes))
     for row in range(total):
+        cells = [_value(outcome, path, row) for path in axes]
         step = outcome.cell("step_time_s", row)
+        cells.append("" if step is None else format_seconds(step))
+        cells += [_shown(outcome.cell(name, row)) for name in plan.derived]
+        fits = outcome.cell("memory.fits", row)
+        cells.append(_FITS[fits])
         status = outcome.cell("status", row)
-        cells = [
-            *(_value(outcome, path, row) for path in plan.axes),
-            "" if step is None else format_seconds(step),
-            *(_shown(outcome.cell(name, row)) for name in plan.derived),
-            _FITS[outcome.cell("memory.fits", row)],
-            "" if status == "ok" else status,
-        ]
+        cells.append("" if status == "ok" else status)
         rows.add_row(*map(Text, cells))
     return rows
 
 
 def _value(outcome: Outcome, path: str, row: int) -> str:
     """Return the value of an axis in a row."""
-    return _shown(outcome.cell(f"axis.{path}", row))
+    value = outcome.cell(f"axis.{path}", row)
+    return _shown(value)
 
 
 def _shown(value: Any) -> str:
@@ -90,10 +96,14 @@ def _shown(value: Any) -> str:
 def _shortest(outcome: Outcome) -> Iterator[RenderableType]:
     """Yield the point of the shortest step, where any was simulated."""
     times = outcome.columns.get("step_time_s", ())
-    steps = [(step, row) for row, step in enumerate(times) if step is not None]
-    if not steps:
+    simulated = [row for row, step in enumerate(times) if step is not None]
+    if not simulated:
         return
-    step, row = min(steps)
-    where = [f"{path} {_value(outcome, path, row)}" for path in outcome.plan.axes]
-    shortest = format_seconds(step)
-    yield Text(f"shortest step: {shortest} with {', '.join(where)}", style="bold")
+    best = min(simulated, key=lambda row: times[row])  # of equals the first
+    where = []
+    for path in outcome.plan.axes:
+        value = _value(outcome, path, best)
+        where.append(f"{path} {value}")
+    listed = ", ".join(where)
+    shortest = format_seconds(times[best])
+    yield Text(f"shortest step: {shortest} with {listed}", style="bold")

@@ -31,21 +31,30 @@ class Bar:
         if result.reused:
             # Says nothing about the rate, so the clock starts after the last of them.
             self.reused += 1
-            total, done = self.total, self.reused
+            total = self.total
+            done = self.reused
             self.progress.update(self.task, total=total, completed=done)
             self.progress.reset(self.task, total=total, completed=done, rate="", note="")
             return
-        if result.tree["status"] != "ok":
-            self.others[result.tree["status"]] += 1
+        status = result.tree["status"]
+        if status != "ok":
+            self.others[status] += 1
         self.progress.advance(self.task)
-        speed = self.progress.tasks[0].speed
-        self.progress.update(self.task, rate=_rate(speed), note=self._note())
+        # After the advance, so that the rate counts this point too.
+        rate = _rate(self.progress.tasks[0].speed)
+        self.progress.update(self.task, rate=rate, note=self._note())
 
     def _note(self) -> str:
         """Return how many points are not like the rest, in brackets."""
-        counts = [f"{self.reused} found finished"] if self.reused else []
-        counts += [f"{count} {status}" for status, count in self.others.items()]
-        return f" ({', '.join(counts)})" if counts else ""
+        counts = []
+        if self.reused:
+            counts.append(f"{self.reused} found finished")
+        for status, count in self.others.items():
+            counts.append(f"{count} {status}")
+        if not counts:
+            return ""
+        listed = ", ".join(counts)
+        return f" ({listed})"
 
 
 @contextmanager

@@ -63,20 +63,23 @@ def run(
     from simulator.scenario import load
     from simulator.whatif import study
 
+    plot, html = outputs["plot"], outputs["html"]
     scenario = load(topology, workload, outputs["sets"])
-    _check_figure(figure, outputs["plot"], scenario)
+    _check_figure(figure, plot, scenario)
     result = study(scenario, alternatives=alternatives)
-    if outputs["plot"]:
-        _draw(result, figure, outputs["plot"])
+    # matplotlib and the page's charts are imported only where they are asked for.
+    if plot:
+        _draw(result, figure, plot)
     if trace:
         from simulator.trace import write as write_trace
 
         write_trace(result.timeline, trace)
-    if outputs["html"]:
+    if html:
         from simulator import html as pages
 
-        write_page(outputs["html"], lambda given: pages.run(result, given))
-    emit(result.as_dict, outputs["json"], lambda console: print_parts(console, study_text(result)))
+        write_page(html, lambda given: pages.run(result, given))
+    text = study_text(result)
+    emit(result.as_dict, outputs["json"], lambda console: print_parts(console, text))
 
 
 def _check_figure(figure: str, plot: Path | None, scenario: Scenario) -> None:

@@ -37,9 +37,14 @@ class _Sizes:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
+    """A schedule with all that is shown of it."""
+
     schedule: Schedule
+    """The schedule itself."""
     shape: Shape
+    """What it was built for, the times of its chunks among that."""
     bubble: Bubble
+    """Its measured idle time, and the published formula's."""
 
 
 def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]:
@@ -47,15 +52,21 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
     from simulator.errors import ScheduleError
     from simulator.schedules import durations
 
+    table: dict[str, float] = {}
     try:
-        pairs = [part.split("=") for part in text.split(",") if part.strip()]
-        table = {kind.strip(): float(value) for kind, value in pairs}
+        for part in text.split(","):
+            if not part.strip():
+                continue
+            kind, value = part.split("=")
+            table[kind.strip()] = float(value)
     except ValueError:
         raise click.BadParameter(
             f"'{text}' is not a list of times. Write for example F=1,I=1,W=1,FB=3."
         ) from None
-    if "B" in table and "F" in table and not {"I", "W"} & table.keys():
-        table |= {"I": table["B"] / 2, "W": table["B"] / 2}
+    # People who give F and B alone mean schedules that do not split B; halves do for the others.
+    if {"F", "B"} <= table.keys() and table.keys().isdisjoint({"I", "W"}):
+        half = table["B"] / 2
+        table |= {"I": half, "W": half}
     try:
         return durations(table)
     except ScheduleError as error:
@@ -146,7 +157,13 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
     sizes = _Sizes(pp, stages, micro_batches)
     _check_options(name, sizes, group, file)
     text = inputs.text(file) if file else ""
-    options = {"virtual": virtual, "group": group, "limit": memory, "kept": kept, "text": text}
+    options = {
+        "virtual": virtual,
+        "group": group,
+        "limit": memory,
+        "kept": kept,
+        "text": text,
+    }
     try:
         shown = _built(name, sizes, times, options)
     except ScheduleError as error:
@@ -156,14 +173,14 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
         from simulator import plot as figures
         from simulator.store import write
 
-        write(
-            plot,
-            lambda path: figures.schedule(shown.schedule, shown.shape.times, shown.bubble, path),
-        )
+        built, bubble = shown.schedule, shown.bubble
+        chunk_times = shown.shape.times
+        write(plot, lambda path: figures.schedule(built, chunk_times, bubble, path))
     emit(lambda: _tree(shown), json, lambda console: _show(console, shown))
 
 
 def _check_options(name: str, sizes: _Sizes, group: int, file: Path | None) -> None:
+    """Refuse options that are missing, or that the schedule does not take."""
     if (name == "custom") != (file is not None):
         raise click.BadParameter(
             "Give --file with custom, and only with custom.", param_hint="--file"
@@ -174,31 +191,42 @@ def _check_options(name: str, sizes: _Sizes, group: int, file: Path | None) -> N
         )
     if sizes.pp is not None and sizes.stages is not None:
         raise click.BadParameter("Give either --pp or --stages.", param_hint="--stages")
+    # A custom grid has its own sizes in it.
     ranks = sizes.stages if sizes.pp is None else sizes.pp
-    if name != "custom" and (ranks is None or sizes.micro_batches is None):
+    missing = ranks is None or sizes.micro_batches is None
+    if missing and name != "custom":
         raise click.BadParameter("Give --pp and --micro-batches.", param_hint="--pp")
 
 
-def _built(name: str, sizes: _Sizes, times: dict[str, float], options: dict[str, Any]) -> _Shown:
+def _built(
+    name: str,
+    sizes: _Sizes,
+    times: dict[str, float],
+    options: dict[str, Any],
+) -> _Shown:
     """Build a schedule and measure it."""
     from simulator.schedules import SCHEDULES, Times, bubble, build, read, shape_of
 
-    ranks, micro_batches = sizes.pp or sizes.stages or 0, sizes.micro_batches or 0
+    ranks = sizes.pp or sizes.stages or 0
+    micro_batches = sizes.micro_batches or 0
     factor = 1.0
     if name == "custom":
         drawn = read(options["text"])
-        ranks, micro_batches = ranks or len(drawn.ranks), micro_batches or drawn.micro_batches
+        ranks = ranks or len(drawn.ranks)
+        micro_batches = micro_batches or drawn.micro_batches
     elif name in SCHEDULES:
         # Times are of 1/P of the model, chunks of 1/stages of it.
         parts = ranks
         if sizes.stages is not None:
             ranks = _ranks(name, sizes.stages)
-        stages = SCHEDULES[name].stages(ranks, max(options["virtual"], 1))
+        virtual = max(options["virtual"], 1)
+        stages = SCHEDULES[name].stages(ranks, virtual)
         factor = parts / (stages or 1)
     chunks = Times.of(times).scaled(factor)
     built = build(name, ranks, micro_batches, times=chunks, **options)
     shape = shape_of(name, ranks, micro_batches, times=chunks, **options)
-    return _Shown(built, shape, bubble(built, shape))
+    measured = bubble(built, shape)
+    return _Shown(built, shape, measured)
 
 
 def _ranks(name: str, stages: int) -> int:
@@ -244,8 +272,11 @@ def _show(console: Console, shown: _Shown) -> None:
     from rich.text import Text
 
     schedule = shown.schedule
-    console.print(Text(f"{schedule.name}: {schedule.sizes}", style="bold"))
-    for line in _grid_lines(shown, console.width if console.is_terminal else 0):
+    heading = Text(f"{schedule.name}: {schedule.sizes}", style="bold")
+    console.print(heading)
+    # Not through rich, which would break lines of the grid.
+    width = console.width if console.is_terminal else 0
+    for line in _grid_lines(shown, width):
         click.echo(line)
     for line in _figures(shown):
         console.print(Text(line))
@@ -256,16 +287,22 @@ def _grid_lines(shown: _Shown, width: int) -> Iterator[str]:
     from simulator.schedules import grid
 
     lines = grid(shown.schedule)
-    digits = len(str(len(lines) - 1))
+    last = len(lines) - 1
+    digits = len(str(last))
     heads = [f"rank {rank:<{digits}} | " for rank in range(len(lines))]
-    column = max(len(cell) for line in lines for cell in line.split()) + 1
+    # All cells of a grid are as wide as its widest one, and a space apart.
+    cells = [cell for line in lines for cell in line.split()]
+    column = max(map(len, cells)) + 1
     longest = step = max(map(len, lines))
     if width:
-        step = max((width - len(heads[0])) // column, 1) * column
+        columns = (width - len(heads[0])) // column
+        step = max(columns, 1) * column
     for start in range(0, longest, step):
+        end = start + step
         for head, line in zip(heads, lines, strict=True):
-            yield (head + line[start : start + step]).rstrip()
-        if start + step < longest:
+            block = head + line[start:end]
+            yield block.rstrip()
+        if end < longest:
             yield ""
 
 
@@ -273,14 +310,19 @@ def _figures(shown: _Shown) -> Iterator[str]:
     from simulator.cli.tables import number
     from simulator.schedules import FORMULAS, peak_in_flight
 
-    bubble, formula = shown.bubble, FORMULAS.get(shown.schedule.name)
+    bubble = shown.bubble
+    formula = FORMULAS.get(shown.schedule.name)
+    end = number(bubble.makespan)
     idle = " ".join(map(number, bubble.idle))
-    yield f"ends at {number(bubble.makespan)}; idle until then, by rank: {idle}"
+    yield f"ends at {end}; idle until then, by rank: {idle}"
     text = f"bubble {number(bubble.bubble)}"
+    # A schedule may have no published formula, and a formula may need times that were not given.
     if formula and bubble.formula is not None:
-        text += f"; published {formula.text} = {number(bubble.formula)}"
+        published = number(bubble.formula)
+        text += f"; published {formula.text} = {published}"
         if not bubble.exact:
             text += f", exact for {formula.where}"
     yield text
-    held = " ".join(map(str, peak_in_flight(shown.schedule)))
+    chunks = peak_in_flight(shown.schedule)
+    held = " ".join(map(str, chunks))
     yield f"most chunks in flight, by rank: {held}"

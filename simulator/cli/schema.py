@@ -25,6 +25,8 @@ def schema(kind: str, json: Path | None) -> None:
     Editors with a YAML language server check and complete a file that begins with
     `# yaml-language-server: $schema=PATH`.
     """
-    from simulator.reference import schema as made
+    from simulator.reference import schema as schema_of
 
-    emit(lambda: made(kind), json or Path("-"), lambda _: None)
+    # A schema has no text of its own: it is JSON on standard output too.
+    target = json or Path("-")
+    emit(lambda: schema_of(kind), target, lambda _: None)

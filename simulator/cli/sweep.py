@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simulator.cli.commands import cli
-from simulator.cli.emit import emit, say, write_page
+from simulator.cli.emit import emit, print_parts, say, write_page
 from simulator.cli.outputs import output as _output
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from simulator.inputs import Document
     from simulator.store import Folder
     from simulator.sweep import Finished, Point, Sweep
@@ -81,11 +79,14 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
 
     plan = read(sweep_file)
     folder = Folder(output or _named_folder(plan))
-    _check_outputs(folder, {"--json": json, "--plot": plot, "--html": html})
+    outputs = {"--json": json, "--plot": plot, "--html": html}
+    _check_outputs(folder, outputs)
     chosen = points(plan)
-    how: dict[str, Any] = {"where": workers or cores()}
+    how: dict[str, Any] = {}
     if scheduler:
-        how = {"pool": "dask", "where": scheduler}
+        how["pool"] = "dask"
+    how["where"] = scheduler or workers or cores()
+    # The folder is locked as long as its files are written; the page and the text need no lock.
     with folder.open():
         try:
             finished = _finish(plan, chosen, folder, how)
@@ -154,9 +155,10 @@ def _finish(
 
 
 def _tell_interrupted(chosen: Sequence[Point], folder: Folder) -> None:
-    kept = sum(folder.has(point.name) for point in chosen)
-    where = f"{kept} of {len(chosen)} points are kept in {folder.root}"
-    say(f"interrupted: {where}; the same command continues")
+    """Say how many points are finished, and how to go on."""
+    finished = [point for point in chosen if folder.has(point.name)]
+    counts = f"{len(finished)} of {len(chosen)} points"
+    say(f"interrupted: {counts} are kept in {folder.root}; the same command continues")
 
 
 def _write(plan: Sweep, finished: Sequence[Finished], folder: Folder) -> Columns:
@@ -177,7 +179,8 @@ def _draw(plan: Sweep, columns: Columns, path: Path) -> None:
         say(f"no figure: none of {total} points is legal")
         return
     caption = _caption(plan, columns)
-    write(path, lambda draft: plot.sweep(columns, plan.config.figures, caption, draft))
+    figures = plan.config.figures
+    write(path, lambda draft: plot.sweep(columns, figures, caption, draft))
 
 
 def _page(plan: Sweep, columns: Columns, path: Path) -> None:
@@ -186,21 +189,24 @@ def _page(plan: Sweep, columns: Columns, path: Path) -> None:
     config = plan.config
     title = config.name
     if "ok" in columns["status"]:
-        title = f"{title}: {_caption(plan, columns)}"
+        caption = _caption(plan, columns)
+        title = f"{title}: {caption}"
     documents = _documents(plan)
-    write_page(path, lambda given: html.sweep(columns, config.figures, title, given, documents))
+    figures = config.figures
+    write_page(path, lambda given: html.sweep(columns, figures, title, given, documents))
 
 
 def _documents(plan: Sweep) -> list[Document]:
     """Return the files that it takes to run a sweep again: its own, topologies, workloads."""
     from simulator import inputs
 
-    bases = {"topology": plan.config.topology, "workload": plan.config.workload}
-    kinds = {singular: kind for kind, singular in inputs.SINGULAR.items()}
+    bases = {"topologies": plan.config.topology, "workloads": plan.config.workload}
     documents = [plan.document]
-    for singular, base in bases.items():
-        for name in plan.axes.get(singular, [base]):
-            file = plan.file(str(name), kinds[singular])
+    for kind, base in bases.items():
+        # An axis over whole files replaces the base.
+        axis = inputs.SINGULAR[kind]
+        for name in plan.axes.get(axis, [base]):
+            file = plan.file(str(name), kind)
             documents.append(inputs.read(file))
     return documents
 
@@ -208,17 +214,16 @@ def _documents(plan: Sweep) -> list[Document]:
 def _show(plan: Sweep, columns: Columns, folder: Folder, json: Path | None) -> None:
     from simulator.cli.points import Outcome, points_text
 
-    text = points_text(Outcome(plan, columns, folder.root))
-
-    def show(console: Console) -> None:
-        console.print(*text, sep="\n")
-
-    emit(lambda: _tree(plan, columns), json, show)
+    outcome = Outcome(plan, columns, folder.root)
+    text = points_text(outcome)
+    emit(lambda: _tree(plan, columns), json, lambda console: print_parts(console, text))
 
 
 def _tree(plan: Sweep, columns: Columns) -> dict[str, Any]:
+    # Columns lie side by side; JSON has a row a point, which repeats the names.
+    names = list(columns)
     lines = zip(*columns.values(), strict=True)
-    rows = [dict(zip(columns, line, strict=True)) for line in lines]
+    rows = [dict(zip(names, line, strict=True)) for line in lines]
     return {"schema_version": 1, "sweep": plan.config.name, "rows": rows}
 
 
@@ -228,7 +233,9 @@ def _caption(plan: Sweep, columns: Columns) -> str:
     for kind in ("workload", "topology"):
         if kind not in plan.axes:
             # A point whose file is not valid has no name; all others have the same.
-            names.append(next(filter(None, columns[f"{kind}.name"])))
-    base = " on ".join(names) or plan.config.name
-    fixed = [f"{path} {value}" for path, value in plan.config.set.items()]
-    return ", ".join([base, *fixed])
+            given = filter(None, columns[f"{kind}.name"])
+            names.append(next(given))
+    parts = [" on ".join(names) or plan.config.name]
+    for path, value in plan.config.set.items():
+        parts.append(f"{path} {value}")
+    return ", ".join(parts)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 _LEFT = ("source", "formula", "")
 """Headings of columns that hold prose."""
+_WORDS = {"T": 1e12, "B": 1e9, "M": 1e6}
+"""Word for a large factor -> the factor, as papers count parameters and tokens."""
 
 
 def table(title: str, *columns: str, left: int = 1) -> Table:
     """Return an empty table. left: how many columns are names, and so start at the left."""
+    # As a Text, since rich would break a plain title at the width of the table.
+    heading = Text(title, no_wrap=True, overflow="ignore") if title else None
     result = Table(
-        title=Text(title, no_wrap=True, overflow="ignore") if title else None,
+        title=heading,
         title_justify="left",
         title_style="bold",
         box=None,
@@ -22,13 +27,18 @@ def table(title: str, *columns: str, left: int = 1) -> Table:
     )
     for index, column in enumerate(columns):
         prose = index < left or column in _LEFT
-        result.add_column(Text(column), justify="left" if prose else "right", overflow="fold")
+        side: JustifyMethod = "left" if prose else "right"
+        # Folded, not cut off: a long source is read whole.
+        result.add_column(Text(column), justify=side, overflow="fold")
     return result
 
 
 def number(value: float) -> str:
     """Return a figure with four digits, thousands separated, large ones in words."""
-    for factor, word in ((1e12, " T"), (1e9, " B"), (1e6, " M")):
-        if abs(value) >= factor:
-            return f"{value / factor:.4g}{word}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    size = abs(value)
+    for word, factor in _WORDS.items():
+        if size >= factor:
+            return f"{value / factor:.4g} {word}"
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"

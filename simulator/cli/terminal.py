@@ -19,6 +19,7 @@ class PlainConsole(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        # The width of a terminal that nobody looks at would break tables in files.
         if not self.is_terminal:
             self.width = WIDTH
 
@@ -34,13 +35,21 @@ def plain(shown: Any) -> Any:
     """
     if isinstance(shown, str):
         return visible(shown)
-    if isinstance(shown, Text) and shown.plain != visible(shown.plain):
+    if isinstance(shown, Text):
+        content = visible(shown.plain)
+        # A clean one is kept as it is: its spans of style would be lost.
+        if content == shown.plain:
+            return shown
         return Text(
-            visible(shown.plain), shown.style, no_wrap=shown.no_wrap, overflow=shown.overflow
+            content,
+            shown.style,
+            no_wrap=shown.no_wrap,
+            overflow=shown.overflow,
         )
     if isinstance(shown, Table):
         shown.title = plain(shown.title)
         for column in shown.columns:
             column.header = plain(column.header)
+            # rich has no public way to replace cells.
             column._cells = [plain(cell) for cell in column.cells]
     return shown

@@ -20,6 +20,7 @@ from simulator.whatif import Imbalance, Stragglers, Study
 def study_text(study: Study) -> Iterator[RenderableType]:
     """Yield the parts of a report and of what other scenarios say of it."""
     report = study.report
+    # First of all, since no other figure means anything for a run that cannot run.
     if not report.fits:
         yield from _misfit(study)
         yield Text()
@@ -32,9 +33,11 @@ def study_text(study: Study) -> Iterator[RenderableType]:
     yield _breakdown(report)
     hidden = mean_share(report.overlap)
     if hidden is not None:
-        yield Text(f"{hidden:.1%} of communication overlaps with compute, all ranks", style="dim")
+        line = f"{hidden:.1%} of communication overlaps with compute, all ranks"
+        yield Text(line, style="dim")
     yield Text()
-    yield Text(f"Peak memory: {memory_line(report)}", style="bold")
+    memory = memory_line(report)
+    yield Text(f"Peak memory: {memory}", style="bold")
     yield _memory(report)
     yield Text()
     yield _bounds(report)
@@ -55,45 +58,63 @@ def _misfit(study: Study) -> Iterator[Text]:
     """Yield that a run does not fit, and what would make it fit, the cheapest first."""
     report = study.report
     capacity = report.scenario.gpu.memory.capacity
-    yield Text(f"This run does not fit: {memory_line(report)}", style="bold red")
+    memory = memory_line(report)
+    yield Text(f"This run does not fit: {memory}", style="bold red")
     for remedy in study.remedies:
         verdict = "fits" if remedy.peak <= capacity else "still too much"
         freed = format_bytes(report.worst_memory.peak - remedy.peak)
+        peak = format_bytes(remedy.peak)
+        # A change that saves time is not sold as one: the bubble is not counted.
         added = format_seconds(max(0.0, remedy.seconds))
+        # In quotes, so that a shell takes the brackets of a list as they are.
+        option = f"--set '{remedy.key}={remedy.value}'"
         line = (
-            f"  --set '{remedy.key}={remedy.value}' frees {freed}: {format_bytes(remedy.peak)}, "
-            f"{verdict}; adds {added} per step, not counting gradients and bubble"
+            f"  {option} frees {freed}: {peak}, {verdict}; "
+            f"adds {added} per step, not counting gradients and bubble"
         )
         yield Text(line, style="red")
 
 
 def _scenario(report: Report) -> Iterator[Text]:
     scenario = report.scenario
-    yield Text(f"{scenario.model.name} on {scenario.topology.name}", style="bold")
+    site = scenario.topology
+    schedule = scenario.workload.schedule.name
+    yield Text(f"{scenario.model.name} on {site.name}", style="bold")
+    gpu = scenario.gpu.name.upper()
+    tokens = number(scenario.tokens_per_step)
     parts = (
-        f"{scenario.topology.gpus:,} {scenario.gpu.name.upper()} GPUs",
+        f"{site.gpus:,} {gpu} GPUs",
         _degrees(scenario.layout),
-        f"{scenario.workload.schedule.name}, {scenario.micro_batches} micro-batches",
+        f"{schedule}, {scenario.micro_batches} micro-batches",
         scenario.recipe.name,
-        f"{number(scenario.tokens_per_step)} tokens per step",
+        f"{tokens} tokens per step",
     )
     yield Text("; ".join(parts))
 
 
 def _degrees(layout: Layout) -> str:
     """Return the degrees of a layout; those of 1 are left out where others say more."""
-    names = {"tp": layout.tp, "cp": layout.cp, "pp": layout.pp, "vpp": layout.vpp, "ep": layout.ep}
-    names["etp"] = layout.etp
-    shown = [f"{name} {size}" for name, size in names.items() if size > 1]
-    return ", ".join([*shown, f"dp {layout.dp}", f"zero {layout.zero}"])
+    degrees = {
+        "tp": layout.tp,
+        "cp": layout.cp,
+        "pp": layout.pp,
+        "vpp": layout.vpp,
+        "ep": layout.ep,
+        "etp": layout.etp,
+    }
+    shown = [f"{name} {size}" for name, size in degrees.items() if size > 1]
+    shown += [f"dp {layout.dp}", f"zero {layout.zero}"]
+    return ", ".join(shown)
 
 
 def _step(report: Report) -> Table:
     quantities = report.quantities()
-    peak = f"of {report.peak_flops / 1e12:.1f} TFLOP/s, {report.peak_name}"
+    tera = report.peak_flops / 1e12
+    peak = f"of {tera:.1f} TFLOP/s, {report.peak_name}"
+    per_day = number(quantities["tokens_per_day"])
     rows = table("One step", "", "", "", left=3)
     rows.add_row("step time", format_seconds(report.step_time), "")
-    rows.add_row("tokens per day", number(quantities["tokens_per_day"]), "")
+    rows.add_row("tokens per day", per_day, "")
     rows.add_row(
         "model FLOP/s per GPU",
         f"{quantities['tflops_per_gpu']:.1f} TFLOP/s",
@@ -112,11 +133,13 @@ def _run(report: Report) -> Table:
     scenario = report.scenario
     rows = table("The run", "", "", "", left=3)
     tokens = number(scenario.workload.training.tokens)
-    rows.add_row("tokens", tokens, f"{report.steps:,.0f} steps at this batch size")
+    steps = f"{report.steps:,.0f} steps at this batch size"
+    rows.add_row("tokens", tokens, steps)
     rows.add_row("wall time", f"{report.wall_days:.1f} days", "")
     rows.add_row("GPU-hours", number(report.gpu_hours), "")
+    cost = number(report.cost)
     price = f"at {scenario.topology.price:g} USD per GPU-hour"
-    rows.add_row("cost", f"{number(report.cost)} USD", price)
+    rows.add_row("cost", f"{cost} USD", price)
     return rows
 
 
@@ -124,10 +147,12 @@ def _breakdown(report: Report) -> Table:
     rows = table("Where the step goes (mean over ranks)", "part", "time", "share", "")
     for part in PARTS:
         seconds = report.breakdown.get(part.name, 0.0)
-        if part.name not in report.breakdown or (part.hidden_if_zero and not seconds):
+        absent = part.name not in report.breakdown
+        if absent or (part.hidden_if_zero and not seconds):
             continue
-        share = f"{seconds / report.step_time:.1%}"
-        rows.add_row(part.name, format_seconds(seconds), share, part.meaning)
+        share = seconds / report.step_time
+        rows.add_row(part.name, format_seconds(seconds), f"{share:.1%}", part.meaning)
+    # The sum is shown because it is the step: nothing is counted twice or left out.
     total = format_seconds(sum(report.breakdown.values()))
     rows.add_row("sum", total, "100.0%", "", style="bold")
     return rows
@@ -143,8 +168,9 @@ def _memory(report: Report) -> Table:
 def _bounds(report: Report) -> Table:
     rows = table("Lower bounds: no step can be shorter", "bound", "time", "of step", "formula")
     for bound in report.bounds:
-        share = f"{bound.seconds / report.step_time:.0%}"
-        rows.add_row(bound.name, format_seconds(bound.seconds), share, bound.formula)
+        seconds = format_seconds(bound.seconds)
+        share = bound.seconds / report.step_time
+        rows.add_row(bound.name, seconds, f"{share:.0%}", bound.formula)
     return rows
 
 
@@ -157,35 +183,41 @@ def _penalties(study: Study) -> Iterator[str]:
 
 
 def _imbalance(report: Report, penalty: Imbalance) -> str:
+    lost = _lost(report, penalty.lost)
     return (
-        f"Expert imbalance costs {_lost(report, penalty.lost)}; busiest GPU of a group: "
+        f"Expert imbalance costs {lost}; busiest GPU of a group: "
         f"{penalty.mean_share:.3f}x the mean load (mean over layers), "
         f"{penalty.worst_share:.3f}x in the worst layer; {penalty.dropped:.2%} of choices dropped"
     )
 
 
 def _stragglers(report: Report, penalty: Stragglers) -> str:
+    lost = _lost(report, penalty.lost)
+    gpus = report.scenario.topology.gpus
     return (
-        f"Stragglers cost {_lost(report, penalty.lost)}; {penalty.gpus:,} of "
-        f"{report.scenario.topology.gpus:,} GPUs are slow, the slowest runs at "
-        f"{penalty.slowest:.3f} of full speed"
+        f"Stragglers cost {lost}; {penalty.gpus:,} of {gpus:,} GPUs are slow, "
+        f"the slowest runs at {penalty.slowest:.3f} of full speed"
     )
 
 
 def _lost(report: Report, seconds: float) -> str:
-    return f"{format_seconds(seconds)} ({seconds / report.step_time:.1%} of the step)"
+    share = seconds / report.step_time
+    return f"{format_seconds(seconds)} ({share:.1%} of the step)"
 
 
 def _references(report: Report) -> Table:
     scenario = report.scenario
     title = "Compared with what was published"
+    # An error would look like the simulator's where the user has changed the run.
     if not scenario.as_published:
         site = scenario.workload.published_on or "another cluster"
         title += f" (on {site} as shipped; this run differs)"
     rows = table(title, "quantity", "published", "simulated", "error", "source")
     for row in report.references():
-        figures = (number(row.published), number(row.simulated), f"{row.error:+.1%}")
-        rows.add_row(row.quantity, *figures, Text(row.source))
+        published = number(row.published)
+        simulated = number(row.simulated)
+        error = f"{row.error:+.1%}"
+        rows.add_row(row.quantity, published, simulated, error, Text(row.source))
     return rows
 
 
@@ -198,13 +230,15 @@ def _assumed(study: Study) -> Iterator[Text]:
             said = "does not fit this scenario"
             if other.step_time is not None:
                 ratio = other.step_time / simulated - 1
-                said = f"step {format_seconds(other.step_time)} ({ratio:+.1%})"
+                step = format_seconds(other.step_time)
+                said = f"step {step} ({ratio:+.1%})"
             yield Text(f"  with {other.value}: {said}")
 
 
 def _engine(study: Study) -> str:
     report = study.report
+    ranks = report.scenario.topology.gpus
     return (
         f"{report.executor}: {report.ops:,} ops on {report.rank_classes} classes of "
-        f"{report.scenario.topology.gpus:,} ranks, {study.wall:.2f} s"
+        f"{ranks:,} ranks, {study.wall:.2f} s"
     )

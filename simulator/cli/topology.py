@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from simulator.cli.commands import cli
-from simulator.cli.emit import emit
+from simulator.cli.emit import emit, print_parts
 from simulator.cli.options import parse_sets
 from simulator.cli.outputs import output as _output
 
@@ -74,16 +74,19 @@ def topology(topology: str, sets: dict[str, Any], json: Path | None, plot: Path 
         from simulator.store import write
 
         write(plot, lambda path: drawings.cluster(config, path))
-    emit(lambda: figures, json, lambda console: console.print(*_text(figures), sep="\n"))
+    text = _text(figures)
+    emit(lambda: figures, json, lambda console: print_parts(console, text))
 
 
 def _read(name: str, sets: dict[str, Any]) -> TopologyConfig:
     from simulator import inputs
     from simulator.topology import TopologyConfig
 
-    document = inputs.read(inputs.find(name, "topologies"))
+    file = inputs.find(name, "topologies")
+    document = inputs.read(file)
     for path, value in sets.items():
-        document = inputs.override(document, path.removeprefix("topology."), value)
+        inner = path.removeprefix("topology.")
+        document = inputs.override(document, inner, value)
     return inputs.validate(document, TopologyConfig)
 
 
@@ -93,21 +96,28 @@ def _text(figures: dict[str, Any]) -> Iterator[RenderableType]:
 
     from simulator.cli.tables import table
 
-    yield Text(f"{figures['name']}: {figures['kind']}, routing {figures['routing']}", style="bold")
+    name, kind = figures["name"], figures["kind"]
+    routing = figures["routing"]
+    yield Text(f"{name}: {kind}, routing {routing}", style="bold")
     result = table("", "", "", "", left=1)
-    for cells in (*_counts(figures), *_properties(figures)):
-        result.add_row(*map(Text, cells))
+    rows = [*_counts(figures), *_properties(figures)]
+    for row in rows:
+        # As Text, so that rich reads no markup in a name.
+        result.add_row(*map(Text, row))
     yield result
 
 
 def _counts(figures: dict[str, Any]) -> Iterator[_Row]:
     """Yield what the cluster has how many of."""
-    layers = figures["switches_by_layer"].items()
-    notes = {"switches": ", ".join(f"{count:,} {layer}" for layer, count in layers)}
+    layers = figures["switches_by_layer"]
+    of_layers = [f"{count:,} {layer}" for layer, count in layers.items()]
+    notes = {"switches": ", ".join(of_layers)}
     for label, key in _COUNTS:
         count = figures[key]
+        # A cluster without switches says so; one without faults need not.
         if count or key not in _OPTIONAL:
-            yield _Row(label, f"{count:,}", notes.get(key, ""))
+            note = notes.get(key, "")
+            yield _Row(label, f"{count:,}", note)
 
 
 def _properties(figures: dict[str, Any]) -> Iterator[_Row]:
@@ -117,13 +127,15 @@ def _properties(figures: dict[str, Any]) -> Iterator[_Row]:
 
     bisection = format_bandwidth(figures["bisection_bandwidth"])
     yield _Row("bisection bandwidth", bisection, figures["bisection_note"])
-    yield _Row(
-        "  per GPU", format_bandwidth(figures["bisection_per_gpu"]), "of one half of the cluster"
-    )
-    hops, links = figures["diameter_switch_hops"], figures["diameter_gpu_links"]
-    yield _Row("diameter, switches", str(hops), "cables between the two furthest apart")
-    yield _Row("diameter, GPU to GPU", str(links), "links, including those in servers")
-    yield _Row("slowest path, 64 B", format_seconds(figures["diameter_latency_s"]))
+    per_gpu = format_bandwidth(figures["bisection_per_gpu"])
+    yield _Row("  per GPU", per_gpu, "of one half of the cluster")
+    hops = str(figures["diameter_switch_hops"])
+    yield _Row("diameter, switches", hops, "cables between the two furthest apart")
+    links = str(figures["diameter_gpu_links"])
+    yield _Row("diameter, GPU to GPU", links, "links, including those in servers")
+    # 64 B, a cache line: latency without the time that bytes take.
+    latency = format_seconds(figures["diameter_latency_s"])
+    yield _Row("slowest path, 64 B", latency)
     if figures["cost_usd"] is not None:
         cost = f"{number(figures['cost_usd'])} USD"
         yield _Row("cost", cost, "switches, cables and NICs at the file's prices")

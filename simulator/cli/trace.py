@@ -34,12 +34,16 @@ def _deepseek_v3_chunk() -> Summary:
     from simulator.trace import of_timeline, summaries
     from simulator.validate.chunk import pair_program
 
-    return summaries([of_timeline(run(pair_program()), "simulated", "FB")])[0]
+    timeline = run(pair_program())
+    # The profile shows the pair alone, without the passes that complete its micro-batches.
+    (summary,) = summaries([of_timeline(timeline, "simulated", "FB")])
+    return summary
 
 
 COUNTERPARTS = {
     "deepseek-v3-chunk": Counterpart(
-        _deepseek_v3_chunk, {"7": "compute", "23": "side", "27": "communication"}
+        simulate=_deepseek_v3_chunk,
+        streams={"7": "compute", "23": "side", "27": "communication"},
     ),
 }
 """Name -> what a profile is compared with."""
@@ -68,11 +72,14 @@ def trace(trace: str, counterpart: str | None, json: Path | None) -> None:
     from simulator.inputs import read_trace
     from simulator.trace import of_tree, summaries
 
-    profile = summaries(of_tree(read_trace(Path(trace)), trace))
-    simulated, streams = None, {}
+    events = read_trace(Path(trace))
+    profile = summaries(of_tree(events, trace))
+    simulated: Summary | None = None
+    streams: Mapping[str, str] = {}
     if counterpart:
         chosen = COUNTERPARTS[counterpart]
-        simulated, streams = chosen.simulate(), dict(chosen.streams)
+        simulated = chosen.simulate()
+        streams = chosen.streams
     tree: dict[str, Any] = {
         "schema_version": 1,
         "processes": [summary.as_dict() for summary in profile],
@@ -111,8 +118,10 @@ def _pair(profiled: float, simulated: float | None) -> list[str]:
 
     if simulated is None:
         return ["", ""]
-    error = f"{simulated / profiled - 1:+.1%}" if profiled else ""
-    return [format_seconds(simulated), error]
+    if not profiled:
+        return [format_seconds(simulated), ""]
+    error = simulated / profiled - 1
+    return [format_seconds(simulated), f"{error:+.1%}"]
 
 
 def _busy(summary: Summary, simulated: Summary | None, streams: Mapping[str, str]) -> Table:
@@ -121,20 +130,23 @@ def _busy(summary: Summary, simulated: Summary | None, streams: Mapping[str, str
     from simulator.units import format_seconds
 
     result = table("Busy time", "stream", "kernels", "busy", *_heads(simulated))
-    busiest = sorted(summary.streams.items(), key=lambda item: -item[1].seconds)
-    for name, busy in busiest:
-        known = streams.get(name)
-        cells = [f"{name} ({known})" if known else name, f"{busy.kernels:,}"]
-        cells.append(format_seconds(busy.seconds))
+    busiest = sorted(summary.streams, key=lambda name: -summary.streams[name].seconds)
+    for name in busiest:
+        busy = summary.streams[name]
+        # A profile numbers its streams; the simulator names them by what they are for.
+        known = streams.get(name, "")
+        label = f"{name} ({known})" if known else name
+        cells = [label, f"{busy.kernels:,}", format_seconds(busy.seconds)]
         if simulated:
-            same = simulated.streams.get(known) if known else None
+            same = simulated.streams.get(known)
             cells += _pair(busy.seconds, same.seconds if same else None)
         result.add_row(*cells)
-    for label, name in (("span", "span"), ("any compute", "compute")):
-        seconds = getattr(summary, name)
+    totals = {"span": "span", "any compute": "compute"}
+    for label, field in totals.items():
+        seconds = getattr(summary, field)
         cells = [label, "", format_seconds(seconds)]
         if simulated:
-            cells += _pair(seconds, getattr(simulated, name))
+            cells += _pair(seconds, getattr(simulated, field))
         result.add_row(*cells, style="bold")
     return result
 
@@ -146,12 +158,17 @@ def _classes(summary: Summary, simulated: Summary | None) -> Table:
 
     title = "Kernels by class, durations added up"
     result = table(title, "class", "time", "share", *_heads(simulated))
+    # Profiles tell more classes apart than the simulator has: groups are what both know.
     listed = summary.classes
+    names = list(listed)
     if simulated:
-        listed = dict(sorted(summary.groups.items(), key=lambda item: -item[1]))
+        listed = summary.groups
+        names = sorted(listed, key=lambda name: -listed[name])
     total = sum(summary.classes.values())
-    for name, seconds in listed.items():
-        cells = [name, format_seconds(seconds), f"{seconds / total:.1%}"]
+    for name in names:
+        seconds = listed[name]
+        share = seconds / total
+        cells = [name, format_seconds(seconds), f"{share:.1%}"]
         if simulated:
             cells += _pair(seconds, simulated.groups.get(name))
         result.add_row(*cells)
@@ -163,10 +180,13 @@ def _overlap(summary: Summary, simulated: Summary | None) -> str:
 
     if summary.overlap is None:
         return "Nothing communicates."
+    seconds = format_seconds(summary.communication)
     line = (
-        f"Communication runs or waits for peers for {format_seconds(summary.communication)}, "
+        f"Communication runs or waits for peers for {seconds}, "
         f"{summary.overlap:.1%} of it overlapped with compute"
     )
     if simulated is None:
         return line
-    return f"{line}; simulated, without waiting: {simulated.overlap or 0.0:.1%}"
+    # A kernel of the profile waits for its peers while it runs; a simulated transfer starts after.
+    overlap = simulated.overlap or 0.0
+    return f"{line}; simulated, without waiting: {overlap:.1%}"

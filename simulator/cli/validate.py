@@ -40,9 +40,8 @@ def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> N
     with PlainConsole(stderr=True).status("") as status:
         for row in check(cases, alternatives=alternatives):
             checks.append(row)
-            status.update(f"{len(checks)} done, last {row.case}: {row.error:+.1%}")
-    emit(
-        lambda: {"checks": [row.as_dict() for row in checks]},
-        json,
-        lambda console: print_parts(console, checks_text(checks)),
-    )
+            done = len(checks)
+            status.update(f"{done} done, last {row.case}: {row.error:+.1%}")
+    tree = {"checks": [row.as_dict() for row in checks]}
+    text = checks_text(checks)
+    emit(lambda: tree, json, lambda console: print_parts(console, text))

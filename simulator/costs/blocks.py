@@ -9,7 +9,9 @@ from typing import NamedTuple, TypeAlias
 from simulator.model import BlockKind
 from simulator.ops import Phase, Transfer
 
-Stages: TypeAlias = tuple[tuple[BlockKind, ...], ...]
+Blocks: TypeAlias = tuple[BlockKind, ...]
+"""Kinds of blocks in forward order [block]."""
+Stages: TypeAlias = tuple[Blocks, ...]
 """Kinds of the blocks on each stage, in forward order [stage][block]."""
 
 
@@ -50,12 +52,14 @@ class PhaseCost:
     @property
     def segments(self) -> tuple[Segment, ...]:
         """Return the kernels."""
-        return tuple(item for item in self.items if isinstance(item, Segment))
+        kernels = [item for item in self.items if isinstance(item, Segment)]
+        return tuple(kernels)
 
     @property
     def hops(self) -> tuple[Hop, ...]:
         """Return the transfers."""
-        return tuple(item for item in self.items if isinstance(item, Hop))
+        transfers = [item for item in self.items if isinstance(item, Hop)]
+        return tuple(transfers)
 
     @property
     def total(self) -> float:
@@ -76,9 +80,12 @@ class PhaseKey(NamedTuple):
     """Which phase, and whether communication kernels run at the same time."""
 
     phase: Phase
+    """Which pass of which half of a layer."""
     overlapped: bool
+    """Whether communication kernels take SMs and bandwidth meanwhile."""
 
 
+# Memory is kept next to the time of what it serves, because recompute trades one for the other.
 @dataclass(frozen=True, slots=True)
 class BlockCost:
     """One block, or one part of an MTP module, for one micro-batch."""
@@ -101,13 +108,19 @@ class BlockCost:
     @property
     def exchanges_experts(self) -> bool:
         """Tell whether tokens travel to the block's experts and back."""
+        # Experts that stay on their own GPU have rows to compute and no load to send.
         return self.load >= 0
+
+
+Parts: TypeAlias = tuple[BlockCost, ...]
+"""One block, or the parts of an MTP module [part]."""
 
 
 class LoadedKey(NamedTuple):
     """Which MoE block under which load."""
 
     kind: BlockKind
+    """A kind that may hold routed experts."""
     load: int
     """Index into `Loads.distinct`."""
     member: int

@@ -47,41 +47,58 @@ class Shards(NamedTuple):
 def of_block(costs: Costs, stage: int, number: int) -> tuple[Bucket, ...]:
     """Return the buckets of a block: its dense and its routed parameters."""
     kinds = costs.stages[stage]
-    dense, routed = costs.held(kinds[number : number + 1])
-    if "embedding" in kinds and kinds[number] == "head":
+    kind = kinds[number]
+    dense, routed = costs.held((kind,))
+    if "embedding" in kinds and kind == "head":
         # A tied head next to the embedding holds no copy of it.
-        dense = costs.held(("embedding", "head")).dense - costs.held(("embedding",)).dense
-    buckets = (Bucket(stage, "data", dense), Bucket(stage, "expert_data", routed))
-    return tuple(bucket for bucket in buckets if bucket.parameters)
+        both = costs.held(("embedding", "head"))
+        embedding = costs.held(("embedding",))
+        dense = both.dense - embedding.dense
+    buckets = []
+    if dense:
+        buckets.append(Bucket(stage, "data", dense))
+    if routed:
+        buckets.append(Bucket(stage, "expert_data", routed))
+    return tuple(buckets)
 
 
 def of_stage(costs: Costs, stage: int) -> tuple[Bucket, ...]:
     """Return the different buckets of a stage."""
     different: dict[Bucket, None] = {}
     for number in range(len(costs.stages[stage])):
-        different.update(dict.fromkeys(of_block(costs, stage, number)))
+        for bucket in of_block(costs, stage, number):
+            different[bucket] = None  # a dict keeps the order of blocks, a set would not
     return tuple(different)
 
 
 def holders(layout: Layout, group: str, hosts: tuple[int, ...]) -> Members:
     """Return the ranks that hold the same parameters of a stage. hosts: its pipeline indices."""
-    members = [layout.ranks(index, group) for index in hosts]
-    return np.sort(np.concatenate(members, axis=1), axis=1)
+    # Groups of all holders side by side: the n-th group of each holds the same part of the stage.
+    of_host = [layout.ranks(index, group) for index in hosts]  # [host] of [group, member]
+    members = np.concatenate(of_host, axis=1)  # [group, member]
+    # In order of ranks, so that runs of members, which hybrid sharding makes, are neighbours.
+    return np.sort(members, axis=1)
 
 
 def shards(layout: Layout, members: Members) -> Shards:
     """Return how the ranks that hold the same parameters spread them. members: see `holders`."""
     groups, count = members.shape
-    size = layout.shard if 0 < layout.shard < count else count
+    size = count
+    if 0 < layout.shard < count:
+        size = layout.shard
     inside = members.reshape(-1, size)
     # Runs of `size` members hold a copy each; the n-th members of all runs hold the same shard.
-    runs = members.reshape(groups, -1, size)
-    across = runs.swapaxes(1, 2).reshape(-1, count // size)
+    runs = members.reshape(groups, -1, size)  # [group, run, shard]
+    of_shard = runs.swapaxes(1, 2)  # [group, shard, run]
+    across = of_shard.reshape(-1, count // size)
     return Shards(inside, across)
 
 
 def updated(
-    costs: Costs, layout: Layout, hosts: dict[int, tuple[int, ...]], stages: Iterable[int]
+    costs: Costs,
+    layout: Layout,
+    hosts: dict[int, tuple[int, ...]],
+    stages: Iterable[int],
 ) -> float:
     """Return the parameters whose optimizer states one rank holds.
 
@@ -90,8 +107,11 @@ def updated(
     count = 0.0
     for stage in stages:
         held = costs.parameters(stage)
-        for parameters, group in ((held.dense, "data"), (held.routed, "expert_data")):
-            ranks = replicas(layout, group, len(hosts[stage])) if layout.zero else 1
+        holding = len(hosts[stage])
+        of_group = {"data": held.dense, "expert_data": held.routed}
+        for group, parameters in of_group.items():
+            # Every level of ZeRO, from the first on, spreads the optimizer's states.
+            ranks = replicas(layout, group, holding) if layout.zero else 1
             count += parameters / ranks
     return count
 
@@ -101,5 +121,8 @@ def replicas(layout: Layout, group: str, hosts: int) -> int:
 
     hosts: number of pipeline indices that hold it.
     """
-    members = int(layout.groups(group).shape[1]) * hosts
-    return min(members, layout.shard) if layout.shard else members
+    _, size = layout.groups(group).shape
+    members = int(size) * hosts
+    if layout.shard:
+        return min(members, layout.shard)
+    return members

@@ -38,8 +38,11 @@ class _Cutter:
     """Cuts a phase into segments: one ends where a transfer begins, or where ops wait for one."""
 
     processor: Processor
+    """What prices kernels."""
     overlapped: bool
+    """Whether communication kernels run at the same time."""
     items: list[Segment | Hop] = field(default_factory=list)
+    """What is cut so far."""
     run: list[Op] = field(default_factory=list)
     """Ops of the segment that is open."""
     in_flight: list[int] = field(default_factory=list)
@@ -47,13 +50,15 @@ class _Cutter:
 
     def transfer(self, op: Transfer) -> None:
         self.close()
-        # The ops that run concurrently with it form one segment.
-        self.items.append(Hop(op, min(op.concurrent, 1)))
+        # The ops that run concurrently with it form one segment. A negative count is `ops.LATE`.
+        concurrent = min(op.concurrent, 1)
+        self.items.append(Hop(op, concurrent))
         if op.concurrent > 0:
             self.in_flight.append(op.concurrent)
 
     def kernel(self, op: Op) -> None:
         if 0 in self.in_flight:
+            # This op waits for a transfer that earlier ones did not wait for.
             self.close()
             self.in_flight = [left for left in self.in_flight if left]
         self.run.append(op)
@@ -61,7 +66,8 @@ class _Cutter:
 
     def close(self) -> None:
         if self.run:
-            self.items.append(_segment(self.run, self.processor, overlapped=self.overlapped))
+            segment = _segment(self.run, self.processor, overlapped=self.overlapped)
+            self.items.append(segment)
             self.run = []
 
 
@@ -70,6 +76,7 @@ def _segment(ops: Iterable[Op], processor: Processor, *, overlapped: bool) -> Se
     flops: defaultdict[str, float] = defaultdict(float)
     recomputed = 0.0
     for op in ops:
+        # An op of neither only marks what is kept in memory: nothing is launched for it.
         if op.flops or op.bytes:
             name = CLASSES.get(op.kind, "memory_bound")
             seconds[name] += processor.kernel(op, overlapped=overlapped)

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from simulator.compute import Processor
-from simulator.costs.blocks import BlockCost, LoadedKey, PhaseKey, Stages
+from simulator.costs.blocks import BlockCost, LoadedKey, Parts, PhaseCost, PhaseKey, Stages
 from simulator.costs.loads import loads
 from simulator.costs.phases import phase_cost
 from simulator.costs.table import WITH_EXPERTS, Costs
 from simulator.experts import Load, Loads
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Pass, Phase, Work, block_ops, saved
+from simulator.ops import BlockOps, Pass, Phase, Work, block_ops, forward_ops, saved
 from simulator.scenario import Scenario
 
 READ_BY_WEIGHTS = frozenset({"norm", "swiglu"})
@@ -37,26 +37,32 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
     the schedule has it.
     """
     pricer = _Pricer(scenario, _processor(scenario, pairs))
-    even_blocks = {kind: pricer.even(kind, given) for kind in dict.fromkeys(scenario.model.blocks)}
-    loaded: dict[LoadedKey, tuple[BlockCost, ...]] = {}
+    even_load = given.even if given else None
+    # Even loads first: what does not depend on experts is taken over from there.
+    kinds = dict.fromkeys(scenario.model.blocks)
+    even_blocks = {kind: pricer.even(kind, even_load) for kind in kinds}
+    loaded: dict[LoadedKey, Parts] = {}
     for key, load in _loaded_keys(even_blocks, given):
-        loaded[key] = pricer.loaded(key, load, even_blocks[key.kind])
+        even_parts = even_blocks[key.kind]
+        loaded[key] = pricer.loaded(key, load, even_parts)
     return Costs(
-        pricer.processor,
-        work(scenario, given.even if given else None),
-        given,
-        _stages(scenario, even_blocks),
-        even_blocks,
-        loaded,
+        processor=pricer.processor,
+        work=work(scenario, even_load),
+        loads=given,
+        stages=_stages(scenario, even_blocks),
+        blocks=even_blocks,
+        loaded=loaded,
     )
 
 
 def _loaded_keys(
-    blocks: dict[BlockKind, tuple[BlockCost, ...]], given: Loads | None
+    blocks: dict[BlockKind, Parts], given: Loads | None
 ) -> Iterator[tuple[LoadedKey, Load]]:
     """Yield what must be priced besides even loads: each MoE block under each load."""
     kinds = [kind for kind in blocks if kind in WITH_EXPERTS]
-    for number, load in enumerate(given.distinct if given else ()):
+    distinct = given.distinct if given else ()
+    for number, load in enumerate(distinct):
+        # Loads of single GPUs, or one of the busiest GPU that stands for the whole group.
         members = range(len(load.per_gpu)) if load.per_gpu else (-1,)
         for kind in kinds:
             for member in members:
@@ -66,7 +72,10 @@ def _loaded_keys(
 def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     """Return the GPU as GEMMs find it: without the SMs that overlapped pairs keep for exchanges."""
     paired = scenario.pipeline.overlaps if pairs is None else pairs
-    reserved = scenario.workload.experts.sms if paired and scenario.layout.ep > 1 else 0
+    reserved = 0
+    if paired and scenario.layout.ep > 1:
+        reserved = scenario.workload.experts.sms
+    # These two need no row of their own: flash is the table's default, unfused is several ops.
     attention = scenario.workload.training.attention
     implementation = "" if attention in ("flash", "unfused") else attention
     return Processor(scenario.gpu, scenario.kernels, reserved, implementation)
@@ -77,12 +86,20 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
 
     member: of its expert group, -1: any.
     """
-    model, layout, config = scenario.model, scenario.layout, scenario.workload.layout
+    model, layout = scenario.model, scenario.layout
+    config = scenario.workload.layout
     training = scenario.workload.training
     tokens = scenario.tokens_per_micro_batch // layout.cp
-    own = tokens / layout.tp if config.sequence_parallel else float(tokens)
+    # Norms, routers and experts' exchanges see a tensor parallel rank's own tokens only.
+    own = float(tokens)
+    if config.sequence_parallel:
+        own /= layout.tp
     rows, received = load.of(member) if load else (0.0, 0.0)
     experts = model.n_routed_experts + scenario.workload.experts.redundant_experts
+    # A layer that is recomputed as a whole has nothing left that could be recomputed by name.
+    recompute = training.recompute
+    if "full" in recompute:
+        recompute = ("full",)
     return Work(
         model=model,
         recipe=scenario.recipe,
@@ -91,7 +108,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         expert_rows=own * rows * layout.etp,
         received=own * received,
         local_experts=experts // layout.ep,
-        recompute=frozenset(["full"] if "full" in training.recompute else training.recompute),
+        recompute=frozenset(recompute),
         tp=layout.tp,
         cp=layout.cp,
         etp=layout.etp,
@@ -107,26 +124,25 @@ class _Pricer:
     """Prices blocks of one scenario on one processor."""
 
     scenario: Scenario
+    """Whose blocks these are."""
     processor: Processor
+    """What prices kernels."""
 
     @property
     def travels(self) -> bool:
         """Tell whether tokens leave their GPU for experts."""
         return self.scenario.layout.ep > 1
 
-    def even(self, kind: BlockKind, given: Loads | None) -> tuple[BlockCost, ...]:
+    def even(self, kind: BlockKind, load: Load | None) -> Parts:
         """Return a block's parts with equally popular experts."""
-        work_ = work(self.scenario, given.even if given else None)
+        work_ = work(self.scenario, load)
         ops = block_ops(kind, work_)
-        load = 0 if self.travels else -1
+        number = 0 if self.travels else -1
         memory = self._memory(kind, work_, ops)
-        return tuple(
-            self._block(part, load, held, None) for part, held in zip(ops, memory, strict=True)
-        )
+        pairs = zip(ops, memory, strict=True)
+        return tuple(self._block(part, number, held, None) for part, held in pairs)
 
-    def loaded(
-        self, key: LoadedKey, load: Load, even_parts: tuple[BlockCost, ...]
-    ) -> tuple[BlockCost, ...]:
+    def loaded(self, key: LoadedKey, load: Load, even_parts: Parts) -> Parts:
         """Return a block's parts under a load.
 
         even_parts: the same with equally popular experts.
@@ -148,22 +164,24 @@ class _Pricer:
         load: number of its load, which counts where the part has experts. known: the same part with
         equally popular experts, whose other phases cost the same.
         """
-        phases = {}
+        phases: dict[PhaseKey, PhaseCost] = {}
+        # Each phase twice: which one a step uses depends on its schedule, and that on these costs.
         for phase in Phase:
             for overlapped in (False, True):
                 key = PhaseKey(phase, overlapped)
                 if known and not phase.depends_on_load:
                     phases[key] = known.phases[key]
                 else:
-                    phases[key] = phase_cost(ops[phase], self.processor, overlapped=overlapped)
+                    ops_ = ops[phase]
+                    phases[key] = phase_cost(ops_, self.processor, overlapped=overlapped)
         return BlockCost(
-            load if ops.exchanges_experts else -1,
-            phases,
-            memory.saved,
-            memory.recompute,
-            memory.transient,
-            memory.reread,
-            known,
+            load=load if ops.exchanges_experts else -1,
+            phases=phases,
+            saved=memory.saved,
+            recompute=memory.recompute,
+            transient=memory.transient,
+            reread=memory.reread,
+            mean=known,
         )
 
     def _memory(
@@ -171,18 +189,26 @@ class _Pricer:
     ) -> tuple[_Memory, ...]:
         """Return what each part of a block keeps for its backward pass, and what it recomputes."""
         full = "full" in work_.recompute and kind not in ("embedding", "head")
-        nothing_recomputed = block_ops(kind, replace(work_, recompute=frozenset()))
+        # The same block with less recomputed keeps more: the difference exists again for a while.
+        without = replace(work_, recompute=frozenset())
+        nothing_recomputed = forward_ops(kind, without)
         # What is left if nothing that weight gradients read is recomputed.
-        inputs_kept = block_ops(kind, replace(work_, recompute=work_.recompute - READ_BY_WEIGHTS))
-        layer_input = 2.0 * work_.own * work_.model.hidden_size
+        unread = replace(work_, recompute=work_.recompute - READ_BY_WEIGHTS)
+        inputs_kept = forward_ops(kind, unread)
+        layer_input = 2.0 * work_.own * work_.model.hidden_size  # BF16
         parts = []
-        for part, whole, unread in zip(ops, nothing_recomputed, inputs_kept, strict=True):
+        variants = zip(ops, nothing_recomputed, inputs_kept, strict=True)
+        for part, whole, with_inputs in variants:
             kept = layer_input if full else saved(part.forward)
-            transient = max(0.0, saved(whole.forward) - kept)
+            transient = max(0.0, saved(whole) - kept)
             # Of a layer that is recomputed as a whole nearly everything is some linear layer's
             # input: an upper end.
-            reread = transient if full else max(0.0, saved(unread.forward) - kept)
-            parts.append(_Memory(kept, full, transient, reread))
+            reread = transient
+            if not full:
+                reread = max(0.0, saved(with_inputs) - kept)
+            parts.append(
+                _Memory(saved=kept, recompute=full, transient=transient, reread=reread),
+            )
         return tuple(parts)
 
 
@@ -191,9 +217,13 @@ class _Memory:
     """What a part of a block keeps; fields as in `BlockCost`."""
 
     saved: float
+    """Kept until the backward pass [B]."""
     recompute: bool
+    """Whether the whole forward pass is run once more."""
     transient: float
+    """There again while the backward pass recomputes it [B]."""
     reread: float
+    """Of `transient`, what the weight gradients read [B]."""
 
 
 def block_seconds(parts: tuple[BlockCost, ...]) -> float:
@@ -204,19 +234,24 @@ def block_seconds(parts: tuple[BlockCost, ...]) -> float:
     total = 0.0
     for part in parts:
         for phase in Phase:
-            seconds = part.phases[PhaseKey(phase, False)].total
+            alone = PhaseKey(phase, False)
+            seconds = part.phases[alone].total
+            # Full recompute runs the forward pass once more, in front of the backward pass.
             twice = part.recompute and phase.computes == Pass.FORWARD
             total += seconds * (2 if twice else 1)
     return total
 
 
-def _stages(scenario: Scenario, blocks: dict[BlockKind, tuple[BlockCost, ...]]) -> Stages:
+def _stages(scenario: Scenario, blocks: dict[BlockKind, Parts]) -> Stages:
     """Return the map from blocks to stages: the workload's own, or by its rule."""
-    rule, model = scenario.workload.layout.stages, scenario.model
+    rule = scenario.workload.layout.stages
+    model = scenario.model
     count = scenario.pipeline.stages
     if not isinstance(rule, str):
         return parse_stages(rule, count, model)
     if rule == "even":
         return cut(model.blocks, even(model, count))
-    seconds = [block_seconds(blocks[kind]) for kind in model.blocks]
+    # Balanced by time with even loads: a layer's experts vary from step to step, its stage does not.
+    of_kind = {kind: block_seconds(parts) for kind, parts in blocks.items()}
+    seconds = [of_kind[kind] for kind in model.blocks]  # [block] s
     return cut(model.blocks, balance(seconds, count))

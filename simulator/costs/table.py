@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from simulator.compute import Processor
-from simulator.costs.blocks import BlockCost, Held, LoadedKey, Stages
+from simulator.costs.blocks import BlockCost, Held, LoadedKey, Parts, Stages
 from simulator.experts import Loads
 from simulator.model import BlockKind
 from simulator.ops import Work
@@ -37,9 +38,9 @@ class Costs:
     """Of the MoE layers; None without experts."""
     stages: Stages
     """Kinds of the blocks on each stage."""
-    blocks: dict[BlockKind, tuple[BlockCost, ...]] = field(repr=False)
+    blocks: dict[BlockKind, Parts] = field(repr=False)
     """Kind -> its parts, with equally popular experts."""
-    loaded: dict[LoadedKey, tuple[BlockCost, ...]] = field(repr=False)
+    loaded: dict[LoadedKey, Parts] = field(repr=False)
     """The parts of each MoE block under each load."""
 
     @property
@@ -50,7 +51,8 @@ class Costs:
     @property
     def members(self) -> tuple[int, ...]:
         """Return the members of an expert group with costs of their own; (-1,) if all share."""
-        return tuple(sorted({key.member for key in self.loaded})) or (-1,)
+        members = {key.member for key in self.loaded}
+        return tuple(sorted(members)) or (-1,)
 
     def stage(self, index: int, member: int = -1) -> list[BlockCost]:
         """Return the blocks of a stage in forward order, an MTP module as its parts.
@@ -62,20 +64,25 @@ class Costs:
     def parts(self, index: int, member: int = -1) -> list[Part]:
         """Return the blocks of a stage as `stage` does, each with the number of its block."""
         member = max(member, 0) if self.per_gpu else -1
-        layer = sum(kind in WITH_EXPERTS for stage in self.stages[:index] for kind in stage)
+        # Loads are in the order of the model's MoE layers, which earlier stages have begun to use.
+        before = chain.from_iterable(self.stages[:index])
+        layer = sum(kind in WITH_EXPERTS for kind in before)
         parts: list[Part] = []
         for number, kind in enumerate(self.stages[index]):
             costs = self.blocks[kind]
             if self.loads and kind in WITH_EXPERTS:
-                load = self.loads.layers[layer % len(self.loads.layers)]
-                costs = self.loaded[LoadedKey(kind, load, member)]
+                layers = self.loads.layers
+                load = layers[layer % len(layers)]
+                key = LoadedKey(kind, load, member)
+                costs = self.loaded[key]
                 layer += 1
             parts += [Part(number, cost) for cost in costs]
         return parts
 
     def saved(self, index: int) -> float:
         """Return the bytes that one micro-batch keeps on a stage [B]."""
-        return sum(block.saved for block in self.stage(index))
+        blocks = self.stage(index)
+        return sum(block.saved for block in blocks)
 
     def held(self, kinds: Iterable[BlockKind]) -> Held:
         """Return the parameters that one GPU holds of some blocks.
@@ -91,7 +98,9 @@ class Costs:
         if model.tie_word_embeddings and "head" in kinds and "embedding" not in kinds:
             # A tied head on another stage than the embedding holds a copy of it.
             dense += model.embedding_parameters
-        share = self.work.local_experts / max(1, model.n_routed_experts) / self.work.etp
+        # Redundant experts are held too: more than n_routed_experts / ep of them.
+        experts = max(1, model.n_routed_experts)
+        share = self.work.local_experts / experts / self.work.etp
         return Held(dense / self.work.tp, routed * share)
 
     def parameters(self, index: int) -> Held:
@@ -103,7 +112,9 @@ class Costs:
 
         kind: dispatch, cached_dispatch or combine, which carries BF16.
         """
-        width = 2.0 if kind == "combine" else BYTES[self.work.recipe.dispatch]
+        width = 2.0
+        if kind != "combine":
+            width = BYTES[self.work.recipe.dispatch]
         return self.work.own * self.work.model.hidden_size * width
 
     def activation_bytes(self) -> float:
@@ -112,4 +123,5 @@ class Costs:
         Without sequence parallelism too a GPU sends 1/tp of it over its NIC; the rest follows over
         NVLink, which is not counted (scatter/gather optimisation, arXiv 2104.04473, section 4.1).
         """
-        return self.work.tokens / self.work.tp * self.work.model.hidden_size * 2.0
+        own_tokens = self.work.tokens / self.work.tp
+        return own_tokens * self.work.model.hidden_size * 2.0

@@ -41,15 +41,16 @@ def run(program: Program, executor: str = "auto") -> Timeline:
     Errors: EngineError if rows are left that wait for each other, or a rate is unbounded.
     """
     if executor == "auto":
-        executor = "compiled" if len(program.rank) >= _MANY else "simpy"
+        many = len(program.rank) >= _MANY
+        executor = "compiled" if many else "simpy"
     if executor not in EXECUTORS:
-        raise EngineError(
-            f"{executor!r} is not an executor of programs. Known: auto, {', '.join(EXECUTORS)}."
-        )
+        known = ", ".join(EXECUTORS)
+        raise EngineError(f"{executor!r} is not an executor of programs. Known: auto, {known}.")
     timeline = EXECUTORS[executor](program)
     left = np.flatnonzero(timeline.end < 0)
     if len(left):
-        first = program.label[left[:3]].tolist()
-        names = ", ".join(program.labels[label] for label in first)
-        raise EngineError(f"{len(left)} ops wait for each other, first {names}")
+        few = program.label[left[:3]]  # [op] label
+        names = [program.labels[label] for label in few.tolist()]
+        first = ", ".join(names)
+        raise EngineError(f"{len(left)} ops wait for each other, first {first}")
     return timeline

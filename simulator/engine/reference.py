@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -30,11 +31,11 @@ def run(program: Program) -> Timeline:
     state.go()
     return Timeline(
         program,
-        np.array(state.arrive),
-        np.array(state.start),
-        np.array(state.end),
-        "simpy",
-        state.events,
+        arrive=np.array(state.arrive),
+        start=np.array(state.start),
+        end=np.array(state.end),
+        executor="simpy",
+        events=state.events,
     )
 
 
@@ -56,6 +57,9 @@ class _Flow:
     """How often its rate has changed. SimPy cannot cancel a timeout: wake-ups of older versions are ignored."""
 
 
+_Flows = dict[_Flow, None]
+
+
 @dataclass(slots=True)
 class _Call:
     """One instance of a coflow before it starts."""
@@ -69,7 +73,8 @@ class _Run:
         self.program = program
         self.env = simpy.Environment()
         self.events = 0
-        rows, ranks = len(program.rank), program.ranks
+        rows = len(program.rank)
+        ranks = program.ranks
         # Columns as lists, which Python indexes faster than arrays.
         self.rank: list[int] = program.rank.tolist()
         self.seconds: list[float] = program.seconds.tolist()
@@ -88,13 +93,17 @@ class _Run:
         self.computing = [False] * ranks
         self.unsettled: list[int] = []  # ranks whose SMs were taken or left since then
         self.calls: dict[int, _Call] = {}
-        self.on_link: list[dict[_Flow, None]] = [{} for _ in self.capacity]
-        self.at_rank: list[dict[_Flow, None]] = [{} for _ in range(ranks)]
-        self.unhindered = {kind: _unhindered(kind, self.capacity) for kind in program.coflows}
+        # Dicts as sets that keep their order: rates are found in it, and their bits depend on it.
+        self.on_link: list[_Flows] = [{} for _ in self.capacity]
+        self.at_rank: list[_Flows] = [{} for _ in range(ranks)]
+        self.unhindered: dict[Coflow, bool] = {}
+        for kind in program.coflows:
+            self.unhindered[kind] = _unhindered(kind, self.capacity)
 
     def go(self) -> None:
         """Run to the end."""
-        for row in np.flatnonzero(np.diff(self.program.wait_ptr) == 0).tolist():
+        waits = np.diff(self.program.wait_ptr)  # [row]
+        for row in np.flatnonzero(waits == 0).tolist():
             self._ready(row)
         self._settle()
         self.env.run()
@@ -126,8 +135,10 @@ class _Run:
         self.on_sms[rank] = -1
         self.unsettled.append(rank)
         self._finish(row)
-        if self.on_sms[rank] < 0 and self.queue[rank]:  # what waited longest goes first
-            self._compute(self.queue[rank].popleft())
+        # A row that `_finish` made ready may have taken the SMs. Else what waited longest goes first.
+        if self.on_sms[rank] < 0 and self.queue[rank]:
+            row = self.queue[rank].popleft()
+            self._compute(row)
         self._settle()
 
     def _finish(self, row: int) -> None:
@@ -144,19 +155,20 @@ class _Run:
     def _join(self, row: int) -> None:
         """Arrive at a coflow; the last member starts it."""
         kind = self.program.coflows[self.coflow[row]]
-        call = self.calls.setdefault(self.instance[row], _Call())
+        instance = self.instance[row]
+        call = self.calls.setdefault(instance, _Call())
         call.rows.append(row)
         if len(call.rows) < len(kind.members):
             return
         for member in call.rows:
             self.start[member] = self.env.now
-        timeout = self.env.timeout(kind.latency, (kind, self.instance[row]))
+        timeout = self.env.timeout(kind.latency, (kind, instance))
         timeout.callbacks.append(self._open)
 
     def _open(self, event: simpy.Event) -> None:
         """Begin to move bytes, after the latency."""
         kind, instance = cast(tuple[Coflow, int], event.value)
-        flow = _Flow(kind, instance, kind.size, self.env.now)
+        flow = _Flow(kind, instance, left=kind.size, since=self.env.now)
         for link, _ in kind.links:
             self.on_link[link][flow] = None
         for rank in kind.members:
@@ -168,29 +180,37 @@ class _Run:
 
     def _share(self, changed: list[_Flow]) -> None:
         """Give new rates to flows and to all that share links with them, directly or through others."""
+        # Rates outside of the component cannot change: no link of theirs has other users now.
         flows = self._component(changed)
         caps = [self._cap(flow) for flow in flows]
-        if len(flows) == 1 and self.unhindered[flows[0].kind]:
+        alone = len(flows) == 1
+        if alone and self.unhindered[flows[0].kind]:
             rates = caps
         else:
-            rates = max_min_few(self.capacity, [flow.kind.links for flow in flows], caps)
+            links = [flow.kind.links for flow in flows]
+            rates = max_min_few(self.capacity, links, caps)
         for flow, rate in zip(flows, rates, strict=True):
             if rate != flow.rate:
                 self._speed(flow, rate)
 
     def _speed(self, flow: _Flow, rate: float) -> None:
         """Let a flow move at another rate from now on [B/s]."""
-        flow.left -= flow.rate * (self.env.now - flow.since)
+        elapsed = self.env.now - flow.since
+        flow.left -= flow.rate * elapsed
         flow.since = self.env.now
         flow.rate = rate
         flow.version += 1
-        timeout = self.env.timeout(max(0.0, flow.left) / rate, (flow, flow.version))
+        # Rounding may leave less than nothing, and SimPy refuses a timeout in the past.
+        remaining = max(0.0, flow.left) / rate
+        timeout = self.env.timeout(remaining, (flow, flow.version))
         timeout.callbacks.append(self._moved)
 
     def _cap(self, flow: _Flow) -> float:
         """Return the fastest that a flow's kernel may go [B/s]."""
         kind = flow.kind
-        if kind.overlap_slowdown > 1.0 and any(self.computing[rank] for rank in kind.members):
+        # One member that computes is enough: all move at the pace of the slowest.
+        slows = kind.overlap_slowdown > 1.0
+        if slows and any(self.computing[rank] for rank in kind.members):
             return kind.rate / kind.overlap_slowdown
         return kind.rate
 
@@ -214,8 +234,9 @@ class _Run:
 
     def _close(self, flow: _Flow) -> None:
         """End a coflow for all its members and give its share of the links to the others."""
+        # Off its links first, so that the others share what it leaves, then on to what waits for it.
         flow.version += 1
-        touched: dict[_Flow, None] = {}
+        touched: _Flows = {}
         for link, _ in flow.kind.links:
             users = self.on_link[link]
             del users[flow]
@@ -230,7 +251,7 @@ class _Run:
 
     def _settle(self) -> None:
         """Tell the flows of ranks that began or stopped to compute, once an event's work is handed out."""
-        changed: dict[_Flow, None] = {}
+        changed: _Flows = {}
         ranks, self.unsettled = self.unsettled, []
         for rank in ranks:
             busy = self.on_sms[rank] >= 0
@@ -244,15 +265,19 @@ class _Run:
 
 def _unhindered(kind: Coflow, capacity: list[float]) -> bool:
     """Tell whether a coflow alone on its links moves as fast as its kernel allows."""
-    return all(weight * kind.rate <= capacity[link] for link, weight in kind.links)
+    rate = kind.rate
+    return all(weight * rate <= capacity[link] for link, weight in kind.links)
 
 
 def _followers(program: Program) -> list[list[int]]:
     """Return the rows that wait for each row, in the order of the rows."""
-    rows = np.repeat(np.arange(len(program.rank)), np.diff(program.wait_ptr))  # [wait]
-    waiters = rows[np.argsort(program.wait, kind="stable")].tolist()
-    counts = np.bincount(program.wait, minlength=len(program.rank))  # [row]
-    ends = np.cumsum(counts)
-    begins = ends - counts
-    bounds = zip(begins.tolist(), ends.tolist(), strict=True)
+    # The program lists what each row waits for; here a row that ends looks up who waits for it.
+    rows = len(program.rank)
+    waits = np.diff(program.wait_ptr)  # [row]
+    waiter = np.repeat(np.arange(rows), waits)  # [wait]
+    by_awaited = np.argsort(program.wait, kind="stable")  # [wait]
+    waiters = waiter[by_awaited].tolist()
+    counts = np.bincount(program.wait, minlength=rows)  # [row]
+    ends = np.cumsum(counts).tolist()
+    bounds = pairwise([0, *ends])
     return [waiters[begin:end] for begin, end in bounds]

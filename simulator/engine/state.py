@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,32 @@ def state_of(program: Program) -> State:
     kind, part = _kinds(program)
     row, follower = _rows(program)
     call, crossing = _calls(program, kind, row)
-    ranks, links, calls = program.ranks, len(program.capacity), len(call) - 1
+    # Room for the most that there can be of everything: compiled code never makes an array.
+    ranks = program.ranks
+    calls = len(call) - 1
+    links = len(program.capacity)
     return State(
         row=row,
         follower=follower,
-        rank=_fresh(RANK, ranks, sms=NONE, queue=NONE, slowed=NONE, last_slowed=NONE),
+        rank=_fresh(
+            RANK,
+            ranks,
+            sms=NONE,
+            queue=NONE,
+            slowed=NONE,
+            last_slowed=NONE,
+        ),
         kind=kind,
         part=part,
         call=call,
         crossing=crossing,
-        link=_fresh(LINK, links, capacity=program.capacity, first=NONE, last=NONE),
+        link=_fresh(
+            LINK,
+            links,
+            capacity=program.capacity,
+            first=NONE,
+            last=NONE,
+        ),
         event=_fresh(EVENT, ranks + calls, slot=NONE),
         heap=_room(ranks + calls),
         sharing=_room(calls),
@@ -52,8 +69,12 @@ def state_of(program: Program) -> State:
 
 def _rows(program: Program) -> tuple[Records, Ids]:
     """Return the rows, a last one that only ends the list of followers, and the followers, by row in rising order."""
+    # The program lists what each row waits for. Here a row that ends tells those that wait for it,
+    # so the list is turned round; a stable sort keeps them in the order of the reference.
     waits = np.diff(program.wait_ptr)  # [row]
-    waiters = np.repeat(np.arange(len(waits), dtype=np.int32), waits)  # [wait]
+    rows = np.arange(len(waits), dtype=np.int32)
+    waiters = np.repeat(rows, waits)  # [wait]
+    by_awaited = np.argsort(program.wait, kind="stable")  # [wait]
     followers = np.bincount(program.wait, minlength=len(waits))  # [row]
     row = _fresh(
         ROW,
@@ -68,14 +89,20 @@ def _rows(program: Program) -> tuple[Records, Ids]:
     row["rank"][:-1] = program.rank
     row["waiting"][:-1] = waits
     row["seconds"][:-1] = program.seconds
-    return row, waiters[np.argsort(program.wait, kind="stable")]
+    return row, waiters[by_awaited]
 
 
 def _calls(program: Program, kind: Records, row: Records) -> tuple[Records, Records]:
     """Return the calls, a last one that is none, and their crossings; tell the rows of members their call."""
+    # Instances are numbered with gaps; calls count from 0.
     transfer = program.coflow >= 0  # [row]
-    _, first, number = np.unique(program.instance[transfer], return_index=True, return_inverse=True)
-    row["call"][:-1][transfer] = number
+    _, first, number = np.unique(
+        program.instance[transfer],
+        return_index=True,
+        return_inverse=True,
+    )
+    of_row = row["call"][:-1]  # a view: what is written here is in the records
+    of_row[transfer] = number
     kinds = program.coflow[transfer][first]  # [call]
     lengths = np.diff(kind["begin"])[kinds]  # parts of each [call]
     call = _fresh(
@@ -87,25 +114,32 @@ def _calls(program: Program, kind: Records, row: Records) -> tuple[Records, Reco
         kind=np.append(kinds, NONE),
     )
     crossing = _fresh(CROSSING, lengths.sum(), after=NONE, before=NONE)
-    crossing["call"] = np.repeat(np.arange(len(first)), lengths)
+    calls = np.arange(len(first))
+    crossing["call"] = np.repeat(calls, lengths)
     return call, crossing
 
 
 def _kinds(program: Program) -> tuple[Records, Records]:
     """Return the kinds of coflows, with a last one that only ends the list of parts, and their parts."""
     flows = program.coflows
-    lengths = np.array([len(flow.links) for flow in flows], dtype=np.int64)  # [kind]
+    links = [len(flow.links) for flow in flows]
+    lengths = np.array(links, dtype=np.int64)  # [kind]
     kind = _fresh(KIND, len(flows) + 1, begin=_ends(lengths))
-    kind["members"][:-1] = [len(flow.members) for flow in flows]
+    kinds = kind[:-1]  # a view: what is written here is in the records
+    kinds["members"] = [len(flow.members) for flow in flows]
     for name in ("size", "rate", "overlap_slowdown", "latency"):
-        kind[name][:-1] = [getattr(flow, name) for flow in flows]
+        kinds[name] = [getattr(flow, name) for flow in flows]
     part = _fresh(PART, lengths.sum())
-    part["link"] = [link for flow in flows for link, _ in flow.links]
-    part["weight"] = [weight for flow in flows for _, weight in flow.links]
-    # A kind is unhindered if none of its links is too small for its kernel's rate.
+    crossed = list(chain.from_iterable(flow.links for flow in flows))
+    part["link"] = [link for link, _ in crossed]
+    part["weight"] = [weight for _, weight in crossed]
+    # A kind is unhindered if none of its links is too small for its kernel's rate: alone on them
+    # it needs no filling.
     owner = np.repeat(np.arange(len(flows)), lengths)  # [part]
-    hinders = part["weight"] * kind["rate"][owner] > program.capacity[part["link"]]
-    kind["unhindered"][:-1] = np.bincount(owner, hinders, len(flows)) == 0
+    demand = part["weight"] * kind["rate"][owner]  # [part] B/s
+    hinders = demand > program.capacity[part["link"]]  # [part]
+    hindrances = np.bincount(owner, hinders, len(flows))  # [kind]
+    kinds["unhindered"] = hindrances == 0
     return kind, part
 
 
@@ -123,4 +157,5 @@ def _room(count: int) -> Ids:
 
 def _ends(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return where each of some runs begins, and where the last one ends."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ends = np.cumsum(lengths)
+    return np.concatenate([[0], ends]).astype(np.int64)

@@ -8,68 +8,91 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import EngineError
 
+Ids: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Bools: TypeAlias = NDArray[np.bool_]
+
 # Links that fill within this ratio of each other fill together. Without it, equal flows on equal
 # links could differ in the last bit by the order of a sum. It overfills a link by as much at most.
 TOGETHER = 1 + 1e-12
 
-UNBOUNDED = "A flow crosses no link of finite capacity and has no cap, so its rate is unbounded. Give it a cap."
+UNBOUNDED = (
+    "A flow crosses no link of finite capacity and has no cap, so its rate is unbounded. "
+    "Give it a cap."
+)
+
+Flow: TypeAlias = Sequence[tuple[int, float]]
+"""The links of a flow, each with its weight."""
 
 
-def max_min(
-    capacity: NDArray[np.float64],
-    flow_ptr: NDArray[np.int64],
-    flow_link: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    cap: NDArray[np.float64],
-) -> NDArray[np.float64]:
+class Entries(NamedTuple):
+    """The links that flows use, one after another."""
+
+    owner: Ids
+    """The flow [entry]."""
+    link: Ids
+    """The link that it uses [entry]."""
+    weight: Floats
+    """How much of the flow's rate it takes [entry]."""
+
+    def where(self, kept: Bools) -> Entries:
+        """Return some of the entries. kept: whether an entry is one of them [entry]."""
+        return Entries(
+            owner=self.owner[kept],
+            link=self.link[kept],
+            weight=self.weight[kept],
+        )
+
+
+def max_min(capacity: Floats, flow_ptr: Ids, flow_link: Ids, weight: Floats, cap: Floats) -> Floats:
     """Return the max-min fair rate of every flow, [flow] B/s.
 
     capacity: [link] B/s. flow_ptr: [flow + 1], flow f uses the links
     flow_link[flow_ptr[f]:flow_ptr[f + 1]]. weight: [entry] w >= 0, of each of flow_link. cap: [flow]
     the highest rate allowed, inf for none. Errors: EngineError if a rate is unbounded.
     """
-    owner = np.repeat(np.arange(len(cap)), np.diff(flow_ptr))
-    owner, link, weight = _used(weight > 0, owner, flow_link, weight)
-    rate = np.zeros(len(cap))
-    rising = np.ones(len(cap), dtype=bool)
-    room = capacity.astype(float)
-    level = 0.0
+    flow = np.arange(len(cap))
+    links = len(capacity)
+    owner = np.repeat(flow, np.diff(flow_ptr))  # [entry]
+    every = Entries(owner, flow_link, weight)
+    used = every.where(weight > 0)  # entries of flows that rise
+    rate = np.zeros(len(cap))  # [flow] B/s
+    rising = np.ones(len(cap), dtype=bool)  # [flow]
+    room = capacity.astype(float)  # what flows that stopped leave [link] B/s
+    level = 0.0  # the rate of all flows that rise
     while rising.any():
-        share = np.bincount(link, weight, len(room))  # of rising flows [link]
-        # The common rate at which each link is full [link] B/s.
-        fills = np.divide(room, share, out=np.full(len(room), math.inf), where=share > 0)
-        level = max(level, min(fills.min(initial=math.inf), cap[rising].min()))
+        # The next event: a link is full, or a flow is at its cap.
+        share = np.bincount(used.link, used.weight, links)  # of rising flows [link]
+        never = np.full(links, math.inf)
+        fills = np.divide(room, share, out=never, where=share > 0)  # the rate when full [link] B/s
+        lowest_cap = cap[rising].min()
+        level = max(level, min(fills.min(initial=math.inf), lowest_cap))
         if level == math.inf:
             raise EngineError(UNBOUNDED)
-        stops = cap <= level * TOGETHER  # [flow]
-        stops[owner[fills[link] <= level * TOGETHER]] = True
+        limit = level * TOGETHER
+        full = fills <= limit  # [link]
+        stops = cap <= limit  # [flow]
+        stops[used.owner[full[used.link]]] = True
         stops &= rising
         rate[stops] = level
         rising &= ~stops
         # What stops leaves the rest of its links to the others.
-        stopped = stops[owner]  # [entry]
-        room -= level * np.bincount(link[stopped], weight[stopped], len(room))
-        owner, link, weight = _used(~stopped, owner, link, weight)
+        stopped = stops[used.owner]  # [entry]
+        gone = used.where(stopped)
+        room -= level * np.bincount(gone.link, gone.weight, links)
+        used = used.where(~stopped)
     return rate
 
 
-def _used(
-    keep: NDArray[np.bool_],
-    owner: NDArray[np.int64],
-    link: NDArray[np.int64],
-    weight: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    return owner[keep], link[keep], weight[keep]
-
-
 def max_min_few(
-    capacity: Sequence[float], flows: Sequence[Sequence[tuple[int, float]]], caps: Sequence[float]
+    capacity: Sequence[float], flows: Sequence[Flow], caps: Sequence[float]
 ) -> list[float]:
     """Return what `max_min` returns, faster for a handful of flows.
 
@@ -81,30 +104,34 @@ def max_min_few(
     room = {link: capacity[link] for flow in flows for link, _ in flow}
     level = 0.0
     while rising:
-        fills = _fills(room, flows, rising)
-        bounds = [*fills.values(), *[caps[f] for f in rising]]
+        fills = _fills(room, _shares(flows, rising))
+        bounds = [caps[f] for f in rising]
+        bounds += fills.values()
         level = max(level, min(bounds))
         if level == math.inf:
             raise EngineError(UNBOUNDED)
         limit = level * TOGETHER
         full = {link for link, fill in fills.items() if fill <= limit}
-        stops = [f for f in rising if caps[f] <= limit or _crosses(flows[f], full)]
-        for f in stops:
-            rates[f] = level
+        stops = []
+        for f in rising:
+            if caps[f] <= limit or _crosses(flows[f], full):
+                stops.append(f)
+                rates[f] = level
         rising = [f for f in rising if f not in stops]
-        if rising:
+        if rising:  # the last ones leave their links to nobody
             for link, share in _shares(flows, stops).items():
                 room[link] -= level * share
     return rates
 
 
-def _crosses(flow: Sequence[tuple[int, float]], full: set[int]) -> bool:
+def _crosses(flow: Flow, full: set[int]) -> bool:
     """Tell whether a flow uses a full link."""
     return any(weight > 0 and link in full for link, weight in flow)
 
 
-def _shares(flows: Sequence[Sequence[tuple[int, float]]], some: Sequence[int]) -> dict[int, float]:
+def _shares(flows: Sequence[Flow], some: Sequence[int]) -> dict[int, float]:
     """Return the summed weights of some flows, link -> weight."""
+    # In the order of the flows, as `bincount` sums, so that the last bit is the same.
     shares: dict[int, float] = {}
     for f in some:
         for link, weight in flows[f]:
@@ -112,8 +139,10 @@ def _shares(flows: Sequence[Sequence[tuple[int, float]]], some: Sequence[int]) -
     return shares
 
 
-def _fills(
-    room: dict[int, float], flows: Sequence[Sequence[tuple[int, float]]], rising: Sequence[int]
-) -> dict[int, float]:
+def _fills(room: dict[int, float], shares: dict[int, float]) -> dict[int, float]:
     """Return the common rate at which each link is full, link -> rate [B/s]."""
-    return {link: room[link] / share for link, share in _shares(flows, rising).items() if share > 0}
+    fills = {}
+    for link, share in shares.items():
+        if share > 0:
+            fills[link] = room[link] / share
+    return fills

@@ -29,7 +29,9 @@ def _compiled(flows: Flows) -> NDArray[np.float64]:
     return incremental.drain(flows)
 
 
-EXECUTORS: dict[str, Callable[[Flows], NDArray[np.float64]]] = {
+Executor = Callable[[Flows], NDArray[np.float64]]
+
+EXECUTORS: dict[str, Executor] = {
     "numpy": stepwise.drain,
     "numba": _compiled,
 }
@@ -56,38 +58,33 @@ def drain(
     the number of flows. A flow without bytes ends when it starts. Errors: EngineError if arrays do
     not fit together, or a flow would never end or end at once for want of a limit.
     """
-    flows = _flows(capacity, flow_ptr, flow_link, size, weight, start, cap)
+    size = _floats(size)
+    if weight is None:
+        weight = ()  # every weight is 1
+    if start is None:
+        start = np.zeros(len(size))
+    if cap is None:
+        cap = np.full(len(size), np.inf)
+    flows = Flows(
+        capacity=_floats(capacity),
+        ptr=np.ascontiguousarray(flow_ptr, dtype=np.int64),
+        link=np.ascontiguousarray(flow_link, dtype=np.int64),
+        weight=_floats(weight),
+        size=size,
+        start=_floats(start),
+        cap=_floats(cap),
+    )
+    # Shapes first: the other checks index by them, and compiled code trusts all of them.
     _check_shapes(flows)
     _check_values(flows)
     _check_ends(flows)
     if executor == "auto":
-        executor = "numba" if len(flows.size) >= _MANY else "numpy"
+        many = len(flows.size) >= _MANY
+        executor = "numba" if many else "numpy"
     if executor not in EXECUTORS:
-        raise EngineError(
-            f"{executor!r} is not an executor of flows. Known: auto, {', '.join(EXECUTORS)}."
-        )
+        known = ", ".join(EXECUTORS)
+        raise EngineError(f"{executor!r} is not an executor of flows. Known: auto, {known}.")
     return EXECUTORS[executor](flows)
-
-
-def _flows(
-    capacity: ArrayLike,
-    ptr: ArrayLike,
-    link: ArrayLike,
-    size: ArrayLike,
-    weight: ArrayLike | None,
-    start: ArrayLike | None,
-    cap: ArrayLike | None,
-) -> Flows:
-    size = _floats(size)
-    return Flows(
-        capacity=_floats(capacity),
-        ptr=np.ascontiguousarray(ptr, dtype=np.int64),
-        link=np.ascontiguousarray(link, dtype=np.int64),
-        weight=_floats(() if weight is None else weight),
-        size=size,
-        start=_floats(np.zeros(len(size)) if start is None else start),
-        cap=_floats(np.full(len(size), np.inf) if cap is None else cap),
-    )
 
 
 def _floats(values: ArrayLike) -> NDArray[np.float64]:
@@ -96,7 +93,8 @@ def _floats(values: ArrayLike) -> NDArray[np.float64]:
 
 def _check_shapes(flows: Flows) -> None:
     """Refuse arrays that do not fit together."""
-    count, entries = len(flows.size), len(flows.link)
+    count = len(flows.size)
+    entries = len(flows.link)
     lengths = (
         ("flow_ptr", len(flows.ptr), count + 1),
         ("start", len(flows.start), count),
@@ -108,13 +106,19 @@ def _check_shapes(flows: Flows) -> None:
             raise EngineError(
                 f"{name} has {length} values for {count} flows over {entries} links. Give {wanted}."
             )
-    if flows.ptr[0] != 0 or flows.ptr[-1] != entries or (np.diff(flows.ptr) < 0).any():
+    falls = (np.diff(flows.ptr) < 0).any()
+    first, last = flows.ptr[0], flows.ptr[-1]
+    if first != 0 or last != entries or falls:
         raise EngineError(
             f"flow_ptr must rise from 0 to the number of entries of flow_link, {entries}."
         )
-    if entries and not 0 <= flows.link.min() <= flows.link.max() < len(flows.capacity):
-        last = len(flows.capacity) - 1
-        raise EngineError(f"flow_link names a link that does not exist. Links go from 0 to {last}.")
+    if not entries:
+        return
+    links = len(flows.capacity)
+    if flows.link.min() < 0 or flows.link.max() >= links:
+        raise EngineError(
+            f"flow_link names a link that does not exist. Links go from 0 to {links - 1}."
+        )
 
 
 def _check_values(flows: Flows) -> None:
@@ -122,25 +126,31 @@ def _check_values(flows: Flows) -> None:
     for name in ("capacity", "weight", "size", "start", "cap"):
         values = getattr(flows, name)
         if len(values):
-            low, high = values.min(), values.max()  # nan if there is one
+            low = values.min()  # nan if there is one
+            high = values.max()
             if not low >= 0:
                 raise EngineError(f"{name} {low} is not in range. Give a number >= 0.")
-            if high == np.inf and name in ("weight", "size", "start"):
+            if high == np.inf and name not in ("capacity", "cap"):
                 raise EngineError(f"{name} {high} is not in range. Give a finite number >= 0.")
 
 
 def _check_ends(flows: Flows) -> None:
     """Refuse flows with bytes that nothing moves, and flows that nothing bounds."""
     # Over all links first: flows are many, and links without capacity or without limit few.
-    dead, endless = flows.capacity == 0, np.isinf(flows.capacity)
+    dead = flows.capacity == 0  # [link]
+    endless = np.isinf(flows.capacity)  # [link]
+    moves = flows.size > 0  # [flow]
     if dead.any() or not flows.cap.all():
-        stuck = (_crosses(flows, dead) | (flows.cap == 0)) & (flows.size > 0)
+        halted = _crosses(flows, dead) | (flows.cap == 0)
+        stuck = halted & moves
         if stuck.any():
             raise EngineError(
                 f"Flow {stuck.argmax()} would never end: a link on its way, or its cap, is 0 B/s."
             )
-    unbounded = (flows.cap == np.inf) & (flows.size > 0)
-    if endless.any() or len(flows.weight) or (np.diff(flows.ptr) == 0).any():
+    # With weights, or flows over no link, links that all have a limit bound not every flow.
+    unbounded = (flows.cap == np.inf) & moves
+    crosses_none = (np.diff(flows.ptr) == 0).any()
+    if endless.any() or len(flows.weight) or crosses_none:
         unbounded &= ~_crosses(flows, ~endless)
         if unbounded.any():
             raise EngineError(
@@ -154,5 +164,8 @@ def _crosses(flows: Flows, links: NDArray[np.bool_]) -> NDArray[np.bool_]:
     used = links[flows.link]  # [entry]
     if len(flows.weight):
         used = used & (flows.weight > 0)
-    owner = np.repeat(np.arange(len(flows.size)), np.diff(flows.ptr))  # [entry]
-    return np.bincount(owner, used, len(flows.size)) > 0
+    count = len(flows.size)
+    lengths = np.diff(flows.ptr)  # [flow]
+    owner = np.repeat(np.arange(count), lengths)  # [entry]
+    uses = np.bincount(owner, used, count)  # [flow]
+    return uses > 0

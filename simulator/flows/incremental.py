@@ -25,12 +25,18 @@ from simulator.flows.symmetry import quotient
 def drain(flows: Flows) -> Floats:
     """Return when each flow ends, [flow] s."""
     few, which = quotient(flows)
-    few = few._replace(ptr=few.ptr.astype(np.uint32), link=few.link.astype(np.uint32))
+    # Unsigned: compiled code then needs no check for indices that count from the end.
+    few = few._replace(
+        ptr=few.ptr.astype(np.uint32),
+        link=few.link.astype(np.uint32),
+    )
     if not len(few.size):
         return flows.start.copy()
     order = np.argsort(few.start, kind="stable").astype(np.uint32)
     end = _ends(few, order)[which]  # of flows without bytes: any
-    return end if which.min() >= 0 else np.where(which < 0, flows.start, end)
+    if which.min() >= 0:
+        return end
+    return np.where(which < 0, flows.start, end)
 
 
 @outer

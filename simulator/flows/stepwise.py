@@ -13,17 +13,27 @@ from simulator.flows.problem import TOGETHER, Flows
 
 def drain(flows: Flows) -> NDArray[np.float64]:
     """Return when each flow ends, [flow] s."""
-    weight = flows.weight if len(flows.weight) else np.ones(len(flows.link))
+    weight = flows.weight
+    if not len(weight):
+        weight = np.ones(len(flows.link))
     # Equal flows run as one, with weights times their number: first of each [bundle], and the
     # bundle of each flow [flow].
-    first, which = bundle(flows.ptr, flows.link, weight, flows.size, flows.start, flows.cap)
+    first, which = bundle(
+        flows.ptr,
+        flows.link,
+        weight,
+        flows.size,
+        flows.start,
+        flows.cap,
+    )
     ptr, entries = pick(flows.ptr, first)
     count = np.bincount(which, minlength=len(first))  # [bundle]
+    together = np.repeat(count, np.diff(ptr))  # [entry] flows
     bundled = Flows(
         capacity=flows.capacity,
         ptr=ptr,
         link=flows.link[entries],
-        weight=weight[entries] * np.repeat(count, np.diff(ptr)),
+        weight=weight[entries] * together,
         size=flows.size[first],
         start=flows.start[first],
         cap=flows.cap[first],
@@ -33,7 +43,8 @@ def drain(flows: Flows) -> NDArray[np.float64]:
 
 def _ends(flows: Flows) -> NDArray[np.float64]:
     """Return when each flow ends, [flow] s, from event to event."""
-    end, left = flows.start.copy(), flows.size.copy()
+    end = flows.start.copy()  # [flow] s; so that a flow without bytes ends when it starts
+    left = flows.size.copy()  # [flow] B
     waiting = left > 0
     running = np.zeros(len(left), dtype=bool)
     now = 0.0
@@ -42,13 +53,16 @@ def _ends(flows: Flows) -> NDArray[np.float64]:
         rate = _rates(flows, moving)  # [moving] B/s
         due = now + left[moving] / rate  # [moving] s
         close = due.min(initial=math.inf)
-        opening = flows.start[waiting].min(initial=math.inf)
+        starts = flows.start[waiting]  # [waiting] s
+        opening = starts.min(initial=math.inf)
         then = min(close, opening)
-        left[moving] = np.maximum(left[moving] - rate * (then - now), 0.0)
+        sent = rate * (then - now)  # [moving] B
+        left[moving] = np.maximum(left[moving] - sent, 0.0)
         now = then
         if close <= opening:
             ended = moving[due <= close * TOGETHER]
-            end[ended], running[ended] = close, False
+            end[ended] = close
+            running[ended] = False
         else:
             opened = waiting & (flows.start == opening)
             running |= opened
@@ -57,5 +71,12 @@ def _ends(flows: Flows) -> NDArray[np.float64]:
 
 
 def _rates(flows: Flows, some: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the max-min fair rates of some flows, [some] B/s."""
     ptr, entries = pick(flows.ptr, some)
-    return max_min(flows.capacity, ptr, flows.link[entries], flows.weight[entries], flows.cap[some])
+    return max_min(
+        flows.capacity,
+        ptr,
+        flows.link[entries],
+        flows.weight[entries],
+        flows.cap[some],
+    )

@@ -40,7 +40,10 @@ def number(value: float) -> str:
     for factor, word in ((1e12, " T"), (1e9, " B"), (1e6, " M")):
         if abs(value) >= factor:
             return f"{value / factor:.4g}{word}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    # From a thousand on, commas read better than an exponent.
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def quantity(value: float, unit: str) -> str:
@@ -49,13 +52,19 @@ def quantity(value: float, unit: str) -> str:
         return format_seconds(value)
     if unit == "B":
         return format_bytes(value)
-    return f"{number(value)} {unit}" if unit else f"{value:.1%}"
+    if not unit:
+        return f"{value:.1%}"
+    return f"{number(value)} {unit}"
 
 
 def table(heads: Cells, body: Iterable[Cells], numeric: Iterable[int] = ()) -> str:
     """Return a table. heads, body: not yet escaped. numeric: columns that are aligned to the right."""
     right = set(numeric)
-    head = f"<thead>{_row(heads, 'th', right)}</thead>" if any(heads) else ""
+    # A head of empty cells would draw its line all the same.
+    head = ""
+    if any(heads):
+        names = _row(heads, "th", right)
+        head = f"<thead>{names}</thead>"
     rows = "".join(_row(cells, "td", right) for cells in body)
     return f'<div class="scroll"><table>{head}<tbody>{rows}</tbody></table></div>'
 
@@ -64,7 +73,8 @@ def _row(cells: Cells, tag: str, right: set[int]) -> str:
     written = []
     for column, cell in enumerate(cells):
         kind = " class=number" if column in right else ""
-        written.append(f"<{tag}{kind}>{text(cell)}</{tag}>")
+        inner = text(cell)
+        written.append(f"<{tag}{kind}>{inner}</{tag}>")
     return f"<tr>{''.join(written)}</tr>"
 
 
@@ -79,7 +89,8 @@ def tiles(shown: Iterable[Tile]) -> str:
 
 def items(lines: Iterable[str]) -> str:
     """Return a list. lines: not yet escaped."""
-    return f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>"
+    written = [f"<li>{text(line)}</li>" for line in lines]
+    return f"<ul>{''.join(written)}</ul>"
 
 
 def head(title: str, note: str) -> str:
@@ -116,12 +127,18 @@ def chart(drawn: Charts, name: str) -> str:
 
 def pair(drawn: Charts, *names: str) -> str:
     """Return the places of charts next to each other."""
-    return f'<div class="pair">{"".join(chart(drawn, name) for name in names)}</div>'
+    places = [chart(drawn, name) for name in names]
+    return f'<div class="pair">{"".join(places)}</div>'
 
 
 def data(name: str, tree: Any) -> str:
     """Return a tree that a script of the page reads."""
-    packed = json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    packed = json.dumps(
+        tree,
+        ensure_ascii=False,
+        allow_nan=False,
+        separators=(",", ":"),
+    )
     # Inside a script element only "<" could end it early.
     escaped = packed.replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{escaped}</script>'

@@ -49,6 +49,9 @@ def breakdown(reports: Sequence[Report]) -> Chart:
         values = [report.breakdown.get(part.name, 0.0) for report in reports]
         if max(values) < NARROW * longest:
             continue
+        shares = []  # [report] %
+        for value, report in zip(values, reports, strict=True):
+            shares.append(100.0 * value / report.step_time)
         traces.append(
             {
                 "type": "bar",
@@ -56,10 +59,7 @@ def breakdown(reports: Sequence[Report]) -> Chart:
                 "name": part.text,
                 "y": labels,
                 "x": values,
-                "customdata": [
-                    100.0 * value / report.step_time
-                    for value, report in zip(values, reports, strict=True)
-                ],
+                "customdata": shares,
                 "marker": {"color": part.colour},
                 "hovertemplate": "%{fullData.name}: %{x:.4g} s, %{customdata:.1f}% of the step"
                 f"<extra>{label(part.meaning)}</extra>",
@@ -81,10 +81,11 @@ def breakdown(reports: Sequence[Report]) -> Chart:
 
 def bounds(reports: Sequence[Report]) -> Chart:
     """Return the step next to its lower bounds, a colour per report."""
-    traces = [
-        _bounds_of(report, name, SERIES[number % len(SERIES)])
-        for number, (name, report) in enumerate(zip(names(reports), reports, strict=True))
-    ]
+    traces: list[Chart] = []
+    for name, report in zip(names(reports), reports, strict=True):
+        # Colours begin again after the last: names tell so many reports apart.
+        colour = SERIES[len(traces) % len(SERIES)]
+        traces.append(_bounds_of(report, name, colour))
     return chart(
         traces,
         190 + 60 * len(reports),
@@ -154,7 +155,9 @@ def memory_by_stage(report: Report) -> Chart:
 def memory_lines(timeline: Timeline) -> Chart:
     """Return kept activations over the step, a line per class of ranks."""
     ranks = timeline.program.ranks
-    traces = [_memory_line(timeline, rank) for rank in range(min(ranks, 2 * len(SERIES)))]
+    # More lines than two rounds of colours, told apart by their dashes, nobody can follow.
+    drawn = min(ranks, 2 * len(SERIES))
+    traces = [_memory_line(timeline, rank) for rank in range(drawn)]
     return chart(
         traces,
         TALL,
@@ -167,6 +170,7 @@ def memory_lines(timeline: Timeline) -> Chart:
 
 def _memory_line(timeline: Timeline, rank: int) -> Chart:
     times, held = memory_over_time(timeline, rank)
+    activations = held["activations"]  # [time] B
     line = {
         "shape": "hv",
         "width": 1.3,
@@ -180,7 +184,7 @@ def _memory_line(timeline: Timeline, rank: int) -> Chart:
         "name": f"pipeline index {timeline.program.pipeline_index(rank)}",
         # Microseconds and 0.1 MB are as fine as anybody sees, and keep the page small.
         "x": [round(time, 6) for time in times.tolist()],
-        "y": [round(size / 1e9, 4) for size in held["activations"].tolist()],
+        "y": [round(size / 1e9, 4) for size in activations.tolist()],
         "hovertemplate": "%{y:.2f} GB at %{x:.4g} s<extra>%{fullData.name}</extra>",
     }
 
@@ -188,8 +192,8 @@ def _memory_line(timeline: Timeline, rank: int) -> Chart:
 def overlap(report: Report) -> Chart:
     """Return communication of each class of ranks: hidden by compute, and not."""
     classes = report.overlap
-    hidden = [one.hidden for one in classes]
-    exposed = [one.communication - one.hidden for one in classes]
+    hidden = [ranks.hidden for ranks in classes]  # [class] s
+    exposed = [ranks.communication - ranks.hidden for ranks in classes]  # [class] s
     return chart(
         [
             _overlap_bar("hidden by compute", GREEN, classes, hidden),
@@ -206,9 +210,13 @@ def _overlap_bar(
     name: str, colour: str, classes: Sequence[Overlap], seconds: Sequence[float]
 ) -> Chart:
     """Return one part of the communication of each class of ranks. seconds: [class] s."""
-    shares = []
+    shares = []  # [class] %
     for ranks, value in zip(classes, seconds, strict=True):
-        shares.append(100.0 * value / ranks.communication if ranks.communication else 0.0)
+        # A class that sends nothing has no share to divide.
+        share = 0.0
+        if ranks.communication:
+            share = 100.0 * value / ranks.communication
+        shares.append(share)
     return {
         "type": "bar",
         "name": name,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from simulator import inputs
 from simulator.compare import binding, names, why
 from simulator.html import blocks, charts, provenance, spans, sweeps, tables
 from simulator.html.blocks import Charts, card, chart, items, pair, paragraph, section, text
+from simulator.html.spans import Scene
 from simulator.inputs import Document
 from simulator.plot.sweep_values import Columns, SweepFigure
 from simulator.whatif import Study
@@ -48,10 +49,10 @@ def run(study: Study, given: Inputs) -> str:
         "overlap": charts.overlap(report),
         "links": charts.links(report),
     }
+    # From what everybody asks for to what only a reviewer does: where the numbers come from.
+    heading = f"{scenario.model.name} on {scenario.topology.name}"
     body = [
-        blocks.head(
-            f"{scenario.model.name} on {scenario.topology.name}", tables.subtitle(scenario)
-        ),
+        blocks.head(heading, tables.subtitle(scenario)),
         tables.first_figures(report),
         section("Where the step goes", chart(drawn, "breakdown"), paragraph(_penalties(study))),
         _timeline([name]),
@@ -64,9 +65,11 @@ def run(study: Study, given: Inputs) -> str:
         ),
     ]
     if report.references():
-        body.append(section("Compared with publications", card(tables.references(report))))
+        published = card(tables.references(report))
+        body.append(section("Compared with publications", published))
     if study.assumed:
-        body.append(section("Assumed, because it was not published", card(tables.assumed(study))))
+        assumed = card(tables.assumed(study))
+        body.append(section("Assumed, because it was not published", assumed))
     body += [provenance.sources([scenario]), _reproduce(scenario.documents, given)]
     title = f"{scenario.workload.name} on {scenario.topology.name}"
     return _page(title, body, drawn, [spans.scene(name, timeline)])
@@ -76,14 +79,23 @@ def comparison(studies: Sequence[Study], given: Inputs) -> str:
     """Return the page of several steps side by side."""
     reports = [study.report for study in studies]
     labels = names(reports)
-    drawn = {"breakdown": charts.breakdown(reports), "bounds": charts.bounds(reports)}
+    drawn = {
+        "breakdown": charts.breakdown(reports),
+        "bounds": charts.bounds(reports),
+    }
     memory, changes = "", ""
-    for number, (label, study) in enumerate(zip(labels, studies, strict=True)):
-        drawn[f"memory{number}"] = charts.memory_by_stage(study.report)
-        memory += f"<h3>{text(label)}</h3>{tables.memory(study)}{chart(drawn, f'memory{number}')}"
+    labelled = list(zip(labels, studies, strict=True))
+    for number, (label, study) in enumerate(labelled):
+        name = f"memory{number}"
+        drawn[name] = charts.memory_by_stage(study.report)
+        memory += f"<h3>{text(label)}</h3>"
+        memory += tables.memory(study) + chart(drawn, name)
+        # Every scenario is compared with the first, as in the table of ratios.
         if number:
-            changes += f"<h3>{text(f'{label} against {labels[0]}')}</h3>"
+            pair_of_names = text(f"{label} against {labels[0]}")
+            changes += f"<h3>{pair_of_names}</h3>"
             changes += items(why(reports[0], study.report))
+    documents = [report.scenario.documents for report in reports]
     body = [
         blocks.head("Side by side", ", ".join(labels)),
         section("The numbers", card(tables.comparison(reports))),
@@ -96,10 +108,10 @@ def comparison(studies: Sequence[Study], given: Inputs) -> str:
         section("Bounds", chart(drawn, "bounds")),
         section("Memory", memory),
         provenance.sources([report.scenario for report in reports]),
-        _reproduce([file for report in reports for file in report.scenario.documents], given),
+        _reproduce(chain.from_iterable(documents), given),
     ]
     # A page of dozens of megabytes opens slowly, so only the first scenarios have a timeline.
-    shown = list(zip(labels, studies, strict=True))[:MOST_SCENES]
+    shown = labelled[:MOST_SCENES]
     scenes = [spans.scene(label, study.timeline) for label, study in shown]
     return _page(" | ".join(labels), body, drawn, scenes)
 
@@ -115,9 +127,12 @@ def sweep(
     drawn = sweeps.charts(columns, figures)
     titles = sweeps.titles(columns, figures) if drawn else []
     points = card(sweeps.points(columns))
+    places = []
+    for said, name in zip(titles, drawn, strict=True):
+        places.append(section(said, chart(drawn, name)))
     body = [
         blocks.head(title, sweeps.counts(columns)),
-        *(section(said, chart(drawn, name)) for said, name in zip(titles, drawn, strict=True)),
+        *places,
         section("The points", points, paragraph(sweeps.note(columns))),
         _reproduce(documents, given),
     ]
@@ -128,15 +143,20 @@ def _penalties(study: Study) -> str:
     step = study.report.step_time
     sentences = []
     if study.imbalance:
-        sentences.append(f"Unequal experts cost {study.imbalance.lost / step:.1%} of the step.")
+        share = study.imbalance.lost / step
+        sentences.append(f"Unequal experts cost {share:.1%} of the step.")
     if study.stragglers:
-        sentences.append(f"Slow GPUs cost {study.stragglers.lost / step:.1%} of the step.")
+        share = study.stragglers.lost / step
+        sentences.append(f"Slow GPUs cost {share:.1%} of the step.")
     return " ".join(sentences)
 
 
 def _timeline(labels: Sequence[str]) -> str:
     """Return the place of the timeline, with its buttons and its legend."""
-    options = [f"<option value={number}>{text(label)}" for number, label in enumerate(labels)]
+    options = []
+    for number, label in enumerate(labels):
+        options.append(f"<option value={number}>{text(label)}")
+    # With one scenario there is nothing to choose.
     select = ""
     if len(labels) > 1:
         select = f'<select aria-label="scenario">{"".join(options)}</select>'
@@ -161,8 +181,10 @@ def _reproduce(documents: Iterable[Document], given: Inputs) -> str:
     shown = ""
     for number, (file, source) in enumerate(files.items()):
         inner = f"<pre>{text(source)}</pre>"
-        shown += blocks.details(Path(file).name, inner, opened=number < OPENED)
-    return section("Reproduce", card(f'<pre id="command">{text(given.command)}</pre>{shown}'))
+        name = Path(file).name
+        shown += blocks.details(name, inner, opened=number < OPENED)
+    command = f'<pre id="command">{text(given.command)}</pre>'
+    return section("Reproduce", card(command + shown))
 
 
 def _files(documents: Iterable[Document]) -> dict[str, str]:
@@ -174,7 +196,8 @@ def _files(documents: Iterable[Document]) -> dict[str, str]:
         config = document.data.get("model", {}).get("hf_config")
         if isinstance(config, str):
             path = Path(document.file).parent / config
-            files.setdefault(str(path), inputs.source(inputs.read(path)))
+            source = inputs.source(inputs.read(path))
+            files.setdefault(str(path), source)
     return files
 
 
@@ -185,12 +208,14 @@ def _version() -> str:
         return "simulate"
 
 
-def _page(title: str, body: Iterable[str], drawn: Charts, scenes: Sequence[dict[str, Any]]) -> str:
+def _page(title: str, body: Iterable[str], drawn: Charts, scenes: Sequence[Scene]) -> str:
     """Return the whole page. body: HTML. drawn, scenes: what its scripts draw."""
     from plotly.offline import get_plotlyjs
 
     # Plotly's own script is part of the page: nothing is fetched when it is opened.
-    scripts = [get_plotlyjs(), inputs.asset("charts.js"), inputs.asset("timeline.js")]
+    sources = [get_plotlyjs(), inputs.asset("charts.js"), inputs.asset("timeline.js")]
+    scripts = [f"<script>{source}</script>" for source in sources]
+    # An empty icon: a browser would else ask the server of the page for one.
     head = (
         '<meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -202,5 +227,5 @@ def _page(title: str, body: Iterable[str], drawn: Charts, scenes: Sequence[dict[
         f"<body><main>{''.join(body)}<footer>{text(_version())}</footer></main>"
         '<div id="tip" role="tooltip"></div>'
         f"{blocks.data('charts', drawn)}{blocks.data('scenes', list(scenes))}"
-        f"{''.join(f'<script>{script}</script>' for script in scripts)}</body></html>\n"
+        f"{''.join(scripts)}</body></html>\n"
     )

@@ -29,11 +29,13 @@ class Sourced(NamedTuple):
 
 def sources(scenarios: Sequence[Scenario]) -> str:
     """Return the section that names all sources, of each GPU with its kernels once."""
+    # Scenarios of one GPU share its tables: a page of many would repeat dozens of rows.
     shown: dict[tuple[str, str], Scenario] = {}
     for scenario in scenarios:
-        shown.setdefault((scenario.gpu.name, scenario.kernels.name), scenario)
-    cards = "".join(card(provenance(scenario)) for scenario in shown.values())
-    return section("Where the hardware's figures come from", cards)
+        key = (scenario.gpu.name, scenario.kernels.name)
+        shown.setdefault(key, scenario)
+    cards = [card(provenance(scenario)) for scenario in shown.values()]
+    return section("Where the hardware's figures come from", "".join(cards))
 
 
 def provenance(scenario: Scenario) -> str:
@@ -50,13 +52,17 @@ def provenance(scenario: Scenario) -> str:
 
 
 def _datasheet(gpu: GpuConfig) -> Iterator[Sourced]:
-    memory = f"{format_bytes(gpu.memory.capacity)}, {gpu.memory.bandwidth / 1e12:.4g} TB/s"
-    yield Sourced("SMs", str(gpu.sms), gpu.sources.get("sms", ""))
-    yield Sourced("memory", memory, gpu.sources.get("memory", ""))
+    sources = gpu.sources
+    capacity = format_bytes(gpu.memory.capacity)
+    bandwidth = f"{gpu.memory.bandwidth / 1e12:.4g} TB/s"
+    yield Sourced("SMs", str(gpu.sms), sources.get("sms", ""))
+    yield Sourced("memory", f"{capacity}, {bandwidth}", sources.get("memory", ""))
     for dtype, peak in gpu.peak.items():
+        figure = f"dense peak, {dtype}"
         rate = f"{peak / 1e12:.1f} TFLOP/s"
-        yield Sourced(f"dense peak, {dtype}", rate, gpu.sources.get("peak", ""))
-    for key, source in gpu.sources.items():
+        yield Sourced(figure, rate, sources.get("peak", ""))
+    # What else a datasheet is cited for is in the source's own words.
+    for key, source in sources.items():
         if key not in {"sms", "memory", "peak"}:
             yield Sourced(key, "", source)
 
@@ -64,10 +70,17 @@ def _datasheet(gpu: GpuConfig) -> Iterator[Sourced]:
 def _kernels(kernels: KernelConfig) -> Iterator[Sourced]:
     for group in ("gemm", "wgrad", "attention", "communication"):
         for name, model in getattr(kernels, group).items():
-            values = model.model_dump(mode="json", exclude={"source"}, exclude_none=True)
-            yield Sourced(f"{group}, {name}", one_line(values), model.source)
+            # The source has a column of its own.
+            values = model.model_dump(
+                mode="json",
+                exclude={"source"},
+                exclude_none=True,
+            )
+            figure = f"{group}, {name}"
+            yield Sourced(figure, one_line(values), model.source)
     for key, source in kernels.sources.items():
-        yield Sourced(key, one_line(getattr(kernels, key, "")), source)
+        value = getattr(kernels, key, "")
+        yield Sourced(key, one_line(value), source)
 
 
 def one_line(value: Any) -> str:
@@ -75,7 +88,10 @@ def one_line(value: Any) -> str:
     if hasattr(value, "model_dump"):
         value = value.model_dump(mode="json")
     if isinstance(value, dict):
-        return "; ".join(f"{key} {one_line(inner)}" for key, inner in value.items())
+        parts = [f"{key} {one_line(inner)}" for key, inner in value.items()]
+        return "; ".join(parts)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(one_line, value))}]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

@@ -54,13 +54,14 @@ def scene(name: str, timeline: Timeline) -> Scene:
     ranks = []
     for rank in chosen(timeline):
         lanes: defaultdict[int, list[int]] = defaultdict(list)
-        for row, thread in rows.threads(np.flatnonzero(program.rank == rank).tolist()).items():
+        own = np.flatnonzero(program.rank == rank)  # rows of this class
+        for row, thread in rows.threads(own.tolist()).items():
             lanes[thread].append(row)
-        names = _rank_names(rows, rank)
-        drawn = [
-            _lane(timeline, thread, lanes[thread], labels, actions) for thread in sorted(lanes)
-        ]
-        ranks.append({**names, "lanes": drawn})
+        drawn = []
+        # By stream, then by lane: the order in which the page stacks them.
+        for thread, rows_of_lane in sorted(lanes.items()):
+            drawn.append(_lane(timeline, thread, rows_of_lane, labels, actions))
+        ranks.append({**_rank_names(rows, rank), "lanes": drawn})
     return {
         "name": visible(name),
         "step": timeline.step_time,
@@ -74,7 +75,9 @@ def scene(name: str, timeline: Timeline) -> Scene:
 def _rank_names(rows: Rows, rank: int) -> Scene:
     """Return what a class of ranks is called: on its button, and above its lanes."""
     program = rows.program
-    first, index = rows.process(rank), program.pipeline_index(rank)
+    first = rows.process(rank)
+    index = program.pipeline_index(rank)
+    # Where several classes share a pipeline index, only their first ranks tell them apart.
     unique = program.ranks <= program.scenario.layout.pp
     count = int(program.multiplicity[rank])
     return {
@@ -87,24 +90,28 @@ def chosen(timeline: Timeline) -> list[int]:
     """Return the classes of ranks that a scene shows: all, or as many as MOST allows, spread evenly."""
     program = timeline.program
     # Classes have about as many rows each, so a share of them has that share of the spans.
-    allowed = max(1, program.ranks * MOST // max(1, len(program.rank)))
+    spans = max(1, len(program.rank))
+    allowed = max(1, program.ranks * MOST // spans)
     count = min(program.ranks, allowed)
-    return sorted({round(rank) for rank in np.linspace(0, program.ranks - 1, count).tolist()})
+    spread = np.linspace(0, program.ranks - 1, count)
+    return sorted({round(rank) for rank in spread.tolist()})
 
 
 def _lane(
     timeline: Timeline, thread: int, rows: Sequence[int], labels: Codes, actions: Codes
 ) -> Scene:
     """Return the spans of a thread as columns: starts as differences, which take fewer digits."""
-    order = np.array(rows)[np.argsort(timeline.start[rows], kind="stable")]  # [span] row
-    start = _tenths(timeline.start[order])
+    by_start = np.argsort(timeline.start[rows], kind="stable")  # [span]
+    order = np.array(rows)[by_start]  # [span] row
+    waited = timeline.start[order] - timeline.arrive[order]  # [span] s
+    start = _tenths(timeline.start[order])  # [span] 0.1 us
     # Ends are rounded, not lengths, so that neighbours do not overlap.
     end = _tenths(timeline.end[order])
     return {
         "name": thread_name(thread),
         "start": np.diff(start, prepend=0).tolist(),
         "length": (end - start).tolist(),
-        "wait": _tenths(timeline.start[order] - timeline.arrive[order]).tolist(),
+        "wait": _tenths(waited).tolist(),
         "label": [labels.of_row[row] for row in order.tolist()],
         "action": [actions.of_row[row] for row in order.tolist()],
     }
@@ -131,7 +138,8 @@ def colour(rows: Rows, row: int) -> str:
 
     Attention is darker than the MLP, combine darker than dispatch.
     """
-    flow, label = rows.coflow(row), rows.label(row)
+    flow = rows.coflow(row)
+    label = rows.label(row)
     if flow >= 0:
         fill = TRAFFIC[rows.program.coflows[flow].traffic].colour
         return darker(fill) if rows.kernel(row) == "Combine" else fill
@@ -144,11 +152,14 @@ def colour(rows: Rows, row: int) -> str:
 
 def legend() -> list[Legend]:
     """Return what the timeline's colours mean."""
-    chunks = [Legend(CHUNKS[name].text, CHUNKS[name].colour) for name in ("F", "B", "I", "W")]
-    dispatch = Legend("dispatch", TRAFFIC["expert"].colour)
-    rest = [Legend(kind.text, kind.colour) for kind in TRAFFIC_KINDS if kind.name != "expert"]
-    update = Legend(CHUNKS["update"].text, CHUNKS["update"].colour)
-    return [*chunks, update, dispatch, Legend("combine", darker(dispatch.colour)), *rest]
+    shown = [CHUNKS[name] for name in ("F", "B", "I", "W", "update")]
+    chunks = [Legend(kind.text, kind.colour) for kind in shown]
+    # Expert traffic is one kind, of which the timeline shows two: see `colour`.
+    fill = TRAFFIC["expert"].colour
+    experts = [Legend("dispatch", fill), Legend("combine", darker(fill))]
+    others = [kind for kind in TRAFFIC_KINDS if kind.name != "expert"]
+    rest = [Legend(kind.text, kind.colour) for kind in others]
+    return [*chunks, *experts, *rest]
 
 
 def _actions(rows: Rows) -> Codes:

@@ -61,7 +61,8 @@ def _curves(shown: Shown) -> Chart:
         parts = [str(name)] if name else []
         if bend:
             parts.append(f"knee {bend.x:.3g}")
-        traces.append(_line(", ".join(parts) or shown.label, sorted(curve), len(traces)))
+        said = ", ".join(parts) or shown.label
+        traces.append(_line(said, sorted(curve), len(traces)))
     return _drawn(traces, axis_name(shown.figure.x, unit), shown.label)
 
 
@@ -90,12 +91,18 @@ def _line(name: str, points: Sequence[Point], index: int) -> Chart:
 
 def _heat_map(shown: Shown) -> Chart:
     """Return a cell for each pair of values, empty where the point is not legal."""
-    columns, rows = map(_labels, (shown.axis(shown.figure.x), shown.axis(shown.figure.y)))
-    across, up = list(dict.fromkeys(columns)), list(dict.fromkeys(rows))
+    # Labels, not values: quantities are text, and plotly would sort numbers of its own accord.
+    columns = _labels(shown.axis(shown.figure.x))  # [point]
+    rows = _labels(shown.axis(shown.figure.y))  # [point]
+    across = list(dict.fromkeys(columns))
+    up = list(dict.fromkeys(rows))
     # None, unlike NaN, is JSON; plotly leaves such a cell empty.
-    cells: list[list[float | None]] = [[None] * len(across) for _ in up]  # [y][x]
+    cells: list[list[float | None]] = []  # [y][x]
+    for _ in up:
+        cells.append([None] * len(across))
     for x, y, value in zip(columns, rows, shown.values, strict=True):
-        cells[up.index(y)][across.index(x)] = value
+        row, column = up.index(y), across.index(x)
+        cells[row][column] = value
     trace = {
         "type": "heatmap",
         "x": across,
@@ -107,7 +114,8 @@ def _heat_map(shown: Shown) -> Chart:
         "hovertemplate": "%{x}, %{y}: %{z:.5g}<extra></extra>",
         "hoverongaps": False,
     }
-    drawn = _drawn([trace], axis_name(shown.figure.x), axis_name(shown.figure.y))
+    x_name, y_name = axis_name(shown.figure.x), axis_name(shown.figure.y)
+    drawn = _drawn([trace], x_name, y_name)
     for axis in ("xaxis", "yaxis"):
         drawn["layout"][axis]["type"] = "category"
     return drawn
@@ -136,9 +144,16 @@ def _bars(shown: Shown) -> Chart:
 
 
 def _drawn(traces: list[Chart], x: str, y: str) -> Chart:
-    legend = len(traces) > 1 or "knee" in str(traces[0].get("name"))
+    # A lone line needs no name, unless the name says where its knee is.
+    name = str(traces[0].get("name"))
+    legend = len(traces) > 1 or "knee" in name
     return chart(
-        traces, 380, showlegend=legend, hovermode="closest", xaxis=title(x), yaxis=title(y)
+        traces,
+        380,
+        showlegend=legend,
+        hovermode="closest",
+        xaxis=title(x),
+        yaxis=title(y),
     )
 
 
@@ -156,32 +171,41 @@ def titles(columns: Columns, figures: Sequence[SweepFigure]) -> list[str]:
     said = []
     for shown in _shown(columns, figures):
         paths = [path for path in (shown.figure.x, shown.figure.y) if path]
-        said.append(f"{shown.label} over {' and '.join(map(axis_name, paths))}")
+        axes = " and ".join(map(axis_name, paths))
+        said.append(f"{shown.label} over {axes}")
     return said
 
 
 def counts(columns: Columns) -> str:
     """Return what became of the points."""
-    said = ", ".join(f"{count} {status}" for status, count in Counter(columns["status"]).items())
-    return f"{len(columns['point'])} points: {said}"
+    counted = Counter(columns["status"])
+    said = [f"{count} {status}" for status, count in counted.items()]
+    total = len(columns["point"])
+    return f"{total} points: {', '.join(said)}"
 
 
 def note(columns: Columns) -> str:
     """Return whether the table leaves points out."""
     total = len(columns["point"])
-    return f"The first {MOST_ROWS} of {total}; results.csv has all." if total > MOST_ROWS else ""
+    if total <= MOST_ROWS:
+        return ""
+    return f"The first {MOST_ROWS} of {total}; results.csv has all."
 
 
 def points(columns: Columns) -> str:
     """Return the points: their axes, what decides, and what became of each."""
-    axes = [f"axis.{path}" for path in axis_paths(columns)]
-    known = [name for name in (*OUTPUTS, *_derived(columns)) if name in columns]
-    heads = [*axis_paths(columns), *(OUTPUTS.get(name, name) for name in known), ""]
+    paths = axis_paths(columns)
+    wanted = [*OUTPUTS, *_derived(columns)]
+    # A sweep may choose its outputs: only what it kept is shown.
+    known = [name for name in wanted if name in columns]
+    known_heads = [OUTPUTS.get(name, name) for name in known]
+    heads = [*paths, *known_heads, ""]
+    shown = [*(f"axis.{path}" for path in paths), *known]
     body = []
     for row in range(min(MOST_ROWS, len(columns["point"]))):
-        cells = [_cell(name, columns[name][row]) for name in (*axes, *known)]
+        cells = [_cell(name, columns[name][row]) for name in shown]
         body.append([*cells, columns["status"][row]])
-    numeric = range(len(axes), len(axes) + len(known))
+    numeric = range(len(paths), len(shown))
     return table(heads, body, numeric) + _refusals(columns)
 
 
@@ -197,9 +221,11 @@ def _refusals(columns: Columns) -> str:
 def _derived(columns: Columns) -> list[str]:
     """Return the columns that the sweep computes by expressions of its own: they stand before those of the inputs."""
     # `sweep.table` writes derived columns before the inputs that each point was made from.
-    heads = takewhile(lambda name: not name.startswith(("topology.", "workload.")), columns)
-    own = ("point", "status", "error")
-    return [name for name in heads if not name.startswith("axis.") and name not in own]
+    inputs = ("topology.", "workload.")
+    heads = takewhile(lambda name: not name.startswith(inputs), columns)
+    own = {"point", "status", "error"}
+    derived = [name for name in heads if name not in own]
+    return [name for name in derived if not name.startswith("axis.")]
 
 
 def _cell(name: str, value: Any) -> str:

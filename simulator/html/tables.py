@@ -19,32 +19,42 @@ def first_figures(report: Report) -> str:
 
 
 def _first_figures(report: Report) -> Iterator[Tile]:
-    topology, training = report.scenario.topology, report.scenario.workload.training
-    peak = f"{report.peak_flops / 1e12:.0f} TFLOP/s ({report.peak_name})"
+    topology = report.scenario.topology
+    training = report.scenario.workload.training
+    # A share of peak means nothing without the peak's name: makers publish several.
+    teraflops = report.peak_flops / 1e12
+    peak = f"{teraflops:.0f} TFLOP/s ({report.peak_name})"
+    bubble = report.breakdown["bubble"] / report.step_time
+    peak_memory = format_bytes(report.worst_memory.peak)
+    tokens = number(training.tokens)
+    price = f"{topology.price:g} USD per GPU-hour"
     verdict = "fits" if report.fits else "does not fit"
     hidden = mean_share(report.overlap)
     yield Tile(format_seconds(report.step_time), "one step")
     yield Tile(number(report.quantities()["tokens_per_day"]), "tokens per day")
     yield Tile(f"{report.mfu:.1%}", f"MFU of {peak}")
-    yield Tile(f"{report.breakdown['bubble'] / report.step_time:.1%}", "of the step is bubble")
+    yield Tile(f"{bubble:.1%}", "of the step is bubble")
     if hidden is not None:
         yield Tile(f"{hidden:.1%}", "of communication overlaps compute")
-    yield Tile(format_bytes(report.worst_memory.peak), f"peak memory, {verdict}")
-    yield Tile(number(report.gpu_hours), f"GPU-hours for {number(training.tokens)} tokens")
-    yield Tile(f"{number(report.cost)} USD", f"at {topology.price:g} USD per GPU-hour")
+    yield Tile(peak_memory, f"peak memory, {verdict}")
+    yield Tile(number(report.gpu_hours), f"GPU-hours for {tokens} tokens")
+    yield Tile(f"{number(report.cost)} USD", f"at {price}")
 
 
 def subtitle(scenario: Scenario) -> str:
     """Return a line that says what ran."""
     layout = scenario.layout
-    shown = [
-        f"{name} {getattr(layout, name)}"
-        for name in ("tp", "cp", "pp", "vpp", "ep", "etp")
-        if getattr(layout, name) > 1
-    ]
+    shown = []
+    for name in ("tp", "cp", "pp", "vpp", "ep", "etp"):
+        degree = getattr(layout, name)
+        # Degrees of one are what anybody assumes.
+        if degree > 1:
+            shown.append(f"{name} {degree}")
     degrees = ", ".join(shown) or "no model parallelism"
+    gpu = scenario.gpu.name.upper()
+    gpus = f"{scenario.topology.gpus:,} {gpu} GPUs"
     return (
-        f"{scenario.topology.gpus:,} {scenario.gpu.name.upper()} GPUs; "
+        f"{gpus}; "
         f"{degrees}, dp {layout.dp}, zero {layout.zero}; "
         f"{scenario.workload.schedule.name}, {scenario.micro_batches} micro-batches; "
         f"{scenario.recipe.name}; {number(scenario.tokens_per_step)} tokens per step"
@@ -54,23 +64,32 @@ def subtitle(scenario: Scenario) -> str:
 def memory(study: Study) -> str:
     """Return whether the step fits, and what would make it fit."""
     verdict = "good" if study.report.fits else "bad"
-    line = f'<p class="{verdict}">{text(memory_line(study.report))}</p>'
+    sentence = text(memory_line(study.report))
+    line = f'<p class="{verdict}">{sentence}</p>'
     if not study.remedies:
         return line
     body = []
     for remedy in study.remedies:
+        # As it is typed, so that it can be copied.
+        option = f"--set '{remedy.key}={remedy.value}'"
+        # A remedy that saves time as well costs none.
         seconds = format_seconds(max(0.0, remedy.seconds))
-        body.append((f"--set '{remedy.key}={remedy.value}'", format_bytes(remedy.peak), seconds))
-    return line + table(("remedy", "peak then", "more kernel time"), body, (1, 2))
+        body.append((option, format_bytes(remedy.peak), seconds))
+    heads = ("remedy", "peak then", "more kernel time")
+    return line + table(heads, body, numeric=(1, 2))
 
 
 def references(report: Report) -> str:
     """Return simulated figures compared with published ones."""
     body = []
     for row in report.references():
-        published, simulated = number(row.published), number(row.simulated)
-        body.append((row.quantity, published, simulated, f"{row.error:+.1%}", row.source))
-    return table(("quantity", "published", "simulated", "error", "source"), body, (1, 2, 3))
+        published = number(row.published)
+        simulated = number(row.simulated)
+        # Signed: too fast and too slow have different causes.
+        error = f"{row.error:+.1%}"
+        body.append((row.quantity, published, simulated, error, row.source))
+    heads = ("quantity", "published", "simulated", "error", "source")
+    return table(heads, body, numeric=(1, 2, 3))
 
 
 def assumed(study: Study) -> str:
@@ -79,11 +98,13 @@ def assumed(study: Study) -> str:
     body = []
     for span in study.assumed:
         body.append((span.key, span.value, format_seconds(step), span.rule))
+        # Below what was assumed, with empty cells where the rule above holds.
         for other in span.alternatives:
             outcome = "does not fit"
             if other.step_time is not None:
                 change = other.step_time / step - 1
-                outcome = f"{format_seconds(other.step_time)} ({change:+.1%})"
+                seconds = format_seconds(other.step_time)
+                outcome = f"{seconds} ({change:+.1%})"
             body.append(("", f"with {other.value}", outcome, ""))
     return table(("key", "value", "step", "rule"), body, (2,))
 
@@ -94,13 +115,17 @@ def comparison(reports: Sequence[Report]) -> str:
     heads = ["quantity", labels[0]]
     for label in labels[1:]:
         heads += [label, "ratio"]
-    body = [[row.quantity, *_cells(row)] for row in rows(reports) if any(row.values)]
+    # A quantity that is zero everywhere decides nothing: traffic of a dimension that nobody uses.
+    shown = [row for row in rows(reports) if any(row.values)]
+    body = [[row.quantity, *_cells(row)] for row in shown]
     return table(heads, body, range(1, len(heads)))
 
 
 def _cells(row: Row) -> Iterator[str]:
     """Yield the values of a quantity, each but the first with its ratio to the first."""
-    for column, (value, ratio) in enumerate(zip(row.values, row.relative, strict=True)):
+    pairs = zip(row.values, row.relative, strict=True)
+    for column, (value, ratio) in enumerate(pairs):
         yield quantity(value, row.unit)
         if column:
+            # Nothing to divide by: the first value is zero.
             yield "" if math.isnan(ratio) else f"{ratio:.3f}"

@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeAlias
 from simulator.errors import LayoutError
 from simulator.model import BlockKind, ModelConfig
 
-
 Stages: TypeAlias = tuple[tuple[BlockKind, ...], ...]
 """Blocks of each stage, in forward order."""
 

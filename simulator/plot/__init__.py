@@ -49,6 +49,7 @@ __all__ = [
     "sweep",
 ]
 
+# A figure of a step is one function and one row here: the command's help and its errors list them.
 FIGURES: dict[str, Callable[[Timeline, Report, Path], None]] = {
     "step": step,
     "links": links,
@@ -63,7 +64,11 @@ def check_figure(name: str, scenario: Scenario | None = None) -> None:
     """Refuse what is not a figure of a step, or has nothing to show in a scenario. Errors: InputError."""
     if name not in FIGURES:
         near = difflib.get_close_matches(name, FIGURES, n=1)
-        remedy = f"Did you mean {near[0]!r}?" if near else f"Use one of {', '.join(FIGURES)}."
+        known = ", ".join(FIGURES)
+        remedy = f"Use one of {known}."
+        if near:
+            remedy = f"Did you mean {near[0]!r}?"
         raise InputError("is not a figure", key="--figure", value=name, remedy=remedy)
+    # Before the run where the scenario is known: a figure without content would cost a simulation.
     if scenario is not None:
         check_content(name, scenario)

@@ -71,11 +71,23 @@ def opened(path: Path, sheet: Sheet) -> Iterator[tuple[Figure, list[Axes]]]:
 
     # A figure of its own, not pyplot's: nothing global to close, and no display to look for.
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(sheet.width, sheet.height), layout="constrained")
-        panels = figure.subplots(sheet.rows, sheet.columns, squeeze=False, **sheet.options)
+        figure = Figure(
+            figsize=(sheet.width, sheet.height),
+            layout="constrained",
+        )
+        panels = figure.subplots(
+            sheet.rows,
+            sheet.columns,
+            squeeze=False,
+            **sheet.options,
+        )
         yield figure, list(panels.flat)
         _settle(figure)
-        figure.savefig(path, dpi=sheet.dpi, metadata=_metadata(path))
+        figure.savefig(
+            path,
+            dpi=sheet.dpi,
+            metadata=_metadata(path),
+        )
 
 
 def _settle(figure: Figure) -> None:
@@ -84,16 +96,17 @@ def _settle(figure: Figure) -> None:
     figure.set_layout_engine("none")
     for axes in figure.axes:
         left, bottom, width, height = axes.get_position(original=True).bounds
-        axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
+        # Shares of the figure: six digits are far below a pixel.
+        corner = round(left, 6), round(bottom, 6)
+        size = round(width, 6), round(height, 6)
+        axes.set_position((*corner, *size))
 
 
 def _metadata(path: Path) -> dict[str, str | None]:
     """Return what is written next to the figure: not the date, so that the same figure has the same bytes."""
-    dates: dict[str, dict[str, str | None]] = {
-        ".svg": {"Date": None},
-        ".pdf": {"CreationDate": None},
-    }
-    return dates.get(path.suffix.lower(), {})
+    dates = {".svg": "Date", ".pdf": "CreationDate"}
+    key = dates.get(path.suffix.lower())
+    return {key: None} if key else {}
 
 
 def label(name: object) -> str:

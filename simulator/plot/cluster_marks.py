@@ -37,6 +37,7 @@ Spots: TypeAlias = dict[Block, Spot]
 Cables: TypeAlias = Counter[Cable]
 """Connection -> its cables."""
 
+# Layers of one height share a colour, whatever their family calls them: colours tell how far up.
 COLOURS = {
     "node": "#999999",
     "nvswitch": palette.GREEN,
@@ -57,6 +58,7 @@ INSIDE, BETWEEN, LINE = palette.GREEN, "#777777", "#444444"
 def draw_dots(axes: Axes, spots: Iterable[Spot], size: float) -> None:
     """Draw routers as dots. size: their area, unless it is too large [pt2]."""
     xs, ys = zip(*spots, strict=True)
+    # One call for all: a scatter each would make thousands of objects of a figure.
     axes.scatter(
         xs,
         ys,

@@ -24,7 +24,9 @@ ROUND = ("dragonfly", "slim_fly", "custom")
 def cluster(config: TopologyConfig, path: Path) -> None:
     """Draw the switches of a cluster and what is attached to them. Errors: LayoutError if the nodes do not fit."""
     switches, _ = build(config)
-    with opened(path, Sheet(PAGE, _height(config, switches))) as (figure, [axes]):
+    sheet = Sheet(PAGE, _height(config, switches))
+    with opened(path, sheet) as (figure, [axes]):
+        # By the shape of the graph, not by its family: most families are layers.
         if not len(switches.graph):
             draw_domain(axes, config)
         elif config.fabric.kind == "torus_3d":
@@ -44,16 +46,22 @@ def _height(config: TopologyConfig, switches: Switches) -> float:
     if config.fabric.kind in ROUND:
         return 7.0
     # Layers need the same room however many there are; GPUs a row of their own each.
-    return 4.6 if len(switches.graph) else 2.2 + 0.35 * rows_of(config.node.gpus)
+    if len(switches.graph):
+        return 4.6
+    return 2.2 + 0.35 * rows_of(config.node.gpus)
 
 
 def _caption(config: TopologyConfig) -> str:
     figures = describe(config)
-    head = f"{visible(config.name)}: {figures['kind']}, {config.gpus:,} GPUs"
-    bisection = f"bisection {format_bandwidth(figures['bisection_bandwidth'])}"
+    name = visible(config.name)
+    head = f"{name}: {figures['kind']}, {config.gpus:,} GPUs"
+    rate = format_bandwidth(figures["bisection_bandwidth"])
+    bisection = f"bisection {rate}"
     if not figures["switches"]:
         return f"{head} under one NVSwitch\n{bisection}"
-    return (
-        f"{head}, {figures['switches']:,} switches, {figures['links']:,} cables between them\n"
-        f"{bisection}, {figures['diameter_switch_hops']} cables between the furthest switches"
-    )
+    # Cables to NICs are left out, as in the tables that publications count switches and links in.
+    switches, links = figures["switches"], figures["links"]
+    counts = f"{switches:,} switches, {links:,} cables between them"
+    hops = figures["diameter_switch_hops"]
+    diameter = f"{hops} cables between the furthest switches"
+    return f"{head}, {counts}\n{bisection}, {diameter}"

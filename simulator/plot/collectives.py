@@ -25,26 +25,44 @@ def collective(rows: Sequence[Row], where: str, path: Path) -> None:
         _draw_points(axes, rows)
         _scale(axes, rows)
         axes.legend(fontsize=7, frameon=False, loc="upper left")
-        title = f"{rows[0].op} on {rows[0].ranks} GPUs of {visible(where)}, alone on the network"
+        # All rows are of one op and one group; they differ in size.
+        first = rows[0]
+        name = visible(where)
+        title = f"{first.op} on {first.ranks} GPUs of {name}, alone on the network"
         figure.suptitle(title, fontsize=9)
 
 
 def _draw_points(axes: Axes, rows: Sequence[Row]) -> None:
     # One grey line through all, for where the algorithm changes is what the marks show.
     sizes = [row.bytes for row in rows]
-    axes.plot(sizes, [row.busbw / 1e9 for row in rows], color="#999999", linewidth=1, zorder=1)
-    ways = dict.fromkeys((row.algorithm, row.protocol) for row in rows)
-    for number, (algorithm, protocol) in enumerate(ways):
-        some = [row for row in rows if (row.algorithm, row.protocol) == (algorithm, protocol)]
+    rates = [row.busbw / 1e9 for row in rows]
+    axes.plot(
+        sizes,
+        rates,
+        color="#999999",
+        linewidth=1,
+        zorder=1,
+    )
+    for number, (way, members) in enumerate(_by_way(rows).items()):
         axes.scatter(
-            [row.bytes for row in some],
-            [row.busbw / 1e9 for row in some],
+            [row.bytes for row in members],
+            [row.busbw / 1e9 for row in members],
             s=26,
             zorder=2,
             marker=MARKERS[number % len(MARKERS)],
             color=SERIES[number % len(SERIES)],
-            label=f"{algorithm.replace('_', ' ')}, {protocol}",
+            label=way,
         )
+
+
+def _by_way(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each algorithm with its protocol, in the order in which sizes first take them."""
+    ways: dict[str, list[Row]] = {}
+    for row in rows:
+        algorithm = row.algorithm.replace("_", " ")
+        way = f"{algorithm}, {row.protocol}"
+        ways.setdefault(way, []).append(row)
+    return ways
 
 
 def _scale(axes: Axes, rows: Sequence[Row]) -> None:
@@ -54,6 +72,7 @@ def _scale(axes: Axes, rows: Sequence[Row]) -> None:
     ticks = [row.bytes for row in rows][::every]
     axes.set_xticks(ticks, [format_binary(size) for size in ticks])
     axes.minorticks_off()
+    # From zero, so that heights compare as rates do.
     axes.set_ylim(bottom=0)
     axes.set_xlabel("size of the buffer", fontsize=8)
     axes.set_ylabel("bus bandwidth [GB/s]", fontsize=8)

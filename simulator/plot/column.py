@@ -45,15 +45,18 @@ def panels(
     # No line of the caption may begin with a unit.
     unbroken = caption(report).replace(" s,", "\N{NO-BREAK SPACE}s,")
     title = textwrap.fill(f"{unbroken}; {visible(note)}", 66)
+    # The caption takes room of its own, so that panels keep their heights however long it is.
+    lines = title.count("\n") + 1
     sheet = Sheet(
-        COLUMN,
-        sum(heights) + 0.13 * (title.count("\n") + 1),
+        width=COLUMN,
+        height=sum(heights) + 0.13 * lines,
         rows=len(heights),
         dpi=200,
         options={"sharex": shared, "height_ratios": heights},
     )
     with opened(path, sheet) as (figure, rows):
         yield rows
+        # Axes of the figure, not only the panels: colour bars are among them.
         for axes in figure.axes:
             axes.tick_params(labelsize=6.5, length=2.5)
         figure.suptitle(title, fontsize=7)

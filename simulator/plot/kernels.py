@@ -22,9 +22,12 @@ def kernels(classes: Sequence[Residuals], path: Path) -> None:
     """Draw the computed over the measured time of every measured kernel, a panel per group of ops."""
     groups = list(dict.fromkeys(row.group for row in classes))
     columns = -(-len(groups) // 2)
-    with opened(path, Sheet(10.2, 8.4, rows=2, columns=columns)) as (figure, panels):
+    sheet = Sheet(10.2, 8.4, rows=2, columns=columns)
+    with opened(path, sheet) as (figure, panels):
+        # Not strict: an odd number of groups leaves a panel empty.
         for axes, group in zip(panels, groups, strict=False):
-            _panel(axes, group, [row for row in classes if row.group == group])
+            members = [row for row in classes if row.group == group]
+            _panel(axes, group, members)
         title = "Kernels and links: computed from the kernel tables over measured, alone"
         figure.suptitle(title, fontsize=10)
 
@@ -35,24 +38,30 @@ def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
     axes.axhline(1.0, color="#999999", linewidth=0.8, zorder=1)
     for number, row in enumerate(_drawn(classes)):
         # Hundreds of points are small and pale, so that it shows where they lie close.
-        size, alpha = (7, 0.45) if len(row.measured) > 100 else (18, 0.9)
+        many = len(row.measured) > 100
+        size, alpha = (7, 0.45) if many else (18, 0.9)
+        # Hollow marks were not fitted: they show how well the tables predict.
         check = "" if row.fitted else " (check)"
+        gpu = row.gpu.upper()
+        shape = number // len(SERIES)  # another mark once the colours are used up
         axes.scatter(
             1e6 * row.measured,
             row.computed / row.measured,
             s=size,
             alpha=alpha,
             color=SERIES[number % len(SERIES)],
-            marker=MARKS[number // len(SERIES) % len(MARKS)],
+            marker=MARKS[shape % len(MARKS)],
             facecolors=None if row.fitted else "none",
             linewidths=0.9,
             zorder=2,
-            label=f"{row.gpu.upper()}: {row.name}{check}",
+            label=f"{gpu}: {row.name}{check}",
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
+    # Logarithmic, so that half and twice the time lie equally far from 1.
     axes.set_yscale("log", base=2)
-    axes.set_yticks([0.5, 0.7, 1.0, 1.4, 2.0], ["0.5", "0.7", "1", "1.4", "2"])
+    ticks = [0.5, 0.7, 1.0, 1.4, 2.0]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_ylim(0.4, 2.6)
     axes.minorticks_off()
     axes.set_title(group, fontsize=9)
@@ -60,7 +69,11 @@ def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
     axes.set_ylabel("computed / measured", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.legend(
-        fontsize=5.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2
+        fontsize=5.5,
+        frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.14),
+        ncols=2,
     )
 
 

@@ -38,8 +38,15 @@ def step(timeline: Timeline, report: Report, path: Path) -> None:
     ranks = drawn_ranks(timeline.program)
     kinds = carried(timeline.program)
     # A bar of chunks as high as a line of text, and six points for each lane below it.
-    height = (0.26 + 0.085 * len(kinds)) * len(ranks) + 0.9
-    sheet = Sheet(PAGE, height + 1.75, rows=2, options={"height_ratios": [height, 0.95]})
+    of_rank = 0.26 + 0.085 * len(kinds)
+    height = of_rank * len(ranks) + 0.9
+    options = {"height_ratios": [height, 0.95]}
+    sheet = Sheet(
+        PAGE,
+        height + 1.75,
+        rows=2,
+        options=options,
+    )
     with opened(path, sheet) as (figure, [lanes, parts]):
         _draw_lanes(lanes, timeline, ranks, kinds)
         draw_parts(parts, [report])
@@ -49,7 +56,8 @@ def step(timeline: Timeline, report: Report, path: Path) -> None:
 def drawn_ranks(program: Program) -> list[int]:
     """Return the classes of ranks that are drawn: all, or MOST_RANKS of them spread evenly."""
     count = min(program.ranks, MOST_RANKS)
-    return sorted({round(rank) for rank in np.linspace(0, program.ranks - 1, count).tolist()})
+    spread = np.linspace(0, program.ranks - 1, count)
+    return sorted({round(rank) for rank in spread.tolist()})
 
 
 def carried(program: Program) -> list[TrafficKind]:
@@ -62,14 +70,20 @@ def busy_share(timeline: Timeline, rank: int, traffic: str) -> Floats:
     """Return the share of each of BINS equal spans of a step in which a rank has transfers in flight [bin]."""
     program = timeline.program
     # -1, "no transfer", reads the last item.
-    of_kind = np.array([*(flow.traffic == traffic for flow in program.coflows), False])
-    rows = np.flatnonzero((program.rank == rank) & of_kind[program.coflow])
-    start, end = union(timeline.start[rows], timeline.end[rows])
+    carries = [flow.traffic == traffic for flow in program.coflows]
+    of_kind = np.array([*carries, False])  # [coflow]
+    chosen = (program.rank == rank) & of_kind[program.coflow]  # [op]
+    rows = np.flatnonzero(chosen)
+    start, end = union(timeline.start[rows], timeline.end[rows])  # [interval] s
     # The busy time so far rises only inside of intervals: linear between their ends.
-    times = np.column_stack([start, end]).ravel()
-    busy = np.cumsum(np.column_stack([np.zeros(len(start)), end - start]).ravel())
+    times = np.column_stack([start, end]).ravel()  # [start or end] s
+    nothing = np.zeros(len(start))
+    gained = np.column_stack([nothing, end - start])  # [interval, 2] s
+    busy = np.cumsum(gained.ravel())  # [start or end] s
     edges = np.linspace(0.0, timeline.step_time, BINS + 1)
-    so_far = np.interp(edges, times, busy) if len(times) else np.zeros(len(edges))
+    so_far = np.zeros(len(edges))  # [edge] s
+    if len(times):
+        so_far = np.interp(edges, times, busy)
     shares: Floats = np.diff(so_far) / np.diff(edges)
     return shares
 
@@ -80,14 +94,18 @@ def _draw_lanes(
     # First, for what is drawn must not widen the axis beyond the step.
     axes.set_xlim(0, timeline.step_time)
     axes.autoscale(enable=False)
+    # From the top of a row: the bar of chunks, a gap, then a lane for each kind, a fifth of it free.
     for row, rank in enumerate(ranks):
         _draw_chunks(axes, timeline, rank, row - 0.46)
         for number, kind in enumerate(kinds):
             height = LANES / len(kinds)
-            top = row - 0.46 + BAR + 0.03 + number * height
-            _draw_traffic(axes, kind, busy_share(timeline, rank, kind.name), top, 0.8 * height)
+            first = row - 0.46 + BAR + 0.03
+            top = first + number * height
+            shares = busy_share(timeline, rank, kind.name)
+            _draw_traffic(axes, kind, shares, top, 0.8 * height)
     program = timeline.program
-    axes.set_yticks(range(len(ranks)), [_rank_name(program, rank) for rank in ranks], fontsize=6.5)
+    rank_names = [_rank_name(program, rank) for rank in ranks]
+    axes.set_yticks(range(len(ranks)), rank_names, fontsize=6.5)
     # From above, as a pipeline is read.
     axes.set_ylim(len(ranks) - 0.4, -0.6)
     axes.set_xlabel(_time_label(program, ranks), fontsize=7.5)
@@ -100,56 +118,73 @@ def _time_label(program: Program, ranks: Sequence[int]) -> str:
     shown = "time [s]; height of a lane: share of the time with transfers in flight"
     if len(ranks) == program.ranks:
         return shown
-    return f"{shown}; {len(ranks)} of {program.ranks} classes of ranks"
+    count = f"{len(ranks)} of {program.ranks}"
+    return f"{shown}; {count} classes of ranks"
 
 
 def _draw_chunks(axes: Axes, timeline: Timeline, rank: int, top: float) -> None:
-    program = timeline.program
-    first, last = _chunk_spans(timeline)
+    spans = _chunk_spans(timeline)
+    actions = timeline.program.actions
+    # By kind, so that all bars of a colour are one object of the figure.
     for kind in CHUNK_KINDS:
-        bars = [
-            (first[number], last[number] - first[number])
-            for number, (owner, _, name) in enumerate(program.actions)
-            if owner == rank and name == kind.name and last[number] > first[number]
-        ]
+        bars: list[tuple[float, float]] = []  # start and length, as matplotlib takes them
+        for (owner, _, name), (first, last) in zip(actions, spans, strict=True):
+            is_chosen = owner == rank and name == kind.name
+            if is_chosen and last > first:
+                bars.append((first, last - first))
         if not bars:
             continue
         # A white edge sets chunks apart, but would drown colours of bars that are hardly wider.
-        width = (
-            72.0 * 0.8 * PAGE * float(np.median([size for _, size in bars])) / timeline.step_time
-        )
-        edge = 0.3 if width > 2.5 else 0.0
+        lengths = [length for _, length in bars]
+        typical = float(np.median(lengths))
+        points = 72.0 * 0.8 * PAGE * typical / timeline.step_time
+        edge = 0.3 if points > 2.5 else 0.0
         axes.broken_barh(
-            bars, (top, BAR), facecolors=kind.colour, edgecolor="white", linewidth=edge
+            bars,
+            (top, BAR),
+            facecolors=kind.colour,
+            edgecolor="white",
+            linewidth=edge,
         )
 
 
-def _chunk_spans(timeline: Timeline) -> tuple[list[float], list[float]]:
+def _chunk_spans(timeline: Timeline) -> list[tuple[float, float]]:
     """Return when the first kernel of each action starts and the last one ends [action] s."""
     program = timeline.program
-    kernels = program.coflow < 0
+    # Communication is drawn in the lanes: an action's bar is as long as it computes.
+    kernels = program.coflow < 0  # [op]
+    actions = program.action[kernels]  # [kernel]
     # An action without kernels keeps an end before its start, and is not drawn.
     first = np.full(len(program.actions), np.inf)
     last = np.full(len(program.actions), -np.inf)
-    np.minimum.at(first, program.action[kernels], timeline.start[kernels])
-    np.maximum.at(last, program.action[kernels], timeline.end[kernels])
-    return first.tolist(), last.tolist()
+    np.minimum.at(first, actions, timeline.start[kernels])
+    np.maximum.at(last, actions, timeline.end[kernels])
+    return list(zip(first.tolist(), last.tolist(), strict=True))
 
 
 def _draw_traffic(axes: Axes, kind: TrafficKind, shares: Floats, top: float, height: float) -> None:
     """Draw a lane: as high as the share of the time in which transfers are in flight, but never invisible."""
-    edges = np.linspace(0.0, axes.get_xlim()[1], len(shares) + 1)
-    visible = np.where(shares > 0.0, FLOOR + (1.0 - FLOOR) * shares, 0.0)
+    _, step_time = axes.get_xlim()
+    edges = np.linspace(0.0, step_time, len(shares) + 1)
+    raised = FLOOR + (1.0 - FLOOR) * shares
+    visible = np.where(shares > 0.0, raised, 0.0)  # [bin], of the lane's height
+    # The axis points down: a lane stands on its bottom and grows to smaller numbers.
     bottom = top + height
     axes.stairs(
-        bottom - height * visible, edges, baseline=bottom, fill=True, color=kind.colour, linewidth=0
+        bottom - height * visible,
+        edges,
+        baseline=bottom,
+        fill=True,
+        color=kind.colour,
+        linewidth=0,
     )
 
 
 def _legend(axes: Axes, program: Program, kinds: Sequence[TrafficKind]) -> None:
     """Explain the colours above the panel: chunks in the first row, traffic in the second."""
     used = {name for _, _, name in program.actions}
-    chunks = [swatch(kind.colour, kind.text) for kind in CHUNK_KINDS if kind.name in used]
+    shown = [kind for kind in CHUNK_KINDS if kind.name in used]
+    chunks = [swatch(kind.colour, kind.text) for kind in shown]
     traffic = [swatch(kind.colour, kind.text) for kind in kinds]
     # A legend is filled column by column; where a row is shorter, nothing stands in its column.
     columns = zip_longest(chunks, traffic, fillvalue=swatch("none", ""))
@@ -167,12 +202,14 @@ def _legend(axes: Axes, program: Program, kinds: Sequence[TrafficKind]) -> None:
 
 def _rank_name(program: Program, rank: int) -> str:
     index = program.pipeline_index(rank)
-    stages = sorted(
-        {stage for action in program.schedule.ranks[index] for _, _, stage in action.halves()}
-    )
+    hosted: set[int] = set()
+    for action in program.schedule.ranks[index]:
+        hosted.update(stage for _, _, stage in action.halves())
+    stages = sorted(hosted)
     # Interleaved stages are evenly spaced: the first two and the last one say which they are.
     shown = [str(stage) for stage in stages]
     if len(shown) > 3:
         shown = [*shown[:2], "...", shown[-1]]
     word = "stage" if len(stages) == 1 else "stages"
-    return f"{word} {', '.join(shown)}\n{program.multiplicity[rank]:,} GPUs"
+    gpus = program.multiplicity[rank]
+    return f"{word} {', '.join(shown)}\n{gpus:,} GPUs"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ COLOURS = {
 """Kind of link -> its colour."""
 
 
+Shares: TypeAlias = dict[str, Floats]
+"""Name of a class of links -> its mean busy shares [edge - 1]."""
+
+
 def links(timeline: Timeline, report: Report, path: Path) -> None:
     """Draw the busy share of links over time: the busiest link of each kind, and from the least to the most busy.
 
@@ -39,46 +43,63 @@ def links(timeline: Timeline, report: Report, path: Path) -> None:
     edges = np.linspace(0.0, timeline.step_time, BINS + 1)
     kinds = busy_shares(timeline, edges)
     note = f"each point the mean over {timeline.step_time / BINS:.2g} s"
-    with panels([1.25] * len(kinds), report, note, path, shared=True) as rows:
+    heights = [1.25] * len(kinds)
+    with panels(heights, report, note, path, shared=True) as rows:
         for axes, (kind, shares) in zip(rows, kinds.items(), strict=True):
             _panel(axes, edges, kind, shares)
         rows[-1].set_xlabel("time in the step [s]", fontsize=7)
 
 
-def busy_shares(timeline: Timeline, edges: Floats) -> dict[str, dict[str, Floats]]:
-    """Return the mean busy shares between edges [s]: kind of link -> name of a class of links -> [edge - 1]."""
-    kinds: dict[str, dict[str, Floats]] = {kind: {} for kind in COLOURS}
+def busy_shares(timeline: Timeline, edges: Floats) -> dict[str, Shares]:
+    """Return the mean busy shares between edges [s] by kind of link, of the kinds that a cluster has."""
+    kinds: dict[str, Shares] = {kind: {} for kind in COLOURS}
+    # Means keep what was moved: an instantaneous share would show only on or off.
     for link in link_use(timeline):
-        kinds[link.kind][link.name] = means(link.times, link.shares, edges)
+        shares = means(link.times, link.shares, edges)  # [edge - 1]
+        kinds[link.kind][link.name] = shares
     return {kind: shares for kind, shares in kinds.items() if shares}
 
 
 def _percent(shares: Floats) -> str:
     mean = float(shares.mean())
-    return f"{mean:.0f}%" if mean >= 9.95 else f"{mean:.1f}%"
+    # Two digits at least: 9.95 is the first that one decimal would show as 10.0.
+    if mean >= 9.95:
+        return f"{mean:.0f}%"
+    return f"{mean:.1f}%"
 
 
-def _panel(axes: Axes, edges: Floats, kind: str, shares: dict[str, Floats]) -> None:
+def _panel(axes: Axes, edges: Floats, kind: str, shares: Shares) -> None:
     """Draw one kind of link: its busiest class as a line, all classes as a band."""
     table = 100.0 * np.array(list(shares.values()))  # [class, edge - 1] %
-    colour, middle = COLOURS[kind], (edges[:-1] + edges[1:]) / 2
+    colour = COLOURS[kind]
+    middle = (edges[:-1] + edges[1:]) / 2  # [edge - 1] s
     if len(shares) > 1:
+        least = table.min(axis=0)  # [edge - 1] %
+        most = table.max(axis=0)  # [edge - 1] %
         axes.fill_between(
             middle,
-            table.min(axis=0),
-            table.max(axis=0),
+            least,
+            most,
             color=colour,
             alpha=0.25,
             linewidth=0,
             label=f"all {len(shares)} classes",
         )
+    # The busiest over the whole step, so that the line is one link and not an envelope.
     worst = int(np.argmax(table.mean(axis=1)))
     busiest = table[worst]
     name = visible(list(shares)[worst])
     said = f"busiest: {name}, mean {_percent(busiest)}"
-    axes.plot(middle, busiest, color=colour, linewidth=0.9, label=said)
+    axes.plot(
+        middle,
+        busiest,
+        color=colour,
+        linewidth=0.9,
+        label=said,
+    )
     # Room above 100% for a line that lies on it, and for means of uneven transfers beyond it.
-    axes.set_ylim(0, max(104.0, 1.02 * table.max()))
+    highest = max(104.0, 1.02 * table.max())
+    axes.set_ylim(0, highest)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_yticks(range(0, 101, 25))
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)

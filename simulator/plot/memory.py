@@ -43,7 +43,8 @@ class Held(NamedTuple):
     @property
     def total(self) -> Floats:
         """Return the bytes of all categories [time] B."""
-        total: Floats = np.sum(list(self.by_category.values()), axis=0)
+        sizes = list(self.by_category.values())  # [category][time] B
+        total: Floats = np.sum(sizes, axis=0)
         return total
 
 
@@ -54,8 +55,12 @@ def memory(timeline: Timeline, report: Report, path: Path) -> None:
     for that pass only.
     """
     program = timeline.program
-    held = [by_category(timeline, report, rank) for rank in range(program.ranks)]
-    peaks = [report.memory[program.pipeline_index(rank)].peak for rank in range(program.ranks)]
+    held: list[Held] = []  # [rank class]
+    peaks: list[float] = []  # [rank class] B
+    for rank in range(program.ranks):
+        held.append(by_category(timeline, report, rank))
+        peaks.append(report.memory[program.pipeline_index(rank)].peak)
+    # By the reported peak, which counts what a recomputing pass holds for a moment.
     fullest = int(np.argmax(peaks))
     heights, note = [2.3], "one GPU"
     if program.ranks > 1:
@@ -63,7 +68,8 @@ def memory(timeline: Timeline, report: Report, path: Path) -> None:
         note = f"GPU of pipeline index {program.pipeline_index(fullest)}, the fullest"
     with panels(heights, report, note, path, shared=True) as rows:
         _categories(rows[0], held[fullest])
-        _lines(rows[0], peaks[fullest], report.scenario.gpu.memory.capacity)
+        capacity = report.scenario.gpu.memory.capacity
+        _lines(rows[0], peaks[fullest], capacity)
         above(rows[0], 4)
         if program.ranks > 1:
             _totals(rows[1], timeline, held)
@@ -75,10 +81,14 @@ def memory(timeline: Timeline, report: Report, path: Path) -> None:
 def by_category(timeline: Timeline, report: Report, rank: int) -> Held:
     """Return the memory of a class of ranks, margin included, until the end of the step."""
     times, sizes = memory_over_time(timeline, rank)
-    margin = report.memory[timeline.program.pipeline_index(rank)].by_category["margin"]
+    index = timeline.program.pipeline_index(rank)
+    margin = report.memory[index].by_category["margin"]
     sizes = {**sizes, "margin": np.full(len(times), margin)}
     # What a rank holds last, it holds until the end.
-    extended = {name: np.append(sizes[name], sizes[name][-1]) for name in ORDER}
+    extended: dict[str, Floats] = {}
+    for name in ORDER:
+        size = sizes[name]  # [time] B
+        extended[name] = np.append(size, size[-1])
     return Held(np.append(times, timeline.step_time), extended)
 
 
@@ -95,24 +105,50 @@ def _categories(axes: Axes, held: Held) -> None:
 
 
 def _lines(axes: Axes, peak: float, capacity: float) -> None:
-    axes.axhline(peak / 1e9, color="black", linewidth=0.8, linestyle=":", label="reported peak")
-    axes.axhline(capacity / 1e9, color=VERMILLION, linewidth=1.2, linestyle="--", label="capacity")
-    axes.set_ylim(0, 1.06 * max(peak, capacity) / 1e9)
+    axes.axhline(
+        peak / 1e9,
+        color="black",
+        linewidth=0.8,
+        linestyle=":",
+        label="reported peak",
+    )
+    axes.axhline(
+        capacity / 1e9,
+        color=VERMILLION,
+        linewidth=1.2,
+        linestyle="--",
+        label="capacity",
+    )
+    highest = max(peak, capacity)
+    axes.set_ylim(0, 1.06 * highest / 1e9)
 
 
 def _totals(axes: Axes, timeline: Timeline, held: Sequence[Held]) -> None:
     """Draw a line per class of ranks, in the shade of its pipeline index."""
     import matplotlib as mpl
 
-    indices = [timeline.program.pipeline_index(rank) for rank in range(timeline.program.ranks)]
+    program = timeline.program
+    indices = [program.pipeline_index(rank) for rank in range(program.ranks)]
+    first = min(indices)
     # A lone index would leave the scale without a length.
-    norm = mpl.colors.Normalize(min(indices), max(*indices, min(indices) + 1))
+    last = max(*indices, first + 1)
+    norm = mpl.colors.Normalize(first, last)
     shades = mpl.colormaps["viridis"]
     for index, of_rank in zip(indices, held, strict=True):
         colour = shades(norm(index))
-        axes.step(of_rank.times, of_rank.total / 1e9, where="post", color=colour, linewidth=0.7)
+        total = of_rank.total / 1e9  # [time] GB
+        # "post": sizes hold from their time on, until the next one.
+        axes.step(
+            of_rank.times,
+            total,
+            where="post",
+            color=colour,
+            linewidth=0.7,
+        )
+    # The scale of a bar: the lines that it explains have no mapping of their own.
+    scale = mpl.cm.ScalarMappable(norm, shades)
     bar = axes.figure.colorbar(
-        mpl.cm.ScalarMappable(norm, shades),
+        scale,
         ax=axes,
         location="top",
         fraction=0.05,

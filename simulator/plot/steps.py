@@ -27,16 +27,20 @@ LABELLED = 0.04
 def comparison(reports: Sequence[Report], path: Path) -> None:
     """Draw the parts of several steps as stacked bars."""
     workloads = dict.fromkeys(report.scenario.workload.name for report in reports)
-    with opened(path, Sheet(PAGE, 1.6 + 0.5 * len(reports))) as (figure, [axes]):
+    sheet = Sheet(PAGE, 1.6 + 0.5 * len(reports))
+    with opened(path, sheet) as (figure, [axes]):
         draw_parts(axes, reports)
-        figure.suptitle(f"One step of {visible(', '.join(workloads))}", fontsize=9)
+        shown = visible(", ".join(workloads))
+        figure.suptitle(f"One step of {shown}", fontsize=9)
 
 
 def caption(report: Report) -> str:
     """Return the scenario of a step in one line."""
     scenario = report.scenario
+    workload = visible(scenario.workload.name)
+    topology = visible(scenario.topology.name)
     return (
-        f"{visible(scenario.workload.name)} on {visible(scenario.topology.name)}: "
+        f"{workload} on {topology}: "
         f"{scenario.topology.gpus} GPUs, {scenario.workload.schedule.name}, "
         f"step {report.step_time:.2f} s, {scenario.micro_batches} micro-batches"
     )
@@ -49,7 +53,8 @@ def draw_parts(axes: Axes, reports: Sequence[Report]) -> None:
     left = np.zeros(len(reports))  # [report] s, where the next part starts
     # In the order of the table, so that parts follow each other alike in every figure.
     for part in PARTS:
-        values = np.array([report.breakdown.get(part.name, 0.0) for report in reports])
+        exposed = [report.breakdown.get(part.name, 0.0) for report in reports]
+        values = np.array(exposed)  # [report] s
         if values.max() < NARROW * longest:
             continue
         rows = np.arange(len(reports))
@@ -63,12 +68,15 @@ def draw_parts(axes: Axes, reports: Sequence[Report]) -> None:
             linewidth=0.6,
             height=0.62,
         )
+        middle = left + values / 2  # [report] s
         for row in np.flatnonzero(values > LABELLED * steps).tolist():
-            _write_seconds(axes, part, row, left[row] + values[row] / 2, values[row])
+            _write_seconds(axes, part, row, middle[row], values[row])
         left += values
-    axes.set_yticks(range(len(reports)), [label(name) for name in names(reports)])
+    labels = [label(name) for name in names(reports)]
+    axes.set_yticks(range(len(reports)), labels)
     # The bar ends with the axis: in a step's figure it has the scale of the lanes above it.
     axes.set_xlim(0, longest)
+    # The first report on top, as in the tables.
     axes.invert_yaxis()
     axes.set_xlabel("exposed time in a step, mean over ranks [s]", fontsize=8)
     axes.tick_params(labelsize=7)

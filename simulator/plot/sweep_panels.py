@@ -31,7 +31,10 @@ def _style(number: int) -> dict[str, Any]:
 
 
 def _digits(value: float) -> str:
-    return f"{value:#.3g}" if abs(value) < 100 else f"{value:.0f}"
+    # "#" keeps zeros at the end, so that neighbours have as many digits.
+    if abs(value) < 100:
+        return f"{value:#.3g}"
+    return f"{value:.0f}"
 
 
 def _legend(axes: Axes, shown: Shown) -> None:
@@ -39,8 +42,9 @@ def _legend(axes: Axes, shown: Shown) -> None:
     labels = axes.get_legend_handles_labels()[1]
     if not labels:
         return
-    # A column of a paper holds some 60 characters of this size.
-    across = len(labels) if sum(len(name) + 8 for name in labels) < 60 else 2
+    # A column of a paper holds some 60 characters of this size; a line and its gaps take 8 each.
+    characters = sum(len(name) + 8 for name in labels)
+    across = len(labels) if characters < 60 else 2
     title = axis_name(shown.figure.by) if shown.figure.by else None
     axes.legend(
         fontsize=6,
@@ -71,8 +75,16 @@ def _knee(axes: Axes, shown: Shown) -> None:
         unit = scale.unit
         values = [point.value for point in points]
         curve = sorted(map(Point, scale.values, values))
+        # Two points are a straight line, wherever they lie.
         bend = knee(curve) if len(curve) > 2 else None
-        axes.plot(*zip(*curve, strict=True), label=_knee_label(name, bend), **_style(number))
+        xs, ys = zip(*curve, strict=True)
+        said = _knee_label(name, bend)
+        axes.plot(
+            xs,
+            ys,
+            label=said,
+            **_style(number),
+        )
         if bend:
             _circle(axes, bend, SERIES[number % len(SERIES)])
             marked = True
@@ -118,13 +130,15 @@ def _scaling(axes: Axes, shown: Shown) -> None:
     """Draw a value over GPUs, both logarithmic, next to proportional growth from each line's smallest cluster."""
     if "gpus" not in shown.columns:
         raise InputError("was simulated of no point", key="figures", value="gpus")
+    # A line without a legal point keeps its number, so that colours mean the same in every panel.
     for number, (name, points) in enumerate(scaling_lines(shown).items()):
         if points:
             _scaling_line(axes, number, name, points)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.margins(x=0.1, y=0.1)
-    ticks = sorted({gpus for gpus in shown.columns["gpus"] if gpus is not None})
+    sizes = set(shown.columns["gpus"]) - {None}
+    ticks = sorted(sizes)
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
@@ -138,7 +152,8 @@ def _scaling(axes: Axes, shown: Shown) -> None:
 def scaling_lines(shown: Shown) -> dict[Any, list[Point]]:
     """Return the legal points over GPUs for each value of `by`, from the smallest cluster on."""
     lines: dict[Any, list[Point]] = {name: [] for name in shown.by}
-    for name, gpus, value in zip(shown.by, shown.columns["gpus"], shown.values, strict=True):
+    rows = zip(shown.by, shown.columns["gpus"], shown.values, strict=True)
+    for name, gpus, value in rows:
         if value is not None:
             lines[name].append(Point(gpus, value))
     return {name: sorted(points) for name, points in lines.items()}
@@ -147,19 +162,30 @@ def scaling_lines(shown: Shown) -> dict[Any, list[Point]]:
 def _scaling_line(axes: Axes, number: int, name: object, points: Sequence[Point]) -> None:
     first, last = points[0], points[-1]
     style = _style(number)
+    proportional = first.value * last.x / first.x
     axes.plot(
         [first.x, last.x],
-        [first.value, first.value * last.x / first.x],
+        [first.value, proportional],
         color=style["color"],
         linestyle=":",
         linewidth=1,
+        # Once in the legend: the dots say the same for every colour.
         label=None if number else "proportional",
     )
-    axes.plot(*zip(*points, strict=True), label=label(name or "simulated"), **style)
+    xs, ys = zip(*points, strict=True)
+    axes.plot(
+        xs,
+        ys,
+        label=label(name or "simulated"),
+        **style,
+    )
     # Above to the left of a point, then below to the right, so that two lines do not collide.
-    offset, side = ((3, -8), "left") if number % 2 else ((-3, 4), "right")
+    offset, side = (-3, 4), "right"
+    if number % 2:
+        offset, side = (3, -8), "left"
     for gpus, value in points[1:]:
-        share = value / (first.value * gpus / first.x)
+        expected = first.value * gpus / first.x
+        share = value / expected
         axes.annotate(
             f"{share:.0%}",
             (gpus, value),
@@ -173,29 +199,41 @@ def _scaling_line(axes: Axes, number: int, name: object, points: Sequence[Point]
 
 def _heat_map(axes: Axes, shown: Shown) -> None:
     """Draw a cell for each pair of values, its number inside; hatched where the point is not legal."""
-    columns, rows = shown.axis(shown.figure.x), shown.axis(shown.figure.y)
-    across, up = list(dict.fromkeys(columns)), list(dict.fromkeys(rows))
+    columns = shown.axis(shown.figure.x)  # [point]
+    rows = shown.axis(shown.figure.y)  # [point]
+    # In the order in which the sweep names them, which need not be that of numbers.
+    across = list(dict.fromkeys(columns))
+    up = list(dict.fromkeys(rows))
     cells = np.full((len(up), len(across)), np.nan)  # [y, x]
     for x, y, value in zip(columns, rows, shown.values, strict=True):
         if value is not None:
-            cells[up.index(y), across.index(x)] = value
+            row, column = up.index(y), across.index(x)
+            cells[row, column] = value
     # Where there is no value, the hatched background shows through.
     axes.set_facecolor("#EEEEEE")
     axes.patch.set(hatch="////", edgecolor="#BBBBBB")
-    image = axes.imshow(cells, cmap="cividis", aspect="auto", origin="lower")
+    image = axes.imshow(
+        cells,
+        cmap="cividis",
+        aspect="auto",
+        origin="lower",
+    )
     # Cividis is dark below its middle and light above it.
-    middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
+    least, most = np.nanmin(cells), np.nanmax(cells)
+    middle = (least + most) / 2
     for (row, column), value in np.ndenumerate(cells):
-        if np.isfinite(value):
-            axes.text(
-                column,
-                row,
-                _digits(value),
-                ha="center",
-                va="center",
-                fontsize=5.5,
-                color="black" if value > middle else "white",
-            )
+        if not np.isfinite(value):
+            continue
+        ink = "black" if value > middle else "white"
+        axes.text(
+            column,
+            row,
+            _digits(value),
+            ha="center",
+            va="center",
+            fontsize=5.5,
+            color=ink,
+        )
     axes.set_xticks(range(len(across)), _tick_labels(across))
     axes.set_yticks(range(len(up)), _tick_labels(up))
     axes.set_xlabel(_name_with_unit(shown.figure.x, across), fontsize=7)
@@ -222,14 +260,16 @@ def _name_with_unit(path: str, values: Sequence[Any]) -> str:
 def _bars(axes: Axes, shown: Shown) -> None:
     """Draw a bar for each value of an axis of names, a colour for each value of `by`."""
     lines = shown.lines()
-    names = list(dict.fromkeys(map(str, shown.axis(shown.figure.x))))
+    axis = map(str, shown.axis(shown.figure.x))
+    names = list(dict.fromkeys(axis))
     # Bars of one name stand together around its tick, with a fifth of the room left free.
     width = 0.8 / max(len(lines), 1)
+    centre = (len(lines) - 1) / 2
     legal = set()
     for number, (name, points) in enumerate(lines.items()):
         rows = [names.index(str(point.x)) for point in points]
         legal.update(rows)
-        shift = (number - (len(lines) - 1) / 2) * width
+        shift = (number - centre) * width
         bars = axes.barh(
             [row + shift for row in rows],
             [point.value for point in points],
@@ -239,9 +279,19 @@ def _bars(axes: Axes, shown: Shown) -> None:
         )
         written = [_digits(point.value) for point in points]
         axes.bar_label(bars, written, fontsize=6, padding=2)
-    for row in sorted(set(range(len(names))) - legal):
-        axes.text(0, row, " not legal", va="center", fontsize=6, color="#666666")
-    axes.set_yticks(range(len(names)), [label(name) for name in names])
+    # A name without any bar would look like a value of zero.
+    rest = set(range(len(names))) - legal
+    for row in sorted(rest):
+        axes.text(
+            0,
+            row,
+            " not legal",
+            va="center",
+            fontsize=6,
+            color="#666666",
+        )
+    labels = [label(name) for name in names]
+    axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
     axes.margins(x=0.16)
     axes.set_xlabel(shown.label, fontsize=7)

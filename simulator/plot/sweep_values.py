@@ -156,7 +156,9 @@ class Shown:
                 remedy="Name an output as in `simulate run --json`, or a derived column.",
             )
         column = self.columns[name]
-        if not all(value is None or isinstance(value, int | float) for value in column):
+        # Points that were refused have no value; text or a list in one place spoils all.
+        held = [value for value in column if value is not None]
+        if not all(isinstance(value, int | float) for value in held):
             raise InputError(
                 "holds no numbers", key="figures", value=name, remedy="Name a column that does."
             )
@@ -173,6 +175,7 @@ class Shown:
         name, own = self.figure.value, self.figure.label
         if own:
             return Scale(own, 1.0)
+        # One unit for all points of a panel, by the longest step, so that they compare.
         if name == "step_time_s":
             longest = max(filter(None, self.columns[name]), default=1.0)
             if longest < SHORT:
@@ -182,11 +185,14 @@ class Shown:
     def lines(self) -> dict[Any, list[Point]]:
         """Return the legal points for each value of `by` that has any."""
         points: dict[Any, list[Point]] = {}
-        for name, x, value in zip(self.by, self.axis(self.figure.x), self.values, strict=True):
+        names = self.by
+        xs = self.axis(self.figure.x)
+        for name, x, value in zip(names, xs, self.values, strict=True):
             if value is not None:
                 points.setdefault(name, []).append(Point(x, value))
         # In the order in which the sweep first names them, legal or not.
-        return {name: points[name] for name in dict.fromkeys(self.by) if name in points}
+        ordered = dict.fromkeys(names)
+        return {name: points[name] for name in ordered if name in points}
 
 
 def axis_paths(columns: Columns) -> list[str]:
@@ -196,26 +202,41 @@ def axis_paths(columns: Columns) -> list[str]:
 
 def default(columns: Columns) -> SweepFigure:
     """Return the figure of a sweep that names none: a curve over its longest axis of numbers, or bars."""
-    paths = axis_paths(columns)
-    lengths = {path: len(set(map(str, columns[f"axis.{path}"]))) for path in paths}
-    numeric = [path for path in paths if numbers(columns[f"axis.{path}"])]
-    x = max(numeric or paths, key=lambda path: lengths[path])
+    lengths: dict[str, int] = {}
+    numeric = []
+    for path in axis_paths(columns):
+        axis = columns[f"axis.{path}"]
+        lengths[path] = len(set(map(str, axis)))
+        if numbers(axis):
+            numeric.append(path)
+    # Numbers before names: a curve shows more of a long axis than bars do.
+    paths = list(lengths)
+    x = max(numeric or paths, key=lengths.__getitem__)
+    # Of three axes and more, no line or colour could tell the rest apart.
     rest = [path for path in paths if path != x]
     by = rest[0] if len(rest) == 1 else ""
-    return SweepFigure(kind="knee" if numeric else "bars", x=x, by=by)
+    return SweepFigure(
+        kind="knee" if numeric else "bars",
+        x=x,
+        by=by,
+    )
 
 
 def numbers(values: Sequence[Any]) -> Numbers | None:
     """Return an axis as numbers and their common unit, None where it is of names or of several units."""
     amounts, units = [], set()
     for value in values:
+        # Quantities are text such as `50 GB/s per direction`: all behind the blank is the unit.
         amount, _, unit = str(value).partition(" ")
         try:
             amounts.append(float(amount))
         except ValueError:
             return None
         units.add(unit)
-    return Numbers(amounts, units.pop()) if len(units) == 1 else None
+    # Two units would need conversion before they share an axis: such an axis is one of names.
+    if len(units) != 1:
+        return None
+    return Numbers(amounts, units.pop())
 
 
 def knee(points: Sequence[Point], within: float = WITHIN) -> Point | None:
@@ -223,10 +244,11 @@ def knee(points: Sequence[Point], within: float = WITHIN) -> Point | None:
     # From the largest value down, as long as the figure stays close.
     *before, last = sorted(points)
     bend = None
-    for x, value in reversed(before):
-        if abs(value / last[1] - 1.0) > within:
+    for point in reversed(before):
+        away = abs(point.value / last.value - 1.0)
+        if away > within:
             break
-        bend = Point(x, value)
+        bend = point
     return bend
 
 

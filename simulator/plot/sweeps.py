@@ -18,7 +18,14 @@ HEIGHT = 2.35
 def sweep(columns: Columns, figures: Sequence[SweepFigure], caption: str, path: Path) -> None:
     """Draw a sweep, a panel for each figure, one below the other. columns: as `sweep.table` makes them."""
     chosen = list(figures) or [default(columns)]
-    sheet = Sheet(COLUMN, HEIGHT * len(chosen) + 0.35, rows=len(chosen), dpi=200)
+    # The caption takes what is beyond the panels.
+    height = HEIGHT * len(chosen) + 0.35
+    sheet = Sheet(
+        COLUMN,
+        height,
+        rows=len(chosen),
+        dpi=200,
+    )
     with opened(path, sheet) as (canvas, panels):
         for axes, figure in zip(panels, chosen, strict=True):
             PANELS[figure.kind](axes, Shown(figure, columns))

@@ -13,7 +13,10 @@ from simulator.pool.cluster import dask
 from simulator.pool.jobs import TRIES, Function, Job, Outcome, Pool
 from simulator.pool.processes import cores, processes
 
-POOLS: dict[str, Pool] = {"processes": processes, "dask": dask}
+POOLS: dict[str, Pool] = {
+    "processes": processes,
+    "dask": dask,
+}
 """name -> pool. Third argument: of `processes` the number of workers, of `dask` an address."""
 
 __all__ = ["POOLS", "TRIES", "Function", "Job", "Outcome", "Pool", "cores", "dask", "processes"]

@@ -71,13 +71,15 @@ def keys(prefix: str = "") -> list[Key]:
     Errors: InputError if there are none.
     """
     known = _known()
-    result = [key for name, key in known.items() if name.startswith(prefix)]
-    if result:
-        # Two names lead to most keys of a workload.
-        return list({key.path: key for key in result}.values())
+    # Two names lead to most keys of a workload: each key is listed once.
+    matching = [key for name, key in known.items() if name.startswith(prefix)]
+    by_path = {key.path: key for key in matching}
+    if by_path:
+        return list(by_path.values())
+    remedy = "`simulate keys` lists them all."
     # A prefix ends anywhere; the nearest whole path is the best guess at what was meant.
-    near = difflib.get_close_matches(prefix.rstrip("."), known, n=1)
-    remedy = f"Did you mean '{near[0]}'?" if near else "`simulate keys` lists them all."
+    for near in difflib.get_close_matches(prefix.rstrip("."), known, n=1):
+        remedy = f"Did you mean '{near}'?"
     raise InputError("begins no path of a key", value=prefix, remedy=remedy)
 
 
@@ -105,7 +107,8 @@ def _walk(group: Node, prefix: str, defs: Mapping[str, Node]) -> Iterator[_Found
         if not (is_listed(node) or holds_paths):
             continue
         # Pydantic leaves out a description that the group itself has.
-        meaning = node.get("description") or definition(node, defs)["description"]
+        described = node if node.get("description") else definition(node, defs)
+        meaning = described["description"]
         path = prefix + key
         yield _Found(path, node | {"description": meaning}, key in needed)
         if is_listed(node):
@@ -135,8 +138,10 @@ def _words(node: Node) -> str:
     if "$ref" in node:
         return "group of keys"
     if "anyOf" in node:
-        kinds = [_words(part) for part in node["anyOf"] if part.get("type") != "null"]
-        return " or ".join(dict.fromkeys(kinds))
+        # That a key may be null is said by its default.
+        forms = [form for form in node["anyOf"] if form.get("type") != "null"]
+        kinds = dict.fromkeys(_words(form) for form in forms)
+        return " or ".join(kinds)
     if "enum" in node:
         return f"one of {', '.join(_names(node))}"
     if node.get("type") == "array":
@@ -150,18 +155,21 @@ def _list_words(node: Node) -> str:
     """Return what the items of a list are, in words."""
     items = node.get("prefixItems") or [node.get("items", {})]
     item = items[0]
-    names = ", ".join(_names(item))
-    return f"list of {names or _plural(_words(item))}"
+    listed = ", ".join(_names(item)) or _plural(_words(item))
+    return f"list of {listed}"
 
 
 def _plural(words: str) -> str:
-    plurals = [_PLURALS.get(word, f"{word}s") for word in words.split(" or ")]
+    kinds = words.split(" or ")
+    plurals = [_PLURALS.get(kind, f"{kind}s") for kind in kinds]
     return " or ".join(plurals)
 
 
 def _names(node: Node) -> list[str]:
     """Return the names that a value may be, none where it is not one of a few."""
-    return [str(name) for name in node.get("enum", ()) if name != ""]
+    # The empty name stands for what a key is where it is left out.
+    names = node.get("enum", ())
+    return [str(name) for name in names if name != ""]
 
 
 def _choices(node: Node) -> tuple[Any, ...]:
@@ -194,9 +202,11 @@ def _shipped(kind: str) -> dict[str, Any]:
         return {}
     folder, name = SHIPPED[kind]
     path = inputs.shipped(folder)[name]
-    values = dict(_flat(inputs.read(path).data, ""))
+    document = inputs.read(path)
+    values = dict(_flat(document.data, ""))
     if "model.hf_config" in values:
-        model = inputs.read(Path(path).parent / values["model.hf_config"])
+        config = Path(path).parent / values["model.hf_config"]
+        model = inputs.read(config)
         values |= dict(_flat(model.data, "model."))
     return values
 

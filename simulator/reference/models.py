@@ -39,7 +39,8 @@ def _properties(own: Mapping[str, Node]) -> dict[str, Node]:
         result[theirs] = _renamed(theirs, ours, own[ours])
     not_read = dict.fromkeys(UNREAD, "Not read: no cost depends on it.")
     for key, remedy in NOT_YET.items():
-        not_read[key] = f"Changes the cost, and is not simulated. {remedy.format(key=key)}"
+        what_to_do = remedy.format(key=key)
+        not_read[key] = f"Changes the cost, and is not simulated. {what_to_do}"
     # Files hold them, so a schema must know them; a list of what can be set must not.
     for key, text in not_read.items():
         result.setdefault(key, unlisted({"description": text}))
@@ -56,10 +57,14 @@ def _renames() -> set[tuple[str, str]]:
 
 def _renamed(theirs: str, ours: str, node: Node) -> Node:
     """Return the key under which files of some families have one of ours."""
-    families = [name for name, family in FAMILIES.items() if theirs in family.renames]
-    named = ", ".join(filter(None, families))  # keys without a type are everybody's
+    families = []
+    for name, family in FAMILIES.items():
+        if name and theirs in family.renames:  # keys without a type are everybody's
+            families.append(name)
+    named = ", ".join(families)
     text = f"Name of {ours} in files of {named}."
-    return _nullable(without(node, ["default"]) | {"description": text})
+    renamed = without(node, ["default"]) | {"description": text}
+    return _nullable(renamed)
 
 
 def _nullable(node: Node) -> Node:

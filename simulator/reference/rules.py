@@ -12,7 +12,9 @@ from simulator.topology.faults import EFFECTS
 
 def _when(key: str, value: str, then: Node) -> Node:
     """Return the condition that what follows holds where a key has a value."""
-    return {"if": {"properties": {key: {"const": value}}, "required": [key]}, "then": then}
+    # `required` too: a schema's `properties` hold of a key that is not there.
+    condition = {"properties": {key: {"const": value}}, "required": [key]}
+    return {"if": condition, "then": then}
 
 
 def _without(keys: Iterable[str]) -> Node:
@@ -43,7 +45,8 @@ def fault() -> list[Node]:
     for part, effects in EFFECTS.items():
         own: Node = _without(every - effects)
         own["anyOf"] = [{"required": [effect]} for effect in sorted(effects)]
-        rules.append({"if": {"required": [part]}, "then": own})
+        condition = {"required": [part]}
+        rules.append({"if": condition, "then": own})
     return rules
 
 
@@ -57,14 +60,15 @@ def experts() -> list[Node]:
             then |= _one_of(keys)
         rules.append(_when("distribution", name, then))
     # Left out, the distribution is balanced, which has no key of its own.
-    rules.append({"if": _without(["distribution"]), "then": _without(special)})
+    left_out = _without(["distribution"])
+    rules.append({"if": left_out, "then": _without(special)})
     return rules
 
 
 def sweep() -> list[Node]:
     """Return that random sweeps need a number of points, and that only they have one."""
-    random = {"properties": {"mode": {"const": "random"}}, "required": ["mode"]}
-    return [{"if": random, "then": {"required": ["points"]}, "else": _without(["points"])}]
+    rule = _when("mode", "random", {"required": ["points"]})
+    return [rule | {"else": _without(["points"])}]
 
 
 RULES: Mapping[str, Callable[[], list[Node]]] = {

@@ -58,7 +58,7 @@ def paths(files: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
     shared = set.intersection(*heads)
     for kind, tree in files.items():
         for path, node in _below("", tree, tree["$defs"]):
-            head = path.partition(".")[0]
+            head, _, _ = path.partition(".")
             yield f"{kind}.{path}", node
             if head not in shared:
                 yield path, node
@@ -69,8 +69,9 @@ def _below(prefix: str, group: Node, defs: Mapping[str, Node]) -> Iterator[tuple
     for key, node in properties(group, defs).items():
         if not is_listed(node):
             continue
-        yield prefix + key, node
-        yield from _below(f"{prefix}{key}.", node, defs)
+        path = prefix + key
+        yield path, node
+        yield from _below(f"{path}.", node, defs)
 
 
 def fixed(description: str, known: Mapping[str, Node]) -> Node:

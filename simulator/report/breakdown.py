@@ -23,14 +23,17 @@ def breakdown(timeline: Timeline) -> dict[str, float]:
     See `report.parts` for what each part means.
     """
     program = timeline.program
-    seconds: defaultdict[str, Floats] = defaultdict(lambda: np.zeros(program.ranks))
+    ranks = program.ranks
+    seconds: defaultdict[str, Floats]  # part -> [rank class] s
+    seconds = defaultdict(lambda: np.zeros(ranks))
     for rank, rows in enumerate(_rows(program)):
         for name, busy in program.class_seconds[rank].items():
             seconds[name][rank] = busy
         for name, idle in _idle(timeline, rows).items():
             # Unequal experts made some of the waiting part of the kernels.
             seconds[name][rank] += idle
-    return {part.name: program.mean(seconds[part.name]) for part in PARTS if part.name in seconds}
+    present = [part.name for part in PARTS if part.name in seconds]
+    return {name: program.mean(seconds[name]) for name in present}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class _Rows:
     """The rows of one class of ranks, by what they do."""
 
     kernels: Ints
+    """What occupies SMs."""
     exchanges: Ints
     """Dispatch and combine."""
     tensor: Ints
@@ -51,7 +55,9 @@ class _Rows:
 
 
 def _rows(program: Program) -> list[_Rows]:
-    sends, context = carries(program, "pipeline"), carries(program, "context")
+    # Masks over the whole program once, not once per rank.
+    sends = carries(program, "pipeline")  # [op]
+    context = carries(program, "context")  # [op]
     inbound = inbound_sends(program, sends)
     return [
         _split(program, own, inbound[rank], sends, context)
@@ -62,16 +68,20 @@ def _rows(program: Program) -> list[_Rows]:
 def _split(program: Program, own: Ints, inbound: Ints, sends: Mask, context: Mask) -> _Rows:
     """Return one rank's rows by what they do. own: its rows. sends, context: masks [op]."""
     stream = program.stream[own]
-    # Pipeline sends share the communication stream where few SMs serve both.
+    # Pipeline sends share the communication stream where few SMs serve both, context parallelism the
+    # stream of tensor parallelism: a stream alone does not say what moves on it.
     exchanges = (stream == Stream.COMMUNICATION) & ~sends[own]
     inside_layers = stream == Stream.TENSOR
+    of_context = context[own]
+    of_data = np.isin(stream, (Stream.DATA, Stream.GRADIENT))
+    kernels = program.coflow[own] < 0
     return _Rows(
-        kernels=own[program.coflow[own] < 0],
+        kernels=own[kernels],
         exchanges=own[exchanges],
-        tensor=own[inside_layers & ~context[own]],
-        context=own[inside_layers & context[own]],
+        tensor=own[inside_layers & ~of_context],
+        context=own[inside_layers & of_context],
         inbound=inbound,
-        data=own[np.isin(stream, (Stream.DATA, Stream.GRADIENT))],
+        data=own[of_data],
     )
 
 
@@ -81,7 +91,9 @@ def _idle(timeline: Timeline, rows: _Rows) -> dict[str, float]:
     Causes are asked in this order, and time that one explains is not there for the next: bytes
     that move come before waiting, what is inside layers before what is between stages.
     """
-    arrive, start, end = timeline.arrive, timeline.start, timeline.end
+    arrive = timeline.arrive  # [op] s
+    start = timeline.start  # [op] s
+    end = timeline.end  # [op] s
     causes = {
         "expert_exposed": (start[rows.exchanges], end[rows.exchanges]),
         "expert_waiting": (arrive[rows.exchanges], start[rows.exchanges]),
@@ -91,10 +103,12 @@ def _idle(timeline: Timeline, rows: _Rows) -> dict[str, float]:
         "data_exposed": (arrive[rows.data], end[rows.data]),
     }
     step = Intervals(np.array([0.0]), np.array([timeline.step_time]))
-    left = subtract(step, union(start[rows.kernels], end[rows.kernels]))
+    computing = union(start[rows.kernels], end[rows.kernels])
+    left = subtract(step, computing)
     seconds = {}
     for name, cause in causes.items():
-        rest = subtract(left, union(*cause))
+        explained = union(*cause)
+        rest = subtract(left, explained)
         seconds[name] = measure(left) - measure(rest)
         left = rest
     return {**seconds, "bubble": measure(left)}

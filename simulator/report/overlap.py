@@ -39,7 +39,8 @@ def overlap(timeline: Timeline) -> tuple[Overlap, ...]:
     communication. A transfer runs from when its last member arrived; while the others wait, nothing
     communicates.
     """
-    return tuple(_of_rank(timeline, rank) for rank in range(timeline.program.ranks))
+    ranks = range(timeline.program.ranks)
+    return tuple(_of_rank(timeline, rank) for rank in ranks)
 
 
 def _of_rank(timeline: Timeline, rank: int) -> Overlap:
@@ -57,12 +58,17 @@ def _of_rank(timeline: Timeline, rank: int) -> Overlap:
 
 def mean_share(overlaps: Sequence[Overlap]) -> float | None:
     """Return the hidden share of all ranks' communication; None where nothing communicates."""
-    total = sum(overlap.ranks * overlap.communication for overlap in overlaps)
-    hidden = sum(overlap.ranks * overlap.hidden for overlap in overlaps)
-    return hidden / total if total else None
+    # Times are added up before they are divided: a rank that hardly communicates counts little.
+    communication = [overlap.ranks * overlap.communication for overlap in overlaps]
+    hidden = [overlap.ranks * overlap.hidden for overlap in overlaps]
+    total = sum(communication)
+    return sum(hidden) / total if total else None
 
 
 def _spans(timeline: Timeline, rank: int, *, transfers: bool) -> Intervals:
+    """Return when any transfer, or any kernel, of a class of ranks runs."""
     program = timeline.program
-    rows = np.flatnonzero((program.rank == rank) & ((program.coflow >= 0) == transfers))
+    is_transfer = program.coflow >= 0  # [op]; kernels have no coflow
+    wanted = (program.rank == rank) & (is_transfer == transfers)
+    rows = np.flatnonzero(wanted)
     return union(timeline.start[rows], timeline.end[rows])

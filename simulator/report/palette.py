@@ -22,11 +22,20 @@ SERIES = (BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, BROWN, GREY)
 
 def darker(colour: str) -> str:
     """Return a darker shade of a colour, for one of two things of a kind. colour: #RRGGBB."""
-    return "#" + "".join(f"{round(0.68 * int(colour[at : at + 2], 16)):02X}" for at in (1, 3, 5))
+    # One factor for all channels leaves hue and saturation as they are.
+    shades = [round(0.68 * value) for value in _channels(colour)]
+    digits = [f"{shade:02X}" for shade in shades]
+    return "#" + "".join(digits)
 
 
 def ink(colour: str) -> str:
     """Return the colour of text that is legible on a colour: white or nearly black. colour: #RRGGBB."""
-    red, green, blue = (int(colour[at : at + 2], 16) / 255.0 for at in (1, 3, 5))
+    red, green, blue = (value / 255.0 for value in _channels(colour))
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue  # Rec. 709, of the encoded values
     return "#FFFFFF" if luma < 0.5 else "#1A1A1A"
+
+
+def _channels(colour: str) -> tuple[int, ...]:
+    """Return red, green and blue of a colour, 0 to 255. colour: #RRGGBB."""
+    pairs = (colour[1:3], colour[3:5], colour[5:7])
+    return tuple(int(pair, 16) for pair in pairs)

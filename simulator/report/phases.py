@@ -31,11 +31,15 @@ def phases(timeline: Timeline) -> dict[str, float]:
     chunks. bubble: what is left.
     """
     program = timeline.program
-    seconds: defaultdict[str, Floats] = defaultdict(lambda: np.zeros(program.ranks))
+    ranks = program.ranks
+    seconds: defaultdict[str, Floats]  # kind -> [rank class] s
+    seconds = defaultdict(lambda: np.zeros(ranks))
     reached = _chunks(timeline, seconds)
     for rank, rows in enumerate(rows_by_rank(program)):
-        seconds["optimizer"][rank] = program.class_seconds[rank].get("optimizer", 0.0)
+        classes = program.class_seconds[rank]
+        seconds["optimizer"][rank] = classes.get("optimizer", 0.0)
         seconds["data_parallel"][rank] = _outside(timeline, rows, reached[rank])
+        # Last, so that it is what the others leave of the step.
         counted = sum(values[rank] for values in seconds.values())
         seconds["bubble"][rank] += timeline.step_time - counted
     return {kind: program.mean(seconds[kind]) for kind in PHASES}
@@ -46,11 +50,14 @@ def _chunks(timeline: Timeline, seconds: defaultdict[str, Floats]) -> Floats:
     program = timeline.program
     first, last = _chunk_spans(timeline)
     reached = np.zeros(program.ranks)
+    # Actions are in the order in which their ranks run them, so that `reached` never goes back.
     spans = zip(program.actions, first.tolist(), last.tolist(), strict=True)
-    for (rank, _, kind), start, end in spans:
+    for action, start, end in spans:
+        rank, _, kind = action
         if kind == "update":
             continue
-        seconds[kind][rank] += max(0.0, end - max(start, reached[rank]))
+        begin = max(start, reached[rank])
+        seconds[kind][rank] += max(0.0, end - begin)
         reached[rank] = max(reached[rank], end)
     return reached
 
@@ -58,11 +65,14 @@ def _chunks(timeline: Timeline, seconds: defaultdict[str, Floats]) -> Floats:
 def _chunk_spans(timeline: Timeline) -> tuple[Floats, Floats]:
     """Return the start of the first and the end of the last op of each action [action] s."""
     program = timeline.program
-    counted = ~carries(program, "pipeline")
-    first = np.full(len(program.actions), np.inf)
-    last = np.zeros(len(program.actions))
-    np.minimum.at(first, program.action[counted], timeline.start[counted])
-    np.maximum.at(last, program.action[counted], timeline.end[counted])
+    counted = ~carries(program, "pipeline")  # [op]
+    count = len(program.actions)
+    first = np.full(count, np.inf)
+    last = np.zeros(count)
+    # `.at` takes every row of an action into account; plain indexing would keep the last one.
+    action = program.action[counted]  # [counted op]
+    np.minimum.at(first, action, timeline.start[counted])
+    np.maximum.at(last, action, timeline.end[counted])
     return first, last
 
 
@@ -72,9 +82,13 @@ def _outside(timeline: Timeline, rows: Ints, since: float) -> float:
     rows: of that rank. since: end of its last chunk [s].
     """
     program = timeline.program
-    data = rows[np.isin(program.stream[rows], (Stream.DATA, Stream.GRADIENT))]
+    of_data = np.isin(program.stream[rows], (Stream.DATA, Stream.GRADIENT))
+    data = rows[of_data]
     kernels = rows[program.coflow[rows] < 0]
+    # What moves before the last chunk ends is part of some chunk or bubble: cut off at `since`.
     start = np.maximum(timeline.arrive[data], since)
     end = np.maximum(timeline.end[data], since)
+    moving = union(start, end)
     computing = union(timeline.start[kernels], timeline.end[kernels])
-    return measure(subtract(union(start, end), computing))
+    exposed = subtract(moving, computing)
+    return measure(exposed)

@@ -78,7 +78,8 @@ class Report:
     @property
     def flops_per_gpu(self) -> float:
         """Return the model's own FLOP/s per GPU."""
-        return self.model_flops / self.step_time / self.scenario.topology.gpus
+        gpus = self.scenario.topology.gpus
+        return self.model_flops / self.step_time / gpus
 
     @property
     def mfu(self) -> float:
@@ -88,7 +89,9 @@ class Report:
     @property
     def hfu(self) -> float:
         """Return the executed FLOP/s, recompute and MTP included, over the named peak."""
-        return self.executed_flops / self.step_time / self.scenario.topology.gpus / self.peak_flops
+        gpus = self.scenario.topology.gpus
+        per_gpu = self.executed_flops / self.step_time / gpus
+        return per_gpu / self.peak_flops
 
     @property
     def steps(self) -> float:
@@ -103,7 +106,8 @@ class Report:
     @property
     def gpu_hours(self) -> float:
         """Return the GPU-hours of the run: GPUs x wall hours."""
-        return self.steps * self.step_time / 3600.0 * self.scenario.topology.gpus
+        wall_hours = self.steps * self.step_time / 3600.0
+        return wall_hours * self.scenario.topology.gpus
 
     @property
     def cost(self) -> float:
@@ -141,7 +145,13 @@ class Report:
     def references(self) -> tuple[Comparison, ...]:
         """Return the published figures next to the simulated ones."""
         simulated = self.quantities()
-        return tuple(
-            Comparison(row.quantity, row.value, simulated[row.quantity], row.source)
-            for row in self.scenario.workload.reference
-        )
+        comparisons = []
+        for row in self.scenario.workload.reference:
+            comparison = Comparison(
+                quantity=row.quantity,
+                published=row.value,
+                simulated=simulated[row.quantity],
+                source=row.source,
+            )
+            comparisons.append(comparison)
+        return tuple(comparisons)

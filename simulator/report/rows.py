@@ -16,7 +16,8 @@ def rows_by_rank(program: Program) -> list[Ints]:
     # Sorted once: a mask per class would take as long as all rows together.
     order = np.argsort(program.rank, kind="stable")
     counts = np.bincount(program.rank, minlength=program.ranks)
-    return np.split(order, np.cumsum(counts)[:-1])
+    ends = np.cumsum(counts)  # [rank class]
+    return np.split(order, ends[:-1])
 
 
 def inbound_sends(program: Program, sends: Mask) -> list[Ints]:
@@ -24,19 +25,23 @@ def inbound_sends(program: Program, sends: Mask) -> list[Ints]:
 
     sends: which rows are pipeline sends [op].
     """
-    waiting_rank = np.repeat(program.rank, np.diff(program.wait_ptr))  # [wait]
+    waits = np.diff(program.wait_ptr)  # [op]
+    waiting_rank = np.repeat(program.rank, waits)  # [wait]
     for_send = sends[program.wait]  # [wait]
     # One number per pair of rank and send, since these sort faster than pairs.
     rows = max(1, len(sends))
-    pairs = np.unique(waiting_rank[for_send] * rows + program.wait[for_send])
+    keys = waiting_rank * rows + program.wait  # [wait]
+    pairs = np.unique(keys[for_send])
     rank, send = np.divmod(pairs, rows)
     counts = np.bincount(rank, minlength=program.ranks)
-    return np.split(send, np.cumsum(counts)[:-1])
+    ends = np.cumsum(counts)  # [rank class]
+    return np.split(send, ends[:-1])
 
 
 def carries(program: Program, traffic: str) -> Mask:
     """Tell which rows are transfers of a kind of traffic [op]."""
     # The last entry stands for kernels, whose coflow is -1.
-    of_coflow = np.array([flow.traffic == traffic for flow in program.coflows] + [False])
+    wanted = [flow.traffic == traffic for flow in program.coflows]
+    of_coflow = np.array([*wanted, False])
     of_row: Mask = of_coflow[program.coflow]
     return of_row

@@ -28,16 +28,19 @@ class Spans(NamedTuple):
 def action_spans(timeline: Timeline, rank: int) -> Spans:
     """Return when the kernels of each action of a class of ranks ran, by position in its order."""
     program = timeline.program
-    count = len(program.schedule.ranks[program.pipeline_index(rank)])
-    own = [
-        position if owner == rank and kind != "update" else -1
-        for owner, position, kind in program.actions
-    ]  # [action]
-    position = np.array(own)[program.action]  # [op]
-    rows = (position >= 0) & (program.coflow < 0)
-    start, end = np.full(count, np.inf), np.zeros(count)
-    np.minimum.at(start, position[rows], timeline.start[rows])
-    np.maximum.at(end, position[rows], timeline.end[rows])
+    order = program.schedule.ranks[program.pipeline_index(rank)]
+    # Other ranks' actions, and the update, have no position in this rank's order: -1.
+    own = []  # [action]
+    for owner, position, kind in program.actions:
+        is_own = owner == rank and kind != "update"
+        own.append(position if is_own else -1)
+    of_row = np.array(own)[program.action]  # [op] position
+    rows = (of_row >= 0) & (program.coflow < 0)
+    positions = of_row[rows]
+    start = np.full(len(order), np.inf)
+    end = np.zeros(len(order))
+    np.minimum.at(start, positions, timeline.start[rows])
+    np.maximum.at(end, positions, timeline.end[rows])
     return Spans(start, end)
 
 
@@ -54,11 +57,16 @@ def memory_over_time(timeline: Timeline, rank: int) -> MemoryUse:
     """Return the memory of a class of ranks over a step."""
     program = timeline.program
     index = program.pipeline_index(rank)
-    times, activations = over_time(program, index, *action_spans(timeline, rank))
+    start, end = action_spans(timeline, rank)
+    times, activations = over_time(program, index, start, end)
+    # Sums that should end at 0 may fall a rounding error below it.
+    activations = np.maximum(activations, 0.0)
+    # What is held all the time is there before the first action is.
     times = np.concatenate([[0.0], times])
-    activations = np.concatenate([[0.0], np.maximum(activations, 0.0)])
+    activations = np.concatenate([[0.0], activations])
     fixed = memory(program)[index].by_category
-    held = {name: np.full(len(times), fixed[name]) for name in FIXED}
+    count = len(times)
+    held = {name: np.full(count, fixed[name]) for name in FIXED}
     return MemoryUse(times, {**held, "activations": activations})
 
 
@@ -93,12 +101,20 @@ def link_use(timeline: Timeline) -> Iterator[LinkUse]:
     """
     program = timeline.program
     for link, changes in enumerate(_changes(timeline)):
-        if changes:
-            times, which = np.unique([change.time for change in changes], return_inverse=True)
-            # Changes at one time are one change.
-            at_once = np.bincount(which, weights=[change.share for change in changes])
-            shares: Floats = np.cumsum(at_once)
-            yield LinkUse(program.link_names[link], program.link_kinds[link], times, shares)
+        if not changes:
+            continue
+        moments = [change.time for change in changes]
+        times, which = np.unique(moments, return_inverse=True)
+        # Changes at one time are one change.
+        weights = [change.share for change in changes]
+        at_once = np.bincount(which, weights=weights)  # [time]
+        shares: Floats = np.cumsum(at_once)
+        yield LinkUse(
+            name=program.link_names[link],
+            kind=program.link_kinds[link],
+            times=times,
+            shares=shares,
+        )
 
 
 def _changes(timeline: Timeline) -> list[list[_Change]]:
@@ -108,15 +124,19 @@ def _changes(timeline: Timeline) -> list[list[_Change]]:
     # All members of a coflow have a row of their own for it: one of them is enough.
     instance = np.where(program.instance >= 0, program.instance, -1)
     _, rows = np.unique(instance, return_index=True)
-    for row in rows[program.coflow[rows] >= 0].tolist():
+    transfers = rows[program.coflow[rows] >= 0]
+    for row in transfers.tolist():
         flow = program.coflows[program.coflow[row]]
         start = float(timeline.start[row]) + flow.latency
         end = float(timeline.end[row])
         if end <= start:
             continue
+        seconds = end - start
         for link, weight in flow.links:
-            share = weight * flow.size / (end - start) / float(program.capacity[link])
-            changes[link] += [_Change(start, share), _Change(end, -share)]
+            rate = weight * flow.size / seconds
+            share = rate / float(program.capacity[link])
+            changes[link].append(_Change(start, share))
+            changes[link].append(_Change(end, -share))
     return changes
 
 
@@ -126,6 +146,9 @@ def means(times: Floats, values: Floats, edges: Floats) -> Floats:
     times: [time] s, in order. values: from each time on; 0 before the first. edges: [edge] s,
     rising.
     """
-    area = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(times))])
-    between: Floats = np.diff(np.interp(edges, times, area)) / np.diff(edges)
+    # The area under the series is linear between its times, so it can be read off at any edge.
+    pieces = values[:-1] * np.diff(times)  # [time - 1]
+    area = np.concatenate([[0.0], np.cumsum(pieces)])  # [time]
+    at_edges = np.interp(edges, times, area)
+    between: Floats = np.diff(at_edges) / np.diff(edges)
     return between

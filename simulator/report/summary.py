@@ -47,14 +47,18 @@ def summarise(timeline: Timeline) -> Report:
 
 def _executed(program: Program) -> float:
     """Return the FLOPs that all GPUs execute in a step."""
-    of_rank = np.array([sum(flops.values()) for flops in program.flops])  # [rank class]
+    sums = [sum(flops.values()) for flops in program.flops]
+    of_rank = np.array(sums)  # [rank class]
     return program.mean(of_rank) * program.scenario.topology.gpus
 
 
 def _utilisation(timeline: Timeline) -> dict[str, float]:
     """Return the busy share of the busiest link of each kind, kernel efficiency included."""
     program = timeline.program
+    # The busiest, not the mean: one full link holds up a step whose other links idle.
     shares: dict[str, float] = {}
-    for kind, busy in zip(program.link_kinds, link_seconds(program).tolist(), strict=True):
-        shares[kind] = max(shares.get(kind, 0.0), busy / timeline.step_time)
+    seconds = link_seconds(program).tolist()  # [link class]
+    for kind, busy in zip(program.link_kinds, seconds, strict=True):
+        share = busy / timeline.step_time
+        shares[kind] = max(shares.get(kind, 0.0), share)
     return dict(sorted(shares.items()))

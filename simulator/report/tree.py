@@ -47,7 +47,8 @@ def as_dict(report: Report) -> dict[str, Any]:
 
 def _model(report: Report) -> dict[str, Any]:
     scenario = report.scenario
-    model, seq_length = scenario.model, scenario.workload.training.seq_length
+    model = scenario.model
+    seq_length = scenario.workload.training.seq_length
     return {
         "name": model.name,
         "parameters": model.parameters,
@@ -74,12 +75,14 @@ def _step(report: Report) -> dict[str, Any]:
 
 
 def _sent(report: Report, kind: str) -> dict[str, float]:
+    # Every kind is listed, so that readers of the JSON need no default of their own.
     nic, nvlink = report.traffic.get(kind, (0.0, 0.0))
     return {"nic": nic, "nvlink": nvlink}
 
 
 def _overlap(report: Report) -> dict[str, Any]:
     return {
+        # The key is older than the word "overlap" for it; readers rely on it.
         "communication_beside_compute": mean_share(report.overlap),
         "by_rank": [_rank_overlap(overlap) for overlap in report.overlap],
     }
@@ -97,6 +100,7 @@ def _rank_overlap(overlap: Overlap) -> dict[str, Any]:
 
 
 def _memory(report: Report) -> dict[str, Any]:
+    # `by_category` is that of the fullest pipeline index, the one that decides whether a run fits.
     worst = report.worst_memory
     return {
         "peak_bytes": worst.peak,

@@ -127,7 +127,9 @@ def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Option
     """Return what `build` builds for. Errors: as `build`."""
     if name not in SCHEDULES:
         raise ScheduleError(
-            "is not a schedule", value=name, remedy=f"Use one of {', '.join(SCHEDULES)}."
+            "is not a schedule",
+            value=name,
+            remedy=f"Use one of {', '.join(SCHEDULES)}.",
         )
     shape = Shape(
         ranks,
@@ -141,17 +143,23 @@ def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Option
     )
     check_shape(shape)
     family = SCHEDULES[name]
+    # 1 is what `Shape` has where nobody chose, so it fits a family of any number.
     if family.virtual and shape.virtual not in (1, family.virtual):
-        free = ", ".join(other for other, row in SCHEDULES.items() if not row.virtual)
-        rule = f"virtual stages per rank do not fit {name}, which has {family.virtual}"
-        raise ScheduleError(rule, value=shape.virtual, remedy=f"Leave it out, or use {free}.")
+        free = [other for other, row in SCHEDULES.items() if not row.virtual]
+        raise ScheduleError(
+            f"virtual stages per rank do not fit {name}, which has {family.virtual}",
+            value=shape.virtual,
+            remedy=f"Leave it out, or use {', '.join(free)}.",
+        )
     return shape
 
 
 def _times(times: Durations | None) -> Times:
     if times is None:
         return EQUAL
-    return times if isinstance(times, Times) else Times.of(times)
+    if isinstance(times, Times):
+        return times
+    return Times.of(times)
 
 
 @contextmanager

@@ -17,6 +17,19 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Half = tuple[Kind, int, int]
 """(kind, micro-batch, stage) of a single action or of one half of a pair; its kind is never FB."""
 
+Chunk = tuple[int, int]
+"""(micro-batch, stage). Plain, as halves are: schedules have hundreds of thousands of them."""
+
+
+class Turn(NamedTuple):
+    """What a rank runs when its turn comes, of the next micro-batch of that kind and stage."""
+
+    kind: Kind
+    """What runs; not FB."""
+    stage: int
+    """On which stage, from 0."""
+
+
 _TEXT = re.compile(r"([FBIW])([0-9]+)@([0-9]+)|F([0-9]+)@([0-9]+)&B([0-9]+)@([0-9]+)")
 
 
@@ -44,12 +57,19 @@ class Action(_Fields):
     __slots__ = ()
 
     def __new__(
-        cls, kind: Kind, micro_batch: int, stage: int, micro_batch_b: int = -1, stage_b: int = -1
+        cls,
+        kind: Kind,
+        micro_batch: int,
+        stage: int,
+        micro_batch_b: int = -1,
+        stage_b: int = -1,
     ) -> Action:
         """Return the action, if it is one."""
         action = super().__new__(cls, kind, micro_batch, stage, micro_batch_b, stage_b)
+        # Two plain tests for the many, and one error with its rule for the few that fail them.
         if kind == "FB":
-            _refuse(action, min(micro_batch, stage, micro_batch_b, stage_b) < 0)
+            lowest = min(micro_batch, stage, micro_batch_b, stage_b)
+            _refuse(action, negative=lowest < 0)
         elif (
             micro_batch < 0
             or stage < 0
@@ -57,7 +77,7 @@ class Action(_Fields):
             or stage_b != -1
             or kind not in KINDS
         ):
-            _refuse(action, min(micro_batch, stage) < 0)
+            _refuse(action, negative=min(micro_batch, stage) < 0)
         return action
 
     def __str__(self) -> str:
@@ -66,7 +86,9 @@ class Action(_Fields):
     def halves(self) -> tuple[Half, ...]:
         """Return what this action runs as (kind, micro-batch, stage): forward then backward of a pair, else itself."""
         if self.kind == "FB":
-            return ("F", self.micro_batch, self.stage), ("B", self.micro_batch_b, self.stage_b)
+            forward: Half = ("F", self.micro_batch, self.stage)
+            backward: Half = ("B", self.micro_batch_b, self.stage_b)
+            return forward, backward
         return ((self.kind, self.micro_batch, self.stage),)
 
     @classmethod
@@ -76,50 +98,64 @@ class Action(_Fields):
         if match is None:
             remedy = "Write kind, micro-batch, @ and stage, as in F3@1, B3@1, I3@1, W3@1 or, for a pair, F3@1&B1@6."
             raise ScheduleError("is not an action", value=text, remedy=remedy)
+        # The groups of a single action come first, those of a pair behind them.
         kind, *numbers = match.groups()
         if kind is None:
-            return cls("FB", *map(int, numbers[2:]))
-        return cls(cast(Kind, kind), *map(int, numbers[:2]))
+            pair = map(int, numbers[2:])
+            return cls("FB", *pair)
+        single = map(int, numbers[:2])
+        return cls(cast(Kind, kind), *single)
 
 
-def in_turn(turns: Sequence[tuple[Kind, int]]) -> tuple[Action, ...]:
+def in_turn(turns: Sequence[Turn]) -> tuple[Action, ...]:
     """Return single actions of these kinds and stages, each for the next micro-batch of its kind and stage, from 0.
 
     Not checked one by one: builders of large schedules call it.
     """
-    following: dict[tuple[Kind, int], count[int]] = {}
-    numbers = []
+    following: dict[Turn, count[int]] = {}  # micro-batches that come next
+    new = tuple.__new__  # past the checks of Action
+    actions = []
     for turn in turns:
         counter = following.get(turn)
         if counter is None:
             counter = following[turn] = count()
-        numbers.append(next(counter))
-    new = tuple.__new__
-    actions = []
-    for (kind, stage), number in zip(turns, numbers, strict=True):
-        actions.append(new(Action, (kind, number, stage, -1, -1)))
+        kind, stage = turn
+        fields = (kind, next(counter), stage, -1, -1)
+        actions.append(new(Action, fields))
     return tuple(actions)
 
 
-def singles(kind: Kind, chunks: Iterable[tuple[int, int]]) -> list[Action]:
-    """Return actions of one kind for (micro-batch, stage). Not checked one by one, as in `in_turn`."""
-    new = tuple.__new__
-    return [new(Action, (kind, micro_batch, stage, -1, -1)) for micro_batch, stage in chunks]
+def singles(kind: Kind, chunks: Iterable[Chunk]) -> list[Action]:
+    """Return actions of one kind for these chunks. Not checked one by one, as in `in_turn`."""
+    new = tuple.__new__  # past the checks of Action
+    actions = []
+    for micro_batch, stage in chunks:
+        fields = (kind, micro_batch, stage, -1, -1)
+        actions.append(new(Action, fields))
+    return actions
 
 
 def _refuse(action: Action, negative: bool) -> None:
     """Raise ScheduleError if this is not an action, with the rule that it breaks."""
     if action.kind not in KINDS:
         raise ScheduleError(
-            "is not a kind of action", value=action.kind, remedy=f"Use one of {', '.join(KINDS)}."
+            "is not a kind of action",
+            value=action.kind,
+            remedy=f"Use one of {', '.join(KINDS)}.",
         )
     if negative:
         raise ScheduleError(
-            "names a negative micro-batch or stage", value=str(action), remedy="Count from 0."
+            "names a negative micro-batch or stage",
+            value=str(action),
+            remedy="Count from 0.",
         )
     if action.kind != "FB":
         second = f"&B{action.micro_batch_b}@{action.stage_b}"
-        raise ScheduleError("has a second half", value=f"{action}{second}", remedy="Use kind FB.")
+        raise ScheduleError(
+            "has a second half",
+            value=f"{action}{second}",
+            remedy="Use kind FB.",
+        )
 
 
 def half_text(half: Half) -> str:

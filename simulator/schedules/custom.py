@@ -19,16 +19,20 @@ def build(shape: Shape) -> Schedule:
         raise ScheduleError("has no text", value="custom", remedy=remedy)
     schedule = read(shape.text)
     check_size(schedule.stages, schedule.micro_batches)
-    for have, want, what in (
-        (len(schedule.ranks), shape.ranks, "ranks"),
-        (schedule.micro_batches, shape.micro_batches, "micro-batches"),
-    ):
-        if want not in (0, have):
-            raise ScheduleError(
-                f"{what} do not fit the text, which has {have}", value=want, remedy=f"Use {have}."
-            )
+    _check_fits("ranks", wanted=shape.ranks, written=len(schedule.ranks))
+    _check_fits("micro-batches", wanted=shape.micro_batches, written=schedule.micro_batches)
     checked(schedule)
     return schedule
+
+
+def _check_fits(what: str, *, wanted: int, written: int) -> None:
+    """Refuse another number than the text has; 0 leaves it to the text. Errors: ScheduleError."""
+    if wanted not in (0, written):
+        raise ScheduleError(
+            f"{what} do not fit the text, which has {written}",
+            value=wanted,
+            remedy=f"Use {written}.",
+        )
 
 
 def checked(schedule: Schedule) -> None:
@@ -36,8 +40,8 @@ def checked(schedule: Schedule) -> None:
     try:
         check(schedule)
     except ScheduleError as error:
+        # A chunk that no rank runs has no place to mark.
         if error.places:
-            error.remedy = (
-                f"{error.remedy} Marked here: {' | '.join(excerpt(schedule, error.places))}"
-            )
+            lines = " | ".join(excerpt(schedule, error.places))
+            error.remedy = f"{error.remedy} Marked here: {lines}"
         raise

@@ -11,12 +11,9 @@ from __future__ import annotations
 from collections import deque
 from itertools import count
 
-from simulator.schedules.action import Action
+from simulator.schedules.action import Action, Chunk
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape, even_stages
-
-Chunk = tuple[int, int]
-"""(micro-batch, stage)"""
 
 
 def build(shape: Shape) -> Schedule:
@@ -26,8 +23,8 @@ def build(shape: Shape) -> Schedule:
     the stages.
     """
     even_stages(shape.ranks, shape.micro_batches, "DualPipe")
-    ranks = tuple(_order(rank, shape.ranks, shape.micro_batches) for rank in range(shape.ranks))
-    return Schedule("dualpipe", shape.ranks, shape.micro_batches, ranks)
+    ranks = [_order(rank, shape) for rank in range(shape.ranks)]
+    return Schedule("dualpipe", shape.ranks, shape.micro_batches, tuple(ranks))
 
 
 class Phase:
@@ -59,14 +56,17 @@ class BothWays:
 
     def forward(self, phase: int) -> None:
         """Run the next forward of a phase."""
-        self.actions.append(Action("F", *self._phases[phase].forward()))
+        chunk = self._phases[phase].forward()
+        self.actions.append(Action("F", *chunk))
 
     def backward(self, phase: int, split: bool = False) -> None:
         """Run the next backward of a phase. split: put its weight gradient off."""
         chunk = self._phases[phase].backward()
-        self.actions.append(Action("I" if split else "B", *chunk))
         if split:
+            self.actions.append(Action("I", *chunk))
             self._put_off.append(Action("W", *chunk))
+        else:
+            self.actions.append(Action("B", *chunk))
 
     def weight(self) -> None:
         """Run the weight gradient that was put off first."""
@@ -74,6 +74,7 @@ class BothWays:
 
     def pair(self, phase: int) -> None:
         """Overlap the forward of one phase with the backward of the other."""
+        # The halves are of different micro-batches, so that neither waits for the other.
         forward = self._phases[phase].forward()
         backward = self._phases[1 - phase].backward()
         self.actions.append(Action("FB", *forward, *backward))
@@ -86,22 +87,29 @@ class BothWays:
         """
         _warm_up(self, depth, inner)
         # Step 4 takes what the other steps leave of a phase: 2 (depth + inner + 1) - (depth + 1).
-        _steady(self, each - 2 * (depth + inner + 1) + depth + 1, inner)
+        around = 2 * (depth + inner + 1) - (depth + 1)
+        _steady(self, each - around, inner)
         _cool_down(self, depth, inner)
         return tuple(self.actions)
 
 
-def _order(rank: int, stages: int, micro_batches: int) -> tuple[Action, ...]:
-    depth = min(rank, stages - 1 - rank)
-    half = micro_batches // 2
-    near_first = rank < stages // 2
-    down, up = Phase(rank, 0), Phase(stages - 1 - rank, half)
-    line = BothWays(down, up) if near_first else BothWays(up, down)
-    return line.run(half, depth, stages // 2 - 1 - depth)
+def _order(rank: int, shape: Shape) -> tuple[Action, ...]:
+    """Return one rank's order."""
+    mirrored = shape.ranks - 1 - rank  # the stage that direction 1 meets here
+    half = shape.micro_batches // 2
+    down = Phase(rank, 0)
+    up = Phase(mirrored, half)
+    line = BothWays(near=down, far=up)
+    if rank >= shape.ranks // 2:
+        line = BothWays(near=up, far=down)
+    depth = min(rank, mirrored)
+    inner = shape.ranks // 2 - 1 - depth
+    return line.run(half, depth, inner)
 
 
 def _warm_up(line: BothWays, depth: int, inner: int) -> None:
     """Add steps 1 to 3; depth: ranks between this one and the nearer end, inner: between it and the middle."""
+    # The far direction's first micro-batch arrives 2 inner + 1 chunks after the near one's.
     for _ in range(2 * inner):
         line.forward(0)
     for _ in range(depth + 1):
@@ -132,6 +140,7 @@ def _steady(line: BothWays, rounds: int, inner: int) -> None:
 def _cool_down(line: BothWays, depth: int, inner: int) -> None:
     """Add steps 6 to 8; the second half of step 6's 2 (depth + 1) backwards is split."""
     for i in range(2 * (depth + 1)):
+        # Both phases in turn; later weight gradients wait for the gaps of steps 7 and 8.
         line.backward(1 - i % 2, split=i > depth)
     for _ in range(inner):
         line.weight()

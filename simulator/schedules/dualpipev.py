@@ -17,14 +17,18 @@ def build(shape: Shape) -> Schedule:
     """Return the DualPipeV schedule of 2P stages on P ranks. Errors: ScheduleError for fewer than 2P micro-batches."""
     stages = 2 * shape.ranks
     if shape.micro_batches < stages:
-        rule = (
+        raise ScheduleError(
             f"micro-batches are too few: dualpipev needs one for each of its {stages} stages on "
-            f"{shape.ranks} ranks"
+            f"{shape.ranks} ranks",
+            value=shape.micro_batches,
+            remedy=f"Use at least {stages}.",
         )
-        raise ScheduleError(rule, value=shape.micro_batches, remedy=f"Use at least {stages}.")
     ranks = []
     for rank in range(shape.ranks):
-        # The way back of a micro-batch is the other direction.
-        line = BothWays(Phase(rank, 0), Phase(stages - 1 - rank, 0))
-        ranks.append(line.run(shape.micro_batches, rank, shape.ranks - 1 - rank))
+        # The way back of a micro-batch is the other direction: both count all of them.
+        down = Phase(rank, 0)
+        back = Phase(stages - 1 - rank, 0)
+        line = BothWays(near=down, far=back)
+        inner = shape.ranks - 1 - rank  # ranks between this one and the turn of the V
+        ranks.append(line.run(shape.micro_batches, depth=rank, inner=inner))
     return Schedule("dualpipev", stages, shape.micro_batches, tuple(ranks))

@@ -17,7 +17,7 @@ from simulator.schedules.times import Times
 from simulator.schedules.timing import makespan, spans
 
 Durations = Mapping[str, float]
-
+"""kind -> duration, any unit."""
 
 Rule = Callable[[Durations, Shape], bool]
 
@@ -48,8 +48,9 @@ def _short_wgrad(least: Callable[[int], int]) -> Rule:
     """Return the rule that W is the shortest and micro-batches are at least so many for P ranks."""
 
     def rule(t: Durations, shape: Shape) -> bool:
-        short = max(t["W"], 0.0) <= min(t["F"], t["I"])
-        return short and shape.micro_batches >= least(shape.ranks)
+        shortest = min(t["F"], t["I"])
+        enough = shape.micro_batches >= least(shape.ranks)
+        return max(t["W"], 0.0) <= shortest and enough
 
     return rule
 
@@ -62,7 +63,8 @@ def _searched(least: Callable[[int], int]) -> Rule:
     """Return the rule that times are equal, memory is the family's own, and micro-batches are at least so many."""
 
     def rule(t: Durations, shape: Shape) -> bool:
-        return _equal(t) and not shape.limit and shape.micro_batches >= least(shape.ranks)
+        enough = shape.micro_batches >= least(shape.ranks)
+        return _equal(t) and not shape.limit and enough
 
     return rule
 
@@ -72,20 +74,30 @@ def _equal_times(t: Durations, _: Shape) -> bool:
 
 
 def _paired(t: Durations, _: Shape) -> bool:
-    overlapped = t["B"] <= t["FB"] <= t["F"] + t["B"]
-    return t["F"] == t["I"] and t["W"] <= t["F"] and overlapped
+    separate = t["F"] + t["B"]
+    # A pair that is shorter than its backward, or longer than both halves, moves the bubble elsewhere.
+    overlapped = t["B"] <= t["FB"] <= separate
+    short = t["W"] <= t["F"]
+    return t["F"] == t["I"] and short and overlapped
 
 
 def _fill_and_drain(t: Durations, shape: Shape) -> float:
-    return (shape.ranks - 1) * (t["F"] + t["B"])
+    # The last rank waits for a forward to reach it, the first one for the gradient to come back.
+    one_rank = t["F"] + t["B"]
+    return (shape.ranks - 1) * one_rank
 
 
 def _zb1(t: Durations, shape: Shape) -> float:
-    return (shape.ranks - 1) * (t["F"] + t["B"] - 2 * t["W"])
+    # arXiv 2401.10241: of what 1F1B waits per rank, two weight gradients fill a part.
+    # B includes its own W.
+    one_rank = t["F"] + t["B"] - 2 * t["W"]
+    return (shape.ranks - 1) * one_rank
 
 
 def _zb2(t: Durations, shape: Shape) -> float:
-    return (shape.ranks - 1) * (t["F"] + t["B"] - 3 * t["W"])
+    # The same paper: more forwards ahead make room for a third.
+    one_rank = t["F"] + t["B"] - 3 * t["W"]
+    return (shape.ranks - 1) * one_rank
 
 
 def _no_bubble(_: Durations, __: Shape) -> float:
@@ -93,12 +105,15 @@ def _no_bubble(_: Durations, __: Shape) -> float:
 
 
 def _dualpipe(t: Durations, shape: Shape) -> float:
-    return (shape.ranks / 2 - 1) * (t["FB"] + t["B"] - 3 * t["W"])
+    # arXiv 2412.19437, table 2. Both directions fill at once, so half of the ranks count.
+    one_rank = t["FB"] + t["B"] - 3 * t["W"]
+    return (shape.ranks / 2 - 1) * one_rank
 
 
 def _dualpipev(t: Durations, shape: Shape) -> float:
-    # P stages on P/2 ranks.
-    return (shape.ranks - 1) * (t["FB"] + t["B"] - 3 * t["W"])
+    # The formula's P counts stages, which are on P/2 ranks.
+    one_rank = t["FB"] + t["B"] - 3 * t["W"]
+    return (shape.ranks - 1) * one_rank
 
 
 def _held_interleaved(shape: Shape) -> float:
@@ -106,7 +121,8 @@ def _held_interleaved(shape: Shape) -> float:
     if shape.virtual == 1:
         return min(shape.ranks, chunks)
     # What a rank runs ahead, as in `interleaved`, and the chunk that it works on.
-    ahead = 2 * (shape.ranks - 1) + (shape.virtual - 1) * (shape.group or shape.ranks)
+    group = shape.group or shape.ranks
+    ahead = 2 * (shape.ranks - 1) + (shape.virtual - 1) * group
     return min(ahead + 1, chunks)
 
 
@@ -238,14 +254,19 @@ def bubble(schedule: Schedule, shape: Shape) -> Bubble:
 
 def _simple(times: Times) -> bool:
     """Tell whether published bubbles know such times: equal on all stages, no travel, one for every kind."""
-    return not times.by_stage and not times.comm and all(kind in times.each for kind in KINDS)
+    known = all(kind in times.each for kind in KINDS)
+    return known and not times.by_stage and not times.comm
 
 
 def _largest_within(schedule: Schedule, shape: Shape) -> float:
     """Return the largest idle time between a rank's own first and last action."""
+    # Zero-bubble schedules need no common end: the optimizer step is validated afterwards (arXiv
+    # 2401.10241, section 4), so waiting for the last rank is not idle time.
     largest = []
     for line in spans(schedule, shape.times):
         if line:
             busy = sum(stop - start for start, stop in line)
-            largest.append(line[-1][1] - line[0][0] - busy)
+            begin = line[0][0]
+            end = line[-1][1]
+            largest.append(end - begin - busy)
     return max(largest)

@@ -9,12 +9,11 @@ from simulator.schedules.shape import Shape
 
 def build(shape: Shape) -> Schedule:
     """Return the GPipe schedule: stage s on rank s."""
-    count = range(shape.micro_batches)
-    ranks = tuple(
-        (
-            *singles("F", ((m, rank) for m in count)),
-            *singles("B", ((m, rank) for m in reversed(count))),
-        )
-        for rank in range(shape.ranks)
-    )
-    return Schedule("gpipe", shape.ranks, shape.micro_batches, ranks)
+    ranks = []
+    for rank in range(shape.ranks):
+        chunks = [(micro_batch, rank) for micro_batch in range(shape.micro_batches)]
+        forwards = singles("F", chunks)
+        # The last rank can begin at once with the micro-batch that it has just run.
+        backwards = singles("B", reversed(chunks))
+        ranks.append((*forwards, *backwards))
+    return Schedule("gpipe", shape.ranks, shape.micro_batches, tuple(ranks))

@@ -22,13 +22,17 @@ def grid(schedule: Schedule, marks: Collection[Place] = ()) -> list[str]:
     marks: places that are put between `>` and `<`. A schedule that cannot run is drawn by position
     instead.
     """
+    # All cells first: a column is as wide as the widest of any rank, so that slots line up.
     lines = []
+    width = 1
     for rank, slots in enumerate(_slots(schedule)):
         cells: dict[int, str] = {}  # slot -> text
-        for position, (slot, action) in enumerate(zip(slots, schedule.ranks[rank], strict=True)):
-            cells[slot] = _cell(action, (rank, position) in marks)
+        order = schedule.ranks[rank]
+        for position, action in enumerate(order):
+            text = _cell(action, (rank, position) in marks)
+            cells[slots[position]] = text
+            width = max(width, len(text))
         lines.append(cells)
-    width = max((len(cell) for cells in lines for cell in cells.values()), default=1)
     return [_line(cells, width) for cells in lines]
 
 
@@ -38,13 +42,20 @@ def _slots(schedule: Schedule) -> list[list[int]]:
         lines = spans(schedule, _SLOTS)
     except ScheduleError:
         return [list(range(len(order))) for order in schedule.ranks]
-    return [[int(start) for start, _ in line] for line in lines]
+    slots = []
+    for line in lines:
+        slots.append([int(start) for start, _ in line])
+    return slots
 
 
 def _line(cells: dict[int, str], width: int) -> str:
     """Return one rank's cells in columns of one width."""
-    slots = range(max(cells, default=-1) + 1)
-    return " ".join(cells.get(slot, IDLE).ljust(width) for slot in slots).rstrip()
+    last = max(cells, default=-1)
+    columns = []
+    for slot in range(last + 1):
+        text = cells.get(slot, IDLE)
+        columns.append(text.ljust(width))
+    return " ".join(columns).rstrip()
 
 
 def excerpt(schedule: Schedule, places: Sequence[Place], around: int = 4) -> list[str]:
@@ -52,13 +63,17 @@ def excerpt(schedule: Schedule, places: Sequence[Place], around: int = 4) -> lis
     lines = []
     for rank in sorted({rank for rank, _ in places}):
         order = schedule.ranks[rank]
-        marked = {position for place_rank, position in places if place_rank == rank}
+        marked = {position for marked_rank, position in places if marked_rank == rank}
+        behind = max(marked) + around + 1
         first = max(min(marked) - around, 0)
-        end = min(max(marked) + around + 1, len(order))
+        end = min(behind, len(order))
+        # Dots where the line goes on, so that nobody takes a part for the whole.
         words = [f"rank {rank}:"]
         if first > 0:
             words.append("...")
-        words += [_cell(order[position], position in marked) for position in range(first, end)]
+        for position in range(first, end):
+            cell = _cell(order[position], position in marked)
+            words.append(cell)
         if end < len(order):
             words.append("...")
         lines.append(" ".join(words))
@@ -73,10 +88,8 @@ def read(text: str, name: str = "custom") -> Schedule:
     blanks, `.` for an idle slot, `#` for a remark. Errors: ScheduleError for a cell that is not
     an action, or no line at all.
     """
-    rows = [line.partition("#")[0] for line in text.splitlines()]
-    marked = [row for row in rows if _PREFIX.match(row)]
-    lines = [_PREFIX.sub("", row, count=1).split() for row in marked or rows]
-    ranks = tuple(_order(line) for line in lines if line)
+    ranks = tuple(_order(line) for line in _cells(text) if line)
+    # A grid does not say its sizes. Numbers count from 0, so the largest ones do.
     stages = micro_batches = 0
     for order in ranks:
         for action in order:
@@ -92,10 +105,27 @@ def read(text: str, name: str = "custom") -> Schedule:
     return Schedule(name, stages, micro_batches, ranks)
 
 
+def _cells(text: str) -> list[list[str]]:
+    """Return the cells of each line of a grid, without remarks and without what names its rank."""
+    rows = []
+    for line in text.splitlines():
+        row, _, _ = line.partition("#")
+        rows.append(row)
+    # Where some lines name a rank, the others are not part of the grid.
+    named = [row for row in rows if _PREFIX.match(row)]
+    lines = []
+    for row in named or rows:
+        bare = _PREFIX.sub("", row, count=1)
+        lines.append(bare.split())
+    return lines
+
+
 def _order(cells: Sequence[str]) -> tuple[Action, ...]:
     """Return the actions of one line. Errors: ScheduleError."""
-    return tuple(Action.parse(cell) for cell in cells if cell != IDLE)
+    busy = [cell for cell in cells if cell != IDLE]
+    return tuple(Action.parse(cell) for cell in busy)
 
 
 def _cell(action: Action, marked: bool) -> str:
-    return f">{action}<" if marked else str(action)
+    text = str(action)
+    return f">{text}<" if marked else text

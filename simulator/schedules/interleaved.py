@@ -9,7 +9,7 @@ sends more time and hold more activations.
 from __future__ import annotations
 
 from simulator.errors import ScheduleError
-from simulator.schedules.action import Action, singles
+from simulator.schedules.action import Action, Chunk, singles
 from simulator.schedules.one_f_one_b import one_by_one
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
@@ -24,8 +24,11 @@ def build(shape: Shape) -> Schedule:
     group = min(shape.group or shape.ranks, shape.micro_batches)
     if shape.virtual > 1:
         _check_groups(shape, group)
-    ranks = tuple(_order(shape, group, rank) for rank in range(shape.ranks))
-    return Schedule("interleaved", shape.ranks * shape.virtual, shape.micro_batches, ranks)
+    stages = shape.ranks * shape.virtual
+    ranks = []
+    for rank in range(shape.ranks):
+        ranks.append(_order(shape, group, rank))
+    return Schedule("interleaved", stages, shape.micro_batches, tuple(ranks))
 
 
 def _check_groups(shape: Shape, group: int) -> None:
@@ -40,34 +43,41 @@ def _check_groups(shape: Shape, group: int) -> None:
             remedy=f"Use at least {shape.ranks}.",
         )
     rest = shape.micro_batches % group
+    # A group of one's own choice may leave a last one that still fills all ranks.
     if rest and (not shape.group or rest < shape.ranks):
-        rule = (
-            f"micro-batches leave a group of {rest} over: interleaved runs groups of {group} on "
-            f"{shape.ranks} ranks"
-        )
         down = shape.micro_batches - rest
-        remedy = f"The nearest that do not: {down} and {down + group}."
-        raise ScheduleError(rule, value=shape.micro_batches, remedy=remedy)
+        up = down + group
+        raise ScheduleError(
+            f"micro-batches leave a group of {rest} over: interleaved runs groups of {group} on "
+            f"{shape.ranks} ranks",
+            value=shape.micro_batches,
+            remedy=f"The nearest that do not: {down} and {up}.",
+        )
 
 
 def _order(shape: Shape, group: int, rank: int) -> tuple[Action, ...]:
-    ahead = range(shape.virtual)
+    """Return one rank's order."""
     warm_up = shape.ranks - 1 - rank
     if shape.virtual > 1:
         # Twice the way to the last rank, as a backward comes back over it, and all stages but the
         # last of one group.
-        warm_up = 2 * warm_up + (shape.virtual - 1) * group
-    forwards = _chunks(shape, group, rank, ahead)
-    backwards = _chunks(shape, group, rank, ahead[::-1])
-    return tuple(one_by_one(singles("F", forwards), singles("B", backwards), warm_up))
+        lap = (shape.virtual - 1) * group
+        warm_up = 2 * warm_up + lap
+    # A gradient enters at the last stage, so backwards take the rank's stages in reverse.
+    stages = range(rank, shape.ranks * shape.virtual, shape.ranks)
+    forward_chunks = _chunks(shape.micro_batches, group, stages)
+    backward_chunks = _chunks(shape.micro_batches, group, stages[::-1])
+    forwards = singles("F", forward_chunks)
+    backwards = singles("B", backward_chunks)
+    return tuple(one_by_one(forwards, backwards, warm_up))
 
 
-def _chunks(shape: Shape, group: int, rank: int, turns: range) -> list[tuple[int, int]]:
-    """Return (micro-batch, stage) of one rank's forwards or backwards in their order; turns: its stages in theirs."""
+def _chunks(micro_batches: int, group: int, stages: range) -> list[Chunk]:
+    """Return one rank's forwards or backwards in their order. stages: the rank's, in theirs."""
     chunks = []
-    for start in range(0, shape.micro_batches, group):
-        end = min(start + group, shape.micro_batches)
-        for turn in turns:
-            stage = turn * shape.ranks + rank
-            chunks += [(micro_batch, stage) for micro_batch in range(start, end)]
+    for start in range(0, micro_batches, group):
+        end = min(start + group, micro_batches)
+        members = range(start, end)
+        for stage in stages:
+            chunks += [(micro_batch, stage) for micro_batch in members]
     return chunks

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
-from simulator.schedules.action import Kind, in_turn
+from simulator.schedules.action import Turn, in_turn
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
 
-Turn = TypeVar("Turn")
+Item = TypeVar("Item")
 
 
 def build(shape: Shape) -> Schedule:
     """Return the 1F1B schedule: forwards until the pipeline is full, then one forward, one backward, then backwards."""
-    ranks = tuple(
-        in_turn(_turns(rank, shape.ranks, shape.micro_batches)) for rank in range(shape.ranks)
-    )
-    return Schedule("1f1b", shape.ranks, shape.micro_batches, ranks)
+    ranks = []
+    for rank in range(shape.ranks):
+        forwards = [Turn("F", rank)] * shape.micro_batches
+        backwards = [Turn("B", rank)] * shape.micro_batches
+        # The first gradient comes back after the ranks behind this one have run a forward each.
+        behind = shape.ranks - 1 - rank
+        order = one_by_one(forwards, backwards, behind)
+        ranks.append(in_turn(order))
+    return Schedule("1f1b", shape.ranks, shape.micro_batches, tuple(ranks))
 
 
-def _turns(rank: int, ranks: int, micro_batches: int) -> list[tuple[Kind, int]]:
-    forwards: list[tuple[Kind, int]] = [("F", rank)] * micro_batches
-    backwards: list[tuple[Kind, int]] = [("B", rank)] * micro_batches
-    return one_by_one(forwards, backwards, ranks - 1 - rank)
-
-
-def one_by_one(forwards: list[Turn], backwards: list[Turn], warm_up: int) -> list[Turn]:
+def one_by_one(forwards: Sequence[Item], backwards: Sequence[Item], warm_up: int) -> list[Item]:
     """Return so many forwards alone, then a forward and a backward in turn, then the backwards that are left."""
     warm_up = min(warm_up, len(forwards))
-    steady = [turn for pair in zip(forwards[warm_up:], backwards, strict=False) for turn in pair]
-    return [*forwards[:warm_up], *steady, *backwards[len(forwards) - warm_up :]]
+    order = list(forwards[:warm_up])
+    for pair in zip(forwards[warm_up:], backwards, strict=False):
+        order.extend(pair)
+    paired = len(forwards) - warm_up
+    order.extend(backwards[paired:])
+    return order

@@ -28,8 +28,9 @@ class Transfer(NamedTuple):
     """The rank at the other end."""
 
     def __str__(self) -> str:
-        arrow = ">" if self.kind[0] == "S" else "<"
-        return f"{self.kind}{self.micro_batch}@{self.stage}{arrow}{self.peer}"
+        chunk = f"{self.micro_batch}@{self.stage}"
+        arrow = ">" if self.kind in ("SF", "SB") else "<"
+        return f"{self.kind}{chunk}{arrow}{self.peer}"
 
 
 class Reduction(NamedTuple):
@@ -68,43 +69,70 @@ _REDUCTION = re.compile(r"(AG|RS)@([0-9]+)")
 def parse_step(text: str) -> Step:
     """Return the action, transfer or reduction that prints as `text`. Errors: ScheduleError."""
     transfer = _TRANSFER.fullmatch(text)
-    if transfer and (transfer[4] == ">") == (text[0] == "S"):
-        kind, micro_batch, stage, _, peer = transfer.groups()
-        return Transfer(cast(Literal["SF"], kind), int(micro_batch), int(stage), int(peer))
+    if transfer:
+        kind, micro_batch, stage, arrow, peer = transfer.groups()
+        sends = kind[0] == "S"
+        # An arrow that points the wrong way is left to `Action.parse`, which refuses it.
+        if (arrow == ">") == sends:
+            return Transfer(
+                kind=cast(Literal["SF"], kind),
+                micro_batch=int(micro_batch),
+                stage=int(stage),
+                peer=int(peer),
+            )
     reduction = _REDUCTION.fullmatch(text)
     if reduction:
-        return Reduction(cast(Literal["RS"], reduction[1]), int(reduction[2]))
+        kind, stage = reduction.groups()
+        return Reduction(cast(Literal["RS"], kind), int(stage))
     return Action.parse(text)
 
 
 def compute_only(orders: Sequence[Sequence[Step]]) -> Orders:
     """Return the orders without transfers and reductions; `compute_only(schedule.ranks)` starts the other passes."""
-    return [[step for step in order if isinstance(step, Action)] for order in orders]
+    lines: Orders = []
+    for order in orders:
+        lines.append([step for step in order if isinstance(step, Action)])
+    return lines
 
 
 def split_backward(orders: Sequence[Sequence[Step]]) -> Orders:
     """Return the orders with each full backward as an input gradient, then its weight gradient. Pairs stay whole."""
-    return [[part for step in order for part in _split(step)] for order in orders]
+    lines: Orders = []
+    for order in orders:
+        line: list[Step] = []
+        for step in order:
+            line += _split(step)
+        lines.append(line)
+    return lines
 
 
 def _split(step: Step) -> tuple[Step, ...]:
     if not isinstance(step, Action) or step.kind != "B":
         return (step,)
-    return Action("I", step.micro_batch, step.stage), Action("W", step.micro_batch, step.stage)
+    dgrad = Action("I", step.micro_batch, step.stage)
+    wgrad = Action("W", step.micro_batch, step.stage)
+    return dgrad, wgrad
 
 
 def merge_backward(orders: Sequence[Sequence[Step]]) -> Orders:
     """Return the orders with each weight gradient run together with its input gradient, where that stood."""
-    return [
-        [_merged(step) for step in order if not (isinstance(step, Action) and step.kind == "W")]
-        for order in orders
-    ]
+    lines: Orders = []
+    for order in orders:
+        line: list[Step] = []
+        for step in order:
+            line += _merged(step)
+        lines.append(line)
+    return lines
 
 
-def _merged(step: Step) -> Step:
-    if isinstance(step, Action) and step.kind == "I":
-        return Action("B", step.micro_batch, step.stage)
-    return step
+def _merged(step: Step) -> tuple[Step, ...]:
+    if not isinstance(step, Action):
+        return (step,)
+    if step.kind == "I":
+        return (Action("B", step.micro_batch, step.stage),)
+    if step.kind == "W":
+        return ()
+    return (step,)
 
 
 def with_transfers(orders: Sequence[Sequence[Step]]) -> Orders:
@@ -112,16 +140,44 @@ def with_transfers(orders: Sequence[Sequence[Step]]) -> Orders:
 
     Errors: ScheduleError where no rank runs what an action's input comes from.
     """
-    home: dict[Half, int] = {}  # rank that runs it
+    # Who runs what has to be known of all ranks before the first send can name its peer.
+    homes = _Homes.of(orders)
+    lines: Orders = []
     for rank, order in enumerate(orders):
-        for step in order:
-            if isinstance(step, Action):
-                home |= dict.fromkeys(step.halves(), rank)
-    last = max((stage for _, _, stage in home), default=0)
-    return [_transferred(order, rank, home, last) for rank, order in enumerate(orders)]
+        lines.append(_transferred(order, rank, homes))
+    return lines
 
 
-def _transferred(order: Sequence[Step], rank: int, home: dict[Half, int], last: int) -> list[Step]:
+class _Homes(NamedTuple):
+    """Where the halves of some orders run."""
+
+    rank: dict[Half, int]
+    """The rank that runs each half."""
+    last: int
+    """The last stage, where gradients begin."""
+
+    @classmethod
+    def of(cls, orders: Sequence[Sequence[Step]]) -> _Homes:
+        """Return where these orders run what."""
+        ranks: dict[Half, int] = {}
+        last = 0
+        for rank, order in enumerate(orders):
+            for step in order:
+                if isinstance(step, Action):
+                    for half in step.halves():
+                        ranks[half] = rank
+                        last = max(last, half[2])
+        return cls(ranks, last)
+
+    def first_of(self, halves: tuple[Half, ...]) -> int | None:
+        """Return the rank that runs the first of some halves that any rank runs."""
+        for half in halves:
+            if half in self.rank:
+                return self.rank[half]
+        return None
+
+
+def _transferred(order: Sequence[Step], rank: int, homes: _Homes) -> list[Step]:
     """Return one rank's order with its receives and sends."""
     line: list[Step] = []
     for step in order:
@@ -129,22 +185,23 @@ def _transferred(order: Sequence[Step], rank: int, home: dict[Half, int], last: 
             line.append(step)
             continue
         halves = step.halves()
-        receives = [_receive(half, rank, home, last) for half in halves]
-        sends = [_send(half, rank, home) for half in halves]
+        receives = [_receive(half, rank, homes) for half in halves]
+        sends = [_send(half, rank, homes) for half in halves]
         line += [receive for receive in receives if receive]
         line.append(step)
         line += [send for send in sends if send]
     return line
 
 
-def _receive(half: Half, rank: int, home: dict[Half, int], last: int) -> Transfer | None:
+def _receive(half: Half, rank: int, homes: _Homes) -> Transfer | None:
     """Return what brings a half its input from another rank. Errors: ScheduleError where no rank runs that."""
     kind, micro_batch, stage = half
-    first = stage == 0 if kind == "F" else stage == last
-    if kind == "W" or first:
+    # Activations begin at the first stage, gradients at the last one, and a W reads its own rank's.
+    begins = 0 if kind == "F" else homes.last
+    if kind == "W" or stage == begins:
         return None
     sources = _neighbours(half, -1)
-    peer = next((home[source] for source in sources if source in home), None)
+    peer = homes.first_of(sources)
     if peer is None:
         missing = half_text(sources[0])
         raise ScheduleError(
@@ -154,16 +211,19 @@ def _receive(half: Half, rank: int, home: dict[Half, int], last: int) -> Transfe
         )
     if peer == rank:
         return None
-    return Transfer("RF" if kind == "F" else "RB", micro_batch, stage, peer)
+    name: Literal["RF", "RB"] = "RF" if kind == "F" else "RB"
+    return Transfer(name, micro_batch, stage, peer)
 
 
-def _send(half: Half, rank: int, home: dict[Half, int]) -> Transfer | None:
+def _send(half: Half, rank: int, homes: _Homes) -> Transfer | None:
     """Return what takes a half's output to another rank."""
     kind, micro_batch, stage = half
-    peer = next((home[target] for target in _neighbours(half, 1) if target in home), rank)
-    if kind == "W" or peer == rank:
+    targets = _neighbours(half, 1)
+    peer = homes.first_of(targets)
+    if kind == "W" or peer is None or peer == rank:
         return None
-    return Transfer("SF" if kind == "F" else "SB", micro_batch, stage, peer)
+    name: Literal["SF", "SB"] = "SF" if kind == "F" else "SB"
+    return Transfer(name, micro_batch, stage, peer)
 
 
 def _neighbours(half: Half, step: int) -> tuple[Half, ...]:
@@ -171,7 +231,11 @@ def _neighbours(half: Half, step: int) -> tuple[Half, ...]:
     kind, micro_batch, stage = half
     if kind == "F":
         return (("F", micro_batch, stage + step),)
-    return (("B", micro_batch, stage - step), ("I", micro_batch, stage - step))
+    # Gradients go the other way, and come from a full backward or from an input gradient alone.
+    behind = stage - step
+    full: Half = ("B", micro_batch, behind)
+    dgrad: Half = ("I", micro_batch, behind)
+    return full, dgrad
 
 
 def with_data_parallel(orders: Sequence[Sequence[Step]]) -> Orders:
@@ -183,8 +247,9 @@ def with_data_parallel(orders: Sequence[Sequence[Step]]) -> Orders:
 
 
 def _reduced(order: Sequence[Step]) -> Iterator[Step]:
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
+    # The last place is known only at the end of the order, so places come first, then steps.
+    first: dict[int, int] = {}  # stage -> position of its first action
+    last: dict[int, int] = {}  # stage -> position of the last that adds to its gradients
     for position, step in enumerate(order):
         if isinstance(step, Action):
             for kind, _, stage in step.halves():
@@ -202,11 +267,17 @@ def _reduced(order: Sequence[Step]) -> Iterator[Step]:
 
 
 def scheduled(
-    orders: Sequence[Sequence[Step]], name: str, stages: int, micro_batches: int
+    orders: Sequence[Sequence[Step]],
+    name: str,
+    stages: int,
+    micro_batches: int,
 ) -> Schedule:
     """Return the schedule of the actions in these orders."""
-    actions = tuple(tuple(step for step in order if isinstance(step, Action)) for order in orders)
-    return Schedule(name, stages, micro_batches, actions)
+    ranks = []
+    for order in orders:
+        actions = [step for step in order if isinstance(step, Action)]
+        ranks.append(tuple(actions))
+    return Schedule(name, stages, micro_batches, tuple(ranks))
 
 
 def check_transfers(orders: Sequence[Sequence[Step]]) -> None:
@@ -214,43 +285,64 @@ def check_transfers(orders: Sequence[Sequence[Step]]) -> None:
 
     A send does not wait; a receive waits for its send; each rank keeps its order.
     """
-    sent: set[_Message] = set()
-    received: set[_Message] = set()
+    # Rank by rank, each as far as it comes, until a round moves none. In which order ranks are
+    # served does not matter: a message that has been sent stays sent.
+    mail = _Mail(sent=set(), received=set())
     reached = [0] * len(orders)  # steps that have run [rank]
     moved = True
     while moved:
         moved = False
         for rank, order in enumerate(orders):
-            while reached[rank] < len(order) and _runs(order[reached[rank]], rank, sent, received):
-                reached[rank] += 1
-                moved = True
+            begin = reached[rank]
+            reached[rank] = _run(order, rank, begin, mail)
+            moved = moved or reached[rank] > begin
     for rank, order in enumerate(orders):
-        if reached[rank] < len(order):
-            rule = f"at rank {rank}, step {reached[rank]} waits for a send that does not come"
+        stuck = reached[rank]
+        if stuck < len(order):
             raise ScheduleError(
-                rule, value=str(order[reached[rank]]), remedy="Send it, before what waits for this."
+                f"at rank {rank}, step {stuck} waits for a send that does not come",
+                value=str(order[stuck]),
+                remedy="Send it, before what waits for this.",
             )
-    lost = sorted(sent - received)
+    lost = sorted(mail.sent - mail.received)
     if lost:
-        first = lost[0]
-        rule = f"is sent by rank {first.source} and not received by rank {first.target}"
+        half, micro_batch, stage, source, target = lost[0]
         raise ScheduleError(
-            rule,
-            value=f"S{first.half}{first.micro_batch}@{first.stage}",
+            f"is sent by rank {source} and not received by rank {target}",
+            value=f"S{half}{micro_batch}@{stage}",
             remedy="Receive it before the action that needs it.",
         )
 
 
-def _runs(step: Step, rank: int, sent: set[_Message], received: set[_Message]) -> bool:
+class _Mail(NamedTuple):
+    """What ranks have handed over so far; both sets grow."""
+
+    sent: set[_Message]
+    """Messages whose sends have run."""
+    received: set[_Message]
+    """Messages whose receives were reached, whether they could run or not."""
+
+
+def _run(order: Sequence[Step], rank: int, reached: int, mail: _Mail) -> int:
+    """Run a rank's steps up to the first that has to wait. Return how many have run."""
+    while reached < len(order) and _runs(order[reached], rank, mail):
+        reached += 1
+    return reached
+
+
+def _runs(step: Step, rank: int, mail: _Mail) -> bool:
     """Run a step if it can: add its message to those that are sent, or received. Return whether it could."""
     if not isinstance(step, Transfer):
         return True
-    half = step.kind[1]
-    if step.kind[0] == "S":
-        sent.add(_Message(half, step.micro_batch, step.stage, rank, step.peer))
+    direction, half = step.kind
+    if direction == "S":
+        message = _Message(half, step.micro_batch, step.stage, source=rank, target=step.peer)
+        mail.sent.add(message)
         return True
     # An activation comes from the stage before, a gradient from the one behind.
-    source = step.stage + (1 if half == "B" else -1)
-    message = _Message(half, step.micro_batch, source, step.peer, rank)
-    received.add(message)
-    return message in sent
+    origin = step.stage - 1
+    if half == "B":
+        origin = step.stage + 1
+    message = _Message(half, step.micro_batch, origin, source=step.peer, target=rank)
+    mail.received.add(message)
+    return message in mail.sent

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from simulator.errors import ScheduleError
 from simulator.schedules.action import Action, Half, Kind, half_text
-from simulator.schedules.table import BACKWARD, DGRAD, FORWARD, WGRAD, Ids, Table
+from simulator.schedules.table import BACKWARD, DGRAD, FORWARD, NONE, WGRAD, Ids, Table
 
 Place = tuple[int, int]
 """(rank, position): an action's pipeline rank and its index in that rank's order, both from 0."""
@@ -19,9 +20,11 @@ Place = tuple[int, int]
 Dependencies = tuple[tuple[tuple[Place, ...], ...], ...]
 """Places that must have ended first, [rank][position]; the order within a rank is implicit."""
 
-_FULL: tuple[Kind, ...] = ("F", "B")
-_SPLIT: tuple[Kind, ...] = ("F", "I", "W")
-_SINGLES: tuple[Kind, ...] = ("F", "B", "I", "W")
+Kinds = tuple[Kind, ...]
+
+_FULL: Kinds = ("F", "B")
+_SPLIT: Kinds = ("F", "I", "W")
+_SINGLES: Kinds = ("F", "B", "I", "W")
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,18 @@ class Schedule:
         """Return the sizes as people write them: `8 pipeline ranks x 2 virtual stages = 16 stages, ...`."""
         ranks = len(self.ranks)
         text = _counted(ranks, "pipeline rank")
-        if self.stages != ranks and self.stages % ranks:
+        virtual, rest = divmod(self.stages, ranks)
+        if rest:
             text += f", {_counted(self.stages, 'stage')}"
-        elif self.stages != ranks:
-            text += f" x {self.stages // ranks} virtual stages = {self.stages} stages"
-        return f"{text}, {_counted(self.micro_batches, 'micro-batch')}"
+        elif virtual != 1:
+            text += f" x {virtual} virtual stages = {self.stages} stages"
+        micro_batches = _counted(self.micro_batches, "micro-batch")
+        return f"{text}, {micro_batches}"
 
     @cached_property
     def overlaps(self) -> bool:
         """Tell whether some forward and backward passes run as overlapped pairs."""
-        return any(action.kind == "FB" for order in self.ranks for action in order)
+        return any(action.kind == "FB" for _, action in self.actions())
 
     @cached_property
     def table(self) -> Table:
@@ -70,11 +75,13 @@ class Schedule:
     @cached_property
     def needs(self) -> Ids:
         """The rows of `table` that each row waits for [row, 3], -1 where fewer. Errors: as `dependencies`."""
-        rows, repeated = self.table.rows(self.stages, self.micro_batches)
+        table = self.table
+        rows, repeated = table.rows(self.stages, self.micro_batches)
+        # Columns tell fast that there is a fault; actions one by one, slowly, tell which.
         if repeated:
             self.place()
-        needed, missing = self.table.needs(rows)
-        if missing or not self.table.fits(self.stages, self.micro_batches):
+        needed, missing = table.needs(rows)
+        if missing or not table.fits(self.stages, self.micro_batches):
             _check_inputs(self)
         return needed
 
@@ -91,12 +98,9 @@ class Schedule:
         places: dict[Half, Place] = {}
         for place, action in self.actions():
             for half in action.halves():
-                if half in places:
-                    rule = (
-                        f"is repeated at {_where(place)}; it already runs at {_where(places[half])}"
-                    )
-                    raise _fault(rule, half_text(half), "Drop one of the two.", place, places[half])
-                places[half] = place
+                earlier = places.setdefault(half, place)
+                if earlier != place:
+                    raise _repeated(half, place, earlier)
         return places
 
 
@@ -107,10 +111,12 @@ def check(schedule: Schedule) -> None:
     and its backward on different ranks; a deadlock, found by running the dependencies without
     times. The error's `places` say where.
     """
-    if not schedule.table.fits(schedule.stages, schedule.micro_batches):
+    table = schedule.table
+    # Numbers first: what does not fit is in no column. Deadlocks last: all inputs exist by then.
+    if not table.fits(schedule.stages, schedule.micro_batches):
         _check_numbers(schedule)
-    rows, repeated = schedule.table.rows(schedule.stages, schedule.micro_batches)
-    if repeated or not _complete(rows, schedule.table.rank):
+    rows, repeated = table.rows(schedule.stages, schedule.micro_batches)
+    if repeated or not _complete(rows, table.rank):
         places = schedule.place()
         for stage in range(schedule.stages):
             for micro_batch in range(schedule.micro_batches):
@@ -125,9 +131,11 @@ def dependencies(schedule: Schedule) -> Dependencies:
     needs what both its halves need. Errors: ScheduleError where no rank produces an input.
     """
     places = _places(schedule.table)
-    rows = [tuple(places[row] for row in needed if row >= 0) for needed in schedule.needs.tolist()]
-    start = schedule.table.start.tolist()
-    return tuple(tuple(rows[begin:end]) for begin, end in pairwise(start))
+    inputs = []  # [row]
+    for needed in schedule.needs.tolist():
+        inputs.append(tuple(places[row] for row in needed if row >= 0))
+    bounds = pairwise(schedule.table.start.tolist())  # rows of each rank
+    return tuple(tuple(inputs[begin:end]) for begin, end in bounds)
 
 
 def execution_order(schedule: Schedule) -> list[Place]:
@@ -138,17 +146,21 @@ def execution_order(schedule: Schedule) -> list[Place]:
 
 def _places(table: Table) -> list[Place]:
     """Return the place of every row."""
-    position = np.arange(len(table.rank)) - table.start[table.rank]
-    return list(zip(table.rank.tolist(), position.tolist(), strict=True))
+    first = table.start[table.rank]  # [row] row
+    position = np.arange(len(table.rank)) - first
+    columns = (table.rank.tolist(), position.tolist())
+    return list(zip(*columns, strict=True))
 
 
 def _complete(rows: Ids, rank: Ids) -> bool:
     """Tell whether one rank runs every chunk's F and either its B or its I and W."""
     runs = rows >= 0  # [kind, micro-batch, stage]
     split = runs[DGRAD]
-    whole = runs[BACKWARD] != split
-    if not (runs[FORWARD].all() and whole.all() and (split == runs[WGRAD]).all()):
+    either = runs[BACKWARD] != split  # a full backward or a split one, not both
+    paired = split == runs[WGRAD]
+    if not (runs[FORWARD].all() and either.all() and paired.all()):
         return False
+    # The rank of a forward holds the weights and activations that its backward needs.
     home = rank[rows[FORWARD]]  # [micro-batch, stage]
     for kind in (BACKWARD, DGRAD, WGRAD):
         at_home = rank[rows[kind]] == home
@@ -159,13 +171,12 @@ def _complete(rows: Ids, rank: Ids) -> bool:
 
 def _check_numbers(schedule: Schedule) -> None:
     """Raise ScheduleError on an action of an unknown stage or micro-batch."""
+    sizes = f"{schedule.micro_batches} micro-batches and {schedule.stages} stages"
     for place, action in schedule.actions():
-        for half in action.halves():
-            if half[1] >= schedule.micro_batches or half[2] >= schedule.stages:
-                rule = f"at {_where(place)} is impossible with {schedule.micro_batches} micro-batches and "
-                raise _fault(
-                    rule + f"{schedule.stages} stages", str(action), "Both count from 0.", place
-                )
+        for _, micro_batch, stage in action.halves():
+            if micro_batch >= schedule.micro_batches or stage >= schedule.stages:
+                rule = f"at {_where(place)} is impossible with {sizes}"
+                raise _fault(rule, str(action), "Both count from 0.", place)
 
 
 def _check_inputs(schedule: Schedule) -> None:
@@ -174,22 +185,29 @@ def _check_inputs(schedule: Schedule) -> None:
     for place, action in schedule.actions():
         for half in action.halves():
             for choices in _needs(half, schedule.stages):
-                if not any(choice in places for choice in choices):
+                if places.keys().isdisjoint(choices):
                     needed = half_text(choices[0])
-                    rule = f"at {_where(place)} needs {needed}, which no rank runs"
+                    where = _where(place)
+                    rule = f"at {where} needs {needed}, which no rank runs"
                     raise _fault(rule, str(action), "Add it to one rank's order.", place)
 
 
-def _needs(half: Half, stages: int) -> list[tuple[Half, ...]]:
-    """Return the inputs of a half; each is a tuple of the halves that can produce it."""
+def _needs(half: Half, stages: int) -> list[list[Half]]:
+    """Return the inputs of a half; each is a list of the halves that can produce it."""
     kind, micro_batch, stage = half
+    if kind == "F" and stage == 0:
+        return []
     if kind == "F":
-        return [(("F", micro_batch, stage - 1),)] if stage > 0 else []
+        return [[("F", micro_batch, stage - 1)]]
     if kind == "W":
-        return [(("I", micro_batch, stage),)]
-    own: tuple[Half, ...] = (("F", micro_batch, stage),)
-    gradient: tuple[Half, ...] = (("B", micro_batch, stage + 1), ("I", micro_batch, stage + 1))
-    return [own, gradient] if stage < stages - 1 else [own]
+        return [[("I", micro_batch, stage)]]
+    needs: list[list[Half]] = [[("F", micro_batch, stage)]]
+    behind = stage + 1
+    if behind < stages:
+        full: Half = ("B", micro_batch, behind)
+        dgrad: Half = ("I", micro_batch, behind)
+        needs.append([full, dgrad])
+    return needs
 
 
 def _check_chunk(micro_batch: int, stage: int, places: dict[Half, Place]) -> None:
@@ -199,59 +217,108 @@ def _check_chunk(micro_batch: int, stage: int, places: dict[Half, Place]) -> Non
         half = (kind, micro_batch, stage)
         if half in places:
             mine[kind] = places[half]
-    split = "B" not in mine and ("I" in mine or "W" in mine)
-    wanted = _SPLIT if split else _FULL
+    # A chunk without any backward counts as full, so that the error asks for a B.
+    parts = "I" in mine or "W" in mine
+    wanted = _SPLIT if parts and "B" not in mine else _FULL
     for kind in wanted:
         if kind not in mine:
             raise _missing((kind, micro_batch, stage), mine)
-    home = mine["F"]
     for kind, place in mine.items():
-        name = half_text((kind, micro_batch, stage))
+        half = (kind, micro_batch, stage)
         if kind not in wanted:
-            full = f"B{micro_batch}@{stage} at {_where(mine['B'])}"
-            rule = f"at {_where(place)} repeats part of {full}"
-            raise _fault(rule, name, "Drop one of the two.", place, mine["B"])
-        if place[0] != home[0]:
-            forward = f"F{micro_batch}@{stage} at {_where(home)}"
-            rule = f"at {_where(place)} is not on the rank of {forward}"
-            remedy = "Put both on one rank: it holds the stage's weights."
-            raise _fault(rule, name, remedy, place, home)
+            raise _part_of_full(half, place, mine["B"])
+        if place[0] != mine["F"][0]:
+            raise _not_at_home(half, place, mine["F"])
+
+
+def _repeated(half: Half, place: Place, earlier: Place) -> ScheduleError:
+    """Return the error that a half runs twice."""
+    rule = f"is repeated at {_where(place)}; it already runs at {_where(earlier)}"
+    return _fault(rule, half_text(half), "Drop one of the two.", place, earlier)
+
+
+def _part_of_full(half: Half, place: Place, full: Place) -> ScheduleError:
+    """Return the error that a chunk's full backward contains a half that runs as well. full: where that runs."""
+    name = half_text(("B", *half[1:]))
+    rule = f"at {_where(place)} repeats part of {name} at {_where(full)}"
+    return _fault(rule, half_text(half), "Drop one of the two.", place, full)
+
+
+def _not_at_home(half: Half, place: Place, home: Place) -> ScheduleError:
+    """Return the error that a half is not on the rank of its forward. home: where that runs."""
+    name = half_text(("F", *half[1:]))
+    rule = f"at {_where(place)} is not on the rank of {name} at {_where(home)}"
+    remedy = "Put both on one rank: it holds the stage's weights."
+    return _fault(rule, half_text(half), remedy, place, home)
 
 
 def _missing(half: Half, mine: dict[Kind, Place]) -> ScheduleError:
     """Return the error that a chunk lacks a half. mine: where its other halves run."""
     rule = "is missing: no rank runs its chunk"
-    if mine:
-        kind, place = next(iter(mine.items()))
+    for kind, place in mine.items():
         counterpart = half_text((kind, *half[1:]))
-        rule = f"is missing, the counterpart of {counterpart} at {_where(place)}"
-    return _fault(rule, half_text(half), "Add it to one rank's order.", *mine.values())
+        where = _where(place)
+        rule = f"is missing, the counterpart of {counterpart} at {where}"
+        break
+    remedy = "Add it to one rank's order."
+    return _fault(rule, half_text(half), remedy, *mine.values())
 
 
 def _deadlock(schedule: Schedule, order: list[int]) -> ScheduleError:
     """Return the error that names the circle of waiting ranks. order: the rows that could run."""
-    table, needs, places = schedule.table, schedule.needs.tolist(), _places(schedule.table)
-    done = np.bincount(table.rank[order], minlength=len(schedule.ranks))
-    stuck = (table.start[:-1] + done).tolist()  # the row that each rank waits with
-    run = set(order)
-    # From a rank that is stuck to the rank that it waits for, until one comes again.
-    rank = next(r for r, row in enumerate(stuck) if row < table.start[r + 1])
-    awaited: dict[int, int] = {}  # rank -> the row that it waits for
-    while rank not in awaited:
-        awaited[rank] = next(row for row in needs[stuck[rank]] if row >= 0 and row not in run)
-        rank = places[awaited[rank]][0]
-    met = list(awaited)
-    circle = met[met.index(rank) :]
+    places = _places(schedule.table)
+    waits = _circle(schedule, order)
+    texts = []
+    for wait in waits:
+        waiting = _at(schedule, places[wait.row])
+        awaited = _at(schedule, places[wait.awaited])
+        texts.append(f"{waiting} waits for {awaited}")
+    stuck = [places[wait.row] for wait in waits]
+    rank, position = stuck[0]
+    return _fault(
+        f"deadlocks: {'; '.join(texts)}",
+        str(schedule.ranks[rank][position]),
+        "Put an action behind those that it waits for.",
+        *stuck,
+    )
 
-    def text(row: int) -> str:
-        on, position = places[row]
-        return f"{schedule.ranks[on][position]} at {_where(places[row])}"
 
-    waits = "; ".join(f"{text(stuck[r])} waits for {text(awaited[r])}" for r in circle)
-    on, position = places[stuck[rank]]
-    value = str(schedule.ranks[on][position])
-    remedy = "Put an action behind those that it waits for."
-    return _fault(f"deadlocks: {waits}", value, remedy, *(places[stuck[r]] for r in circle))
+class _Wait(NamedTuple):
+    """What keeps a rank from going on."""
+
+    row: int
+    """The row that it comes to next."""
+    awaited: int
+    """The row that this one waits for, on another rank or further down on its own."""
+
+
+def _circle(schedule: Schedule, order: list[int]) -> list[_Wait]:
+    """Return the waits of ranks that wait for each other in a circle. order: the rows that could run."""
+    table = schedule.table
+    done = np.bincount(table.rank[order], minlength=len(schedule.ranks))  # [rank]
+    following = table.start[:-1] + done  # row that each rank comes to next [rank]
+    stuck = np.flatnonzero(following < table.start[1:])  # [stuck] rank
+    run = {NONE, *order}
+    # From a rank that is stuck to the rank that it waits for, until one comes again: what leads
+    # into the circle is not part of it.
+    waits: dict[int, _Wait] = {}  # by rank
+    rank = int(stuck[0])
+    while rank not in waits:
+        row = int(following[rank])
+        needed = schedule.needs[row].tolist()
+        missing = [other for other in needed if other not in run]
+        waits[rank] = _Wait(row, missing[0])
+        rank = int(table.rank[missing[0]])
+    path = list(waits)
+    circle = path[path.index(rank) :]
+    return [waits[rank] for rank in circle]
+
+
+def _at(schedule: Schedule, place: Place) -> str:
+    """Return an action with its place, as errors name it."""
+    rank, position = place
+    action = schedule.ranks[rank][position]
+    return f"{action} at {_where(place)}"
 
 
 def _fault(rule: str, value: str, remedy: str, *places: Place) -> ScheduleError:
@@ -263,9 +330,11 @@ def _fault(rule: str, value: str, remedy: str, *places: Place) -> ScheduleError:
 
 def _counted(number: int, noun: str) -> str:
     """Return a number of things, such as `1 stage`, `2 stages`."""
-    plural = "es" if noun.endswith("ch") else "s"
-    return f"{number} {noun}" + (plural if number != 1 else "")
+    if number != 1:
+        noun += "es" if noun.endswith("ch") else "s"
+    return f"{number} {noun}"
 
 
 def _where(place: Place) -> str:
-    return f"rank {place[0]}, position {place[1]}"
+    rank, position = place
+    return f"rank {rank}, position {position}"

@@ -44,27 +44,35 @@ class Shape:
 
 def check_shape(shape: Shape) -> None:
     """Refuse sizes and limits that no schedule can be built for. Errors: ScheduleError, with the field as its key."""
-    for number, what in (
-        (shape.ranks, "pipeline ranks"),
-        (shape.micro_batches, "micro-batches"),
-        (shape.virtual, "virtual stages"),
-    ):
-        if number < 1:
-            raise ScheduleError(
-                f"{what} are too few", value=number, remedy=f"Use at least 1 of the {what}."
-            )
+    _check_some(shape.ranks, "pipeline ranks")
+    _check_some(shape.micro_batches, "micro-batches")
+    _check_some(shape.virtual, "virtual stages")
+    # Sizes before anything is built from them: compiled searches and columns trust what they get.
     check_size(shape.ranks * shape.virtual, shape.micro_batches)
     if shape.group < 0:
         rule = "is not a number of micro-batches"
         remedy = "Use at least 1, or 0 for as many as there are ranks."
         raise ScheduleError(rule, value=shape.group, key="group", remedy=remedy)
-    if not (shape.limit == 0 or 1 <= shape.limit < math.inf):
+    # Written so that nan is refused: it compares as false with everything.
+    allowed = shape.limit == 0 or 1 <= shape.limit < math.inf
+    if not allowed:
         rule = "is not a number of chunks that a rank could work with"
         remedy = "Allow at least 1; 0 means the schedule's own limit."
         raise ScheduleError(rule, value=shape.limit, key="limit", remedy=remedy)
     if not 0 <= shape.kept <= 1:
-        rule, remedy = "is not a share of a chunk", "Use a number from 0 to 1."
+        rule = "is not a share of a chunk"
+        remedy = "Use a number from 0 to 1."
         raise ScheduleError(rule, value=shape.kept, key="kept", remedy=remedy)
+
+
+def _check_some(number: int, what: str) -> None:
+    """Refuse fewer than one of what a schedule needs. Errors: ScheduleError."""
+    if number < 1:
+        raise ScheduleError(
+            f"{what} are too few",
+            value=number,
+            remedy=f"Use at least 1 of the {what}.",
+        )
 
 
 def check_size(stages: int, micro_batches: int) -> None:
@@ -109,27 +117,30 @@ class Family:
                 remedy="Ask the schedule itself.",
             )
         if self.placement == "both":
-            return tuple(sorted({stage, ranks - 1 - stage}))
+            # One rank for each direction; the middle stage of an odd number would be on one.
+            holders = {stage, ranks - 1 - stage}
+            return tuple(sorted(holders))
         if self.placement == "loop":
             return (stage % ranks,)
-        return (min(stage, 2 * ranks - 1 - stage),)
+        # Down the ranks, and back up from the turn of the V.
+        mirrored = 2 * ranks - 1 - stage
+        return (min(stage, mirrored),)
 
     def stages_of(self, rank: int, ranks: int, virtual: int = 1) -> tuple[int, ...]:
         """Return the stages that a rank holds. Errors: as `ranks_of`."""
-        return tuple(
-            stage
-            for stage in range(self.stages(ranks, virtual))
-            if rank in self.ranks_of(stage, ranks)
-        )
+        held = []
+        for stage in range(self.stages(ranks, virtual)):
+            if rank in self.ranks_of(stage, ranks):
+                held.append(stage)
+        return tuple(held)
 
 
 def even_stages(ranks: int, micro_batches: int, name: str) -> None:
     """Refuse sizes that a bidirectional pipeline has no schedule for. Errors: ScheduleError."""
     if ranks % 2 or ranks < 2:
         remedy = f"Use {max(2, ranks + 1)} stages or another even number."
-        raise ScheduleError(
-            f"stages: {name} pairs rank r with rank P-1-r", value=ranks, remedy=remedy
-        )
+        rule = f"stages: {name} pairs rank r with rank P-1-r"
+        raise ScheduleError(rule, value=ranks, remedy=remedy)
     if micro_batches % 2 or micro_batches < 2 * ranks:
         rule = f"micro-batches: {name} sends half from each end and needs two per stage or more"
         remedy = f"Use an even number of at least {2 * ranks} for {ranks} stages."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from simulator.schedules.action import KINDS, Action
 Ids = NDArray[np.int64]
 
 FORWARD, BACKWARD, DGRAD, WGRAD, PAIR = range(len(KINDS))
-_CODE = dict(zip(KINDS, range(len(KINDS)), strict=True))
+_CODE = {kind: code for code, kind in enumerate(KINDS)}
 NONE = -1
 
 
@@ -40,20 +41,32 @@ class Table:
     @classmethod
     def of(cls, ranks: Sequence[Sequence[Action]]) -> Table:
         """Return the table of these orders."""
-        lengths = [len(order) for order in ranks]
-        columns = list(zip(*chain.from_iterable(ranks), strict=True)) or [()] * 5
-        kind = np.fromiter(map(_CODE.__getitem__, columns[0]), np.int64, len(columns[0]))
-        m, s, m_b, s_b = (np.array(column, dtype=np.int64) for column in columns[1:])
-        start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return cls(kind, m, s, m_b, s_b, np.repeat(np.arange(len(ranks)), lengths), start)
+        lengths = [len(order) for order in ranks]  # [rank]
+        # Turned over by `zip`: a column for each field of an action, five empty ones for no action.
+        actions = chain.from_iterable(ranks)
+        columns = list(zip(*actions, strict=True))
+        kinds, *numbers = columns or [()] * 5
+        codes = map(_CODE.__getitem__, kinds)
+        fields = np.array(numbers, dtype=np.int64)  # [field, row]
+        micro_batch, stage, micro_batch_b, stage_b = fields
+        ends = np.cumsum(lengths)  # [rank]
+        rank = np.arange(len(ranks))
+        return cls(
+            kind=np.fromiter(codes, np.int64, len(kinds)),
+            micro_batch=micro_batch,
+            stage=stage,
+            micro_batch_b=micro_batch_b,
+            stage_b=stage_b,
+            rank=np.repeat(rank, lengths),
+            start=np.concatenate([[0], ends]).astype(np.int64),
+        )
 
     def fits(self, stages: int, micro_batches: int) -> bool:
         """Tell whether all numbers are below these."""
-        return bool(
-            max(self.stage.max(initial=0), self.stage_b.max(initial=0)) < stages
-            and max(self.micro_batch.max(initial=0), self.micro_batch_b.max(initial=0))
-            < micro_batches
-        )
+        # -1, for no second half, is below all of them.
+        last_stage = _most(self.stage, self.stage_b)
+        last_number = _most(self.micro_batch, self.micro_batch_b)
+        return last_stage < stages and last_number < micro_batches
 
     def rows(self, stages: int, micro_batches: int) -> tuple[Ids, bool]:
         """Return the row that runs each half [kind F to W, micro-batch, stage], NONE where none; and if one repeats.
@@ -61,18 +74,23 @@ class Table:
         Halves that do not fit these numbers are left out.
         """
         # Every action as its halves: a pair is a forward here, and a backward behind all others.
-        pair = np.flatnonzero(self.kind == PAIR)
-        first = np.where(self.kind == PAIR, FORWARD, self.kind)
-        kind = np.concatenate([first, np.full(len(pair), BACKWARD)])  # [half]
+        is_pair = self.kind == PAIR
+        pair = np.flatnonzero(is_pair)  # [pair] row
+        first = np.where(is_pair, FORWARD, self.kind)  # [row]
+        second = np.full(len(pair), BACKWARD)  # [pair]
+        kind = np.concatenate([first, second])  # [half]
         micro_batch = np.concatenate([self.micro_batch, self.micro_batch_b[pair]])
         stage = np.concatenate([self.stage, self.stage_b[pair]])
-        row = np.concatenate([np.arange(len(self.kind)), pair])
-        fit = (micro_batch < micro_batches) & (stage < stages)
-        rows = np.full((PAIR, micro_batches, stages), NONE, dtype=np.int64)
-        rows[kind[fit], micro_batch[fit], stage[fit]] = row[fit]
+        own = np.arange(len(self.kind))
+        row = np.concatenate([own, pair])
+        fit = (micro_batch < micro_batches) & (stage < stages)  # [half]
+        shape = (PAIR, micro_batches, stages)
+        where = (kind[fit], micro_batch[fit], stage[fit])
+        rows = np.full(shape, NONE, dtype=np.int64)
+        rows[where] = row[fit]
         # Of halves that repeat, one has overwritten the other.
-        repeated = np.count_nonzero(rows != NONE) != np.count_nonzero(fit)
-        return rows, bool(repeated)
+        filled = np.count_nonzero(rows != NONE)
+        return rows, bool(filled != np.count_nonzero(fit))
 
     def needs(self, rows: Ids) -> tuple[Ids, bool]:
         """Return the rows that each action waits for [action, 3], NONE where fewer; and whether an input has no row.
@@ -82,36 +100,54 @@ class Table:
         next stage.
         """
         producer = _Producers.of(rows)
-        stages = rows.shape[2]
-        forward = (self.kind == FORWARD) | (self.kind == PAIR)
+        pair = self.kind == PAIR  # [row]
+        forward = (self.kind == FORWARD) | pair
         backward = (self.kind == BACKWARD) | (self.kind == DGRAD)
-        weight, pair = self.kind == WGRAD, self.kind == PAIR
-        m, s, m_b, s_b = self.micro_batch, self.stage, self.micro_batch_b, self.stage_b
-        needed = np.full((len(self.kind), 3), NONE, dtype=np.int64)
-        needed[forward, 0] = producer.forward(m[forward], s[forward] - 1)
-        needed[backward, 0] = producer.forward(m[backward], s[backward])
-        needed[backward, 1] = producer.gradient(m[backward], s[backward] + 1)
-        needed[weight, 0] = producer.dgrad(m[weight], s[weight])
-        needed[pair, 1] = producer.forward(m_b[pair], s_b[pair])
-        needed[pair, 2] = producer.gradient(m_b[pair], s_b[pair] + 1)
+        weight = self.kind == WGRAD
+        # One column of `needed` after the other, for all rows of a kind at once.
+        shape = (len(self.kind), 3)  # [row, input]
+        needed = np.full(shape, NONE, dtype=np.int64)
+        chunks = self._chunks(forward)
+        needed[forward, 0] = producer.activation(chunks)
+        chunks = self._chunks(backward)
+        needed[backward, 0] = producer.forward(chunks)
+        needed[backward, 1] = producer.gradient(chunks)
+        chunks = self._chunks(weight)
+        needed[weight, 0] = producer.dgrad(chunks)
+        chunks = _Chunks(self.micro_batch_b[pair], self.stage_b[pair])
+        needed[pair, 1] = producer.forward(chunks)
+        needed[pair, 2] = producer.gradient(chunks)
         # The first stage needs no activation, the last one no gradient.
-        wanted = np.zeros((len(self.kind), 3), dtype=bool)
-        wanted[:, 0] = ~forward | (s > 0)
-        wanted[:, 1] = pair | (backward & (s < stages - 1))
-        wanted[:, 2] = pair & (s_b < stages - 1)
-        missing = bool((wanted & (needed == NONE)).any())
+        last = rows.shape[2] - 1
+        wanted = np.zeros(shape, dtype=bool)
+        behind_first = self.stage > 0  # [row]
+        before_last = self.stage < last
+        pair_before_last = self.stage_b < last
+        wanted[:, 0] = ~forward | behind_first
+        wanted[:, 1] = pair | (backward & before_last)
+        wanted[:, 2] = pair & pair_before_last
+        absent = needed == NONE
+        missing = bool((wanted & absent).any())
         # A pair may be what another needs twice.
         first, second, third = needed.T
         needed[second == first, 1] = NONE
-        needed[(third == first) | (third == second), 2] = NONE
+        repeated = (third == first) | (third == second)
+        needed[repeated, 2] = NONE
         return needed, missing
+
+    def _chunks(self, which: NDArray[np.bool_]) -> _Chunks:
+        """Return the chunks of some rows, of pairs their forward halves. which: mask [row]."""
+        return _Chunks(self.micro_batch[which], self.stage[which])
 
     def order(self, needs: Ids) -> list[int]:
         """Return rows such that each follows its inputs and its rank's order; not all of them where ranks deadlock."""
-        first, second, third = (column.tolist() for column in needs.T)
+        # Ranks in turn, each as far as its inputs allow, until none moves: a run without times.
+        # Lists and bytes, because Python indexes them faster than arrays.
+        first, second, third = needs.T.tolist()
         done = bytearray(len(self.kind) + 1)
-        done[NONE] = 1
-        at, ends = self.start[:-1].tolist(), self.start[1:].tolist()
+        done[NONE] = 1  # the last byte: an input that is not needed is always there
+        *at, _ = self.start.tolist()  # row that each rank is at [rank]
+        _, *ends = self.start.tolist()  # [rank]
         order: list[int] = []
         run = order.append
         left = [rank for rank, row in enumerate(at) if row < ends[rank]]
@@ -119,8 +155,11 @@ class Table:
         while moved and left:
             moved = False
             for rank in left:
-                row, end = at[rank], ends[rank]
-                while row < end and done[first[row]] and done[second[row]] and done[third[row]]:
+                row = at[rank]
+                end = ends[rank]
+                while row < end:
+                    if not (done[first[row]] and done[second[row]] and done[third[row]]):
+                        break
                     done[row] = 1
                     run(row)
                     row += 1
@@ -130,9 +169,24 @@ class Table:
         return order
 
 
+def _most(column: Ids, column_b: Ids) -> int:
+    """Return the largest number of two columns, 0 for empty ones."""
+    most = max(column.max(initial=0), column_b.max(initial=0))
+    return int(most)
+
+
+class _Chunks(NamedTuple):
+    """The micro-batches and stages of some halves."""
+
+    micro_batch: Ids
+    """Whose they are [half]."""
+    stage: Ids
+    """Where they run [half]."""
+
+
 @dataclass(frozen=True)
 class _Producers:
-    """Which row makes an output, for stages from -1 to one behind the last, which have none."""
+    """Which row makes what a half takes in, NONE where no row does."""
 
     rows: Ids
     """The row that runs each half [kind F to W, micro-batch, stage + 1]."""
@@ -140,17 +194,31 @@ class _Producers:
     @classmethod
     def of(cls, rows: Ids) -> _Producers:
         """Return the producers among the rows that run halves [kind F to W, micro-batch, stage]."""
-        return cls(np.pad(rows, ((0, 0), (0, 0), (1, 1)), constant_values=NONE))
+        # A stage of none at both ends: what comes before the first or behind the last.
+        none, ends = (0, 0), (1, 1)
+        padded = np.pad(rows, (none, none, ends), constant_values=NONE)
+        return cls(padded)
 
-    def forward(self, micro_batch: Ids, stage: Ids) -> Ids:
-        """Return who makes activations."""
-        return np.asarray(self.rows[FORWARD, micro_batch, stage + 1])
+    def activation(self, chunks: _Chunks) -> Ids:
+        """Return who makes the activations that forwards of these chunks take in."""
+        return self._of(FORWARD, chunks, -1)
 
-    def dgrad(self, micro_batch: Ids, stage: Ids) -> Ids:
-        """Return who makes input gradients before their weight gradients."""
-        return np.asarray(self.rows[DGRAD, micro_batch, stage + 1])
+    def forward(self, chunks: _Chunks) -> Ids:
+        """Return who keeps the activations that backwards of these chunks take in."""
+        return self._of(FORWARD, chunks, 0)
 
-    def gradient(self, micro_batch: Ids, stage: Ids) -> Ids:
-        """Return who makes input gradients, by itself or with the weight gradients."""
-        full = self.rows[BACKWARD, micro_batch, stage + 1]
-        return np.where(full != NONE, full, self.dgrad(micro_batch, stage))
+    def gradient(self, chunks: _Chunks) -> Ids:
+        """Return who makes the gradients that backwards of these chunks take in: a full backward or an I."""
+        full = self._of(BACKWARD, chunks, 1)
+        alone = self._of(DGRAD, chunks, 1)
+        return np.where(full != NONE, full, alone)
+
+    def dgrad(self, chunks: _Chunks) -> Ids:
+        """Return who runs the input gradients before the weight gradients of these chunks."""
+        return self._of(DGRAD, chunks, 0)
+
+    def _of(self, kind: int, chunks: _Chunks, offset: int) -> Ids:
+        """Return who runs a kind so many stages further."""
+        padded = chunks.stage + offset + 1
+        row = self.rows[kind, chunks.micro_batch, padded]
+        return np.asarray(row)

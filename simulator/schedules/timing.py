@@ -8,51 +8,71 @@ from itertools import accumulate, pairwise
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.times import Times
 
-Durations = Times | Mapping[str, float | Sequence[float]]
+Duration = float | Sequence[float]
+"""Of a kind: on every stage, or on each of them [stage]."""
+
+Durations = Times | Mapping[str, Duration]
 """Times, or the table that `Times.of` makes them from."""
 
+# What an action adds to the chunks that are held. An input gradient frees none: its weight gradient
+# still reads the activations.
 _HELD = {"F": 1, "B": -1, "I": 0, "W": -1}
 
 
-def spans(schedule: Schedule, times: Durations) -> list[list[tuple[float, float]]]:
+Span = tuple[float, float]
+"""Start and end of an action. Plain: schedules have hundreds of thousands of them."""
+
+
+def spans(schedule: Schedule, times: Durations) -> list[list[Span]]:
     """Return (start, end) of each action [rank][position], each as early as its inputs and its rank allow.
 
     times: a table as `Times.of` takes it. Inputs from another rank travel for `comm`; a rank does
     not wait for what it sends. Errors: ScheduleError for a kind without a time, or a schedule that
     deadlocks.
     """
-    given = times if isinstance(times, Times) else Times.of(times)
-    durations, comm = _seconds(schedule, given), given.comm
+    if not isinstance(times, Times):
+        times = Times.of(times)
+    durations = _seconds(schedule, times)  # [row]
+    comm = times.comm
     table = schedule.table
-    # Columns as lists, which Python indexes faster than arrays.
-    first, second, third = (column.tolist() for column in schedule.needs.T)
-    ends = [0.0] * (len(durations) + 1)  # the last one, row -1, is of no action
-    starts = [0.0] * len(durations)
-    free = [0.0] * len(schedule.ranks)
+    # Columns as lists, which Python indexes faster than arrays. In the schedule's order, whatever
+    # a row waits for already has its end.
+    first, second, third = schedule.needs.T.tolist()
     rank = table.rank.tolist()
+    ends = [0.0] * (len(durations) + 1)  # [row]; the last one, row -1, is of no action
+    starts = [0.0] * len(durations)  # [row]
+    free = [0.0] * len(schedule.ranks)  # [rank]
     for row in schedule.order:
         here = rank[row]
         start = free[here]
         for source in (first[row], second[row], third[row]):
             if source >= 0:
-                arrival = ends[source] if rank[source] == here else ends[source] + comm
-                start = arrival if arrival > start else start
+                arrival = ends[source]
+                if rank[source] != here:
+                    arrival += comm
+                start = arrival if arrival > start else start  # max() takes three times as long
+        end = start + durations[row]
         starts[row] = start
-        free[here] = ends[row] = start + durations[row]
+        ends[row] = end
+        free[here] = end
     pairs = list(zip(starts, ends, strict=False))
-    return [pairs[begin:end] for begin, end in pairwise(table.start.tolist())]
+    bounds = pairwise(table.start.tolist())  # rows of each rank
+    return [pairs[begin:end] for begin, end in bounds]
 
 
 def _seconds(schedule: Schedule, times: Times) -> list[float]:
     """Return how long each action takes, in the order of ranks and positions."""
-    shapes: dict[tuple[str, int, int], float] = {}
+    # Micro-batches are alike: looked up once for each kind and stage.
+    known: dict[tuple[str, int, int], float] = {}
     result = []
     for order in schedule.ranks:
         for action in order:
-            shape = (action[0], action[2], action[4])
-            if shape not in shapes:
-                shapes[shape] = times.action(action)
-            result.append(shapes[shape])
+            kind, _, stage, _, stage_b = action
+            key = (kind, stage, stage_b)
+            seconds = known.get(key)
+            if seconds is None:
+                seconds = known[key] = times.action(action)
+            result.append(seconds)
     return result
 
 
@@ -62,8 +82,13 @@ def makespan(schedule: Schedule, times: Durations) -> tuple[float, list[float]]:
     times and errors: as in `spans`.
     """
     lines = spans(schedule, times)
-    end = max((line[-1][1] for line in lines if line), default=0.0)
-    return end, [end - sum(stop - start for start, stop in line) for line in lines]
+    ends = [line[-1][1] for line in lines if line]
+    end = max(ends, default=0.0)
+    idle = []
+    for line in lines:
+        busy = sum(stop - start for start, stop in line)
+        idle.append(end - busy)
+    return end, idle
 
 
 def peak_in_flight(schedule: Schedule) -> list[int]:
@@ -74,6 +99,10 @@ def peak_in_flight(schedule: Schedule) -> list[int]:
     """
     peaks = []
     for order in schedule.ranks:
-        changes = [_HELD[kind] for action in order for kind, _, _ in action.halves()]
-        peaks.append(max(accumulate(changes), default=0))
+        changes = []
+        for action in order:
+            for kind, _, _ in action.halves():
+                changes.append(_HELD[kind])
+        held = accumulate(changes)
+        peaks.append(max(held, default=0))
     return peaks

@@ -18,11 +18,11 @@ import numpy as np
 
 from simulator.compiled import with_callees
 from simulator.errors import ScheduleError
-from simulator.schedules.action import Kind, in_turn
+from simulator.schedules.action import Kind, Turn, in_turn
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
 from simulator.schedules.zb_greedy import Codes, F, Floats, I, Rules, W, greedy, replay
-from simulator.schedules.zero_bubble import Held, turns
+from simulator.schedules.zero_bubble import held_by, turns
 
 _KINDS: tuple[Kind, ...] = ("F", "I", "W")
 
@@ -80,32 +80,41 @@ def build_1p(shape: Shape) -> Schedule:
 
 def build_2p(shape: Shape) -> Schedule:
     """Return ZB-2p: the best order found in twice that memory, or in `shape.limit` chunks per rank."""
-    return _search("zb-2p", shape, shape.limit or 2 * shape.ranks)
+    twice = 2 * shape.ranks
+    return _search("zb-2p", shape, shape.limit or twice)
 
 
 def _search(name: str, shape: Shape, limit: float) -> Schedule:
-    seconds = [
-        [shape.times.seconds(kind, stage) for stage in range(shape.ranks)] for kind in _KINDS
-    ]
-    times = np.array(seconds)  # [kind, rank]
+    """Return the best order of all tries as a schedule. limit: chunks that a rank may hold."""
+    times = _times(shape)
     _check_times(times, shape)
-    tries = [
-        _try(knobs, shape.micro_batches, times, shape, limit)
-        for knobs in _candidates(times, shape, limit)
-    ]
-    best = min(tries + _handmade(times, shape, limit), key=_rank)
-    ranks = tuple(
-        in_turn([(_KINDS[code], rank) for code in line])
-        for rank, line in enumerate(best.codes.tolist())
-    )
-    return Schedule(name, shape.ranks, shape.micro_batches, ranks)
+    tries = []
+    for knobs in _candidates(times, shape, limit):
+        tries.append(_try(knobs, shape.micro_batches, times, shape, limit))
+    # The first of those that are equally good: the grid has what is more often best in front.
+    tries += _handmade(times, shape, limit)
+    best = min(tries, key=_rank)
+    ranks = []
+    for rank, line in enumerate(best.codes.tolist()):
+        order = [Turn(_KINDS[code], rank) for code in line]
+        ranks.append(in_turn(order))
+    return Schedule(name, shape.ranks, shape.micro_batches, tuple(ranks))
+
+
+def _times(shape: Shape) -> Floats:
+    """Return how long F, I and W take on each rank, which has the stage of its number [kind, rank]."""
+    rows = []
+    for kind in _KINDS:
+        rows.append([shape.times.seconds(kind, rank) for rank in range(shape.ranks)])
+    return np.array(rows)
 
 
 def _check_times(times: Floats, shape: Shape) -> None:
     """Refuse times whose sum is not finite: on the clock of the search, `inf` means never."""
-    hops = 2 * shape.ranks * shape.micro_batches * shape.times.comm
+    hops = 2 * shape.ranks * shape.micro_batches
+    travel = hops * shape.times.comm
     with np.errstate(over="ignore"):
-        longest = times.sum() * shape.micro_batches + hops
+        longest = times.sum() * shape.micro_batches + travel
     if not np.isfinite(longest):
         raise ScheduleError(
             "chunk times are too long to be added up",
@@ -126,37 +135,50 @@ def _candidates(times: Floats, shape: Shape, limit: float) -> tuple[_Knobs, ...]
     pilot = 3 * shape.ranks + 4  # micro-batches of a short run
     if shape.micro_batches <= pilot + 2 * shape.ranks:
         return _GRID
-    short = max(len(_GRID) // 2, _SHORT_RUNS // (shape.ranks * pilot))
-    full = max(4, min(16, _FULL_RUNS // (shape.ranks * shape.micro_batches)))
-    by_time = sorted(
-        _GRID[:short], key=lambda knobs: _rank(_try(knobs, pilot, times, shape, limit))
-    )
+    # As many runs as the time for them allows: more for a small pipeline, some for any.
+    affordable = _SHORT_RUNS // (shape.ranks * pilot)
+    short = max(len(_GRID) // 2, affordable)
+    affordable = _FULL_RUNS // (shape.ranks * shape.micro_batches)
+    full = max(4, min(16, affordable))
+
+    def time(knobs: _Knobs) -> tuple[float, float]:
+        return _rank(_try(knobs, pilot, times, shape, limit))
+
+    by_time = sorted(_GRID[:short], key=time)
     return tuple(by_time[:full])
 
 
 def _handmade(times: Floats, shape: Shape, limit: float) -> list[_Try]:
     """Return ZB-H1 and ZB-H2 as tries, where they fit the limit."""
-    last = shape.ranks - 1
-    run = with_callees(replay) if shape.ranks * shape.micro_batches > _COMPILED_FROM else replay
+    run = replay
+    if shape.ranks * shape.micro_batches > _COMPILED_FROM:
+        run = with_callees(replay)
+    comm = float(shape.times.comm)
     tries = []
     for factor in (1, 2):
-        if factor * last + 1 <= limit:
-            lines = []
-            for rank in range(shape.ranks):
-                held = Held(early=factor * (last - rank), late=factor * rank)
-                lines.append(turns((F, I, W), shape.micro_batches, held))
-            codes = np.array(lines)  # [rank, step]
-            longest, end = run(codes, times, float(shape.times.comm))
-            tries.append(_Try(longest, end, codes))
+        most = factor * (shape.ranks - 1) + 1
+        if most > limit:
+            continue
+        lines = []
+        for rank in range(shape.ranks):
+            held = held_by(rank, shape.ranks, factor)
+            line = turns((F, I, W), shape.micro_batches, held)
+            lines.append(line)
+        codes = np.array(lines)  # [rank, step]
+        longest, end = run(codes, times, comm)
+        tries.append(_Try(longest, end, codes))
     return tries
 
 
 def _try(knobs: _Knobs, micro_batches: int, times: Floats, shape: Shape, limit: float) -> _Try:
     """Return what one greedy run finds."""
-    actions = shape.ranks * micro_batches * len(_GRID)
-    run = with_callees(greedy) if actions > _COMPILED_FROM else greedy
+    run = greedy
+    if shape.ranks * micro_batches * len(_GRID) > _COMPILED_FROM:
+        run = with_callees(greedy)
+    # The first rank runs furthest ahead: it waits longest for its first gradient.
     behind = np.arange(shape.ranks - 1, -1, -1)  # ranks between each and the last [rank]
-    ahead = np.asarray(knobs.ahead * behind + knobs.more + 1, dtype=np.float64)
+    forwards = knobs.ahead * behind + knobs.more + 1  # [rank]
+    ahead = np.asarray(forwards, dtype=np.float64)
     rules = Rules(
         late_w=knobs.late_w,
         late_f=knobs.late_f,
@@ -164,4 +186,6 @@ def _try(knobs: _Knobs, micro_batches: int, times: Floats, shape: Shape, limit: 
         limit=limit + 1e-9,  # the sum of shares that are held may be rounded up
         kept=float(shape.kept),
     )
-    return _Try(*run(micro_batches, times, float(shape.times.comm), ahead, rules))
+    comm = float(shape.times.comm)
+    longest, end, codes = run(micro_batches, times, comm, ahead, rules)
+    return _Try(longest, end, codes)

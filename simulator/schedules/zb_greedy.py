@@ -74,6 +74,8 @@ def greedy(
             return _INF, _INF, codes
         next_f, next_i = _arrivals(line, rules, ready, rank)
         kind = _choice(line, rules, next_f, next_i)
+        # Ranks decide in the order of their clocks, so nothing that is handed on arrives
+        # earlier than what has been decided before.
         if kind == _WAIT:
             # Wait for what is known to come; where nothing is known, until a neighbour starts
             # something.
@@ -150,10 +152,12 @@ def _arrivals(line: Any, rules: Rules, ready: Floats, rank: int) -> tuple[float,
 def _choice(line: Any, rules: Rules, next_f: float, next_i: float) -> int:
     """Return the kind of action that a rank starts now, or that it waits. next_f, next_i: as in `_arrivals`."""
     now = line["wake"]
+    # Input gradients first: the rank before waits for them, and they free the way for forwards.
     if next_i <= now:
         return F if next_f <= now and rules.alternate and line["last"] == I else I
     if next_f <= now and now + (1 - rules.late_f) * line["seconds"][F] <= next_i:
         return F
+    # Nothing has arrived: a W, on which no other rank waits, may fill the gap.
     arrives = max(now, min(next_i, next_f))
     put_off = line["begun"][W] < line["begun"][I]
     if put_off and now + (1 - rules.late_w) * line["seconds"][W] <= arrives:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from simulator.schedules.action import Kind, in_turn
+from simulator.schedules.action import Turn, in_turn
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
 
-Turn = TypeVar("Turn")
+Item = TypeVar("Item")
 
 
 def build_h1(shape: Shape) -> Schedule:
@@ -30,12 +30,13 @@ def build_h2(shape: Shape) -> Schedule:
 
 
 def _build(name: str, shape: Shape, factor: int) -> Schedule:
-    last = shape.ranks - 1
+    """Return the schedule of one rule. factor: its k."""
     ranks = []
     for rank in range(shape.ranks):
-        kinds: tuple[tuple[Kind, int], ...] = (("F", rank), ("I", rank), ("W", rank))
-        held = Held(early=factor * (last - rank), late=factor * rank)
-        ranks.append(in_turn(turns(kinds, shape.micro_batches, held)))
+        kinds = (Turn("F", rank), Turn("I", rank), Turn("W", rank))
+        held = held_by(rank, shape.ranks, factor)
+        order = turns(kinds, shape.micro_batches, held)
+        ranks.append(in_turn(order))
     return Schedule(name, shape.ranks, shape.micro_batches, tuple(ranks))
 
 
@@ -48,14 +49,23 @@ class Held(NamedTuple):
     """Weight gradients that are put off to the end."""
 
 
-def turns(kinds: Sequence[Turn], micro_batches: int, held: Held) -> list[Turn]:
+def held_by(rank: int, ranks: int, factor: int) -> Held:
+    """Return what a rank holds in H1 (factor 1) or H2 (factor 2)."""
+    behind = ranks - 1 - rank
+    return Held(early=factor * behind, late=factor * rank)
+
+
+def turns(kinds: Sequence[Item], micro_batches: int, held: Held) -> list[Item]:
     """Return one rank's order. kinds: what stands for F, I and W."""
     forward, dgrad, wgrad = kinds
+    # Ahead of the first I, so that its gradient comes back while the rank still has work.
     order = [forward] * min(held.early, micro_batches)
     for m in range(micro_batches):
         if m + held.early < micro_batches:
             order.append(forward)
         order.append(dgrad)
+        # The first `late` rounds run no W: what they put off fills the end, when nothing arrives.
         if m >= held.late:
             order.append(wgrad)
-    return order + [wgrad] * min(held.late, micro_batches)
+    order.extend([wgrad] * min(held.late, micro_batches))
+    return order

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +74,28 @@ def columns(rows: Rows) -> dict[str, list[Any]]:
     A column has None where a row has nothing. Integers among fractions become fractions; anything
     among texts becomes text.
     """
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: _one_type([row.get(name) for row in rows]) for name in names}
+    names = dict.fromkeys(chain.from_iterable(rows))
+    table = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        table[name] = _one_type(values)
+    return table
 
 
 def _one_type(values: list[Any]) -> list[Any]:
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) < 2:
         return values
+    # Parquet has one type a column; a gap stays a gap, not the text "None".
     to = float if kinds == {int, float} else _text
     return [None if value is None else to(value) for value in values]
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """Return a value as text: itself, or as JSON has it."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def csv_text(table: Columns) -> str:
@@ -108,7 +117,9 @@ def _shown(value: Any) -> Any:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return _harmless(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return _harmless(value)
+    return value  # `csv` writes numbers to their last digit
 
 
 def _harmless(text: str) -> str:
@@ -142,6 +153,12 @@ def write_parquet(path: Path, table: Columns) -> None:
 def _arrow_type(values: Sequence[Any]) -> Any:
     import pyarrow as pa
 
-    kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    first = next((value for value in values if value is not None), "")
+    kinds = {
+        bool: pa.bool_(),
+        int: pa.int64(),
+        float: pa.float64(),
+    }
+    # All others have the type of the first, see `columns`.
+    present = (value for value in values if value is not None)
+    first = next(present, "")
     return kinds.get(type(first), pa.string())

@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -51,18 +52,23 @@ class Quantity:
         """Read `400 GB/s bidirectional`, `8`, or `0.5`. Errors: InputError."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             return cls(value)
-        match = _QUANTITY.match(value) if isinstance(value, str) else None
+        match = None
+        if isinstance(value, str):
+            match = _QUANTITY.match(value)
         if match is None:
             raise InputError(
                 "is not a number, with or without a unit",
                 value=value,
                 remedy="Write for example 8 or '50 us'.",
             )
-        return cls(float(match[1]), match[2] or "")
+        number, unit = match.groups()
+        return cls(float(number), unit or "")
 
 
 def _quantity(value: object) -> Quantity:
-    return value if isinstance(value, Quantity) else Quantity.read(value)
+    if isinstance(value, Quantity):
+        return value
+    return Quantity.read(value)
 
 
 End = Annotated[Quantity, BeforeValidator(_quantity)]
@@ -82,7 +88,8 @@ class _Ends(NamedTuple):
 
     def check(self, *, log: bool) -> None:
         """Refuse unlike units, a wrong order, and logarithms of 0 or less. Errors: InputError."""
-        units = {end.unit for end in (self.low, self.high) if end.unit}
+        # One end may leave the unit to the other.
+        units = {self.low.unit, self.high.unit} - {""}
         if len(units) > 1:
             raise InputError(
                 f"has another unit than {self.low_key}: {self.low.unit}",
@@ -116,7 +123,8 @@ class _Ends(NamedTuple):
         """Return a number as a file says it: nine digits, an int where it is one, with the unit."""
         # Nine digits hide how the number was computed: 0.1 + 0.2 is 0.3 in a name and in a table.
         rounded = float(f"{number:.9g}")
-        is_integer = rounded == int(rounded) and abs(rounded) < 1e15
+        # Beyond 1e15 a float need not be the integer that it looks like.
+        is_integer = rounded.is_integer() and abs(rounded) < 1e15
         plain = int(rounded) if is_integer else rounded
         unit = self.low.unit or self.high.unit
         return f"{plain} {unit}" if unit else plain
@@ -192,9 +200,11 @@ class Range(_Spread):
             count = int(self._factors() * (1 + 1e-12)) + 1
             first = self.start.number
             return [first * self.factor**step for step in range(count)]
-        gaps = (self.steps or STEPS) - 1
-        shares = [step / gaps for step in range(gaps + 1)]
-        return [self._ends.at(share, log=self.scale == "log") for share in shares]
+        steps = self.steps or STEPS
+        gaps = steps - 1
+        log = self.scale == "log"
+        shares = [step / gaps for step in range(steps)]
+        return [self._ends.at(share, log=log) for share in shares]
 
 
 class Draws(_Spread):
@@ -224,7 +234,8 @@ class Draws(_Spread):
     def values(self, chance: Random) -> list[Any]:
         """Return the values in rising order."""
         shares = [chance.random() for _ in range(self.count)]
-        numbers = sorted(self._draw(share) for share in shares)
+        numbers = [self._draw(share) for share in shares]
+        numbers.sort()
         return [self._ends.written(number) for number in numbers]
 
     def _draw(self, share: float) -> float:
@@ -257,7 +268,8 @@ def values(spec: Any, chance: Random) -> tuple[Any, ...]:
     if isinstance(spec, Mapping):
         model: type[Range | _Random] = _Random if "random" in spec else Range
         document = Document("", dict(spec), {})
-        return tuple(inputs.validate(document, model).values(chance))
+        spread = inputs.validate(document, model)
+        return tuple(spread.values(chance))
     if isinstance(spec, str) and _RANGE.match(spec):
         return tuple(_items(spec))
     if not isinstance(spec, list):
@@ -269,15 +281,22 @@ def values(spec: Any, chance: Random) -> tuple[Any, ...]:
         )
     if not spec:
         raise InputError("has no values", value="[]", remedy="Give at least one.")
-    return tuple(value for item in spec for value in _items(item))
+    # An item of a list may be a range itself: ['1 .. 3 us', 10 us].
+    items = [_items(item) for item in spec]
+    return tuple(chain.from_iterable(items))
 
 
 def _items(item: Any) -> list[Any]:
     """Return the values of `1 .. 9 us`, or the item itself where it is not a range."""
-    match = _RANGE.match(item) if isinstance(item, str) else None
+    match = None
+    if isinstance(item, str):
+        match = _RANGE.match(item)
     if match is None:
         return [item]
     # `100 .. 900 GB/s per direction`: the last unit serves both ends.
-    first = Quantity(float(match[1]), match[2] or "")
-    last = Quantity(float(match[3]), match[4] or "")
-    return Range(**{"from": first, "to": last}).values(Random(0))
+    low, low_unit, high, high_unit = match.groups()
+    ends = {
+        "from": Quantity(float(low), low_unit or ""),
+        "to": Quantity(float(high), high_unit or ""),
+    }
+    return Range(**ends).values(Random(0))

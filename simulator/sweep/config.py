@@ -173,7 +173,8 @@ def _check_lengths(document: Document, axes: Mapping[str, Sequence[Any]]) -> Non
     lengths = {path: len(values) for path, values in axes.items()}
     if len(set(lengths.values())) < 2:
         return
-    shown = ", ".join(f"{path} {length}" for path, length in lengths.items())
+    listed = [f"{path} {length}" for path, length in lengths.items()]
+    shown = ", ".join(listed)
     error = InputError(
         f"takes all axes together, and their lengths differ: {shown}",
         value="list",
@@ -188,7 +189,8 @@ def _axis(document: Document, config: SweepConfig, path: str) -> tuple[Any, ...]
     # A generator of its own: another axis does not change what this one draws.
     chance = random.Random(f"{config.seed}/{path}")
     key = ("axes", path)
-    values: tuple[Any, ...] = _located(document, key, read_axis, config.axes[path], chance)
+    spec = config.axes[path]
+    values: tuple[Any, ...] = _located(document, key, read_axis, spec, chance)
     return values
 
 

@@ -21,7 +21,7 @@ def table(sweep: Sweep, finished: Iterable[Finished]) -> dict[str, list[Any]]:
     Errors: InputError.
     """
     ordered = sorted(finished, key=lambda result: result.point.number)
-    heads = [{**_head(result), **derived(sweep, result)} for result in ordered]
+    heads = [_head(result) | derived(sweep, result) for result in ordered]
     inputs = [result.tree["inputs"] for result in ordered]
     outputs = [result.tree["outputs"] for result in ordered]
     # Apart, so that an input which only some points have does not end up among the outputs.
@@ -30,8 +30,10 @@ def table(sweep: Sweep, finished: Iterable[Finished]) -> dict[str, list[Any]]:
 
 def _head(result: Finished) -> dict[str, Any]:
     """Return the columns that say which point it is and what became of it."""
-    values = {path: _as_cell(value) for path, value in result.point.values.items()}
-    axes = flat({f"axis.{path}": value for path, value in values.items()})
+    values = {}
+    for path, value in result.point.values.items():
+        values[f"axis.{path}"] = _as_cell(value)
+    axes = flat(values)
     return {
         "point": result.point.number,
         "status": result.tree["status"],
@@ -62,8 +64,10 @@ def derived(sweep: Sweep, result: Finished) -> dict[str, Any]:
     }
     figures: dict[str, Any] = {}
     for column, expression in sweep.derived.items():
+        # A derived column may use those that the file derives before it.
+        look_up = partial(_look_up, known | figures)
         try:
-            figures[column] = expression.value(partial(_look_up, {**known, **figures}))
+            figures[column] = expression.value(look_up)
         except InputError as error:
             raise sweep.told(error, "derived", column) from error
     return figures
@@ -72,7 +76,8 @@ def derived(sweep: Sweep, result: Finished) -> dict[str, Any]:
 def _look_up(known: Mapping[str, Any], name: str) -> Any:
     """Return a column by its name, or an input's by its path alone. Errors: InputError."""
     # Outputs and axes first: `layout.ep` is the axis as written before it is the input in SI.
-    for candidate in (name, f"workload.{name}", f"topology.{name}"):
+    candidates = (name, f"workload.{name}", f"topology.{name}")
+    for candidate in candidates:
         if candidate in known:
             return known[candidate]
     raise InputError(

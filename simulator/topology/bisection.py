@@ -78,7 +78,8 @@ def _switches_of(net: Network, node: int) -> list[int]:
     first = node * net.nics_per_node
     nics = range(first, first + net.nics_per_node)
     working = [nic for nic in nics if net.nic_links[nic] >= 0]
-    return [net.switch[nic] for nic in working] or [0]
+    switches = [net.switch[nic] for nic in working]
+    return switches or [0]
 
 
 def _vibrations(net: Network, nodes: int) -> Floats:
@@ -105,7 +106,8 @@ def _vibrations(net: Network, nodes: int) -> Floats:
     means = []
     for node in range(nodes):
         switches = _switches_of(net, node)
-        means.append(slowest[switches].mean(axis=0))
+        of_node = slowest[switches]  # [nic, vector]
+        means.append(of_node.mean(axis=0))
     # Rounded, so that ties stay in the order of the nodes on every machine.
     rounded: Floats = np.array(means).round(9)  # [node, vector]
     return rounded
@@ -142,7 +144,8 @@ def halves(net: Network, first: frozenset[int] = frozenset()) -> float:
 
 def _nic_width(net: Network, number: int) -> float:
     """Return what a NIC carries [B/s]: its line rate, or what its PCIe slot lets through."""
-    width = float(net.capacity[net.nic_links[number]])
+    link = net.nic_links[number]
+    width = float(net.capacity[link])
     slot = net.slot[number]
     if slot < 0:
         return width

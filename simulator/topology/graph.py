@@ -80,6 +80,7 @@ def _add_nics(
         users = [gpu for gpu in own if gpu in graph]
         if not home or not width or not users:
             continue
+        # Without PCIe the GPUs hang on the NIC itself.
         nic = hub = ("nic", n, j)
         _both(graph, nic, home, bandwidth=width, latency=latency, kind="nic")
         if node.pcie is not None:

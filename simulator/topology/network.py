@@ -122,6 +122,7 @@ class Network:
         across each cut. Errors: as `route`.
         """
         links, latency = self.route(src, dst)
+        # The latency is that of one way: the others cross as many cables.
         within_node = self.node_of(src) == self.node_of(dst)
         if within_node or self.paths.routing in SINGLE_CABLES:
             return dict.fromkeys(links, 1.0), latency
@@ -190,6 +191,8 @@ class Network:
 
     def _nics(self, src: int, dst: int) -> Iterable[Nics]:
         """Yield pairs of NICs to try: own ones or the destination's rail first, then any."""
+        # Rail-optimised fabrics keep traffic on one rail, over NVLink if need be: a leaf away
+        # instead of a spine. Elsewhere the own NIC is as good as any and needs no NVLink.
         here = self.node_of(src) * self.nics_per_node  # the node's first NIC
         there = self.node_of(dst) * self.nics_per_node
         own = here + int(self.rail[src])

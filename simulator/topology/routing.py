@@ -181,6 +181,7 @@ def paths(switches: Switches, routing: str, seed: int, first: int) -> Paths:
 
     single = routing in SINGLE_CABLES
     bundle = {} if single else switches.bundle
+    # A bundle is numbered where its first switch stands.
     vertices = dict.fromkeys(bundle.get(vertex, vertex) for vertex in switches.graph)
     number = {vertex: index for index, vertex in enumerate(vertices)}
     links: list[Link] = []
@@ -216,7 +217,8 @@ def _named(start: Vertex, end: Vertex, lines: list[Cables]) -> list[Link]:
         return [Link(label, *lines[0])]
     links = []
     for index, line in enumerate(lines):
-        links.append(Link(f"{label}#{index}", *line))
+        name = f"{label}#{index}"
+        links.append(Link(name, *line))
     return links
 
 
@@ -225,9 +227,11 @@ def _cables(switches: Switches, bundle: dict[Vertex, Vertex], *, single: bool) -
     between: Between = {}
     for start, end, edge in switches.graph.edges(data=True):
         # Several edges may join two bundles, and name them in either order.
-        pair = (bundle.get(start, start), bundle.get(end, end))
-        if pair[::-1] in between:
-            pair = pair[::-1]
+        one = bundle.get(start, start)
+        other = bundle.get(end, end)
+        pair = (one, other)
+        if (other, one) in between:
+            pair = (other, one)
         width = edge["bandwidth"]
         count = edge["cables"]
         latency = edge["latency"]

@@ -56,7 +56,7 @@ RULES = (
     Rule("simulated phase", r"^(?:attn|mlp|side)\([FBIW]\)$", "phase"),
     Rule("other", "", "other"),
 )
-_COMPILED = tuple((rule, re.compile(rule.pattern, re.IGNORECASE)) for rule in RULES)
+_COMPILED = {rule: re.compile(rule.pattern, re.IGNORECASE) for rule in RULES}
 _NCCL = re.compile(r"^nccl\w*?Kernel_?([A-Za-z]+)")
 COMMUNICATION = ("dispatch", "combine", "waiting for peers", "collectives")
 """Groups whose kernels move bytes between GPUs or wait to do so."""
@@ -65,6 +65,12 @@ COMMUNICATION = ("dispatch", "combine", "waiting for peers", "collectives")
 @lru_cache(maxsize=4096)
 def classify(name: str) -> tuple[str, str]:
     """Return the class of a kernel and its group; NCCL's kernels by collective: `nccl AllReduce`."""
-    rule = next(rule for rule, pattern in _COMPILED if pattern.search(name))
-    found = _NCCL.match(name) if rule.name == "nccl" else None
-    return (f"nccl {found[1].removesuffix('Sum')}" if found else rule.name), rule.group
+    # The last rule fits every name, so that there is always a first.
+    fitting = (rule for rule, pattern in _COMPILED.items() if pattern.search(name))
+    rule = next(fitting)
+    collective = _NCCL.match(name)
+    if rule.name == "nccl" and collective:
+        # `AllReduceSum` and its kin name the operator too, which changes nothing here.
+        operation = collective[1].removesuffix("Sum")
+        return f"nccl {operation}", rule.group
+    return rule.name, rule.group

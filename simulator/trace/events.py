@@ -70,15 +70,17 @@ class Writer:
         own = [row for row, owner in enumerate(rows.rank) if owner == rank]
         threads = rows.threads(own)
         process = rows.process(rank)
-        yield from self._names(rank, sorted(set(threads.values())))
+        lines = sorted(set(threads.values()))
+        yield from self._names(rank, lines)
         # In the order of their starts, as profilers write them.
-        for row in sorted(own, key=lambda row: rows.start[row]):
+        for row in sorted(own, key=rows.start.__getitem__):
             self._lines[row] = Line(process, threads[row])
             yield self._slice(row, rank)
 
     def _names(self, rank: int, threads: list[int]) -> Iterator[Event]:
         """Yield the names of the process and of the threads of a class of ranks, and their order."""
-        program, process = self._program, self.rows.process(rank)
+        program = self._program
+        process = self.rows.process(rank)
         count = int(program.multiplicity[rank])
         index = program.pipeline_index(rank)
         name = f"rank {process}, pipeline index {index}, stands for {count:,} ranks"
@@ -86,7 +88,8 @@ class Writer:
         yield metadata("process_sort_index", Line(process, 0), sort_index=rank)
         for thread in threads:
             line = Line(process, thread)
-            name = f"stream {thread // LANES} {thread_name(thread)}"
+            stream = thread // LANES
+            name = f"stream {stream} {thread_name(thread)}"
             yield metadata("thread_name", line, name=name)
             yield metadata("thread_sort_index", line, sort_index=thread)
 
@@ -100,13 +103,17 @@ class Writer:
             "correlation": row,
             **self._action(row),
         }
+        start, end = rows.start[row], rows.end[row]
         if rows.coflow(row) >= 0:
             flow = self._program.coflows[rows.coflow(row)]
-            call = self._calls.of(rank, flow, name, self._peer(row, rank))
+            peer = self._peer(row, rank)
+            call = self._calls.of(rank, flow, name, peer)
+            # NCCL's prefix is how PyTorch's tools tell a collective from a kernel that computes.
             name = f"ncclDevKernel_{call.kernel} {name}"
             arguments |= call.arguments
-            if rows.start[row] - rows.arrive[row] > _NOTICED:
-                arguments["waited for peers us"] = duration(rows.arrive[row], rows.start[row])
+            arrive = rows.arrive[row]
+            if start - arrive > _NOTICED:
+                arguments["waited for peers us"] = duration(arrive, start)
         line = self._lines[row]
         return {
             "ph": "X",
@@ -114,8 +121,8 @@ class Writer:
             "name": name,
             "pid": line.process,
             "tid": line.thread,
-            "ts": micro(rows.start[row]),
-            "dur": duration(rows.start[row], rows.end[row]),
+            "ts": micro(start),
+            "dur": duration(start, end),
             "args": arguments,
         }
 
@@ -126,24 +133,25 @@ class Writer:
             return {"action": "update"}
         micro_batches = [micro_batch for _, micro_batch, _ in action.halves()]
         stages = [stage for _, _, stage in action.halves()]
+        said: Event = {"action": str(action), "stage": stages, "micro-batch": micro_batches}
+        # Numbers where there is one of each, which a viewer's queries can compare.
         if len(stages) == 1:
-            return {"action": str(action), "stage": stages[0], "micro-batch": micro_batches[0]}
-        return {"action": str(action), "stage": stages, "micro-batch": micro_batches}
+            said |= {"stage": stages[0], "micro-batch": micro_batches[0]}
+        return said
 
     def _target(self, row: int) -> Place | None:
         """Return the pipeline index that a send goes to and the position of the action there; None for other rows."""
-        match, action = _SEND.fullmatch(self.rows.label(row)), self.rows.action(row)
+        match = _SEND.fullmatch(self.rows.label(row))
+        action = self.rows.action(row)
         if match is None or action is None:
             return None
         forward = match[1] == "F"
-        micro_batch, stage = next(
-            (micro_batch, stage)
-            for kind, micro_batch, stage in action.halves()
-            if (kind == "F") == forward
-        )
+        # Of an overlapped pair, the half whose result is sent.
+        senders = (half for half in action.halves() if (half[0] == "F") == forward)
+        _, micro_batch, stage = next(senders)
         following = stage + 1 if forward else stage - 1
         # What takes a gradient is a full backward pass, or one of its input alone.
-        kinds: tuple[Kind, ...] = ("F",) if forward else ("B", "I")
+        kinds: list[Kind] = ["F"] if forward else ["B", "I"]
         for kind in kinds:
             if (kind, micro_batch, following) in self._stages:
                 return self._stages[kind, micro_batch, following]
@@ -151,25 +159,33 @@ class Writer:
 
     def _peer(self, row: int, rank: int) -> int:
         """Return the rank that a send goes to, -1 for what is not a send."""
-        target, layout = self._target(row), self._program.scenario.layout
+        target = self._target(row)
         if target is None:
             return -1
-        return layout.rank(target[0], layout.local_rank(self.rows.process(rank)))
+        # Sends keep their place within a stage: each rank has one peer at every pipeline index.
+        layout = self._program.scenario.layout
+        local_rank = layout.local_rank(self.rows.process(rank))
+        return layout.rank(target[0], local_rank)
 
     def arrows(self) -> Iterator[Event]:
         """Yield an arrow from every pipeline send to what waits for it, where both are drawn."""
         program = self._program
         # -1, "no transfer", reads the last item.
-        is_send = np.array([*(flow.traffic == "pipeline" for flow in program.coflows), False])
+        pipeline = [flow.traffic == "pipeline" for flow in program.coflows]
+        is_send = np.array([*pipeline, False])  # [coflow]
         sent = is_send[program.coflow]  # [op]
-        waiter = np.repeat(np.arange(len(self.rows)), np.diff(program.wait_ptr))  # [wait] row
+        # `wait_ptr` holds where the waits of each row begin: as many copies of a row as it has waits.
+        waits = np.diff(program.wait_ptr)  # [op]
+        waiter = np.repeat(np.arange(len(self.rows)), waits)  # [wait] row
         number = 0
         for edge in np.flatnonzero(sent[program.wait]).tolist():
-            source, row = int(program.wait[edge]), int(waiter[edge])
+            source = int(program.wait[edge])
+            row = int(waiter[edge])
             target = self._target(source)
             # What comes next on the send's own stream waits for it too, and takes nothing.
             takes = target is not None and self.rows.position(row) == target[1]
-            if takes and source in self._lines and row in self._lines:
+            is_drawn = source in self._lines and row in self._lines
+            if takes and is_drawn:
                 yield self._end_of_arrow("s", number, source)
                 # An arrow's head binds to the slice around it: `bp: e`.
                 yield {**self._end_of_arrow("f", number, row), "bp": "e"}

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives.kinds import DATA, EXCHANGES, SENDS
+from simulator.collectives.communication import dispatcher_of
+from simulator.collectives.kinds import DATA, EXCHANGES, SENDS, CoflowKind
 from simulator.costs.buckets import Bucket, Members, holders, of_stage, shards
 from simulator.precision import BYTES, Dtype
 from simulator.program import Coflow, Program
@@ -78,8 +79,10 @@ class Call:
     def arguments(self) -> dict[str, Any]:
         """Return what stands next to the kernel in a trace."""
         shown = [str(rank) for rank in self.ranks]
+        # As PyTorch shortens them: the first ones, dots, the last one.
         if len(shown) > SHOWN_RANKS:
-            shown = [*shown[: SHOWN_RANKS - 1], "...", shown[-1]]
+            first = shown[: SHOWN_RANKS - 1]
+            shown = [*first, "...", shown[-1]]
         return {
             "Collective name": CALLS[self.kernel],
             "In msg nelems": self.sent,
@@ -99,6 +102,7 @@ class Calls:
         self._program = program
         self._layout = program.scenario.layout
         self._work = program.costs.work
+        self._dispatcher = dispatcher_of(program.scenario)
         self._buckets = list(_buckets(program))
         self._known: dict[tuple[object, ...], Call] = {}
 
@@ -116,8 +120,16 @@ class Calls:
         if kind in EXCHANGES:
             return self._exchange(rank, kind, number)
         if kind in SENDS:
+            # Activations and their gradients travel in BF16, whatever the recipe computes in.
             count = round(self._program.costs.activation_bytes() / BYTES["bf16"])
-            return Call("SendRecv", count, count, DTYPES["bf16"], "pp", tuple(sorted((rank, peer))))
+            return Call(
+                kernel="SendRecv",
+                sent=count,
+                received=count,
+                dtype=DTYPES["bf16"],
+                kind="pp",
+                ranks=tuple(sorted((rank, peer))),
+            )
         if kind in DATA:
             return self._bucket(rank, kind, number)
         return self._inside(rank, kind, number, label)
@@ -126,29 +138,51 @@ class Calls:
         """Return a dispatch or a combine. number: of the load of its layer."""
         loads = self._program.costs.loads
         assert loads is not None
+        load = loads.distinct[number]
         group = self._group(rank, "expert")
+        # A GPU's own tokens on one side, on the other those that its experts receive of all.
         width = self._work.own * self._work.model.hidden_size
-        own, routed = round(width), round(width * loads.distinct[number].received)
-        if kind == "combine":
-            return Call("Combine", routed, own, DTYPES["bf16"], "expert", group)
-        return Call("Dispatch", own, routed, DTYPES[self._work.recipe.dispatch], "expert", group)
+        # A kernel that forwards reads each token once; others are given a copy for each receiver.
+        copies = load.copies if self._dispatcher.in_rounds else 1.0
+        own = round(width * copies)
+        routed = round(width * load.received)
+        # Combine is the mirror of dispatch, and adds up in BF16 what went out in the recipe's format.
+        if kind == CoflowKind.COMBINE:
+            sent, received, dtype = routed, own, DTYPES["bf16"]
+        else:
+            sent, received, dtype = own, routed, DTYPES[self._work.recipe.dispatch]
+        return Call(
+            kernel=KERNELS[kind],
+            sent=sent,
+            received=received,
+            dtype=dtype,
+            kind="expert",
+            ranks=group,
+        )
 
     def _bucket(self, rank: int, kind: str, number: int) -> Call:
         """Return a collective of gradients or parameters. number: of its bucket."""
         bucket, members = self._buckets[number]
         inside, across = shards(self._layout, members)
-        table = across if kind == "all_reduce" else inside
-        whole, part = round(bucket.parameters), round(bucket.parameters / inside.shape[1])
-        sizes = {
-            "all_gather": (part, whole),
-            "reduce_scatter": (whole, part),
-            "all_reduce": (part, part),
-        }
+        table = across if kind == "all_reduce" else inside  # ranks [group, member]
+        # Shards lie inside; an all-reduce across them, where it is needed, moves a shard only.
+        whole = round(bucket.parameters)
+        part = round(bucket.parameters / inside.shape[1])
+        sent = whole if kind == "reduce_scatter" else part
+        received = whole if kind == "all_gather" else part
+        # Without ZeRO, the gather is the second half of a sum of gradients.
         recipe = self._work.recipe
-        is_parameter = kind == "all_gather" and self._layout.zero
-        dtype = WIDTHS.get(recipe.parameter if is_parameter else recipe.gradient, "Float")
-        group = tuple(sorted(_row_of(table, rank)))
-        return Call(KERNELS[kind], *sizes[kind], dtype, bucket.group, group)
+        width = recipe.gradient
+        if kind == "all_gather" and self._layout.zero:
+            width = recipe.parameter
+        return Call(
+            kernel=KERNELS[kind],
+            sent=sent,
+            received=received,
+            dtype=WIDTHS.get(width, "Float"),
+            kind=bucket.group,
+            ranks=tuple(sorted(_row_of(table, rank))),
+        )
 
     def _inside(self, rank: int, kind: str, size: int, label: str) -> Call:
         """Return a collective of tensor, context or expert tensor parallelism. size: see `ops.Transfer` [B]."""
@@ -159,17 +193,26 @@ class Calls:
         dtype: Dtype = self._work.recipe.gemm if is_coded else "bf16"
         whole = round(size / BYTES[dtype])
         part = whole // len(group)
+        kernel, sent, received = "AllGather", part, whole
         if label == "ring":
-            return Call("SendRecv", part, part, DTYPES[dtype], kind, group)
-        # An all-reduce passes over its buffer twice, and `size` counts both passes.
-        if is_sum and kind == "tp" and not self._work.sequence_parallel:
-            return Call("AllReduce", whole // 2, whole // 2, DTYPES[dtype], kind, group)
-        if is_sum:
-            return Call("ReduceScatter", whole, part, DTYPES[dtype], kind, group)
-        return Call("AllGather", part, whole, DTYPES[dtype], kind, group)
+            kernel, received = "SendRecv", part
+        elif is_sum and kind == "tp" and not self._work.sequence_parallel:
+            # An all-reduce passes over its buffer twice, and `size` counts both passes.
+            kernel, sent, received = "AllReduce", whole // 2, whole // 2
+        elif is_sum:
+            kernel, sent, received = "ReduceScatter", whole, part
+        return Call(
+            kernel=kernel,
+            sent=sent,
+            received=received,
+            dtype=DTYPES[dtype],
+            kind=kind,
+            ranks=group,
+        )
 
     def _group(self, rank: int, kind: str) -> Group:
-        table = self._layout.ranks(self._layout.pipeline_index(rank), kind)
+        index = self._layout.pipeline_index(rank)
+        table = self._layout.ranks(index, kind)  # ranks [group, member]
         return _row_of(table, rank)
 
 
@@ -179,10 +222,12 @@ def _buckets(program: Program) -> Iterator[tuple[Bucket, Members]]:
     for stage, indices in hosts.items():
         for bucket in of_stage(program.costs, stage):
             members = holders(program.scenario.layout, bucket.group, indices)
+            # A bucket that one rank holds alone never leaves it, and has no number.
             if members.shape[1] > 1:
                 yield bucket, members
 
 
 def _row_of(table: NDArray[np.int64], rank: int) -> Group:
     """Return the group that holds a rank. table: ranks [group, member]."""
-    return tuple(next(row for row in table.tolist() if rank in row))
+    rows = (row for row in table.tolist() if rank in row)
+    return tuple(next(rows))

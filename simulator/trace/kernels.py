@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.collectives.kinds import CoflowKind
 from simulator.errors import InputError
 from simulator.ops.streams import Stream
 from simulator.program import Program
@@ -24,7 +25,11 @@ CATEGORIES = ("kernel", "Kernel", "gpu_memcpy", "gpu_memset")
 """What a profiler calls that which runs on a GPU."""
 PHASE = "phase"
 """Group of the simulator's compute, which is not divided into kernels."""
-EXCHANGES = {"dispatch": "dispatch", "cached_dispatch": "dispatch", "combine": "combine"}
+EXCHANGES = {
+    CoflowKind.DISPATCH: "dispatch",
+    CoflowKind.CACHED_DISPATCH: "dispatch",
+    CoflowKind.COMBINE: "combine",
+}
 """Kind of a coflow -> group of its kernel, where it is not a collective."""
 
 
@@ -55,8 +60,10 @@ def of_tree(trace: Any, file: str) -> tuple[Kernels, ...]:
     for event in _events(trace, file):
         process = event.get("pid")
         if event.get("name") == "process_name":
-            names[process] = str(event.get("args", {}).get("name", ""))
-        if event.get("ph") == "X" and event.get("cat") in CATEGORIES:
+            arguments = event.get("args", {})
+            names[process] = str(arguments.get("name", ""))
+        is_complete = event.get("ph") == "X"
+        if is_complete and event.get("cat") in CATEGORIES:
             kernels.setdefault(process, []).append(event)
     if not kernels:
         raise InputError(
@@ -64,15 +71,19 @@ def of_tree(trace: Any, file: str) -> tuple[Kernels, ...]:
             file=file,
             remedy="Profile with ProfilerActivity.CUDA, or give a trace that `simulate run` wrote.",
         )
-    return tuple(
-        _process(f"{names.get(process) or 'process'} ({process})", events, file)
-        for process, events in kernels.items()
-    )
+    profile = []
+    for process, events in kernels.items():
+        name = names.get(process) or "process"
+        profile.append(_process(f"{name} ({process})", events, file))
+    return tuple(profile)
 
 
 def _events(trace: Any, file: str) -> Iterator[Event]:
     """Yield the events of a profile. Errors: InputError."""
-    events = trace.get("traceEvents") if isinstance(trace, dict) else trace
+    # The format allows the bare list as well.
+    events = trace
+    if isinstance(trace, dict):
+        events = trace.get("traceEvents")
     if not isinstance(events, list):
         remedy = "Give what torch.profiler exports."
         raise InputError("has no list 'traceEvents'", file=file, remedy=remedy)
@@ -85,8 +96,8 @@ def _events(trace: Any, file: str) -> Iterator[Event]:
 def _process(name: str, events: Sequence[Event], file: str) -> Kernels:
     """Return the kernels of one process. Errors: InputError where one lacks a name or a time."""
     try:
-        stamps = np.array([float(event["ts"]) for event in events])
-        lengths = np.array([float(event["dur"]) for event in events])
+        stamps = np.array([float(event["ts"]) for event in events])  # [kernel] us
+        lengths = np.array([float(event["dur"]) for event in events])  # [kernel] us
         names = tuple(str(event["name"]) for event in events)
         streams = tuple(map(_stream, events))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -96,39 +107,54 @@ def _process(name: str, events: Sequence[Event], file: str) -> Kernels:
     end = start + lengths * 1e-6
     kinds = [classify(kernel) for kernel in names]
     classes: dict[str, float] = {}
-    for (label, _), seconds in zip(kinds, (end - start).tolist(), strict=True):
+    durations = (end - start).tolist()
+    for (label, _), seconds in zip(kinds, durations, strict=True):
         classes[label] = classes.get(label, 0.0) + seconds
-    groups = tuple(group for _, group in kinds)
-    return Kernels(name, streams, names, groups, start, end, classes)
+    return Kernels(
+        process=name,
+        stream=streams,
+        name=names,
+        group=tuple(group for _, group in kinds),
+        start=start,
+        end=end,
+        classes=classes,
+    )
 
 
 def _stream(event: Event) -> str:
     """Return the stream of a kernel, its thread where the profiler names none."""
-    return str(event.get("args", {}).get("stream", event.get("tid")))
+    arguments = event.get("args", {})
+    return str(arguments.get("stream", event.get("tid")))
 
 
 def of_timeline(timeline: Timeline, name: str, action: str = "") -> Kernels:
     """Return the kernels of the first class of ranks. action: only those of its first action of this kind."""
     program = timeline.program
     chosen = program.rank == 0  # [op]
+    # Rows of compute are whole phases; what kernels are in them, only the costs know.
     classes = dict(program.class_seconds[0])
     if action:
         number = _first_action(program, action)
         chosen &= program.action == number
         classes = _compute(timeline, number)
-    rows = np.flatnonzero(chosen)
-    start, end = timeline.start[rows], timeline.end[rows]
+    rows = np.flatnonzero(chosen)  # [kernel] row
+    start = timeline.start[rows]  # [kernel] s
+    end = timeline.end[rows]  # [kernel] s
     groups = tuple(_group(program, row) for row in rows.tolist())
-    for group, seconds in zip(groups, (end - start).tolist(), strict=True):
+    durations = (end - start).tolist()
+    for group, seconds in zip(groups, durations, strict=True):
         if group != PHASE:
             classes[group] = classes.get(group, 0.0) + seconds
+    # Simulated transfers start when the last peer is there; a real kernel spins until then.
     transfers = rows[program.coflow[rows] >= 0]
-    waited = timeline.start[transfers] - timeline.arrive[transfers]
+    waited = timeline.start[transfers] - timeline.arrive[transfers]  # [transfer] s
     classes["waiting for peers"] = float(np.sum(waited))
+    streams = program.stream[rows].tolist()
+    labels = program.label[rows].tolist()
     return Kernels(
         process=name,
-        stream=tuple(Stream(stream).label for stream in program.stream[rows].tolist()),
-        name=tuple(program.labels[label] for label in program.label[rows].tolist()),
+        stream=tuple(Stream(stream).label for stream in streams),
+        name=tuple(program.labels[label] for label in labels),
         group=groups,
         start=start,
         end=end,
@@ -148,13 +174,14 @@ def _group(program: Program, row: int) -> str:
     """Return the group of a row: a phase of compute, or what its transfer does."""
     if program.coflow[row] < 0:
         return PHASE
-    kind = program.coflows[program.coflow[row]].label[0]
-    return EXCHANGES.get(kind, "collectives")
+    flow = program.coflows[program.coflow[row]]
+    return EXCHANGES.get(flow.label.kind, "collectives")
 
 
 def _compute(timeline: Timeline, number: int) -> dict[str, float]:
     """Return class of op -> seconds of one action of the first class of ranks."""
     program = timeline.program
     _, position, _ = program.actions[number]
-    action: Action = program.schedule.ranks[program.pipeline_index(0)][position]
+    order = program.schedule.ranks[program.pipeline_index(0)]
+    action: Action = order[position]
     return dict(chunk(action, program.costs).classes)

@@ -16,7 +16,8 @@ LANES = 100
 def thread_name(thread: int) -> str:
     """Return what a thread is called: its stream, and the number of its lane unless it is the first."""
     stream, lane = divmod(thread, LANES)
-    return f"{Stream(stream).label} {lane + 1}" if lane else Stream(stream).label
+    name = Stream(stream).label
+    return f"{name} {lane + 1}" if lane else name
 
 
 class Rows:
@@ -51,7 +52,8 @@ class Rows:
         flow = self._coflow[row]
         if flow < 0:
             return ""
-        return KERNELS.get(self.program.coflows[flow].label[0], "Collective")
+        kind, _ = self.program.coflows[flow].label
+        return KERNELS.get(kind, "Collective")
 
     def position(self, row: int) -> int:
         """Return the position of a row's action in the schedule of its rank."""
@@ -59,10 +61,12 @@ class Rows:
 
     def action(self, row: int) -> Action | None:
         """Return the action of a row; None for the optimizer and what surrounds it."""
-        rank, position, kind = self.program.actions[self._action[row]]
+        program = self.program
+        rank, position, kind = program.actions[self._action[row]]
         if kind == "update":
             return None
-        return self.program.schedule.ranks[self.program.pipeline_index(rank)][position]
+        order = program.schedule.ranks[program.pipeline_index(rank)]
+        return order[position]
 
     def process(self, rank: int) -> int:
         """Return the process of a class of ranks: the first rank that it stands for."""
@@ -74,10 +78,12 @@ class Rows:
         threads = {}
         # In order of starts, each in the first lane that is free: as few lanes as overlap at most.
         for row in sorted(rows, key=lambda row: (self.start[row], row)):
-            free = lanes.setdefault(self.stream[row], [])
+            stream = self.stream[row]
+            free = lanes.setdefault(stream, [])
             lane = _first_free(free, self.start[row])
+            # A slice replaces the lane's time, and appends one where the lane is new.
             free[lane : lane + 1] = [self.end[row]]
-            threads[row] = self.stream[row] * LANES + lane
+            threads[row] = stream * LANES + lane
         return threads
 
 

@@ -55,7 +55,10 @@ class Summary:
         """Return what the simulator tells apart: group -> summed duration [s]."""
         total: dict[str, float] = {}
         for name, seconds in self.classes.items():
-            group = "collectives" if name.startswith("nccl") else GROUP.get(name, name)
+            group = GROUP.get(name, name)
+            # NCCL's kernels are a class for each collective, which no rule names.
+            if name.startswith("nccl"):
+                group = "collectives"
             total[group] = total.get(group, 0.0) + seconds
         return total
 
@@ -86,16 +89,20 @@ def _summary(kernels: Kernels) -> Summary:
     streams = np.array(kernels.stream)  # [kernel]
     moves = np.array([group in COMMUNICATION for group in kernels.group])  # [kernel]
     # Kernels of several streams overlap: union first, or time would count twice.
-    communication, compute = _merged(kernels, moves), _merged(kernels, ~moves)
+    communication = _merged(kernels, moves)
+    compute = _merged(kernels, ~moves)
     busy = {}
     for name in dict.fromkeys(kernels.stream):
-        own = streams == name
-        busy[name] = Busy(int(own.sum()), measure(_merged(kernels, own)))
+        own = streams == name  # [kernel]
+        count = int(own.sum())
+        busy[name] = Busy(count, measure(_merged(kernels, own)))
+    first, last = kernels.start.min(), kernels.end.max()
+    longest_first = sorted(kernels.classes.items(), key=lambda item: -item[1])
     return Summary(
         process=kernels.process,
-        span=float(kernels.end.max() - kernels.start.min()),
+        span=float(last - first),
         streams=busy,
-        classes=dict(sorted(kernels.classes.items(), key=lambda item: -item[1])),
+        classes=dict(longest_first),
         compute=measure(compute),
         communication=measure(communication),
         hidden=covered(communication, compute),

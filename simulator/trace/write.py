@@ -39,23 +39,34 @@ def write(timeline: Timeline, path: Path) -> tuple[Path, ...]:
     """Write a timeline; return the files: one, or where the name holds {rank} one per class of ranks."""
     classes = range(timeline.program.ranks)
     if RANK not in path.name:
-        write_bytes(path, encode(tree(timeline, classes, links=True), path))
+        trace = tree(timeline, classes, links=True)
+        write_bytes(path, encode(trace, path))
         return (path,)
     paths = []
+    # Links belong to no rank: files of ranks go without them, as those of a profiler do.
     for rank in classes:
-        number = f"{int(timeline.program.first_rank[rank]):05d}"
-        paths.append(path.with_name(path.name.replace(RANK, number)))
-        write_bytes(paths[-1], encode(tree(timeline, [rank]), paths[-1]))
+        first = int(timeline.program.first_rank[rank])
+        target = path.with_name(path.name.replace(RANK, f"{first:05d}"))
+        trace = tree(timeline, [rank])
+        write_bytes(target, encode(trace, target))
+        paths.append(target)
     return tuple(paths)
 
 
 def encode(trace: dict[str, Any], path: Path) -> bytes:
     """Return a trace as bytes, compressed if its name ends so; the same trace gives the same bytes."""
     # Tools that look for `"rank": 3` ask for the blank.
-    text = json.dumps(trace, ensure_ascii=False, allow_nan=False, separators=(",", ": "))
+    text = json.dumps(
+        trace,
+        ensure_ascii=False,
+        allow_nan=False,
+        separators=(",", ": "),
+    )
     # Half a surrogate pair, which UTF-8 has no bytes for, becomes an escape of JSON.
     plain = text.encode("utf-8", "backslashreplace")
-    return gzip.compress(plain, compresslevel=6, mtime=0) if path.suffix == ".gz" else plain
+    if path.suffix != ".gz":
+        return plain
+    return gzip.compress(plain, compresslevel=6, mtime=0)
 
 
 def tree(timeline: Timeline, classes: Sequence[int], *, links: bool = False) -> dict[str, Any]:
@@ -88,7 +99,9 @@ def _events(
 ) -> Iterator[Event]:
     for rank in classes:
         yield from writer.rank(rank)
-        yield from memory_events(timeline, rank, writer.rows.process(rank))
+        process = writer.rows.process(rank)
+        yield from memory_events(timeline, rank, process)
+    # After all ranks: an arrow needs the lines of both its ends.
     yield from writer.arrows()
     if links:
         yield from _links(timeline)

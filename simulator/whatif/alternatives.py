@@ -38,20 +38,30 @@ class Span:
 
 def spans(scenario: Scenario) -> tuple[Span, ...]:
     """Return every assumption of a scenario with the step time of each alternative."""
-    return tuple(_span(scenario, assumption) for assumption in scenario.workload.assumed)
+    assumptions = scenario.workload.assumed
+    return tuple(_span(scenario, assumption) for assumption in assumptions)
 
 
 def _span(scenario: Scenario, assumption: Assumption) -> Span:
+    # One key at a time: all combinations would take a step each, and no reader could tell them apart.
     alternatives = []
     for value, variant in variants(scenario, assumption):
-        step_time = run(lower(variant)).step_time if variant else None
+        step_time = None
+        if variant:
+            step_time = run(lower(variant)).step_time
         alternatives.append(Alternative(format_value(value), step_time))
-    value = _value(scenario, assumption.key)
-    return Span(assumption.key, format_value(value), assumption.rule, tuple(alternatives))
+    assumed = _value(scenario, assumption.key)
+    return Span(
+        key=assumption.key,
+        value=format_value(assumed),
+        rule=assumption.rule,
+        alternatives=tuple(alternatives),
+    )
 
 
 def _value(scenario: Scenario, path: str) -> Any:
     """Return the value of a key of the workload. Errors: InputError if it has no such key."""
+    # Of the configuration, not of the file: a default may be what is assumed.
     value: Any = scenario.workload.model_dump(mode="json")
     for key in path.split("."):
         if not isinstance(value, dict) or key not in value:

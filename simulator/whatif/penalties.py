@@ -43,10 +43,15 @@ def imbalance(report: Report) -> Imbalance | None:
     given = loads(scenario)
     if given is None or scenario.workload.experts.even:
         return None
+    # The same tokens and capacity in equal shares; schedules that follow chunk times are built anew.
     costs = price_loads(scenario, given.levelled())
-    even = run(lower_schedule(scenario, schedule_of(scenario, costs), costs))
+    schedule = schedule_of(scenario, costs)
+    even = run(lower_schedule(scenario, schedule, costs))
     return Imbalance(
-        report.step_time - even.step_time, given.worst_share, given.mean_share, given.dropped
+        lost=report.step_time - even.step_time,
+        worst_share=given.worst_share,
+        mean_share=given.mean_share,
+        dropped=given.dropped,
     )
 
 
@@ -56,8 +61,13 @@ def stragglers(report: Report) -> Stragglers | None:
     speed = scenario.network.speed  # [gpu]
     if (speed == 1.0).all():
         return None
+    # Slow GPUs are healed, faults of links stay: those have nothing to do with stragglers.
     site = scenario.topology.at_full_speed
-    healthy = run(lower(replace(scenario, topology=site, network=network(site))))
+    healed = replace(scenario, topology=site, network=network(site))
+    healthy = run(lower(healed))
+    slow = speed < 1.0  # [gpu]
     return Stragglers(
-        report.step_time - healthy.step_time, float(speed.min()), int((speed < 1.0).sum())
+        lost=report.step_time - healthy.step_time,
+        slowest=float(speed.min()),
+        gpus=int(slow.sum()),
     )

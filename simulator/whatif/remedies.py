@@ -52,12 +52,20 @@ def remedies(scenario: Scenario, count: int = 3) -> tuple[Remedy, ...]:
         except InputError:
             continue  # it does not fit the rest of the scenario
         if weight.peak < base.peak:
-            added = weight.seconds - base.seconds
-            helpful.append(Remedy(key, _text(value), weight.peak, added))
+            remedy = Remedy(
+                key=key,
+                value=_text(value),
+                peak=weight.peak,
+                seconds=weight.seconds - base.seconds,
+            )
+            helpful.append(remedy)
+    # Sorting is stable: of equals the one that people try first comes first.
     fitting = [remedy for remedy in helpful if remedy.peak <= capacity]
     if fitting:
-        return tuple(sorted(fitting, key=lambda remedy: remedy.seconds)[:count])
-    return tuple(sorted(helpful, key=lambda remedy: remedy.peak)[:count])
+        best = sorted(fitting, key=lambda remedy: remedy.seconds)
+    else:
+        best = sorted(helpful, key=lambda remedy: remedy.peak)
+    return tuple(best[:count])
 
 
 def _candidates(scenario: Scenario) -> Iterator[tuple[str, Any]]:
@@ -88,29 +96,36 @@ def _recomputes(scenario: Scenario) -> Iterator[list[str]]:
             if name not in current:
                 yield [*current, name]
         yield ["full"]
-    yield [*dict.fromkeys([*current, *selective])]
+    everything = dict.fromkeys([*current, *selective])
+    yield list(everything)
 
 
 def _text(value: Any) -> str:
-    return f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
+    """Return a value as YAML has it on one line."""
+    if isinstance(value, list):
+        items = ", ".join(value)
+        return f"[{items}]"
+    return str(value)
 
 
 def _weigh(scenario: Scenario) -> _Weight:
     """Return memory and time with equally popular experts: remedies are compared, not simulated."""
     given = loads(scenario)
-    costs = price_loads(scenario, given.levelled() if given else None)
+    levelled = given.levelled() if given else None
+    costs = price_loads(scenario, levelled)
     schedule = schedule_of(scenario, costs)
-    peak = max(rank.peak for rank in memory_of(scenario, costs, schedule))
+    ranks = memory_of(scenario, costs, schedule)
+    peak = max(rank.peak for rank in ranks)
     return _Weight(peak, _busiest(scenario, costs, schedule))
 
 
 def _busiest(scenario: Scenario, costs: Costs, schedule: Schedule) -> float:
     """Return the time of the busiest pipeline index in a step where nothing else runs [s]."""
     table = chunk_times(scenario, costs)
-    chunk = [
-        sum(table.seconds(kind, stage) for kind in ("F", "I", "W"))
-        for stage in range(schedule.stages)
-    ]  # [stage] s
+    chunk = []  # [stage] s
+    for stage in range(schedule.stages):
+        passes = [table.seconds(kind, stage) for kind in ("F", "I", "W")]
+        chunk.append(sum(passes))
     totals = []  # [pipeline index] s
     for order in schedule.ranks:
         halves = [half for action in order for half in action.halves()]

@@ -64,6 +64,7 @@ def _read(path: Path) -> nx.Graph:
             graph = nx.node_link_graph(tree, edges=edges)
     except Exception as error:  # the readers raise whatever they stumble on
         raise InputError(f"is not a graph that networkx reads: {error!r}") from error
+    # Two edges of one pair would be one in the fabric, where they are counted as cables.
     if graph.is_multigraph():
         raise InputError("has parallel edges", remedy="Write one edge with cables: N.")
     return _undirected(graph) if graph.is_directed() else graph
@@ -146,7 +147,8 @@ def _check_complete(nics: dict[int, object], cluster: Cluster) -> None:
 
 def _nic_number(data: dict[str, Any], vertex: object, cluster: Cluster) -> int:
     """Return the number of a NIC, node * nics + j. Errors: InputError."""
-    for name, limit in (("node", cluster.nodes), ("nic", cluster.node.nics)):
+    limits = {"node": cluster.nodes, "nic": cluster.node.nics}
+    for name, limit in limits.items():
         value = data.get(name)
         if not _is_integer(value) or not 0 <= value < limit:
             raise InputError(

@@ -184,6 +184,7 @@ def _spines(cluster: Cluster, leaves: int, leaves_of: LeavesOf) -> int:
     if leaves == 1:
         return 0
     fewest = math.ceil(leaves / 2)  # a spine has twice as many ports as a leaf has uplinks
+    # Beyond `uplinks` a leaf would have no cable to some spine.
     for spines in range(fewest, uplinks + 1):
         if uplinks % spines == 0:
             return spines
