@@ -512,3 +512,14 @@ def test_a_send_between_stages_takes_the_residual_stream_over_a_nic_or_inside_a_
     # 2,048 x 1,024 x 2 B.
     one = dense(nodes=nodes, fabric__kind="rail_optimised" if nodes > 1 else "single_node")
     assert chunk_times(one, price(one)).comm == pytest.approx(4_194_304 / rate)
+
+
+@pytest.mark.parametrize(("nic", "rate"), [(20, 20e9), (50, 50e9), (2000, 200e9)])
+def test_an_exchange_is_paced_by_the_link_that_takes_longest_not_by_the_one_with_most_bytes(
+    nic, rate
+):
+    # Two nodes of 4 GPUs, ep 8, 2 experts a token: 11/14 of the tokens cross a NIC, and 3/4 of their
+    # copies NVLink, 1.5 a token: more bytes, but at 200 GB/s they are there before those of 50 GB/s.
+    one = lower(scenario(layout__pp=1, layout__ep=8, node__nic=f"{nic} GB/s per direction"))
+    found = {flow.rate for flow in one.coflows if flow.traffic == "expert"}
+    assert found == {rate}
