@@ -12,6 +12,7 @@ import argparse
 import ast
 import functools
 import gc
+import importlib
 import inspect
 import json
 import os
@@ -177,6 +178,9 @@ def main():
     given, tests = parser.parse_known_args()  # the rest is pytest's
     changes = sample(given.seed, given.count)
     chosen = [pair for pair in changes if not given.only or pair[0] in given.only]
+    for room in ROOMS:  # also what is imported at its first use
+        for path in Path("simulator", room).rglob("*.py"):
+            importlib.import_module(".".join(path.with_suffix("").parts))
     pytest.main(["-p", "no:cacheprovider", *tests], plugins=[Loop(chosen, given.output)])
 
 
