@@ -36,9 +36,11 @@ class Processor:
 
         overlapped: communication kernels run at the same time.
         """
-        return sum(
-            self.kernel(op, overlapped=overlapped) + self.kernels.gap for op in ops if _runs(op)
-        )
+        total = 0.0
+        for op in ops:
+            if _runs(op):
+                total += self.kernel(op, overlapped=overlapped) + self.kernels.gap
+        return total
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
         """Return the time of one kernel [s]."""
@@ -50,7 +52,8 @@ class Processor:
         return self._memory_bound(op, overlapped=overlapped)
 
     def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
-        seconds = op.bytes / (self.gpu.memory.bandwidth * self._share(op.kind))
+        bandwidth = self.gpu.memory.bandwidth * self._share(op.kind)
+        seconds = op.bytes / bandwidth
         # The shares of HBM were measured while communication ran.
         return seconds if overlapped else seconds / self.kernels.overlap_slowdown.memory
 
@@ -76,6 +79,8 @@ class Processor:
         model = table[op.dtype]
         on_sms = self._waves(op, model)
         on_memory = op.bytes / (self.gpu.memory.bandwidth * model.memory)
+        # Tiles are loaded while others are multiplied, so the slower of the two counts; the ramp
+        # fills the pipeline before either is at its rate.
         return (model.ramp + max(on_sms, on_memory)) * model.sustained
 
     def _waves(self, op: Op, model: GemmModel) -> float:
@@ -88,9 +93,10 @@ class Processor:
         rate = self.peak(op.dtype) / self.gpu.sms * model.mainloop  # of one SM [FLOP/s]
         best = math.inf
         for rows, columns, relative in model.tiles:
-            tiles = groups * ceil(m / rows) * ceil(n / columns)
-            waves = ceil(tiles / sms)
-            mainloop = 2.0 * rows * columns * k / (rate * relative)
+            per_problem = ceil(m / rows) * ceil(n / columns)
+            waves = ceil(groups * per_problem / sms)
+            flops = 2.0 * rows * columns * k  # of one tile
+            mainloop = flops / (rate * relative)
             best = min(best, waves * (mainloop + model.tile))
         return best
 
@@ -98,10 +104,13 @@ class Processor:
         width = op.shape.k
         model = self._implementation(width)
         table = model.backward if op.kind == "attention_backward" else model.forward
-        # The width that was measured nearest to the op's, of two the smaller.
-        nearest = min(table, key=lambda measured: (abs(measured - width), measured))
-        sms = self.gpu.sms - (self.reserved_sms if overlapped else 0)
-        rate = _interpolate(table[nearest], op.seq_length) * sms / self.gpu.sms
+        # The width that was measured nearest to the op's, of two the smaller: the first one.
+        nearest = min(sorted(table), key=lambda measured: abs(measured - width))
+        sms = self.gpu.sms
+        if overlapped:
+            sms -= self.reserved_sms
+        measured_rate = _interpolate(table[nearest], op.seq_length)  # on all SMs [FLOP/s]
+        rate = measured_rate * sms / self.gpu.sms
         return op.flops / rate
 
     def _implementation(self, width: int) -> AttentionModel:
@@ -139,5 +148,7 @@ def _interpolate(curve: dict[int, float], at: int) -> float:
     if index == len(points):
         return curve[points[-1]]
     low, high = points[index - 1], points[index]
-    weight = math.log(at / low) / math.log(high / low)
+    # Sequence lengths are measured at powers of two, each as far from the next as the one before.
+    span = math.log(high / low)
+    weight = math.log(at / low) / span
     return curve[low] * (1 - weight) + curve[high] * weight

@@ -22,10 +22,14 @@ Ids: TypeAlias = NDArray[np.int64]
 
 def mix(values: Colours) -> Colours:
     """Return well-scrambled 64-bit values: splitmix64's finaliser (Steele, Lea, Flood 2014)."""
+    # Sums of colours only tell multisets apart if the colours look random; products wrap at 2^64.
     z = values + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
 
 
 def sums(at: Ids, colours: Colours, count: int) -> Colours:
@@ -53,14 +57,18 @@ class Incidence:
 
     def gather(self, colours: Colours, count: int) -> Colours:
         """Return a hash of the multiset of (how, neighbour's colour) per flow [count]."""
-        return self._sum(self.flow, colours[self.other], count)
+        neighbours = colours[self.other]  # [meeting]
+        return self._sum(self.flow, neighbours, count)
 
     def scatter(self, colours: Colours, count: int) -> Colours:
         """Return a hash of the multiset of (how, flow's colour) per neighbour [count]."""
-        return self._sum(self.other, colours[self.flow], count)
+        neighbours = colours[self.flow]  # [meeting]
+        return self._sum(self.other, neighbours, count)
 
     def _sum(self, at: Ids, colours: Colours, count: int) -> Colours:
-        return sums(at, mix(colours ^ self.how), count)
+        # Scrambled together: the same neighbour met in another way counts as another colour.
+        met = mix(colours ^ self.how)
+        return sums(at, met, count)
 
 
 def numbers(values: Sequence[Hashable]) -> list[int]:
@@ -76,9 +84,11 @@ def codes(values: Sequence[Hashable]) -> Colours:
 
 def ranked(values: NDArray[Any]) -> Colours:
     """Return small integers, equal where the values are equal, in their order."""
+    # Most collectives send one size everywhere, and a sort of millions of entries takes seconds.
     if len(values) and (values == values[0]).all():
         return np.zeros(len(values), dtype=np.uint64)
-    return np.unique(values, return_inverse=True)[1].astype(np.uint64)
+    _, index = np.unique(values, return_inverse=True)
+    return index.astype(np.uint64)
 
 
 def distinct(colours: Colours) -> int:
@@ -98,6 +108,8 @@ class Classes(NamedTuple):
 def classes(colours: Colours) -> Classes:
     """Return the classes of things of equal colour."""
     _, first, inverse = np.unique(colours, return_index=True, return_inverse=True)
+    # `np.unique` numbers them by hash. By their first member they stand in the order in which the
+    # caller made them, whatever the hash is.
     order = np.argsort(first, kind="stable")
     number = np.empty_like(order)
     number[order] = np.arange(len(order))

@@ -432,3 +432,14 @@ def test_a_switch_that_cannot_add_is_said_to_be_missing():
     assert str(caught.value) == (
         "--algorithm: 'nvls' adds in the NVSwitch, which this GPU's kernel table does not know. Choose ring."
     )
+
+
+@pytest.mark.parametrize("name", ["ring", "tree"])
+@pytest.mark.parametrize(("nodes", "gpus"), [(1, 4), (2, 1), (2, 2), (2, 4), (4, 2)])
+def test_a_broadcast_brings_every_rank_the_whole_buffer_once(name, nodes, gpus):
+    # The root needs none of it, and nobody gets a byte twice.
+    net = cluster(nodes=nodes, gpus=gpus, ports=16)
+    came = np.zeros(nodes * gpus)
+    for step in rounds(net, "broadcast", name, range(nodes * gpus)).rounds:
+        np.add.at(came, step.dst, step.bytes * step.repeat)
+    assert came[1:] == pytest.approx(np.full(nodes * gpus - 1, GB))

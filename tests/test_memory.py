@@ -213,3 +213,10 @@ def test_sharded_gradients_and_parameters_are_whole_for_a_block_at_a_time(zero, 
     # residual streams of 2,048 x 1,024 x 2 B for the sends.
     for held in by_index(dense(layout__zero=zero)).values():
         assert held["buffers"] == 4 * 2048 * 1024 * 2 + whole * LAYER
+
+
+@pytest.mark.parametrize("tp", [2, 4])
+def test_tensor_parallel_ranks_have_room_for_a_whole_input_and_a_whole_partial_sum(tp):
+    # 2,048 x 1,024 x 2 B each, whatever the degree; the sends' four streams are cut over the group.
+    (whole, *_), stream = by_index(dense(layout__tp=tp)).values(), 2048 * 1024 * 2
+    assert whole["buffers"] == 2 * stream + 4 * stream / tp

@@ -73,8 +73,8 @@ def test_blackwell_multiplies_in_microscaling_at_the_rate_of_fp8(gpu, site):
     assert peak["mxfp8"] == peak["fp8"] == 2 * peak["bf16"] == peak["nvfp4"] / 2
     part = processor(gpu)
     for kind in ("gemm", "wgrad"):
-        ops = [replace(gemm("", 8192, 4096, 4096, each), kind=kind) for each in ("mxfp8", "fp8")]
-        ops = [replace(op, bytes=1e6) for op in ops]
+        gemms = [gemm("", 8192, 4096, 4096, dtype) for dtype in ("mxfp8", "fp8")]
+        ops = [op._replace(kind=kind, bytes=1e6) for op in gemms]
         assert part.kernel(ops[0], overlapped=False) == part.kernel(ops[1], overlapped=False)
     changes = {"precision.recipe": "mxfp8", "training.global_batch_size": 72}
     one = load(site, "llama-3.1-8b", changes | {"layout.cp": 1})

@@ -8,9 +8,11 @@ import pytest
 from builders import configuration_name, dense, lone, pair_program, scenario, simulated
 
 from simulator.bounds import traffic
+from simulator.costs import PhaseKey, price
 from simulator.costs.buckets import Bucket, holders, of_block
 from simulator.engine import run
-from simulator.program import STREAMS, Program, lower
+from simulator.ops import Pass, Phase
+from simulator.program import STREAMS, Program, chunk_times, lower
 from simulator.program.coflows import stage_hosts
 
 # The order that DeepSeek's profile shows (arXiv 2412.19437, figure 4; the streams 7, 23 and 27 of
@@ -478,3 +480,68 @@ def test_a_stage_sends_its_share_of_the_residual_stream(tp, sequence_parallel):
     # every GPU sends 1/tp over its NIC: always 16,777,216 B, forward or backward.
     one = dense(layout__tp=tp, layout__sequence_parallel=sequence_parallel)
     assert traffic(lower(one))["pipeline"] == (16_777_216.0, 0.0)
+
+
+# Times that schedules are searched with
+
+
+def exchanges_alone(one, costs, kind) -> float:
+    """Return what chunk times add to the kernels of the last stage [s]."""
+    last = len(costs.stages) - 1
+    keys = [PhaseKey(phase, False) for phase in Phase if phase.computes == kind]
+    kernels = sum(block.phases[key].total for block in costs.stage(last) for key in keys)
+    return chunk_times(one, costs).seconds(kind, last) - kernels
+
+
+def test_chunk_times_count_the_exchanges_of_a_pass_where_nothing_hides_them():
+    # Two MoE layers on the last stage. Forward and input gradient each dispatch and combine once a
+    # layer, the latter without a new layout: 2 x (74 - 52) us less. Weight gradients send nothing.
+    one = scenario()
+    costs = price(one)
+    forward, backward, weights = (
+        exchanges_alone(one, costs, kind) for kind in (Pass.FORWARD, Pass.INPUT, Pass.WEIGHT)
+    )
+    assert forward - backward == pytest.approx(44e-6)
+    # A dispatch and a combine of some 2 MB at 200 GB/s take tens of microseconds each.
+    assert backward > 2 * (52e-6 + 2 * 10e-6)
+    assert weights == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("nodes", "rate"), [(2, 50e9), (1, 200e9)])
+def test_a_send_between_stages_takes_the_residual_stream_over_a_nic_or_inside_a_node(nodes, rate):
+    # 2,048 x 1,024 x 2 B.
+    one = dense(nodes=nodes, fabric__kind="rail_optimised" if nodes > 1 else "single_node")
+    assert chunk_times(one, price(one)).comm == pytest.approx(4_194_304 / rate)
+
+
+@pytest.mark.parametrize(("nic", "rate"), [(20, 20e9), (50, 50e9), (2000, 200e9)])
+def test_an_exchange_is_paced_by_the_link_that_takes_longest_not_by_the_one_with_most_bytes(
+    nic, rate
+):
+    # Two nodes of 4 GPUs, ep 8, 2 experts a token: 11/14 of the tokens cross a NIC, and 3/4 of their
+    # copies NVLink, 1.5 a token: more bytes, but at 200 GB/s they are there before those of 50 GB/s.
+    one = lower(scenario(layout__pp=1, layout__ep=8, node__nic=f"{nic} GB/s per direction"))
+    found = {flow.rate for flow in one.coflows if flow.traffic == "expert"}
+    assert found == {rate}
+
+
+def test_kernels_of_a_pair_take_as_long_as_next_to_exchanges_and_those_of_other_chunks_as_alone():
+    one = pair_program()
+    (block,) = one.costs.stage(0)
+    phases = {
+        label: [Phase(f"{label[:-3].replace('attn', 'attention')}_{label[-2].lower()}")]
+        for label in PAIR_COMPUTE
+    }
+    phases["attn(B)"].append(Phase.ATTENTION_T)
+    for kind, overlapped, labels in (
+        ("FB", True, PAIR_COMPUTE),
+        ("F", False, ["attn(F)", "mlp(F)"]),
+        ("B", False, ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]),
+    ):
+        of_action = (one.action == action_of(one, kind)) & (one.rank == 0)
+        for label in labels:
+            rows = of_action & (one.label == one.labels.index(label))
+            due = [block.phases[PhaseKey(phase, overlapped)].total for phase in phases[label]]
+            assert one.seconds[rows].sum() == pytest.approx(sum(due), rel=1e-12)
+    slower = block.phases[PhaseKey(Phase.ATTENTION_B, True)].total
+    assert slower > 1.02 * block.phases[PhaseKey(Phase.ATTENTION_B, False)].total

@@ -107,12 +107,12 @@ def test_calibration_is_named_as_such():
 
 def test_the_shipped_stage_map_is_the_balanced_one():
     scenario = load("h800-2048", "deepseek-v3")
-    priced = price(scenario)
-    weights = [block_seconds(priced.blocks[kind]) for kind in scenario.model.blocks]
+    costs = price(scenario)
+    weights = [block_seconds(costs.blocks[kind]) for kind in scenario.model.blocks]
     lengths = balance(weights, 16)
     assert print_stages(cut(scenario.model.blocks, lengths)) == scenario.workload.layout.stages
     assert load("h800-2048", sets={"layout.stages": "balanced"}).pipeline == scenario.pipeline
-    assert price(load("h800-2048", sets={"layout.stages": "balanced"})).stages == priced.stages
+    assert price(load("h800-2048", sets={"layout.stages": "balanced"})).stages == costs.stages
 
 
 @pytest.mark.slow

@@ -25,8 +25,8 @@ def test_every_schedule_runs_as_a_step_and_folds_exactly(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if SCHEDULES[name].timed])
 def test_a_searched_schedule_is_searched_with_the_times_of_the_step(name):
     one = scenario(schedule__name=name, layout__pp=4, layout__stages="balanced")
-    priced = price(one)
-    schedule, times = schedule_of(one, priced), chunk_times(one, priced)
+    costs = price(one)
+    schedule, times = schedule_of(one, costs), chunk_times(one, costs)
     check(schedule)
     assert lower(one).schedule == schedule
     assert max(peak_in_flight(schedule)) <= (4 if name == "zb-1p" else 8)
@@ -36,17 +36,15 @@ def test_a_searched_schedule_is_searched_with_the_times_of_the_step(name):
     for kind, phases in parts:
         for stage in range(4):
             seconds = sum(
-                block.phases[phase, False].total
-                for block in priced.stage(stage)
-                for phase in phases
+                block.phases[phase, False].total for block in costs.stage(stage) for phase in phases
             )
-            waits = kind == "F" and any(block.exchanges_experts for block in priced.stage(stage))
+            waits = kind == "F" and any(block.exchanges_experts for block in costs.stage(stage))
             assert (
                 times.seconds(kind, stage) > seconds
                 if waits
                 else (times.seconds(kind, stage) == pytest.approx(seconds))
             )
-    assert times.comm == pytest.approx(priced.activation_bytes() / one.topology.node.nic)
+    assert times.comm == pytest.approx(costs.activation_bytes() / one.topology.node.nic)
 
 
 def test_other_schedules_keep_their_order_whatever_the_times():

@@ -201,6 +201,18 @@ def test_sizes_of_the_small_run_are_those_worked_out_by_hand(events):
         )
 
 
+def test_a_dispatcher_that_sends_straight_is_given_every_copy_of_a_token():
+    # 2,048 tokens x 1,024, each to 2 experts: the plain all-to-all is given 2 copies of each, and
+    # with equally popular experts every GPU gets as many. DeepEP reads each token once.
+    timeline = run(lower(scenario(experts__dispatcher="all_to_all")))
+    sizes = {
+        (event["args"]["In msg nelems"], event["args"]["Out msg nelems"])
+        for event in kernels(tree(timeline, [0])["traceEvents"])
+        if event["name"].startswith(("ncclDevKernel_Dispatch", "ncclDevKernel_Combine"))
+    }
+    assert sizes == {(2 * 2048 * 1024, 2 * 2048 * 1024)}
+
+
 @pytest.mark.parametrize("parallel", [True, False])
 def test_tensor_parallel_transfers_are_gathers_and_scatters_or_sums(parallel):
     changes = {

@@ -118,6 +118,8 @@ _ROWS = (
 ALGORITHMS: dict[str, Algorithm] = {row.name: row for row in _ROWS}
 """Name -> algorithm. Where two take equally long, NCCL is taken to choose the first."""
 
+# What an ideal ring's busiest link carries of the buffer: an all-reduce scatters and gathers, which
+# are (n-1)/n each, whatever the algorithm does: busbw compares with a link's rate for every op.
 BUS_FACTORS: dict[str, Callable[[int], float]] = {
     "all_reduce": lambda n: 2 * (n - 1) / n,
     "reduce_scatter": lambda n: (n - 1) / n,
@@ -151,6 +153,8 @@ def open_to(op: str, algorithm: str | None) -> dict[str, Algorithm]:
     if algorithm is None:
         return of_nccl(op)
     table = of_op(op)
+    # A name goes before an alias: `hierarchical` is an all-to-all, and a hierarchical ring where
+    # the op has no algorithm of that name.
     names = {row.alias: row for row in table.values() if row.alias} | table
     if algorithm not in names:
         raise InputError(

@@ -19,7 +19,8 @@ from simulator.topology import Network
 
 def handed_on(count: int, bit: int) -> int:
     """Return how many of a rank's `count` blocks travel in round `bit`: whose distance has it."""
-    return sum(distance >> bit & 1 for distance in range(count))
+    digits = np.arange(count) >> bit & 1  # [distance]
+    return int(digits.sum())
 
 
 def all_to_all(network: Network, members: Sequence[int], size: float) -> Rounds:
@@ -27,7 +28,9 @@ def all_to_all(network: Network, members: Sequence[int], size: float) -> Rounds:
     ranks = np.array(sorted(members), dtype=np.int64)
     count = len(ranks)
     steps = []
-    for bit in range((count - 1).bit_length()):
+    rounds = (count - 1).bit_length()  # digits of the longest distance, count - 1
+    for bit in range(rounds):
         ahead = np.roll(ranks, -(1 << bit))
-        steps.append(a_round(ranks, ahead, handed_on(count, bit) * size / count))
+        sent = handed_on(count, bit) * size / count
+        steps.append(a_round(ranks, ahead, sent))
     return Rounds(kept(*steps))

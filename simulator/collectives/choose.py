@@ -52,6 +52,8 @@ def choices(
     """
     possible: list[Choice] = []
     for name, algorithm in table.items():
+        # Of one byte: latencies do not depend on the size, and transfers are proportional to it, so
+        # that every other size follows from this one.
         try:
             rounds = algorithm.ops[op](network, members, 1.0)
         except LayoutError:
@@ -61,7 +63,8 @@ def choices(
         for protocol, row in algorithm.kernels.items():
             if row in kernels:
                 byte = cost(network, rounds, kernels[row])
-                reached = Cost(byte.latency, byte.transfer / algorithm.rate)
+                transfer = byte.transfer / algorithm.rate
+                reached = Cost(byte.latency, transfer)
                 possible.append(Choice(name, protocol, reached))
     if not possible:
         raise InputError(

@@ -87,7 +87,8 @@ class Communication:
         kernels = self._token_kernels()
         kernel, algorithm = kernels.models[kind], ""
         # Tokens travel with a header to their experts; what comes back knows where it belongs.
-        size += 0.0 if kind.returns else kernels.header * tokens
+        if not kind.returns:
+            size += kernels.header * tokens
         if self.dispatcher.op:
             plan = self._plan(Traffic.EXPERT, self.dispatcher.op, members, load.rows * size)
             kernel, algorithm = plan.kernel, plan.algorithm
@@ -103,9 +104,11 @@ class Communication:
         try:
             return self.dispatcher.kernels(self.scenario.kernels)
         except InputError as error:
-            remedy = "Write experts.dispatcher=deepep."
             refused = InputError(
-                error.rule, key="experts.dispatcher", value=self.dispatcher.name, remedy=remedy
+                error.rule,
+                key="experts.dispatcher",
+                value=self.dispatcher.name,
+                remedy="Write experts.dispatcher=deepep.",
             )
             raise _located(self.scenario, refused) from error
 
@@ -113,25 +116,33 @@ class Communication:
         name = _chosen(self.scenario, traffic)
         network, kernels = self.scenario.network, self.scenario.kernels.communication
         row = ALGORITHMS.get(name)
+        # A row of the communication table that was fitted inside steps is better than any choice:
+        # it has the algorithm's contention and protocol in it.
         if row and traffic in row.fitted:
-            return Plan(network, name, op, kernels[row.fitted[traffic]])
+            fitted = kernels[row.fitted[traffic]]
+            return Plan(network, name, op, fitted)
         names = (name,) if row else tuple(of_nccl(op))
+        models = _models(kernels, names)
         try:
-            possible = _choices(network, tuple(members), op, names, _models(kernels, names))
+            possible = _choices(network, tuple(members), op, names, models)
         except InputError as error:
-            raise _located(self.scenario, self._refused(traffic, op, members, error)) from error
+            refused = self._refused(traffic, op, members, error)
+            raise _located(self.scenario, refused) from error
         best = fastest(possible, size)
         row = ALGORITHMS[best.algorithm]
-        return Plan(network, row.name, op, _at_rate(kernels[row.kernels[best.protocol]], row.rate))
+        kernel = kernels[row.kernels[best.protocol]]
+        return Plan(network, row.name, op, _at_rate(kernel, row.rate))
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError
     ) -> InputError:
         """Return why an algorithm cannot run on a group, with those that can."""
-        kernels, works = self.scenario.kernels.communication, []
+        network, kernels = self.scenario.network, self.scenario.kernels.communication
+        works = []
         for name in _open_to(traffic):
+            alone = {name: ALGORITHMS[name]}
             try:
-                choices(self.scenario.network, members, kernels, op, {name: ALGORITHMS[name]})
+                choices(network, members, kernels, op, alone)
             except InputError:
                 continue
             works.append(name)
@@ -183,12 +194,14 @@ def _open_to(traffic: Traffic) -> list[str]:
 def _check_algorithms(scenario: Scenario) -> None:
     """Refuse algorithms that do not exist, lack an op or are not used. Errors: InputError."""
     for traffic, ops in NEEDS.items():
-        name, works = _chosen(scenario, traffic), _open_to(traffic)
+        name = _chosen(scenario, traffic)
+        works = _open_to(traffic)
         if name == NCCL or name in works:
             continue
-        row = ALGORITHMS.get(name)
-        lacks = [op for op in ops if row and op not in row.ops]
-        rule = f"does not run {' and '.join(lacks)}" if row else "is not a collective algorithm"
+        rule = "is not a collective algorithm"
+        if name in ALGORITHMS:
+            lacks = [op for op in ops if op not in ALGORITHMS[name].ops]
+            rule = f"does not run {' and '.join(lacks)}"
         raise InputError(
             rule,
             key=f"communication.{traffic}.algorithm",
@@ -201,7 +214,8 @@ def _check_algorithms(scenario: Scenario) -> None:
 def _check_expert_algorithm(scenario: Scenario) -> None:
     config = scenario.workload.communication.expert
     dispatcher = dispatcher_of(scenario)
-    if dispatcher.op or config.algorithm == type(config)().algorithm:
+    default = type(config)().algorithm
+    if dispatcher.op or config.algorithm == default:
         return
     users = [name for name, row in DISPATCHERS.items() if row.op]
     key = "communication.expert.algorithm"
@@ -216,24 +230,32 @@ def _check_expert_algorithm(scenario: Scenario) -> None:
 
 def _located(scenario: Scenario, error: InputError) -> InputError:
     """Return an error with the file and the line of its key, where the workload has it."""
-    return error.at(**scenario.documents[1].locate(tuple(error.key.split("."))))
+    workload = scenario.documents[1]
+    path = tuple(error.key.split("."))
+    return error.at(**workload.locate(path))
 
 
 def _at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:
     if rate == 1.0:
         return kernel
-    return kernel.model_copy(update={"nic": kernel.nic * rate, "nvlink": kernel.nvlink * rate})
+    slower = {"nic": kernel.nic * rate, "nvlink": kernel.nvlink * rate}
+    return kernel.model_copy(update=slower)
 
 
 def _models(
     kernels: dict[str, CommunicationModel], names: Sequence[str]
 ) -> tuple[tuple[str, CommunicationModel], ...]:
     """Return the kernels that some algorithms may use, as a value that can be remembered."""
-    rows = dict.fromkeys(row for name in names for row in ALGORITHMS[name].kernels.values())
-    return tuple((row, kernels[row]) for row in rows if row in kernels)
+    # Once each, in the order of the table: what NCCL takes of equals is the first.
+    rows: dict[str, CommunicationModel] = {}
+    for name in names:
+        for row in ALGORITHMS[name].kernels.values():
+            if row in kernels:
+                rows[row] = kernels[row]
+    return tuple(rows.items())
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # a choice resolves every round, and stages have groups alike
 def _choices(
     network: Network,
     members: tuple[int, ...],

@@ -43,8 +43,11 @@ def exchange(
     if not isinstance(load, Routing) and load.per_gpu:
         return _per_gpu(network, np.asarray(members), load, back=back)
     near, far = _hops(network, tuple(members), load.ep_nodes, load.gpus_per_node)
+    # Tokens follow each other over both hops, so that only the first token's latencies add up.
     links = np.concatenate([near.links, far.links])
-    copies = np.concatenate([near.bytes * load.over_nvlink, far.bytes * load.over_nic])
+    on_nvlink = near.bytes * load.over_nvlink
+    on_nics = far.bytes * load.over_nic
+    copies = np.concatenate([on_nvlink, on_nics])
     return merged(links, copies, near.latency + far.latency)
 
 
@@ -61,23 +64,31 @@ class _Hops(NamedTuple):
 def _hops(network: Network, members: tuple[int, ...], ep_nodes: int, gpus_per_node: int) -> _Hops:
     ranks = np.asarray(members)
     ports = np.concatenate([network.gpu_up[ranks], network.gpu_down[ranks]])
-    near = merged(ports, np.ones(len(ports)), _near_latency(network, ranks, gpus_per_node))
+    delay = _near_latency(network, ranks, gpus_per_node)
+    near = merged(ports, np.ones(len(ports)), delay)
     if ep_nodes == 1:
-        return _Hops(near, merged(np.zeros(0, np.int64), np.zeros(0), 0.0))
+        nowhere = merged(np.zeros(0, np.int64), np.zeros(0), 0.0)
+        return _Hops(near, nowhere)
+    # Over NICs a token goes to the GPU of its own rail on the other node.
     node = ranks // network.gpus_per_node
-    same_rail = (ranks[:, None] - ranks) % network.gpus_per_node == 0
-    src, dst = np.nonzero((node[:, None] != node) & same_rail)
+    apart = node[:, None] != node  # [src, dst]
+    same_rail = (ranks[:, None] - ranks) % network.gpus_per_node == 0  # [src, dst]
+    src, dst = np.nonzero(apart & same_rail)
     crossed = ways(network, ranks[src], ranks[dst])
     # Equal shares to the peers on all other nodes.
-    copies = crossed.share / (len(np.unique(node)) - 1)  # [entry]
+    others = len(np.unique(node)) - 1
+    copies = crossed.share / others  # [entry]
     latency = crossed.latency(len(src), network.latency)
-    return _Hops(near, merged(crossed.link, copies, latency))
+    far = merged(crossed.link, copies, latency)
+    return _Hops(near, far)
 
 
 def _near_latency(network: Network, ranks: Links, gpus_per_node: int) -> float:
+    """Return the latency between two GPUs of a node [s], which the first two stand for."""
     if gpus_per_node == 1:
         return 0.0
-    return network.route(int(ranks[0]), int(ranks[1]))[1]
+    source, target = int(ranks[0]), int(ranks[1])
+    return network.route(source, target)[1]
 
 
 def _per_gpu(network: Network, ranks: Links, load: Load, *, back: bool) -> Demand:
@@ -91,22 +102,31 @@ def _per_gpu(network: Network, ranks: Links, load: Load, *, back: bool) -> Deman
     if back:
         up, down = down, up
     on_node = load.gpus_per_node
-    from_each = np.array([gpu.received for gpu in load.per_gpu]) / on_node  # [gpu]
+    received = np.array([gpu.received for gpu in load.per_gpu])  # [gpu]
+    from_each = received / on_node  # [gpu]
     of_node = from_each.reshape(-1, on_node).sum(axis=1).repeat(on_node)  # [gpu]
+    # A GPU passes on to the others of its node, and gets from each of them, not from itself.
+    passed_on = of_node - from_each
+    taken = from_each * (on_node - 1)
     links = np.concatenate([up[ranks], down[ranks]])
-    copies = np.concatenate([of_node - from_each, from_each * (on_node - 1)])
+    copies = np.concatenate([passed_on, taken])
     latency = _near_latency(network, ranks, on_node)
     if load.ep_nodes == 1:
         return merged(links, copies, latency)
+    # Between nodes a token goes along its rail to every node that it reaches: the pairs are those
+    # of a token's home and the GPU there, whichever way the copies travel.
     node, rail = np.divmod(np.arange(len(ranks)), on_node)
-    here, there = np.nonzero((node[:, None] != node) & (rail[:, None] == rail))
+    apart = node[:, None] != node  # [here, there]
+    same_rail = rail[:, None] == rail  # [here, there]
+    here, there = np.nonzero(apart & same_rail)
     reach = np.array(load.reach)[there // on_node]  # [pair]
-    src, dst = (there, here) if back else (here, there)
+    src, dst = here, there
+    if back:
+        src, dst = there, here
     crossed = ways(network, ranks[src], ranks[dst])
     sizes = crossed.share * reach[crossed.pair]  # [entry]
-    far = merged(crossed.link, sizes, crossed.latency(len(src), network.latency))
-    return merged(
-        np.concatenate([links, far.links]),
-        np.concatenate([copies, far.bytes]),
-        latency + far.latency,
-    )
+    delay = crossed.latency(len(src), network.latency)
+    far = merged(crossed.link, sizes, delay)
+    all_links = np.concatenate([links, far.links])
+    all_copies = np.concatenate([copies, far.bytes])
+    return merged(all_links, all_copies, latency + far.latency)

@@ -63,10 +63,9 @@ class Demand:
 
     def occupied(self, network: Network, model: CommunicationModel) -> Floats:
         """Return what each link is busy for: bytes over the share that the kernel reaches [B]."""
-        share = [
-            model.nvlink if network.kind[link] == "nvlink" else model.nic
-            for link in self.links.tolist()
-        ]
+        # Only the links that are crossed: a network has thousands, and a step asks this often.
+        kinds = [network.kind[link] for link in self.links.tolist()]
+        share = [model.nvlink if kind == "nvlink" else model.nic for kind in kinds]
         result: Floats = self.bytes / np.array(share)
         return result
 
@@ -79,15 +78,17 @@ class Demand:
         """Return the kind of its slowest link, see `Network.kind`; '' if it crosses none."""
         if not len(self.links):
             return ""
-        slowest = int(np.argmax(self.occupied(network, model) / network.capacity[self.links]))
-        return network.kind[int(self.links[slowest])]
+        busy = self.occupied(network, model) / network.capacity[self.links]  # [link] s
+        slowest = int(self.links[np.argmax(busy)])
+        return network.kind[slowest]
 
 
 def merged(links: Links, sizes: Floats, latency: float) -> Demand:
     """Return bytes on links as a demand that names each link once. links, sizes: [entry]."""
-    used = sizes > 0
+    used = sizes > 0  # links that carry nothing would make a coflow wait for them
     different, index = np.unique(links[used], return_inverse=True)
-    carried: Floats = np.bincount(index, sizes[used], len(different)).astype(np.float64)
+    total = np.bincount(index, sizes[used], minlength=len(different))  # [link] B
+    carried: Floats = total.astype(np.float64)
     return Demand(different, carried, latency)
 
 
@@ -96,12 +97,16 @@ def demand(network: Network, rounds: Rounds, model: CommunicationModel | None = 
 
     model: whose latencies count, relative to the topology's; without one, the topology's own.
     """
-    links, sizes, latency = [np.zeros(0, np.int64)], [np.zeros(0)], 0.0
-    delay = latencies(network, model)
+    # All rounds as one list of (link, bytes) entries, which `merged` adds up link by link. The empty
+    # arrays in front give a collective without rounds its types.
+    links, sizes = [np.zeros(0, np.int64)], [np.zeros(0)]
+    latency = 0.0
+    delay = latencies(network, model)  # [link] s
     for step in rounds.rounds:
         crossed = ways(network, step.src, step.dst)
+        sent = step.bytes[crossed.pair]  # [entry] B
         links.append(crossed.link)
-        sizes.append(step.bytes[crossed.pair] * crossed.share * step.repeat)
+        sizes.append(sent * crossed.share * step.repeat)
         latency += step.repeat * crossed.latency(len(step.src), delay)
     return merged(np.concatenate(links), np.concatenate(sizes), latency)
 
@@ -110,8 +115,9 @@ def latencies(network: Network, model: CommunicationModel | None) -> Floats:
     """Return what a link adds to a round of this kernel, [link] s."""
     if model is None:
         return network.latency
-    relative: Floats = network.latency * by_kind(network, model.nvlink_latency, model.nic_latency)
-    return relative
+    factor = by_kind(network, model.nvlink_latency, model.nic_latency)  # [link]
+    delay: Floats = network.latency * factor
+    return delay
 
 
 def send(network: Network, source: int, target: int) -> tuple[tuple[int, ...], float]:
@@ -130,7 +136,8 @@ def by_node(network: Network, members: Sequence[int]) -> list[list[int]]:
 def even_nodes(network: Network, members: Sequence[int]) -> NDArray[np.int64]:
     """Return the members [node, member]. Errors: LayoutError if nodes hold unlike numbers."""
     groups = by_node(network, members)
-    if len({len(group) for group in groups}) > 1:
+    sizes = {len(group) for group in groups}
+    if len(sizes) > 1:
         raise LayoutError(
             f"spreads a group of {len(members)} GPUs unevenly over {len(groups)} nodes",
             key="layout.pp",
@@ -154,8 +161,10 @@ def single_node(network: Network, members: Sequence[int], name: str) -> NDArray[
 def a_round(src: Links, dst: Links, size: float, repeat: int = 1) -> Round:
     """Return a round in which every pair sends the same. src, dst: of any equal shape."""
     src, dst = np.broadcast_arrays(src, dst)
-    src, dst = src.ravel().astype(np.int64), dst.ravel().astype(np.int64)
-    return Round(src, dst, np.full(len(src), size), repeat)
+    sources = src.ravel().astype(np.int64)
+    targets = dst.ravel().astype(np.int64)
+    sizes = np.full(len(sources), size)
+    return Round(sources, targets, sizes, repeat)
 
 
 def kept(*rounds: Round) -> tuple[Round, ...]:

@@ -27,6 +27,8 @@ def demand(batch: Batch) -> Demand:
     same or the busiest stands for all. Errors: InputError where GPUs have loads of their own and
     the algorithm is not pairwise: it hands blocks on that are not alike then.
     """
+    # The collective's buffer is everything that a rank sends, `rows` copies of each of its tokens;
+    # only pairs can send blocks of unlike sizes.
     if not batch.load.per_gpu:
         whole = unit(batch.network, batch.algorithm, "all_to_all", batch.members, batch.kernel)
         return whole.scaled(batch.load.rows)

@@ -17,18 +17,24 @@ from simulator.topology import Network
 
 def _halving(members: Sequence[int], size: float) -> list[Round]:
     n = len(members)
-    if n & (n - 1):
+    is_power_of_two = n & (n - 1) == 0
+    if not is_power_of_two:
+        below = 1 << (n.bit_length() - 1)
         raise LayoutError(
             f"needs a power of two; these are {n} ranks",
             value="halving_doubling",
             key="--algorithm",
-            remedy=f"Choose ring, or --ranks {1 << (n.bit_length() - 1)}.",
+            remedy=f"Choose ring, or --ranks {below}.",
         )
-    ranks, position = np.array(sorted(members)), np.arange(n)
+    ranks = np.array(sorted(members))
+    position = np.arange(n)
     steps = []
+    # Lowest bit first: ranks are numbered node by node, so that the first and largest halves go to
+    # partners on the same node.
     for bit in range(n.bit_length() - 1):
         partner = ranks[position ^ (1 << bit)]
-        steps.append(a_round(ranks, partner, size / 2 ** (bit + 1)))
+        half = size / 2 ** (bit + 1)
+        steps.append(a_round(ranks, partner, half))
     return steps
 
 

@@ -11,11 +11,15 @@ from simulator.topology import Network
 
 
 def _passes(network: Network, members: Sequence[int], size: float, passes: int) -> Rounds:
-    table = even_nodes(network, members)
+    table = even_nodes(network, members)  # [node, member] ranks
     nodes, local = table.shape
-    next_gpu, next_node = np.roll(table, -1, axis=1), np.roll(table, -1, axis=0)
-    inside = a_round(table, next_gpu, size / local, passes * (local - 1))
-    across = a_round(table, next_node, size / local / nodes, passes * (nodes - 1))
+    # Inside a node first, so that a GPU's NIC carries its g-th part of the buffer only: a member's
+    # successors are the next GPU of its node and the GPU of its rail on the next node.
+    next_gpu = np.roll(table, -1, axis=1)
+    next_node = np.roll(table, -1, axis=0)
+    part = size / local
+    inside = a_round(table, next_gpu, part, passes * (local - 1))
+    across = a_round(table, next_node, part / nodes, passes * (nodes - 1))
     return Rounds(kept(inside, across))
 
 

@@ -19,31 +19,39 @@ from simulator.collectives.tree import across, reverse
 from simulator.errors import LayoutError
 from simulator.topology import Network
 
-ON_SWITCH, ON_FABRIC = np.array(SWITCH), np.array(FABRIC)
+# As arrays without axes, which `a_round` repeats for every rank at the other end.
+ON_SWITCH = np.array(SWITCH)
+ON_FABRIC = np.array(FABRIC)
 
 
 def _nvls(ranks: Links, up: float, down: float) -> Rounds:
     """Return one pass through the switch. up, down: bytes of each GPU."""
-    return Rounds(
-        kept(a_round(ranks, ON_SWITCH, up), a_round(ON_SWITCH, ranks, down)), pipelined=True
-    )
+    rising = a_round(ranks, ON_SWITCH, up)
+    falling = a_round(ON_SWITCH, ranks, down)
+    return Rounds(kept(rising, falling), pipelined=True)
 
 
 def reduce_scatter(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return everybody's buffer going up, its own sum coming down to each."""
     ranks = single_node(network, members, "nvls")
-    return _nvls(ranks, size, size / len(ranks)) if len(ranks) > 1 else Rounds(())
+    if len(ranks) == 1:
+        return Rounds(())
+    return _nvls(ranks, up=size, down=size / len(ranks))
 
 
 def all_gather(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return each part going up once, all of them coming down to everybody."""
     ranks = single_node(network, members, "nvls")
-    return _nvls(ranks, size / len(ranks), size) if len(ranks) > 1 else Rounds(())
+    if len(ranks) == 1:
+        return Rounds(())
+    return _nvls(ranks, up=size / len(ranks), down=size)
 
 
 def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return both passes, chunk after chunk."""
-    up, down = reduce_scatter(network, members, size), all_gather(network, members, size)
+    # Pipelined: while the switch sums one chunk, it copies the chunk before it to everybody.
+    up = reduce_scatter(network, members, size)
+    down = all_gather(network, members, size)
     return Rounds((*up.rounds, *down.rounds), pipelined=True)
 
 
@@ -70,14 +78,21 @@ def _nodes(network: Network, members: Sequence[int], size: float, name: str) -> 
     local = table.shape[1]
     if local == 1:
         return _Nodes(Rounds(()), Rounds(()), table)
-    return _Nodes(_nvls(table, size, size / local), _nvls(table, size / local, size), table)
+    part = size / local  # the share of the buffer that each GPU takes across nodes
+    return _Nodes(
+        up=_nvls(table, up=size, down=part),
+        down=_nvls(table, up=part, down=size),
+        table=table,
+    )
 
 
 def tree_all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return NVLS inside the nodes and a double binary tree on each rail (NCCL's NVLSTree)."""
     up, down, table = _nodes(network, members, size, "nvls_tree")
-    steps = across(table.T, size / table.shape[1])
-    return Rounds((*up.rounds, *steps, *reverse(steps), *down.rounds), pipelined=True)
+    part = size / table.shape[1]
+    rising = across(table.T, part)  # a tree over the nodes for each rail
+    falling = reverse(rising)
+    return Rounds((*up.rounds, *rising, *falling, *down.rounds), pipelined=True)
 
 
 def sharp_all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
@@ -88,5 +103,7 @@ def sharp_all_reduce(network: Network, members: Sequence[int], size: float) -> R
     """
     up, down, table = _nodes(network, members, size, "sharp")
     part = size / table.shape[1]
-    rail = kept(a_round(table, ON_FABRIC, part), a_round(ON_FABRIC, table, part))
+    rising = a_round(table, ON_FABRIC, part)
+    falling = a_round(ON_FABRIC, table, part)
+    rail = kept(rising, falling)
     return Rounds((*up.rounds, *rail, *down.rounds), pipelined=True)

@@ -35,7 +35,8 @@ class Ways:
 
     def latency(self, pairs: int, of_link: Floats) -> float:
         """Return the latency of the longest way [s], a mean where a pair has several ways."""
-        of_pair = np.bincount(self.pair, of_link[self.link] * self.share, pairs)
+        delays = of_link[self.link] * self.share  # [entry] s
+        of_pair = np.bincount(self.pair, delays, minlength=pairs)  # [pair] s
         return float(of_pair.max(initial=0.0))
 
 
@@ -72,11 +73,16 @@ def ways(network: Network, src: Links, dst: Links) -> Ways:
     src, dst: [pair] ranks, or SWITCH or FABRIC at one end.
     """
     pairs = np.arange(len(src))
-    near, far = np.where(src >= 0, src, dst), np.where(dst >= 0, dst, src)
+    # Each mask says which pairs take a piece of the way. A switch stands in for a rank at one end,
+    # and takes the other end's node.
+    near = np.where(src >= 0, src, dst)  # [pair] rank
+    far = np.where(dst >= 0, dst, src)  # [pair] rank
     ranks = (src >= 0) & (dst >= 0)
-    within = ranks & (near // network.gpus_per_node == far // network.gpus_per_node)
-    up = (within & (src != dst)) | (dst == SWITCH)
-    down = (within & (src != dst)) | (src == SWITCH)
+    same_node = near // network.gpus_per_node == far // network.gpus_per_node
+    within = ranks & same_node
+    between_gpus = within & (src != dst)
+    up = between_gpus | (dst == SWITCH)
+    down = between_gpus | (src == SWITCH)
     out, home = dst == FABRIC, src == FABRIC
     parts = [
         _whole(pairs[up], network.gpu_up[near[up]]),
@@ -86,12 +92,17 @@ def ways(network: Network, src: Links, dst: Links) -> Ways:
         *_slots(network, pairs[out], src[out], 0),
         *_slots(network, pairs[home], dst[home], 1),
     ]
+    # Between nodes nearly all pairs go by rule, as arrays; only those that a broken NIC or another
+    # routing sends elsewhere are looked up one by one.
     across = np.flatnonzero(~within & ranks)
     if len(across):
         regular = _regular(network, src[across], dst[across])
-        alike, odd = across[regular], across[~regular]
-        parts += _regular_entries(network, _Pairs(alike, src[alike], dst[alike]))
-        parts.append(_odd_entries(network, _Pairs(odd, src[odd], dst[odd])))
+        alike = across[regular]
+        odd = across[~regular]
+        by_rule = _Pairs(alike, src[alike], dst[alike])
+        one_by_one = _Pairs(odd, src[odd], dst[odd])
+        parts += _regular_entries(network, by_rule)
+        parts.append(_odd_entries(network, one_by_one))
     return _in_order(len(src), parts)
 
 
@@ -102,8 +113,11 @@ def _slots(network: Network, pair: Links, gpu: Links, back: int) -> list[_Entrie
     """
     if not len(gpu) or (network.pcie < 0).all():
         return []
-    nic = gpu // network.gpus_per_node * network.nics_per_node + network.rail[gpu]
-    return [_whole(pair, network.pcie[gpu] + back), _whole(pair, network.slot[nic] + back)]
+    node = gpu // network.gpus_per_node
+    nic = node * network.nics_per_node + network.rail[gpu]
+    at_gpu = network.pcie[gpu] + back
+    at_nic = network.slot[nic] + back
+    return [_whole(pair, at_gpu), _whole(pair, at_nic)]
 
 
 def _in_order(pairs: int, parts: list[_Entries]) -> Ways:
@@ -112,13 +126,15 @@ def _in_order(pairs: int, parts: list[_Entries]) -> Ways:
     Positions are counted, since a sort would take most of the time.
     """
     counts = [np.bincount(part.pair, minlength=pairs) for part in parts]  # [part][pair]
-    total = sum(counts, np.zeros(pairs, dtype=np.int64))
+    total = sum(counts, np.zeros(pairs, dtype=np.int64))  # [pair] entries
     free = np.cumsum(total) - total  # [pair] position that its next entry takes
-    link, share = np.empty(total.sum(), dtype=np.int64), np.empty(total.sum())
+    link = np.empty(total.sum(), dtype=np.int64)
+    share = np.empty(total.sum())
     for part, count in zip(parts, counts, strict=True):
         number = np.arange(len(part.pair))
         begins = np.diff(part.pair, prepend=-1) > 0
-        first = np.maximum.accumulate(np.where(begins, number, 0))  # of the same pair [entry]
+        first_seen = np.where(begins, number, 0)
+        first = np.maximum.accumulate(first_seen)  # of the same pair [entry]
         position = free[part.pair] + number - first
         link[position], share[position] = part.link, part.share
         free += count
@@ -131,14 +147,22 @@ def _nics(network: Network, src: Links, dst: Links) -> tuple[Links, Links]:
     See `Network.route`.
     """
     per_node, nics = network.gpus_per_node, network.nics_per_node
-    rail = network.rail[dst] if network.paths.routing == "rail_local" else network.rail[src]
-    return src // per_node * nics + rail, dst // per_node * nics + network.rail[dst]
+    home_rail = network.rail[dst]
+    # NCCL's PXN: over NVLink to the neighbour on the receiver's rail first, so that no spine is
+    # crossed. Others leave by their own NIC.
+    rail = home_rail if network.paths.routing == "rail_local" else network.rail[src]
+    out = src // per_node * nics + rail
+    home = dst // per_node * nics + home_rail
+    return out, home
 
 
 @lru_cache(maxsize=4)  # thousands of groups ask for it
 def _of_nics(network: Network) -> tuple[Links, Links, Links]:
     """Return switch, nic_links and part of the network as arrays."""
-    return np.array(network.switch), np.array(network.nic_links), np.array(network.part)
+    switch = np.array(network.switch)
+    nic_links = np.array(network.nic_links)
+    part = np.array(network.part)
+    return switch, nic_links, part
 
 
 def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
@@ -147,13 +171,17 @@ def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
     GPUs and NICs are healthy, and all pairs of two switches go one way.
     """
     gpu = np.arange(len(network.gpu_up)) % network.gpus_per_node
-    own = gpu * network.nics_per_node // network.gpus_per_node
-    alike = network.paths.routing in ("adaptive", "rail_local")
-    if not alike or not np.array_equal(network.rail, own) or (network.gpu_up < 0).any():
+    own = gpu * network.nics_per_node // network.gpus_per_node  # [rank] NIC of the node
+    one_way = network.paths.routing in ("adaptive", "rail_local")
+    own_nics = np.array_equal(network.rail, own)
+    broken = (network.gpu_up < 0).any()
+    if not one_way or not own_nics or broken:
         return np.zeros(len(src), dtype=bool)
     _, _, part = _of_nics(network)
     out, home = _nics(network, src, dst)
-    healthy: NDArray[np.bool_] = (part[out] >= 0) & (part[out] == part[home])
+    works = part[out] >= 0
+    joined = part[out] == part[home]  # by the fabric: planes are not
+    healthy: NDArray[np.bool_] = works & joined
     return healthy
 
 
@@ -164,7 +192,8 @@ def _regular_entries(network: Network, pairs: _Pairs) -> list[_Entries]:
     out, home = _nics(network, src, dst)
     rail = out % network.nics_per_node
     # The GPU whose NIC is used: the sender, or its neighbour on the receiver's rail.
-    carrier = np.where(network.rail[src] == rail, src, src // per_node * per_node + dst % per_node)
+    neighbour = src // per_node * per_node + dst % per_node
+    carrier = np.where(network.rail[src] == rail, src, neighbour)
     handed = carrier != src
     switch, nic, _ = _of_nics(network)
     return [
@@ -182,19 +211,30 @@ def _between(network: Network, pair: Links, here: Links, there: Links) -> _Entri
     """Return the entries between switches, looked up once for each two of them."""
     count = len(network.paths.ahead)
     different, which = np.unique(here * count + there, return_inverse=True)
-    shares = [
-        network.paths.spread(*divmod(int(two), count)) if two // count != two % count else {}
-        for two in different
-    ]
-    length = np.array([len(links) for links in shares], dtype=np.int64)  # [two switches]
-    link = np.array([link for links in shares for link in links], dtype=np.int64)
-    share = np.array([part for links in shares for part in links.values()], dtype=np.float64)
-    # Each pair takes the run of entries of its two switches.
+    links: list[int] = []
+    shares: list[float] = []
+    lengths: list[int] = []
+    for two in different.tolist():
+        source, target = divmod(two, count)
+        spread = network.paths.spread(source, target) if source != target else {}
+        links += spread
+        shares += spread.values()
+        lengths.append(len(spread))
+    link = np.array(links, dtype=np.int64)
+    share = np.array(shares, dtype=np.float64)
+    length = np.array(lengths, dtype=np.int64)  # [two switches] entries
+    # Each pair takes the run of entries of its two switches: `shift` leads from the number of an
+    # entry among those of all pairs to its number in the run.
     starts = np.cumsum(length) - length
-    of_pair = length[which]
-    shift = starts[which] - (np.cumsum(of_pair) - of_pair)
+    of_pair = length[which]  # [pair] entries
+    before = np.cumsum(of_pair) - of_pair
+    shift = starts[which] - before
     entry = np.repeat(shift, of_pair) + np.arange(of_pair.sum())
-    return _Entries(np.repeat(pair, of_pair), link[entry], share[entry])
+    return _Entries(
+        pair=np.repeat(pair, of_pair),
+        link=link[entry],
+        share=share[entry],
+    )
 
 
 def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:
@@ -209,7 +249,9 @@ def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:
         link += shares
         share += shares.values()
     return _Entries(
-        np.array(number, np.int64), np.array(link, np.int64), np.array(share, np.float64)
+        pair=np.array(number, dtype=np.int64),
+        link=np.array(link, dtype=np.int64),
+        share=np.array(share, dtype=np.float64),
     )
 
 
@@ -221,5 +263,7 @@ def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
 def all_pairs(ranks: Sequence[int]) -> tuple[Links, Links]:
     """Return everybody to everybody else."""
     members = np.asarray(ranks, dtype=np.int64)
-    src, dst = np.repeat(members, len(members)), np.tile(members, len(members))
-    return src[src != dst], dst[src != dst]
+    src = np.repeat(members, len(members))
+    dst = np.tile(members, len(members))
+    others = src != dst
+    return src[others], dst[others]

@@ -17,5 +17,6 @@ def send_recv(network: Network, members: Sequence[int], size: float) -> Rounds:
     """
     ranks = np.array(sorted(members), dtype=np.int64)
     following = np.roll(ranks, -1)
-    another = ranks != following
-    return Rounds(kept(a_round(ranks[another], following[another], size)))
+    another = ranks != following  # a lone rank follows itself and sends nothing
+    step = a_round(ranks[another], following[another], size)
+    return Rounds(kept(step))

@@ -46,7 +46,10 @@ def cost(network: Network, rounds: Rounds, model: CommunicationModel) -> Cost:
     """Return latency, which does not depend on sizes, and transfer time, which is proportional."""
     capacity = network.capacity * by_kind(network, model.nvlink, model.nic)
     delay = latencies(network, model)
-    latency, transfer = model.setup if rounds.rounds else 0.0, 0.0
+    latency = model.setup if rounds.rounds else 0.0
+    transfer = 0.0
+    # Rounds that are pipelined share the links from beginning to end: they are drained as one set
+    # of flows. Others follow each other, and each takes its own time.
     together: list[Flows] = []
     for step in rounds.rounds:
         way = ways(network, step.src, step.dst)
@@ -71,14 +74,18 @@ class Flows(NamedTuple):
 
 def _joined(parts: list[Flows]) -> Flows:
     """Return the flows of several rounds as those of one."""
-    starts = np.cumsum([0, *[len(part.size) for part in parts[:-1]]])
-    pair = [part.way.pair + start for part, start in zip(parts, starts, strict=True)]
+    # Flows keep their order: those of a round are numbered after those of the rounds before it.
+    pairs, start = [], 0
+    for part in parts:
+        pairs.append(part.way.pair + start)
+        start += len(part.size)
     together = Ways(
-        np.concatenate(pair),
-        np.concatenate([part.way.link for part in parts]),
-        np.concatenate([part.way.share for part in parts]),
+        pair=np.concatenate(pairs),
+        link=np.concatenate([part.way.link for part in parts]),
+        share=np.concatenate([part.way.share for part in parts]),
     )
-    return Flows(together, np.concatenate([part.size for part in parts]))
+    size = np.concatenate([part.size for part in parts])
+    return Flows(together, size)
 
 
 def drain(capacity: Floats, way: Ways, size: Floats) -> float:
@@ -88,21 +95,30 @@ def drain(capacity: Floats, way: Ways, size: Floats) -> float:
     B. Flows and links that are alike are merged first, exactly (colour refinement, as a step is
     folded).
     """
-    used = np.flatnonzero(np.bincount(way.link, minlength=len(capacity)))
+    # Only links that are crossed count: they get numbers of their own.
+    crossings = np.bincount(way.link, minlength=len(capacity))  # [link]
+    used = np.flatnonzero(crossings)
     number = np.zeros(len(capacity), dtype=np.int64)
     number[used] = np.arange(len(used))
     link = number[way.link]  # [entry] index into `used`
-    flow, line = _classes(Flows(Ways(way.pair, link, way.share), size), capacity[used])
+    renumbered = Flows(Ways(way.pair, link, way.share), size)
+    flow, line = _classes(renumbered, capacity[used])
     # Of each class one link represents all: what a class of flows puts on it is that class's
     # weight there.
     represents = np.zeros(len(used), dtype=bool)
     represents[line.first] = True
     entry = np.flatnonzero(represents[link])
-    met = flow.of[way.pair[entry]] * len(line.first) + line.of[link[entry]]
+    # A meeting of a class of flows with a class of links is one integer, so that equal ones merge.
+    of_flow = flow.of[way.pair[entry]]  # [entry] class
+    of_link = line.of[link[entry]]  # [entry] class
+    met = of_flow * len(line.first) + of_link
     pairs, which = np.unique(met, return_inverse=True)  # [meeting of classes]; [entry] index
-    weight: Floats = np.bincount(which, way.share[entry], len(pairs)).astype(np.float64)
+    total = np.bincount(which, way.share[entry], minlength=len(pairs))
+    weight: Floats = total.astype(np.float64)  # [meeting]
+    # Sorted by class of flows: `ptr` says where the meetings of each begin, as `flows` reads them.
     of, lines = np.divmod(pairs, len(line.first))
-    ptr = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(flow.first)))])
+    lengths = np.bincount(of, minlength=len(flow.first))
+    ptr = np.concatenate([[0], np.cumsum(lengths)])
     rates = capacity[used][line.first]
     ends = flows.drain(rates, ptr, lines, size[flow.first], weight=weight)
     return float(ends.max(initial=0.0))
@@ -113,10 +129,14 @@ def _classes(of: Flows, capacity: Floats) -> tuple[Classes, Classes]:
 
     capacity: [link] B/s.
     """
-    meetings = Incidence.of(of.way.pair, of.way.link, ranked(of.way.share))
-    flow, line = mix(ranked(of.size)), mix(ranked(capacity))
-    counts = (0, 0)
-    while counts != (counts := (distinct(flow), distinct(line))):
+    meetings = Incidence.of(of.way.pair, of.way.link, how=ranked(of.way.share))
+    flow = mix(ranked(of.size))
+    line = mix(ranked(capacity))
+    before = (0, 0)
+    counts = (distinct(flow), distinct(line))
+    # Colours only ever split. When a pass splits none on either side, no later one would.
+    while counts != before:
         flow = mix(flow + meetings.gather(line, len(flow)))
         line = mix(line + meetings.scatter(flow, len(line)))
+        before, counts = counts, (distinct(flow), distinct(line))
     return classes(flow), classes(line)

@@ -6,6 +6,7 @@ Patarasuk and Yuan, J. Parallel Distrib. Comput. 69 (2009): all-reduce in 2(n-1)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -20,26 +21,40 @@ def orders(network: Network, members: Sequence[int], first: int | None = None) -
     first: the rank that stands first in each order, of the first node's, whoever comes next.
     """
     groups = by_node(network, members)
-    count = max(len(group) for group in groups) if len(groups) > 1 else 1
+    # The member that a node's chain begins with receives over its own NIC, and the one that it ends
+    # with sends: beginning elsewhere in every ring uses all of a node's NICs at once.
+    count = 1
+    if len(groups) > 1:
+        count = max(len(group) for group in groups)
     result = []
     for ring in range(count):
         nodes = [_from(group, ring % len(group)) for group in groups]
         if first is not None:
-            nodes[0] = [first, *[rank for rank in nodes[0] if rank != first]]
-        result.append(np.array([rank for node in nodes for rank in node], dtype=np.int64))
+            nodes[0] = _led_by(first, nodes[0])
+        in_order = list(chain.from_iterable(nodes))
+        result.append(np.array(in_order, dtype=np.int64))
     return result
 
 
 def _from(group: list[int], start: int) -> list[int]:
+    """Return the members of a node, beginning with the one at `start`."""
     return group[start:] + group[:start]
 
 
+def _led_by(first: int, group: list[int]) -> list[int]:
+    """Return the members of a node with `first` in front."""
+    others = [rank for rank in group if rank != first]
+    return [first, *others]
+
+
 def _ring(network: Network, members: Sequence[int], size: float, passes: int) -> Rounds:
-    rings = orders(network, members)
     n = len(members)
-    src = np.array(rings)  # [ring, position]
+    src = np.array(orders(network, members))  # [ring, position] ranks
     dst = np.roll(src, -1, axis=1)
-    return Rounds(kept(a_round(src, dst, size / n / len(rings), passes * (n - 1))))
+    # All rings run at the same time, each with its share of the buffer.
+    part = size / n / len(src)
+    step = a_round(src, dst, part, repeat=passes * (n - 1))
+    return Rounds(kept(step))
 
 
 def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
@@ -54,9 +69,11 @@ def one_pass(network: Network, members: Sequence[int], size: float) -> Rounds:
 
 def broadcast(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return the chains from the lowest rank along the open rings, chunk after chunk."""
-    chains = np.array(orders(network, members, first=min(members)))  # [ring, position]
-    steps: list[Round] = [
-        a_round(chains[:, hop], chains[:, hop + 1], size / len(chains))
-        for hop in range(len(members) - 1)
-    ]
+    chains = np.array(orders(network, members, first=min(members)))  # [ring, position] ranks
+    part = size / len(chains)
+    steps: list[Round] = []
+    for hop in range(len(members) - 1):
+        src = chains[:, hop]  # [ring] ranks
+        dst = chains[:, hop + 1]
+        steps.append(a_round(src, dst, part))
     return Rounds(kept(*steps), pipelined=True)

@@ -27,7 +27,12 @@ def straight(copies: Copies) -> Rounds:
     """
     size = copies.nic + copies.nvlink
     src, dst = np.nonzero(size)
-    return Rounds((Round(src.astype(np.int64), dst.astype(np.int64), size[src, dst]),))
+    step = Round(
+        src=src.astype(np.int64),
+        dst=dst.astype(np.int64),
+        bytes=size[src, dst],
+    )
+    return Rounds((step,))
 
 
 def without_forwarding(network: Network) -> Network:
@@ -37,13 +42,15 @@ def without_forwarding(network: Network) -> Network:
     """
     if network.paths.routing != "rail_local":
         return network
-    return replace(network, paths=replace(network.paths, routing="adaptive"))
+    own_nics = replace(network.paths, routing="adaptive")
+    return replace(network, paths=own_nics)
 
 
 def low_latency_kernels(table: KernelConfig) -> TokenKernels:
     """Return the low-latency kernels, whose dispatch finds no layout. Errors: InputError."""
     measured = low_latency_table(table.name)
-    models = dict.fromkeys(EXCHANGES, measured.dispatch) | {CoflowKind.COMBINE: measured.combine}
+    models = dict.fromkeys(EXCHANGES, measured.dispatch)
+    models[CoflowKind.COMBINE] = measured.combine
     return TokenKernels(models, measured.header, measured.tokens)
 
 
@@ -61,10 +68,13 @@ def between(batch: Batch, *, forwarding: bool) -> Demand:
     copies = per_token(batch.load)
     if batch.kind.returns:
         copies = copies.T
-    sent = copies[~np.eye(len(copies), dtype=bool)]  # [pair], in the order of `all_pairs`
-    carried: Floats = np.bincount(
-        pairs.slot, pairs.ways.share * sent[pairs.ways.pair], len(pairs.links)
-    ).astype(np.float64)
+    # Copies of each pair in the order of `all_pairs`, source by source, and then what each link
+    # carries of them.
+    other = ~np.eye(len(copies), dtype=bool)  # [src, dst]
+    sent = copies[other]  # [pair]
+    crossing = pairs.ways.share * sent[pairs.ways.pair]  # [entry]
+    total = np.bincount(pairs.slot, crossing, minlength=len(pairs.links))
+    carried: Floats = total.astype(np.float64)  # [slot]
     used = carried > 0
     delay = pairs.ways.latency(len(sent), latencies(batch.network, batch.kernel))
     return Demand(pairs.links[used], carried[used], delay)
@@ -74,8 +84,8 @@ def per_token(load: Load) -> Floats:
     """Return the copies of a token that go to each GPU, zero on the diagonal [src, dst]."""
     count = load.ep_nodes * load.gpus_per_node
     if load.per_gpu:
-        arriving = np.array([gpu.received for gpu in load.per_gpu]) / count
-        copies = np.tile(arriving, (count, 1))
+        received = np.array([gpu.received for gpu in load.per_gpu])  # [gpu], from all of the group
+        copies = np.tile(received / count, (count, 1))
     else:
         # Every pair carries what those of the busiest NIC and of the busiest NVLink port carry.
         node = np.arange(count) // load.gpus_per_node

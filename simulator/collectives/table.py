@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.collectives.algorithms import Algorithm
-from simulator.collectives.choose import Kernels, choices, fastest
+from simulator.collectives.choose import Choice, Kernels, choices, fastest
 from simulator.collectives.deepep import exchange
 from simulator.collectives.demand import demand
 from simulator.collectives.dispatchers import Dispatcher
@@ -112,8 +112,19 @@ def rows(
             value=ranks,
             remedy=f"Write a multiple of {per_node}, or leave --algorithm out.",
         ) from error
-    best = [(size, fastest(possible, size)) for size in sizes]
-    return [Row(op, c.algorithm, c.protocol, ranks, size, c.seconds(size)) for size, c in best]
+    return [_of_size(op, ranks, size, fastest(possible, size)) for size in sizes]
+
+
+def _of_size(op: str, ranks: int, size: float, choice: Choice) -> Row:
+    """Return the row of one size, as the chosen way takes it."""
+    return Row(
+        op=op,
+        algorithm=choice.algorithm,
+        protocol=choice.protocol,
+        ranks=ranks,
+        bytes=size,
+        seconds=choice.seconds(size),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +160,23 @@ def _forwarded(timed: Timed, routing: Routing) -> Row:
     """Return an exchange whose two hops are pipelined: NICs and NVLink work at the same time."""
     network, kernel = timed.network, timed.kernel
     ranks = routing.ep_nodes * routing.gpus_per_node
-    asked = exchange(network, range(ranks), routing).scaled(timed.payload)
+    wanted = exchange(network, range(ranks), routing).scaled(timed.payload)
+    # DeepEP counts copies per node between nodes, and per GPU inside one; what crosses the link
+    # is fewer, for the own node's or the own GPU's stays.
     if routing.ep_nodes > 1:
         copies, crossing = routing.nodes, routing.over_nic
     else:
         copies, crossing = routing.gpus, routing.over_nvlink
     return Row(
-        timed.op,
-        timed.name,
-        timed.dispatcher.library,
-        ranks,
-        timed.payload * copies,
-        asked.seconds(network, kernel) + kernel.setup,
-        crossing / copies,
-        True,
-        asked.binds(network, kernel),
+        op=timed.op,
+        algorithm=timed.name,
+        protocol=timed.dispatcher.library,
+        ranks=ranks,
+        bytes=timed.payload * copies,
+        seconds=wanted.seconds(network, kernel) + kernel.setup,
+        bus=crossing / copies,
+        deepep=True,
+        binds=wanted.binds(network, kernel),
     )
 
 
@@ -178,15 +191,17 @@ def _in_rounds(timed: Timed, visits: Visits) -> Row:
         network = without_forwarding(network)
     rounds = straight(sent)
     copies = float(way.met(visits).sum())
-    crossing = sent.busiest()[0 if len(visits.nodes) > 1 else 1] / timed.payload
+    nic, nvlink = sent.busiest()
+    busiest = nic if len(visits.nodes) > 1 else nvlink
+    crossing = busiest / timed.payload
     return Row(
-        timed.op,
-        timed.name,
-        timed.dispatcher.library,
-        len(visits.gpus),
-        timed.payload * copies,
-        resolve(network, rounds, kernel),
-        crossing / copies,
-        True,
-        demand(network, rounds, kernel).binds(network, kernel),
+        op=timed.op,
+        algorithm=timed.name,
+        protocol=timed.dispatcher.library,
+        ranks=len(visits.gpus),
+        bytes=timed.payload * copies,
+        seconds=resolve(network, rounds, kernel),
+        bus=crossing / copies,
+        deepep=True,
+        binds=demand(network, rounds, kernel).binds(network, kernel),
     )

@@ -28,11 +28,15 @@ class Edge(NamedTuple):
 
 def parents(count: int) -> list[int]:
     """Return the parent of each node of an in-order binary tree, -1 for node 0, its root."""
+    # In an in-order tree the lowest set bit of a node is its height: a parent lies as far away as
+    # that bit, and has the next bit as its lowest. Where the tree is cut off there is no node above
+    # on the right, and the one on the left is the parent (NCCL, ncclGetBtree).
     result = [-1]
     for node in range(1, count):
         low = node & -node
-        up = (node ^ low) | (low << 1)
-        result.append(up if up < count else node ^ low)
+        left = node ^ low
+        right = left | (low << 1)
+        result.append(right if right < count else left)
     return result
 
 
@@ -40,8 +44,12 @@ def both(count: int) -> tuple[list[int], list[int]]:
     """Return both trees as parents: the second mirrored, or shifted by one for odd counts."""
     first, second = parents(count), [-1] * count
 
+    # Leaves have odd numbers. Mirroring an even count, or shifting an odd one, gives them even
+    # numbers in the second tree, so that they pass on there what they only take in the first.
     def other(node: int) -> int:
-        return count - 1 - node if count % 2 == 0 else (node + 1) % count
+        if count % 2 == 0:
+            return count - 1 - node
+        return (node + 1) % count
 
     for node, parent in enumerate(first):
         if parent >= 0:
@@ -55,10 +63,11 @@ def levels(tree: Sequence[int]) -> list[list[Edge]]:
 
     def down(node: int) -> int:
         if node not in depth:
-            depth[node] = 0 if tree[node] < 0 else down(tree[node]) + 1
+            is_root = tree[node] < 0
+            depth[node] = 0 if is_root else down(tree[node]) + 1
         return depth[node]
 
-    deepest = max((down(node) for node in range(len(tree))), default=0)
+    deepest = max(map(down, range(len(tree))), default=0)
     result: list[list[Edge]] = [[] for _ in range(deepest)]
     for node, parent in enumerate(tree):
         if parent >= 0:
@@ -68,17 +77,27 @@ def levels(tree: Sequence[int]) -> list[list[Edge]]:
 
 def _upward(network: Network, members: Sequence[int], size: float) -> list[Round]:
     """Return the rounds up to the roots: one chain and two trees for each GPU of a node."""
-    table = even_nodes(network, members)
-    nodes, local = table.shape
-    channels = local if nodes > 1 else 1
+    table = even_nodes(network, members)  # [node, member] ranks
+    local = table.shape[1]
+    channels = _channels(table)
+    part = size / channels
     # Each channel's chain begins at another GPU, so that each leaves its nodes by another rail:
     # [channel, node, position in the chain].
-    chains = np.stack([np.roll(table, -channel, axis=1) for channel in range(channels)])
-    steps = [
-        a_round(chains[:, :, position + 1], chains[:, :, position], size / channels)
-        for position in reversed(range(local - 1))
-    ]
-    return steps + across(chains[:, :, 0], size / channels)
+    turned = [np.roll(table, -channel, axis=1) for channel in range(channels)]
+    chains = np.stack(turned)
+    steps = []
+    for position in reversed(range(local - 1)):
+        src = chains[:, :, position + 1]  # [channel, node] ranks
+        dst = chains[:, :, position]
+        steps.append(a_round(src, dst, part))
+    heads = chains[:, :, 0]  # [channel, node] ranks
+    return steps + across(heads, part)
+
+
+def _channels(table: Links) -> int:
+    """Return the number of channels: one for each rail, one where nothing leaves the node."""
+    nodes, local = table.shape
+    return local if nodes > 1 else 1
 
 
 def across(heads: Links, size: float) -> list[Round]:
@@ -91,7 +110,8 @@ def across(heads: Links, size: float) -> list[Round]:
         return []
     trees = [levels(tree) for tree in both(nodes)]
     steps = []
-    for level in reversed(range(max(map(len, trees)))):
+    deepest = max(map(len, trees))
+    for level in reversed(range(deepest)):
         edges = [tree[level] for tree in trees if level < len(tree)]
         steps.append(_both_trees(heads, edges, size / 2))
     return steps
@@ -101,20 +121,27 @@ def _both_trees(heads: Links, edges: Sequence[Sequence[Edge]], size: float) -> R
     """Return a round up one level of each tree, tree by tree and channel by channel."""
     children, above = [], []
     for of_tree in edges:
-        children.append(heads[:, [edge.child for edge in of_tree]].ravel())
-        above.append(heads[:, [edge.parent for edge in of_tree]].ravel())
+        child = [edge.child for edge in of_tree]
+        parent = [edge.parent for edge in of_tree]
+        children.append(heads[:, child].ravel())
+        above.append(heads[:, parent].ravel())
     return a_round(np.concatenate(children), np.concatenate(above), size)
 
 
 def reverse(steps: Sequence[Round]) -> list[Round]:
     """Return the same ways downward."""
-    return [Round(step.dst, step.src, step.bytes, step.repeat) for step in reversed(steps)]
+    return [_backwards(step) for step in reversed(steps)]
+
+
+def _backwards(step: Round) -> Round:
+    return Round(src=step.dst, dst=step.src, bytes=step.bytes, repeat=step.repeat)
 
 
 def all_reduce(network: Network, members: Sequence[int], size: float) -> Rounds:
     """Return the sum going up and the result coming down, chunk after chunk."""
-    steps = _upward(network, members, size)
-    return Rounds(kept(*steps, *reverse(steps)), pipelined=True)
+    rising = _upward(network, members, size)
+    falling = reverse(rising)
+    return Rounds(kept(*rising, *falling), pipelined=True)
 
 
 def broadcast(network: Network, members: Sequence[int], size: float) -> Rounds:
@@ -123,9 +150,17 @@ def broadcast(network: Network, members: Sequence[int], size: float) -> Rounds:
     steps = _upward(network, ordered, size)
     root, table = ordered[0], even_nodes(network, ordered)
     nodes, local = table.shape
-    channels = local if nodes > 1 else 1
-    second = both(nodes)[1].index(-1) if nodes > 1 else 0  # node that is the second tree's root
-    heads = [table[node, channel % local] for node in (0, second) for channel in range(channels)]
-    others = np.array([rank for rank in heads if rank != root], dtype=np.int64)
-    lead = a_round(np.full(len(others), root), others, size / channels / 2)
+    channels = _channels(table)
+    second = 0  # node that is the second tree's root
+    if nodes > 1:
+        second = both(nodes)[1].index(-1)
+    # Every channel has a root in each of its two trees, of which rank `root` is only one: it hands
+    # the others the half of a channel's share that each spreads.
+    heads = []
+    for node in (0, second):
+        heads += [table[node, channel % local] for channel in range(channels)]
+    without_root = [rank for rank in heads if rank != root]
+    others = np.array(without_root, dtype=np.int64)
+    sources = np.full(len(others), root)
+    lead = a_round(sources, others, size / channels / 2)
     return Rounds(kept(lead, *reverse(steps)), pipelined=True)

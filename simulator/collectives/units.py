@@ -23,6 +23,7 @@ def unit(
     Its rounds overlap, chunk by chunk. kernel: whose latencies count, the topology's own if none.
     Errors: LayoutError if the algorithm cannot run on these members.
     """
+    # Kernels only matter by their latencies: those without any of their own share one entry.
     if kernel is None or kernel.nvlink_latency == kernel.nic_latency == 1.0:
         return _unit(network, algorithm, op, tuple(members), None)
     return _unit(network, algorithm, op, tuple(members), kernel)

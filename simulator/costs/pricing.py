@@ -14,7 +14,7 @@ from simulator.costs.table import WITH_EXPERTS, Costs
 from simulator.experts import Load, Loads
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Pass, Phase, Work, block_ops, saved
+from simulator.ops import BlockOps, Pass, Phase, Work, block_ops, forward_ops, saved
 from simulator.scenario import Scenario
 
 READ_BY_WEIGHTS = frozenset({"norm", "swiglu"})
@@ -191,21 +191,21 @@ class _Pricer:
         full = "full" in work_.recompute and kind not in ("embedding", "head")
         # The same block with less recomputed keeps more: the difference exists again for a while.
         without = replace(work_, recompute=frozenset())
-        nothing_recomputed = block_ops(kind, without)
+        nothing_recomputed = forward_ops(kind, without)
         # What is left if nothing that weight gradients read is recomputed.
         unread = replace(work_, recompute=work_.recompute - READ_BY_WEIGHTS)
-        inputs_kept = block_ops(kind, unread)
+        inputs_kept = forward_ops(kind, unread)
         layer_input = 2.0 * work_.own * work_.model.hidden_size  # BF16
         parts = []
         variants = zip(ops, nothing_recomputed, inputs_kept, strict=True)
         for part, whole, with_inputs in variants:
             kept = layer_input if full else saved(part.forward)
-            transient = max(0.0, saved(whole.forward) - kept)
+            transient = max(0.0, saved(whole) - kept)
             # Of a layer that is recomputed as a whole nearly everything is some linear layer's
             # input: an upper end.
             reread = transient
             if not full:
-                reread = max(0.0, saved(with_inputs.forward) - kept)
+                reread = max(0.0, saved(with_inputs) - kept)
             parts.append(
                 _Memory(saved=kept, recompute=full, transient=transient, reread=reread),
             )

@@ -20,6 +20,7 @@ def begin(s: State, number: int, now: float) -> None:
     call.since = now
     _enter_links(s, call)
     _enter_ranks(s.row, s.rank, call, kind)
+    # Without links there are no bytes to move: the latency was all.
     if kind.begin == s.kind[call.kind + 1].begin:
         close(s, number, now)
     else:
@@ -33,6 +34,8 @@ def begin(s: State, number: int, now: float) -> None:
 def close(s: State, number: int, now: float) -> None:
     """End a coflow for all its members and give its share of the links to the others."""
     call = s.call[number]
+    # Off its links first, so that the others share what it leaves, then on to what waits for it: the
+    # order of the reference.
     touched = _leave_links(s, call)
     _leave_ranks(s.row, s.rank, call, s.kind[call.kind])
     if touched:
@@ -53,6 +56,7 @@ def settle(s: State, now: float) -> None:
     slowed = 0
     for i in range(ranks):
         rank = s.rank[s.unsettled[i]]
+        # A rank that ended one kernel and began another within an event has not changed.
         computing = 1 if rank.sms >= 0 else 0
         if computing != rank.computing:
             rank.computing = computing

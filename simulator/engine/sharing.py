@@ -22,6 +22,7 @@ def share(s: State, changed: int, now: float) -> None:
     """Give new rates to the coflows in s.sharing, which are marked, and to all that share links with them."""
     sharing = s.sharing
     flows = _component(s, changed)
+    # Alone on links that allow its kernel's rate, a coflow needs no filling.
     first = s.call[sharing[0]]
     if flows == 1 and s.kind[first.kind].unhindered:
         first.fresh = _cap(s, first)
@@ -56,6 +57,8 @@ def _component(s: State, count: int) -> int:
     """Complete s.sharing by all coflows that hang together with those in it over links. Return how many there are."""
     calls, kinds, parts, links = s.call, s.kind, s.part, s.link
     sharing, frontier = s.sharing, s.frontier
+    # A depth-first search, last in first out as in the reference: the order of flows is the order of
+    # sums, and so decides their bits.
     frontier[:count] = sharing[:count]
     left = count
     while left:
@@ -156,6 +159,7 @@ def _stop(
     calls: Records, kinds: Records, parts: Records, links: Records, rising: Ids, level: float
 ) -> int:
     """Give a level to coflows at their cap or on a full link, and sum their shares. Return how many rise on."""
+    # Flows that rise on move up in the list, in their order.
     stay = 0
     for number in rising:
         call = calls[number]

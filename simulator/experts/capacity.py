@@ -24,7 +24,8 @@ def keep(chosen: Places, source: Places, capacity: int, experts: int) -> NDArray
     pair = (source[:, None] * experts + chosen).ravel()  # [choice] (GPU, expert) as one number
     order = np.argsort(pair, kind="stable")
     ordered = pair[order]
-    begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    differs = ordered[1:] != ordered[:-1]
+    begins = np.concatenate([[True], differs])
     number = np.arange(len(pair))
     first = np.maximum.accumulate(np.where(begins, number, 0))
     accepted = np.empty(len(pair), dtype=bool)
@@ -46,10 +47,13 @@ def survival(share: Array, tokens: int, capacity: int) -> Array:
     mean = np.maximum(share * tokens, 1e-12)
     deviation = np.sqrt(np.maximum(mean * (1.0 - share), 1e-12))
     z = (mean - capacity) / deviation
-    error = np.array([math.erf(value / math.sqrt(2.0)) for value in z.tolist()])
+    # NumPy has no error function, and SciPy is too much to import for one.
+    scaled = z / math.sqrt(2.0)
+    error = np.array([math.erf(value) for value in scaled.tolist()])
     below = 0.5 * (1.0 + error)  # Phi(z)
     square = np.minimum(z * z, 1400.0)  # beyond it exp gives 0
-    density = np.exp(-0.5 * square) / math.sqrt(2.0 * math.pi)  # phi(z)
+    peak = math.sqrt(2.0 * math.pi)
+    density = np.exp(-0.5 * square) / peak  # phi(z)
     lost = (mean - capacity) * below + deviation * density
     accepted = 1.0 - np.maximum(lost, 0.0) / mean
     return np.asarray(np.clip(accepted, 0.0, 1.0))

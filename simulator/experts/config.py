@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -129,11 +130,14 @@ class ExpertsConfig(BaseModel):
                     )
         given = [key for key in needed if getattr(self, key) is not None]
         if needed and len(given) != 1:
-            rule = f"needs {' or '.join(needed)}" + (", not both" if given else "")
-            raise InputError(
-                rule,
-                key="distribution",
-                value=self.distribution,
-                remedy=f"Add '{needed[0]}:' there." if not given else f"Leave out {given[-1]}.",
-            )
+            raise self._count_error(needed, given)
         return self
+
+    def _count_error(self, needed: Sequence[str], given: Sequence[str]) -> InputError:
+        """Return what to say where not exactly one of the needed keys is given."""
+        rule = f"needs {' or '.join(needed)}"
+        remedy = f"Add '{needed[0]}:' there."
+        if given:
+            rule += ", not both"
+            remedy = f"Leave out {given[-1]}."
+        return InputError(rule, key="distribution", value=self.distribution, remedy=remedy)

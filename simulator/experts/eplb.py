@@ -64,15 +64,21 @@ def pack(loads: Loads, packs: int) -> Packs:
     room = items // packs
     if room == 1:
         alone = np.tile(np.arange(items), (layers, 1))
-        return Packs(alone, np.zeros((layers, items), dtype=np.int64))
+        first = np.zeros((layers, items), dtype=np.int64)
+        return Packs(alone, first)
     heaviest_first = np.argsort(-loads, axis=1, kind="stable")
     layer = np.arange(layers)
-    total, filled = np.zeros((layers, packs)), np.zeros((layers, packs), dtype=np.int64)
+    total = np.zeros((layers, packs))
+    filled = np.zeros((layers, packs), dtype=np.int64)
     pack_of = np.empty((layers, items), dtype=np.int64)
     index = np.empty((layers, items), dtype=np.int64)
-    for item in heaviest_first.T:  # of all layers at once
-        lightest = np.where(filled < room, total, np.inf).argmin(axis=1)
-        pack_of[layer, item], index[layer, item] = lightest, filled[layer, lightest]
+    # An item depends on where those before it went, but layers do not on each other: the loop takes
+    # one item of every layer at a time.
+    for item in heaviest_first.T:  # [layer]
+        open_total = np.where(filled < room, total, np.inf)  # [layer, pack]
+        lightest = open_total.argmin(axis=1)
+        pack_of[layer, item] = lightest
+        index[layer, item] = filled[layer, lightest]
         total[layer, lightest] += loads[layer, item]
         filled[layer, lightest] += 1
     return Packs(pack_of, index)
@@ -89,8 +95,10 @@ def replicate(loads: Loads, slots: int) -> Replicas:
     number = np.zeros((layers, slots), dtype=np.int64)
     count = np.ones((layers, experts), dtype=np.int64)
     for slot in range(experts, slots):
-        heaviest = (loads / count).argmax(axis=1)
-        expert[:, slot], number[:, slot] = heaviest, count[layer, heaviest]
+        of_replica = loads / count  # [layer, expert]
+        heaviest = of_replica.argmax(axis=1)
+        expert[:, slot] = heaviest
+        number[:, slot] = count[layer, heaviest]
         count[layer, heaviest] += 1
     return Replicas(expert, number, count)
 
@@ -111,10 +119,11 @@ def rebalance(loads: Loads, slots: int, groups: int, nodes: int, gpus: int) -> P
             value=slots - experts,
             remedy=f"Choose {legal - experts} plus a multiple of {gpus}.",
         )
-    if groups % nodes:
+    if groups % nodes:  # a group would lie on two nodes: all GPUs are one node then, as in EPLB
         groups = nodes = 1
     placed = _hierarchical(loads, slots, groups, nodes, gpus)
-    where = np.full((*loads.shape, int(placed.replicas.max())), -1, dtype=np.int64)
+    most = int(placed.replicas.max())
+    where = np.full((*loads.shape, most), -1, dtype=np.int64)
     layer = np.arange(len(loads))[:, None]
     where[layer, placed.expert, placed.number] = np.arange(slots)
     return Plan(placed.expert, where, placed.replicas)
@@ -126,20 +135,26 @@ def _hierarchical(loads: Loads, slots: int, groups: int, nodes: int, gpus: int) 
     size, on_node = experts // groups, experts // nodes
     of_group = loads.reshape(layers, groups, size).sum(axis=2)
     node, index = pack(of_group, nodes)  # [layer, group]
-    start = (node * (groups // nodes) + index) * size
+    number_of_group = node * (groups // nodes) + index  # [layer, group], counted node by node
+    start = number_of_group * size
     # Experts are counted anew, node by node; and back.
-    position = (start[:, :, None] + np.arange(size)).reshape(layers, experts)
+    members = start[:, :, None] + np.arange(size)  # [layer, group, expert of it]
+    position = members.reshape(layers, experts)
     expert_at = np.argsort(position, axis=1)
     # From here on every (layer, node) is a problem of its own.
-    there = np.take_along_axis(loads, expert_at, axis=1).reshape(layers * nodes, on_node)
+    in_order = np.take_along_axis(loads, expert_at, axis=1)
+    there = in_order.reshape(layers * nodes, on_node)
     copies = replicate(there, slots // nodes)
     of_slot = np.take_along_axis(there / copies.replicas, copies.expert, axis=1)
     gpu, index = pack(of_slot, gpus // nodes)
-    order = np.argsort(gpu * (slots // gpus) + index, axis=1)
+    # Slots in the order of the GPUs that they are packed on.
+    slot_number = gpu * (slots // gpus) + index
+    order = np.argsort(slot_number, axis=1)
     local = np.take_along_axis(copies.expert, order, axis=1).reshape(layers, slots)
     number = np.take_along_axis(copies.number, order, axis=1).reshape(layers, slots)
     # Back to the cluster: experts of node n come after those of the nodes before it.
     ahead = np.repeat(np.arange(nodes) * on_node, slots // nodes)
     expert = np.take_along_axis(expert_at, local + ahead, axis=1)
-    count = np.take_along_axis(copies.replicas.reshape(layers, experts), position, axis=1)
+    replicas = copies.replicas.reshape(layers, experts)
+    count = np.take_along_axis(replicas, position, axis=1)
     return Replicas(expert, number, count)

@@ -122,8 +122,12 @@ def deepep_bytes(visits: Visits, token_bytes: float, kernel: str = "hierarchical
     expert.
     """
     if kernel == "low_latency":
-        return token_bytes * float(visits.pairs.sum())
-    return token_bytes * float((visits.nodes if len(visits.nodes) > 1 else visits.gpus).sum())
+        copies = visits.pairs
+    elif len(visits.nodes) > 1:
+        copies = visits.nodes
+    else:
+        copies = visits.gpus
+    return token_bytes * float(copies.sum())
 
 
 Of = TypeVar("Of")
@@ -145,9 +149,13 @@ def normal_rates(visits: Known[Visits], bandwidths: Known[float]) -> Rates:
     says so or not.
     """
     expected = WAYS["hierarchical"].expected
-    nvlink = expected(visits.inside, 1.0).busiest()[1] / deepep_bytes(visits.inside, 1.0)
-    nic = expected(visits.across, 1.0).busiest()[0] / deepep_bytes(visits.across, 1.0)
-    return Rates(bandwidths.across * nic, bandwidths.inside * nvlink)
+    # A published bandwidth is of the bytes that DeepEP counts; the rate is of those that cross the
+    # link that binds, of which there are fewer.
+    _, on_nvlink = expected(visits.inside, 1.0).busiest()
+    on_nic, _ = expected(visits.across, 1.0).busiest()
+    nvlink = on_nvlink / deepep_bytes(visits.inside, 1.0)
+    nic = on_nic / deepep_bytes(visits.across, 1.0)
+    return Rates(nic=bandwidths.across * nic, nvlink=bandwidths.inside * nvlink)
 
 
 def low_latency_rates(
@@ -161,5 +169,8 @@ def low_latency_rates(
     expected = WAYS["low_latency"].expected
     _, on_nvlink = expected(visits.inside, token_bytes).busiest()
     on_nic, _ = expected(visits.across, token_bytes).busiest()
+    # The start is the same on one node and on several: what it leaves of the time between nodes is
+    # the NICs'.
     setup = seconds.inside - on_nvlink / nvlink
-    return Rates(on_nic / (seconds.across - setup), nvlink, setup)
+    nic = on_nic / (seconds.across - setup)
+    return Rates(nic=nic, nvlink=nvlink, setup=setup)

@@ -56,6 +56,18 @@ class Load:
     reach: tuple[float, ...] = ()
     """Probability that a token of the group goes to each node [node]; empty as `per_gpu`."""
 
+    @property
+    def copies(self) -> float:
+        """Return the copies that a GPU makes of a token, its own GPU's included, mean over GPUs.
+
+        Of ways that send every copy straight to its GPU; one that forwards makes them on the way.
+        """
+        gpus = self.ep_nodes * self.gpus_per_node
+        if gpus == 1:
+            return self.received
+        # All sources send alike, so that one copy in `gpus` stays where it is.
+        return (self.mean_nic + self.mean_nvlink) * gpus / (gpus - 1)
+
     def of(self, member: int) -> GpuLoad:
         """Return what a GPU gets. member: of the group, -1: any."""
         if self.per_gpu and member >= 0:

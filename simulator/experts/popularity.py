@@ -43,12 +43,18 @@ def _log_normal(
     config: ExpertsConfig, model: ModelConfig, layers: int, counts: Array | None
 ) -> Array:
     experts = model.n_routed_experts
-    normal = np.stack([rng.standard_normal(experts) for rng in _streams(config, layers)])
+    streams = _streams(config, layers)
+    normal = np.stack([rng.standard_normal(experts) for rng in streams])
     sigma = config.sigma or 0.0
     if config.max_violation is not None:
         sigma = _solve(normal, config.max_violation, model)
-    # Relative to each layer's largest, so that no exponential overflows.
-    return np.asarray(np.exp(sigma * (normal - normal.max(axis=1, keepdims=True))))
+    return _exponential(normal, sigma)
+
+
+def _exponential(normal: Array, sigma: float) -> Array:
+    """Return exp(sigma x) relative to each layer's largest, so that nothing overflows."""
+    below_largest = normal - normal.max(axis=1, keepdims=True)
+    return np.asarray(np.exp(sigma * below_largest))
 
 
 def _dirichlet(
@@ -64,10 +70,12 @@ def _recorded(
     """Return recorded counts, steps added up; unrecorded MTP modules take the last layer's."""
     if counts is None:
         raise InputError("was not read", key="experts.file", value=config.file)
-    pooled = counts.sum(axis=0) if counts.ndim == 3 else counts
-    if pooled.shape[1] != model.n_routed_experts or len(pooled) not in (model.moe_layers, layers):
+    pooled = counts.sum(axis=0) if counts.ndim == 3 else counts  # [layer, expert]
+    recorded, experts = pooled.shape
+    fits = experts == model.n_routed_experts and recorded in (model.moe_layers, layers)
+    if not fits:
         raise InputError(
-            f"holds counts of {pooled.shape[0]} layers and {pooled.shape[1]} experts",
+            f"holds counts of {recorded} layers and {experts} experts",
             key="experts.file",
             value=config.file,
             remedy=f"The model has {model.moe_layers} MoE layers of {model.n_routed_experts}.",
@@ -77,7 +85,8 @@ def _recorded(
         raise InputError(
             f"counts no token in layer {silent[0]}", key="experts.file", value=config.file
         )
-    return np.concatenate([pooled, np.repeat(pooled[-1:], layers - len(pooled), axis=0)])
+    unrecorded = np.repeat(pooled[-1:], layers - recorded, axis=0)
+    return np.concatenate([pooled, unrecorded])
 
 
 DISTRIBUTIONS: dict[str, Distribution] = {
@@ -98,12 +107,14 @@ def popularity(config: ExpertsConfig, model: ModelConfig, counts: Array | None =
     token picks an expert once: what a distribution puts above it goes to the others. Errors:
     InputError.
     """
-    layers = model.moe_layers + (model.num_nextn_predict_layers if model.n_routed_experts else 0)
+    layers = model.moe_layers
+    if model.n_routed_experts:
+        layers += model.num_nextn_predict_layers
     if not layers:
         return np.zeros((0, model.n_routed_experts))
-    return _limit(
-        DISTRIBUTIONS[config.distribution](config, model, layers, counts), model.num_experts_per_tok
-    )
+    distribution = DISTRIBUTIONS[config.distribution]
+    relative = distribution(config, model, layers, counts)
+    return _limit(relative, model.num_experts_per_tok)
 
 
 def max_violation(loads: Array) -> Array:
@@ -112,18 +123,24 @@ def max_violation(loads: Array) -> Array:
     Wang et al. 2024, arXiv 2408.15664, equation 4; table 2 (a whole validation set): 0.04 with
     auxiliary-loss-free balancing, 0.72 (1B) and 0.52 (3B) with an auxiliary loss of 0.001.
     """
-    return np.asarray(loads.max(axis=-1) / loads.mean(axis=-1) - 1.0)
+    largest = loads.max(axis=-1)
+    mean = loads.mean(axis=-1)
+    return np.asarray(largest / mean - 1.0)
 
 
 def _limit(relative: Array, top_k: int) -> Array:
     """Return relative popularity [layer, expert] scaled to sum to top_k with no value above 1."""
-    result: Array = relative * (top_k / relative.sum(axis=1, keepdims=True))
+    scale = top_k / relative.sum(axis=1, keepdims=True)  # [layer, 1]
+    result: Array = relative * scale
+    # Cutting one expert off pushes others over the limit, so that it is repeated until none is;
+    # every round fills at least one more.
     for row in result:
         full = row > 1.0
         while full.any() and not full.all():
             # What is cut off goes to the others, in proportion to what they have, evenly if that
             # is nothing.
-            room, rest = top_k - full.sum(), row[~full].sum()
+            room = top_k - full.sum()
+            rest = row[~full].sum()
             row[full] = 1.0
             if rest > 0:
                 row[~full] *= room / rest
@@ -147,9 +164,10 @@ def _solve(normal: Array, target: float, model: ModelConfig) -> float:
         )
 
     def reached(sigma: float) -> float:
-        loads = np.exp(sigma * (normal - normal.max(axis=1, keepdims=True)))
-        return float(max_violation(_limit(loads, model.num_experts_per_tok)).mean())
+        loads = _limit(_exponential(normal, sigma), model.num_experts_per_tok)
+        return float(max_violation(loads).mean())
 
+    # Double until the target is between two, then halve: 60 times leave a float no digit.
     low, high = 0.0, 1.0
     while reached(high) < target and high < 64.0:
         high *= 2.0

@@ -67,15 +67,18 @@ def choose(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.intp]:
     width = scores.shape[1] // model.n_group
     grouped = scores.reshape(len(scores), model.n_group, width)  # [token, group, expert of it]
     if model.topk_method == "noaux_tc":
-        two_largest = np.partition(grouped, -2, axis=2)[:, :, -2:]
+        partitioned = np.partition(grouped, -2, axis=2)
+        two_largest = partitioned[:, :, -2:]
         group_scores = two_largest.sum(axis=2)
     else:
         group_scores = grouped.max(axis=2)
-    groups = np.argpartition(group_scores, -model.topk_group, axis=1)[:, -model.topk_group :]
+    by_group_score = np.argpartition(group_scores, -model.topk_group, axis=1)
+    groups = by_group_score[:, -model.topk_group :]  # [token, chosen group]
     # Only experts of the chosen groups compete: [token, position among them].
     token = np.arange(len(scores))[:, None]
     within = grouped[token, groups].reshape(len(scores), -1)
-    best = np.argpartition(within, -top_k, axis=1)[:, -top_k:]
+    by_score = np.argpartition(within, -top_k, axis=1)
+    best = by_score[:, -top_k:]
     group = np.take_along_axis(groups, best // width, axis=1)
     chosen: NDArray[np.intp] = group * width + best % width
     return chosen
@@ -83,9 +86,10 @@ def choose(scores: NDArray[np.float32], model: ModelConfig) -> NDArray[np.intp]:
 
 def distinct(places: NDArray[np.intp], count: int) -> float:
     """Return the mean number of distinct places per row. places: [token, choice] in 0..count-1."""
-    hit = np.zeros((places.shape[0], count), dtype=bool)
+    rows = places.shape[0]
+    hit = np.zeros((rows, count), dtype=bool)  # [row, place]
     np.put_along_axis(hit, places, True, axis=1)
-    return float(hit.sum() / places.shape[0])
+    return float(hit.sum() / rows)
 
 
 @lru_cache(maxsize=64)
@@ -102,7 +106,12 @@ def route(model: ModelConfig, ep: int, gpus_per_node: int, seed: int) -> Routing
     gpu = experts * ep // model.n_routed_experts
     on_node = min(gpus_per_node, ep)
     ep_nodes = -(-ep // on_node)
-    return Routing(distinct(gpu // on_node, ep_nodes), distinct(gpu, ep), ep_nodes, on_node)
+    return Routing(
+        nodes=distinct(gpu // on_node, ep_nodes),
+        gpus=distinct(gpu, ep),
+        ep_nodes=ep_nodes,
+        gpus_per_node=on_node,
+    )
 
 
 @lru_cache(maxsize=8)
@@ -112,13 +121,17 @@ def _scores(tokens: int, experts: int, seed: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=8)
 def _even_load(tokens: int, model: ModelConfig, seed: int) -> NDArray[np.float64]:
-    return _group_load(choose(_scores(tokens, model.n_routed_experts, seed), model), model)
+    """Return what groups get of a sample with equal weights [group]: its error by chance."""
+    scores = _scores(tokens, model.n_routed_experts, seed)
+    return _group_load(choose(scores, model), model)
 
 
 def _group_load(chosen: NDArray[np.intp], model: ModelConfig) -> NDArray[np.float64]:
     """Return how many experts of each group the tokens choose [group]. chosen: [token, top_k]."""
     group = chosen * model.n_group // model.n_routed_experts
-    return np.maximum(1.0, np.bincount(group.ravel(), minlength=model.n_group).astype(np.float64))
+    count = np.bincount(group.ravel(), minlength=model.n_group)
+    load = count.astype(np.float64)
+    return np.maximum(1.0, load)  # loads are divided by
 
 
 def weights(
@@ -153,7 +166,9 @@ def _fitted(popularity: NDArray[np.float64], model: ModelConfig, seed: int) -> _
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
     if top_k == experts:
         return _Fitted(np.ones(experts, dtype=np.float32), None)
-    ungrouped = np.log1p(-np.minimum(popularity, MOST)) / np.log1p(-top_k / experts)  # [expert]
+    # 1 - c^w = popularity, and w = 1 gives the mean, top_k / experts: both logarithms are of c.
+    missed = np.log1p(-np.minimum(popularity, MOST))  # [expert]
+    ungrouped = missed / np.log1p(-top_k / experts)
     fitted: NDArray[np.float32] = np.maximum(ungrouped, LEAST).astype(np.float32)
     if model.topk_group == model.n_group:
         return _Fitted(fitted, None)
@@ -167,9 +182,10 @@ def _fitted(popularity: NDArray[np.float64], model: ModelConfig, seed: int) -> _
         chosen = choose(scores ** (1.0 / fitted), model)
         # The same scores with all weights 1 tell how far sampling alone is off.
         load = _group_load(chosen, model) / even * top_k / model.n_group
-        if np.abs(wanted / load - 1.0).max() < CLOSE:
+        missing = wanted / load  # [group]
+        if np.abs(missing - 1.0).max() < CLOSE:
             return _Fitted(fitted, chosen)
-        factor *= (wanted / load) ** STEP
+        factor *= missing**STEP
         corrected = ungrouped * np.repeat(factor, experts // model.n_group)
         fitted = np.maximum(corrected, LEAST).astype(np.float32)
     return _Fitted(fitted, None)
@@ -188,4 +204,5 @@ def sample(
     weight, chosen = _fitted(popularity, model, seed)
     if chosen is not None and tokens == CORRECTED_TOKENS:
         return chosen
-    return choose(_scores(tokens, model.n_routed_experts, seed) ** (1.0 / weight), model)
+    scores = _scores(tokens, model.n_routed_experts, seed)
+    return choose(scores ** (1.0 / weight), model)

@@ -65,7 +65,8 @@ def survey(
     """
     popular = popularity(config, model, counts)
     if config.even:
-        return (even(model, ep, gpus_per_node, config.seed),) * len(popular)
+        visits = even(model, ep, gpus_per_node, config.seed)
+        return (visits,) * len(popular)
     on_node = min(gpus_per_node, ep)
     if config.redundant_experts:  # the error of a sample is known for experts in order only
         error = _Error(np.ones(ep), np.ones(ep // on_node))
@@ -78,7 +79,9 @@ def survey(
     layers = tuple(
         _layer(group, share, _of_layer(plan, layer)) for layer, share in enumerate(unlike)
     )
-    return layers * len(popular) if alike else layers
+    if alike:
+        return layers * len(popular)
+    return layers
 
 
 @lru_cache(maxsize=64)
@@ -90,12 +93,13 @@ def even(model: ModelConfig, ep: int, gpus_per_node: int, seed: int) -> Visits:
 def of_routing(routing: Routing, model: ModelConfig) -> Visits:
     """Return the means of `route` as visits that are alike for all GPUs."""
     ep = routing.ep_nodes * routing.gpus_per_node
+    nodes = routing.ep_nodes
     top_k, experts = model.num_experts_per_tok, model.n_routed_experts
     return Visits(
-        np.full(experts, top_k / experts),
-        np.full(ep, top_k / ep),
-        np.full(ep, routing.gpus / ep),
-        np.full(routing.ep_nodes, routing.nodes / routing.ep_nodes),
+        experts=np.full(experts, top_k / experts),
+        pairs=np.full(ep, top_k / ep),
+        gpus=np.full(ep, routing.gpus / ep),
+        nodes=np.full(nodes, routing.nodes / nodes),
     )
 
 
@@ -109,39 +113,52 @@ def placement(
     layers, experts = popular.shape
     if config.redundant_experts:
         nodes = max(1, ep // gpus_per_node)
-        return rebalance(popular, experts + config.redundant_experts, model.n_group, nodes, ep)
+        slots = experts + config.redundant_experts
+        return rebalance(popular, slots, model.n_group, nodes, ep)
     order = np.tile(np.arange(experts), (layers, 1))
     return Plan(order, order[:, :, None], np.ones_like(order))
 
 
 def _of_layer(plan: Plan, layer: int) -> Plan:
+    """Return the plan of one layer, which keeps its axis."""
     rows = slice(layer, layer + 1)
-    return Plan(plan.expert[rows], plan.slots[rows], plan.count[rows])
+    return Plan(
+        expert=plan.expert[rows],
+        slots=plan.slots[rows],
+        count=plan.count[rows],
+    )
 
 
 def locate(chosen: Places, plan: Plan, ep: int) -> Places:
     """Return the GPU of each choice [token, choice]. plan: of one layer; replicas take turns."""
-    turn = np.arange(len(chosen))[:, None] % plan.count[0][chosen]
-    slot = plan.slots[0][chosen, turn]
-    gpu: Places = slot * ep // plan.expert.shape[1]
+    token = np.arange(len(chosen))[:, None]
+    replicas = plan.count[0][chosen]  # [token, choice]
+    slot = plan.slots[0][chosen, token % replicas]
+    slots = plan.expert.shape[1]
+    gpu: Places = slot * ep // slots
     return gpu
 
 
 def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
-    model, config, ep, on_node = group.model, group.config, group.ep, group.on_node
-    chosen = sample(share, model, config.seed)
-    gpus, accepted = locate(chosen, plan, ep), np.ones(len(share))
+    model, config = group.model, group.config
+    ep, on_node = group.ep, group.on_node
+    chosen = sample(share, model, config.seed)  # [token, choice] expert
+    gpus = locate(chosen, plan, ep)
+    accepted = np.ones(len(share))  # [expert]
     if config.capacity_factor is not None:
         capacity = capacity_of(config.capacity_factor, group.tokens, model)
         accepted = survival(share, group.tokens, capacity)
         lot = np.random.default_rng(config.seed).random(chosen.shape)
         gpus = np.where(lot < accepted[chosen], gpus, -1)
     loads = share * accepted  # [expert]
-    pairs = plan.slot_loads(loads[None, :])[0].reshape(ep, -1).sum(axis=1)  # [gpu]
+    of_slots = plan.slot_loads(loads[None, :])[0]
+    pairs = of_slots.reshape(ep, -1).sum(axis=1)  # [gpu]
     on_nodes = pairs.reshape(-1, on_node).sum(axis=1)  # [node]
     # Of a token's pairs in one place the first reaches it; the sample tells how many are first.
-    of_gpus = pairs * _ratio(gpus, ep) / group.error.gpus
-    of_nodes = on_nodes * _ratio(nodes_of(gpus, on_node), ep // on_node) / group.error.nodes
+    first_on_gpu = _ratio(gpus, ep)
+    first_on_node = _ratio(nodes_of(gpus, on_node), ep // on_node)
+    of_gpus = pairs * first_on_gpu / group.error.gpus
+    of_nodes = on_nodes * first_on_node / group.error.nodes
     return Visits(
         experts=loads,
         pairs=pairs,
@@ -154,7 +171,8 @@ def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
 def _ratio(places: Places, count: int) -> Array:
     """Return distinct tokens per (token, expert) pair at each place of a sample [place]."""
     pairs = np.bincount(places[places >= 0].ravel(), minlength=count)
-    return np.asarray(reached(places, count).sum(axis=0) / np.maximum(pairs, 1))
+    tokens = reached(places, count).sum(axis=0)
+    return np.asarray(tokens / np.maximum(pairs, 1))
 
 
 @lru_cache(maxsize=16)
@@ -162,8 +180,11 @@ def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> _Erro
     """Return how far `_ratio` of the sample is off at each GPU and node by chance alone."""
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
     chosen = sample(np.full(experts, top_k / experts), model, seed)
-    gpus, truth = chosen * ep // experts, route(model, ep, on_node, seed)
+    gpus = chosen * ep // experts
+    truth = route(model, ep, on_node, seed)
+    of_gpus = _ratio(gpus, ep)
+    of_nodes = _ratio(nodes_of(gpus, on_node), ep // on_node)
     return _Error(
-        _ratio(gpus, ep) / (truth.gpus / top_k),
-        _ratio(nodes_of(gpus, on_node), ep // on_node) / (truth.nodes / top_k),
+        gpus=of_gpus / (truth.gpus / top_k),
+        nodes=of_nodes / (truth.nodes / top_k),
     )

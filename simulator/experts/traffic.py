@@ -42,10 +42,14 @@ class Copies:
 
     def busiest(self) -> tuple[float, float]:
         """Return the most that one NIC and one NVLink port carry in one direction."""
-        ends = [
-            np.concatenate([part.sum(axis=0), part.sum(axis=1)]) for part in (self.nic, self.nvlink)
-        ]
-        return float(ends[0].max()), float(ends[1].max())
+        return _busiest_port(self.nic), _busiest_port(self.nvlink)
+
+
+def _busiest_port(matrix: Array) -> float:
+    """Return the most that one port sends or receives. matrix: [src, dst]."""
+    received = matrix.sum(axis=0)
+    sent = matrix.sum(axis=1)
+    return float(np.concatenate([received, sent]).max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,10 @@ def reached(places: Places, count: int) -> NDArray[np.bool_]:
 
     places: [token, choice] in 0..count-1, or -1.
     """
+    # What was dropped marks a column of its own, which is cut off again.
     hit = np.zeros((len(places), count + 1), dtype=bool)
-    np.put_along_axis(hit, np.where(places < 0, count, places), True, axis=1)
+    marked = np.where(places < 0, count, places)
+    np.put_along_axis(hit, marked, True, axis=1)
     return hit[:, :count]
 
 
@@ -99,10 +105,11 @@ def nodes_of(gpus: Places, on_node: int) -> Places:
 def _split(matrix: Array, on_node: int) -> Copies:
     """Return a [src, dst] matrix of straight copies as those between nodes and those inside one."""
     node = np.arange(len(matrix)) // on_node
-    inside = node[:, None] == node
+    inside = node[:, None] == node  # [src, dst]
+    others = ~np.eye(len(matrix), dtype=bool)  # what stays on a GPU crosses no link
     return Copies(
-        np.where(inside, 0.0, matrix),
-        np.where(inside & ~np.eye(len(matrix), dtype=bool), matrix, 0.0),
+        nic=np.where(inside, 0.0, matrix),
+        nvlink=np.where(inside & others, matrix, 0.0),
     )
 
 
@@ -118,13 +125,15 @@ def _count_hierarchical(gpus: Places, source: Places, ep: int, on_node: int) -> 
     of_gpu = _sum_by(source, nodes, ep)  # [src, node]
     gpu = np.arange(ep)
     node, rail = gpu // on_node, gpu % on_node
+    # Over the NIC to the GPU of the own rail on each node.
     nic = np.zeros((ep, ep))
     for target in range(ep // on_node):
         nic[gpu, target * on_node + rail] = of_gpu[:, target]
     # On a node the GPU of the sender's rail hands on what came for the others, from its own node
     # too.
     of_rail = _sum_by(source % on_node, reached(gpus, ep), on_node)  # [rail, dst]
-    nvlink = np.where(node[:, None] == node, of_rail[rail], 0.0)
+    same_node = node[:, None] == node  # [src, dst]
+    nvlink = np.where(same_node, of_rail[rail], 0.0)
     np.fill_diagonal(nvlink, 0.0)
     np.fill_diagonal(nic, 0.0)
     return Copies(nic, nvlink)
@@ -135,7 +144,8 @@ def _count_flat(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
 
 
 def _count_low_latency(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
-    sent = (source[:, None] * ep + gpus)[gpus >= 0]  # [copy] (src, dst) as one number
+    pair = source[:, None] * ep + gpus  # [token, choice] (src, dst) as one number
+    sent = pair[gpus >= 0]  # [copy]
     copies = np.bincount(sent, minlength=ep * ep).astype(np.float64)
     return _split(copies.reshape(ep, ep), on_node)
 
@@ -147,19 +157,29 @@ def _expect_hierarchical(visits: Visits, tokens: float) -> Copies:
     ep, on_node = len(visits.gpus), visits.gpus_per_node
     gpu = np.arange(ep)
     node, rail = gpu // on_node, gpu % on_node
-    nic = np.where(rail[:, None] == rail, visits.nodes[node], 0.0)
-    nvlink = np.where(node[:, None] == node, visits.gpus * len(visits.nodes), 0.0)
+    same_rail = rail[:, None] == rail  # [src, dst]
+    same_node = node[:, None] == node  # [src, dst]
+    # A GPU hands on what the GPUs of its rail on all nodes, itself included, send to a peer.
+    handed_on = visits.gpus * len(visits.nodes)
+    nic = np.where(same_rail, visits.nodes[node], 0.0)
+    nvlink = np.where(same_node, handed_on, 0.0)
     np.fill_diagonal(nic, 0.0)
     np.fill_diagonal(nvlink, 0.0)
     return Copies(nic * tokens, nvlink * tokens)
 
 
 def _expect_flat(visits: Visits, tokens: float) -> Copies:
-    return _split(np.tile(visits.gpus * tokens, (len(visits.gpus), 1)), visits.gpus_per_node)
+    return _from_all(visits.gpus * tokens, visits.gpus_per_node)
 
 
 def _expect_low_latency(visits: Visits, tokens: float) -> Copies:
-    return _split(np.tile(visits.pairs * tokens, (len(visits.gpus), 1)), visits.gpus_per_node)
+    return _from_all(visits.pairs * tokens, visits.gpus_per_node)
+
+
+def _from_all(copies: Array, on_node: int) -> Copies:
+    """Return what every source sends alike. copies: of one source to each GPU [gpu]."""
+    every_source = np.tile(copies, (len(copies), 1))  # [src, dst]
+    return _split(every_source, on_node)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from simulator.flows.state import BLOCK, INF, Floats, Ids, State, add
 def next_end(s: State) -> float:
     """Return when the next flow ends at the present rates [s], inf if none moves."""
     due, earliest, stale = s.due, s.earliest, s.stale
+    # Blocks, because few flows change at an event: the others keep the minimum they had.
     soonest = INF
     for b in range(len(earliest)):
         if stale[b]:
@@ -45,6 +46,7 @@ def _leave_links(p: Flows, s: State, f: int, dirty: int, level: float) -> tuple[
     for e in range(p.ptr[f], p.ptr[f + 1]):
         link = p.link[e]
         _leave(s, e, link)
+        # Only a full link held its flows back; what leaves any other changes no rate.
         s.load[link] -= p.weight[e] * s.rate[f]
         if s.level[link] < INF:
             level = min(level, s.level[link])
@@ -70,6 +72,7 @@ def open_flows(p: Flows, s: State, order: Ids, now: float) -> tuple[int, int, fl
     order: flows that have not started, by start. Return the number of those that do, the number of
     links that they may fill, and their lowest cap.
     """
+    # At a rate of inf, or its cap, a flow shows which links it would overfill: these are filled anew.
     moved, suspects, low = 0, 0, INF
     for f in order:
         if p.start[f] > now:

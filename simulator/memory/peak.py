@@ -96,6 +96,7 @@ def _rank_memory(
     recipe = scenario.recipe
     zero = scenario.layout.zero
     stages = tuple(stage for stage, indices in hosts.items() if index in indices)
+    # Dense and routed parameters, before and after ZeRO shards them.
     count = sum(sum(costs.parameters(stage)) for stage in stages)
     shard = buckets.updated(costs, scenario.layout, hosts, stages)
     # ZeRO 1 shards the optimizer's states, 2 gradients too, 3 parameters too.
@@ -130,8 +131,9 @@ def _peak_activations(costs: Costs, order: tuple[Action, ...]) -> float:
     # What is there only while an action runs is no more when the next one begins.
     now = peak = 0.0
     for change in _changes(costs, order):
-        peak = max(peak, now + change.extra, now + change.taken)
+        while_it_runs = now + change.extra
         now += change.taken
+        peak = max(peak, while_it_runs, now)
     return peak
 
 
@@ -182,10 +184,15 @@ def _buffers(scenario: Scenario, costs: Costs, stages: tuple[int, ...]) -> float
     """
     work = costs.work
     width = work.model.hidden_size
-    received = [load.received for load in costs.loads.distinct] if costs.loads else []
-    # [B] in BF16, once as dispatch brings tokens and once as combine takes them back.
-    exchange = 2 * work.own * work.etp * max(received, default=0.0) * width * 2.0
-    tensor = 2 * work.tokens * width * 2.0 if scenario.layout.tp > 1 else 0.0
+    received = 0.0  # tokens per token of the residual stream, under the largest load
+    if costs.loads:
+        received = max((load.received for load in costs.loads.distinct), default=0.0)
+    # In BF16, once as dispatch brings tokens and once as combine takes them back.
+    brought = 2 * work.own * work.etp * received
+    exchange = brought * width * 2.0  # [B]
+    tensor = 0.0  # [B]
+    if scenario.layout.tp > 1:
+        tensor = 2 * work.tokens * width * 2.0
     # To send and to receive, ahead and back.
     sends = 4 * costs.activation_bytes()
     return exchange + sends + tensor + _whole_blocks(scenario, costs, stages)
@@ -197,8 +204,9 @@ def _whole_blocks(scenario: Scenario, costs: Costs, stages: tuple[int, ...]) -> 
     Two blocks' parameters where these are sharded, the one that runs and the next, and one block's
     gradients where those are.
     """
-    blocks = [costs.held([kind]) for stage in stages for kind in costs.stages[stage]]
-    largest = max((sum(held) for held in blocks), default=0.0)
+    kinds = [kind for stage in stages for kind in costs.stages[stage]]
+    # Buffers are reused from block to block, so they have the size of the largest one.
+    largest = max((sum(costs.held([kind])) for kind in kinds), default=0.0)
     size = 0.0
     if scenario.layout.zero >= ZeroStage.GRADIENTS:
         size += largest * scenario.recipe.gradient

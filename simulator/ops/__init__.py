@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from simulator.model import BlockKind
 from simulator.ops import attention, embedding_head, ffn, projections
@@ -25,6 +26,7 @@ __all__ = [
     "Transfer",
     "Work",
     "block_ops",
+    "forward_ops",
     "saved",
 ]
 
@@ -75,11 +77,25 @@ class BlockOps:
         )
 
 
+class ForwardOps(NamedTuple):
+    """The forward pass of one block for one micro-batch."""
+
+    attention: Ops
+    """As `BlockOps.attention_f`."""
+    mlp: Ops = ()
+    """As `BlockOps.mlp_f`."""
+
+
+def _dense_forward(work: Work) -> ForwardOps:
+    return ForwardOps(attention.forward(work), ffn.dense_forward(work))
+
+
 def _dense(work: Work) -> BlockOps:
+    forward = _dense_forward(work)
     gradient, tail = attention.input_gradient(work)
     return BlockOps(
-        attention_f=attention.forward(work),
-        mlp_f=ffn.dense_forward(work),
+        attention_f=forward.attention,
+        mlp_f=forward.mlp,
         mlp_b=ffn.dense_backward(work),
         mlp_w=ffn.dense_wgrad(work),
         attention_b=gradient,
@@ -88,12 +104,18 @@ def _dense(work: Work) -> BlockOps:
     )
 
 
+def _moe_forward(work: Work) -> ForwardOps:
+    before_dispatch = (*attention.forward(work), *ffn.route(work))
+    return ForwardOps(before_dispatch, ffn.experts_forward(work))
+
+
 def _moe(work: Work) -> BlockOps:
+    forward = _moe_forward(work)
     mlp_w, side_w = ffn.experts_wgrad(work)
     gradient, tail = attention.input_gradient(work)
     return BlockOps(
-        attention_f=(*attention.forward(work), *ffn.route(work)),
-        mlp_f=ffn.experts_forward(work),
+        attention_f=forward.attention,
+        mlp_f=forward.mlp,
         mlp_b=ffn.experts_backward(work),
         mlp_w=mlp_w,
         side_w=side_w,
@@ -104,25 +126,38 @@ def _moe(work: Work) -> BlockOps:
     )
 
 
+def _embedding_forward(work: Work) -> ForwardOps:
+    return ForwardOps(embedding_head.embed(work))
+
+
 def _embedding(work: Work) -> BlockOps:
     return BlockOps(
-        attention_f=embedding_head.embed(work), attention_w=embedding_head.embed_wgrad(work)
+        attention_f=_embedding_forward(work).attention,
+        attention_w=embedding_head.embed_wgrad(work),
     )
+
+
+def _head_forward(work: Work) -> ForwardOps:
+    return ForwardOps(embedding_head.head_forward(work))
 
 
 def _head(work: Work) -> BlockOps:
     gradient, tail = embedding_head.head_backward(work)
     return BlockOps(
-        attention_f=embedding_head.head_forward(work),
+        attention_f=_head_forward(work).attention,
         attention_b=gradient,
         attention_t=tail,
         attention_w=embedding_head.head_wgrad(work),
     )
 
 
+def _mtp_input_forward(work: Work) -> ForwardOps:
+    return ForwardOps(embedding_head.mtp_input_forward(work))
+
+
 def _mtp_input(work: Work) -> BlockOps:
     return BlockOps(
-        attention_f=embedding_head.mtp_input_forward(work),
+        attention_f=_mtp_input_forward(work).attention,
         attention_b=embedding_head.mtp_input_backward(work),
         attention_w=embedding_head.mtp_input_wgrad(work),
     )
@@ -135,11 +170,35 @@ BLOCKS: dict[str, Callable[[Work], BlockOps]] = {
     "mtp_input": _mtp_input,
     "head": _head,
 }
+"""Kind of a block, or part of an MTP module -> all its ops."""
+
+FORWARD: dict[str, Callable[[Work], ForwardOps]] = {
+    "embedding": _embedding_forward,
+    "dense": _dense_forward,
+    "moe": _moe_forward,
+    "mtp_input": _mtp_input_forward,
+    "head": _head_forward,
+}
+"""The same kinds -> the ops of their forward pass alone."""
 
 
 def block_ops(kind: BlockKind | str, work: Work) -> tuple[BlockOps, ...]:
     """Return a block's ops; an MTP module is an input projection, a layer and the shared head."""
+    return tuple(BLOCKS[part](work) for part in _parts(kind, work))
+
+
+def forward_ops(kind: BlockKind | str, work: Work) -> tuple[Ops, ...]:
+    """Return the forward pass of each part of a block, as `BlockOps.forward` of `block_ops`.
+
+    A caller that only asks what is kept is spared the backward pass, two thirds of all ops.
+    """
+    passes = [FORWARD[part](work) for part in _parts(kind, work)]
+    return tuple(ops.attention + ops.mlp for ops in passes)
+
+
+def _parts(kind: BlockKind | str, work: Work) -> tuple[str, ...]:
+    """Return the keys of BLOCKS that a kind of block consists of."""
     if kind != "mtp":
-        return (BLOCKS[kind](work),)
+        return (kind,)
     layer = work.model.layer_kind(work.model.num_hidden_layers)
-    return tuple(BLOCKS[part](work) for part in ("mtp_input", layer, "head"))
+    return ("mtp_input", layer, "head")

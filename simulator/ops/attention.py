@@ -83,6 +83,7 @@ def _context(work: Work) -> int:
 def _keep_output(work: Work) -> Op:
     """Return what keeping attention's output takes: nothing, or a cast to fewer bits."""
     elements = work.tokens * _context(work)
+    # [B] what the output's weight gradient reads, in the format in which it is kept.
     kept = work.recipe.saved_attention_output * work.tokens * _context(work)
     if not work.recipe.keeps_coded:
         return Op("attention output", "copy", saved=kept)
@@ -165,7 +166,9 @@ def dropout_backward(work: Work) -> Ops:
     """Return the mask applied to a gradient of the residual stream, if the model has dropout."""
     if not work.model.layer_norm:
         return ()
-    return (moved("dropout backward", "dropout", work.own * work.model.hidden_size, 5.0),)
+    width = work.own * work.model.hidden_size
+    # The gradient and the mask of one byte are read, the gradient is written.
+    return (moved("dropout backward", "dropout", width, 5.0),)
 
 
 def _restore_output(work: Work) -> Ops:
@@ -186,14 +189,16 @@ def _recompute_expansion(work: Work) -> Ops:
     """Return MLA's up-projections and positions once more, where they are recomputed."""
     if not work.model.is_mla or "mla_up_projection" not in work.recompute:
         return ()
-    return recomputed((*projections.expand(work, keep=False), *_positions(work)))
+    expansion = projections.expand(work, keep=False)
+    return recomputed((*expansion, *_positions(work)))
 
 
 def _recompute_norm(work: Work) -> Ops:
     """Return the first norm once more, where it is recomputed."""
     if "norm" not in work.recompute:
         return ()
-    return recomputed((norm(work.recipe, "input norm", work.own * work.model.hidden_size),))
+    width = work.own * work.model.hidden_size
+    return recomputed((norm(work.recipe, "input norm", width),))
 
 
 def _positions_backward(work: Work) -> Ops:

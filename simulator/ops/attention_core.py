@@ -63,10 +63,11 @@ def _fused_backward(work: Work) -> Op:
     # 2307.08691). Half of the 2 FLOPs per element are masked.
     per_qk = 3.0 * model.qk_dim
     per_v = 2.0 * model.v_dim
+    per_key = work.tokens * work.heads * (per_qk + per_v)
     return Op(
         "core backward",
         "attention_backward",
-        flops=work.tokens * work.heads * (per_qk + per_v) * float(work.seq_length),
+        flops=per_key * float(work.seq_length),
         shape=Shape(k=model.qk_dim),
         seq_length=_length(work),
     )

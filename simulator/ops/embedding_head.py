@@ -13,10 +13,12 @@ def embed(work: Work) -> Ops:
     """Return the lookup of the input embedding, and of learned positions."""
     h = work.model.hidden_size
     lookup = moved("lookup", "embedding", work.tokens * h, 4.0)
+    # Each GPU looks up the part of the vocabulary that it holds: the sum completes the rows.
     ops = parallel.scatter(work, (lookup,))
     if not work.model.learned_positions:
         return ops
-    return (*ops, moved("add positions", "elementwise", work.own * h, 4.0))
+    positions = moved("add positions", "elementwise", work.own * h, 4.0)
+    return (*ops, positions)
 
 
 def embed_wgrad(work: Work) -> Ops:
@@ -34,8 +36,10 @@ def head_forward(work: Work) -> Ops:
     h = work.model.hidden_size
     vocabulary = _vocabulary(work)
     logits = work.tokens * vocabulary
+    normed = work.own * h
     return (
-        norm(work.recipe, "final norm", work.own * h, 4.0 * work.own * h),
+        # Kept: the residual stream and the norm's output, both in BF16.
+        norm(work.recipe, "final norm", normed, 4.0 * normed),
         *parallel.gather(work, bytes_per_element=2.0),
         gemm("head", work.tokens, vocabulary, h, "bf16"),
         # Fused cross-entropy reads the BF16 logits and writes their gradient over them.
@@ -54,7 +58,8 @@ def head_backward(work: Work) -> tuple[Ops, Ops]:
 
 def head_wgrad(work: Work) -> Ops:
     """Return the weight gradient of the output head, accumulated in FP32."""
-    return (wgrad("head wgrad", _vocabulary(work), work.model.hidden_size, work.tokens, "bf16"),)
+    h = work.model.hidden_size
+    return (wgrad("head wgrad", _vocabulary(work), h, work.tokens, "bf16"),)
 
 
 def _vocabulary(work: Work) -> int:
@@ -72,10 +77,11 @@ def mtp_input_forward(work: Work) -> Ops:
     """
     own = work.own
     h = work.model.hidden_size
+    normed = 2 * own * h  # the residual stream and the embedding, side by side
     return (
         *embed(work),
-        norm(work.recipe, "two norms", 2 * own * h, 4.0 * own * h),
-        *quantise(work.recipe, 2 * own * h),
+        norm(work.recipe, "two norms", normed, 4.0 * own * h),
+        *quantise(work.recipe, normed),
         gemm("mtp projection", own, h, 2 * h, work.recipe.gemm),
     )
 
@@ -84,10 +90,12 @@ def mtp_input_backward(work: Work) -> Ops:
     """Return the input gradient of an MTP module's start."""
     own = work.own
     h = work.model.hidden_size
+    gradient = own * h  # of the projection's output
+    normed = 2 * own * h  # of its input
     return (
-        *quantise(work.recipe, own * h, own * h, 2 * own * h),
+        *quantise(work.recipe, gradient, gradient, normed),
         gemm("mtp projection dgrad", own, 2 * h, h, work.recipe.gemm),
-        norm_backward(work.recipe, "two norms backward", 2 * own * h),
+        norm_backward(work.recipe, "two norms backward", normed),
     )
 
 

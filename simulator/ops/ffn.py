@@ -103,8 +103,9 @@ def forward(ffn: Ffn) -> Forward:
     # DeepSeek-V3 keeps the activation's inputs in FP8 (arXiv 2412.19437, section 3.3.3).
     input_bytes = recipe.activation if recipe.keeps_coded else 2.0
     kept_input = input_bytes * ffn.rows * wide
-    recomputes = "swiglu" in work.recompute
-    kept_output = 0.0 if recomputes else recipe.activation * ffn.rows * ffn.width
+    kept_output = 0.0
+    if "swiglu" not in work.recompute:
+        kept_output = recipe.activation * ffn.rows * ffn.width
     # It reads the first layer's output in BF16 and writes the second layer's input: DeepSeek's
     # kernel writes FP8, and so needs no cast behind it.
     written = 1.0 if recipe.keeps_coded else 2.0
@@ -178,7 +179,12 @@ def weights(ffn: Ffn) -> Ops:
 def dense_forward(work: Work) -> Ops:
     """Return a dense FFN with the addition to the residual stream."""
     inner, outer = forward(_dense(work))
-    return (*_dense_input(work), *inner, *parallel.scatter(work, outer), residual(work))
+    return (
+        *_dense_input(work),
+        *inner,
+        *parallel.scatter(work, outer),
+        residual(work),
+    )
 
 
 def _dense_input(work: Work) -> Ops:
@@ -214,7 +220,10 @@ def route(work: Work) -> Ops:
     """Return the router and the cast before dispatch: the end of a MoE layer's attention phase."""
     experts = work.model.n_routed_experts
     h = work.model.hidden_size
-    cast = quantise(work.recipe, work.own * h) if _travels_cast(work) else ()
+    # Fewer bytes travel, and the experts' GEMMs read them as they come.
+    cast: Ops = ()
+    if _travels_cast(work):
+        cast = quantise(work.recipe, work.own * h)
     return (
         # Gating stays in BF16 whatever the recipe (arXiv 2412.19437, section 3.3.1).
         gemm("router", work.own, experts, h, "bf16"),
@@ -302,7 +311,8 @@ def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
     shared = _shared(work)
     # Alternate kernels run next to each other: halves of equal length on two streams.
     routed = weights(_routed(work))
-    on_compute, on_side = routed[0::2], routed[1::2]
+    on_compute = routed[0::2]
+    on_side = routed[1::2]
     if shared is not None:
         on_compute = (*weights(shared), *on_compute)
     return (*casts, *on_compute), on_side
@@ -337,4 +347,5 @@ def _norm_recomputed(work: Work) -> Ops:
     if "norm" not in work.recompute:
         return ()
     width = work.own * work.model.hidden_size
-    return recomputed((norm(work.recipe, "post norm", width), *quantise(work.recipe, width)))
+    post_norm = norm(work.recipe, "post norm", width)
+    return recomputed((post_norm, *quantise(work.recipe, width)))

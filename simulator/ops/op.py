@@ -6,7 +6,7 @@ Seconds are `compute`'s business, links the network's.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from simulator.model import ModelConfig
@@ -60,8 +60,8 @@ class Shape(NamedTuple):
 _NO_SHAPE = Shape()
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+# A named tuple: pricing makes tens of thousands of ops, and a frozen dataclass takes thrice as long.
+class Op(NamedTuple):
     """One kernel."""
 
     name: str
@@ -181,8 +181,9 @@ def gemm(name: str, m: float, n: int, k: int, dtype: Dtype, groups: int = 1) -> 
 
 def wgrad(name: str, m: int, n: int, k: float, dtype: Dtype, groups: int = 1) -> Op:
     """Return the weight gradient [m, n] over k tokens, added in FP32 (read and written)."""
-    tokens = max(1, round(k))
+    tokens = max(1, round(k))  # a mean as well, see `gemm`
     read = (m * tokens + n * tokens) * BYTES[dtype]
+    # Gradients of many micro-batches add up, which BF16 would round away.
     accumulated = m * n * 8.0  # 4 B read, 4 B written
     return Op(
         name,
@@ -260,7 +261,7 @@ def recomputed(ops: Iterable[Item]) -> Ops:
 def _repeated(op: Item) -> Item:
     if isinstance(op, Transfer):
         return op
-    return replace(op, saved=0.0, recompute=True)
+    return op._replace(saved=0.0, recompute=True)
 
 
 def saved(ops: Iterable[Item]) -> float:
@@ -270,4 +271,4 @@ def saved(ops: Iterable[Item]) -> float:
 
 def keep(op: Op, saved: float) -> Op:
     """Return the op with bytes kept for the backward pass [B]."""
-    return replace(op, saved=saved)
+    return op._replace(saved=saved)

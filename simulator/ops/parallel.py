@@ -52,9 +52,11 @@ def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int
         return gemm
     elements = work.tokens * (width or work.model.hidden_size)
     size = elements * 2.0 * _passes(work)
-    if work.tp_overlap and gemm:
-        return (Transfer(name, "tp", size, concurrent=len(gemm)), *gemm)
-    return (*gemm, Transfer(name, "tp", size))
+    if not (work.tp_overlap and gemm):
+        return (*gemm, Transfer(name, "tp", size))
+    # Pieces travel as the GEMM makes them: the sum begins with it, and what follows waits for both.
+    overlapped = Transfer(name, "tp", size, concurrent=len(gemm))
+    return (overlapped, *gemm)
 
 
 def _passes(work: Work) -> int:
@@ -73,15 +75,13 @@ def input_gradient(work: Work, dgrad: Ops, bytes_per_element: float = 0.0) -> Op
     if work.tp == 1:
         return dgrad
     elements = work.tokens * work.model.hidden_size
-    total = Transfer("sum input gradient", "tp", elements * 2.0 * _passes(work), concurrent=LATE)
+    summed = elements * 2.0 * _passes(work)  # [B], in BF16
+    total = Transfer("sum input gradient", "tp", summed, concurrent=LATE)
     if not work.sequence_parallel:
         return (*dgrad, total)
-    regathered = Transfer(
-        "gather input again",
-        "tp",
-        elements * (bytes_per_element or work.recipe.activation),
-        concurrent=len(dgrad),
-    )
+    # Each GPU has kept its own part alone: that is how sequence parallelism saves memory.
+    again = elements * (bytes_per_element or work.recipe.activation)  # [B]
+    regathered = Transfer("gather input again", "tp", again, concurrent=len(dgrad))
     ops = (regathered, *dgrad, total)
     if bytes_per_element or not work.recipe.casts_once:
         return ops
@@ -113,7 +113,8 @@ def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
     size = work.cp * work.tokens * heads * width * 2.0
     if not work.cp_gather:
         carried = 2 if backward else 1
-        return (Transfer("ring", "cp", size * carried, concurrent=len(core)), *core)
+        ring = Transfer("ring", "cp", size * carried, concurrent=len(core))
+        return (ring, *core)
     gathered = (Transfer("gather keys and values", "cp", size), *core)
     if not backward:
         return gathered

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from simulator.ops import parallel
 from simulator.ops.op import (
     Item,
+    Op,
     Ops,
     Work,
     by_channel,
@@ -49,6 +50,7 @@ def of_stream(work: Work) -> list[Projection]:
 def _columns(work: Work, name: str, outputs: int) -> int:
     """Return how many outputs of a projection of the residual stream this GPU computes."""
     if not work.model.is_mla:
+        # Queries, keys and values are one matrix; heads that are fewer than GPUs are copied.
         return (work.heads + 2 * work.kv_heads) * work.model.qk_dim
     return outputs // work.tp if name == "q" else outputs
 
@@ -173,12 +175,12 @@ def weight_gradient(work: Work) -> Ops:
     # In the order in which the model names them, which is that of the forward pass.
     context = work.heads * work.model.v_dim
     output = Projection("o", work.model.hidden_size, context)
-    by_name = {
-        projection.name: projection for projection in (*of_stream(work), *expansions(work), output)
-    }
-    ops = []
-    for name, _, _ in work.model.projections:
-        held = by_name[name]
-        tokens = _tokens(work, held)
-        ops.append(wgrad(f"{name} wgrad", held.outputs, held.inputs, tokens, work.recipe.gemm))
-    return tuple(ops)
+    projections = (*of_stream(work), *expansions(work), output)
+    by_name = {projection.name: projection for projection in projections}
+    return tuple(_weight_gradient(work, by_name[name]) for name, _, _ in work.model.projections)
+
+
+def _weight_gradient(work: Work, projection: Projection) -> Op:
+    name, outputs, inputs = projection
+    tokens = _tokens(work, projection)
+    return wgrad(f"{name} wgrad", outputs, inputs, tokens, work.recipe.gemm)

@@ -79,7 +79,8 @@ def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
 
 
 def _blocks(costs: Costs, stage: int, member: int) -> list[_Block]:
-    return [_Block(stage, number, cost) for number, cost in costs.parts(stage, member)]
+    parts = costs.parts(stage, member)
+    return [_Block(stage, number, cost) for number, cost in parts]
 
 
 def _forward(rows: Chunk, block: _Block) -> None:

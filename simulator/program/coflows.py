@@ -34,15 +34,13 @@ class Label(NamedTuple):
     """Load of an exchange, bucket of data parallelism, bytes inside a layer; 0 of a send."""
 
 
-class Key(NamedTuple):
-    """How a rank names the coflow that it takes part in."""
+class CoflowKey(NamedTuple):
+    """How ranks name the coflows of which each of them takes part in one."""
 
     kind: str
     """A `CoflowKind`."""
     what: int
     """As in `Label`; of sends the number of the pipeline edge."""
-    rank: int
-    """The rank; of sends the source."""
 
 
 class Edge(NamedTuple):
@@ -87,8 +85,8 @@ class Coflows:
     """Ranks that take part, of a send source then target [coflow]."""
     kernel: list[CommunicationModel] = field(default_factory=list)
     """Kernel that runs it [coflow]."""
-    index: dict[tuple[str, int, int], int] = field(default_factory=dict)
-    """Key -> coflow."""
+    index: dict[CoflowKey, dict[int, int]] = field(default_factory=dict)
+    """Key -> rank, of sends the source -> coflow."""
     edges: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """Pipeline edge -> its number in keys."""
     buckets: dict[Bucket, int] = field(default_factory=dict)
@@ -104,11 +102,10 @@ class Coflows:
     ) -> None:
         wires = Wires(demand.links.tolist(), demand.bytes.tolist(), demand.latency)
         self._append(label, wires, kernel, members)
-        # Tuples of plain text and integers equal keys, are made faster and need no garbage collection.
-        kind, what = label.kind.value, label.what
+        # All members at once: there are as many entries as ranks times coflows that each is in.
         number = len(self.label) - 1
-        for rank in members:
-            self.index[kind, what, rank] = number
+        named = self.index.setdefault(CoflowKey(*label), {})
+        named.update(dict.fromkeys(members, number))
 
     def _append(
         self, label: Label, wires: Wires, kernel: CommunicationModel, members: tuple[int, ...]
@@ -120,13 +117,21 @@ class Coflows:
         self.kernel.append(kernel)
         self.members.append(members)
 
+    def find(self, key: CoflowKey, rank: int) -> int:
+        """Return the coflow that a rank calls by a name, -1 if it takes part in none."""
+        return self.index.get(key, {}).get(rank, -1)
+
     def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
         """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
         assert costs.loads is not None
         for row in self.layout.ranks(pipeline_index, "expert").tolist():
             for kind in EXCHANGES:
                 exchange = self.communication.exchange(
-                    kind, row, costs.loads.distinct[load], costs.token_bytes(kind), costs.work.own
+                    kind,
+                    row,
+                    costs.loads.distinct[load],
+                    costs.token_bytes(kind),
+                    costs.work.own,
                 )
                 self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
 
@@ -134,20 +139,22 @@ class Coflows:
         """Add the sends of one pipeline edge in every replica. size: of the residual stream [B]."""
         layout = self.layout
         number = self.edges.setdefault(edge, len(self.edges))
-        high, low = np.divmod(np.arange(layout.per_stage), layout.inner())
-        src, dst = (
-            low + layout.inner() * (index + layout.pp * high)
-            for index in (edge.source, edge.target)
-        )
+        # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
+        inner = layout.inner()
+        high, low = np.divmod(np.arange(layout.per_stage), inner)
+        src = low + inner * (edge.source + layout.pp * high)  # [replica]
+        dst = low + inner * (edge.target + layout.pp * high)
         # Alike on all edges: who sends to whom tells them apart, and the two directions of a
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
+        coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
         kernel = self.communication.plan(edge.kind, (), size).kernel
-        pairs = zip(src.tolist(), dst.tolist(), strict=True)
-        for (source, target), way in zip(pairs, _sends(self.network, src, dst), strict=True):
+        routes = _sends(self.network, src, dst)
+        sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
+        for source, target, way in sends:
             wires = Wires(way.links, [size] * len(way.links), way.latency)
             self._append(label, wires, kernel, (source, target))
-            self.index[edge.kind.value, number, source] = len(self.label) - 1
+            coflow_of[source] = len(self.label) - 1
 
     def add_transfers(self, groups: Ranks, transfer: Transfer) -> None:
         """Add a collective inside layers in every group. groups: ranks [group, member]."""
@@ -155,7 +162,7 @@ class Coflows:
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
         for row in groups.tolist():
-            if Key(*label, row[0]) not in self.index:
+            if self.find(CoflowKey(*label), row[0]) < 0:
                 demand = plan.unit(row).scaled(transfer.bytes)
                 self._add(label, demand, plan.kernel, tuple(row))
 
@@ -186,8 +193,9 @@ class Coflows:
         }
         for row in groups.tolist():
             for kind, size in sizes.items():
-                demand = plans[kind].unit(row).scaled(size)
-                self._add(Label(kind, bucket), demand, plans[kind].kernel, tuple(row))
+                plan = plans[kind]
+                demand = plan.unit(row).scaled(size)
+                self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
 
 
 class Widths(NamedTuple):
@@ -219,8 +227,9 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
         return [Way(*send(network, *pair)) for pair in pairs]
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
-    kind = np.array(network.kind)[crossed.link]  # [entry]
-    nics_before = np.cumsum(kind == "nic") - (kind == "nic")  # [entry], over all ways
+    kind = np.array([network.kind[link] for link in crossed.link.tolist()], dtype=str)  # [entry]
+    is_nic = kind == "nic"
+    nics_before = np.cumsum(is_nic) - is_nic  # [entry], over all ways
     count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)
     if len(nics_before):
@@ -228,23 +237,24 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
         behind_nic = nics_before > np.repeat(nics_before[first], count)
     else:
         behind_nic = np.zeros(0, dtype=bool)
-    position = np.where(kind == "fabric", 1, np.where(behind_nic, 2, 0))
+    position = np.where(behind_nic, 2, 0)
+    position[kind == "fabric"] = 1
     order = np.lexsort((position, crossed.pair))
     link = crossed.link[order]
     latency = np.bincount(crossed.pair, network.latency[link], len(src))
     links = link.tolist()
-    return [
-        Way(links[end - size : end], late)
-        for end, size, late in zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
-    ]
+    columns = zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
+    return [Way(links[end - size : end], late) for end, size, late in columns]
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage, two of a bidirectional pipeline."""
     table = schedule.table
     pair = table.stage_b >= 0
-    stages, ranks = [table.stage, table.stage_b[pair]], [table.rank, table.rank[pair]]
-    both = np.stack([np.concatenate(stages), np.concatenate(ranks)])
+    stages = np.concatenate([table.stage, table.stage_b[pair]])
+    ranks = np.concatenate([table.rank, table.rank[pair]])
+    both = np.stack([stages, ranks])
+    # np.unique sorts by stage, then by rank, so that what follows is in one order.
     hosts: dict[int, list[int]] = {}
     for stage, rank in np.unique(both, axis=1).T.tolist():
         hosts.setdefault(stage, []).append(rank)
@@ -253,11 +263,15 @@ def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
 
 def pipeline_edges(schedule: Schedule) -> list[Edge]:
     """Return the edges over which ranks hand on."""
-    table, taken = schedule.table, handed_to(schedule)
+    table = schedule.table
+    taken = handed_to(schedule)  # [action, half] pipeline index
     edges: list[Edge] = []
     for half, kind in enumerate(SENDS):
-        crosses = (taken[:, half] >= 0) & (taken[:, half] != table.rank)
-        pairs = np.unique(np.stack([table.rank[crosses], taken[crosses, half]]), axis=1).T
+        taker = taken[:, half]
+        # A rank that holds both stages hands on within itself.
+        crosses = (taker >= 0) & (taker != table.rank)
+        both = np.stack([table.rank[crosses], taker[crosses]])
+        pairs = np.unique(both, axis=1).T
         edges += [Edge(kind, source, target) for source, target in pairs.tolist()]
     return sorted(edges)
 

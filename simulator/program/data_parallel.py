@@ -16,7 +16,7 @@ from simulator.layout import ZeroStage
 from simulator.ops import Op
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import Chunk, Mark
-from simulator.program.coflows import Coflows
+from simulator.program.coflows import CoflowKey, Coflows
 from simulator.program.templates import FarWait, Owed, Template
 from simulator.scenario import Scenario
 
@@ -168,7 +168,7 @@ class DataParallel:
     def _coflow(self, kind: str, bucket: buckets.Bucket) -> int:
         """Return the number of a bucket's collective, -1 where the rank has no peers."""
         bucket_number = self.table.buckets.get(bucket, -1)
-        return self.table.index.get((kind, bucket_number, self.rank), -1)
+        return self.table.find(CoflowKey(kind, bucket_number), self.rank)
 
     def _reduce(self, template: Template, mark: Mark, made: Iterable[int]) -> None:
         """Sum a block's gradients over all its holders."""
@@ -211,4 +211,5 @@ class DataParallel:
 
 def _after(slot: int, rows: Iterable[int], due: OwedAt) -> list[FarWait]:
     """Return that some rows of a slot wait for gradients."""
-    return [FarWait(slot, row, due.slot, on_row) for row in rows for on_row in due.gradients.rows]
+    made = due.gradients.rows
+    return [FarWait(slot, row, due.slot, on_row) for row in rows for on_row in made]

@@ -65,11 +65,8 @@ def fold(
     loads: number of the load of each rank of a stage, none where all share one [local rank].
     """
     ranks = _rank_colours(network, schedule, layout, loads)
-    capacity = network.capacity.tolist()
-    latency = network.latency.tolist()
-    links = mix(codes(list(zip(capacity, latency, network.kind, strict=True))))
-    kernels = _kernels(table)
-    flows = mix(codes(list(zip(table.label, table.latency, kernels, strict=True))))
+    links = _link_colours(network)
+    flows = _flow_colours(table)
     on_link = _links_of_coflows(table)
     on_rank = _ranks_of_coflows(table)
     # A coflow is told apart by the links and ranks that it meets, these by their coflows.
@@ -98,6 +95,21 @@ def _rank_colours(
     return mix(colours * np.uint64(1 << 20) + speed)
 
 
+def _link_colours(network: Network) -> Colours:
+    """Return a colour per link: what it can carry, not where it lies [link]."""
+    capacity = network.capacity.tolist()
+    latency = network.latency.tolist()
+    looks = list(zip(capacity, latency, network.kind, strict=True))
+    return mix(codes(looks))
+
+
+def _flow_colours(table: Coflows) -> Colours:
+    """Return a colour per coflow: what it does and how, not where [coflow]."""
+    kernels = _kernels(table)
+    looks = list(zip(table.label, table.latency, kernels, strict=True))
+    return mix(codes(looks))
+
+
 def _links_of_coflows(table: Coflows) -> Incidence:
     """Return which coflow crosses which link; it meets it with a number of bytes."""
     coflow = np.repeat(np.arange(len(table.links)), lengths(table.links))
@@ -114,7 +126,8 @@ def _ranks_of_coflows(table: Coflows) -> Incidence:
     coflow = np.repeat(np.arange(len(sizes)), sizes)  # [member]
     first = starts(sizes)[:-1]  # [coflow] where its members begin
     position = np.arange(len(coflow)) - first[coflow]  # [member] within its coflow
-    is_send = np.array([label.kind.one_sided for label in table.label], dtype=bool)
+    one_sided = [label.kind.one_sided for label in table.label]
+    is_send = np.array(one_sided, dtype=bool)  # [coflow]
     role = np.where(is_send[coflow], position, 0).astype(np.uint64)
     return Incidence.of(coflow, flat(table.members), role)
 
@@ -122,7 +135,9 @@ def _ranks_of_coflows(table: Coflows) -> Incidence:
 def unfolded(network: Network, table: Coflows, ranks: int) -> Partition:
     """Return the partition in which everything stands for itself alone: the oracle of `fold`."""
     counts = (ranks, len(network.capacity), len(table.label))
-    return _partition(*(np.arange(count, dtype=np.uint64) for count in counts))
+    # A colour each.
+    colours = [np.arange(count, dtype=np.uint64) for count in counts]
+    return _partition(*colours)
 
 
 def program_colours(schedule: Schedule) -> list[int]:
@@ -143,7 +158,8 @@ def program_colours(schedule: Schedule) -> list[int]:
     source = schedule.needs[waiting, which]
     # What a rank runs is a set of (position, action, set of (rank, position) that it waits for):
     # first without the waits, then with the colours that the ranks have got so far.
-    colours = mix(sums(table.rank, mix(action ^ position_colour), ranks))
+    placed = mix(action ^ position_colour)
+    colours = mix(sums(table.rank, placed, ranks))
     count = 0
     while count != (count := distinct(colours)):
         met = mix(position_colour[source] + colours[table.rank[source]])  # [wait]

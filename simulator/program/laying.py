@@ -51,7 +51,8 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     labels = laid.labels()
     # Number in the whole cluster's table -> class; -1 picks the -1 behind the last.
     coflow = np.append(parts.coflow, -1)[slots.ints("coflow")]
-    is_send = [step.table.label[first].kind.one_sided for first in parts.first_coflow.tolist()]
+    first_labels = [step.table.label[first] for first in parts.first_coflow.tolist()]
+    is_send = np.array([label.kind.one_sided for label in first_labels], dtype=bool)  # [class]
     actions = laid.actions()
     # The order of these does not matter: they are sorted, and each is kept once.
     waits = [
@@ -74,7 +75,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
         label=labels.number,
         seconds=slots.seconds(),
         coflow=coflow,
-        instance=instances(rank, coflow, np.array(is_send, dtype=bool)),
+        instance=instances(rank, coflow, is_send),
         action=actions.number,
         wait_ptr=pointer,
         wait=wait,
@@ -129,7 +130,7 @@ class _Laid:
         for template in self.slots.templates:
             for label in template.label:
                 code.setdefault(label, len(code))
-        columns = [[code[label] for label in one.label] for one in self.slots.templates]
+        columns = [[code[label] for label in rows.label] for rows in self.slots.templates]
         used, number = by_appearance(self.slots.column(columns))
         names = list(code)
         return _Labels(tuple(names[label] for label in used.tolist()), number)
@@ -157,7 +158,8 @@ class _Laid:
             local_rank = layout.local_rank(int(self.parts.first_rank[number]))
             pipeline = [layout.rank(index, local_rank) for index in indices]
             peers = self.parts.rank[pipeline]
-            begin, end = table.start[rows.pipeline_index : rows.pipeline_index + 2]
+            begin = table.start[rows.pipeline_index]
+            end = table.start[rows.pipeline_index + 1]
             made = maker_row[begin:end]  # [position, Handed]
             maker = table.rank[made]
             position = made - table.start[maker]
@@ -170,7 +172,8 @@ class _Laid:
     def far_waits(self) -> Waits:
         """Return the waits between slots that ranks have written down."""
         waits = [np.empty((0, 4), dtype=np.int64)]  # fields of FarWait
-        for first, rows in zip(self.start[:-1].tolist(), self.ranks, strict=True):
+        begins = self.start[:-1].tolist()  # [rank class]
+        for first, rows in zip(begins, self.ranks, strict=True):
             if rows.far:
                 # Slots are numbered within their rank.
                 rank_waits = np.array(rows.far, dtype=np.int64)
@@ -183,5 +186,6 @@ class _Laid:
         slot, row = self.slots.reductions()
         last = self.last[self.rank[slot]]  # [reduction] slot of the optimizer
         rows = [template.optimizer for template in self.slots.templates]
-        optimizer = np.array(rows, dtype=np.int64)[self.slots.template[last]]
+        template = self.slots.template[last]
+        optimizer = np.array(rows, dtype=np.int64)[template]  # [reduction] row in its template
         return Waits(self.slots.first_row[last] + optimizer, row)

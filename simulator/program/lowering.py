@@ -32,6 +32,7 @@ def lower_schedule(
     parts = _partition(step) if folded else _whole(scenario, table)
     builder = RankBuilder(step)
     speed = scenario.network.speed
+    # One rank of each class speaks for all; the builder keeps what the ranks of a stage share.
     ranks = [builder.build(rank, float(speed[rank])) for rank in parts.first_rank.tolist()]
     return lay(step, parts, ranks)
 

@@ -75,20 +75,25 @@ def rows_of(schedule: Schedule) -> tuple[Ints, Ints]:
     Both [micro-batch, stage], -1 where none.
     """
     rows, _ = schedule.table.rows(schedule.stages, schedule.micro_batches)
-    gradient = np.where(rows[BACKWARD] >= 0, rows[BACKWARD], rows[DGRAD])
+    # A full backward pass makes the input gradient, or the first half of a split one.
+    full, split = rows[BACKWARD], rows[DGRAD]
+    gradient = np.where(full >= 0, full, split)
     return rows[FORWARD], gradient
 
 
 def _forward_halves(schedule: Schedule) -> _Halves:
     table = schedule.table
-    row = np.flatnonzero(np.isin(table.kind, (FORWARD, PAIR)))
+    runs_forward = np.isin(table.kind, (FORWARD, PAIR))
+    row = np.flatnonzero(runs_forward)
     return _Halves(row, table.micro_batch[row], table.stage[row])
 
 
 def _gradient_halves(schedule: Schedule) -> _Halves:
     table = schedule.table
-    row = np.flatnonzero(np.isin(table.kind, (BACKWARD, DGRAD, PAIR)))
-    pair = table.kind[row] == PAIR
+    makes_gradient = np.isin(table.kind, (BACKWARD, DGRAD, PAIR))
+    row = np.flatnonzero(makes_gradient)
+    # A pair names its backward half in columns of its own.
+    pair = table.kind[row] == PAIR  # [half]
     micro_batch = np.where(pair, table.micro_batch_b[row], table.micro_batch[row])
     stage = np.where(pair, table.stage_b[row], table.stage[row])
     return _Halves(row, micro_batch, stage)
@@ -102,7 +107,8 @@ def _neighbours(schedule: Schedule, *, takers: bool) -> Ints:
     forward_row, gradient_row = rows_of(schedule)
     # A forward pass hands on to the next stage, a gradient to the one before.
     ahead = 1 if takers else -1
-    neighbours = np.full((len(schedule.table.kind), 2), -1, dtype=np.int64)
+    rows = len(schedule.table.kind)
+    neighbours = np.full((rows, 2), -1, dtype=np.int64)
     forward = _forward_halves(schedule)
     neighbours[forward.row, 0] = _at_stage(forward_row, forward, ahead)
     gradient = _gradient_halves(schedule)
@@ -116,8 +122,10 @@ def _at_stage(rows: Ints, halves: _Halves, step: int) -> Ints:
     rows: [micro-batch, stage]. -1 beyond the first and the last stage.
     """
     # A column of -1 at either end stands for the stages that do not exist.
-    padded = np.pad(rows, ((0, 0), (1, 1)), constant_values=-1)
-    neighbours: Ints = padded[halves.micro_batch, halves.stage + 1 + step]
+    ends = ((0, 0), (1, 1))
+    padded = np.pad(rows, ends, constant_values=-1)
+    column = halves.stage + 1 + step
+    neighbours: Ints = padded[halves.micro_batch, column]
     return neighbours
 
 
@@ -169,7 +177,8 @@ def _order(columns: Ints, *, every_pass: bool) -> Order:
     if not every_pass:
         is_final[list(final.values())] = 1
     # A rank runs each micro-batch in the same few ways: rows that are equal are one action.
-    different, code = np.unique(np.column_stack([columns, is_final]), axis=0, return_inverse=True)
+    actions = np.column_stack([columns, is_final])  # [position, field of Key]
+    different, code = np.unique(actions, axis=0, return_inverse=True)
     keys = tuple(_key(row) for row in different.tolist())
     first = _first_positions(stage, runs_forward)
     return Order(keys, code.reshape(-1).astype(np.int64), first, final)
@@ -188,12 +197,15 @@ def _first_positions(stage: Ints, counts: NDArray[np.bool_]) -> dict[int, int]:
     position = np.flatnonzero(counts)
     stages, first = np.unique(stage[position], return_index=True)
     order = np.argsort(first, kind="stable")  # np.unique has sorted by stage
-    in_order = zip(stages[order].tolist(), position[first[order]].tolist(), strict=True)
-    return dict(in_order)
+    in_order = stages[order].tolist()
+    firsts = position[first[order]].tolist()
+    return dict(zip(in_order, firsts, strict=True))
 
 
 def _last_positions(stage: Ints, counts: NDArray[np.bool_]) -> dict[int, int]:
     """Return stage -> last position that counts, in the order of the first ones."""
     from_the_end = _first_positions(stage[::-1], counts[::-1])
     last = len(stage) - 1
-    return {held: last - from_the_end[held] for held in _first_positions(stage, counts)}
+    # In the order of the first passes: what is summed over stages is added up in it.
+    in_order = _first_positions(stage, counts)
+    return {held: last - from_the_end[held] for held in in_order}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,17 +32,16 @@ def fold_coflows(
     number = {link: index for index, link in enumerate(touched.tolist())}
     folding = _Folding(net, table, parts, number)
     of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
-    for coflow, link, size in zip(
-        load.coflow.tolist(), load.link.tolist(), load.bytes.tolist(), strict=True
-    ):
+    columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
+    for coflow, link, size in zip(*columns, strict=True):
         of_class[coflow][link] = size
     nic = _sent(crossings, _Ports("nic", net.nic_up), table, parts, loads)
     nvlink = _sent(crossings, _Ports("nvlink", net.gpu_up), table, parts, loads)
-    flows = tuple(
-        folding.coflow(first, of_class[coflow], (nic[coflow], nvlink[coflow]))
-        for coflow, first in enumerate(parts.first_coflow.tolist())
-    )
-    return touched, flows
+    flows = []
+    for coflow, first in enumerate(parts.first_coflow.tolist()):
+        sent = (nic[coflow], nvlink[coflow])
+        flows.append(folding.coflow(first, of_class[coflow], sent))
+    return touched, tuple(flows)
 
 
 class _Crossings(NamedTuple):
@@ -78,7 +78,11 @@ class _Ports(NamedTuple):
 def _crossings(table: Coflows, parts: Partition) -> _Crossings:
     counts = [len(links) for links in table.links]
     owner = np.repeat(np.arange(len(table.links)), counts)  # [crossing] coflow
-    return _Crossings(parts.coflow[owner], flat(table.links), flat(table.bytes, np.float64))
+    return _Crossings(
+        coflow=parts.coflow[owner],
+        link=flat(table.links),
+        bytes=flat(table.bytes, np.float64),
+    )
 
 
 def _load(crossings: _Crossings, parts: Partition) -> _Load:
@@ -90,10 +94,13 @@ def _load(crossings: _Crossings, parts: Partition) -> _Load:
     links = len(parts.first_link)
     represents = np.full(len(parts.link), -1, dtype=np.int64)  # [link] its class, or none
     represents[parts.first_link] = np.arange(links)
-    used = represents[crossings.link] >= 0
-    met = crossings.coflow[used] * links + represents[crossings.link[used]]
+    link = represents[crossings.link]  # [crossing]
+    used = link >= 0
+    # A class of coflows and a class of links as one number: np.unique finds the pairs that meet.
+    met = crossings.coflow[used] * links + link[used]
     pair, index = np.unique(met, return_inverse=True)
-    size: Floats = np.bincount(index, crossings.bytes[used], len(pair)).astype(np.float64)
+    summed = np.bincount(index, crossings.bytes[used], len(pair))
+    size: Floats = summed.astype(np.float64)  # bincount of nothing gives integers
     return _Load(pair // links, pair % links, size)
 
 
@@ -103,11 +110,13 @@ def _sent(
     """Return what all coflows of each class send over some ports [coflow class] B."""
     leaves = np.zeros(len(parts.link), dtype=bool)  # [link]
     leaves[ports.links[ports.links >= 0]] = True
-    first = parts.first_coflow.tolist()
-    share = np.array([_mean_share(table.label[one], ports.kind, loads) for one in first])
+    labels = [table.label[first] for first in parts.first_coflow.tolist()]
+    share = np.array([_mean_share(label, ports.kind, loads) for label in labels])
+    # Only what leaves a GPU counts as sent; switches pass the same bytes on.
     out = leaves[crossings.link]  # [crossing]
-    of = crossings.coflow[out]
-    sent: list[float] = np.bincount(of, crossings.bytes[out] * share[of], len(first)).tolist()
+    owner = crossings.coflow[out]
+    size = crossings.bytes[out] * share[owner]
+    sent: list[float] = np.bincount(owner, size, len(labels)).tolist()
     return sent
 
 
@@ -116,6 +125,7 @@ def _mean_share(label: Label, kind: str, loads: Loads | None) -> float:
     if loads is None or label.kind not in EXCHANGES:
         return 1.0
     load = loads.distinct[label.what]
+    # Where every GPU has a load of its own, links carry what it sends, not the busiest one's bytes.
     if load.per_gpu:
         return 1.0
     if kind == "nic":
@@ -143,18 +153,23 @@ class _Folding:
 
         load: link class -> bytes. sent: over NICs and over NVLink by all of the class [B].
         """
-        label, kernel = self.table.label[first], self.table.kernel[first]
+        label = self.table.label[first]
+        kernel = self.table.kernel[first]
         size, rate = self._slowest(first, kernel)
-        representative = self.parts.first_link
-        links = [
-            (self.number[link], total / self._share(int(representative[link]), kernel) / size)
-            for link, total in load.items()
-        ]
-        members = self.table.members[first][: 1 if label.kind.one_sided else None]
+        links = []
+        for link, total in load.items():
+            share = self._share(int(self.parts.first_link[link]), kernel)
+            # A kernel that reaches a part of a link's rate holds it for longer.
+            weight = total / share / size
+            links.append((self.number[link], weight))
+        members = self.table.members[first]
+        if label.kind.one_sided:
+            members = members[:1]  # the target receives without making a call
+        rank_classes = {int(self.parts.rank[rank]) for rank in members}
         return Coflow(
             label=label,
             traffic=label.kind.traffic,
-            members=tuple(sorted({int(self.parts.rank[rank]) for rank in members})),
+            members=tuple(sorted(rank_classes)),
             links=tuple(sorted(links)),
             size=size,
             rate=rate,
@@ -165,11 +180,16 @@ class _Folding:
 
     def _slowest(self, first: int, kernel: CommunicationModel) -> tuple[float, float]:
         """Return (bytes that it is busy for, bandwidth) of a coflow's own slowest link."""
-        own = (
-            (size / self._share(link, kernel), float(self.net.capacity[link]))
-            for link, size in zip(self.table.links[first], self.table.bytes[first], strict=True)
-        )
-        return max(own, key=lambda pair: pair[0] / pair[1], default=(0.0, 1.0))
+        own = []
+        for link, size in self._demands(first):
+            busy = size / self._share(link, kernel)
+            own.append((busy, float(self.net.capacity[link])))
+        # A coflow within one GPU crosses no link.
+        return max(own, key=lambda demand: demand[0] / demand[1], default=(0.0, 1.0))
+
+    def _demands(self, first: int) -> Iterable[tuple[int, float]]:
+        """Return the links of a coflow of the cluster, with its bytes on each [B]."""
+        return zip(self.table.links[first], self.table.bytes[first], strict=True)
 
     def _slowdown(self, first: int, kernel: CommunicationModel, alone: float) -> float:
         """Return how much longer a coflow takes next to compute than alone on its own links.
@@ -181,11 +201,12 @@ class _Folding:
         if measured_on is None or not alone:
             return kernel.overlap_slowdown
         rates = {"nvlink": measured_on.nvlink, "nic": measured_on.nic}
-        measured = max(
-            size / self._share(link, kernel) / rates[self.net.kind[link]]
-            for link, size in zip(self.table.links[first], self.table.bytes[first], strict=True)
-            if self.net.kind[link] in rates
-        )
+        there = []  # time on each link, were it as fast as where the kernel was measured [s]
+        for link, size in self._demands(first):
+            kind = self.net.kind[link]
+            if kind in rates:
+                there.append(size / self._share(link, kernel) / rates[kind])
+        measured = max(there)
         return max(1.0, kernel.overlap_slowdown * measured / alone)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:

@@ -28,7 +28,9 @@ def lengths(lists: Iterable[Sized]) -> Ints:
 
 def starts(sizes: Ints) -> Ints:
     """Return where each of some runs begins, and where the last one ends [run + 1]."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    begins = np.zeros(len(sizes) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=begins[1:])
+    return begins
 
 
 @overload
@@ -54,5 +56,6 @@ def spread(sizes: Ints, sequence: Ints) -> Entries:
     owner = np.repeat(np.arange(len(sequence)), counts)
     # An entry's number among the wanted ones, less where its list begins there, plus where the list
     # begins among all: the two last as one shift per position.
-    shift = starts(sizes)[sequence] - starts(counts)[:-1]
+    begins = starts(sizes)[sequence]  # [position] among all entries
+    shift = begins - starts(counts)[:-1]
     return Entries(owner, np.arange(len(owner)) + shift[owner])

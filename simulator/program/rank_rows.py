@@ -14,7 +14,7 @@ from simulator.layout import ZeroStage
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
 from simulator.program.chunks import chunk
-from simulator.program.coflows import Coflows, stage_hosts
+from simulator.program.coflows import CoflowKey, Coflows, stage_hosts
 from simulator.program.data_parallel import DataParallel, OwedAt
 from simulator.program.folding import members
 from simulator.program.orders import Key, Order, orders
@@ -98,13 +98,19 @@ class RankBuilder:
         member = self.members[layout.local_rank(rank)] if self.members else -1
         chunks = [self._chunk(key, member) for key in order.keys]
         data = DataParallel(
-            step.scenario, step.costs, step.table, self.hosts, rank, speed, tuple(order.final)
+            scenario=step.scenario,
+            costs=step.costs,
+            table=step.table,
+            hosts=self.hosts,
+            rank=rank,
+            speed=speed,
+            stages=tuple(order.final),
         )
         # Each different action is written once, in whatever order: `sequence` says where it stands.
         begin = data.begin_step(order.first)
-        actions = [
-            self._template(key, rows, data) for key, rows in zip(order.keys, chunks, strict=True)
-        ]
+        actions = []
+        for key, rows in zip(order.keys, chunks, strict=True):
+            actions.append(self._template(key, rows, data))
         last_slot = len(order.code) + 1
         end = data.end_step(_owed(actions, order), last_slot)
         last_template = len(actions) + 1
@@ -142,6 +148,7 @@ class RankBuilder:
 
     def _add_chunk(self, template: Template, key: Key, rows: Chunk, rank: int) -> None:
         start = template.chunk_start
+        index = self.step.table.index
         # The first stage reads its input from the data, the last one makes its gradient from the
         # loss: nobody hands them over.
         last_stage = self.step.schedule.stages - 1
@@ -151,7 +158,9 @@ class RankBuilder:
         }
         columns = zip(rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True)
         for stream, label, seconds, call, after in columns:
-            coflow = self.step.table.index[(*call, rank)] if call.kind else -1
+            coflow = -1
+            if call.kind:
+                coflow = index[CoflowKey(*call)][rank]
             row = template.row(stream, label, seconds, coflow)
             for due in after:
                 if due >= 0:
@@ -172,7 +181,7 @@ class RankBuilder:
         # A rank that holds both stages, as in a V-shaped schedule, sends nothing.
         edge = self.step.table.edges.get((direction, index, taker))
         if edge is not None:
-            coflow = self.step.table.index[direction, edge, rank]
+            coflow = self.step.table.index[CoflowKey(direction, edge)][rank]
             sent = template.row(self.send_stream, f"send {direction}", 0.0, coflow)
             template.wait(sent, rows)
             rows = [sent]
@@ -181,7 +190,8 @@ class RankBuilder:
 
 def _owed(actions: Sequence[Template], order: Order) -> list[OwedAt]:
     """Return the gradients that are summed at the end of the step, in the order of the actions."""
-    owes = np.array([bool(template.owed) for template in actions], dtype=bool)
+    # Few of a rank's thousands of actions owe anything: look at each different one once.
+    owes = np.array([bool(template.owed) for template in actions], dtype=bool)  # [template]
     return [
         OwedAt(position + 1, gradients)
         for position in np.flatnonzero(owes[order.code]).tolist()
@@ -199,7 +209,8 @@ def _parameter_waits(
         rows = chunks[number]
         for mark, begin in rows.begins.items():
             # The blocks of a pair's other half, or without rows, wait for nothing here.
-            if mark.direction != "F" or mark.stage != stage or begin >= len(rows.stream):
+            this_pass = mark.direction == "F" and mark.stage == stage
+            if not this_pass or begin >= len(rows.stream):
                 continue
             row = actions[number].chunk_start + begin
             for gather in data.gathers.get(mark, ()):
@@ -209,11 +220,14 @@ def _parameter_waits(
 
 def _totals(chunks: Sequence[Chunk], code: Ints, end: Template) -> Totals:
     """Return a rank's sums. code: chunk of each action [position]. end: holds the optimizer."""
-    classes = [
-        {name: seconds / end.speed for name, seconds in rows.classes.items()} for rows in chunks
-    ]
+    # Chunks are written for a healthy GPU, and shared by ranks of other speeds.
+    classes = []
+    for rows in chunks:
+        at_speed = {name: seconds / end.speed for name, seconds in rows.classes.items()}
+        classes.append(at_speed)
     seconds = _sums(classes, code)
-    seconds["optimizer"] = seconds.get("optimizer", 0.0) + end.seconds[end.optimizer]
+    optimizer = end.seconds[end.optimizer]
+    seconds["optimizer"] = seconds.get("optimizer", 0.0) + optimizer
     flops = _sums([rows.flops for rows in chunks], code)
     recomputed = np.array([rows.recomputed for rows in chunks], dtype=np.float64)
     return Totals(seconds, flops, _sum(recomputed[code]))
@@ -235,4 +249,6 @@ def _sums(tables: Sequence[dict[str, float]], code: Ints) -> dict[str, float]:
 
 def _sum(values: NDArray[np.float64]) -> float:
     """Return the sum of values, added one by one as rows are laid; numpy's sum adds pairwise."""
-    return float(np.cumsum(values)[-1]) if len(values) else 0.0
+    if not len(values):
+        return 0.0
+    return float(np.cumsum(values)[-1])

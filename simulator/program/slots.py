@@ -63,7 +63,9 @@ class Slots:
     @property
     def slot(self) -> Ints:
         """Return the slot of each row [row]."""
-        return np.repeat(np.arange(len(self.template)), np.diff(self.first_row))
+        slots = np.arange(len(self.template))
+        rows = np.diff(self.first_row)  # [slot]
+        return np.repeat(slots, rows)
 
     def column(self, values: Sequence[Sequence[int]]) -> Ints:
         """Return a column of all rows. values: of each template, one per row."""
@@ -76,7 +78,8 @@ class Slots:
     def seconds(self) -> Floats:
         """Return the time of all rows [row] s."""
         columns = [template.seconds for template in self.templates]
-        seconds: Floats = flat(columns, np.float64)[self._entries(columns).entry]
+        entry = self._entries(columns).entry
+        seconds: Floats = flat(columns, np.float64)[entry]
         return seconds
 
     def actions(self) -> SlotActions:
@@ -115,13 +118,15 @@ class Slots:
         handed = [made for template in self.templates for made in template.handed]
         made_list = 2 * self.template[source] + kind  # [input]
         number, entry = spread(lengths(handed), made_list)  # [wait] input, entry of the lists
-        return Waits(row[number], self.first_row[source[number]] + flat(handed)[entry])
+        source_begins = self.first_row[source[number]]  # [wait]
+        return Waits(row[number], source_begins + flat(handed)[entry])
 
     def reductions(self) -> Reductions:
         """Return the rows that sum gradients."""
         columns = [template.reduced for template in self.templates]
         slot, entry = self._entries(columns)
-        return Reductions(slot, self.first_row[slot] + flat(columns)[entry])
+        row = self.first_row[slot] + flat(columns)[entry]
+        return Reductions(slot, row)
 
     def far(self, waits: Ints) -> Waits:
         """Return waits between slots.
@@ -129,7 +134,9 @@ class Slots:
         waits: the fields of `FarWait`, with the slots of all ranks numbered as one [wait, field].
         """
         slot, row, on_slot, on_row = waits.T
-        return Waits(self.first_row[slot] + row, self.first_row[on_slot] + on_row)
+        waiting = self.first_row[slot] + row
+        waited_for = self.first_row[on_slot] + on_row
+        return Waits(waiting, waited_for)
 
     def _entries(self, columns: Sequence[Sequence[object]]) -> Entries:
         """Return the entries at all slots. columns: a list of each template."""

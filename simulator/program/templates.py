@@ -47,6 +47,10 @@ class Owed(NamedTuple):
     """Rows of the template that make them."""
 
 
+def _nothing_handed() -> tuple[list[int], list[int]]:
+    return [], []
+
+
 @dataclass(slots=True)
 class Template:
     """Rows of one rank as columns, numbered from 0, and what waits for what among them."""
@@ -73,7 +77,7 @@ class Template:
     """Row that waits for what another action hands over [input]."""
     input_kind: list[Handed] = field(default_factory=list)
     """What that is [input]."""
-    handed: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    handed: tuple[list[int], list[int]] = field(default_factory=_nothing_handed)
     """Rows that make what the action hands on [Handed]."""
     reduced: list[int] = field(default_factory=list)
     """Rows that sum gradients, which the optimizer waits for."""
@@ -90,6 +94,7 @@ class Template:
         self.label.append(label)
         self.seconds.append(seconds / self.speed)
         self.coflow.append(coflow)
+        # Rows come behind the action that they belong to: the kind last added is theirs.
         self.action.append(len(self.kinds) - 1)
         return len(self.stream) - 1
 

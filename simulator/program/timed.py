@@ -25,9 +25,10 @@ def chunk_times(scenario: Scenario, costs: Costs) -> Times:
     table: dict[str, float | tuple[float, ...]] = {}
     for kind in Pass:
         table[kind] = tuple(
-            sum(alone.seconds(block, kind) for block in costs.stage(stage))
-            for stage in range(scenario.pipeline.stages)
+            alone.stage_seconds(stage, kind) for stage in range(scenario.pipeline.stages)
         )
+    # A send as if it had its link to itself: the order of actions must not depend on the traffic
+    # that follows from it.
     site = scenario.topology
     link = site.node.nic if site.nodes > 1 else site.node.nvlink
     table["comm"] = costs.activation_bytes() / link
@@ -45,6 +46,10 @@ class _Alone:
     communication: Communication
     """What its groups run."""
 
+    def stage_seconds(self, stage: int, kind: Pass) -> float:
+        """Return what one pass of a micro-batch takes on a stage [s]."""
+        return sum(self.seconds(block, kind) for block in self.costs.stage(stage))
+
     def seconds(self, block: BlockCost, kind: Pass) -> float:
         """Return kernels, the transfers that they wait for, and exchanges of one pass [s]."""
         recomputed = 0.0
@@ -54,20 +59,24 @@ class _Alone:
         if block.exchanges_experts:
             exchanges = sum(self._exchange(block.load, name) for name in EXCHANGES_OF[kind])
         phases = [phase for phase in Phase if phase.computes == kind]
-        return recomputed + exchanges + sum(self._phase(block, phase) for phase in phases)
+        kernels = sum(self._phase(block, phase) for phase in phases)
+        return recomputed + exchanges + kernels
 
     def _phase(self, block: BlockCost, phase: Phase) -> float:
         cost = block.phases[PhaseKey(phase, False)]
         waits = 0.0
         for hop in cost.hops:
+            # What runs next to kernels takes no time of its own.
             if not hop.concurrent:
-                waits += self._transfer(CoflowKind(hop.transfer.group), hop.transfer.bytes)
+                moved = hop.transfer
+                waits += self._transfer(CoflowKind(moved.group), moved.bytes)
         return cost.total + waits
 
     def _transfer(self, kind: CoflowKind, size: float) -> float:
         members = self._group(kind)
         plan = self.communication.plan(kind, members, size)
-        return plan.unit(members).scaled(size).seconds(self.scenario.network, plan.kernel)
+        demand = plan.unit(members).scaled(size)
+        return demand.seconds(self.scenario.network, plan.kernel)
 
     def _exchange(self, load: int, kind: CoflowKind) -> float:
         costs = self.costs

@@ -42,7 +42,8 @@ def stream_order(rank: Ints, stream: Ints) -> Waits:
     queue = queue[order]
     rows = rows[order]
     follows = queue[1:] == queue[:-1]
-    return Waits(rows[1:][follows], rows[:-1][follows])
+    later, earlier = rows[1:], rows[:-1]
+    return Waits(later[follows], earlier[follows])
 
 
 def csr(rows: int, waits: Sequence[Waits]) -> Csr:

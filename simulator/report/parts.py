@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simulator.collectives.kinds import Traffic
 from simulator.report import palette
 
 
@@ -112,11 +113,11 @@ PARTS = (
 """In the order of `breakdown_s`: compute, then what leaves a rank's SMs idle."""
 
 TRAFFIC_KINDS = (
-    TrafficKind("expert", "expert exchange", _EXPERT),
-    TrafficKind("pipeline", "pipeline send", _PIPELINE),
-    TrafficKind("data", "data parallel", _DATA),
-    TrafficKind("tensor", "tensor parallel", _TENSOR),
-    TrafficKind("context", "context parallel", _CONTEXT),
+    TrafficKind(Traffic.EXPERT.value, "expert exchange", _EXPERT),
+    TrafficKind(Traffic.PIPELINE.value, "pipeline send", _PIPELINE),
+    TrafficKind(Traffic.DATA.value, "data parallel", _DATA),
+    TrafficKind(Traffic.TENSOR.value, "tensor parallel", _TENSOR),
+    TrafficKind(Traffic.CONTEXT.value, "context parallel", _CONTEXT),
 )
 """In the order of `traffic_bytes`."""
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives.kinds import DATA, EXCHANGES, SENDS
+from simulator.collectives.communication import dispatcher_of
+from simulator.collectives.kinds import DATA, EXCHANGES, SENDS, CoflowKind
 from simulator.costs.buckets import Bucket, Members, holders, of_stage, shards
 from simulator.precision import BYTES, Dtype
 from simulator.program import Coflow, Program
@@ -101,6 +102,7 @@ class Calls:
         self._program = program
         self._layout = program.scenario.layout
         self._work = program.costs.work
+        self._dispatcher = dispatcher_of(program.scenario)
         self._buckets = list(_buckets(program))
         self._known: dict[tuple[object, ...], Call] = {}
 
@@ -136,13 +138,16 @@ class Calls:
         """Return a dispatch or a combine. number: of the load of its layer."""
         loads = self._program.costs.loads
         assert loads is not None
+        load = loads.distinct[number]
         group = self._group(rank, "expert")
         # A GPU's own tokens on one side, on the other those that its experts receive of all.
         width = self._work.own * self._work.model.hidden_size
-        own = round(width)
-        routed = round(width * loads.distinct[number].received)
+        # A kernel that forwards reads each token once; others are given a copy for each receiver.
+        copies = load.copies if self._dispatcher.in_rounds else 1.0
+        own = round(width * copies)
+        routed = round(width * load.received)
         # Combine is the mirror of dispatch, and adds up in BF16 what went out in the recipe's format.
-        if kind == "combine":
+        if kind == CoflowKind.COMBINE:
             sent, received, dtype = routed, own, DTYPES["bf16"]
         else:
             sent, received, dtype = own, routed, DTYPES[self._work.recipe.dispatch]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.collectives.kinds import CoflowKind
 from simulator.errors import InputError
 from simulator.ops.streams import Stream
 from simulator.program import Program
@@ -24,7 +25,11 @@ CATEGORIES = ("kernel", "Kernel", "gpu_memcpy", "gpu_memset")
 """What a profiler calls that which runs on a GPU."""
 PHASE = "phase"
 """Group of the simulator's compute, which is not divided into kernels."""
-EXCHANGES = {"dispatch": "dispatch", "cached_dispatch": "dispatch", "combine": "combine"}
+EXCHANGES = {
+    CoflowKind.DISPATCH: "dispatch",
+    CoflowKind.CACHED_DISPATCH: "dispatch",
+    CoflowKind.COMBINE: "combine",
+}
 """Kind of a coflow -> group of its kernel, where it is not a collective."""
 
 
@@ -170,8 +175,7 @@ def _group(program: Program, row: int) -> str:
     if program.coflow[row] < 0:
         return PHASE
     flow = program.coflows[program.coflow[row]]
-    kind, _ = flow.label
-    return EXCHANGES.get(kind, "collectives")
+    return EXCHANGES.get(flow.label.kind, "collectives")
 
 
 def _compute(timeline: Timeline, number: int) -> dict[str, float]:
