@@ -364,6 +364,22 @@ def test_a_set_that_is_no_assignment_is_bad_usage(files, capsys):
     assert "'layout.ep' is not KEY=VALUE. Write for example layout.ep=32." in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["schema"],
+            "Missing argument '{topology|workload|sweep}'. Choose from: topology, workload, sweep. "
+            "Try 'simulate schema --help'.",
+        ),
+        (["run"], "Missing argument 'TOPOLOGY'. Try 'simulate run --help'."),
+        (["run", "--nothing"], "No such option '--nothing'. Try 'simulate run --help'."),
+    ],
+)
+def test_bad_usage_is_told_in_one_clean_line(capsys, arguments, message):
+    assert refused(capsys, *arguments) == message
+
+
 def test_bad_usage_exits_2_and_anything_else_1(files, capsys, monkeypatch):
     assert _main(("run",)) == 2
     assert _main(("simulate",)) == 2

@@ -69,6 +69,12 @@ def output(_: click.Context, parameter: click.Parameter, value: str | None) -> P
     from simulator.errors import InputError
 
     try:
+        if value == "-":
+            raise InputError(
+                "is standard output, where only --json writes",
+                value=value,
+                remedy="Name a file.",
+            )
         return _checked(parameter.name or "", value)
     except InputError as error:
         raise error.at(key=f"--{parameter.name}") from error
