@@ -260,11 +260,11 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(
         ),
         (
             (*RUN, "--set", "schedule.name=zb1p"),
-            "--set: schedule.name: 'zb1p' is not a schedule. Use one of gpipe, ",
+            "--set: schedule.name: 'zb1p' is not a schedule. Choose from: gpipe, ",
         ),
         (
             (*RUN, "--set", "precision.recipe=fp4"),
-            "--set: precision.recipe: 'fp4' is not a recipe. Use one of ",
+            "--set: precision.recipe: 'fp4' is not a recipe. Choose from: ",
         ),
         (
             (*RUN, "--set", "node.nic=50"),
@@ -303,7 +303,7 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(
         ((*COMPARE, "--json", "."), "--json: '.' is a folder. Name a file in it."),
         (
             ("validate", "llama"),
-            "CASE: 'llama' is not a case. Known: deepseek-v3-chunk, deepseek-v3",
+            "CASE: 'llama' is not a case. Choose from: deepseek-v3-chunk, deepseek-v3",
         ),
     ],
 )
@@ -539,7 +539,4 @@ def test_no_ranks_are_too_few_for_a_collective(capsys):
         _main(["collective", "h100-node", "--op", "all_reduce", "--bytes", "1GiB", "--ranks", "0"])
         == 2
     )
-    assert (
-        capsys.readouterr().err
-        == "simulate: --ranks: 0 leaves nobody to talk to. Write 2 at least.\n"
-    )
+    assert capsys.readouterr().err == "simulate: --ranks: 0 must be at least 2.\n"

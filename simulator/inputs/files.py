@@ -162,7 +162,7 @@ def data(kind: str, name: str) -> Document:
     """
     known = data_names(kind)
     if name not in known:
-        remedy = f"Known: {', '.join(known)}."
+        remedy = f"Choose from: {', '.join(known)}."
         for near in difflib.get_close_matches(name, known, n=1):
             remedy = f"Did you mean '{near}'? {remedy}"
         raise InputError(f"is not among the {kind} known", value=name, remedy=remedy)

@@ -105,7 +105,7 @@ def _check_attention(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelCo
             f"was not measured on {gpu.name}",
             key="training.attention",
             value=workload.training.attention,
-            remedy=f"Write one of {', '.join(known)}.",
+            remedy=f"Choose from: {', '.join(known)}.",
         )
 
 

@@ -95,7 +95,7 @@ def _unknown_path(path: str, known: list[str]) -> InputError:
     # A file's kind may be misspelt too, `topolgy.node`; alone it leads nowhere.
     candidates = [*known, *FILES] if rest else known
     near = difflib.get_close_matches(head, candidates, n=1)
-    remedy = f"Known: {', '.join(known)}."
+    remedy = f"Choose from: {', '.join(known)}."
     if near:
         meant = path.replace(head, near[0], 1)
         remedy = f"Did you mean '{meant}'?"

@@ -33,7 +33,7 @@ def custom(cluster: Cluster) -> Switches:
 
     Every vertex has a `kind`: switch, or nic with `node` and `nic` (its numbers, from 0) and one
     edge, to its switch. Every edge has a `bandwidth` and a `latency`, text with a unit, and may
-    have `cables`, 1 unless said; bandwidth is that of one cable. Servers (GPUs, NVLink) stand in
+    have `cables`, by default 1; bandwidth is that of one cable. Servers (GPUs, NVLink) stand in
     the topology file. Errors: InputError naming file and vertex.
     """
     file = cluster.fabric.file
