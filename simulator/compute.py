@@ -125,7 +125,7 @@ class Processor:
                 f"was not measured on {self.gpu.name}",
                 key="attention",
                 value=name,
-                remedy=f"Known: {', '.join(table)}.",
+                remedy=f"Choose from: {', '.join(table)}.",
             )
         chosen = table[name]
         if width in chosen.forward:

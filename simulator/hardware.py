@@ -244,6 +244,6 @@ class KernelConfig(_Data):
                 "is not an implementation in `attention`",
                 key="default_attention",
                 value=self.default_attention,
-                remedy=f"Known: {', '.join(self.attention)}.",
+                remedy=f"Choose from: {', '.join(self.attention)}.",
             )
         return self

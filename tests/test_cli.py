@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints and writes, and the one line that a wrong input is told."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -259,11 +260,11 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(
         ),
         (
             (*RUN, "--set", "schedule.name=zb1p"),
-            "--set: schedule.name: 'zb1p' is not a schedule. Use one of gpipe, ",
+            "--set: schedule.name: 'zb1p' is not a schedule. Choose from: gpipe, ",
         ),
         (
             (*RUN, "--set", "precision.recipe=fp4"),
-            "--set: precision.recipe: 'fp4' is not a recipe. Use one of ",
+            "--set: precision.recipe: 'fp4' is not a recipe. Choose from: ",
         ),
         (
             (*RUN, "--set", "node.nic=50"),
@@ -302,7 +303,7 @@ def test_a_figure_is_drawn_with_the_same_bytes_twice(
         ((*COMPARE, "--json", "."), "--json: '.' is a folder. Name a file in it."),
         (
             ("validate", "llama"),
-            "CASE: 'llama' is not a case. Known: deepseek-v3-chunk, deepseek-v3",
+            "CASE: 'llama' is not a case. Choose from: deepseek-v3-chunk, deepseek-v3",
         ),
     ],
 )
@@ -357,11 +358,79 @@ def test_a_file_that_is_no_yaml_is_named_with_its_line(files, capsys, tmp_path):
     assert refused(capsys, *RUN).startswith("mine.yaml:")
 
 
+LONG = "n" * 400
+UNREADABLE = f"'{LONG}' cannot be read: File name too long. Give "
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows says otherwise that a name is too long")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("topology", LONG), f"{LONG}: topology: {UNREADABLE}a path, or one of the shipped"),
+        ((*RUN[:2], "-w", LONG), f"{LONG}: workload: {UNREADABLE}a path, or one of the shipped"),
+        (("sweep", LONG), f"{LONG}: sweep: {UNREADABLE}a path, or one of the shipped"),
+        (
+            (*RUN, "--set", f"model={{hf_config: {LONG}}}"),
+            f"--set: model.hf_config: {UNREADABLE}the path of a config.json, relative to this",
+        ),
+        (
+            (*RUN, "--set", f"schedule={{name: custom, file: {LONG}}}"),
+            f"--set: schedule.file: {UNREADABLE.removesuffix('Give ')}Give its path, relative to",
+        ),
+        (
+            (*RUN, "--set", f"experts={{distribution: recorded, file: {LONG}}}"),
+            f"--set: experts.file: {UNREADABLE}the path of a .npz or .csv file, relative to",
+        ),
+        (
+            (*RUN, "--set", "experts={distribution: recorded, file: absent.csv}"),
+            "--set: experts.file: 'absent.csv' does not exist. Give the path of a .npz or .csv",
+        ),
+        (
+            (*RUN, "--set", "model={hf_config: .}"),
+            "--set: model.hf_config: '.' is a folder, not a file. Give the path of a config.json",
+        ),
+        (
+            (
+                "topology",
+                "mine.yaml",
+                "--set",
+                f"fabric={{kind: custom, switch_ports: 64, latency: 3 us, file: {LONG}.json}}",
+            ),
+            f"{LONG}.json: fabric.file: '{LONG}.json' cannot be read: File name too long. Give the",
+        ),
+        (
+            (*RUN, "--trace", f"{LONG}/a.json"),
+            f"--trace: '{LONG}/a.json' cannot be written to: File name too long.",
+        ),
+        (("trace", LONG), f"{LONG}: cannot be read: File name too long. Give the path of a"),
+        (("trace", "."), ".: is a folder, not a file. Give the path of a .json or .json.gz file."),
+    ],
+)
+def test_what_cannot_be_a_file_is_bad_input(files, capsys, arguments, message):
+    assert refused(capsys, *arguments).startswith(message)
+
+
 def test_a_set_that_is_no_assignment_is_bad_usage(files, capsys):
     assert _main((*RUN, "--set", "layout.ep")) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert "'layout.ep' is not KEY=VALUE. Write for example layout.ep=32." in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["schema"],
+            "Missing argument '{topology|workload|sweep}'. Choose from: topology, workload, sweep. "
+            "Try 'simulate schema --help'.",
+        ),
+        (["run"], "Missing argument 'TOPOLOGY'. Try 'simulate run --help'."),
+        (["run", "--nothing"], "No such option '--nothing'. Try 'simulate run --help'."),
+    ],
+)
+def test_bad_usage_is_told_in_one_clean_line(capsys, arguments, message):
+    assert refused(capsys, *arguments) == message
 
 
 def test_bad_usage_exits_2_and_anything_else_1(files, capsys, monkeypatch):
@@ -470,7 +539,4 @@ def test_no_ranks_are_too_few_for_a_collective(capsys):
         _main(["collective", "h100-node", "--op", "all_reduce", "--bytes", "1GiB", "--ranks", "0"])
         == 2
     )
-    assert (
-        capsys.readouterr().err
-        == "simulate: --ranks: 0 leaves nobody to talk to. Write 2 at least.\n"
-    )
+    assert capsys.readouterr().err == "simulate: --ranks: 0 must be at least 2.\n"

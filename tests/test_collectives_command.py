@@ -168,11 +168,11 @@ MISTAKES = [
     ),
     (
         ["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "1"],
-        "--ranks: 1 leaves nobody to talk to. Write 2 at least.",
+        "--ranks: 1 must be at least 2.",
     ),
     (
         ["--op", "all_gather", "--bytes", "1GiB", "--algorithm", "tree"],
-        "--algorithm: 'tree' is not an algorithm of all_gather. Known: ring, halving_doubling, hierarchical_ring, nvls.",
+        "--algorithm: 'tree' is not an algorithm of all_gather. Choose from: ring, halving_doubling, hierarchical_ring, nvls.",
     ),
     (
         ["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "12", "--algorithm", "hierarchical"],
@@ -207,10 +207,10 @@ MISTAKES = [
         ["--op", "all_reduce", "--bytes", "1GiB", "--tokens", "1"],
         "--tokens: 1 means nothing to all_reduce. Write --bytes 1MiB:8GiB instead.",
     ),
-    (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 is not a number of tokens. Write 4096."),
+    (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 must be at least 1."),
     (
         ["--op", "dispatch", "--tokens", "1", "--algorithm", "ring"],
-        "--algorithm: 'ring' is not a dispatcher for dispatch. Known: deepep, deepep_flat, deepep_low_latency, all_to_all.",
+        "--algorithm: 'ring' is not a dispatcher for dispatch. Choose from: deepep, deepep_flat, deepep_low_latency, all_to_all.",
     ),
     (
         ["--op", "combine", "--algorithm", "flat"],

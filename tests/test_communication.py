@@ -298,26 +298,26 @@ REFUSED = [
     (
         {"communication__data": {"algorithm": "tree"}},
         "communication.data.algorithm: 'tree' does not run reduce_scatter and all_gather. "
-        f"These work: {RING}, nvls, nccl.",
+        f"Choose from: {RING}, nvls, nccl.",
     ),
     (
         {"communication__tensor": {"algorithm": "sharp"}},
         "communication.tensor.algorithm: 'sharp' does not run reduce_scatter and all_gather. "
-        f"These work: {RING}, nvls, nccl.",
+        f"Choose from: {RING}, nvls, nccl.",
     ),
     (
         {"communication__context": {"algorithm": "rings"}},
-        f"communication.context.algorithm: 'rings' is not a collective algorithm. These work: {RING}, nvls, nccl.",
+        f"communication.context.algorithm: 'rings' is not a collective algorithm. Choose from: {RING}, nvls, nccl.",
     ),
     (
         {"communication__data": {"algorithm": "nvls"}, "layout__pp": 1},
         "communication.data.algorithm: 'nvls' cannot run on data groups of 8 ranks: it stays inside one node; "
-        f"these are 2. These work: {RING}, nccl.",
+        f"these are 2. Choose from: {RING}, nccl.",
     ),
     (
         {"communication__tensor": {"algorithm": "nvls"}, "layout__tp": 2, "gpu": "a100"},
         "communication.tensor.algorithm: 'nvls' cannot run on tensor groups of 2 ranks: it adds in the NVSwitch, "
-        f"which this GPU's kernel table does not know. These work: {RING}, nccl.",
+        f"which this GPU's kernel table does not know. Choose from: {RING}, nccl.",
     ),
     (
         {"communication__expert": {"algorithm": "bruck"}},
@@ -327,12 +327,12 @@ REFUSED = [
     ),
     (
         {"communication__expert": {"algorithm": "ring"}, "experts__dispatcher": "all_to_all"},
-        "communication.expert.algorithm: 'ring' does not run all_to_all. These work: pairwise, hierarchical, bruck, "
+        "communication.expert.algorithm: 'ring' does not run all_to_all. Choose from: pairwise, hierarchical, bruck, "
         "nccl.",
     ),
     (
         {"experts__dispatcher": "alltoall"},
-        "experts.dispatcher: 'alltoall' is not a dispatcher. Known: deepep, deepep_flat, deepep_low_latency, "
+        "experts.dispatcher: 'alltoall' is not a dispatcher. Choose from: deepep, deepep_flat, deepep_low_latency, "
         "all_to_all.",
     ),
     (
@@ -352,7 +352,7 @@ def test_a_combination_that_cannot_run_is_one_message(changes, message):
 
 def test_a_refused_combination_is_exit_status_2(capsys):
     assert _main(["run", "h800-2048", "--set", "communication.data.algorithm=tree"]) == 2
-    assert "These work: ring, " in capsys.readouterr().err
+    assert "Choose from: ring, " in capsys.readouterr().err
 
 
 # The command

@@ -162,7 +162,7 @@ def test_a_wrong_value_is_told_in_plain_words(path, value, message):
         ("layuot.ep", "Did you mean 'layout.ep'?"),
         ("topology.nod.gpus", "--set: nod: 'nod' is not a key here. Did you mean 'node'?"),
         ("layout.epp", "--set: layout.epp: 'epp' is not a key here. Did you mean 'pp'?"),
-        ("zzz", "Known: assumed, communication, experts,"),
+        ("zzz", "Choose from: assumed, communication, experts,"),
     ],
 )
 def test_a_misspelt_path_is_told_the_right_one(path, message):
@@ -182,7 +182,7 @@ def test_no_message_lists_known_keys_where_there_are_none():
         groups: dict[str, typing.Any]
 
     document = inputs.Document("mine.yaml", {"groups": {}, "zzz": 1}, {})
-    with pytest.raises(InputError, match=r"Known keys: groups\.$"):
+    with pytest.raises(InputError, match=r"Choose from: groups\.$"):
         inputs.validate(document, Held)
 
     class Empty(BaseModel, extra="forbid"):

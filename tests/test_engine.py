@@ -399,7 +399,8 @@ def test_executors_agree_on_any_program(given_rows):
 
 def test_an_executor_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(
-        EngineError, match=r"'fast' is not an executor of programs. Known: auto, simpy, compiled."
+        EngineError,
+        match=r"'fast' is not an executor of programs. Choose from: auto, simpy, compiled.",
     ):
         engine.run(program([kernel(0, 1.0)]), "fast")
 

@@ -102,6 +102,19 @@ def test_no_command_writes_over_a_shipped_file_that_it_reads(capsys):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(run, f"--{name}") for run in ("run", "compare") for name in ("plot", "html")]
+    + [("run", "--trace"), ("topology", "--plot"), ("sweep", "--html")],
+)
+def test_only_json_goes_to_standard_output(files, capsys, command, option):
+    before = contents(Path())
+    assert _main([command, "mine.yaml", option, "-"]) == 2
+    message = f"{option}: '-' is standard output, where only --json writes. Name a file."
+    assert capsys.readouterr().err == f"simulate: {message}\n"
+    assert contents(Path()) == before
+
+
 def test_an_earlier_result_of_the_same_name_is_replaced(files, capsys):
     # The sweep and the topology are called so; neither reads a file of that name.
     for name in ("trial.json", json.loads((files / "in.yaml").read_text())["name"]):

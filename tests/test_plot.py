@@ -111,7 +111,7 @@ def test_experts_that_share_a_gpu_have_tokens_and_no_traffic(tmp_path):
 def test_a_wrong_name_is_told_the_near_one_or_all():
     with pytest.raises(InputError, match=r"'trafic' is not a figure\. Did you mean 'traffic'\?"):
         check_figure("trafic")
-    with pytest.raises(InputError, match=r"Use one of step, links, memory, traffic, experts\."):
+    with pytest.raises(InputError, match=r"Choose from: step, links, memory, traffic, experts\."):
         check_figure("xyz")
 
 

@@ -145,10 +145,10 @@ def test_the_picture_of_dualpipe_has_a_cell_for_each_chunk_and_two_halves_that_f
     [
         (
             ("gpipes", "--stages", "4", "--micro-batches", "8"),
-            "'gpipes' is not a schedule. Use one of gpipe",
+            "'gpipes' is not a schedule. Choose from: gpipe",
         ),
         (("1f1b", "--stages", "4"), "Give --pp and --micro-batches"),
-        (("1f1b", "--stages", "0", "--micro-batches", "8"), "0 pipeline ranks are too few"),
+        (("1f1b", "--stages", "0", "--micro-batches", "8"), "--stages: 0 must be at least 1."),
         (
             ("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "F"),
             "'F' is not a list of times",
@@ -159,9 +159,25 @@ def test_the_picture_of_dualpipe_has_a_cell_for_each_chunk_and_two_halves_that_f
         ),
         (
             ("1f1b", "--stages", "4", "--micro-batches", "8", "--times", "F=1"),
-            "has no time for B0@0. Add B",
+            "--times: 'B' has no time, and B0@0 needs one. Add B.",
         ),
         (("1f1b", "--stages", "4", "--micro-batches", "8", "--group", "4"), "Only interleaved"),
+        (
+            ("1f1b", "--stages", "4", "--micro-batches", "8", "--memory", "3"),
+            "--memory: Only zb-1p and zb-2p work to a limit of memory.",
+        ),
+        (
+            ("interleaved", "--stages", "4", "--micro-batches", "8", "--kept", "1"),
+            "--kept: Only zb-1p and zb-2p work to a limit of memory.",
+        ),
+        (
+            ("zb-v", "--stages", "4", "--micro-batches", "8", "--memory", "0"),
+            "--memory: Only zb-1p and zb-2p work to a limit of memory.",
+        ),
+        (
+            ("gpipes", "--stages", "4", "--micro-batches", "8", "--memory", "3"),
+            "'gpipes' is not a schedule.",
+        ),
         (
             ("dualpipev", "--stages", "5", "--micro-batches", "8"),
             "5 stages do not fill the ranks of dualpipev",
@@ -193,7 +209,7 @@ def test_wrong_options_are_told_in_one_line(capsys, arguments, words):
         (("--times", "F=1,I=1,W=-1"), "--times: -1.0 is not a time for W"),
         (("--times", "F=1e305,I=1e305,W=1e305"), "1e+305 chunk times are too long"),
         (("--times", "F=1,I=1,W=1,comm=inf"), "--times: inf is not a time for comm"),
-        (("--virtual", "0"), "0 virtual stages are too few"),
+        (("--virtual", "0"), "--virtual: 0 must be at least 1."),
         (("--virtual", "2"), "2 virtual stages per rank do not fit zb-1p"),
         (("--stages", "7"), "Give either --pp or --stages."),
     ],

@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import os
+import re
 import stat
 import sys
 import threading
@@ -234,6 +235,31 @@ def test_a_sweeps_name_is_that_of_a_folder(name):
 def test_a_name_of_no_single_folder_is_refused(name):
     with pytest.raises(InputError, match="is not the name of one folder"):
         check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("NUL", "is the name of a device on Windows. Write for example 'NUL-sweep'."),
+        ("con.v2", "is the name of a device on Windows. Write for example 'con-sweep'."),
+        ("Aux", "is the name of a device"),
+        ("prn", "is the name of a device"),
+        ("com1", "is the name of a device"),
+        ("LPT9.a.b", "is the name of a device"),
+        ("-o", "begins with -, as options do. Begin it with a letter or a digit."),
+        ("-", "begins with -"),
+        ("n" * 256, "is longer than the 255 bytes that a folder's name may have. Shorten it."),
+        ("\u00f6" * 128, "is longer than the 255 bytes"),
+    ],
+)
+def test_a_name_that_some_system_cannot_use_is_refused(name, rule):
+    with pytest.raises(InputError, match=re.escape(f"{name!r} {rule}")):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["console", "com", "COM10", "nul-1", "a-b", "n" * 255])
+def test_a_name_like_those_is_taken(name):
+    check_name(name)
 
 
 def opened(root):

@@ -273,11 +273,11 @@ def test_nvlink_latency_is_deepseeks_unless_said():
     [
         (
             {"fabric__kind": "torus"},
-            f"mine.yaml: fabric.kind: 'torus' is not a known kind of fabric. Known: {', '.join(FABRICS)}.",
+            f"mine.yaml: fabric.kind: 'torus' is not a known kind of fabric. Choose from: {', '.join(FABRICS)}.",
         ),
         (
             {"node__nics": 3},
-            "mine.yaml: node.nics: 3 NICs cannot be shared evenly by 4 GPUs. Write one of 1, 2, 4.",
+            "mine.yaml: node.nics: 3 NICs cannot be shared evenly by 4 GPUs. Choose from: 1, 2, 4.",
         ),
         (
             {"fabric__switch_ports": 7},

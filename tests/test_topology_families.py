@@ -394,7 +394,7 @@ def test_a_torus_is_as_wide_as_half_its_rings_together():
             "multi_plane",
             {"planes": 3, "gpus": 4},
             (
-                "fabric.planes: 3 planes do not share the 4 NICs of a node evenly. Write one of 1, 2, 4."
+                "fabric.planes: 3 planes do not share the 4 NICs of a node evenly. Choose from: 1, 2, 4."
             ),
         ),
         (
@@ -432,7 +432,7 @@ def test_a_torus_is_as_wide_as_half_its_rings_together():
             {"routing": "random"},
             (
                 "mine.yaml: fabric.routing: 'random' is not a known routing. "
-                "Known: adaptive, ecmp, shortest, rail_local."
+                "Choose from: adaptive, ecmp, shortest, rail_local."
             ),
         ),
     ],

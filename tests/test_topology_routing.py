@@ -288,13 +288,13 @@ def test_a_partition_names_the_smaller_side():
         (
             {"gpu": 0, "bandwidth": "1 GB/s per direction"},
             (
-                "mine.yaml: faults.0: 'bandwidth' is not a fault that a gpu can have. Write one of down, nvlink, speed."
+                "mine.yaml: faults.0: 'bandwidth' is not a fault that a gpu can have. Choose from: down, nvlink, speed."
             ),
         ),
         ({"gpu": 0}, "mine.yaml: faults.0: 0 is a gpu without a fault. Add down, nvlink, speed."),
         (
             {"down": True},
-            "mine.yaml: faults.0: names 0 parts. Write one of link, switch, nic, plane, gpu.",
+            "mine.yaml: faults.0: names 0 parts. Choose from: link, switch, nic, plane, gpu.",
         ),
     ],
 )

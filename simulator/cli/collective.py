@@ -33,7 +33,7 @@ OPS = (
     "combine",
 )
 ELEMENT = 4
-"""Bytes of a float, nccl-tests' type unless told."""
+"""Bytes of a float, the type that nccl-tests times by default."""
 COLUMNS = {
     "size": "(B)",
     "count": "(elements)",
@@ -157,7 +157,7 @@ def _check_options(
             f"is not a dispatcher for {op}",
             key="--algorithm",
             value=algorithm,
-            remedy=f"Known: {', '.join(DISPATCHERS)}.",
+            remedy=f"Choose from: {', '.join(DISPATCHERS)}.",
         )
     # Kernels that were published at one size only are timed at that one.
     sized = algorithm is not None and dispatchers[algorithm].sized
@@ -168,9 +168,7 @@ def _check_options(
             f"means nothing to {op}", key="--plot", value=str(plot), remedy="Leave it out."
         )
     if tokens is not None and tokens < 1:
-        raise InputError(
-            "is not a number of tokens", key="--tokens", value=tokens, remedy="Write 4096."
-        )
+        raise InputError("must be at least 1", key="--tokens", value=tokens)
 
 
 class _Amount(NamedTuple):

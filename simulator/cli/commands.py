@@ -58,9 +58,11 @@ def _usage(error: click.ClickException) -> int:
         error.show()
         return 2
     context = getattr(error, "ctx", None)
-    message = error.format_message()
+    # click breaks lines and indents, for example before the values of an argument.
+    message = " ".join(error.format_message().split())
     if context:
-        message += f" Try '{context.command_path} --help'."
+        end = "" if message.endswith((".", "?", "?)")) else "."
+        message += f"{end} Try '{context.command_path} --help'."
     say(f"simulate: {message}")
     return error.exit_code
 

@@ -69,6 +69,12 @@ def output(_: click.Context, parameter: click.Parameter, value: str | None) -> P
     from simulator.errors import InputError
 
     try:
+        if value == "-":
+            raise InputError(
+                "is standard output, where only --json writes",
+                value=value,
+                remedy="Name a file.",
+            )
         return _checked(parameter.name or "", value)
     except InputError as error:
         raise error.at(key=f"--{parameter.name}") from error
@@ -153,7 +159,7 @@ def _named(names: Iterable[str | Path], kind: str) -> Iterator[Path]:
     from simulator import inputs
 
     for name in names:
-        if _is_file(Path(name)):
+        if inputs.is_file(Path(name)):
             yield Path(name)
         elif kind and name in inputs.shipped(kind):
             yield inputs.shipped(kind)[str(name)]
@@ -161,11 +167,13 @@ def _named(names: Iterable[str | Path], kind: str) -> Iterator[Path]:
 
 def _reachable(files: Iterable[Path]) -> Iterator[Path]:
     """Yield documents, and all files that texts in them could name."""
+    from simulator import inputs
+
     waiting = list(files)
     seen: set[Path] = set()
     while waiting:
         file = waiting.pop()
-        if not _is_file(file) or file.resolve() in seen:
+        if not inputs.is_file(file) or file.resolve() in seen:
             continue
         seen.add(file.resolve())
         yield file
@@ -197,10 +205,3 @@ def _texts(tree: Any, key: str = "") -> Iterator[str]:
             yield from _texts(value, key)
     elif isinstance(tree, str) and tree and key != "name":
         yield tree
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a text too long to be a path
-        return False

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from simulator.schedules import Bubble, Schedule, Shape
 
 
-_OPTIONS = {"limit": "--memory", "kept": "--kept", "group": "--group"}
+_OPTIONS = {
+    "ranks": "--pp",
+    "micro_batches": "--micro-batches",
+    "virtual": "--virtual",
+    "group": "--group",
+    "times": "--times",
+    "limit": "--memory",
+    "kept": "--kept",
+}
 """field of `Shape` -> the option that gives it"""
 
 
@@ -107,15 +115,13 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
 @click.option(
     "--memory",
     type=float,
-    default=0.0,
     help="Chunks whose activations a rank may hold, for zb-1p and zb-2p. The default is P or 2P.",
 )
 @click.option(
     "--kept",
     type=float,
-    default=1.0,
-    show_default=True,
-    help="Share of a chunk's activations that its weight gradient still needs, for --memory.",
+    help="Share of a chunk's activations that its weight gradient still needs, for zb-1p and zb-2p. "
+    "The default is 1.",
 )
 @click.option(
     "--file",
@@ -140,8 +146,8 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
     virtual: int,
     group: int,
     times: dict[str, float],
-    memory: float,
-    kept: float,
+    memory: float | None,
+    kept: float | None,
     file: Path | None,
     json: Path | None,
     plot: Path | None,
@@ -156,18 +162,22 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
 
     sizes = _Sizes(pp, stages, micro_batches)
     _check_options(name, sizes, group, file)
+    _check_limits(name, memory, kept)
     text = inputs.text(file) if file else ""
     options = {
         "virtual": virtual,
         "group": group,
         "limit": memory,
-        "kept": kept,
+        "kept": 1.0 if kept is None else kept,
         "text": text,
     }
     try:
         shown = _built(name, sizes, times, options)
     except ScheduleError as error:
-        error.key = _OPTIONS.get(error.key, error.key)
+        option = _OPTIONS.get(error.key, error.key)
+        if option == "--pp" and pp is None:
+            option = "--stages"
+        error.key = option
         raise
     if plot:
         from simulator import plot as figures
@@ -196,6 +206,21 @@ def _check_options(name: str, sizes: _Sizes, group: int, file: Path | None) -> N
     missing = ranks is None or sizes.micro_batches is None
     if missing and name != "custom":
         raise click.BadParameter("Give --pp and --micro-batches.", param_hint="--pp")
+
+
+def _check_limits(name: str, memory: float | None, kept: float | None) -> None:
+    """Refuse limits of memory where no search for an order reads them."""
+    from simulator.schedules import SCHEDULES
+
+    searched = [other for other, row in SCHEDULES.items() if row.timed]
+    # A misspelt schedule is reported as such, when it is built.
+    if name in searched or name not in SCHEDULES:
+        return
+    for option, value in (("--memory", memory), ("--kept", kept)):
+        if value is not None:
+            raise click.BadParameter(
+                f"Only {' and '.join(searched)} work to a limit of memory.", param_hint=option
+            )
 
 
 def _built(

@@ -238,7 +238,8 @@ def _assumed(study: Study) -> Iterator[Text]:
 def _engine(study: Study) -> str:
     report = study.report
     ranks = report.scenario.topology.gpus
+    classes = "class" if report.rank_classes == 1 else "classes"
     return (
-        f"{report.executor}: {report.ops:,} ops on {report.rank_classes} classes of "
+        f"{report.executor}: {report.ops:,} ops on {report.rank_classes} {classes} of "
         f"{ranks:,} ranks, {study.wall:.2f} s"
     )

@@ -161,6 +161,6 @@ def open_to(op: str, algorithm: str | None) -> dict[str, Algorithm]:
             f"is not an algorithm of {op}",
             key="--algorithm",
             value=algorithm,
-            remedy=f"Known: {', '.join(table)}.",
+            remedy=f"Choose from: {', '.join(table)}.",
         )
     return {algorithm: names[algorithm]}

@@ -150,7 +150,7 @@ class Communication:
             f"cannot run on {traffic} groups of {len(members)} ranks: it {error.rule}",
             key=f"communication.{traffic}.algorithm",
             value=_chosen(self.scenario, traffic),
-            remedy=f"These work: {', '.join((*works, NCCL))}.",
+            remedy=f"Choose from: {', '.join((*works, NCCL))}.",
         )
 
 
@@ -172,7 +172,7 @@ def dispatcher_of(scenario: Scenario) -> Dispatcher:
             "is not a dispatcher",
             key="experts.dispatcher",
             value=name,
-            remedy=f"Known: {', '.join(DISPATCHERS)}.",
+            remedy=f"Choose from: {', '.join(DISPATCHERS)}.",
         )
         raise _located(scenario, unknown)
     return DISPATCHERS[name]
@@ -206,7 +206,7 @@ def _check_algorithms(scenario: Scenario) -> None:
             rule,
             key=f"communication.{traffic}.algorithm",
             value=name,
-            remedy=f"These work: {', '.join((*works, NCCL))}.",
+            remedy=f"Choose from: {', '.join((*works, NCCL))}.",
         )
     _check_expert_algorithm(scenario)
 

@@ -84,9 +84,7 @@ def check_ranks(network: Network, ranks: int) -> None:
             remedy=f"Write {gpus} at most.",
         )
     if ranks < 2:
-        raise InputError(
-            "leaves nobody to talk to", key="--ranks", value=ranks, remedy="Write 2 at least."
-        )
+        raise InputError("must be at least 2", key="--ranks", value=ranks)
 
 
 def rows(

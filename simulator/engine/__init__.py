@@ -45,7 +45,9 @@ def run(program: Program, executor: str = "auto") -> Timeline:
         executor = "compiled" if many else "simpy"
     if executor not in EXECUTORS:
         known = ", ".join(EXECUTORS)
-        raise EngineError(f"{executor!r} is not an executor of programs. Known: auto, {known}.")
+        raise EngineError(
+            f"{executor!r} is not an executor of programs. Choose from: auto, {known}."
+        )
     timeline = EXECUTORS[executor](program)
     left = np.flatnonzero(timeline.end < 0)
     if len(left):

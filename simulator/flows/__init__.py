@@ -83,7 +83,7 @@ def drain(
         executor = "numba" if many else "numpy"
     if executor not in EXECUTORS:
         known = ", ".join(EXECUTORS)
-        raise EngineError(f"{executor!r} is not an executor of flows. Known: auto, {known}.")
+        raise EngineError(f"{executor!r} is not an executor of flows. Choose from: auto, {known}.")
     return EXECUTORS[executor](flows)
 
 

@@ -109,7 +109,7 @@ def _unknown_key(path: Path_, model: type[BaseModel]) -> InputError:
     known = _known_keys(tuple(group), model)
     remedy = ""
     if known:
-        remedy = f"Known keys: {', '.join(known)}."
+        remedy = f"Choose from: {', '.join(known)}."
     for near in difflib.get_close_matches(str(key), known, n=1):
         remedy = f"Did you mean '{near}'?"
     return InputError("is not a key here", value=key, remedy=remedy)

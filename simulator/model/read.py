@@ -233,7 +233,7 @@ def _kind(given: Mapping[str, Any]) -> str:
         "is not a family of models that simulate reads",
         key=key,
         value=name,
-        remedy=f"{hint}Known: {known}. Write another model in the keys of one of them.",
+        remedy=f"{hint}Choose from: {known}. Write another model in the keys of one of them.",
     )
 
 

@@ -65,7 +65,7 @@ def check_figure(name: str, scenario: Scenario | None = None) -> None:
     if name not in FIGURES:
         near = difflib.get_close_matches(name, FIGURES, n=1)
         known = ", ".join(FIGURES)
-        remedy = f"Use one of {known}."
+        remedy = f"Choose from: {known}."
         if near:
             remedy = f"Did you mean {near[0]!r}?"
         raise InputError("is not a figure", key="--figure", value=name, remedy=remedy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -77,10 +77,22 @@ def keys(prefix: str = "") -> list[Key]:
     if by_path:
         return list(by_path.values())
     remedy = "`simulate keys` lists them all."
-    # A prefix ends anywhere; the nearest whole path is the best guess at what was meant.
-    for near in difflib.get_close_matches(prefix.rstrip("."), known, n=1):
+    near = _nearest(prefix, known)
+    if near:
         remedy = f"Did you mean '{near}'?"
-    raise InputError("begins no path of a key", value=prefix, remedy=remedy)
+    raise InputError(f"no key starts with '{prefix}'", remedy=remedy)
+
+
+def _nearest(prefix: str, known: Iterable[str]) -> str:
+    """Return the prefix that was probably meant, nothing if none is near. known: paths of keys."""
+    # A prefix ends anywhere; the nearest whole path is the best guess, and before a dot a group's.
+    candidates = set(known)
+    end = ""
+    if prefix.endswith("."):
+        candidates = {path.rpartition(".")[0] for path in candidates}
+        end = "."
+    nearest = difflib.get_close_matches(prefix.rstrip("."), sorted(candidates - {""}), n=1)
+    return nearest[0] + end if nearest else ""
 
 
 @cache

@@ -52,7 +52,7 @@ def schema(kind: str) -> Node:
     if kind not in KINDS:
         known = ", ".join(KINDS)
         raise InputError(
-            "is not a kind of file with a schema", value=kind, remedy=f"Known: {known}."
+            "is not a kind of file with a schema", value=kind, remedy=f"Choose from: {known}."
         )
     head = {
         "$schema": DIALECT,

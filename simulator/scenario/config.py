@@ -123,7 +123,7 @@ class TrainingConfig(_Section):
                 raise InputError(
                     "cannot be recomputed by name",
                     value=name,
-                    remedy=f"Known: {', '.join(RECOMPUTE)}.",
+                    remedy=f"Choose from: {', '.join(RECOMPUTE)}.",
                 )
         return names
 
@@ -145,7 +145,7 @@ class PrecisionConfig(_Section):
     def _known(cls, name: str) -> str:
         if name not in RECIPES:
             raise InputError(
-                "is not a recipe", value=name, remedy=f"Use one of {', '.join(RECIPES)}."
+                "is not a recipe", value=name, remedy=f"Choose from: {', '.join(RECIPES)}."
             )
         return name
 
@@ -191,7 +191,9 @@ class CommunicationConfig(_Section):
 
 def _reported(name: str) -> str:
     if name not in QUANTITIES:
-        raise InputError("is not reported", value=name, remedy=f"Known: {', '.join(QUANTITIES)}.")
+        raise InputError(
+            "is not reported", value=name, remedy=f"Choose from: {', '.join(QUANTITIES)}."
+        )
     return name
 
 

@@ -95,7 +95,7 @@ def _unknown_path(path: str, known: list[str]) -> InputError:
     # A file's kind may be misspelt too, `topolgy.node`; alone it leads nowhere.
     candidates = [*known, *FILES] if rest else known
     near = difflib.get_close_matches(head, candidates, n=1)
-    remedy = f"Known: {', '.join(known)}."
+    remedy = f"Choose from: {', '.join(known)}."
     if near:
         meant = path.replace(head, near[0], 1)
         remedy = f"Did you mean '{meant}'?"
@@ -221,9 +221,10 @@ def _hf_config(run: Document, workload: WorkloadConfig) -> Document:
         )
         raise error.at(**run.locate(("model", "hf_config")))
     path = Path(run.file).parent / config
-    if not path.is_file():
+    fault = inputs.file_fault(path)
+    if fault:
         error = InputError(
-            "does not exist",
+            fault,
             value=config,
             remedy="Give the path of a config.json, relative to this file.",
         )

@@ -129,7 +129,7 @@ def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Option
         raise ScheduleError(
             "is not a schedule",
             value=name,
-            remedy=f"Use one of {', '.join(SCHEDULES)}.",
+            remedy=f"Choose from: {', '.join(SCHEDULES)}.",
         )
     shape = Shape(
         ranks,

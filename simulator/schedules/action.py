@@ -141,7 +141,7 @@ def _refuse(action: Action, negative: bool) -> None:
         raise ScheduleError(
             "is not a kind of action",
             value=action.kind,
-            remedy=f"Use one of {', '.join(KINDS)}.",
+            remedy=f"Choose from: {', '.join(KINDS)}.",
         )
     if negative:
         raise ScheduleError(

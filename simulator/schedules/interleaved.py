@@ -48,10 +48,10 @@ def _check_groups(shape: Shape, group: int) -> None:
         down = shape.micro_batches - rest
         up = down + group
         raise ScheduleError(
-            f"micro-batches leave a group of {rest} over: interleaved runs groups of {group} on "
-            f"{shape.ranks} ranks",
+            f"micro-batches do not divide into groups of {group}: interleaved runs whole groups on "
+            f"{shape.ranks} ranks, and {rest} would be left over",
             value=shape.micro_batches,
-            remedy=f"The nearest that do not: {down} and {up}.",
+            remedy=f"The nearest that do: {down} and {up}.",
         )
 
 

@@ -44,9 +44,10 @@ class Shape:
 
 def check_shape(shape: Shape) -> None:
     """Refuse sizes and limits that no schedule can be built for. Errors: ScheduleError, with the field as its key."""
-    _check_some(shape.ranks, "pipeline ranks")
-    _check_some(shape.micro_batches, "micro-batches")
-    _check_some(shape.virtual, "virtual stages")
+    for field in ("ranks", "micro_batches", "virtual"):
+        number = getattr(shape, field)
+        if number < 1:
+            raise ScheduleError("must be at least 1", value=number, key=field)
     # Sizes before anything is built from them: compiled searches and columns trust what they get.
     check_size(shape.ranks * shape.virtual, shape.micro_batches)
     if shape.group < 0:
@@ -63,16 +64,6 @@ def check_shape(shape: Shape) -> None:
         rule = "is not a share of a chunk"
         remedy = "Use a number from 0 to 1."
         raise ScheduleError(rule, value=shape.kept, key="kept", remedy=remedy)
-
-
-def _check_some(number: int, what: str) -> None:
-    """Refuse fewer than one of what a schedule needs. Errors: ScheduleError."""
-    if number < 1:
-        raise ScheduleError(
-            f"{what} are too few",
-            value=number,
-            remedy=f"Use at least 1 of the {what}.",
-        )
 
 
 def check_size(stages: int, micro_batches: int) -> None:

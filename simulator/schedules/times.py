@@ -24,7 +24,7 @@ def durations(times: Mapping[str, float]) -> dict[str, float]:
             raise ScheduleError(
                 "is not a kind of action",
                 value=kind,
-                remedy=f"Use one of {', '.join(KINDS)}.",
+                remedy=f"Choose from: {', '.join(KINDS)}.",
             )
         if not 0 <= time < math.inf:
             raise ScheduleError(
@@ -112,8 +112,9 @@ class Times:
             return row[stage]
         if row or kind not in self.each:
             raise ScheduleError(
-                f"has no time for {kind} on stage {stage}",
-                value=dict(self.each),
+                f"has no time on stage {stage}",
+                key="times",
+                value=kind,
                 remedy=f"Add {kind}.",
             )
         return self.each[kind]
@@ -122,8 +123,9 @@ class Times:
         """Return how long an action takes. Errors: as `seconds`."""
         if action.kind not in self.each:
             raise ScheduleError(
-                f"has no time for {action}",
-                value=dict(self.each),
+                f"has no time, and {action} needs one",
+                key="times",
+                value=action.kind,
                 remedy=f"Add {action.kind}.",
             )
         if action.kind == "FB" and self.by_stage:

@@ -33,6 +33,10 @@ MARK = "A sweep of simulate keeps its points here.\n"
 """Text of `lock`."""
 _FILES = ("lock", "lock.held", "results.csv", "results.parquet", "timing.csv")
 _POINT = re.compile(r"[0-9a-f]{32}\.json")
+# Windows opens the device, whatever the ending and the folder.
+_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|(COM|LPT)[1-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE)
+_LONGEST = 255
+"""Bytes of a name that every common file system takes."""
 # Half written when a sweep was killed.
 _DRAFT = re.compile(r"\.(results-\w+\.(csv|parquet)|[0-9a-f]{32}-\w+\.json)")
 
@@ -49,6 +53,24 @@ def check_name(name: str) -> None:
             value=name,
             remedy="Write a name such as nvlink-sweep, without slashes or a leading dot; "
             "-o chooses where the folder lies.",
+        )
+    if name.startswith("-"):
+        raise InputError(
+            "begins with -, as options do",
+            value=name,
+            remedy="Begin it with a letter or a digit.",
+        )
+    if _DEVICE.fullmatch(name):
+        raise InputError(
+            "is the name of a device on Windows",
+            value=name,
+            remedy=f"Write for example '{name.partition('.')[0].rstrip()}-sweep'.",
+        )
+    if len(name.encode()) > _LONGEST:
+        raise InputError(
+            f"is longer than the {_LONGEST} bytes that a folder's name may have",
+            value=name,
+            remedy="Shorten it.",
         )
 
 
@@ -129,7 +151,9 @@ class Folder:
             return open(self.root / "lock", "a+b", opener=_no_link)
         except OSError as error:
             raise InputError(
-                f"cannot be a folder of results: {error.strerror}", value=str(self.root)
+                f"cannot be a folder of results: {error.strerror}",
+                value=str(self.root),
+                remedy="Name another folder with -o.",
             ) from error
 
     def _check(self) -> None:

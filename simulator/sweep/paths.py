@@ -38,7 +38,7 @@ def check_path(path: str) -> None:
 def _check_key(path: str, key: str, known: list[str]) -> None:
     if key in known:
         return
-    remedy = f"Known: {', '.join(known)}."
+    remedy = f"Choose from: {', '.join(known)}."
     for near in difflib.get_close_matches(key, known, n=1):
         remedy = f"Did you mean '{near}'?"
     rule = f"leads to no key: there is no '{key}'"

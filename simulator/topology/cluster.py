@@ -66,7 +66,7 @@ class Node(BaseModel):
             raise InputError(
                 f"NICs cannot be shared evenly by {gpus} GPUs",
                 value=nics,
-                remedy=f"Write one of {known}.",
+                remedy=f"Choose from: {known}.",
             )
         return nics
 
@@ -214,7 +214,9 @@ class Fabric(BaseModel):
     def _routing_is_known(cls, routing: str) -> str:
         if routing and routing not in ROUTINGS:
             raise InputError(
-                "is not a known routing", value=routing, remedy=f"Known: {', '.join(ROUTINGS)}."
+                "is not a known routing",
+                value=routing,
+                remedy=f"Choose from: {', '.join(ROUTINGS)}.",
             )
         return routing
 

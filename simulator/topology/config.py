@@ -39,7 +39,7 @@ class TopologyConfig(Cluster):
                 "is not a known kind of fabric",
                 key="kind",
                 value=fabric.kind,
-                remedy=f"Known: {', '.join(FABRICS)}.",
+                remedy=f"Choose from: {', '.join(FABRICS)}.",
             )
         # Before what is missing: a key of another family often means that the kind is wrong.
         _refuse_keys_of_other_families(fabric)

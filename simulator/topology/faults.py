@@ -76,7 +76,7 @@ class Fault(BaseModel):
         parts = sorted(given & set(EFFECTS))
         if len(parts) != 1:
             known = ", ".join(EFFECTS)
-            raise InputError(f"names {len(parts)} parts", remedy=f"Write one of {known}.")
+            raise InputError(f"names {len(parts)} parts", remedy=f"Choose from: {known}.")
         part = parts[0]
         effects = given - {part}
         possible = ", ".join(sorted(EFFECTS[part]))
@@ -85,7 +85,7 @@ class Fault(BaseModel):
             raise InputError(
                 f"is not a fault that a {part} can have",
                 value=wrong[0],
-                remedy=f"Write one of {possible}.",
+                remedy=f"Choose from: {possible}.",
             )
         if not self.down and not effects - {"down"}:
             raise InputError(

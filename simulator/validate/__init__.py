@@ -64,7 +64,7 @@ def _unknown(name: str, known: tuple[str, ...]) -> InputError:
         remedy = f"Did you mean {' or '.join(near)}?"
     else:
         listed = ", ".join([*BUNDLES, *files()])
-        remedy = f"Known: {listed}, and their rows."
+        remedy = f"Choose from: {listed}, and their rows."
     return InputError("is not a case", key="CASE", value=name, remedy=remedy)
 
 

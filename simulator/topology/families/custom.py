@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from simulator.errors import InputError
+from simulator.inputs import file_fault
 from simulator.topology.cluster import Cluster
 from simulator.topology.switches import NicCable, Switches, Vertex, empty
 from simulator.units import bandwidth, seconds
@@ -32,7 +33,7 @@ def custom(cluster: Cluster) -> Switches:
 
     Every vertex has a `kind`: switch, or nic with `node` and `nic` (its numbers, from 0) and one
     edge, to its switch. Every edge has a `bandwidth` and a `latency`, text with a unit, and may
-    have `cables`, 1 unless said; bandwidth is that of one cable. Servers (GPUs, NVLink) stand in
+    have `cables`, by default 1; bandwidth is that of one cable. Servers (GPUs, NVLink) stand in
     the topology file. Errors: InputError naming file and vertex.
     """
     file = cluster.fabric.file
@@ -45,9 +46,10 @@ def custom(cluster: Cluster) -> Switches:
 def _read(path: Path) -> nx.Graph:
     import networkx as nx
 
-    if not path.is_file():
+    fault = file_fault(path)
+    if fault:
         raise InputError(
-            "does not exist",
+            fault,
             value=str(path),
             key="fabric.file",
             remedy="Give the path of a graph, seen from the topology file.",

@@ -129,7 +129,7 @@ def _check_share(nics: int, groups: int, what: str, owner: str) -> None:
             f"{what} do not share the {nics} NICs of a {owner} evenly",
             value=groups,
             key=f"fabric.{what}",
-            remedy=f"Write one of {legal}.",
+            remedy=f"Choose from: {legal}.",
         )
 
 
