@@ -221,9 +221,10 @@ def _hf_config(run: Document, workload: WorkloadConfig) -> Document:
         )
         raise error.at(**run.locate(("model", "hf_config")))
     path = Path(run.file).parent / config
-    if not path.is_file():
+    fault = inputs.file_fault(path)
+    if fault:
         error = InputError(
-            "does not exist",
+            fault,
             value=config,
             remedy="Give the path of a config.json, relative to this file.",
         )
