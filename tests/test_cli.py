@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints and writes, and the one line that a wrong input is told."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -355,6 +356,58 @@ def test_a_wrong_file_is_named_with_its_line(files, capsys, changes, place, mess
 def test_a_file_that_is_no_yaml_is_named_with_its_line(files, capsys, tmp_path):
     (tmp_path / "mine.yaml").write_text("name: a\nnode: [1, 2\n", encoding="utf-8")
     assert refused(capsys, *RUN).startswith("mine.yaml:")
+
+
+LONG = "n" * 400
+UNREADABLE = f"'{LONG}' cannot be read: File name too long. Give "
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows says otherwise that a name is too long")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("topology", LONG), f"{LONG}: topology: {UNREADABLE}a path, or one of the shipped"),
+        ((*RUN[:2], "-w", LONG), f"{LONG}: workload: {UNREADABLE}a path, or one of the shipped"),
+        (("sweep", LONG), f"{LONG}: sweep: {UNREADABLE}a path, or one of the shipped"),
+        (
+            (*RUN, "--set", f"model={{hf_config: {LONG}}}"),
+            f"--set: model.hf_config: {UNREADABLE}the path of a config.json, relative to this",
+        ),
+        (
+            (*RUN, "--set", f"schedule={{name: custom, file: {LONG}}}"),
+            f"--set: schedule.file: {UNREADABLE.removesuffix('Give ')}Give its path, relative to",
+        ),
+        (
+            (*RUN, "--set", f"experts={{distribution: recorded, file: {LONG}}}"),
+            f"--set: experts.file: {UNREADABLE}the path of a .npz or .csv file, relative to",
+        ),
+        (
+            (*RUN, "--set", "experts={distribution: recorded, file: absent.csv}"),
+            "--set: experts.file: 'absent.csv' does not exist. Give the path of a .npz or .csv",
+        ),
+        (
+            (*RUN, "--set", "model={hf_config: .}"),
+            "--set: model.hf_config: '.' is a folder, not a file. Give the path of a config.json",
+        ),
+        (
+            (
+                "topology",
+                "mine.yaml",
+                "--set",
+                f"fabric={{kind: custom, switch_ports: 64, latency: 3 us, file: {LONG}.json}}",
+            ),
+            f"{LONG}.json: fabric.file: '{LONG}.json' cannot be read: File name too long. Give the",
+        ),
+        (
+            (*RUN, "--trace", f"{LONG}/a.json"),
+            f"--trace: '{LONG}/a.json' cannot be written to: File name too long.",
+        ),
+        (("trace", LONG), f"{LONG}: cannot be read: File name too long. Give the path of a"),
+        (("trace", "."), ".: is a folder, not a file. Give the path of a .json or .json.gz file."),
+    ],
+)
+def test_what_cannot_be_a_file_is_bad_input(files, capsys, arguments, message):
+    assert refused(capsys, *arguments).startswith(message)
 
 
 def test_a_set_that_is_no_assignment_is_bad_usage(files, capsys):

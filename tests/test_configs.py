@@ -171,6 +171,36 @@ def test_a_misspelt_path_is_told_the_right_one(path, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("layout.vp", "--set: layout.vp: 'vp' is not a key here. Did you mean 'vpp'?"),
+        ("topology.nod.gpus", "--set: nod: 'nod' is not a key here. Did you mean 'node'?"),
+        ("node.nvlnk", "--set: node.nvlnk: 'nvlnk' is not a key here. Did you mean 'nvlink'?"),
+        ("training.seq_len", "Did you mean 'seq_length'?"),
+        (
+            "model.hiden_size",
+            "--set: model.hiden_size: 'hiden_size' is not a key of a model that simulate reads. "
+            "Did you mean 'hidden_size'?",
+        ),
+        ("layout.pp.foo", "--set: layout.pp.foo: 'layout.pp' is not a group of keys."),
+    ],
+)
+def test_an_unknown_key_is_told_the_right_one_where_it_is_removed_too(path, message):
+    for value in (None, 3):
+        with pytest.raises(InputError) as caught:
+            load("h800-2048", sets={path: value})
+        assert message in str(caught.value)
+
+
+def test_a_known_key_that_the_file_does_not_have_can_be_removed():
+    absent = ("layout.vpp", "jitter", "fabric.file", "model.head_dim", "communication.data")
+    changed = load("h800-2048", sets=dict.fromkeys(absent))
+    plain = load("h800-2048")
+    assert (changed.topology, changed.workload) == (plain.topology, plain.workload)
+    assert changed.model == plain.model
+
+
 def test_keys_of_an_item_of_a_list_are_known():
     with pytest.raises(InputError) as caught:
         load("h800-2048", sets={"faults": [{"gpuu": 3}]})

@@ -159,7 +159,7 @@ def _named(names: Iterable[str | Path], kind: str) -> Iterator[Path]:
     from simulator import inputs
 
     for name in names:
-        if _is_file(Path(name)):
+        if inputs.is_file(Path(name)):
             yield Path(name)
         elif kind and name in inputs.shipped(kind):
             yield inputs.shipped(kind)[str(name)]
@@ -167,11 +167,13 @@ def _named(names: Iterable[str | Path], kind: str) -> Iterator[Path]:
 
 def _reachable(files: Iterable[Path]) -> Iterator[Path]:
     """Yield documents, and all files that texts in them could name."""
+    from simulator import inputs
+
     waiting = list(files)
     seen: set[Path] = set()
     while waiting:
         file = waiting.pop()
-        if not _is_file(file) or file.resolve() in seen:
+        if not inputs.is_file(file) or file.resolve() in seen:
             continue
         seen.add(file.resolve())
         yield file
@@ -203,10 +205,3 @@ def _texts(tree: Any, key: str = "") -> Iterator[str]:
             yield from _texts(value, key)
     elif isinstance(tree, str) and tree and key != "name":
         yield tree
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a text too long to be a path
-        return False

@@ -88,28 +88,34 @@ def _group(tree: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     for depth, key in enumerate(groups, start=1):
         inner = node.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise InputError(
-                "is not a group of keys",
-                file="--set",
-                key=".".join(keys),
-                value=".".join(keys[:depth]),
-                remedy="Set it as a whole.",
-            )
+            raise _no_group(keys, depth)
         node = inner
     return node
 
 
+def _no_group(keys: tuple[str, ...], depth: int) -> InputError:
+    """Return the complaint about a path that leads into a plain value. depth: keys down to it."""
+    return InputError(
+        "is not a group of keys",
+        file="--set",
+        key=".".join(keys),
+        value=".".join(keys[:depth]),
+        remedy="Set it as a whole.",
+    )
+
+
 def _remove(tree: dict[str, Any], keys: tuple[str, ...]) -> None:
-    """Take a key out of a tree, if it is there."""
-    node: Any = tree
+    """Take a key out of a tree, if it is there. Whether it is known, `validate` will tell."""
+    node = tree
     *groups, last = keys
-    for key in groups:
-        # Below a value there is nothing to remove, as below a group that is missing.
-        if not isinstance(node, dict):
+    for depth, key in enumerate(groups, start=1):
+        inner = node.get(key)
+        if inner is None:
             return
-        node = node.get(key)
-    if isinstance(node, dict):
-        node.pop(last, None)
+        if not isinstance(inner, dict):
+            raise _no_group(keys, depth)
+        node = inner
+    node.pop(last, None)
 
 
 def _copy(node: Any) -> Any:

@@ -6,6 +6,7 @@ import csv
 import difflib
 import gzip
 import json
+import stat
 import zlib
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -22,6 +23,29 @@ SINGULAR = {"topologies": "topology", "workloads": "workload", "sweeps": "sweep"
 """Kind of shipped files -> what one of them is called."""
 FOLDERS = {"sweeps": "workloads/sweeps"}
 """Kind -> folder of its shipped files, for those that are not in a folder of its name."""
+
+_FOLDER = "is a folder, not a file"
+
+
+def file_fault(path: Path) -> str:
+    """Return what keeps a path from being a file to read, as a rule; nothing where it is one."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as error:
+        # A name that is too long, a folder that may not be entered.
+        return f"cannot be read: {error.strerror}"
+    except ValueError:
+        return "is not a path"
+    if stat.S_ISDIR(mode):
+        return _FOLDER
+    return "" if stat.S_ISREG(mode) else "is not a regular file"
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a path leads to a file, also where no file could have such a path."""
+    return not file_fault(path)
 
 
 def shipped(kind: str) -> dict[str, Path]:
@@ -42,16 +66,17 @@ def find(name: str, kind: str) -> Path:
     """
     path = Path(name)
     # An empty name is the working folder as a path, and neither.
-    if name and path.is_file():
+    fault = file_fault(path) if name else "does not exist"
+    if not fault:
         return path
     known = shipped(kind)
     if name in known:
         return known[name]
     singular = SINGULAR[kind]
     listed = ", ".join(known)
-    if name and path.is_dir():
+    if fault == _FOLDER:
         raise InputError(
-            "is a folder, not a file",
+            fault,
             key=singular,
             value=name,
             remedy=f"Shipped {kind}: {listed}.",
@@ -62,7 +87,7 @@ def find(name: str, kind: str) -> Path:
     for near in difflib.get_close_matches(stem, known, n=1, cutoff=0.6):
         remedy = f"Did you mean '{near}'?"
     raise InputError(
-        "does not exist",
+        fault,
         file=name,
         key=singular,
         value=name,
@@ -90,7 +115,11 @@ def read_trace(path: Path) -> Any:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         return json.loads(content)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except OSError as error:
+        rule = f"cannot be read: {error.strerror or error}"
+        remedy = "Give the path of a .json or .json.gz file."
+        raise InputError(file_fault(path) or rule, file=file, remedy=remedy) from error
+    except (EOFError, ValueError, zlib.error) as error:
         raise InputError(f"cannot be read as JSON: {error}", file=file) from error
 
 
@@ -100,7 +129,7 @@ def source(document: Document) -> str:
     Its tree as JSON where it came from no file.
     """
     path = Path(document.file)
-    if document.file and path.is_file():
+    if document.file and is_file(path):
         return path.read_text(encoding="utf-8")
     return json.dumps(document.data, indent=1, ensure_ascii=False)
 

@@ -51,6 +51,7 @@ def validate(document: Document, model: type[Config]) -> Config:
 
     Errors: InputError that names file, line, key, value, rule and remedy of the first mistake.
     """
+    _check_removed(document, model)
     try:
         return model.model_validate(document.data, context={"file": document.file})
     except ValidationError as error:
@@ -59,6 +60,39 @@ def validate(document: Document, model: type[Config]) -> Config:
         mistyped = [detail for detail in details if detail["type"] == "extra_forbidden"]
         candidates = [*mistyped, *details]
         raise _explain(candidates[0], document, model) from error
+
+
+def _check_removed(document: Document, model: type[BaseModel]) -> None:
+    """Refuse to remove a key that no file could have. Errors: InputError."""
+    # Pydantic sees the keys that are there: a misspelt one that was removed leaves no trace.
+    for path in sorted(document.overridden, key=str):
+        unknown = _unknown_part(path, model)
+        if unknown and not _has(document.data, unknown):
+            raise _unknown_key(unknown, model).at(**document.locate(unknown))
+
+
+def _unknown_part(path: Path_, model: type[BaseModel]) -> Path_:
+    """Return a path down to the first key that its group does not have, empty if all are known."""
+    for depth, key in enumerate(path, start=1):
+        if model.model_config.get("extra") != "forbid":
+            break  # a group that ignores what it does not know
+        field = model.model_fields.get(str(key))
+        if field is None:
+            return path[:depth]
+        inner = next(_configs(field.annotation), None)
+        if inner is None:
+            break  # a value, or a group of any keys
+        model = inner
+    return ()
+
+
+def _has(tree: Any, path: Path_) -> bool:
+    """Tell whether a tree has a key."""
+    for key in path:
+        if not isinstance(tree, dict) or key not in tree:
+            return False
+        tree = tree[key]
+    return True
 
 
 def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> InputError:

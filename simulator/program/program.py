@@ -17,6 +17,15 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+class Sent(NamedTuple):
+    """What the members of a class of coflows send [B]."""
+
+    nic: float
+    """Over their NICs."""
+    nvlink: float
+    """Over NVLink."""
+
+
 @dataclass(frozen=True, slots=True)
 class Coflow:
     """A class of transfers that do the same at the same time."""
@@ -38,7 +47,7 @@ class Coflow:
     """How much longer its kernel takes while a member computes; 1: not at all."""
     latency: float
     """Before the first byte [s]."""
-    sent: tuple[float, float]
+    sent: Sent
     """Over NICs and over NVLink by all coflows of the class together [B]."""
 
 

@@ -13,7 +13,7 @@ from simulator.experts import Loads
 from simulator.hardware import CommunicationModel
 from simulator.program.coflows import Coflows, Label
 from simulator.program.folding import Partition
-from simulator.program.program import Coflow, Floats, Ints
+from simulator.program.program import Coflow, Floats, Ints, Sent
 from simulator.program.ragged import flat
 from simulator.topology import LinkKind, Network
 
@@ -39,7 +39,7 @@ def fold_coflows(
     nvlink = _sent(crossings, _Ports(LinkKind.NVLINK, net.gpu_up), table, parts, loads)
     flows = []
     for coflow, first in enumerate(parts.first_coflow.tolist()):
-        sent = (nic[coflow], nvlink[coflow])
+        sent = Sent(nic[coflow], nvlink[coflow])
         flows.append(folding.coflow(first, of_class[coflow], sent))
     return touched, tuple(flows)
 
@@ -148,7 +148,7 @@ class _Folding:
     number: dict[int, int]
     """Class of links -> its index among the touched ones."""
 
-    def coflow(self, first: int, load: dict[int, float], sent: tuple[float, float]) -> Coflow:
+    def coflow(self, first: int, load: dict[int, float], sent: Sent) -> Coflow:
         """Return the class that coflow `first` represents.
 
         load: link class -> bytes. sent: over NICs and over NVLink by all of the class [B].

@@ -168,6 +168,14 @@ def _counts(run: Document, workload: WorkloadConfig) -> ExpertCounts | None:
     if workload.experts.file is None:
         return None
     path = Path(run.file).parent / workload.experts.file
+    fault = inputs.file_fault(path)
+    if fault:
+        raise InputError(
+            fault,
+            key="experts.file",
+            value=workload.experts.file,
+            remedy="Give the path of a .npz or .csv file, relative to the workload's file.",
+        )
     table = inputs.counts(path)  # [layer, expert] or [step, layer, expert]
     # One step is simulated: it gets the loads of all recorded ones together.
     if table.ndim == 3:

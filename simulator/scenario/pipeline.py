@@ -121,9 +121,10 @@ def _text(config: ScheduleConfig, run: Document) -> str:
     if not config.file:
         return ""
     path = Path(run.file).parent / config.file
-    if not path.is_file():
+    fault = inputs.file_fault(path)
+    if fault:
         raise InputError(
-            "does not exist",
+            fault,
             key="schedule.file",
             value=config.file,
             remedy="Give its path, relative to the workload's file.",

@@ -183,8 +183,11 @@ def _model_document(run: Document, workload: WorkloadConfig) -> Document:
     """Return the keys of a model: those of `hf_config`, overridden by the others of `model`."""
     own = dict(workload.model)
     own.pop("hf_config", None)
-    for key in own:
-        if key not in KEYS:
+    # The model's document has the keys at its top, so the paths lose their first part.
+    changed = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
+    removed = sorted(str(keys[0]) for keys in changed if keys)
+    for key in (*own, *removed):
+        if key not in {*KEYS, "hf_config"}:
             error = InputError(
                 "is not a key of a model that simulate reads",
                 value=key,
@@ -192,8 +195,6 @@ def _model_document(run: Document, workload: WorkloadConfig) -> Document:
             )
             raise error.at(**run.locate(("model", key)))
     base = _hf_config(run, workload)
-    # The model's document has the keys at its top, so the paths lose their first part.
-    changed = frozenset(keys[1:] for keys in run.overridden if keys[0] == "model")
     data = {**base.data, **own}
     for keys in changed:
         if len(keys) != 1:
@@ -221,9 +222,10 @@ def _hf_config(run: Document, workload: WorkloadConfig) -> Document:
         )
         raise error.at(**run.locate(("model", "hf_config")))
     path = Path(run.file).parent / config
-    if not path.is_file():
+    fault = inputs.file_fault(path)
+    if fault:
         error = InputError(
-            "does not exist",
+            fault,
             value=config,
             remedy="Give the path of a config.json, relative to this file.",
         )

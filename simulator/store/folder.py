@@ -151,7 +151,9 @@ class Folder:
             return open(self.root / "lock", "a+b", opener=_no_link)
         except OSError as error:
             raise InputError(
-                f"cannot be a folder of results: {error.strerror}", value=str(self.root)
+                f"cannot be a folder of results: {error.strerror}",
+                value=str(self.root),
+                remedy="Name another folder with -o.",
             ) from error
 
     def _check(self) -> None:

@@ -141,7 +141,7 @@ class Sweep:
         Errors: InputError.
         """
         neighbour = Path(self.document.file).parent / name
-        if name and neighbour.is_file():
+        if name and inputs.is_file(neighbour):
             return neighbour
         return inputs.find(name, kind)
 

@@ -153,7 +153,7 @@ class _Files:
         try:
             return inputs.read(self.sweep.file(name, kind))
         except InputError as error:
-            if error.file != name:  # it is there, and wrong
+            if error.file not in ("", name):  # it is there, and wrong
                 raise
             singular = inputs.SINGULAR[kind]
             path = ("axes", singular) if singular in self.sweep.axes else (singular,)
@@ -211,7 +211,7 @@ def _locate(documents: Documents) -> tuple[Documents, dict[str, str]]:
 
 def _file_hash(file: Path) -> str:
     """Return the hash of a file, empty where there is none: the point itself will say so."""
-    if not file.is_file():
+    if not inputs.is_file(file):
         return ""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 

@@ -98,7 +98,6 @@ def _network(config: TopologyConfig, switches: Switches, damage: Damage) -> Netw
 
     ports = _ports(switches, ways, nics, first_nic)
     _check_whole(config, ports.part)
-
     # What a GPU sends goes through the NIC that it uses, which may be another's where its own is
     # down: NIC -> link and switch become GPU -> link and leaf.
     uses = _nic_of_each_gpu(config, ports.part)  # [gpu] NIC
@@ -109,7 +108,6 @@ def _network(config: TopologyConfig, switches: Switches, damage: Damage) -> Netw
     leaf_up = np.array(leaves.up, dtype=np.int64)  # [leaf] link
     # A GPU that is down computes nothing, whatever jitter would make of it.
     speed = np.where(healthy, _speeds(config, damage), 0.0)  # [gpu]
-
     # The order of the kinds is the order of the ids given above.
     slots = _slots(config, healthy, nics, first_slot)
     kinds = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ RANK = "{rank}"
 def check_target(text: str) -> Path:
     """Return where a trace goes. Errors: InputError on a file that no viewer would open or that cannot be written."""
     path = Path(text)
-    if path.is_dir() or text.endswith("/"):
+    # Asked of `os`, which takes a path that no folder can have for none.
+    if os.path.isdir(path) or text.endswith("/"):  # noqa: PTH112
         check_writable(path / "trace.json")
         return path / f"rank-{RANK}.json.gz"
     if not path.name.endswith(ENDINGS):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from simulator.errors import InputError
+from simulator.inputs import file_fault
 from simulator.topology.cluster import Cluster
 from simulator.topology.switches import NicCable, Switches, Vertex, empty
 from simulator.units import bandwidth, seconds
@@ -45,9 +46,10 @@ def custom(cluster: Cluster) -> Switches:
 def _read(path: Path) -> nx.Graph:
     import networkx as nx
 
-    if not path.is_file():
+    fault = file_fault(path)
+    if fault:
         raise InputError(
-            "does not exist",
+            fault,
             value=str(path),
             key="fabric.file",
             remedy="Give the path of a graph, seen from the topology file.",
