@@ -401,7 +401,7 @@ def waterfall() -> list[tuple[str, float, str]]:
         (
             "DualPipe",
             without(1).gpu_hours,
-            "schedule: dispatch and combine beside compute; does not fit either",
+            "schedule: dispatch and combine overlapped with compute; does not fit either",
         ),
         ("FP8", v3.gpu_hours, "precision: faster GEMMs, half the bytes of dispatch, fits"),
         ("V3, published", published_hours(v3), "what the simulated run leaves out is put back"),
@@ -491,7 +491,7 @@ def bookkeeping() -> list[str]:
         row.simulated / row.published for row in llama.references() if row.quantity == "step_time_s"
     )
     return [
-        "## What the published hours hold besides",
+        "## What the published hours also hold",
         "",
         "| | M GPU-hours |",
         "|---|---:|",

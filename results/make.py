@@ -186,7 +186,7 @@ def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
         "not published; another simple rule",
     )
     yield (
-        "layer 60 beside head and MTP on the last stage",
+        "layer 60 next to head and MTP on the last stage",
         other,
         price(other),
         "not published; see the workload's `assumed`",
@@ -242,7 +242,7 @@ def deepep() -> str:
     site, model = load("h800-2048"), load("h800-2048").model
     net = network(site.topology)
     lines = [
-        "# Dispatch and combine beside DeepEP's table",
+        "# Dispatch and combine compared with DeepEP's table",
         "",
         "4,096 tokens per GPU, hidden 7,168, top-8 of 4 nodes, GB/s in DeepEP's convention. Efficiencies come",
         "from EP8 and EP64 alone.",
@@ -280,7 +280,7 @@ def topologies() -> str:
     lines = [
         "# Fabrics of 64-port switches",
         "",
-        "Beside table 3 of arXiv 2505.09343.",
+        "Compared with table 3 of arXiv 2505.09343.",
         "",
         "| fabric | endpoints | switches | cables | how |",
         "|---|---:|---:|---:|---|",
@@ -353,7 +353,7 @@ def sites() -> str:
 
 
 def calibration() -> str:
-    """Return one chunk pair beside DeepSeek's profile, on whose kernels the kernel tables are calibrated."""
+    """Return one chunk pair compared with DeepSeek's profile, on whose kernels the kernel tables are calibrated."""
     checks = list(validate(("deepseek-v3-chunk",)))
     lines = [
         "# One overlapped chunk pair of four MoE layers",
@@ -379,7 +379,7 @@ def calibration() -> str:
 def kernels() -> str:
     """Return how well the kernel tables describe what was measured, by class of op."""
     lines = [
-        "# Kernels and links beside the kernel tables",
+        "# Kernels and links compared with the kernel tables",
         "",
         "Every profile is fitted to kernels and links alone, never to a training step. An error is computed over",
         "measured, less one; bias is its mean. Rows of use `check` were not fitted. GEMMs are compared as in a",

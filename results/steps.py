@@ -14,8 +14,8 @@ from simulator.validate.case import files
 REASONS = """
 What the simulator leaves out, in the order of its size in these cases:
 
-- Communication kernels beside compute take SMs and memory bandwidth from it. In DeepSeek's overlapped pairs both are
-  measured and simulated; NCCL's and Transformer Engine's kernels beside GEMMs are not, for want of measurements. NCCL
+- Communication kernels next to compute take SMs and memory bandwidth from it. In DeepSeek's overlapped pairs both are
+  measured and simulated; NCCL's and Transformer Engine's kernels next to GEMMs are not, for lack of measurements. NCCL
   holds 16 to 24 of an H100's 132 SMs while it runs: up to an eighth of the time that it is hidden.
 - `tp_comm_overlap` is simulated as if a gather or scatter and its GEMM ran side by side from end to end. Transformer
   Engine cuts the GEMM into pieces, each less efficient, and the first piece waits.
@@ -26,7 +26,7 @@ What the simulator leaves out, in the order of its size in these cases:
   scored.
 
 Beyond 20%: Llama 405B in FP8 (megatron_bridge_h100 twice, mlperf_llama31_405b) is where tensor-parallel transfers are
-largest beside the GEMMs, a third of their time, and GEMMs fastest: the first three points add up, and with every
+largest next to the GEMMs, a third of their time, and GEMMs fastest: the first three points add up, and with every
 transfer exposed, the other end of the span, a fifth of the step is still missing. DeepSeek-V2's number of GPUs, layout
 and schedule were not published, nor how its custom kernels overlapped dispatch and combine.
 
@@ -48,16 +48,16 @@ SCHEDULES: tuple[tuple[str, dict[str, object]], ...] = (
 
 
 def published() -> str:
-    """Return every published step, run and memory figure beside the simulated one. Takes minutes."""
+    """Return every published step, run and memory figure next to the simulated one. Takes minutes."""
     checks = [check for name in files() for check in validate((name,), alternatives=True)]
     steps = [check for check in checks if check.unit != "B"]
     count, mean, worst = score(steps) or (0, 0.0, steps[0])
     within = sum(abs(check.error) <= 0.1 for check in steps if check.scored)
     lines = [
-        "# Whole steps beside what was published",
+        "# Whole steps compared with what was published",
         "",
         "One profile per GPU, calibrated on kernels and links alone; nothing is fitted to a step. What a source does",
-        "not say follows a rule that does not look at the result, and the span over the other choices stands beside",
+        "not say follows a rule that does not look at the result, and the span over the other choices stands next to",
         "the error. Cases whose layout was not published are shown in brackets and not scored.",
         "",
         f"**{count} steps and runs: mean absolute error {mean:.1%}, {within} within 10%, worst "

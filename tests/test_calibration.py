@@ -222,21 +222,21 @@ def slowdown(rows, *, per_row):
     """Return the mean slowdown over the chunk; see `method` in the file. per_row: divide by the layer's expert rows."""
     x, y, weight, time, share = [], [], [], [], []
     for row in rows:
-        us, beside = np.array(row["us"], dtype=float), np.array(row["beside"])
+        us, overlapped = np.array(row["us"], dtype=float), np.array(row["overlapped"])
         if per_row and row["size"] == "experts":
             us *= chunk_rows(row["phase"]).mean() / chunk_rows(row["phase"])
-        x.append(beside - beside.mean())
+        x.append(overlapped - overlapped.mean())
         y.append(np.log(us) - np.log(us).mean())
         weight.append(np.full(4, us.mean()))
         time.append(us)
-        share.append(beside)
+        share.append(overlapped)
     x, y, weight, time, share = map(np.concatenate, (x, y, weight, time, share))
     full = np.exp((weight * x * y).sum() / (weight * x * x).sum())
     return time.sum() / (time / (1 + (full - 1) * share)).sum()
 
 
 OBSERVED = defaultdict(list)
-for _row in measured("deepseek_v3_beside")["observations"]:
+for _row in measured("deepseek_v3_overlapped")["observations"]:
     OBSERVED[_row["kind"] if _row["kind"].startswith("gemm") else "memory"].append(_row)
 
 

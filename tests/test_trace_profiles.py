@@ -224,6 +224,11 @@ def test_a_simulated_chunk_is_compared_with_a_profile_by_name(tmp_path, capsys):
     simulated = json.loads(capsys.readouterr().out)["simulated"]
     assert simulated["span_s"] == pytest.approx(0.129, rel=0.05)
     assert _main(["trace", str(path), "--beside", "nothing"]) == 2
+    capsys.readouterr()
+    assert _main(["trace", "--help"]) == 0
+    listed = capsys.readouterr().out
+    assert "--compare-with" in listed
+    assert "--beside" not in listed
 
 
 @pytest.mark.skipif(

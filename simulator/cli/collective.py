@@ -112,7 +112,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     plot: Path | None,
 ) -> None:
     """Time one collective alone, as nccl-tests would."""
-    from simulator.collectives import TIMED
+    from simulator.collectives import TIMED, dispatcher_names
     from simulator.topology import network
 
     _check_options(op, sizes, tokens, algorithm, plot)
@@ -122,7 +122,10 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     net = network(site)
     count = site.gpus if ranks is None else ranks
     if op in TIMED:
-        options = ExchangeOptions(op, algorithm or "hierarchical", workload, tokens)
+        # The default is the dispatcher deepep, under its alias: rows have named it `hierarchical`
+        # since 0.1.0, and JSON keeps its values.
+        dispatcher = algorithm or dispatcher_names()["deepep"].alias
+        options = ExchangeOptions(op, dispatcher, workload, tokens)
         rows = [exchange_row(net, count, kernels, options)]
     else:
         buffers = _sizes(sizes or "")

@@ -53,18 +53,17 @@ COUNTERPARTS = {
 @click.argument("trace", metavar="TRACE")
 @click.option(
     "--compare-with",
-    "--beside",
-    "counterpart",
     type=click.Choice(sorted(COUNTERPARTS)),
     help="Compare with a simulated profile, by its name.",
 )
+@click.option("--beside", type=click.Choice(sorted(COUNTERPARTS)), hidden=True)
 @click.option(
     "--json",
     callback=_output,
     metavar="FILE",
     help="Write the summary as JSON; - writes it to standard output.",
 )
-def trace(trace: str, counterpart: str | None, json: Path | None) -> None:
+def trace(trace: str, compare_with: str | None, beside: str | None, json: Path | None) -> None:
     """Summarise a torch.profiler trace: streams, kernels, overlap.
 
     TRACE is a .json or .json.gz file.
@@ -72,6 +71,8 @@ def trace(trace: str, counterpart: str | None, json: Path | None) -> None:
     from simulator.inputs import read_trace
     from simulator.trace import of_tree, summaries
 
+    # `--beside` is what `--compare-with` was called in 0.1.0.
+    counterpart = compare_with or beside
     events = read_trace(Path(trace))
     profile = summaries(of_tree(events, trace))
     simulated: Summary | None = None

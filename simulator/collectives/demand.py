@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simulator.collectives.paths import Floats, Links, by_kind, ways
 from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
-from simulator.topology import Network
+from simulator.topology import LinkKind, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Demand:
         """Return what each link is busy for: bytes over the share that the kernel reaches [B]."""
         # Only the links that are crossed: a network has thousands, and a step asks this often.
         kinds = [network.kind[link] for link in self.links.tolist()]
-        share = [model.nvlink if kind == "nvlink" else model.nic for kind in kinds]
+        share = [model.nvlink if kind == LinkKind.NVLINK else model.nic for kind in kinds]
         result: Floats = self.bytes / np.array(share)
         return result
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.topology import Network
+from simulator.topology import LinkKind, Network
 
 Links: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -257,7 +257,7 @@ def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:
 
 def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
     """Return one value for NVLink and another for everything beyond the NIC, [link]."""
-    return np.where(np.array(network.kind) == "nvlink", nvlink, nic)
+    return np.where(np.array(network.kind) == LinkKind.NVLINK, nvlink, nic)
 
 
 def all_pairs(ranks: Sequence[int]) -> tuple[Links, Links]:

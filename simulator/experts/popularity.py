@@ -1,7 +1,7 @@
 """Distribution -> how popular each expert of each layer is, as expected choices per token.
 
 One signature, one table. What is published about trained models is a single number per model,
-MaxVio; that loads are log-normal beside it is assumed.
+MaxVio; that loads are log-normal apart from it is assumed.
 """
 
 from __future__ import annotations

@@ -163,8 +163,8 @@ def _recompute_activation(ffn: Ffn) -> Ops:
     if "swiglu" not in ffn.work.recompute:
         return ()
     bytes_per_element = 2.0 * ffn.first_width / ffn.width + 2.0
-    again = moved("activation", ffn.activation, ffn.rows * ffn.width, bytes_per_element)
-    return recomputed((again,))
+    activation = moved("activation", ffn.activation, ffn.rows * ffn.width, bytes_per_element)
+    return recomputed((activation,))
 
 
 def weights(ffn: Ffn) -> Ops:

@@ -80,8 +80,8 @@ def input_gradient(work: Work, dgrad: Ops, bytes_per_element: float = 0.0) -> Op
     if not work.sequence_parallel:
         return (*dgrad, total)
     # Each GPU has kept its own part alone: that is how sequence parallelism saves memory.
-    again = elements * (bytes_per_element or work.recipe.activation)  # [B]
-    regathered = Transfer("gather input again", "tp", again, concurrent=len(dgrad))
+    gathered = elements * (bytes_per_element or work.recipe.activation)  # [B]
+    regathered = Transfer("regather input", "tp", gathered, concurrent=len(dgrad))
     ops = (regathered, *dgrad, total)
     if bytes_per_element or not work.recipe.casts_once:
         return ops

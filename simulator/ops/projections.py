@@ -152,7 +152,7 @@ def expand_backward(work: Work) -> Ops:
             *quantise(recipe, t * outputs),
             # Once more, for the weight gradient. The norm waits for the sum of the expansion's
             # input gradient.
-            *parallel.gather(work, "gather compressed again", width),
+            *parallel.gather(work, "regather compressed", width),
             *parallel.scatter(work, (dgrad,), "sum compressed gradient", width),
             *by_channel(recipe, t * outputs, t * inputs),
             norm_backward(recipe, f"{name} norm backward", work.own * inputs),

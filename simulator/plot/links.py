@@ -14,6 +14,7 @@ from simulator.report import Report
 from simulator.report.palette import BLUE, GREEN, PINK, VERMILLION
 from simulator.report.series import link_use, means
 from simulator.timeline import Timeline
+from simulator.topology import LinkKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 BINS = 150
 """Spans of a step that are averaged over; links go on and off thousands of times in it."""
-COLOURS = {
-    "nvlink": GREEN,
-    "pcie": PINK,
-    "nic": BLUE,
-    "fabric": VERMILLION,
+COLOURS: dict[str, str] = {
+    LinkKind.NVLINK: GREEN,
+    LinkKind.PCIE: PINK,
+    LinkKind.NIC: BLUE,
+    LinkKind.FABRIC: VERMILLION,
 }
 """Kind of link -> its colour."""
 

@@ -20,7 +20,7 @@ from simulator.ops import Transfer
 from simulator.program.orders import handed_to
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
-from simulator.topology import Network
+from simulator.topology import LinkKind, Network
 
 Ranks: TypeAlias = NDArray[np.int64]
 
@@ -228,7 +228,7 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
     kind = np.array([network.kind[link] for link in crossed.link.tolist()], dtype=str)  # [entry]
-    is_nic = kind == "nic"
+    is_nic = kind == LinkKind.NIC
     nics_before = np.cumsum(is_nic) - is_nic  # [entry], over all ways
     count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)
@@ -238,7 +238,7 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
     else:
         behind_nic = np.zeros(0, dtype=bool)
     position = np.where(behind_nic, 2, 0)
-    position[kind == "fabric"] = 1
+    position[kind == LinkKind.FABRIC] = 1
     order = np.lexsort((position, crossed.pair))
     link = crossed.link[order]
     latency = np.bincount(crossed.pair, network.latency[link], len(src))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simulator.costs import Costs
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
+from simulator.topology import LinkKind
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -100,7 +101,7 @@ class Program:
     """Of one link of each class of links that is touched [link class] B/s."""
     link_names: tuple[str, ...]
     """Of that link [link class]."""
-    link_kinds: tuple[str, ...]
+    link_kinds: tuple[LinkKind, ...]
     """Of that link, as `topology.Network.kind` names kinds [link class]."""
     first_rank: Ints
     """The rank of the cluster that represents the class [rank class]."""

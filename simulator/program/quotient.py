@@ -15,7 +15,7 @@ from simulator.program.coflows import Coflows, Label
 from simulator.program.folding import Partition
 from simulator.program.program import Coflow, Floats, Ints, Sent
 from simulator.program.ragged import flat
-from simulator.topology import Network
+from simulator.topology import LinkKind, Network
 
 
 def fold_coflows(
@@ -35,8 +35,8 @@ def fold_coflows(
     columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
     for coflow, link, size in zip(*columns, strict=True):
         of_class[coflow][link] = size
-    nic = _sent(crossings, _Ports("nic", net.nic_up), table, parts, loads)
-    nvlink = _sent(crossings, _Ports("nvlink", net.gpu_up), table, parts, loads)
+    nic = _sent(crossings, _Ports(LinkKind.NIC, net.nic_up), table, parts, loads)
+    nvlink = _sent(crossings, _Ports(LinkKind.NVLINK, net.gpu_up), table, parts, loads)
     flows = []
     for coflow, first in enumerate(parts.first_coflow.tolist()):
         sent = Sent(nic[coflow], nvlink[coflow])
@@ -69,7 +69,7 @@ class _Load(NamedTuple):
 class _Ports(NamedTuple):
     """Where GPUs send."""
 
-    kind: str
+    kind: LinkKind
     """`nic` or `nvlink`."""
     links: Ints
     """Their links, -1 where one is broken."""
@@ -120,7 +120,7 @@ def _sent(
     return sent
 
 
-def _mean_share(label: Label, kind: str, loads: Loads | None) -> float:
+def _mean_share(label: Label, kind: LinkKind, loads: Loads | None) -> float:
     """Return what a mean GPU sends over what the busiest link carries, 1 but for exchanges."""
     if loads is None or label.kind not in EXCHANGES:
         return 1.0
@@ -128,7 +128,7 @@ def _mean_share(label: Label, kind: str, loads: Loads | None) -> float:
     # Where every GPU has a load of its own, links carry what it sends, not the busiest one's bytes.
     if load.per_gpu:
         return 1.0
-    if kind == "nic":
+    if kind == LinkKind.NIC:
         mean, most = load.mean_nic, load.over_nic
     else:
         mean, most = load.mean_nvlink, load.over_nvlink
@@ -200,7 +200,7 @@ class _Folding:
         measured_on = kernel.measured_on
         if measured_on is None or not alone:
             return kernel.overlap_slowdown
-        rates = {"nvlink": measured_on.nvlink, "nic": measured_on.nic}
+        rates = {LinkKind.NVLINK: measured_on.nvlink, LinkKind.NIC: measured_on.nic}
         there = []  # time on each link, were it as fast as where the kernel was measured [s]
         for link, size in self._demands(first):
             kind = self.net.kind[link]
@@ -210,4 +210,4 @@ class _Folding:
         return max(1.0, kernel.overlap_slowdown * measured / alone)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:
-        return kernel.nvlink if self.net.kind[link] == "nvlink" else kernel.nic
+        return kernel.nvlink if self.net.kind[link] == LinkKind.NVLINK else kernel.nic

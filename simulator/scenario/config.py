@@ -47,7 +47,7 @@ class ScheduleConfig(_Section):
     """The pipeline schedule."""
 
     name: str = Field(
-        description="Name of the schedule, a row of `simulator.schedules.SCHEDULES`.",
+        description="Order in which the ranks of a pipeline run forward and backward passes.",
         examples=["1f1b", "interleaved", "zb-1p", "dualpipe"],
     )
     limit: Number = Field(
@@ -157,7 +157,9 @@ class GroupConfig(_Section):
         "hierarchical_ring",
         description=(
             "Algorithm of gathers and scatters: hierarchical_ring, ring, halving_doubling or nvls "
-            "(inside a node); nccl takes what NCCL would choose for the group and the size."
+            "(inside a node); nccl takes what NCCL would choose among them for the group and the "
+            "size. In a step an all-reduce is a reduce-scatter and an all-gather, so algorithms that "
+            "run only all-reduces (tree, nvls_tree, sharp) are refused."
         ),
         examples=["nccl"],
     )

@@ -19,6 +19,7 @@ from simulator.topology.families import FABRICS
 from simulator.topology.faults import Fault
 from simulator.topology.graph import as_graph
 from simulator.topology.jitter import Jitter
+from simulator.topology.link_kind import LinkKind
 from simulator.topology.network import Network
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Fabric",
     "Fault",
     "Jitter",
+    "LinkKind",
     "Network",
     "Node",
     "Prices",

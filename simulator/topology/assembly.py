@@ -14,6 +14,7 @@ from simulator.errors import LayoutError
 from simulator.topology.config import TopologyConfig
 from simulator.topology.families import FABRICS
 from simulator.topology.faults import Damage, apply
+from simulator.topology.link_kind import LinkKind
 from simulator.topology.network import Ids, Network
 from simulator.topology.routing import SINGLE_CABLES, Link, Paths, paths
 from simulator.topology.switches import Switches, text
@@ -110,10 +111,10 @@ def _network(config: TopologyConfig, switches: Switches, damage: Damage) -> Netw
     # The order of the kinds is the order of the ids given above.
     slots = _slots(config, healthy, nics, first_slot)
     kinds = {
-        "nvlink": _nvlink_links(config, damage, healthy),
-        "nic": _nic_links(config, switches, damage, nics),
-        "fabric": list(ways.links),
-        "pcie": slots.links,
+        LinkKind.NVLINK: _nvlink_links(config, damage, healthy),
+        LinkKind.NIC: _nic_links(config, switches, damage, nics),
+        LinkKind.FABRIC: list(ways.links),
+        LinkKind.PCIE: slots.links,
     }
     links = list(itertools.chain.from_iterable(kinds.values()))
     return Network(

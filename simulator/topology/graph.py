@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from simulator.topology.assembly import build
 from simulator.topology.config import TopologyConfig
 from simulator.topology.faults import Damage
+from simulator.topology.link_kind import LinkKind
 from simulator.topology.switches import Switches, Vertex
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def as_graph(config: TopologyConfig) -> nx.DiGraph:
             other,
             bandwidth=edge["bandwidth"] * cables,
             latency=edge["latency"],
-            kind="fabric",
+            kind=LinkKind.FABRIC,
             cables=cables,
         )
     result.graph["bisection_bandwidth"] = switches.bisection
@@ -58,7 +59,7 @@ def _add_gpus(graph: nx.DiGraph, config: TopologyConfig, damage: Damage) -> None
         n, i = divmod(rank, node.gpus)
         gpu, nvswitch = ("gpu", n, i), ("nvswitch", n)
         width = damage.nvlink.get(rank, node.nvlink)
-        _both(graph, gpu, nvswitch, bandwidth=width, latency=half, kind="nvlink")
+        _both(graph, gpu, nvswitch, bandwidth=width, latency=half, kind=LinkKind.NVLINK)
 
 
 def _add_nics(
@@ -82,12 +83,12 @@ def _add_nics(
             continue
         # Without PCIe the GPUs hang on the NIC itself.
         nic = hub = ("nic", n, j)
-        _both(graph, nic, home, bandwidth=width, latency=latency, kind="nic")
+        _both(graph, nic, home, bandwidth=width, latency=latency, kind=LinkKind.NIC)
         if node.pcie is not None:
             hub = ("pcie", n, j)
-            _both(graph, hub, nic, bandwidth=slot, latency=0.0, kind="pcie")
+            _both(graph, hub, nic, bandwidth=slot, latency=0.0, kind=LinkKind.PCIE)
         for gpu in users:
-            _both(graph, gpu, hub, bandwidth=slot, latency=0.0, kind="pcie")
+            _both(graph, gpu, hub, bandwidth=slot, latency=0.0, kind=LinkKind.PCIE)
 
 
 def _both(graph: nx.DiGraph, one: Vertex, other: Vertex, **attributes: object) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import LayoutError
+from simulator.topology.link_kind import LinkKind
 from simulator.topology.routing import SINGLE_CABLES, Paths
 
 Ids: TypeAlias = NDArray[np.int64]
@@ -50,7 +51,7 @@ class Network:
     """Bandwidth of each link in its direction [link] B/s."""
     latency: NDArray[np.float64]
     """Latency of each link [link] s."""
-    kind: tuple[str, ...]
+    kind: tuple[LinkKind, ...]
     """Kind of each link [link]: nvlink, nic, fabric or pcie."""
     name: tuple[str, ...]
     """Name of each link [link], `gpu3.7->nvswitch3`."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives.kinds import CoflowKind
+from simulator.collectives.kinds import EXCHANGES
 from simulator.errors import InputError
 from simulator.ops.streams import Stream
 from simulator.program import Program
@@ -25,12 +25,6 @@ CATEGORIES = ("kernel", "Kernel", "gpu_memcpy", "gpu_memset")
 """What a profiler calls that which runs on a GPU."""
 PHASE = "phase"
 """Group of the simulator's compute, which is not divided into kernels."""
-EXCHANGES = {
-    CoflowKind.DISPATCH: "dispatch",
-    CoflowKind.CACHED_DISPATCH: "dispatch",
-    CoflowKind.COMBINE: "combine",
-}
-"""Kind of a coflow -> group of its kernel, where it is not a collective."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +169,10 @@ def _group(program: Program, row: int) -> str:
     if program.coflow[row] < 0:
         return PHASE
     flow = program.coflows[program.coflow[row]]
-    return EXCHANGES.get(flow.label.kind, "collectives")
+    kind = flow.label.kind
+    if kind not in EXCHANGES:
+        return "collectives"
+    return "combine" if kind.returns else "dispatch"
 
 
 def _compute(timeline: Timeline, number: int) -> dict[str, float]:

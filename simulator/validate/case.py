@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from simulator import inputs
 from simulator.scenario import Quantity, Scenario, load
+from simulator.scenario.config import QUANTITIES
 from simulator.units import Number
 
 
@@ -54,7 +55,7 @@ class StepCase(_Published):
     """A training step or run whose figure was published."""
 
     quantity: Quantity = Field(
-        description="What was published, one of `simulator.scenario.QUANTITIES`.",
+        description=f"What was published, one of {', '.join(QUANTITIES)}.",
         examples=["step_time_s"],
     )
     published: Number = Field(
