@@ -1,11 +1,13 @@
 """The one table of the parts of a step: who reads it, and that a colour means one thing."""
 
+import re
 from itertools import combinations
 
 import numpy as np
 import pytest
 from builders import scenario
 
+from simulator import inputs
 from simulator.cli.text import study_text
 from simulator.html.charts import breakdown
 from simulator.report import as_dict, palette
@@ -100,3 +102,10 @@ def _luminance(colour):
     encoded = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_figures_take_every_colour_by_its_name():
+    literal = re.compile(r"[\"']#[0-9A-Fa-f]{3,8}[\"']")
+    files = sorted((inputs.ROOT / "plot").glob("*.py"))
+    assert len(files) > 10
+    assert [path.name for path in files if literal.search(path.read_text(encoding="utf-8"))] == []

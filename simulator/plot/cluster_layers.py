@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from simulator.plot.cluster_marks import COLOURS, LINE, Block, Cable, Cables, Spot, Spots
+from simulator.report import palette
 from simulator.topology import TopologyConfig
 from simulator.topology.switches import Switches, Vertex, text
 from simulator.units import format_bandwidth
@@ -80,7 +81,7 @@ def draw_domain(axes: Axes, config: TopologyConfig) -> None:
         axes.plot(
             xs,
             ys,
-            color="#BBBBBB",
+            color=palette.PALE,
             linewidth=0.6,
             zorder=1,
         )

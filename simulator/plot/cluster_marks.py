@@ -39,7 +39,7 @@ Cables: TypeAlias = Counter[Cable]
 
 # Layers of one height share a colour, whatever their family calls them: colours tell how far up.
 COLOURS = {
-    "node": "#999999",
+    "node": palette.RULE,
     "nvswitch": palette.GREEN,
     "leaf": palette.BLUE,
     "agg": palette.SKY,
@@ -51,7 +51,7 @@ COLOURS = {
     "switch": palette.BLUE,
 }
 """Layer of a switch -> colour of its mark."""
-INSIDE, BETWEEN, LINE = palette.GREEN, "#777777", "#444444"
+INSIDE, BETWEEN, LINE = palette.GREEN, palette.CABLE, palette.NOTE
 """Cables inside a group, between two, and where there are no groups."""
 
 

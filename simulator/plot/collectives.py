@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from simulator.collectives import Row
 from simulator.escapes import visible
 from simulator.plot.canvas import PAGE, Sheet, opened
-from simulator.report.palette import SERIES
+from simulator.report.palette import GRID, RULE, SERIES
 from simulator.units import format_binary
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _draw_points(axes: Axes, rows: Sequence[Row]) -> None:
     axes.plot(
         sizes,
         rates,
-        color="#999999",
+        color=RULE,
         linewidth=1,
         zorder=1,
     )
@@ -77,4 +77,4 @@ def _scale(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xlabel("size of the buffer", fontsize=8)
     axes.set_ylabel("bus bandwidth [GB/s]", fontsize=8)
     axes.tick_params(labelsize=7)
-    axes.grid(axis="y", linewidth=0.4, color="#DDDDDD")
+    axes.grid(axis="y", linewidth=0.4, color=GRID)

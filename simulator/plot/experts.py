@@ -14,7 +14,7 @@ from simulator.experts import Visits
 from simulator.plot.column import above, check_content, panels
 from simulator.program import Program
 from simulator.report import Report
-from simulator.report.palette import BLUE, VERMILLION
+from simulator.report.palette import BLUE, EMPTY, VERMILLION
 from simulator.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def traffic(timeline: Timeline, report: Report, path: Path) -> None:
             interpolation="nearest",
             vmin=0.0,
         )
-        axes.set_facecolor("#E8E8E8")
+        axes.set_facecolor(EMPTY)
         _nodes(axes, visits, sent)
         axes.set_xlabel("to GPU of the expert group", fontsize=7)
         axes.set_ylabel("from GPU of the expert group", fontsize=7)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulator.plot.canvas import Sheet, opened
+from simulator.report import palette
 from simulator.report.palette import SERIES
 from simulator.residuals import Residuals
 
@@ -34,8 +35,8 @@ def kernels(classes: Sequence[Residuals], path: Path) -> None:
 
 def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
     low, high = 1 - BAND, 1 + BAND
-    axes.axhspan(low, high, color="#EEEEEE", zorder=0)
-    axes.axhline(1.0, color="#999999", linewidth=0.8, zorder=1)
+    axes.axhspan(low, high, color=palette.BAND, zorder=0)
+    axes.axhline(1.0, color=palette.RULE, linewidth=0.8, zorder=1)
     for number, row in enumerate(_drawn(classes)):
         # Hundreds of points are small and pale, so that it shows where they lie close.
         many = len(row.measured) > 100

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simulator.escapes import visible
 from simulator.plot.column import above, check_content, panels
 from simulator.report import Report
-from simulator.report.palette import BLUE, GREEN, PINK, VERMILLION
+from simulator.report.palette import BLUE, GREEN, GRID, PINK, VERMILLION
 from simulator.report.series import link_use, means
 from simulator.timeline import Timeline
 from simulator.topology import LinkKind
@@ -103,7 +103,7 @@ def _panel(axes: Axes, edges: Floats, kind: str, shares: Shares) -> None:
     axes.set_ylim(0, highest)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_yticks(range(0, 101, 25))
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+    axes.grid(axis="y", color=GRID, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.set_ylabel(f"{kind}\nbusy [%]", fontsize=7)
     above(axes, 2)

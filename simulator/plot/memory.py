@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simulator.plot.column import above, panels
 from simulator.report import Report
-from simulator.report.palette import BLUE, GREEN, ORANGE, PINK, SKY, VERMILLION
+from simulator.report.palette import BLUE, GREEN, GRID, ORANGE, PINK, RULE, SKY, VERMILLION
 from simulator.report.series import memory_over_time
 from simulator.timeline import Timeline
 
@@ -25,7 +25,7 @@ MEMORY_COLOURS = {
     "optimizer": GREEN,
     "activations": ORANGE,
     "buffers": PINK,
-    "margin": "#999999",
+    "margin": RULE,
 }
 """Category of memory -> its colour."""
 ORDER = ("parameters", "gradients", "optimizer", "buffers", "margin", "activations")
@@ -160,4 +160,4 @@ def _totals(axes: Axes, timeline: Timeline, held: Sequence[Held]) -> None:
     bar.set_label("pipeline index", fontsize=6.5, labelpad=2)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("all categories [GB]", fontsize=7)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+    axes.grid(axis="y", color=GRID, linewidth=0.5)

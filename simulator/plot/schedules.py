@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.plot.canvas import PAGE as PAPER
 from simulator.plot.canvas import Sheet, opened
+from simulator.report import palette
 from simulator.report.parts import CHUNK_KINDS
 from simulator.schedules import Action, Bubble, Half, Schedule, Times, spans
 
@@ -84,7 +85,7 @@ def schedule(drawn: Schedule, times: Times, measured: Bubble, path: Path) -> Non
         axes.set_yticks(range(ranks), names)
         axes.set_xlabel("time, in the unit of the chunk times", fontsize=7)
         axes.tick_params(labelsize=7, length=2)
-        axes.set_facecolor("#F2F2F2")
+        axes.set_facecolor(palette.IDLE)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         _legend(figure, cells)
@@ -207,7 +208,7 @@ def _legend(figure: Figure, cells: list[_Cell]) -> None:
             colour = _colour(kind, later=False)
             handles.append(Patch(color=colour, label=f"{kind}: {name}"))
     if any(cell.later for cell in cells):
-        handles.append(Patch(color="#BBBBBB", label="paler: a later stage of the same rank"))
+        handles.append(Patch(color=palette.PALE, label="paler: a later stage of the same rank"))
     figure.legend(
         handles=handles,
         fontsize=6.5,

@@ -10,14 +10,14 @@ import numpy as np
 from simulator.errors import InputError
 from simulator.plot.canvas import label
 from simulator.plot.sweep_values import WITHIN, Point, Shown, axis_name, knee, numbers
-from simulator.report.palette import SERIES
+from simulator.report import palette
+from simulator.report.palette import GRID, SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "osD^vPX<"
 """They tell lines apart in grey as well."""
-GRID = "#DDDDDD"
 
 
 def _style(number: int) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _explain_circles(axes: Axes) -> None:
         fontsize=6,
         ha="right",
         va="top",
-        color="#444444",
+        color=palette.NOTE,
     )
 
 
@@ -210,8 +210,8 @@ def _heat_map(axes: Axes, shown: Shown) -> None:
             row, column = up.index(y), across.index(x)
             cells[row, column] = value
     # Where there is no value, the hatched background shows through.
-    axes.set_facecolor("#EEEEEE")
-    axes.patch.set(hatch="////", edgecolor="#BBBBBB")
+    axes.set_facecolor(palette.BAND)
+    axes.patch.set(hatch="////", edgecolor=palette.PALE)
     image = axes.imshow(
         cells,
         cmap="cividis",
@@ -288,7 +288,7 @@ def _bars(axes: Axes, shown: Shown) -> None:
             " not legal",
             va="center",
             fontsize=6,
-            color="#666666",
+            color=palette.GREY,
         )
     labels = [label(name) for name in names]
     axes.set_yticks(range(len(names)), labels)

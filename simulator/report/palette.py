@@ -16,6 +16,24 @@ PINK = "#CC79A7"
 BROWN = "#8C510A"
 GREY = "#666666"
 
+# Greys of what is not data, from dark to light.
+NOTE = "#444444"
+"""Words in a panel, and cables that no colour tells apart."""
+CABLE = "#777777"
+"""Cables between groups, where those inside have a colour."""
+RULE = "#999999"
+"""Lines to compare with, and what is there without being counted: a node, a margin."""
+PALE = "#BBBBBB"
+"""Hatching, and what is only hinted at."""
+GRID = "#DDDDDD"
+"""Lines of a grid behind data."""
+EMPTY = "#E8E8E8"
+"""Cells of a matrix that have no value."""
+BAND = "#EEEEEE"
+"""Ranges behind data, and panels in which values are missing."""
+IDLE = "#F2F2F2"
+"""Time in which nothing runs."""
+
 SERIES = (BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, BROWN, GREY)
 """Colours of lines, bars and marks that a chart tells apart by nothing but their number."""
 
