@@ -11,6 +11,7 @@ import pytest
 from builders import CLUSTER, TRAINING, documents
 
 import simulator
+from simulator import errors
 from simulator.cli.commands import _main, cli
 from simulator.report import as_dict
 
@@ -497,7 +498,9 @@ def test_the_python_api_is_the_same_verbs(files):
     assert report.scenario.layout.ep == 4
     assert report.scenario.topology.name == CLUSTER["name"]
     assert as_dict(report)["workload"] == TRAINING["name"]
-    assert set(simulator.__all__) == {"load", "lower", "run", "summarise"}
+    tree = {name for name in vars(errors) if name.endswith("Error")}
+    assert set(simulator.__all__) == {"load", "lower", "run", "summarise", *tree}
+    assert all(getattr(simulator, name) is getattr(errors, name) for name in tree)
     with pytest.raises(AttributeError, match="has no attribute 'simulate'"):
         _ = simulator.simulate
 

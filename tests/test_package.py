@@ -65,10 +65,21 @@ def test_python_m_runs_the_command_under_that_name(site):
 @pytest.mark.slow
 def test_every_public_name_is_there_and_nothing_else(site):
     code = (
-        "import simulate; print(*(type(getattr(simulate, n)).__name__ for n in simulate.__all__)); "
+        "import simulate, simulator; "
+        "same = [getattr(simulate, n) is getattr(simulator, n) for n in simulate.__all__]; "
+        "print(all(same), set(simulate.__all__) - set(simulator.__all__)); "
+        "print(set(simulator.__all__) - set(simulate.__all__), hasattr(simulate, 'no_such_verb'))"
     )
-    code += "print(hasattr(simulate, 'no_such_verb'))"
-    assert installed(site, code).split() == ["str", *["function"] * 4, "False"]
+    assert installed(site, code).split() == ["True", "{'__version__'}", "set()", "False"]
+
+
+def test_what_the_verbs_raise_is_caught_under_either_name(site):
+    code = (
+        "import simulate\nfrom simulator import errors\n"
+        "try:\n    raise errors.UnitError('has no unit')\n"
+        "except simulate.InputError as error:\n    print(error)"
+    )
+    assert installed(site, code) == "has no unit.\n"
 
 
 def test_wheels_say_that_they_are_typed_and_carry_the_licence(site):
