@@ -190,7 +190,7 @@ def test_what_is_no_profile_is_refused_in_one_line(text, rule, tmp_path, capsys)
 
 
 def test_a_file_that_is_not_there_or_not_compressed_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_trace(tmp_path / "none.json")
     (tmp_path / "t.json.gz").write_bytes(b"plain")
     with pytest.raises(InputError, match="cannot be read"):
