@@ -15,7 +15,7 @@ OPTIONS = {
     f"{name} {option.opts[0]}": option
     for name, command in GROUP.commands.items()
     for option in command.params
-    if isinstance(option, click.Option)
+    if isinstance(option, click.Option) and not option.hidden
 }
 
 
