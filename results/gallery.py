@@ -8,6 +8,7 @@ from pathlib import Path
 
 from simulator import inputs, load, plot, run, summarise
 from simulator.plot import SweepFigure, knee
+from simulator.plot.sweep_values import Point
 from simulator.program import lower
 from simulator.report import Report
 from simulator.scenario import Scenario
@@ -35,7 +36,7 @@ def nvlink() -> str:
     """Return a V3 step over NVLink's bandwidth, with the knee."""
     rows = [(speed, at_nvlink(speed)) for speed in NVLINK]
     last = rows[-1][1].step_time
-    bend = knee([(speed, found.step_time) for speed, found in rows])
+    bend = knee([Point(speed, found.step_time) for speed, found in rows])
     lines = [
         "# How much NVLink does DeepSeek-V3 need?",
         "",
