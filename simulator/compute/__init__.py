@@ -1,0 +1,5 @@
+"""An op -> seconds on a GPU, with efficiencies from its kernel table, never from the scenario."""
+
+from simulator.compute.processor import Processor
+
+__all__ = ["Processor"]

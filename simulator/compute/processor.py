@@ -1,0 +1,91 @@
+"""A GPU with its kernel table, which prices ops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simulator.compute.attention import attention_seconds, implementation
+from simulator.compute.gemm import gemm_seconds
+from simulator.errors import InputError
+from simulator.hardware import GpuConfig, KernelConfig
+from simulator.ops import Op
+from simulator.precision import PEAK, Dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A GPU with its kernel table, and the SMs that communication kernels keep for themselves."""
+
+    gpu: GpuConfig
+    """The datasheet."""
+    kernels: KernelConfig
+    """Measured efficiencies of its kernels."""
+    reserved_sms: int = 0
+    """SMs that persistent GEMMs leave to communication all the time.
+
+    Every GEMM of DeepSeek's profile has a grid of 112 of 132, also while no communication runs.
+    Other kernels lose these SMs only while communication runs.
+    """
+    attention: str = ""
+    """Implementation of fused attention, by its name in the kernel table; "": the default."""
+
+    def seconds(self, ops: Iterable[Op], *, overlapped: bool) -> float:
+        """Return the time of kernels run one after another [s], gaps included.
+
+        overlapped: communication kernels run at the same time.
+        """
+        total = 0.0
+        for op in ops:
+            if _runs(op):
+                total += self.kernel(op, overlapped=overlapped) + self.kernels.gap
+        return total
+
+    def kernel(self, op: Op, *, overlapped: bool) -> float:
+        """Return the time of one kernel [s]."""
+        if op.kind in ("gemm", "wgrad"):
+            slower = self.kernels.overlap_slowdown.gemm if overlapped else 1.0
+            return self._gemm(op) * slower
+        if op.flops:
+            return self._attention(op, overlapped=overlapped)
+        return self._memory_bound(op, overlapped=overlapped)
+
+    def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
+        bandwidth = self.gpu.memory.bandwidth * self._share(op.kind)
+        seconds = op.bytes / bandwidth
+        # The shares of HBM were measured while communication ran.
+        return seconds if overlapped else seconds / self.kernels.overlap_slowdown.memory
+
+    def peak(self, dtype: Dtype) -> float:
+        """Return the dense peak of a dtype [FLOP/s]. Errors: InputError where the GPU has none."""
+        try:
+            return self.gpu.peak[PEAK[dtype]]
+        except KeyError:
+            raise InputError(f"is not supported by {self.gpu.name}", value=dtype) from None
+
+    def _share(self, kind: str) -> float:
+        try:
+            return self.kernels.memory[kind]
+        except KeyError:
+            raise InputError(
+                f"has no op class '{kind}'",
+                key="memory",
+                file=f"simulator/data/kernels/{self.kernels.name}.yaml",
+            ) from None
+
+    def _gemm(self, op: Op) -> float:
+        table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
+        sms = self.gpu.sms - self.reserved_sms
+        return gemm_seconds(op, self.gpu, table[op.dtype], self.peak(op.dtype), sms)
+
+    def _attention(self, op: Op, *, overlapped: bool) -> float:
+        model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)
+        sms = self.gpu.sms
+        if overlapped:
+            sms -= self.reserved_sms
+        return attention_seconds(op, self.gpu, model, sms)
+
+
+def _runs(op: Op) -> bool:
+    """Tell whether an op is a kernel; some only mark bytes that another op's output keeps."""
+    return bool(op.flops or op.bytes)

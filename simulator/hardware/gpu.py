@@ -1,0 +1,36 @@
+"""A GPU's datasheet: `simulator/data/gpus/<name>.yaml`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from simulator.hardware.data import Data
+from simulator.units import Bytes, FlopRate, Integer, MemoryBandwidth
+
+
+class Memory(Data):
+    """High-bandwidth memory of a GPU."""
+
+    capacity: Bytes = Field(description="Usable size [B].", examples=["80 GB"])
+    bandwidth: MemoryBandwidth = Field(
+        description="Peak bandwidth of reads and writes together [B/s].", examples=["3.35 TB/s"]
+    )
+
+
+class GpuConfig(Data):
+    """A GPU's datasheet."""
+
+    name: str = Field(description="Name of the GPU, as topologies write it.", examples=["h800"])
+    sms: Integer = Field(gt=0, description="Number of streaming multiprocessors.")
+    memory: Memory = Field(description="Size and bandwidth of its memory.")
+    peak: dict[str, FlopRate] = Field(
+        description="Number format -> dense peak, without sparsity [FLOP/s].",
+        examples=[{"bf16": "989.4 TFLOP/s", "fp8": "1978.9 TFLOP/s"}],
+    )
+    kernels: str = Field(
+        description="Name of the kernel table of its architecture.", examples=["hopper"]
+    )
+    sources: dict[str, str] = Field(
+        description="Key of this file -> where its value was published.",
+        examples=[{"memory": "NVIDIA H100 SXM datasheet"}],
+    )

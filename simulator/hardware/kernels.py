@@ -1,0 +1,85 @@
+"""The kernel table of one architecture: `simulator/data/kernels/<name>.yaml`."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from simulator.errors import InputError
+from simulator.hardware.attention import AttentionModel
+from simulator.hardware.communication import CommunicationModel
+from simulator.hardware.data import Data
+from simulator.hardware.gemm import GemmModel
+from simulator.units import Number, Seconds
+
+
+class OverlapSlowdown(Data):
+    """How much longer kernels take, on average over a chunk whose communication is overlapped."""
+
+    gemm: Number = Field(
+        ge=1,
+        description=(
+            "Time of GEMMs on the SMs that communication leaves, relative to their time alone."
+        ),
+        examples=[1.027],
+    )
+    memory: Number = Field(
+        ge=1,
+        description=(
+            "Time of memory-bound kernels, which share HBM with communication, relative to their "
+            "time alone."
+        ),
+        examples=[1.089],
+    )
+
+
+class KernelConfig(Data):
+    """Measured efficiencies of the kernels of one GPU architecture."""
+
+    name: str = Field(description="Name of the table, as datasheets write it.", examples=["hopper"])
+    gap: Seconds = Field(
+        description="Time between two kernels of one stream [s].", examples=["2 us"]
+    )
+    gemm: dict[str, GemmModel] = Field(
+        description="Number format -> GEMM of the forward pass and of the input gradient."
+    )
+    wgrad: dict[str, GemmModel] = Field(
+        description="Number format -> GEMM of the weight gradient, accumulated in FP32 in HBM."
+    )
+    attention: dict[str, AttentionModel] = Field(
+        description="Implementation of fused attention -> its measured rates."
+    )
+    default_attention: str = Field(
+        description="The implementation that Transformer Engine takes on this architecture.",
+        examples=["cudnn"],
+    )
+    memory: dict[str, Number] = Field(
+        description=(
+            "Class of memory-bound ops -> share of HBM's peak bandwidth that it reaches while "
+            "communication is in flight."
+        ),
+        examples=[{"norm": 0.307, "optimizer": 0.86}],
+    )
+    overlap_slowdown: OverlapSlowdown = Field(
+        description="How much longer kernels take while communication is in flight."
+    )
+    communication: dict[str, CommunicationModel] = Field(
+        description="Kind of communication kernel -> what it reaches."
+    )
+    sources: dict[str, str] = Field(
+        description="Key of this file -> where its value was published.",
+        examples=[{"gap": "DeepSeek's profile"}],
+    )
+
+    @model_validator(mode="after")
+    def _shares(self) -> KernelConfig:
+        for kind, share in self.memory.items():
+            if not 0 < share <= 1:
+                raise InputError("must lie in (0, 1]", key=f"memory.{kind}", value=share)
+        if self.default_attention not in self.attention:
+            raise InputError(
+                "is not an implementation in `attention`",
+                key="default_attention",
+                value=self.default_attention,
+                remedy=f"Choose from: {', '.join(self.attention)}.",
+            )
+        return self
