@@ -247,3 +247,18 @@ def test_published_figures_of_another_run_say_so():
     assert load("h800-2048", "deepseek-v3").as_published
     assert not load("h100-2048", "deepseek-v3").as_published
     assert not load("h800-2048", "deepseek-v3", {"layout.ep": 32}).as_published
+
+
+# The software stack
+
+
+def test_a_run_is_megatrons_unless_its_workload_names_another_stack():
+    assert load("h100-node", "llama-3.1-8b").stack.name == "megatron"
+    assert load("h800-2048", "deepseek-v3").stack.name == "deepseek"
+
+
+def test_an_unknown_stack_is_refused_with_the_one_that_was_meant():
+    with pytest.raises(InputError) as error:
+        load("h100-node", "llama-3.1-8b", {"stack": "megatrn"})
+    assert error.value.key == "stack"
+    assert "Did you mean 'megatron'?" in error.value.remedy
