@@ -143,7 +143,8 @@ def link_seconds(program: Program) -> NDArray[np.float64]:
     counts = calls(program).tolist()
     for flow, count in zip(program.coflows, counts, strict=True):
         for link, weight in flow.links:
-            busy[link] += count * weight * flow.size
+            # A link could carry what it does as fast as with the best number of SMs.
+            busy[link] += count * weight * flow.size * flow.sm_share
     return busy / program.capacity
 
 
@@ -223,7 +224,9 @@ def _times(program: Program) -> NDArray[np.float64]:
     flows = program.coflows
     # A kernel has the number -1 for its coflow, which the last entry answers.
     latency = np.array([*(flow.latency for flow in flows), 0.0])  # [coflow + 1] s
-    alone = np.array([*(flow.size / flow.rate for flow in flows), 0.0])  # [coflow + 1] s
+    # A bound holds for any number of SMs, so that exchanges run with SMs enough.
+    fastest = [flow.size * flow.sm_share / flow.rate for flow in flows]
+    alone = np.array([*fastest, 0.0])  # [coflow + 1] s
     moving = alone[program.coflow]  # [row] s
     seconds = np.where(program.coflow >= 0, moving, program.seconds)  # [row] s
     return np.stack([latency[program.coflow], seconds])

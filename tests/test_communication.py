@@ -202,8 +202,8 @@ def test_a_step_and_the_command_time_the_same_kernel_alike(name):
         exchange = Communication.of(one).exchange(
             kind, range(8), loads(one).even, tokens * width, tokens
         )
-        payload = tokens * (width + (0.0 if kind.returns else table.header))
-        timed = Timed(net, kind, row, name, table.models[kind], payload)
+        token = width + (0.0 if kind.returns else table.header)
+        timed = Timed(net, kind, row, name, table.models[kind], tokens, token, row.sms)
         printed = exchange_row(timed, routing, of_routing(routing, one.model))
         alone = exchange.demand.seconds(net, exchange.kernel) + exchange.kernel.setup
         assert alone == pytest.approx(printed.seconds, rel=1e-9)
@@ -216,6 +216,8 @@ def test_what_a_gpu_receives_follows_from_the_dispatcher(name):
     received = price(scenario(experts__dispatcher=name)).work.received / 2048
     if DISPATCHERS[name].way is WAYS["low_latency"]:
         assert received == pytest.approx(2.0)
+    elif name == "all_gather":  # every token of both GPUs
+        assert received == 2.0
     else:
         assert 1.0 < received < 2.0
 
@@ -333,7 +335,7 @@ REFUSED = [
     (
         {"experts__dispatcher": "alltoall"},
         "experts.dispatcher: 'alltoall' is not a dispatcher. Choose from: deepep, deepep_flat, deepep_low_latency, "
-        "all_to_all.",
+        "hybridep, all_to_all, all_gather.",
     ),
     (
         {"experts__dispatcher": "deepep_low_latency", "gpu": "a100"},

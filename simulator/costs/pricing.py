@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+from simulator.collectives import sms_of
 from simulator.compute import Processor
 from simulator.costs.blocks import BlockCost, LoadedKey, Parts, PhaseCost, PhaseKey, Stages
 from simulator.costs.loads import loads
@@ -74,7 +75,7 @@ def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     paired = scenario.pipeline.overlaps if pairs is None else pairs
     reserved = 0
     if paired and scenario.layout.ep > 1:
-        reserved = scenario.workload.experts.sms
+        reserved = sms_of(scenario)
     # These two need no row of their own: flash is the table's default, unfused is several ops.
     attention = scenario.workload.training.attention
     implementation = "" if attention in ("flash", "unfused") else attention

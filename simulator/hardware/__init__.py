@@ -8,7 +8,12 @@ a software stack: what its hosts need to launch kernels. None knows of any train
 """
 
 from simulator.hardware.attention import AttentionModel
-from simulator.hardware.communication import CommunicationModel, MeasuredLinks
+from simulator.hardware.communication import (
+    CommunicationModel,
+    CopyModel,
+    MeasuredLinks,
+    SmCopies,
+)
 from simulator.hardware.gemm import GemmModel
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
@@ -17,6 +22,7 @@ from simulator.hardware.stack import HostConfig, StackConfig
 __all__ = [
     "AttentionModel",
     "CommunicationModel",
+    "CopyModel",
     "GemmModel",
     "GpuConfig",
     "HostConfig",
@@ -24,5 +30,6 @@ __all__ = [
     "MeasuredLinks",
     "Memory",
     "OverlapSlowdown",
+    "SmCopies",
     "StackConfig",
 ]
