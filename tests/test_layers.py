@@ -24,7 +24,7 @@ ROWS = [
     {"costs"},
     {"program"},
     {"memory", "bounds", "timeline", "residuals"},
-    {"engine"},
+    {"engine", "overlaps"},
     {"report"},
     {"whatif"},
     {"pool", "store"},
