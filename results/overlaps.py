@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simulator.overlaps import Row, measured_overlaps
+from simulator.residuals.overlaps import Row, measured_overlaps
 
 NAMES = {
     "nccl": "one after the other, NCCL",

@@ -24,7 +24,7 @@ ROWS = [
     {"costs"},
     {"program"},
     {"memory", "bounds", "timeline", "residuals"},
-    {"engine", "overlaps"},
+    {"engine"},
     {"report"},
     {"whatif"},
     {"pool", "store"},

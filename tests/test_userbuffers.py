@@ -15,9 +15,9 @@ from simulator.hardware.tensor_overlap import GATHERED, GEMMS, SCATTERED, UNRELA
 from simulator.ops import LATE, Op, Transfer, block_ops
 from simulator.ops.op import gemm, piece
 from simulator.ops.overlap import gathering, leaving, scattering
-from simulator.overlaps import elapsed, measured_overlaps
 from simulator.program.chunk_rows import Call
 from simulator.residuals import processor
+from simulator.residuals.overlaps import elapsed, measured_overlaps
 
 RING = OverlapMethod(method="ring_exchange")
 PIPELINE = OverlapMethod(method="pipeline", sms=16, splits=4)

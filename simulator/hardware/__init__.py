@@ -7,7 +7,7 @@ measured kernel efficiencies that GPUs of one architecture share, `simulator/dat
 a software stack: what its hosts need to launch kernels. None knows of any training step.
 """
 
-from simulator.hardware.attention import AttentionModel
+from simulator.hardware.attention import AttentionModel, Benchmark, Tail
 from simulator.hardware.communication import CommunicationModel, MeasuredLinks
 from simulator.hardware.gemm import GemmModel
 from simulator.hardware.gpu import GpuConfig, Memory
@@ -22,6 +22,7 @@ from simulator.hardware.tensor_overlap import (
 
 __all__ = [
     "AttentionModel",
+    "Benchmark",
     "CommunicationModel",
     "GemmModel",
     "GpuConfig",
@@ -33,6 +34,7 @@ __all__ = [
     "OverlapSlowdown",
     "Overlaps",
     "StackConfig",
+    "Tail",
     "TensorGroup",
     "TensorOverlap",
 ]

@@ -43,6 +43,14 @@ class StackConfig(Data):
         TensorOverlap(),
         description="How GEMMs overlap the collectives of tensor parallelism (tp_comm_overlap).",
     )
+    attention: str = Field(
+        "",
+        description=(
+            "Implementation of fused attention that it brings, where it was measured on the GPU; "
+            "empty: what Transformer Engine takes."
+        ),
+        examples=["deepseek"],
+    )
     sources: dict[str, str] = Field(
         description="Key of this file -> where its value was published.",
         examples=[{"host": "DeepSeek's profile"}],

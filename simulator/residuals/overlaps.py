@@ -20,7 +20,8 @@ from simulator.ops import Op, Phase, Transfer
 from simulator.ops.op import Ops, gemm
 from simulator.ops.overlap import gathering, scattering
 from simulator.program.chunk_rows import NO_CALL, Call, Chunk
-from simulator.residuals import NVLINK_LATENCY, processor
+from simulator.residuals.links import NVLINK_LATENCY
+from simulator.residuals.rows import processor
 
 SETTLED = 2e-3
 """From this length on [s] a GEMM in a loop runs at the clock that the power limit leaves."""
