@@ -255,6 +255,12 @@ HYBRID = {
     "combine": (CoflowKind.COMBINE, BF16),
 }
 """Column of HybridEP's table -> what ran, and the bytes of an element."""
+TITLES = {
+    "dispatch_fp8": "dispatch in FP8",
+    "dispatch_bf16": "dispatch in BF16",
+    "combine": "combine",
+}
+"""The same columns -> their names."""
 
 
 def hybrid_ep() -> Iterator[Compared]:
@@ -266,7 +272,7 @@ def hybrid_ep() -> Iterator[Compared]:
         for row in tables["hopper"]:
             setting = between._replace(experts=8 * row["ranks"])
             pairs.append(_against(setting, row["ranks"], row["kernel"][column], row["sms"]))
-        name = f"HybridEP {column.replace('_', ' ').upper().replace('DISPATCH', 'dispatch').replace('COMBINE', 'combine')}"
+        name = f"HybridEP {TITLES[column]}"
         yield _compared(f"{name}, H100, 2 to 8 nodes, 4 to 16 SMs", "fitted", pairs)
         pairs = [_inside(row, "hybridep", column, row["kernel"]) for row in tables["blackwell"]]
         yield _compared(f"{name}, Blackwell, 8 to 32 GPUs, 16 and 32 SMs", "fitted", pairs)
@@ -277,7 +283,8 @@ def deepep_on_blackwell() -> Iterator[Compared]:
     rows = inputs.data("measured", "hybrid_ep").data["deepep_v1"]
     for column in HYBRID:
         pairs = [_inside(row, "deepep", column, row["api"]) for row in rows]
-        yield _compared(f"DeepEP V1 {column}, 8 B200 and GB200, 16 to 48 SMs", "fitted", pairs)
+        name = f"DeepEP V1 {TITLES[column]}"
+        yield _compared(f"{name}, 8 B200 and GB200, 16 to 48 SMs", "fitted", pairs)
 
 
 def _inside(
@@ -293,7 +300,11 @@ def _inside(
 def nccl() -> Iterator[Compared]:
     """Yield NCCL's collectives that bring tokens to experts, inside one node."""
     table = inputs.table("nccl_exchanges")
-    for op, use in (("all_to_all", "fitted"), ("all_gather", "fitted"), ("reduce_scatter", "fitted")):
+    for op, use in (
+        ("all_to_all", "fitted"),
+        ("all_gather", "fitted"),
+        ("reduce_scatter", "fitted"),
+    ):
         for gpus in (("h100", "h200"), ("a100",), ("b200",)):
             rows = [row for row in table if (row["op"], row["gpu"] in gpus) == (op, True)]
             large = [row for row in rows if int(row["bytes"]) >= NCCL_FROM]

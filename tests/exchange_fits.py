@@ -219,7 +219,6 @@ FITTED_RANKS = 16
 """GPUs of an NVLink domain whose rows are fitted; FP8 with 16 SMs is half as fast on 32."""
 
 
-
 def hybrid_points(op, where):
     """Return the kernels alone: hopper, between nodes, or blackwell, inside an NVLink domain."""
     points = []
@@ -235,9 +234,7 @@ def hybrid_points(op, where):
                 )
             else:
                 ranks = row["ranks"]
-                setting = Setting(
-                    row["gpu"], 1, 7168, 8, 8 * ranks, "hybridep", kind, width, ranks
-                )
+                setting = Setting(row["gpu"], 1, 7168, 8, 8 * ranks, "hybridep", kind, width, ranks)
             points.append(at_rate(setting, row["sms"], row["kernel"][column]))
     return tuple(points)
 

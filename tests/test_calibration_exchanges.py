@@ -20,11 +20,11 @@ LIMITS = {
     "DeepEP combine, H100, 1 node": (0.015, 0.045, 0.12),
     "DeepEP combine, H100, 2 nodes": (0.01, 0.03, 0.06),
     "DeepEP combine, H100, 4 nodes": (0.03, 0.04, 0.08),
-    "HybridEP dispatch FP8, H100": (0.01, 0.03, 0.05),
-    "HybridEP dispatch BF16, H100": (0.01, 0.045, 0.07),
+    "HybridEP dispatch in FP8, H100": (0.01, 0.03, 0.05),
+    "HybridEP dispatch in BF16, H100": (0.01, 0.045, 0.07),
     "HybridEP combine, H100": (0.01, 0.05, 0.08),
-    "DeepEP V1 dispatch_fp8, 8 B200": (0.01, 0.04, 0.06),
-    "DeepEP V1 dispatch_bf16, 8 B200": (0.03, 0.045, 0.075),
+    "DeepEP V1 dispatch in FP8, 8 B200": (0.01, 0.04, 0.06),
+    "DeepEP V1 dispatch in BF16, 8 B200": (0.03, 0.045, 0.075),
     "DeepEP V1 combine, 8 B200": (0.01, 0.035, 0.06),
 }
 
@@ -167,7 +167,6 @@ def test_measured_figures_are_met_by_name():
 
 
 def took(setting, sms):
-
 
     return timed(setting, Run(4096.0, sms)).seconds
 

@@ -38,9 +38,7 @@ class Limited(NamedTuple):
     """Of the rate that it reaches with SMs enough."""
 
 
-def limited(
-    network: Network, asked: Demand, kernel: CommunicationModel, work: SmWork
-) -> Limited:
+def limited(network: Network, asked: Demand, kernel: CommunicationModel, work: SmWork) -> Limited:
     """Return a kernel as its SMs let it run an exchange. asked: of the whole exchange."""
     if kernel.copies is None:
         # NCCL takes as few CTAs as reach the links' rate, which one CTA's rate bounds

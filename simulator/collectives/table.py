@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.collectives.algorithms import Algorithm
-from simulator.collectives.choose import Choice, Kernels, choices, fastest
 from simulator.collectives.batch import Batch
+from simulator.collectives.choose import Choice, Kernels, choices, fastest
 from simulator.collectives.demand import demand
 from simulator.collectives.dispatchers import Dispatcher
 from simulator.collectives.kinds import CoflowKind

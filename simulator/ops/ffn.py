@@ -179,10 +179,10 @@ def weights(ffn: Ffn) -> Ops:
 def dense_forward(work: Work) -> Ops:
     """Return a dense FFN with the addition to the residual stream."""
     inner, outer = forward(_dense(work))
+    first = (*_dense_input(work), *inner)
     return (
-        *_dense_input(work),
-        *inner,
-        *parallel.scatter(work, outer),
+        *parallel.gathered(work, "fc1_fprop", first),
+        *parallel.scatter(work, outer, "fc2_fprop"),
         residual(work),
     )
 
@@ -199,21 +199,26 @@ def dense_backward(work: Work) -> Ops:
     inner, outer = backward(_dense(work))
     # A parallel FFN's gradient is added to the attention's before both are summed over the group.
     if not work.model.parallel_residual:
-        outer = parallel.input_gradient(work, outer)
-    return (
-        *dropout_backward(work),
+        outer = parallel.input_gradient(work, outer, "fc1_dgrad")
+    second = (
         *parallel.cast_and_gather(work, "gather output gradient"),
         *by_channel(work.recipe, work.tokens * work.model.hidden_size),
         # The weight gradient of the first layer reads the norm's output.
         *_norm_recomputed(work),
         *inner,
-        *outer,
     )
+    return (*dropout_backward(work), *parallel.gathered(work, "fc2_dgrad", second), *outer)
 
 
 def dense_wgrad(work: Work) -> Ops:
     """Return the weight gradients of a dense FFN."""
-    return weights(_dense(work))
+    return _cut_weights(_dense(work))
+
+
+def _cut_weights(ffn: Ffn) -> Ops:
+    """Return `weights` of an FFN that is cut: the sum of its input's gradient travels meanwhile."""
+    down, first = weights(ffn)
+    return (down, *parallel.beside(ffn.work, "fc1_wgrad", (first,)))
 
 
 def route(work: Work) -> Ops:
@@ -229,7 +234,16 @@ def route(work: Work) -> Ops:
         gemm("router", work.own, experts, h, "bf16"),
         moved("top-k", "router", work.own * experts, 4.0),
         *cast,
+        *_permute(work, "permute tokens", BYTES[work.recipe.dispatch]),
     )
+
+
+def _permute(work: Work, name: str, bytes_per_element: float) -> Ops:
+    """Return the copies between tokens in their order and those in the order of their experts."""
+    if not work.sent:
+        return ()
+    elements = (work.own + work.sent) * work.model.hidden_size
+    return (moved(name, "permute", elements, bytes_per_element),)
 
 
 def _travels_cast(work: Work) -> bool:
@@ -249,6 +263,7 @@ def route_backward(work: Work) -> Ops:
     experts = work.model.n_routed_experts
     h = work.model.hidden_size
     return (
+        *_permute(work, "unpermute token gradients", 2.0),
         moved("top-k backward", "router_backward", work.own * experts, 4.0),
         gemm("router dgrad", work.own, h, experts, "bf16"),
         gemm("router wgrad", experts, h, round(work.own), "bf16"),
@@ -276,8 +291,10 @@ def experts_forward(work: Work) -> Ops:
         *forward(_routed(work)).ops,
         moved("reduce", "permute", (rows + received) * h, 2.0),
         *parallel.scatter_tokens(work, "scatter results"),
-        # What dispatch brought is kept as the input of the weight gradients.
-        Op("received tokens", "copy", saved=dispatched * received * h),
+        # Runs behind combine, after which this block has no phase left.
+        *_permute(work, "unpermute results", 2.0),
+        # The weight gradients read what dispatch brought, or the rows that were picked from it.
+        Op("received tokens", "copy", saved=dispatched * min(received, rows) * h),
     )
 
 
@@ -290,6 +307,7 @@ def experts_backward(work: Work) -> Ops:
     dispatched = BYTES[work.recipe.dispatch]
     return (
         *_shared_backward(work),
+        *_permute(work, "permute result gradients", dispatched),
         *parallel.gather_tokens(work, "gather result gradients"),
         moved("expand gradients", "permute", (received + rows) * h, dispatched),
         *_cast_received(work),
@@ -314,7 +332,7 @@ def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
     on_compute = routed[0::2]
     on_side = routed[1::2]
     if shared is not None:
-        on_compute = (*weights(shared), *on_compute)
+        on_compute = (*_cut_weights(shared), *on_compute)
     return (*casts, *on_compute), on_side
 
 
@@ -322,8 +340,12 @@ def _shared_forward(work: Work) -> Ops:
     shared = _shared(work)
     if shared is None:
         return ()
-    ops = forward(shared).ops
-    return (*parallel.gather(work), *parallel.scatter(work, ops))
+    inner, outer = forward(shared)
+    first = (*parallel.gather(work), *inner)
+    return (
+        *parallel.gathered(work, "fc1_fprop", first),
+        *parallel.scatter(work, outer, "fc2_fprop"),
+    )
 
 
 def _shared_backward(work: Work) -> Ops:
@@ -335,10 +357,10 @@ def _shared_backward(work: Work) -> Ops:
     if shared is None:
         return ()
     inner, outer = backward(shared)
+    second = (*parallel.gather(work, "gather output gradient"), *inner)
     return (
-        *parallel.gather(work, "gather output gradient"),
-        *inner,
-        *parallel.input_gradient(work, outer),
+        *parallel.gathered(work, "fc2_dgrad", second),
+        *parallel.input_gradient(work, outer, "fc1_dgrad"),
     )
 
 
