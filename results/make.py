@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 import gallery
+import rankings
 import steps
 
 from simulator import inputs, load, lower, plot, run, summarise
@@ -40,7 +41,7 @@ BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
 
 TABLES: dict[str, Callable[[], str]] = {}
 """file -> what it should hold; filled at the end of this file."""
-SLOW = ("published.md",)
+SLOW = ("published.md", "rankings.md")
 """files that take minutes: written by name, and checked with --all"""
 
 
@@ -426,6 +427,7 @@ TABLES |= {
     "kernels.md": kernels,
     "schedules.md": steps.schedules,
     "published.md": steps.published,
+    "rankings.md": rankings.page,
     "../README.md": readme,
     **gallery.TABLES,
 }
