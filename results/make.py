@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 import gallery
+import overlaps
 import rankings
 import steps
 
@@ -425,6 +426,7 @@ TABLES |= {
     "deepep.md": deepep,
     "topologies.md": topologies,
     "kernels.md": kernels,
+    "overlap.md": overlaps.table,
     "schedules.md": steps.schedules,
     "published.md": steps.published,
     "rankings.md": rankings.page,
