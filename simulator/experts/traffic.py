@@ -151,6 +151,11 @@ def _count_low_latency(gpus: Places, source: Places, ep: int, on_node: int) -> C
     return _split(copies.reshape(ep, ep), on_node)
 
 
+def _count_gathered(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
+    sent = np.bincount(source, minlength=ep).astype(np.float64)  # [src]
+    return _split(np.tile(sent[:, None], (1, ep)), on_node)
+
+
 # In expectation: tokens of each GPU, all sources alike.
 
 
@@ -181,11 +186,6 @@ def _from_all(copies: Array, on_node: int) -> Copies:
     """Return what every source sends alike. copies: of one source to each GPU [gpu]."""
     every_source = np.tile(copies, (len(copies), 1))  # [src, dst]
     return _split(every_source, on_node)
-
-
-def _count_gathered(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
-    sent = np.bincount(source, minlength=ep).astype(np.float64)  # [src]
-    return _split(np.tile(sent[:, None], (1, ep)), on_node)
 
 
 def _expect_gathered(visits: Visits, tokens: float) -> Copies:
