@@ -89,6 +89,15 @@ def test_a_plain_all_to_all_sends_the_same_copies_by_the_rail_of_the_receiver():
     assert sum(nvlink_down) == sum(nvlink_up)
 
 
+def test_an_all_gather_brings_every_token_everywhere_whoever_its_experts_are():
+    # A ring of four, each token passed on three times, by NVLink out of and into each GPU; between
+    # the nodes two rings share what crosses, on either rail.
+    for kind in (CoflowKind.DISPATCH, CoflowKind.COMBINE):
+        nic_up, nic_down, nvlink_up, nvlink_down = asked("all_gather", kind)
+        assert nic_up == nic_down == [1.5, 1.5, 1.5, 1.5]
+        assert nvlink_up == nvlink_down == [3.0, 3.0, 3.0, 3.0]
+
+
 def test_experts_on_one_gpu_share_a_copy_unless_the_dispatcher_sends_one_each():
     # Two experts on each of two GPUs: a token that picks both of a GPU reaches one GPU, with two
     # pairs.
@@ -134,7 +143,9 @@ def test_an_exchange_waits_for_no_link_that_carries_nothing(name):
     batch = Batch(net, (0, 1, 2, 3), load, CoflowKind.DISPATCH, IDEAL, "pairwise")
     demand = row.demand(batch)
     assert (demand.bytes > 0).all()
-    assert not set(net.nic_down[2:].tolist()) & set(demand.links.tolist())
+    reached = set(net.nic_down[2:].tolist()) & set(demand.links.tolist())
+    # An all-gather asks nobody who wants a token.
+    assert bool(reached) == (name == "all_gather")
 
 
 @every_dispatcher
