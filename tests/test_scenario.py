@@ -144,6 +144,11 @@ def test_null_for_a_key_that_is_not_there_changes_nothing():
     assert changed.workload.experts == load("h800-2048").workload.experts
 
 
+def test_null_for_a_key_below_a_plain_value_is_refused():
+    message = refusal("h800-2048", "deepseek-v3", {"layout.cp_comm.foo": None})
+    assert message == "--set: layout.cp_comm.foo: 'foo' is not a key here."
+
+
 @pytest.mark.parametrize("key", ["nodes", "node.nvlink", "training.seq_length", "model.vocab_size"])
 def test_a_key_without_a_default_cannot_be_removed(key):
     assert refusal("h800-2048", "deepseek-v3", {key: None}) == (

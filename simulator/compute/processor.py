@@ -75,7 +75,7 @@ class Processor:
 
     def _gemm(self, op: Op) -> float:
         table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
-        sms = self.gpu.sms - self.reserved_sms
+        sms = self.gpu.sms - max(self.reserved_sms, op.sms)
         return gemm_seconds(op, self.gpu, table[op.dtype], self.peak(op.dtype), sms)
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:

@@ -12,9 +12,11 @@ from simulator.costs.loads import loads
 from simulator.costs.phases import phase_cost
 from simulator.costs.table import WITH_EXPERTS, Costs
 from simulator.experts import Load, Loads
+from simulator.hardware import Overlaps, TensorGroup
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
 from simulator.ops import BlockOps, Pass, Phase, Work, block_ops, forward_ops, saved
+from simulator.precision import BYTES
 from simulator.scenario import Scenario
 
 READ_BY_WEIGHTS = frozenset({"norm", "swiglu"})
@@ -75,10 +77,18 @@ def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     reserved = 0
     if paired and scenario.layout.ep > 1:
         reserved = scenario.workload.experts.sms
-    # These two need no row of their own: flash is the table's default, unfused is several ops.
-    attention = scenario.workload.training.attention
-    implementation = "" if attention in ("flash", "unfused") else attention
-    return Processor(scenario.gpu, scenario.kernels, reserved, implementation)
+    return Processor(scenario.gpu, scenario.kernels, reserved, _attention(scenario))
+
+
+def _attention(scenario: Scenario) -> str:
+    """Return the implementation of fused attention, "" for the kernel table's default."""
+    named = scenario.workload.training.attention
+    # These two need no row of their own: flash is the stack's or the table's own, unfused is
+    # several ops.
+    if named not in ("flash", "unfused"):
+        return named
+    own = scenario.stack.attention
+    return own if own in scenario.kernels.attention else ""
 
 
 def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
@@ -113,10 +123,28 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         cp=layout.cp,
         etp=layout.etp,
         sequence_parallel=config.sequence_parallel,
-        tp_overlap=config.tp_comm_overlap,
+        tp_overlap=_overlaps(scenario),
         cp_gather=config.cp_comm == "all_gather",
         unfused=training.attention == "unfused",
     )
+
+
+def _overlaps(scenario: Scenario) -> Overlaps:
+    """Return how GEMMs overlap the collectives of tensor parallelism; nothing where they do not.
+
+    Without sequence parallelism there is nothing that would: what is summed has no parts to pass
+    on, and Megatron turns the overlap off.
+    """
+    config = scenario.workload.layout
+    if not (config.tp_comm_overlap and config.sequence_parallel):
+        return {}
+    group = TensorGroup(
+        architecture=scenario.gpu.kernels,
+        hidden_size=scenario.model.hidden_size,
+        tp=scenario.layout.tp,
+        fp8=BYTES[scenario.recipe.gemm] == 1,
+    )
+    return scenario.stack.tensor_overlap.of(group)
 
 
 @dataclass(frozen=True, slots=True)

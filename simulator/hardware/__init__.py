@@ -7,15 +7,22 @@ measured kernel efficiencies that GPUs of one architecture share, `simulator/dat
 a software stack: what its hosts need to launch kernels. None knows of any training step.
 """
 
-from simulator.hardware.attention import AttentionModel
+from simulator.hardware.attention import AttentionModel, Benchmark, Tail
 from simulator.hardware.communication import CommunicationModel, MeasuredLinks
 from simulator.hardware.gemm import GemmModel
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
 from simulator.hardware.stack import HostConfig, StackConfig
+from simulator.hardware.tensor_overlap import (
+    OverlapMethod,
+    Overlaps,
+    TensorGroup,
+    TensorOverlap,
+)
 
 __all__ = [
     "AttentionModel",
+    "Benchmark",
     "CommunicationModel",
     "GemmModel",
     "GpuConfig",
@@ -23,6 +30,11 @@ __all__ = [
     "KernelConfig",
     "MeasuredLinks",
     "Memory",
+    "OverlapMethod",
     "OverlapSlowdown",
+    "Overlaps",
     "StackConfig",
+    "Tail",
+    "TensorGroup",
+    "TensorOverlap",
 ]
