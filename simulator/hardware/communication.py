@@ -90,6 +90,14 @@ class CommunicationModel(Data):
         ),
         examples=["52 us"],
     )
+    own_part: MemoryBandwidth = Field(
+        0.0,
+        description=(
+            "Rate at which a GPU copies the part of a gather or scatter that it keeps, which "
+            "crosses no link [B/s]; 0: it is there already."
+        ),
+        examples=["795 GB/s"],
+    )
     nvlink_latency: Number = Field(
         1.0,
         ge=0,
