@@ -9,7 +9,7 @@ step.
 
 from simulator.hardware.attention import AttentionModel
 from simulator.hardware.communication import CommunicationModel, MeasuredLinks
-from simulator.hardware.gemm import GemmModel
+from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
 
@@ -19,6 +19,7 @@ __all__ = [
     "GemmModel",
     "GpuConfig",
     "KernelConfig",
+    "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
     "OverlapSlowdown",
