@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simulator import inputs
-from simulator.hardware import GpuConfig, KernelConfig
+from simulator.hardware import GpuConfig, KernelConfig, StackConfig
 from simulator.precision import PEAK
 
 ROOT = inputs.ROOT
@@ -237,6 +237,13 @@ def test_every_kernel_table_is_valid_and_knows_the_dtypes_of_its_gpus(path):
     assert set(table.gemm) == set(table.wgrad)
     known = {PEAK[dtype] for dtype in table.gemm}
     assert all(set(gpu.peak) == known for gpu in users)
+
+
+@pytest.mark.parametrize("path", shelf("stacks"), ids=lambda path: path.stem)
+def test_every_stack_is_valid_and_says_where_its_host_times_are_from(path):
+    stack = inputs.validate(inputs.read(path), StackConfig)
+    assert stack.name == path.stem
+    assert "host" in stack.sources
 
 
 def _gpu(path: Path) -> GpuConfig:

@@ -144,6 +144,11 @@ def test_null_for_a_key_that_is_not_there_changes_nothing():
     assert changed.workload.experts == load("h800-2048").workload.experts
 
 
+def test_null_for_a_key_below_a_plain_value_is_refused():
+    message = refusal("h800-2048", "deepseek-v3", {"layout.cp_comm.foo": None})
+    assert message == "--set: layout.cp_comm.foo: 'foo' is not a key here."
+
+
 @pytest.mark.parametrize("key", ["nodes", "node.nvlink", "training.seq_length", "model.vocab_size"])
 def test_a_key_without_a_default_cannot_be_removed(key):
     assert refusal("h800-2048", "deepseek-v3", {key: None}) == (
@@ -242,3 +247,18 @@ def test_published_figures_of_another_run_say_so():
     assert load("h800-2048", "deepseek-v3").as_published
     assert not load("h100-2048", "deepseek-v3").as_published
     assert not load("h800-2048", "deepseek-v3", {"layout.ep": 32}).as_published
+
+
+# The software stack
+
+
+def test_a_run_is_megatrons_unless_its_workload_names_another_stack():
+    assert load("h100-node", "llama-3.1-8b").stack.name == "megatron"
+    assert load("h800-2048", "deepseek-v3").stack.name == "deepseek"
+
+
+def test_an_unknown_stack_is_refused_with_the_one_that_was_meant():
+    with pytest.raises(InputError) as error:
+        load("h100-node", "llama-3.1-8b", {"stack": "megatrn"})
+    assert error.value.key == "stack"
+    assert "Did you mean 'megatron'?" in error.value.remedy

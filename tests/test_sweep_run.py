@@ -239,6 +239,14 @@ def test_a_sweep_takes_no_folder_of_something_else(write, at_home, capsys, chose
     assert files() == before
 
 
+def test_a_folder_of_results_is_not_standard_output(write, at_home, capsys):
+    write(axes={"layout.ep": [1]})
+    before = files()
+    assert _main(["sweep", "s.yaml", "-o", "-"]) == 2
+    assert "Write --json - for the rows." in capsys.readouterr().err
+    assert files() == before
+
+
 def test_a_sweeps_name_leads_through_no_link_but_o_does(write, at_home, tmp_path, capsys):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "trial").symlink_to("elsewhere")

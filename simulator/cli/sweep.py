@@ -73,6 +73,11 @@ def sweep(  # noqa: PLR0913, PLR0917 - one for each option
         raise click.BadParameter(
             "Give --workers or --scheduler, not both.", param_hint="--scheduler"
         )
+    if output == Path("-"):
+        raise click.BadParameter(
+            "Results are a folder, which cannot go to standard output. Write --json - for the rows.",
+            param_hint="--output",
+        )
     from simulator.pool import cores
     from simulator.store import Folder
     from simulator.sweep import points, read

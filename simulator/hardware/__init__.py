@@ -1,10 +1,10 @@
-"""What a GPU's datasheet and its kernel tables say.
+"""What a GPU's datasheet, its kernel tables and a software stack say.
 
 The numbers are data files, each value with its source.
 
 `simulator/data/gpus/<name>.yaml` is a datasheet, `simulator/data/kernels/<name>.yaml` a table of
-measured kernel efficiencies that GPUs of one architecture share. Neither knows of any training
-step.
+measured kernel efficiencies that GPUs of one architecture share, `simulator/data/stacks/<name>.yaml`
+a software stack: what its hosts need to launch kernels. None knows of any training step.
 """
 
 from simulator.hardware.attention import AttentionModel
@@ -12,15 +12,18 @@ from simulator.hardware.communication import CommunicationModel, MeasuredLinks
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
+from simulator.hardware.stack import HostConfig, StackConfig
 
 __all__ = [
     "AttentionModel",
     "CommunicationModel",
     "GemmModel",
     "GpuConfig",
+    "HostConfig",
     "KernelConfig",
     "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
     "OverlapSlowdown",
+    "StackConfig",
 ]

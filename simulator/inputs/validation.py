@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -81,9 +81,19 @@ def _unknown_part(path: Path_, model: type[BaseModel]) -> Path_:
             return path[:depth]
         inner = next(_configs(field.annotation), None)
         if inner is None:
-            break  # a value, or a group of any keys
+            # A group of any keys takes what follows; below a plain value there is nothing.
+            if depth == len(path) or _takes_any_key(field.annotation):
+                break
+            return path[: depth + 1]
         model = inner
     return ()
+
+
+def _takes_any_key(annotation: Any) -> bool:
+    """Tell whether an annotation allows a group of keys that it does not name: `dict[str, Any]`."""
+    if annotation is Any or annotation is dict or get_origin(annotation) is dict:
+        return True
+    return any(_takes_any_key(inner) for inner in get_args(annotation))
 
 
 def _has(tree: Any, path: Path_) -> bool:

@@ -50,6 +50,7 @@ CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
     "ExpertGroupConfig.algorithm": lambda: algorithms(Traffic.EXPERT),
     "ExpertsConfig.dispatcher": lambda: DISPATCHERS,
     "Reference.quantity": lambda: QUANTITIES,
+    "WorkloadConfig.stack": lambda: inputs.data_names("stacks"),
     "ModelConfig.model_type": lambda: FAMILIES,
 }
 """Configuration and field -> the names that the field, or each item of its list, may hold."""

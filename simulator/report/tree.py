@@ -20,6 +20,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "topology": scenario.topology.name,
         "workload": scenario.workload.name,
         "gpus": scenario.topology.gpus,
+        "stack": scenario.stack.name,
         "model": _model(report),
         **_step(report),
         "breakdown_s": report.breakdown,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from simulator import inputs
 from simulator.errors import InputError, LayoutError
-from simulator.hardware import GpuConfig, KernelConfig
+from simulator.hardware import GpuConfig, KernelConfig, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
@@ -31,6 +31,7 @@ def cross_check(
     run = documents.workload
     table = inputs.data("kernels", gpu.kernels)
     kernels = inputs.validate(table, KernelConfig)
+    stack = _stack(workload)
     # From the plainest to what rests on it, so that the first complaint is the cause: number formats
     # and kernels, then degrees, then what must divide by them, then the schedule.
     recipe = _recipe(workload, gpu, kernels)
@@ -51,6 +52,7 @@ def cross_check(
         model=architecture,
         gpu=gpu,
         kernels=kernels,
+        stack=stack,
         layout=ranks,
         recipe=recipe,
         micro_batches=micro_batches,
@@ -59,6 +61,15 @@ def cross_check(
         documents=documents,
         counts=_counts(run, workload),
     )
+
+
+def _stack(workload: WorkloadConfig) -> StackConfig:
+    """Return the software stack of a run. Errors: InputError where there is none of its name."""
+    try:
+        table = inputs.data("stacks", workload.stack)
+    except InputError as error:
+        raise error.at(key="stack") from error
+    return inputs.validate(table, StackConfig)
 
 
 def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> Recipe:

@@ -250,6 +250,14 @@ class WorkloadConfig(_Section):
     schedule: ScheduleConfig = Field(description="The pipeline schedule.")
     training: TrainingConfig = Field(description="Batch, sequence length and number of tokens.")
     precision: PrecisionConfig = Field(PrecisionConfig(), description="Number formats.")
+    stack: str = Field(
+        "megatron",
+        description=(
+            "Software stack that launches the kernels: what its hosts need for that, and what it "
+            "runs them with."
+        ),
+        examples=["megatron", "deepseek"],
+    )
     experts: ExpertsConfig = Field(
         ExpertsConfig(), description="How tokens choose experts, and what the exchange costs."
     )

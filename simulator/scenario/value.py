@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from simulator.hardware import GpuConfig, KernelConfig
+from simulator.hardware import GpuConfig, KernelConfig, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout
 from simulator.model import ModelConfig
@@ -41,6 +41,8 @@ class Scenario:
     """The datasheet of the cluster's GPUs."""
     kernels: KernelConfig
     """The kernel table of the cluster's GPUs."""
+    stack: StackConfig
+    """The software stack that launches kernels."""
     layout: Layout
     """Parallel degrees, resolved on the cluster."""
     recipe: Recipe
