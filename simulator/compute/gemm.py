@@ -26,7 +26,7 @@ def gemm_seconds(
     # The kernel of many problems is another one than that of the grid.
     if known and op.shape.groups == 1:
         shape = (op.shape.m, op.shape.n, op.shape.k)
-        corrected = ratio(known.grid, known.dtype, on_gpu, shape)
+        corrected = ratio(known.grid, known.dtype, on_gpu, shape) / known.speed
     in_loop = corrected * on_gpu.seconds(op, sms)
     if not sustained:
         return in_loop

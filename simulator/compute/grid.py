@@ -18,6 +18,7 @@ from typing import NamedTuple
 from simulator import inputs
 from simulator.compute.waves import Waves
 from simulator.ops.op import Shape, gemm
+from simulator.precision import Dtype
 
 
 class _Place(NamedTuple):
@@ -47,6 +48,14 @@ class Grid:
         # The kernel of many problems is another one.
         return shape.groups == 1 and within
 
+    def without(self, axis: int, size: int) -> Grid:
+        """Return the grid without the shapes of one size of m (axis 0), n (1) or k (2)."""
+        m, n, k = (
+            tuple(value for value in values if number != axis or value != size)
+            for number, values in enumerate(self.axes)
+        )
+        return Grid((m, n, k), self.seconds)
+
     def around(self, m: int, n: int, k: int) -> Iterator[tuple[tuple[int, int, int], float]]:
         """Yield the measured shapes around a shape, each with its weight; those sum to 1."""
         places = [_places(axis, size) for axis, size in zip(self.axes, (m, n, k), strict=True)]
@@ -67,7 +76,7 @@ def _places(axis: tuple[int, ...], size: int) -> tuple[_Place, ...]:
 
 
 @lru_cache(maxsize=32)  # data of the package: it is the same whoever asks first
-def grid(name: str, dtype: str) -> Grid:
+def grid(name: str, dtype: Dtype) -> Grid:
     """Return a measured table's GEMMs of one dtype. name: of `simulator/data/measured`."""
     rows = [row for row in inputs.table(name) if row["dtype"] == dtype]
     # A column per k.
@@ -80,13 +89,16 @@ def grid(name: str, dtype: str) -> Grid:
     return Grid((axes[0], axes[1], axes[2]), seconds)
 
 
-@lru_cache(maxsize=4096)  # a step prices the same few shapes hundreds of times
-def ratio(name: str, dtype: str, waves: Waves, shape: tuple[int, int, int]) -> float:
-    """Return measured over computed at a shape (m, n, k), 1 where the wave model is exact."""
-    table = grid(name, dtype)
+def log_ratio(table: Grid, dtype: Dtype, waves: Waves, shape: tuple[int, int, int]) -> float:
+    """Return the logarithm of measured over computed at a shape (m, n, k)."""
     total = 0.0
     for measured, weight in table.around(*shape):
-        op = gemm("", *measured, dtype)
-        computed = waves.seconds(op, waves.sms)
+        computed = waves.seconds(gemm("", *measured, dtype), waves.sms)
         total += weight * math.log(table.seconds[measured] / computed)
-    return math.exp(total)
+    return total
+
+
+@lru_cache(maxsize=4096)  # a step prices the same few shapes hundreds of times
+def ratio(name: str, dtype: Dtype, waves: Waves, shape: tuple[int, int, int]) -> float:
+    """Return measured over computed at a shape (m, n, k). name: see `grid`."""
+    return math.exp(log_ratio(grid(name, dtype), dtype, waves, shape))

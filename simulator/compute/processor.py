@@ -85,9 +85,7 @@ class Processor:
     def _gemm(self, op: Op) -> float:
         sms = self.gpu.sms - self.reserved_sms
         peak = self.peak(op.dtype)
-        return gemm_seconds(
-            op, self.gpu, self._model(op), peak, sms, sustained=self.sustained
-        )
+        return gemm_seconds(op, self.gpu, self._model(op), peak, sms, sustained=self.sustained)
 
     def _model(self, op: Op) -> GemmModel:
         table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm

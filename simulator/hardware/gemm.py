@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from simulator.hardware.data import Data
@@ -15,9 +17,18 @@ class MeasuredGemms(Data):
         description="Table of their times, `simulator/data/measured/<grid>.csv`.",
         examples=["aic_gemm_h100"],
     )
-    dtype: str = Field(
+    dtype: Literal["bf16", "fp8_tensor"] = Field(
         description="Number format of the table's rows that stand for this one.",
         examples=["bf16"],
+    )
+    speed: Number = Field(
+        1.0,
+        gt=0,
+        description=(
+            "Rates of the GPU relative to those of the one in the table, of its peaks, its HBM and "
+            "its fixed times alike."
+        ),
+        examples=[1],
     )
     burst: dict[Seconds, Number] = Field(
         {},
