@@ -1,4 +1,9 @@
-"""Fused attention -> seconds, from measured rates."""
+"""Fused attention -> seconds: measured rates, and how evenly the work fills the SMs.
+
+A kernel cuts each [length, length] matrix of scores into tiles of ROWS queries. Causal tiles are of
+all sizes, the longest as long as the sequence: with few heads, or short of work, SMs idle until the
+longest tile or the last one is done.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +14,39 @@ from simulator.errors import InputError
 from simulator.hardware import AttentionModel, GpuConfig, KernelConfig
 from simulator.ops import Op
 
+ROWS = 128
+"""Queries of one tile: FlashAttention 2 and 3 for heads of 128 (arXiv 2307.08691, 2407.08608)."""
+
 
 def attention_seconds(op: Op, gpu: GpuConfig, model: AttentionModel, sms: int) -> float:
     """Return the time of fused attention [s]. sms: those that it may use."""
     width = op.shape.k
-    table = model.backward if op.kind == "attention_backward" else model.forward
+    backward = op.kind == "attention_backward"
+    table = model.backward if backward else model.forward
+    tail = model.tail.backward if backward else model.tail.forward
     # The width that was measured nearest to the op's, of two the smaller: the first one.
     nearest = min(sorted(table), key=lambda measured: abs(measured - width))
     measured_rate = _interpolate(table[nearest], op.seq_length)  # on all SMs [FLOP/s]
     rate = measured_rate * sms / gpu.sms
-    return op.flops / rate
+    # The benchmark had its own tail, which is part of its rate.
+    benchmark = model.measured[nearest].sequence_heads(op.seq_length)
+    fill = _stretch(op.shape.groups, op.seq_length, sms, tail)
+    fill /= _stretch(benchmark, op.seq_length, sms, tail)
+    return op.flops / rate * fill
+
+
+def _stretch(matrices: float, length: int, sms: int, tail: float) -> float:
+    """Return the time of causal tiles on the SMs, relative to work that is spread evenly.
+
+    matrices: of [length, length] scores. tail: see `hardware.Tail`.
+    """
+    # A matrix has T tiles of 1 to T blocks, T (T + 1) / 2 blocks together, which the SMs share.
+    tiles = length / ROWS
+    blocks_per_sm = matrices * tiles * (tiles + 1) / 2 / sms
+    longest = tiles / blocks_per_sm
+    # Nothing is done before the longest tile is. If there is more work than that, SMs wait for the
+    # last of the tiles, in proportion to the longest.
+    return max(1.0, longest) + tail * min(1.0, longest)
 
 
 def implementation(table: KernelConfig, name: str, width: int, gpu: str) -> AttentionModel:

@@ -75,10 +75,18 @@ def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     reserved = 0
     if paired and scenario.layout.ep > 1:
         reserved = scenario.workload.experts.sms
-    # These two need no row of their own: flash is the table's default, unfused is several ops.
-    attention = scenario.workload.training.attention
-    implementation = "" if attention in ("flash", "unfused") else attention
-    return Processor(scenario.gpu, scenario.kernels, reserved, implementation)
+    return Processor(scenario.gpu, scenario.kernels, reserved, _attention(scenario))
+
+
+def _attention(scenario: Scenario) -> str:
+    """Return the implementation of fused attention, "" for the kernel table's default."""
+    named = scenario.workload.training.attention
+    # These two need no row of their own: flash is the stack's or the table's own, unfused is
+    # several ops.
+    if named not in ("flash", "unfused"):
+        return named
+    own = scenario.stack.attention
+    return own if own in scenario.kernels.attention else ""
 
 
 def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:

@@ -7,7 +7,7 @@ measured kernel efficiencies that GPUs of one architecture share, `simulator/dat
 a software stack: what its hosts need to launch kernels. None knows of any training step.
 """
 
-from simulator.hardware.attention import AttentionModel
+from simulator.hardware.attention import AttentionModel, Benchmark, Tail
 from simulator.hardware.communication import CommunicationModel, MeasuredLinks
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
@@ -16,6 +16,7 @@ from simulator.hardware.stack import HostConfig, StackConfig
 
 __all__ = [
     "AttentionModel",
+    "Benchmark",
     "CommunicationModel",
     "GemmModel",
     "GpuConfig",
@@ -26,4 +27,5 @@ __all__ = [
     "Memory",
     "OverlapSlowdown",
     "StackConfig",
+    "Tail",
 ]

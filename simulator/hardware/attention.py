@@ -5,7 +5,34 @@ from __future__ import annotations
 from pydantic import Field
 
 from simulator.hardware.data import Data
-from simulator.units import FlopRate
+from simulator.units import FlopRate, Integer, Number
+
+
+class Benchmark(Data):
+    """How much work a rate was measured with: it decides how full the SMs were."""
+
+    heads: Integer = Field(gt=0, description="Number of query heads.", examples=[16])
+    tokens: Integer = Field(
+        0,
+        ge=0,
+        description="Number of tokens in all sequences together; 0: one sequence of each length.",
+        examples=[16384],
+    )
+
+    def sequence_heads(self, length: int) -> float:
+        """Return the score matrices of `length` x `length`: one per sequence and head."""
+        sequences = self.tokens / length if self.tokens else 1.0
+        return self.heads * sequences
+
+
+class Tail(Data):
+    """How long SMs wait for the last tiles, in times of the longest tile.
+
+    0: tiles are handed out so that all SMs end together, as far as the longest allows.
+    """
+
+    forward: Number = Field(ge=0, description="Of the forward pass.", examples=[0.89])
+    backward: Number = Field(ge=0, description="Of the backward pass.", examples=[1.2])
 
 
 class AttentionModel(Data):
@@ -19,6 +46,11 @@ class AttentionModel(Data):
         description="Width of a query head -> sequence length -> backward rate [FLOP/s].",
         examples=[{128: {2048: "400 TFLOP/s", 4096: "460 TFLOP/s"}}],
     )
+    measured: dict[int, Benchmark] = Field(
+        description="Width of a query head -> the work with which its rates were measured.",
+        examples=[{128: {"heads": 16, "tokens": 16384}}],
+    )
+    tail: Tail = Field(description="How long SMs wait for the last tiles.")
     source: str = Field(
         description="The measurements behind the rates.", examples=["cuDNN 9.19 on GB200, causal"]
     )

@@ -38,6 +38,14 @@ class StackConfig(Data):
         description="Name of the stack, as workloads write it.", examples=["megatron"]
     )
     host: HostConfig = Field(description="What the host does to launch kernels.")
+    attention: str = Field(
+        "",
+        description=(
+            "Implementation of fused attention that it brings, where it was measured on the GPU; "
+            "empty: what Transformer Engine takes."
+        ),
+        examples=["deepseek"],
+    )
     sources: dict[str, str] = Field(
         description="Key of this file -> where its value was published.",
         examples=[{"host": "DeepSeek's profile"}],

@@ -43,6 +43,15 @@ def _length(work: Work) -> int:
     return work.seq_length if work.cp_gather else work.seq_length // work.cp
 
 
+def _score_matrices(work: Work) -> int:
+    """Return the [length, length] score matrices of a kernel's work, see `_length`.
+
+    Where a GPU has a part of the queries of gathered keys, that many whole matrices have as much
+    work.
+    """
+    return max(1, round(work.tokens * work.heads / _length(work)))
+
+
 def _fused(work: Work) -> Op:
     model = work.model
     # The backward pass rebuilds the softmax from the logarithm of its sum, FP32 per query and head.
@@ -51,7 +60,7 @@ def _fused(work: Work) -> Op:
         "core",
         "attention",
         flops=work.tokens * model.attention_flops_per_token(work.seq_length) / work.tp,
-        shape=Shape(k=model.qk_dim),
+        shape=Shape(groups=_score_matrices(work), k=model.qk_dim),
         seq_length=_length(work),
         saved=_kept_qkv(work) + log_sums,
     )
@@ -68,7 +77,7 @@ def _fused_backward(work: Work) -> Op:
         "core backward",
         "attention_backward",
         flops=per_key * float(work.seq_length),
-        shape=Shape(k=model.qk_dim),
+        shape=Shape(groups=_score_matrices(work), k=model.qk_dim),
         seq_length=_length(work),
     )
 

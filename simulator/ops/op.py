@@ -45,10 +45,10 @@ KINDS = (
 
 
 class Shape(NamedTuple):
-    """The problem of a GEMM: `groups` products [m, k] x [k, n]. Of attention only k is set."""
+    """The problem of a GEMM: `groups` products [m, k] x [k, n]. Of attention groups and k."""
 
     groups: int = 1
-    """Problems of equal size that one kernel solves."""
+    """Problems of equal size that one kernel solves; of attention sequences times heads."""
     m: int = 0
     """Rows of the output: tokens, or the outputs of a weight gradient."""
     n: int = 0

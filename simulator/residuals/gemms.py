@@ -1,0 +1,87 @@
+"""GEMMs compared with the kernel tables, without `sustained`: benchmarks ran in a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from simulator import inputs
+from simulator.ops.op import gemm, wgrad
+from simulator.precision import Dtype
+from simulator.residuals.rows import Residuals, Timed, against_table, measured_table, processor
+
+
+def gemms() -> Iterator[Residuals]:
+    """Yield every class of GEMM that was measured."""
+    yield from _vidur_gemms()
+    layer = measured_table("training_kernels")["megatron_layer"]
+    blocks = measured_table("deepgemm_a6d97a1")["dense_and_contiguous"]
+    per_tensor = measured_table("fp8_tensor_gemm")
+    unfused = "BF16, batched, of unfused attention"
+    yield _rated("BF16, 8,192 tokens", "a100", False, layer["gemms"], "bf16")
+    yield _rated(unfused, "a100", False, layer["batched_gemms"], "bf16")
+    yield _rated("FP8, blocks", "h800", True, blocks, "fp8")
+    yield _per_tensor(per_tensor["rows"])
+    best = per_tensor["best_shapes"]
+    yield _rated("FP8, per tensor, best shapes", "h100", False, best, "fp8_tensor")
+    yield _weight_gradients()
+
+
+def _vidur_gemms() -> Iterator[Residuals]:
+    """Return vidur's GEMMs: the rows of the fit, see the table's source, and those of training."""
+    for gpu, fewest in (("a100", 512), ("h100", 64)):
+        rows = inputs.table(f"vidur_{gpu}_gemm")
+        for tokens in (fewest, 2048):
+            some = [row for row in rows if int(row["m"]) >= tokens]
+            measured = [_vidur_gemm(row) for row in some]
+            name = f"BF16, {tokens:,} and more tokens"
+            yield against_table("GEMM", name, processor(gpu), True, measured)
+
+
+def _vidur_gemm(row: dict[str, str]) -> Timed:
+    m = int(row["m"])
+    n = int(row["n"])
+    k = int(row["k"])
+    op = gemm("", m, n, k, "bf16")
+    return Timed(op, float(row["us"]))
+
+
+def _per_tensor(rows: list[dict[str, Any]]) -> Residuals:
+    measured = []
+    for row in rows:
+        op = gemm("", row["m"], row["n"], row["k"], "fp8_tensor")
+        measured.append(Timed(op, row["us"]))
+    return against_table("GEMM", "FP8, per tensor", processor("h100"), True, measured)
+
+
+def _weight_gradients() -> Residuals:
+    # While communication is in flight, in a process, on the SMs that it leaves: DeepSeek's profile.
+    part = processor("h800", reserved_sms=20)
+    measured, computed = [], []
+    for row in measured_table("deepseek_v3_chunk")["fp8_wgrad_us"]:
+        op = wgrad("", row["m"], row["n"], row["k"], "fp8")
+        computed.append(part.kernel(op, overlapped=True))
+        measured.append(float(np.mean(row["us"])) * 1e-6)
+    return Residuals(
+        group="GEMM",
+        name="weight gradient FP8, blocks",
+        gpu="h800",
+        fitted=True,
+        measured=np.array(measured),
+        computed=np.array(computed),
+    )
+
+
+def _rated(
+    name: str, gpu: str, fitted: bool, rows: list[dict[str, Any]], dtype: Dtype
+) -> Residuals:
+    """Return GEMMs that were published as TFLOP/s."""
+    measured = []
+    for row in rows:
+        groups = row.get("groups", 1)
+        op = gemm("", row["m"], row["n"], row["k"], dtype, groups)
+        us = op.flops / row["tflops"] / 1e6
+        measured.append(Timed(op, us))
+    return against_table("GEMM", name, processor(gpu), fitted, measured)

@@ -1,0 +1,40 @@
+"""Memory-bound ops compared with the kernel tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simulator import inputs
+from simulator.ops.op import moved
+from simulator.residuals.rows import Residuals, Timed, against_table, measured_table, processor
+
+VIDUR = {
+    "norm": ("norm", 4.0),
+    "add": ("residual_add", 6.0),
+    "activation": ("activation", 6.0),
+}
+"""What vidur measured -> kind of op, and bytes per element that must move."""
+
+
+def memory_bound() -> Iterator[Residuals]:
+    """Yield every class of memory-bound op that was measured."""
+    table = inputs.table("vidur_memory_bound")
+    for gpu in ("a100", "h100"):
+        for name, (kind, per_element) in VIDUR.items():
+            measured = []
+            for row in table:
+                if row["gpu"] == gpu and row["op"] == name:
+                    elements = 4096.0 * int(row["width"])  # of 4,096 tokens
+                    op = moved("", kind, elements, per_element)
+                    measured.append(Timed(op, float(row["us"])))
+            # Hopper's norm and activation are those of DeepSeek's profile.
+            fitted = gpu == "a100" or name == "add"
+            label = f"{kind}, vidur's {name}"
+            yield against_table("memory-bound", label, processor(gpu), fitted, measured)
+    layer = measured_table("training_kernels")["megatron_layer"]["memory_bound"]
+    measured = []
+    for row in layer:
+        op = moved("", row["kind"], row["elements"], row["each"])
+        measured.append(Timed(op, 1e3 * row["ms"]))
+    part = processor("a100")
+    yield against_table("memory-bound", "Megatron's fused kernels", part, True, measured)

@@ -1,0 +1,108 @@
+"""One class of op: what was measured, and what the kernel table says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator import inputs
+from simulator.compute import Processor
+from simulator.hardware import GpuConfig, KernelConfig
+from simulator.ops import Op
+
+Floats = NDArray[np.float64]
+
+
+class Timed(NamedTuple):
+    """An op, and how long it took."""
+
+    op: Op
+    """What ran."""
+    us: float
+    """Time in a benchmark loop [us]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """One class of op: what was measured and what the table computes, row by row."""
+
+    group: str
+    """Kind of figure: GEMM, memory-bound, attention or link."""
+    name: str
+    """What was measured."""
+    gpu: str
+    """GPU on which it was measured."""
+    fitted: bool
+    """Whether the table's constants come from these rows; otherwise they are a check."""
+    measured: Floats
+    """Times as they were published [row] s."""
+    computed: Floats
+    """Times by the kernel table [row] s."""
+
+    @property
+    def errors(self) -> Floats:
+        """Return the signed relative errors [row]."""
+        errors: Floats = self.computed / self.measured - 1.0
+        return errors
+
+    @property
+    def bias(self) -> float:
+        """Return the mean of the signed errors."""
+        return float(self.errors.mean())
+
+    @property
+    def rms(self) -> float:
+        """Return the root of the mean square of the errors."""
+        return float(np.sqrt((self.errors**2).mean()))
+
+    @property
+    def worst(self) -> float:
+        """Return the error furthest from zero."""
+        return float(self.errors[np.abs(self.errors).argmax()])
+
+
+def processor(gpu: str, reserved_sms: int = 0, attention: str = "") -> Processor:
+    """Return a shipped GPU with its kernel table."""
+    sheet = inputs.validate(inputs.data("gpus", gpu), GpuConfig)
+    kernels = inputs.validate(inputs.data("kernels", sheet.kernels), KernelConfig)
+    return Processor(sheet, kernels, reserved_sms, attention)
+
+
+def benchmark(part: Processor, ops: Iterable[Op]) -> Floats:
+    """Return what the ops take in a benchmark loop, alone [op] s."""
+    seconds = []
+    for op in ops:
+        alone = part.kernel(op, overlapped=False)
+        # The table's time is that inside a training process, whose clock is lower.
+        if op.kind == "wgrad":
+            alone /= part.kernels.wgrad[op.dtype].sustained
+        elif op.kind == "gemm":
+            alone /= part.kernels.gemm[op.dtype].sustained
+        seconds.append(alone)
+    return np.array(seconds)
+
+
+def against_table(
+    group: str, name: str, part: Processor, fitted: bool, measured: Sequence[Timed]
+) -> Residuals:
+    """Return ops in a benchmark loop next to what the table says of them."""
+    us = np.array([timed.us for timed in measured])  # [row]
+    computed = benchmark(part, [timed.op for timed in measured])
+    return Residuals(
+        group=group,
+        name=name,
+        gpu=part.gpu.name,
+        fitted=fitted,
+        measured=us * 1e-6,
+        computed=computed,
+    )
+
+
+def measured_table(name: str) -> dict[str, Any]:
+    """Return one of the package's tables of published measurements."""
+    table: dict[str, Any] = inputs.data("measured", name).data
+    return table
