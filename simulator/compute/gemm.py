@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from simulator.compute.grid import grid, ratio
+from simulator.compute.grid import grid, loop_seconds, ratio
 from simulator.compute.waves import waves
 from simulator.hardware import GemmModel, GpuConfig
 from simulator.ops import Op
@@ -22,18 +22,22 @@ def gemm_seconds(
     """
     on_gpu = waves(gpu, model, peak)
     known = model.measured.get(gpu.name)
-    corrected = 1.0
-    # The kernel of many problems is another one than that of the grid.
-    if known and op.shape.groups == 1:
+    if known is None:
+        in_loop = on_gpu.seconds(op, sms)
+        return in_loop * model.sustained if sustained else in_loop
+    if op.shape.groups > 1:
+        # The kernel of many problems is another one than that of the grid.
+        length = on_gpu.seconds(op, sms)
+        corrected = 1.0
+    else:
         shape = (op.shape.m, op.shape.n, op.shape.k)
+        # The clock at which the ratio was measured, which beyond the grid is that at its edge.
+        length = loop_seconds(known.grid, known.dtype, shape) / known.speed
         corrected = ratio(known.grid, known.dtype, on_gpu, shape) / known.speed
-    in_loop = corrected * on_gpu.seconds(op, sms)
-    if not sustained:
-        return in_loop
-    # A benchmark loop of short kernels ends before the power limit takes the clock down, a training
-    # step does not. HBM keeps its own clock.
-    slower = burst(known.burst, in_loop) if known else 1.0
-    return corrected * on_gpu.seconds(op, sms, slower) * model.sustained
+    # A benchmark's loop of short kernels ends before the power limit takes the clock down, a
+    # training step does not. HBM keeps its own clock.
+    slower = burst(known.burst, length) if sustained else 1.0
+    return corrected * on_gpu.seconds(op, sms, slower)
 
 
 def inside(op: Op, gpu: GpuConfig, model: GemmModel) -> bool:
@@ -43,7 +47,7 @@ def inside(op: Op, gpu: GpuConfig, model: GemmModel) -> bool:
 
 
 def burst(curve: Mapping[float, float], seconds: float) -> float:
-    """Return the rate in a benchmark loop of kernels of a length relative to the sustained one.
+    """Return the rate in a benchmark loop of kernels of a length over the sustained one.
 
     Linear in the logarithm of the length between those of the curve, constant beyond. seconds: of
     the kernel in that loop.

@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from simulator import inputs
 from simulator.compute.waves import Waves
 from simulator.ops.op import Shape, gemm
 from simulator.precision import Dtype
+
+Sizes: TypeAlias = tuple[int, int, int]
+"""m, n and k of a GEMM."""
 
 
 class _Place(NamedTuple):
@@ -36,7 +39,7 @@ class Grid:
 
     axes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     """Measured sizes of m, n and k, ascending."""
-    seconds: dict[tuple[int, int, int], float]
+    seconds: dict[Sizes, float]
     """(m, n, k) -> time in a benchmark loop [s]."""
 
     def holds(self, shape: Shape) -> bool:
@@ -56,7 +59,7 @@ class Grid:
         )
         return Grid((m, n, k), self.seconds)
 
-    def around(self, m: int, n: int, k: int) -> Iterator[tuple[tuple[int, int, int], float]]:
+    def around(self, m: int, n: int, k: int) -> Iterator[tuple[Sizes, float]]:
         """Yield the measured shapes around a shape, each with its weight; those sum to 1."""
         places = [_places(axis, size) for axis, size in zip(self.axes, (m, n, k), strict=True)]
         for of_m, of_n, of_k in product(*places):
@@ -89,8 +92,8 @@ def grid(name: str, dtype: Dtype) -> Grid:
     return Grid((axes[0], axes[1], axes[2]), seconds)
 
 
-def log_ratio(table: Grid, dtype: Dtype, waves: Waves, shape: tuple[int, int, int]) -> float:
-    """Return the logarithm of measured over computed at a shape (m, n, k)."""
+def log_ratio(table: Grid, dtype: Dtype, waves: Waves, shape: Sizes) -> float:
+    """Return the logarithm of measured over computed at a shape."""
     total = 0.0
     for measured, weight in table.around(*shape):
         computed = waves.seconds(gemm("", *measured, dtype), waves.sms)
@@ -99,6 +102,14 @@ def log_ratio(table: Grid, dtype: Dtype, waves: Waves, shape: tuple[int, int, in
 
 
 @lru_cache(maxsize=4096)  # a step prices the same few shapes hundreds of times
-def ratio(name: str, dtype: Dtype, waves: Waves, shape: tuple[int, int, int]) -> float:
-    """Return measured over computed at a shape (m, n, k). name: see `grid`."""
+def ratio(name: str, dtype: Dtype, waves: Waves, shape: Sizes) -> float:
+    """Return measured over computed at a shape. name: see `grid`."""
     return math.exp(log_ratio(grid(name, dtype), dtype, waves, shape))
+
+
+@lru_cache(maxsize=4096)
+def loop_seconds(name: str, dtype: Dtype, shape: Sizes) -> float:
+    """Return how long the measured kernels around a shape are, geometric mean [s]. name: see `grid`."""
+    table = grid(name, dtype)
+    logs = [weight * math.log(table.seconds[near]) for near, weight in table.around(*shape)]
+    return math.exp(sum(logs))
