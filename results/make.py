@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 import gallery
+import overlaps
 import steps
 
 from simulator import inputs, load, lower, plot, run, summarise
@@ -427,6 +428,7 @@ TABLES |= {
     "deepep.md": deepep,
     "topologies.md": topologies,
     "kernels.md": kernels,
+    "overlap.md": overlaps.table,
     "schedules.md": steps.schedules,
     "published.md": steps.published,
     "../README.md": readme,

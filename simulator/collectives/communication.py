@@ -74,6 +74,9 @@ class Communication:
         members: of the first group, for which the others choose too. size: of the buffer [B].
         Errors: InputError if the algorithm cannot run on such a group.
         """
+        if kind is CoflowKind.USERBUFFERS:  # a library of its own, which knows one way
+            kernel = self.scenario.kernels.communication[kind]
+            return Plan(self.scenario.network, "ring", kind.op, kernel)
         return self._plan(kind.traffic, kind.op, members, size)
 
     def exchange(

@@ -83,7 +83,7 @@ class Processor:
         return inside(op, self.gpu, self._model(op))
 
     def _gemm(self, op: Op) -> float:
-        sms = self.gpu.sms - self.reserved_sms
+        sms = self.gpu.sms - max(self.reserved_sms, op.sms)
         peak = self.peak(op.dtype)
         return gemm_seconds(op, self.gpu, self._model(op), peak, sms, sustained=self.sustained)
 

@@ -13,6 +13,12 @@ from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
 from simulator.hardware.stack import HostConfig, StackConfig
+from simulator.hardware.tensor_overlap import (
+    OverlapMethod,
+    Overlaps,
+    TensorGroup,
+    TensorOverlap,
+)
 
 __all__ = [
     "AttentionModel",
@@ -25,7 +31,11 @@ __all__ = [
     "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
+    "OverlapMethod",
     "OverlapSlowdown",
+    "Overlaps",
     "StackConfig",
     "Tail",
+    "TensorGroup",
+    "TensorOverlap",
 ]

@@ -3,7 +3,7 @@
 Calibration is named as such.
 
 `case`: the cases as data. `chunk`: DeepSeek's profile, a calibration. `steps`: whole steps, runs
-and memory.
+and memory. `kinds`: errors by GPU, model, precision and stack.
 """
 
 from __future__ import annotations
@@ -14,14 +14,27 @@ from typing import TypeAlias
 
 from simulator.errors import InputError
 from simulator.validate.case import StepCase, files
-from simulator.validate.check import Check, score
+from simulator.validate.check import Check, Kind, Score, score
 from simulator.validate.chunk import PHASE_NAMES, chunk_pair, pair_program
+from simulator.validate.kinds import KindScore, by_kind
 from simulator.validate.steps import memory_check, pre_training, step_check
 
 Bundle: TypeAlias = Callable[[], tuple[Check, ...]]
 """Runs the checks of one bundle."""
 
-__all__ = ["BUNDLES", "PHASE_NAMES", "Check", "names", "pair_program", "score", "validate"]
+__all__ = [
+    "BUNDLES",
+    "PHASE_NAMES",
+    "Check",
+    "Kind",
+    "KindScore",
+    "Score",
+    "by_kind",
+    "names",
+    "pair_program",
+    "score",
+    "validate",
+]
 
 BUNDLES: dict[str, Bundle] = {
     "deepseek-v3-chunk": chunk_pair,

@@ -61,6 +61,14 @@ class StepCase(_Published):
     published: Number = Field(
         gt=0, description="The published figure, in the quantity's unit.", examples=[19.91]
     )
+    twin_of: str = Field(
+        "",
+        description=(
+            "Case of the same model and layout that differs only by release, number of GPUs or "
+            "batch: twins count once."
+        ),
+        examples=["dgxc_h100/8b-8"],
+    )
     alternatives: tuple[dict[str, Any], ...] = Field(
         (),
         description="Other choices for what the source does not say, each applied over `set`.",

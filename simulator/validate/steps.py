@@ -14,6 +14,7 @@ from simulator.program import schedule_of
 from simulator.scenario import load
 from simulator.validate.case import MemoryCase, StepCase
 from simulator.validate.check import Check
+from simulator.validate.kinds import kind_of
 from simulator.whatif import simulate
 
 UNITS = {
@@ -35,7 +36,8 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
 
     alternatives: also run the other choices, for the span.
     """
-    report = simulate(case.scenario())
+    scenario = case.scenario()
+    report = simulate(scenario)
     # The span holds the chosen value too, so that it never leaves it out.
     value = report.quantities()[case.quantity]
     span: tuple[float, ...] = ()
@@ -54,6 +56,8 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
         note=case.note,
         scored=case.scored,
         fits=report.fits,
+        kind=kind_of(scenario),
+        twin_of=case.twin_of,
     )
 
 
