@@ -18,6 +18,7 @@ from statistics import fmean
 
 import gallery
 import overlaps
+import rankings
 import steps
 
 from simulator import inputs, load, lower, plot, run, summarise
@@ -41,7 +42,7 @@ BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
 
 TABLES: dict[str, Callable[[], str]] = {}
 """file -> what it should hold; filled at the end of this file."""
-SLOW = ("published.md",)
+SLOW = ("published.md", "rankings.md")
 """files that take minutes: written by name, and checked with --all"""
 
 
@@ -431,6 +432,7 @@ TABLES |= {
     "overlap.md": overlaps.table,
     "schedules.md": steps.schedules,
     "published.md": steps.published,
+    "rankings.md": rankings.page,
     "../README.md": readme,
     **gallery.TABLES,
 }

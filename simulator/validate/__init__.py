@@ -3,7 +3,8 @@
 Calibration is named as such.
 
 `case`: the cases as data. `chunk`: DeepSeek's profile, a calibration. `steps`: whole steps, runs
-and memory. `kinds`: errors by GPU, model, precision and stack.
+and memory. `kinds`: errors by GPU, model, precision and stack. `rankings`: the
+order of cases between which people choose.
 """
 
 from __future__ import annotations
