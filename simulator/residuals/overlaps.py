@@ -73,7 +73,8 @@ class _Links:
         rounds = self.ranks - 1
         latency = rounds * kernel.nvlink_latency * NVLINK_LATENCY
         crossing = rounds / self.ranks * call.which
-        return kernel.setup + latency + crossing / (self.nvlink * kernel.nvlink)
+        own = call.which / self.ranks / kernel.own_part if kernel.own_part else 0.0
+        return kernel.setup + latency + own + crossing / (self.nvlink * kernel.nvlink)
 
 
 def measured_overlaps() -> Iterator[Row]:
