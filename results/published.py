@@ -32,7 +32,7 @@ and schedule were not published, nor how its custom kernels overlapped dispatch 
 def page() -> str:
     """Return every published step, run and memory figure next to the simulated one. Takes minutes."""
     checks = [check for name in files() for check in validate((name,), alternatives=True)]
-    steps = [check for check in checks if check.unit != "B"]
+    steps = [check for check in checks if check.kind]
     old = before(steps)
     lines = [
         "# Whole steps compared with what was published",
@@ -65,6 +65,12 @@ def page() -> str:
         "| case | what | published | simulated | error |",
         "|---|---|---:|---:|---:|",
         *(_memory(check) for check in checks if check.unit == "B"),
+        "",
+        "## Collectives",
+        "",
+        "| case | what | published | simulated | error |",
+        "|---|---|---:|---:|---:|",
+        *(_collective(check) for check in checks if check.unit == "us"),
         "",
         *_reproduce(),
         "",
@@ -116,6 +122,13 @@ def _memory(check: Check) -> str:
     return (
         f"| {check.case} | {check.quantity.replace('_', ' ')} | {check.published / 1e9:.2f} GB "
         f"| {check.simulated / 1e9:.2f} GB | {check.error:+.1%}{'' if check.scored else ' (not scored)'} |"
+    )
+
+
+def _collective(check: Check) -> str:
+    return (
+        f"| {check.case} | {check.quantity} | {check.published:,.1f} us | {check.simulated:,.1f} us "
+        f"| {check.error:+.1%} |"
     )
 
 
