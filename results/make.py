@@ -18,6 +18,7 @@ from statistics import fmean
 
 import gallery
 import overlaps
+import published
 import rankings
 import steps
 
@@ -431,7 +432,7 @@ TABLES |= {
     "kernels.md": kernels,
     "overlap.md": overlaps.table,
     "schedules.md": steps.schedules,
-    "published.md": steps.published,
+    "published.md": published.page,
     "rankings.md": rankings.page,
     "../README.md": readme,
     **gallery.TABLES,
