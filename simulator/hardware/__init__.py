@@ -14,7 +14,7 @@ from simulator.hardware.communication import (
     MeasuredLinks,
     SmCopies,
 )
-from simulator.hardware.gemm import GemmModel
+from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
 from simulator.hardware.stack import HostConfig, StackConfig
@@ -34,6 +34,7 @@ __all__ = [
     "GpuConfig",
     "HostConfig",
     "KernelConfig",
+    "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
     "OverlapMethod",
