@@ -57,7 +57,7 @@ class Processor:
 
     def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
         bandwidth = self.gpu.memory.bandwidth * self._share(op.kind)
-        seconds = op.bytes / bandwidth
+        seconds = op.bytes / bandwidth + self.kernels.start.get(op.kind, 0.0)
         # The shares of HBM were measured while communication ran.
         return seconds if overlapped else seconds / self.kernels.overlap_slowdown.memory
 

@@ -27,6 +27,7 @@ KINDS = (
     "quantise",
     "transpose",
     "cast_transpose",
+    "amax",
     "rope",
     "copy",
     "elementwise",
@@ -219,10 +220,18 @@ def moved(
 
 
 def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the casts of GEMM inputs to the recipe's dtype; none where nothing is cast."""
+    """Return the casts of GEMM inputs to the recipe's dtype; none where nothing is cast.
+
+    Before each the tensor's largest value is found, where its scale follows from that.
+    """
     if not recipe.cast:
         return ()
-    return tuple(moved("cast", recipe.cast, count, recipe.cast_bytes) for count in elements)
+    ops: list[Op] = []
+    for count in elements:
+        if recipe.amax_bytes:
+            ops.append(moved("largest value", "amax", count, recipe.amax_bytes))
+        ops.append(moved("cast", recipe.cast, count, recipe.cast_bytes))
+    return tuple(ops)
 
 
 def by_channel(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
