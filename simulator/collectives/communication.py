@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from simulator.collectives.algorithms import ALGORITHMS, Algorithm, of_nccl
@@ -12,6 +12,7 @@ from simulator.collectives.choose import Choice, choices, fastest
 from simulator.collectives.demand import Demand
 from simulator.collectives.dispatchers import DISPATCHERS, Dispatcher
 from simulator.collectives.kinds import CoflowKind, Traffic
+from simulator.collectives.sms import SmWork, at_rate, limited
 from simulator.collectives.units import unit
 from simulator.errors import InputError
 from simulator.experts import Load
@@ -49,6 +50,16 @@ class Plan:
         """Return the demand of one byte of the buffer. members: ranks of a group."""
         return unit(self.network, self.algorithm, self.op, members, self.kernel)
 
+    def demand(self, members: Sequence[int], size: float) -> Demand:
+        """Return the demand of a buffer [B]. members: ranks of a group."""
+        asked = self.unit(members).scaled(size)
+        rate = self.kernel.own_part
+        if not rate:
+            return asked
+        # Each GPU copies its own part besides, which no link sees.
+        own = size / len(members) / rate  # [s]
+        return replace(asked, latency=asked.latency + own)
+
 
 @dataclass(frozen=True, slots=True)
 class Communication:
@@ -64,6 +75,7 @@ class Communication:
         """Return a scenario's communication. Errors: InputError with the key and what works."""
         try:
             _check_algorithms(scenario)
+            _check_sms(scenario)
             return cls(scenario, dispatcher_of(scenario))
         except InputError as error:
             raise _located(scenario, error) from error
@@ -77,7 +89,20 @@ class Communication:
         if kind is CoflowKind.USERBUFFERS:  # a library of its own, which knows one way
             kernel = self.scenario.kernels.communication[kind]
             return Plan(self.scenario.network, "ring", kind.op, kernel)
-        return self._plan(kind.traffic, kind.op, members, size)
+        plan = self._plan(kind.traffic, kind.op, members, size)
+        if self._keeps_parts(kind):
+            return plan
+        return replace(plan, kernel=plan.kernel.model_copy(update={"own_part": 0.0}))
+
+    def _keeps_parts(self, kind: CoflowKind) -> bool:
+        """Tell whether a GPU copies a part of its own.
+
+        An all-reduce works in place, and in a ring of sends the own keys are where they are read.
+        """
+        config = self.scenario.workload.layout
+        if kind is CoflowKind.TENSOR:
+            return config.sequence_parallel
+        return kind is not CoflowKind.CONTEXT or config.cp_comm == "all_gather"
 
     def exchange(
         self, kind: CoflowKind, members: Sequence[int], load: Load, size: float, tokens: float
@@ -98,10 +123,19 @@ class Communication:
         network = self.scenario.network
         batch = Batch(network, tuple(members), load, kind, kernel, algorithm)
         try:
-            asked = self.dispatcher.demand(batch)
+            asked = self.dispatcher.demand(batch).scaled(size)
         except InputError as error:
             raise _located(self.scenario, error) from error
-        return Exchange(asked.scaled(size), kernel)
+        work = SmWork(
+            sms=sms_of(self.scenario),
+            enough=self.dispatcher.sms,
+            tokens=tokens,
+            token=size / tokens,
+            copies=self.dispatcher.copied(load),
+            across=load.ep_nodes > 1,
+        )
+        runs = limited(network, asked, kernel, work)
+        return Exchange(asked, runs.kernel, runs.share)
 
     def _token_kernels(self) -> TokenKernels:
         try:
@@ -134,7 +168,7 @@ class Communication:
         best = fastest(possible, size)
         row = ALGORITHMS[best.algorithm]
         kernel = kernels[row.kernels[best.protocol]]
-        return Plan(network, row.name, op, _at_rate(kernel, row.rate))
+        return Plan(network, row.name, op, at_rate(kernel, row.rate))
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError
@@ -164,7 +198,9 @@ class Exchange:
     demand: Demand
     """Bytes on links, and the latency of its rounds."""
     kernel: CommunicationModel
-    """Rates and start."""
+    """Rates that its SMs allow, and start."""
+    sm_share: float
+    """Of the rates that it reaches with SMs enough."""
 
 
 def dispatcher_of(scenario: Scenario) -> Dispatcher:
@@ -179,6 +215,26 @@ def dispatcher_of(scenario: Scenario) -> Dispatcher:
         )
         raise _located(scenario, unknown)
     return DISPATCHERS[name]
+
+
+def sms_of(scenario: Scenario) -> int:
+    """Return the SMs that dispatch and combine get. Errors: InputError on an unknown dispatcher."""
+    given = scenario.workload.experts.sms
+    return dispatcher_of(scenario).sms if given is None else given
+
+
+def _check_sms(scenario: Scenario) -> None:
+    """Refuse an exchange without the SMs that copy its tokens. Errors: InputError."""
+    dispatcher = dispatcher_of(scenario)
+    if sms_of(scenario) or not dispatcher.sms or scenario.layout.ep == 1:
+        return
+    without = [name for name, row in DISPATCHERS.items() if not row.sms]
+    raise InputError(
+        f"leaves {dispatcher.name} no SM to copy tokens with",
+        key="experts.sms",
+        value=0,
+        remedy=f"Write {dispatcher.sms}, its default, or experts.dispatcher={' or '.join(without)}.",
+    )
 
 
 def _chosen(scenario: Scenario, traffic: Traffic) -> str:
@@ -236,13 +292,6 @@ def _located(scenario: Scenario, error: InputError) -> InputError:
     workload = scenario.documents[1]
     path = tuple(error.key.split("."))
     return error.at(**workload.locate(path))
-
-
-def _at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:
-    if rate == 1.0:
-        return kernel
-    slower = {"nic": kernel.nic * rate, "nvlink": kernel.nvlink * rate}
-    return kernel.model_copy(update=slower)
 
 
 def _models(

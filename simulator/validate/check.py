@@ -63,6 +63,8 @@ class Check:
     """Its kind; None where it is not a step."""
     twin_of: str = ""
     """Case with which it counts once; empty where it counts by itself."""
+    published_cost: float = 0.0
+    """Time of one GPU that a token takes by the published figure [s]; 0 where it is not a step."""
 
     @property
     def error(self) -> float:
@@ -78,6 +80,11 @@ class Check:
         if self.quantity in RATES:
             return self.published / self.simulated - 1.0
         return self.error
+
+    @property
+    def simulated_cost(self) -> float:
+        """Return the time of one GPU that a token takes as simulated [s]."""
+        return self.published_cost * (1.0 + self.slower)
 
     @property
     def group(self) -> str:

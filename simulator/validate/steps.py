@@ -6,6 +6,7 @@ Nothing is fitted to them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from simulator.costs import price
 from simulator.errors import InputError
@@ -44,7 +45,7 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
     if alternatives:
         values = [value, *_alternatives(case)]
         span = (min(values), max(values))
-    return Check(
+    check = Check(
         case=case.case,
         quantity=case.quantity,
         unit=UNITS.get(case.quantity, ""),
@@ -59,6 +60,8 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
         kind=kind_of(scenario),
         twin_of=case.twin_of,
     )
+    cost = report.step_time * scenario.topology.gpus / scenario.tokens_per_step
+    return replace(check, published_cost=cost / (1.0 + check.slower))
 
 
 def _alternatives(case: StepCase) -> Iterator[float]:
