@@ -15,7 +15,7 @@ from simulator import inputs
 from simulator.compute import Processor
 from simulator.costs import BlockCost, PhaseKey
 from simulator.costs.phases import phase_cost
-from simulator.hardware import CommunicationModel, GemmModel, OverlapMethod
+from simulator.hardware import CommunicationModel, OverlapMethod
 from simulator.ops import Op, Phase, Transfer
 from simulator.ops.op import Ops, gemm
 from simulator.ops.overlap import gathering, scattering
@@ -24,7 +24,7 @@ from simulator.residuals.links import NVLINK_LATENCY
 from simulator.residuals.rows import processor
 
 SETTLED = 2e-3
-"""From this length on [s] a GEMM in a loop runs at the clock that the power limit leaves."""
+"""From this length on [s] a layer in a loop runs at the clock that the power limit leaves."""
 EXPRESSED = {"nccl": "serial", "transformer_engine": "ring", "async_tp": "ring"}
 """Name in the measurements -> what it is here; the others are fused kernels."""
 RING = OverlapMethod(method="ring_exchange")
@@ -120,14 +120,8 @@ def _layer(row: dict[str, Any], whole: Op, how: str) -> Ops:
 
 def _in_a_loop(part: Processor, op: Op) -> Processor:
     """Return a GPU as a benchmark's loop finds it: its clock has not given way to short kernels."""
-    if part.kernel(op, overlapped=False) >= SETTLED:
-        return part
-    models = {name: _at_full_clock(model) for name, model in part.kernels.gemm.items()}
-    return replace(part, kernels=part.kernels.model_copy(update={"gemm": models}))
-
-
-def _at_full_clock(model: GemmModel) -> GemmModel:
-    return model.model_copy(update={"sustained": 1.0})
+    settled = part.kernel(op, overlapped=False) >= SETTLED
+    return replace(part, sustained=settled)
 
 
 def elapsed(ops: Ops, part: Processor, links: _Links) -> float:
