@@ -69,5 +69,6 @@ NOTES = [
     "  that width in Llama 3 70B whose FLOPs fit the times.",
     "- Pieces run one behind another. Transformer Engine gives them three streams, so that the last wave of one may",
     "  overlap the first of the next: an upper bound where a piece leaves SMs idle.",
-    "- A transfer that takes SMs takes them for the whole of its GEMM.",
+    "- A bulk transfer takes its SMs from the GEMM for as long as it lasts alone; a pipeline's pieces leave theirs to it",
+    "  from beginning to end, as Transformer Engine launches them.",
 ]

@@ -1,5 +1,6 @@
 """Tensor parallel GEMMs that overlap their collectives: pieces in time, SMs, tables, and what was measured."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,14 +14,15 @@ from simulator.errors import InputError
 from simulator.hardware import OverlapMethod, StackConfig, TensorGroup, TensorOverlap
 from simulator.hardware.tensor_overlap import GATHERED, GEMMS, SCATTERED, UNRELATED
 from simulator.ops import LATE, Op, Transfer, block_ops
-from simulator.ops.op import gemm, piece
-from simulator.ops.overlap import gathering, leaving, scattering
+from simulator.ops.op import Taken, gemm, piece
+from simulator.ops.overlap import gathering, scattering, sharing
 from simulator.program.chunk_rows import Call
 from simulator.residuals import processor
 from simulator.residuals.overlaps import elapsed, measured_overlaps
 
 RING = OverlapMethod(method="ring_exchange")
 PIPELINE = OverlapMethod(method="pipeline", sms=16, splits=4)
+BULK = {"layout__tp": 4, "layout__tp_comm_overlap": True, "layout__pp": 1}
 MEGATRON = inputs.validate(inputs.data("stacks", "megatron"), StackConfig).tensor_overlap
 
 
@@ -115,19 +117,48 @@ def test_a_ring_that_scatters_adds_the_parts_itself():
 # SMs
 
 
-def test_a_gemm_next_to_a_transfer_has_fewer_sms():
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, math.inf])
+def test_a_gemm_next_to_a_transfer_has_fewer_sms_while_that_lasts(share):
     part = processor("h100")
     whole = gemm("layer", 8192, 8192, 8192, "bf16")
-    (left,) = leaving((whole,), OverlapMethod(method="bulk", sms=24))
-    assert isinstance(left, Op)
-    longer = part.kernel(left, overlapped=False) / part.kernel(whole, overlapped=False)
+    alone = part.kernel(whole, overlapped=False)
+    (left,) = sharing((whole,), Taken(24))
+    shared = part.kernel(left, overlapped=False)  # type: ignore[arg-type]
     # 108 of 132 SMs, to a wave: 2,048 tiles of 128 x 256 are 15.5 or 19.0 waves.
-    assert longer == pytest.approx(19 / 16, rel=0.03)
+    assert shared / alone == pytest.approx(19 / 16, rel=0.03)
+    # While the transfer lasts, a part of the GEMM at the slower rate; the rest at the other.
+    (taken,) = sharing((whole,), Taken(24, share * shared))
+    due = min(share, 1) * shared + (1 - min(share, 1)) * alone
+    assert part.kernel(taken, overlapped=False) == pytest.approx(due, rel=1e-12)  # type: ignore[arg-type]
 
 
 def test_sms_are_taken_from_gemms_alone():
     cast = Op("cast", "quantise", bytes=1.0)
-    assert leaving((cast,), OverlapMethod(method="bulk", sms=24)) == (cast,)
+    assert sharing((cast,), Taken(24)) == (cast,)
+
+
+def test_a_bulk_transfer_holds_its_sms_as_long_as_it_takes_alone():
+    one = dense(**BULK)
+    work = price(one).work
+    (ops,) = block_ops("dense", work)
+    # 3/4 of the residual stream in BF16 over NVLink at the rate of copy engines.
+    due = 0.75 * work.tokens * work.model.hidden_size * 2 / (one.topology.node.nvlink * 0.826)
+    taken = {op.name: op.taken for op in ops.backward if isinstance(op, Op) and op.taken.sms}
+    assert set(taken) == {"qkv dgrad", "qkv wgrad", "gate+up dgrad", "gate+up wgrad"}
+    assert {held.sms for held in taken.values()} == {16}
+    assert [held.seconds for held in taken.values()] == pytest.approx([due] * 4)
+
+
+def test_a_sum_travels_next_to_its_own_weight_gradient_alone():
+    # The other one has run before it, in truth: what comes now waits for the sum.
+    (ops,) = block_ops("dense", price(dense(**BULK)).work)
+    gradients = [op for op in (*ops.attention_w, *ops.mlp_w) if isinstance(op, Op)]
+    assert [(op.name, op.joins) for op in gradients] == [
+        ("qkv wgrad", False),
+        ("o wgrad", True),
+        ("gate+up wgrad", False),
+        ("down wgrad", True),
+    ]
 
 
 # The table

@@ -75,8 +75,18 @@ class Processor:
 
     def _gemm(self, op: Op) -> float:
         table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
-        sms = self.gpu.sms - max(self.reserved_sms, op.sms)
-        return gemm_seconds(op, self.gpu, table[op.dtype], self.peak(op.dtype), sms)
+        model, peak = table[op.dtype], self.peak(op.dtype)
+        sms = self.gpu.sms - self.reserved_sms
+        alone = gemm_seconds(op, self.gpu, model, peak, sms)
+        taken = op.taken.sms - self.reserved_sms
+        if taken <= 0:
+            return alone
+        shared = gemm_seconds(op, self.gpu, model, peak, sms - taken)
+        if shared <= op.taken.seconds:
+            return shared
+        # A part of it on fewer SMs while the transfer lasts, the rest on all of them.
+        part = op.taken.seconds / shared
+        return op.taken.seconds + (1.0 - part) * alone
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
         model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)

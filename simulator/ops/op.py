@@ -5,6 +5,7 @@ Seconds are `compute`'s business, links the network's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -61,6 +62,18 @@ class Shape(NamedTuple):
 _NO_SHAPE = Shape()
 
 
+class Taken(NamedTuple):
+    """SMs that a transfer next to a GEMM takes from it."""
+
+    sms: int = 0
+    """How many."""
+    seconds: float = math.inf
+    """For how long [s]; for all of the GEMM if it leaves them by itself."""
+
+
+_NONE_TAKEN = Taken()
+
+
 # A named tuple: pricing makes tens of thousands of ops, and a frozen dataclass takes thrice as long.
 class Op(NamedTuple):
     """One kernel."""
@@ -83,8 +96,10 @@ class Op(NamedTuple):
     """Of attention: tokens of the sequence that the kernel sees."""
     recompute: bool = False
     """Whether it repeats the forward pass, so that its FLOPs are not the model's."""
-    sms: int = 0
-    """SMs that it leaves to a transfer next to it."""
+    taken: Taken = _NONE_TAKEN
+    """SMs of a GEMM that a transfer next to it takes."""
+    joins: bool = False
+    """Whether it waits for the transfers that nothing in the phases before it waits for."""
 
 
 LATE = -1
@@ -142,6 +157,8 @@ class Work:
     """See LayoutConfig.sequence_parallel."""
     tp_overlap: Overlaps = field(default_factory=dict)
     """How GEMMs overlap the collectives of tensor parallelism; see LayoutConfig.tp_comm_overlap."""
+    tp_pass: float = 0.0
+    """Time in which a byte of a buffer passes round the tensor parallel group, alone [s]."""
     cp_gather: bool = False
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
     unfused: bool = False

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from simulator.hardware import OverlapMethod
-from simulator.ops.op import Op, Ops, Transfer, moved, piece
+from simulator.ops.op import Op, Ops, Taken, Transfer, moved, piece
 
 
 def gathering(transfer: Transfer, ops: Ops, ranks: int) -> Ops:
@@ -41,7 +41,7 @@ def scattering(transfer: Transfer, ops: Ops, ranks: int, method: OverlapMethod) 
     before, whole, behind = _around(ops)
     ring = method.method == "ring_exchange"
     count = ranks if ring else method.splits
-    first = piece(whole, count)._replace(sms=method.sms)
+    first = piece(whole, count)._replace(taken=Taken(method.sms))
     rest = (first,) * (count - 1)
     concurrent = len(rest) + len(behind)
     if ring:
@@ -58,9 +58,9 @@ def scattering(transfer: Transfer, ops: Ops, ranks: int, method: OverlapMethod) 
     return (*before, first, travelling, *rest, *behind, exposed)
 
 
-def leaving(ops: Ops, method: OverlapMethod) -> Ops:
-    """Return ops whose GEMMs leave SMs to a transfer that runs next to them."""
-    return tuple(_leaving(op, method.sms) if isinstance(op, Op) else op for op in ops)
+def sharing(ops: Ops, taken: Taken) -> Ops:
+    """Return ops from whose GEMMs a transfer that runs next to them takes SMs."""
+    return tuple(_sharing(op, taken) if isinstance(op, Op) else op for op in ops)
 
 
 def next_to(transfer: Transfer) -> Transfer:
@@ -68,8 +68,8 @@ def next_to(transfer: Transfer) -> Transfer:
     return _by_userbuffers(transfer, transfer.concurrent)
 
 
-def _leaving(op: Op, sms: int) -> Op:
-    return op._replace(sms=sms) if op.flops else op
+def _sharing(op: Op, taken: Taken) -> Op:
+    return op._replace(taken=taken) if op.flops else op
 
 
 def _by_userbuffers(transfer: Transfer, concurrent: int) -> Transfer:
