@@ -17,6 +17,7 @@ from simulator.costs.blocks import (
     Segment,
     Stages,
 )
+from simulator.costs.coverage import Coverage, coverage
 from simulator.costs.loads import layer_visits, loads
 from simulator.costs.pricing import block_seconds, price, price_loads, work
 from simulator.costs.table import Costs, Part
@@ -24,6 +25,7 @@ from simulator.costs.table import Costs, Part
 __all__ = [
     "BlockCost",
     "Costs",
+    "Coverage",
     "Held",
     "Hop",
     "Join",
@@ -34,6 +36,7 @@ __all__ = [
     "Segment",
     "Stages",
     "block_seconds",
+    "coverage",
     "layer_visits",
     "loads",
     "price",

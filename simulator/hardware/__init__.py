@@ -9,7 +9,7 @@ a software stack: what its hosts need to launch kernels. None knows of any train
 
 from simulator.hardware.attention import AttentionModel, Benchmark, Tail
 from simulator.hardware.communication import CommunicationModel, MeasuredLinks
-from simulator.hardware.gemm import GemmModel
+from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
 from simulator.hardware.stack import HostConfig, StackConfig
@@ -28,6 +28,7 @@ __all__ = [
     "GpuConfig",
     "HostConfig",
     "KernelConfig",
+    "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
     "OverlapMethod",

@@ -5,7 +5,6 @@ Seconds are `compute`'s business, links the network's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -63,12 +62,14 @@ _NO_SHAPE = Shape()
 
 
 class Taken(NamedTuple):
-    """SMs that a transfer next to a GEMM takes from it."""
+    """What a transfer next to a GEMM takes from it."""
 
+    seconds: float = 0.0
+    """How long it lasts, alone [s]."""
     sms: int = 0
-    """How many."""
-    seconds: float = math.inf
-    """For how long [s]; for all of the GEMM if it leaves them by itself."""
+    """SMs that it holds."""
+    margin: bool = False
+    """Whether the GEMM is launched on the other SMs, and leaves these unused behind the transfer."""
 
 
 _NONE_TAKEN = Taken()
@@ -97,7 +98,7 @@ class Op(NamedTuple):
     recompute: bool = False
     """Whether it repeats the forward pass, so that its FLOPs are not the model's."""
     taken: Taken = _NONE_TAKEN
-    """SMs of a GEMM that a transfer next to it takes."""
+    """Of a GEMM: what a transfer next to it takes from it."""
     joins: bool = False
     """Whether it waits for the transfers that nothing in the phases before it waits for."""
 

@@ -45,7 +45,8 @@ def gathered(work: Work, layer: str, ops: Ops) -> Ops:
     for index, op in enumerate(ops):
         if isinstance(op, Transfer):
             behind = ops[index + 1 :]
-            return (*ops[:index], *overlap.gathering(op, behind, work.tp))
+            seconds = op.bytes * work.tp_pass
+            return (*ops[:index], *overlap.gathering(op, behind, work.tp, seconds))
     return ops  # nothing is gathered
 
 
@@ -74,7 +75,8 @@ def scatter(
     total = Transfer(name, "tp", elements * 2.0 * _passes(work))
     if layer not in work.tp_overlap:
         return (*gemm, total)
-    return overlap.scattering(total, gemm, work.tp, work.tp_overlap[layer])
+    seconds = total.bytes * work.tp_pass
+    return overlap.scattering(total, gemm, work.tp, work.tp_overlap[layer], seconds)
 
 
 def beside(work: Work, layer: str, ops: Ops, bytes_per_element: float = 2.0) -> Ops:
@@ -85,7 +87,7 @@ def beside(work: Work, layer: str, ops: Ops, bytes_per_element: float = 2.0) -> 
     if work.tp == 1 or layer not in work.tp_overlap:
         return ops
     size = work.tokens * work.model.hidden_size * bytes_per_element  # [B]
-    taken = Taken(work.tp_overlap[layer].sms, size * work.tp_pass)
+    taken = Taken(size * work.tp_pass, work.tp_overlap[layer].sms)
     return overlap.sharing(ops, taken)
 
 
