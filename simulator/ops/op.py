@@ -143,7 +143,7 @@ class Work:
     expert_rows: float = 0.0
     """(token, expert) pairs that the GPU's experts compute."""
     received: float = 0.0
-    """Tokens that dispatch brings to this GPU, each once."""
+    """Copies of tokens that dispatch brings to this GPU: each once, or once per expert."""
     local_experts: int = 0
     """Routed experts on this GPU."""
     recompute: frozenset[str] = frozenset()
@@ -164,6 +164,9 @@ class Work:
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
     unfused: bool = False
     """Whether attention runs as two batched GEMMs and a softmax."""
+    sent: float = 0.0
+    """Copies of tokens that this GPU writes before it sends them, and adds up when they are back;
+    0 where the kernel that sends reads tokens in place."""
 
     @property
     def own(self) -> float:
