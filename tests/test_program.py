@@ -320,6 +320,17 @@ def test_1f1b_sends_activations_down_and_gradients_up_once_per_micro_batch():
     assert {sends.count(edge) for edge in due} == {8}
 
 
+def test_a_stage_of_one_kernel_sends_what_it_makes():
+    # The embedding alone: the send waits for the first row of its action, which is the only one.
+    one = lower(dense(layout__stages=["embedding", "0-3 head"]))
+    sends = named(one, "send F")
+    assert len(sends) == one.scenario.micro_batches
+    for row in sends.tolist():
+        (made,) = waits(one, row)
+        assert one.action[made] == one.action[row]
+        assert STREAMS[one.stream[made]] == "compute"
+
+
 def test_dualpipe_sends_along_both_directions_but_not_between_the_two_stages_of_a_rank():
     # pp 4, stages 0..3 down the ranks and, in the other direction, up: rank r holds stages r and 3
     # - r. Unfolded, each stage boundary is crossed from both of its hosts: stage s goes from rank s
