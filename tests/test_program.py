@@ -238,6 +238,7 @@ def shared_buckets(one: Program, rank: int) -> list[Bucket]:
 
 
 @small
+@pytest.mark.slow
 def test_each_blocks_gradients_are_reduced_once_its_last_weight_gradient_is_there(changes):
     timeline = simulated(scenario(**changes))
     one = timeline.program
