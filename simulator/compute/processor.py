@@ -83,7 +83,21 @@ class Processor:
         return inside(op, self.gpu, self._model(op))
 
     def _gemm(self, op: Op) -> float:
-        sms = self.gpu.sms - max(self.reserved_sms, op.sms)
+        transfer = op.taken
+        all_sms = self.gpu.sms - self.reserved_sms
+        left = min(all_sms, self.gpu.sms - transfer.sms)
+        alone = self._gemm_on(op, left if transfer.margin else all_sms)
+        if not transfer.seconds:
+            return alone
+        # Next to the transfer, and what is left of it behind.
+        beside = self._gemm_on(op, left) * self.kernels.communication["userbuffers"].gemm_slowdown
+        if beside <= transfer.seconds:
+            return beside
+        part = transfer.seconds / beside
+        return transfer.seconds + (1.0 - part) * alone
+
+    def _gemm_on(self, op: Op, sms: int) -> float:
+        """Return the time of a GEMM on some SMs [s]."""
         peak = self.peak(op.dtype)
         return gemm_seconds(op, self.gpu, self._model(op), peak, sms, sustained=self.sustained)
 

@@ -62,6 +62,20 @@ class Shape(NamedTuple):
 _NO_SHAPE = Shape()
 
 
+class Taken(NamedTuple):
+    """What a transfer next to a GEMM takes from it."""
+
+    seconds: float = 0.0
+    """How long it lasts, alone [s]."""
+    sms: int = 0
+    """SMs that it holds."""
+    margin: bool = False
+    """Whether the GEMM is launched on the other SMs, and leaves these unused behind the transfer."""
+
+
+_NONE_TAKEN = Taken()
+
+
 # A named tuple: pricing makes tens of thousands of ops, and a frozen dataclass takes thrice as long.
 class Op(NamedTuple):
     """One kernel."""
@@ -84,8 +98,10 @@ class Op(NamedTuple):
     """Of attention: tokens of the sequence that the kernel sees."""
     recompute: bool = False
     """Whether it repeats the forward pass, so that its FLOPs are not the model's."""
-    sms: int = 0
-    """SMs that it leaves to a transfer next to it."""
+    taken: Taken = _NONE_TAKEN
+    """Of a GEMM: what a transfer next to it takes from it."""
+    joins: bool = False
+    """Whether it waits for the transfers that nothing in the phases before it waits for."""
 
 
 LATE = -1
@@ -143,6 +159,8 @@ class Work:
     """See LayoutConfig.sequence_parallel."""
     tp_overlap: Overlaps = field(default_factory=dict)
     """How GEMMs overlap the collectives of tensor parallelism; see LayoutConfig.tp_comm_overlap."""
+    tp_pass: float = 0.0
+    """Time in which a byte of a buffer passes round the tensor parallel group, alone [s]."""
     cp_gather: bool = False
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
     unfused: bool = False
