@@ -334,7 +334,11 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     }
     setups = {
         name: model.model_copy(
-            update={"setup": model.setup / k, "measured_on": _measured(model, k)}
+            update={
+                "setup": model.setup / k,
+                "own_part": model.own_part * k,
+                "measured_on": _measured(model, k),
+            }
         )
         if links
         else model
