@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from simulator.compute.attention import attention_seconds, implementation
 from simulator.compute.gemm import gemm_seconds
+from simulator.compute.grouped import grouped_seconds
 from simulator.errors import InputError
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.ops import Op
@@ -29,6 +30,8 @@ class Processor:
     """
     attention: str = ""
     """Implementation of fused attention, by its name in the kernel table; "": the default."""
+    own_grouped: bool = True
+    """Whether grouped GEMMs are those of DeepSeek's stack, which are described as its dense ones."""
 
     def seconds(self, ops: Iterable[Op], *, overlapped: bool) -> float:
         """Return the time of kernels run one after another [s], gaps included.
@@ -38,7 +41,7 @@ class Processor:
         total = 0.0
         for op in ops:
             if _runs(op):
-                total += self.kernel(op, overlapped=overlapped) + self.kernels.gap
+                total += self.kernel(op, overlapped=overlapped) + self.gaps(op)
         return total
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
@@ -49,6 +52,12 @@ class Processor:
         if op.flops:
             return self._attention(op, overlapped=overlapped)
         return self._memory_bound(op, overlapped=overlapped)
+
+    def gaps(self, op: Op) -> float:
+        """Return the time between an op's kernels, and to the one before [s]."""
+        # GEMMs of several experts run on several streams: only the first waits.
+        kernels = 1 if op.flops else op.launches
+        return self.kernels.gap * kernels
 
     def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
         bandwidth = self.gpu.memory.bandwidth * self._share(op.kind)
@@ -76,7 +85,15 @@ class Processor:
     def _gemm(self, op: Op) -> float:
         table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
         sms = self.gpu.sms - self.reserved_sms
+        if op.shape.groups > 1 and not self.own_grouped:
+            return self._grouped(op, sms)
         return gemm_seconds(op, self.gpu, table[op.dtype], self.peak(op.dtype), sms)
+
+    def _grouped(self, op: Op, sms: int) -> float:
+        tables = self.kernels.grouped_wgrad if op.kind == "wgrad" else self.kernels.grouped
+        model = tables[op.dtype]
+        in_loop = grouped_seconds(op, self.gpu, model, self.peak(op.dtype), sms)
+        return in_loop * model.sustained
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
         model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)

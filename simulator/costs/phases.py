@@ -80,7 +80,7 @@ def _segment(ops: Iterable[Op], processor: Processor, *, overlapped: bool) -> Se
         if op.flops or op.bytes:
             name = CLASSES.get(op.kind, "memory_bound")
             seconds[name] += processor.kernel(op, overlapped=overlapped)
-            seconds["kernel_gaps"] += processor.kernels.gap
+            seconds["kernel_gaps"] += processor.gaps(op)
         flops[op.dtype] += op.flops
         if op.recompute:
             recomputed += op.flops

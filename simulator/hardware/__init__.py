@@ -11,19 +11,23 @@ from simulator.hardware.attention import AttentionModel, Benchmark, Tail
 from simulator.hardware.communication import CommunicationModel, MeasuredLinks
 from simulator.hardware.gemm import GemmModel
 from simulator.hardware.gpu import GpuConfig, Memory
+from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
-from simulator.hardware.stack import HostConfig, StackConfig
+from simulator.hardware.stack import ExpertKernels, HostConfig, OptimizerKernels, StackConfig
 
 __all__ = [
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
+    "ExpertKernels",
     "GemmModel",
     "GpuConfig",
+    "GroupedModel",
     "HostConfig",
     "KernelConfig",
     "MeasuredLinks",
     "Memory",
+    "OptimizerKernels",
     "OverlapSlowdown",
     "StackConfig",
     "Tail",

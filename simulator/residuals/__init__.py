@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simulator.residuals.attention import attention
 from simulator.residuals.gemms import gemms
+from simulator.residuals.grouped import grouped
 from simulator.residuals.links import links
 from simulator.residuals.memory_bound import memory_bound
 from simulator.residuals.rows import Residuals, processor
@@ -18,4 +19,4 @@ __all__ = ["Residuals", "processor", "residuals"]
 
 def residuals() -> tuple[Residuals, ...]:
     """Return every class of op that was measured, with its residuals."""
-    return (*gemms(), *memory_bound(), *attention(), *links())
+    return (*gemms(), *grouped(), *memory_bound(), *attention(), *links())
