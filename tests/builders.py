@@ -313,7 +313,13 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     kernels = one.kernels
     gemms = {
         kind: {
-            dtype: model.model_copy(update={"tile": model.tile / k, "ramp": model.ramp / k})
+            dtype: model.model_copy(
+                update={
+                    "tile": model.tile / k,
+                    "ramp": model.ramp / k,
+                    "measured": {name: _sped_up(part, k) for name, part in model.measured.items()},
+                }
+            )
             for dtype, model in getattr(kernels, kind).items()
         }
         for kind in ("gemm", "wgrad")
@@ -347,6 +353,11 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     )
     site = _quicker(one, k) if links else one.topology
     return replace(one, gpu=gpu, kernels=table, topology=site, network=network(site))
+
+
+def _sped_up(measured, k: float):
+    burst = {length / k: rate for length, rate in measured.burst.items()}
+    return measured.model_copy(update={"speed": measured.speed * k, "burst": burst})
 
 
 def _quicker(one: Scenario, k: float):

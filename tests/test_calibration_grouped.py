@@ -75,6 +75,20 @@ def test_one_kernel_per_expert_fills_and_drains_a_stream_of_four():
     assert several - single == pytest.approx(4 * model.ramp)
 
 
+@pytest.mark.parametrize("gpu", ["a100", "h100", "b200"])
+def test_what_was_not_measured_grouped_has_the_constants_of_its_dense_gemm(gpu):
+    kernels = processor(gpu).kernels
+    pairs = [(kernels.grouped, kernels.gemm), (kernels.grouped_wgrad, kernels.wgrad)]
+    for grouped_tables, dense in pairs:
+        assert set(grouped_tables) == set(dense)
+        for dtype, model in grouped_tables.items():
+            assert model.exponent == 2
+            if dtype == "fp8" and gpu == "h100":
+                continue
+            for key in ("mainloop", "tile", "memory", "ramp", "tiles"):
+                assert getattr(model, key) == getattr(dense[dtype], key), (dtype, key)
+
+
 def test_deepseeks_own_grouped_gemm_is_the_dense_wave_model():
     # Two experts of 4,096 rows are as many tiles as one of 8,192; a memory-bound part is hidden.
     two = gemm("", 4096, 4096, 7168, "fp8", 2)

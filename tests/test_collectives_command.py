@@ -81,6 +81,18 @@ def test_low_latency_kernels_take_128_tokens_unless_told(op, token, time, capsys
     )  # the kernel's start does not depend on tokens
 
 
+@pytest.mark.parametrize("ranks", [8, 16])
+def test_what_crosses_the_link_of_low_latency_kernels_is_what_leaves_its_gpu_or_its_node(
+    ranks, capsys
+):
+    # 8 copies of each token, spread evenly: on one node 7 of 8 leave their GPU over NVLink, on two 1
+    # of 2 leaves the node over the NIC.
+    words = ["--op", "combine", "--algorithm", "low_latency", "--ranks", str(ranks)]
+    (row,) = rows(capsys, *words)
+    crossing = {8: 7 / 8, 16: 1 / 2}[ranks]
+    assert row["busbw_gb_s"] == pytest.approx(row["deepep_gb_s"] * crossing)
+
+
 def test_flat_kernels_send_to_every_gpu_and_hierarchical_ones_to_every_node(capsys):
     common = ["--op", "dispatch", "--tokens", "4096", "--ranks", "64"]
     (grouped,), (flat,) = rows(capsys, *common), rows(capsys, *common, "--algorithm", "flat")

@@ -130,10 +130,11 @@ def test_a_ring_per_rail_uses_every_nic():
     assert [table[link] for link in net.gpu_up.tolist()] == pytest.approx([2 * 7 / 8 * GB] * 8)
 
 
-def test_switches_that_add_take_the_nodes_share_over_each_nic_once():
-    # 4 nodes of 4: S/4 each way over every NIC; NVLink S + S/4 each way.
-    net = cluster(nodes=4, gpus=4, ports=16)
-    plan = demand(net, rounds(net, "all_reduce", "sharp", range(16)))
+@pytest.mark.parametrize("nodes", [2, 4])
+def test_switches_that_add_take_the_nodes_share_over_each_nic_once(nodes):
+    # Nodes of 4: S/4 each way over every NIC; NVLink S + S/4 each way. However many nodes there are.
+    net = cluster(nodes=nodes, gpus=4, ports=16)
+    plan = demand(net, rounds(net, "all_reduce", "sharp", range(4 * nodes)))
     table = dict(zip(plan.links.tolist(), plan.bytes.tolist(), strict=True))
     for links, each in (
         (net.nic_up, 0.25),
@@ -141,7 +142,7 @@ def test_switches_that_add_take_the_nodes_share_over_each_nic_once():
         (net.gpu_up, 1.25),
         (net.gpu_down, 1.25),
     ):
-        assert [table[link] for link in links.tolist()] == pytest.approx([each * GB] * 16)
+        assert [table[link] for link in links.tolist()] == pytest.approx([each * GB] * 4 * nodes)
 
 
 @pytest.mark.parametrize("n", range(1, 40))
@@ -162,6 +163,13 @@ def test_a_tree_of_six_reads_as_it_is_drawn():
     #     2     5
     #   1   3
     assert parents(6) == [-1, 2, 4, 2, 0, 4]
+
+
+def test_the_second_tree_is_the_mirror_of_an_even_one_and_an_odd_one_shifted_by_a_node():
+    # NCCL's ncclGetDtree. Of four nodes: 0 above 2 above 1 and 3; from the other end 3 above 1 above
+    # 2 and 0. Of five: 0 above 4 above 2 above 1 and 3; a node further 1 above 0 above 3 above 2 and 4.
+    assert both(4) == ([-1, 2, 0, 2], [1, 3, 1, -1])
+    assert both(5) == ([-1, 2, 4, 2, 0], [1, -1, 3, 0, 3])
 
 
 # Both views

@@ -1,5 +1,7 @@
 """The algorithms and dispatchers of a step: bytes by hand, every row in a small step, what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders import configuration_name, scenario, simulated
@@ -20,9 +22,10 @@ from simulator.collectives import (
 )
 from simulator.collectives.communication import NEEDS
 from simulator.collectives.kinds import EXCHANGES, Traffic
+from simulator.collectives.straight import per_token
 from simulator.costs import loads, price
 from simulator.errors import InputError
-from simulator.experts import WAYS, Visits, route, worst_load
+from simulator.experts import WAYS, Load, Visits, route, worst_load
 from simulator.experts.survey import of_routing
 from simulator.hardware import CommunicationModel
 from simulator.program import lower
@@ -114,6 +117,61 @@ def test_where_the_busiest_represents_all_every_port_carries_what_the_busiest_do
     for ports, busiest in zip(each[:2], worst[:2], strict=True):
         assert len(set(busiest)) == 1
         assert busiest[0] >= max(ports) - 1e-12
+
+
+@every_dispatcher
+def test_an_exchange_waits_for_no_link_that_carries_nothing(name):
+    # Nobody picks the other node's experts.
+    one_node = Visits(
+        experts=np.array([1.0, 1.0, 0.0, 0.0]),
+        pairs=np.array([1.0, 1.0, 0.0, 0.0]),
+        gpus=np.array([1.0, 1.0, 0.0, 0.0]),
+        nodes=np.array([1.0, 0.0]),
+    )
+    net = cluster(nodes=2, gpus=2, ports=16)
+    row = DISPATCHERS[name]
+    load = worst_load(one_node, per_gpu=True, way=row.way)
+    batch = Batch(net, (0, 1, 2, 3), load, CoflowKind.DISPATCH, IDEAL, "pairwise")
+    demand = row.demand(batch)
+    assert (demand.bytes > 0).all()
+    assert not set(net.nic_down[2:].tolist()) & set(demand.links.tolist())
+
+
+@every_dispatcher
+def test_experts_that_all_lie_on_one_gpu_are_reached_at_once(name):
+    load = Load(
+        rows=8.0,
+        received=1.0,
+        over_nic=0.0,
+        over_nvlink=0.0,
+        mean_nic=0.0,
+        mean_nvlink=0.0,
+        ep_nodes=1,
+        gpus_per_node=1,
+    )
+    net = cluster(nodes=2, gpus=2, ports=16)
+    batch = Batch(net, (0,), load, CoflowKind.DISPATCH, IDEAL, "pairwise")
+    demand = DISPATCHERS[name].demand(batch)
+    assert (len(demand.links), demand.latency) == (0, 0.0)
+
+
+def test_where_the_busiest_represents_all_a_port_shares_its_copies_among_its_pairs():
+    # Two nodes of 3 GPUs. One copy over the busiest NVLink port is half a copy for each of 2
+    # neighbours; 6 over the busiest NIC are 2 for each of 3 GPUs of the other node.
+    load = Load(
+        rows=8.0,
+        received=7.0,
+        over_nic=6.0,
+        over_nvlink=1.0,
+        mean_nic=6.0,
+        mean_nvlink=1.0,
+        ep_nodes=2,
+        gpus_per_node=3,
+    )
+    first, last = [0.5, 0.5, 0.5, 2.0, 2.0, 2.0], [2.0, 2.0, 2.0, 0.5, 0.5, 0.5]
+    expected = np.array([first, first, first, last, last, last])
+    np.fill_diagonal(expected, 0.0)
+    assert per_token(load).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("algorithm", ["hierarchical", "bruck"])
@@ -268,6 +326,15 @@ def test_nccl_runs_what_its_cost_model_chooses_with_that_protocols_kernel(size):
     assert plan.kernel == kernels[ALGORITHMS[best.algorithm].kernels[best.protocol]]
 
 
+def test_an_algorithm_that_reaches_a_part_of_its_protocols_rate_runs_at_that(monkeypatch):
+    monkeypatch.setitem(ALGORITHMS, "ring", replace(ALGORITHMS["ring"], rate=0.5))
+    one = scenario(communication__data={"algorithm": "ring"})
+    plan = Communication.of(one).plan(CoflowKind.ALL_GATHER, range(8), 1e9)
+    whole = one.kernels.communication["nccl_simple"]
+    assert (plan.kernel.nic, plan.kernel.nvlink) == (whole.nic / 2, whole.nvlink / 2)
+    assert plan.kernel.setup == whole.setup
+
+
 def test_small_messages_take_another_protocol_than_large_ones():
     one = scenario(communication__data={"algorithm": "nccl"})
     small, large = (
@@ -288,7 +355,23 @@ def test_what_nothing_is_said_of_runs_as_it_was_calibrated():
         (CoflowKind.FORWARD, "nccl"),
     ):
         plan = Communication.of(one).plan(kind, range(8), 1e6)
-        assert plan.kernel == one.kernels.communication[row]
+        # In a ring of sends nobody copies its own keys.
+        known = one.kernels.communication[row]
+        if kind is CoflowKind.CONTEXT:
+            known = known.model_copy(update={"own_part": 0.0})
+        assert plan.kernel == known
+
+
+def test_a_gather_takes_the_copy_of_its_own_part_and_an_all_reduce_works_in_place():
+    # 8 MB over 8 GPUs: 1 MB each at 792 GB/s.
+    demands = []
+    for flag in (True, False):
+        one = scenario(layout__sequence_parallel=flag)
+        plan = Communication.of(one).plan(CoflowKind.TENSOR, range(8), 8e6)
+        demands.append(plan.demand(range(8), 8e6))
+    gathered, reduced = demands
+    assert gathered.latency - reduced.latency == pytest.approx(1e6 / 792e9)
+    assert gathered.bytes.tolist() == reduced.bytes.tolist()
 
 
 # What is refused

@@ -117,6 +117,10 @@ def test_max_violation_is_that_of_the_largest_load():
     assert max_violation(np.array([[1.0, 1.0, 4.0], [2.0, 2.0, 2.0]])).tolist() == [1.0, 0.0]
 
 
+def test_max_violation_of_a_single_layer_is_a_number():
+    assert max_violation(np.array([1.0, 1.0, 4.0])) == 1.0
+
+
 def test_what_exceeds_one_choice_per_token_goes_to_the_others():
     # 2 choices of 4 experts in proportion 8:1:1:0 would be 1.6, 0.2, 0.2, 0: the first is full, 1 :
     # 1 share the rest.
@@ -132,11 +136,31 @@ def test_what_exceeds_one_choice_per_token_goes_to_the_others():
     assert shares.tolist() == [[1.0, 0.5, 0.5, 0.0]]
 
 
+def test_what_the_others_get_may_fill_one_of_them_too():
+    # 3 choices of 4 experts in proportion 20:8:1:1 would be 2, 0.8, 0.1, 0.1. The first is full; 2
+    # choices for the others make 1.6, 0.2, 0.2 of their 1.0: the second is full too, 1 is left for two.
+    model = V3.model_copy(
+        update={"n_routed_experts": 4, "num_experts_per_tok": 3, "num_hidden_layers": 4}
+    )
+    one_layer = model.model_copy(update={"num_nextn_predict_layers": 0})
+    shares = popularity(CONFIGS["recorded"], one_layer, np.array([[20.0, 8.0, 1.0, 1.0]]))
+    assert shares.tolist() == [pytest.approx([1.0, 1.0, 0.5, 0.5], rel=1e-12)]
+
+
 def test_recorded_counts_are_taken_as_they_are_and_steps_add_up():
     shares = popular(CONFIGS["recorded"])
     assert shares[:58] == pytest.approx(COUNTS / COUNTS.sum(axis=1, keepdims=True) * 8)
     assert (shares[58] == shares[57]).all()  # the MTP module was not recorded
     assert popularity(CONFIGS["recorded"], V3, np.stack([COUNTS, COUNTS])) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("modules", [1, 2])
+def test_mtp_modules_have_their_recorded_counts_or_the_last_layers(modules):
+    model = V3.model_copy(update={"num_nextn_predict_layers": modules})
+    taken = popularity(CONFIGS["recorded"], model, COUNTS)
+    assert (taken[58:] == taken[57]).all()
+    own = np.concatenate([COUNTS, COUNTS[:modules]])
+    assert (popularity(CONFIGS["recorded"], model, own)[58:] == taken[:modules]).all()
 
 
 # Loads follow
@@ -182,6 +206,32 @@ def test_the_loads_follow_a_steep_popularity_too(layer, model):
 def test_alike_experts_have_weight_one(model):
     share = np.full(256, 8 / 256)
     assert weights(share, model) == pytest.approx(np.ones(256), abs=1e-6)
+
+
+def test_an_expert_is_chosen_unless_all_draws_miss_it():
+    # Without groups 1 - c^w is the popularity, and w = 1 that of 2 choices of 8: c = 3/4. Weights are
+    # ln(1 - p) / ln(3/4): 1/2 misses as often as 2.409 times as many draws, 1/8 as 0.464 times.
+    model = V3.model_copy(
+        update={"n_routed_experts": 8, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+    )
+    share = np.array([1 / 2, 1 / 4, 1 / 8, 1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 4])
+    expected = [2.409421, 1.0, 0.464163, 0.464163, 1.0, 1.0, 1.0, 1.0]
+    assert weights(share, model) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_limit_on_groups_is_taken_back_by_a_factor_per_group():
+    # Four groups of 8 experts, of which a token reaches two. The first group's experts are twice as
+    # popular as the others': 8 x 0.2 = 1.6 of 4 choices fall on it. By weights without the factor,
+    # ln(1 - 0.2) / ln(1 - 1/8) = 1.67, it would be 1.84. Of 4,096 tokens that the weights have not
+    # seen: 6,554 choices on it, deviation below sqrt(6,554) = 81, and the 1% that is close enough.
+    model = V3.model_copy(
+        update={"n_routed_experts": 32, "num_experts_per_tok": 4, "n_group": 4, "topk_group": 2}
+    )
+    share = np.array([0.2] * 8 + [0.1] * 24)
+    seen = np.random.default_rng(5).random((4096, 32), dtype=np.float32)
+    chosen = choose(seen ** (1.0 / weights(share, model)), model)
+    of_group = np.bincount(chosen.ravel() // 8, minlength=4) / 4096
+    assert of_group == pytest.approx([1.6, 0.8, 0.8, 0.8], rel=0.04)
 
 
 # What is refused
@@ -244,6 +294,12 @@ def test_counts_that_do_not_fit_the_model_are_refused(counts, message):
     with pytest.raises(InputError) as caught:
         popularity(CONFIGS["recorded"], V3, counts)
     assert str(caught.value) == f"experts.file: 'counts.csv' {message}"
+
+
+def test_recorded_experts_need_their_counts():
+    with pytest.raises(InputError) as caught:
+        popularity(CONFIGS["recorded"], V3)
+    assert str(caught.value) == "experts.file: 'counts.csv' was not read."
 
 
 def test_a_max_violation_beyond_every_token_is_refused():

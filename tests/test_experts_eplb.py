@@ -108,6 +108,13 @@ def test_the_heaviest_goes_to_the_lightest_pack_with_room():
     assert pack(np.array([[5.0, 9.0, 1.0, 4.0]]), 2)[0].tolist() == [[1, 0, 0, 1]]
 
 
+def test_packs_of_one_item_stay_in_order():
+    # As in DeepSeek's code: nothing to balance, so nothing moves.
+    packs = pack(np.array([[5.0, 9.0, 1.0]]), 3)
+    assert packs.pack.tolist() == [[0, 1, 2]]
+    assert packs.slot.tolist() == [[0, 0, 0]]
+
+
 @pytest.mark.parametrize("slots", [250, 300])
 def test_slots_that_do_not_divide_over_gpus_are_refused(slots):
     with pytest.raises(

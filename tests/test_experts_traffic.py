@@ -241,6 +241,16 @@ def test_expected_drops_are_those_of_sampled_tokens(factor):
     assert (loads * survival(loads, 4096, capacity)).sum() / 8 == pytest.approx(kept, abs=0.004)
 
 
+def test_an_expert_that_every_token_picks_loses_what_is_over_its_capacity():
+    # 100 tokens of one GPU all pick it, so that nothing varies: 80 of 100 find room. Of an expert
+    # that half of them pick, 50 with a deviation of 5, a capacity of 50 refuses the mean excess
+    # E[max(0, X - 50)] = 5 phi(0) = 5 / sqrt(2 pi) = 1.99: 0.96 of them find room.
+    kept = survival(np.array([1.0, 0.5]), 100, 80)
+    assert kept == pytest.approx([0.8, 1.0], abs=1e-8)
+    half = survival(np.array([0.5]), 100, 50)
+    assert half == pytest.approx([1.0 - 5.0 / np.sqrt(2.0 * np.pi) / 50.0], rel=1e-12)
+
+
 @every_way
 def test_a_dropped_choice_does_not_travel(way):
     gpus, source = tokens(16)

@@ -14,7 +14,7 @@ from simulator.program import lower
 from simulator.program.folding import program_colours
 from simulator.report import summarise
 from simulator.scenario import load
-from simulator.schedules import build
+from simulator.schedules import Action, Schedule, build
 
 # 400 us across leaves, 30 us within one: ranks that cross leaves and ranks that do not differ
 # visibly.
@@ -187,6 +187,16 @@ def test_dualpipes_two_ends_are_alike_and_1f1bs_are_not(stages, micro_batches):
     assert both == both[::-1]
     assert len(set(both)) == stages // 2
     assert len(set(program_colours(build("1f1b", stages, micro_batches)))) == stages
+
+
+def test_ranks_that_run_the_same_stage_in_another_order_are_not_alike():
+    # One stage on each of three ranks: the first two run F B F B, the third F F B B.
+    def in_turn(first: int) -> tuple[Action, ...]:
+        return tuple(Action(kind, first + n, 0) for n in (0, 1) for kind in ("F", "B"))
+
+    apart = (Action("F", 4, 0), Action("F", 5, 0), Action("B", 4, 0), Action("B", 5, 0))
+    first, second, third = program_colours(Schedule("", 1, 6, (in_turn(0), in_turn(2), apart)))
+    assert first == second != third
 
 
 def test_folding_takes_the_same_classes_twice():

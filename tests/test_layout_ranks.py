@@ -49,6 +49,7 @@ def size(layout: Layout, kind: str) -> int:
     """Return how many ranks stand in a group, by the degrees that its name stands for."""
     return {
         "tp": layout.tp,
+        "userbuffers": layout.tp,
         "cp": layout.cp,
         "data": layout.cp * layout.dp,
         "etp": layout.etp,

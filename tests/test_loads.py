@@ -1,16 +1,21 @@
 """Unequal experts in a step: the worst of every phase of every layer paces its group."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders import scenario, simulated
 
+from simulator.bounds import traffic
 from simulator.costs import loads
 from simulator.engine import run
-from simulator.experts import survey
+from simulator.experts import Load, survey
 from simulator.program import lower
 from simulator.whatif import simulate, study
 
 UNEQUAL = {"experts__distribution": "log_normal", "experts__max_violation": 0.5}
+
+UNLIKE = {"distribution": "log_normal", "sigma": 0.5, "seed": 3}
 
 
 def test_even_experts_have_one_load_and_no_penalty():
@@ -116,7 +121,33 @@ def test_the_buffers_hold_what_the_busiest_gpu_receives():
     assert grown == pytest.approx(2 * 2048 * width * (most - loads(scenario()).even.received))
 
 
-UNLIKE = {"distribution": "log_normal", "sigma": 0.5, "seed": 3}
+def test_one_of_the_copies_stays_on_its_gpu():
+    # Two nodes of 4 GPUs: of copies to all 8 alike, 2 and 1.5 that leave are 7/8, so that 4 are made.
+    load = Load(
+        rows=6.0,
+        received=5.0,
+        over_nic=3.0,
+        over_nvlink=2.0,
+        mean_nic=2.0,
+        mean_nvlink=1.5,
+        ep_nodes=2,
+        gpus_per_node=4,
+    )
+    assert load.copies == 4.0
+    # On one GPU nothing leaves, and it gets all: once, or once per expert.
+    alone = replace(load, mean_nic=0.0, mean_nvlink=0.0, ep_nodes=1, gpus_per_node=1)
+    assert alone.copies == 5.0
+
+
+@pytest.mark.parametrize("pp", [1, 2])
+def test_bytes_sent_are_those_of_all_gpus_and_not_of_the_busiest_one(pp):
+    # Where the busiest GPU represents its group, what it moves is scaled down to the mean over each
+    # kind of link, which is what all GPUs with their own loads send. On one node or on both.
+    worst, each = (
+        traffic(lower(scenario(layout__pp=pp, layout__ep=8 // pp, experts=experts)))["expert"]
+        for experts in ({**UNLIKE, "resolve": how} for how in ("worst", "each"))
+    )
+    assert worst == pytest.approx(each, rel=1e-9)
 
 
 @pytest.mark.parametrize("ep", [2, 4])

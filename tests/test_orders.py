@@ -3,7 +3,7 @@
 import pytest
 
 from simulator.program.orders import Key, orders
-from simulator.schedules import SCHEDULES, build
+from simulator.schedules import SCHEDULES, Action, Schedule, build
 
 
 def different_actions(name: str, micro_batches: int) -> list[int]:
@@ -27,3 +27,13 @@ def test_an_action_is_told_apart_by_who_takes_what_it_makes_and_by_being_the_las
     assert first == second == Key("F", 0, -1, 1, -1, final=False)
     assert [order.keys[code].final for code in order.code[2:].tolist()] == [False, True]
     assert (order.first, order.final) == ({0: 0}, {0: 3})
+
+
+def test_a_pair_makes_the_gradients_of_its_backward_half():
+    # Two directions: micro-batch 0 runs on stage 0 of rank 0 and stage 1 of rank 1, micro-batch 1 on
+    # stage 0 of rank 1 and stage 1 of rank 0, whose pair ends the gradients of stage 0 and not of 1.
+    ahead = (Action("F", 0, 0), Action("FB", 1, 1, 0, 0), Action("B", 1, 1))
+    behind = (Action("F", 1, 0), Action("F", 0, 1), Action("B", 0, 1), Action("B", 1, 0))
+    order = orders(Schedule("pair", 2, 2, (ahead, behind)), every_pass=False)[0]
+    assert order.final == {0: 1, 1: 2}
+    assert [order.keys[code].final for code in order.code.tolist()] == [False, True, True]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builders import configuration_name, dense, lone, pair_program, scenario, simulated
+from fabrics import ring
 
 from simulator.bounds import traffic
 from simulator.costs import PhaseKey, price
@@ -503,6 +504,33 @@ def test_a_stage_sends_its_share_of_the_residual_stream(tp, sequence_parallel):
     assert traffic(lower(one))["pipeline"] == (16_777_216.0, 0.0)
 
 
+def test_a_send_takes_one_of_several_ways(tmp_path):
+    # A ring of 4 switches, a node on each, stages on nodes 0, 1 and 2, 3: between nodes 0 and 2 lie
+    # two ways of two cables. A send crosses those that a route names, and waits for their latency.
+    one = scenario(
+        nodes=4,
+        node__gpus=2,
+        node__nics=2,
+        fabric={
+            "kind": "custom",
+            "switch_ports": 4,
+            "latency": "3.7 us",
+            "file": str(ring(tmp_path)),
+        },
+    )
+    assert 0.5 in one.network.spread(0, 4)[0].values()
+    program, found = lower(one, folded=False), {}
+    for flow in program.coflows:
+        if flow.label.kind == "F":
+            names = {program.link_names[link] for link, _ in flow.links}
+            found[flow.members[0]] = (names, flow.latency)
+    setup = one.kernels.communication["nccl"].setup
+    for source in range(4):
+        links, latency = one.network.route(source, source + 4)
+        names = {one.network.name[link] for link in links}
+        assert found[source] == (names, pytest.approx(latency + setup))
+
+
 # Times that schedules are searched with
 
 
@@ -526,6 +554,22 @@ def test_chunk_times_count_the_exchanges_of_a_pass_where_nothing_hides_them():
     # A dispatch and a combine of some 2 MB at 200 GB/s take tens of microseconds each.
     assert backward > 2 * (52e-6 + 2 * 10e-6)
     assert weights == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("pp", "forward", "backward"), [(1, 18, 8), (2, 9, 4)])
+def test_chunk_times_count_the_transfers_that_kernels_wait_for(pp, forward, backward):
+    # Two GPUs gather and scatter 2,048 x 1,024 x 2 B around attention and MLP of each layer, and
+    # gather what the head reads, or scatter what the embedding makes: half of it over NVLink each
+    # time, the other half copied by the GPU that keeps it, the start of the call and a round. A backward pass waits for what it gathers of the two gradients
+    # of each layer; its other transfers run next to kernels.
+    one = dense(layout__tp=2, layout__pp=pp)
+    kernel = one.kernels.communication["nccl_tensor"]
+    round_ = kernel.nvlink_latency * one.topology.node.nvlink_latency
+    half = 2_097_152 / (kernel.nvlink * 200e9) + 2_097_152 / kernel.own_part
+    each = kernel.setup + round_ + half
+    costs = price(one)
+    for kind, count in ((Pass.FORWARD, forward), (Pass.INPUT, backward)):
+        assert exchanges_alone(one, costs, kind) == pytest.approx(count * each, rel=0.01)
 
 
 @pytest.mark.parametrize(("nodes", "rate"), [(2, 50e9), (1, 200e9)])

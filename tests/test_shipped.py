@@ -22,6 +22,7 @@ CASE_KEYS = {
     "source",
     "note",
     "scored",
+    "twin_of",
     "alternatives",
 }
 MEMORY_KEYS = {
@@ -67,6 +68,19 @@ NAMED = [
     *(f"megatron-2022-{size}" for size in ("22b", "175b", "530b", "1t")),
     "zero-bubble-1.5b",
     "zero-bubble-6.2b",
+    "zero-bubble-14.6b",
+    "nemotron-4-340b",
+    "gpt-3-175b-nemo",
+    "grok-1",
+    "qwen3-30b-a3b",
+    "qwen3-235b-a22b",
+    "qwen2-57b-a14b",
+    "mixtral-8x22b-g8t8",
+    "deepseek-v3-megatron",
+    "megascale-moe-352b",
+    "moonlight-16b-a3b",
+    "mpt-7b",
+    "mpt-30b",
 ]
 
 

@@ -6,6 +6,7 @@ from parallel_cases import DENSE, GPT, MLA, MODELS, SHORT, changes, every_case
 
 from simulator.bounds import traffic
 from simulator.costs import buckets, price
+from simulator.engine import run
 from simulator.program import Program, lower
 from simulator.program.coflows import stage_hosts
 
@@ -194,17 +195,32 @@ def test_dispatch_carries_each_gpus_own_tokens_alone():
     assert cut == pytest.approx(whole, rel=1e-12)
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-def test_overlap_moves_the_same_bytes_in_less_time(overlap):
-    from simulator.engine import run
+OVERLAPPED = {**ONE_NODE, **DENSE, "layout__tp": 4, "training__global_batch_size": 2}
+WIDE = {"model__hidden_size": 8192, "model__intermediate_size": 28672, "training__seq_length": 4096}
 
-    given = {**ONE_NODE, **DENSE, "layout__tp": 4, "training__global_batch_size": 2}
-    plain, overlapping = (
-        lower(scenario(**given, layout__tp_comm_overlap=overlapped))
-        for overlapped in (False, overlap)
+
+def with_and_without_overlap(**given: object) -> tuple[Program, Program]:
+    one, other = (
+        lower(scenario(**OVERLAPPED, **given, layout__tp_comm_overlap=overlap))
+        for overlap in (True, False)
     )
-    assert traffic(plain) == traffic(overlapping)
-    assert (run(overlapping).step_time < run(plain).step_time) == overlap
+    return one, other
+
+
+@pytest.mark.parametrize("wide", [WIDE, {}], ids=["wide", "narrow"])
+def test_overlap_moves_the_same_bytes_in_less_time_and_longer_kernels(wide):
+    # Pieces read all weights each, fill the last wave worse, and some leave SMs to the transfer.
+    overlapping, plain = with_and_without_overlap(**wide)
+    assert traffic(overlapping) == traffic(plain)
+    assert run(overlapping).step_time < run(plain).step_time
+    busy, whole = (one.class_seconds[0]["gemm"] for one in (overlapping, plain))
+    assert busy > 1.02 * whole
+
+
+def test_without_sequence_parallelism_nothing_is_overlapped():
+    # An all-reduce behind each pair of layers: Megatron turns the overlap off.
+    one, other = with_and_without_overlap(**WIDE, layout__sequence_parallel=False)
+    assert run(one).step_time == run(other).step_time
 
 
 def test_gpus_with_loads_of_their_own_gather_their_own_bytes_in_expert_tensor_groups():

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from simulator.cli.tables import number, table
 from simulator.units import format_bytes
-from simulator.validate import Check, score
+from simulator.validate import Check, Score, by_kind, score
 
 
 def checks_text(checks: Sequence[Check]) -> Iterator[RenderableType]:
@@ -26,22 +26,50 @@ def checks_text(checks: Sequence[Check]) -> Iterator[RenderableType]:
             listed = "; ".join(sources)
             yield Text(f"source: {listed}", style="dim")
         yield Text()
-    # Time and memory are scored apart: an error of one says nothing about the other.
+    # Steps, memory and collectives are scored apart: an error of one says nothing about another.
     rows = [check for check in checks if "/" in check.case]
-    steps = [check for check in rows if check.unit != "B"]
+    steps = [check for check in rows if check.kind]
     memory = [check for check in rows if check.unit == "B"]
+    collectives = [check for check in rows if check.unit == "us"]
+    if len(steps) > 1:
+        yield _kinds(steps)
+        yield Text()
     yield from _score("published steps and runs", steps)
     yield from _score("published memory figures", memory)
+    yield from _score("published collectives", collectives)
+
+
+def _kinds(checks: Sequence[Check]) -> Table:
+    """Return how far the steps of each kind are off, of time: below zero is too fast."""
+    heads = ("kind", "cases", "twins once", "absolute", "signed", "worst", "its error")
+    result = table("mean errors of time by kind", *heads, left=1)
+    for kind, total in by_kind(checks):
+        result.add_row(
+            str(kind),
+            str(total.checks),
+            str(total.groups),
+            f"{total.mean:.1%}",
+            f"{total.signed:+.1%}",
+            total.worst.case,
+            f"{total.worst.slower:+.1%}",
+        )
+    return result
+
+
+def _count(total: Score) -> str:
+    """Return how many cases a score has, and how many count where some are twins."""
+    if total.groups == total.checks:
+        return str(total.checks)
+    return f"{total.checks} ({total.groups} with twins once)"
 
 
 def _score(what: str, checks: Sequence[Check]) -> Iterator[Text]:
     """Yield how far some checks are off, nothing where none counts."""
     total = score(checks)
     if total:
-        count, mean, worst = total
         line = (
-            f"{what}: {count}, none used for calibration; mean absolute error {mean:.1%}, "
-            f"worst {worst.case} {worst.error:+.1%}"
+            f"{what}: {_count(total)}, none used for calibration; mean absolute error "
+            f"{total.mean:.1%}, worst {total.worst.case} {total.worst.slower:+.1%}"
         )
         yield Text(line, style="bold")
 

@@ -33,6 +33,7 @@ def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> N
     """
     from simulator.cli.checks import checks_text
     from simulator.cli.terminal import PlainConsole
+    from simulator.validate import by_kind
     from simulator.validate import validate as check
 
     checks = []
@@ -42,6 +43,7 @@ def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> N
             checks.append(row)
             done = len(checks)
             status.update(f"{done} done, last {row.case}: {row.error:+.1%}")
-    tree = {"checks": [row.as_dict() for row in checks]}
+    kinds = [{**row.kind._asdict(), **row.score.as_dict()} for row in by_kind(checks)]
+    tree = {"checks": [row.as_dict() for row in checks], "kinds": kinds}
     text = checks_text(checks)
     emit(lambda: tree, json, lambda console: print_parts(console, text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from simulator.collectives.algorithms import ALGORITHMS, Algorithm, of_nccl
@@ -49,6 +49,16 @@ class Plan:
         """Return the demand of one byte of the buffer. members: ranks of a group."""
         return unit(self.network, self.algorithm, self.op, members, self.kernel)
 
+    def demand(self, members: Sequence[int], size: float) -> Demand:
+        """Return the demand of a buffer [B]. members: ranks of a group."""
+        asked = self.unit(members).scaled(size)
+        rate = self.kernel.own_part
+        if not rate:
+            return asked
+        # Each GPU copies its own part besides, which no link sees.
+        own = size / len(members) / rate  # [s]
+        return replace(asked, latency=asked.latency + own)
+
 
 @dataclass(frozen=True, slots=True)
 class Communication:
@@ -74,7 +84,23 @@ class Communication:
         members: of the first group, for which the others choose too. size: of the buffer [B].
         Errors: InputError if the algorithm cannot run on such a group.
         """
-        return self._plan(kind.traffic, kind.op, members, size)
+        if kind is CoflowKind.USERBUFFERS:  # a library of its own, which knows one way
+            kernel = self.scenario.kernels.communication[kind]
+            return Plan(self.scenario.network, "ring", kind.op, kernel)
+        plan = self._plan(kind.traffic, kind.op, members, size)
+        if self._keeps_parts(kind):
+            return plan
+        return replace(plan, kernel=plan.kernel.model_copy(update={"own_part": 0.0}))
+
+    def _keeps_parts(self, kind: CoflowKind) -> bool:
+        """Tell whether a GPU copies a part of its own.
+
+        An all-reduce works in place, and in a ring of sends the own keys are where they are read.
+        """
+        config = self.scenario.workload.layout
+        if kind is CoflowKind.TENSOR:
+            return config.sequence_parallel
+        return kind is not CoflowKind.CONTEXT or config.cp_comm == "all_gather"
 
     def exchange(
         self, kind: CoflowKind, members: Sequence[int], load: Load, size: float, tokens: float

@@ -38,6 +38,8 @@ class CoflowKind(StrEnum):
     """A shard's sums of gradients over the groups of hybrid sharding: two passes over the shard."""
     TENSOR = "tp"
     """Gathers and scatters of a tensor parallel group."""
+    USERBUFFERS = "userbuffers"
+    """The same by Transformer Engine's own kernels and copies, while GEMMs run."""
     CONTEXT = "cp"
     """Keys and values of a context parallel group."""
     EXPERT_TENSOR = "etp"
@@ -70,7 +72,12 @@ SENDS = (CoflowKind.FORWARD, CoflowKind.BACKWARD)
 """Between two pipeline stages."""
 DATA = (CoflowKind.REDUCE_SCATTER, CoflowKind.ALL_GATHER, CoflowKind.ALL_REDUCE)
 """Between the holders of the same parameters."""
-INSIDE = (CoflowKind.TENSOR, CoflowKind.CONTEXT, CoflowKind.EXPERT_TENSOR)
+INSIDE = (
+    CoflowKind.TENSOR,
+    CoflowKind.USERBUFFERS,
+    CoflowKind.CONTEXT,
+    CoflowKind.EXPERT_TENSOR,
+)
 """Between the ops of a layer."""
 
 _TRAFFIC = {
@@ -78,6 +85,7 @@ _TRAFFIC = {
     **dict.fromkeys(SENDS, Traffic.PIPELINE),
     **dict.fromkeys(DATA, Traffic.DATA),
     CoflowKind.TENSOR: Traffic.TENSOR,
+    CoflowKind.USERBUFFERS: Traffic.TENSOR,
     CoflowKind.CONTEXT: Traffic.CONTEXT,
     CoflowKind.EXPERT_TENSOR: Traffic.TENSOR,
 }

@@ -12,13 +12,15 @@ STREAMS = 4
 """Streams on which Transformer Engine runs one GEMM per expert (common/util/multi_stream.cpp)."""
 
 
-def grouped_seconds(op: Op, gpu: GpuConfig, model: GroupedModel, peak: float, sms: int) -> float:
-    """Return the time of a grouped GEMM in a benchmark loop [s].
+def grouped_seconds(
+    op: Op, gpu: GpuConfig, model: GroupedModel, peak: float, sms: int, slower: float = 1.0
+) -> float:
+    """Return the time of a grouped GEMM [s].
 
-    peak: of its dtype on all SMs [FLOP/s]. sms: those that it may use.
+    peak: of its dtype on all SMs [FLOP/s]. sms: those that it may use. slower: their clock.
     """
     rate = peak / gpu.sms * model.mainloop  # of one SM [FLOP/s]
-    on_sms = _waves(op, model, rate, sms)
+    on_sms = _waves(op, model, rate, sms) * slower
     on_memory = op.bytes / (gpu.memory.bandwidth * model.memory)
     # One kernel per problem: those of different streams fill and drain while others multiply.
     ramps = ceil(op.launches / STREAMS)

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simulator.compute.attention import attention_seconds, implementation
-from simulator.compute.gemm import gemm_seconds
+from simulator.compute.gemm import burst, gemm_seconds, inside
 from simulator.compute.grouped import grouped_seconds
 from simulator.errors import InputError
-from simulator.hardware import GpuConfig, KernelConfig
+from simulator.hardware import GemmModel, GpuConfig, KernelConfig
 from simulator.ops import Op
 from simulator.precision import PEAK, Dtype
 
@@ -32,6 +32,11 @@ class Processor:
     """Implementation of fused attention, by its name in the kernel table; "": the default."""
     own_grouped: bool = True
     """Whether grouped GEMMs are those of DeepSeek's stack, which are described as its dense ones."""
+    sustained: bool = True
+    """Whether the power limit has taken the clock down, as in a training step.
+
+    In a benchmark's loop of short kernels it has not.
+    """
 
     def seconds(self, ops: Iterable[Op], *, overlapped: bool) -> float:
         """Return the time of kernels run one after another [s], gaps included.
@@ -82,18 +87,31 @@ class Processor:
                 file=f"simulator/data/kernels/{self.kernels.name}.yaml",
             ) from None
 
-    def _gemm(self, op: Op) -> float:
-        table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
-        sms = self.gpu.sms - self.reserved_sms
-        if op.shape.groups > 1 and not self.own_grouped:
-            return self._grouped(op, sms)
-        return gemm_seconds(op, self.gpu, table[op.dtype], self.peak(op.dtype), sms)
+    def measured(self, op: Op) -> bool:
+        """Tell whether GEMMs around a GEMM's shape were measured on this GPU."""
+        return inside(op, self.gpu, self._model(op))
 
-    def _grouped(self, op: Op, sms: int) -> float:
+    def _gemm(self, op: Op) -> float:
+        sms = self.gpu.sms - max(self.reserved_sms, op.sms)
+        peak = self.peak(op.dtype)
+        if op.shape.groups > 1 and not self.own_grouped:
+            return self._grouped(op, peak, sms)
+        return gemm_seconds(op, self.gpu, self._model(op), peak, sms, sustained=self.sustained)
+
+    def _model(self, op: Op) -> GemmModel:
+        table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
+        return table[op.dtype]
+
+    def _grouped(self, op: Op, peak: float, sms: int) -> float:
         tables = self.kernels.grouped_wgrad if op.kind == "wgrad" else self.kernels.grouped
         model = tables[op.dtype]
-        in_loop = grouped_seconds(op, self.gpu, model, self.peak(op.dtype), sms)
-        return in_loop * model.sustained
+        in_loop = grouped_seconds(op, self.gpu, model, peak, sms)
+        if not self.sustained:
+            return in_loop
+        # Its clock gives way as that of a dense GEMM of its length.
+        known = self._model(op).measured.get(self.gpu.name)
+        slower = burst(known.burst, in_loop) if known else 1.0
+        return grouped_seconds(op, self.gpu, model, peak, sms, slower) * model.sustained
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
         model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)

@@ -16,6 +16,7 @@ from simulator.costs.blocks import (
     Segment,
     Stages,
 )
+from simulator.costs.coverage import Coverage, coverage
 from simulator.costs.loads import layer_visits, loads
 from simulator.costs.pricing import block_seconds, price, price_loads, work
 from simulator.costs.table import Costs, Part
@@ -23,6 +24,7 @@ from simulator.costs.table import Costs, Part
 __all__ = [
     "BlockCost",
     "Costs",
+    "Coverage",
     "Held",
     "Hop",
     "LoadedKey",
@@ -32,6 +34,7 @@ __all__ = [
     "Segment",
     "Stages",
     "block_seconds",
+    "coverage",
     "layer_visits",
     "loads",
     "price",

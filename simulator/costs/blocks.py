@@ -25,6 +25,8 @@ class Segment:
     """Dtype -> executed FLOPs."""
     recomputed: float
     """Of those FLOPs, what the forward pass ran before."""
+    measured: float = 0.0
+    """Of the time of its GEMMs, that of shapes between measured ones [s]."""
 
     @property
     def total(self) -> float:
@@ -65,6 +67,11 @@ class PhaseCost:
     def total(self) -> float:
         """Return the time of the phase's kernels [s]."""
         return sum(segment.total for segment in self.segments)
+
+    @property
+    def measured(self) -> float:
+        """Return the time of the phase's GEMMs whose shapes lie between measured ones [s]."""
+        return sum(segment.measured for segment in self.segments)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -75,13 +75,17 @@ def _segment(ops: Iterable[Op], processor: Processor, *, overlapped: bool) -> Se
     seconds: defaultdict[str, float] = defaultdict(float)
     flops: defaultdict[str, float] = defaultdict(float)
     recomputed = 0.0
+    measured = 0.0
     for op in ops:
         # An op of neither only marks what is kept in memory: nothing is launched for it.
         if op.flops or op.bytes:
             name = CLASSES.get(op.kind, "memory_bound")
-            seconds[name] += processor.kernel(op, overlapped=overlapped)
+            kernel = processor.kernel(op, overlapped=overlapped)
+            seconds[name] += kernel
             seconds["kernel_gaps"] += processor.gaps(op)
+            if name == "gemm" and processor.measured(op):
+                measured += kernel
         flops[op.dtype] += op.flops
         if op.recompute:
             recomputed += op.flops
-    return Segment(dict(seconds), dict(flops), recomputed)
+    return Segment(dict(seconds), dict(flops), recomputed, measured)

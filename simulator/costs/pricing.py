@@ -12,9 +12,11 @@ from simulator.costs.loads import loads
 from simulator.costs.phases import phase_cost
 from simulator.costs.table import WITH_EXPERTS, Costs
 from simulator.experts import Load, Loads
+from simulator.hardware import Overlaps, TensorGroup
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
 from simulator.ops import BlockOps, Pass, Phase, Work, block_ops, forward_ops, saved
+from simulator.precision import BYTES
 from simulator.scenario import Scenario
 
 READ_BY_WEIGHTS = frozenset({"norm", "swiglu"})
@@ -129,7 +131,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         cp=layout.cp,
         etp=layout.etp,
         sequence_parallel=config.sequence_parallel,
-        tp_overlap=config.tp_comm_overlap,
+        tp_overlap=_overlaps(scenario),
         cp_gather=config.cp_comm == "all_gather",
         unfused=training.attention == "unfused",
     )
@@ -143,6 +145,24 @@ def _row_multiple(scenario: Scenario) -> int:
     least = 32 if scenario.recipe.gemm == "mxfp8" else 1
     multiple = scenario.stack.experts.row_multiple
     return max(multiple, least) if multiple > 1 else 1
+
+
+def _overlaps(scenario: Scenario) -> Overlaps:
+    """Return how GEMMs overlap the collectives of tensor parallelism; nothing where they do not.
+
+    Without sequence parallelism there is nothing that would: what is summed has no parts to pass
+    on, and Megatron turns the overlap off.
+    """
+    config = scenario.workload.layout
+    if not (config.tp_comm_overlap and config.sequence_parallel):
+        return {}
+    group = TensorGroup(
+        architecture=scenario.gpu.kernels,
+        hidden_size=scenario.model.hidden_size,
+        tp=scenario.layout.tp,
+        fp8=BYTES[scenario.recipe.gemm] == 1,
+    )
+    return scenario.stack.tensor_overlap.of(group)
 
 
 @dataclass(frozen=True, slots=True)

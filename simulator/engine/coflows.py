@@ -5,9 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from simulator.compiled import inner
-from simulator.engine.records import NONE, STAMP, UNSETTLED, Records, State
-from simulator.engine.rows import finish
-from simulator.engine.sharing import meet, share
+from simulator.engine.records import (
+    CHANGED,
+    ENDED,
+    MOVING,
+    NONE,
+    STAMP,
+    UNSETTLED,
+    Records,
+    State,
+)
+from simulator.engine.rows import finish, grant
+from simulator.engine.sharing import share
 
 
 @inner
@@ -15,7 +24,7 @@ def begin(s: State, number: int, now: float) -> None:
     """Begin to move bytes, after the latency."""
     call = s.call[number]
     kind = s.kind[call.kind]
-    call.open = 1
+    call.state = MOVING
     call.left = kind.size
     call.since = now
     _enter_links(s, call)
@@ -24,52 +33,63 @@ def begin(s: State, number: int, now: float) -> None:
     if kind.begin == s.kind[call.kind + 1].begin:
         close(s, number, now)
     else:
-        s.counts[STAMP] += 1
-        call.mark = s.counts[STAMP]
-        s.sharing[0] = number
-        share(s, 1, now)
+        _change(s, number)
 
 
 @inner
 def close(s: State, number: int, now: float) -> None:
-    """End a coflow for all its members and give its share of the links to the others."""
+    """End a coflow for all its members, and note that others may have what it leaves of the links."""
     call = s.call[number]
-    # Off its links first, so that the others share what it leaves, then on to what waits for it: the
-    # order of the reference.
-    touched = _leave_links(s, call)
+    call.state = ENDED
+    _leave_links(s, call)
     _leave_ranks(s.row, s.rank, call, s.kind[call.kind])
-    if touched:
-        share(s, touched, now)
     row = call.first
     while row >= 0:
         finish(s, row, now)
         row = s.row[row].following
-    settle(s, now)
 
 
 @inner
 def settle(s: State, now: float) -> None:
-    """Tell the coflows of ranks that began or stopped to compute, once an event's work is handed out."""
-    rows, calls, counts, sharing = s.row, s.call, s.counts, s.sharing
-    ranks, counts[UNSETTLED] = counts[UNSETTLED], 0
+    """Give out SMs and links, once all that an instant ends is ended."""
+    grant(s, now)
+    _tell(s)
+    calls, counts = s.call, s.counts
+    changed, counts[CHANGED] = counts[CHANGED], 0
+    # Each with all that share links with it, so that one search meets no call twice.
     counts[STAMP] += 1
-    slowed = 0
+    for i in range(changed):
+        call = calls[s.changed[i]]
+        call.changed = 0
+        if call.state == MOVING and call.mark != counts[STAMP]:
+            call.mark = counts[STAMP]
+            s.sharing[0] = s.changed[i]
+            share(s, now)
+
+
+@inner
+def _tell(s: State) -> None:
+    """Note the coflows of ranks that began or stopped to compute."""
+    ranks, s.counts[UNSETTLED] = s.counts[UNSETTLED], 0
     for i in range(ranks):
         rank = s.rank[s.unsettled[i]]
-        # A rank that ended one kernel and began another within an event has not changed.
+        # A rank that ended one kernel and began another within an instant has not changed.
         computing = 1 if rank.sms >= 0 else 0
         if computing != rank.computing:
             rank.computing = computing
             row = rank.slowed
             while row >= 0:
-                call = rows[row].call
-                if calls[call].mark != counts[STAMP]:
-                    calls[call].mark = counts[STAMP]
-                    sharing[slowed] = call
-                    slowed += 1
-                row = rows[row].later
-    if slowed:
-        share(s, slowed, now)
+                _change(s, s.row[row].call)
+                row = s.row[row].later
+
+
+@inner
+def _change(s: State, number: int) -> None:
+    """Note that a coflow may get another rate."""
+    if not s.call[number].changed:
+        s.call[number].changed = 1
+        s.changed[s.counts[CHANGED]] = number
+        s.counts[CHANGED] += 1
 
 
 @inner
@@ -90,11 +110,9 @@ def _enter_links(s: State, call: Any) -> None:
 
 
 @inner
-def _leave_links(s: State, call: Any) -> int:
-    """Take a coflow off its links. Return how many share links with it; s.sharing holds them."""
-    crossings, parts, links, stamp = s.crossing, s.part, s.link, s.counts
-    stamp[STAMP] += 1
-    met = 0
+def _leave_links(s: State, call: Any) -> None:
+    """Take a coflow off its links, and note those that share links with it."""
+    crossings, parts, links = s.crossing, s.part, s.link
     first_part, end = s.kind[call.kind].begin, s.kind[call.kind + 1].begin
     for i in range(end - first_part):
         link = links[parts[first_part + i].link]
@@ -108,8 +126,10 @@ def _leave_links(s: State, call: Any) -> int:
         else:
             crossings[crossing.after].before = crossing.before
         link.flows -= 1
-        met = meet(s.call, crossings, link.first, stamp[STAMP], s.sharing, met)
-    return met
+        at = link.first
+        while at >= 0:
+            _change(s, crossings[at].call)
+            at = crossings[at].after
 
 
 @inner

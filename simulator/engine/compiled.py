@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.compiled import outer
+from simulator.compiled import inner, outer
 from simulator.engine.coflows import begin, close, settle
 from simulator.engine.heap import take
-from simulator.engine.records import DONE, FAILED, HEAP, State
+from simulator.engine.instants import INSTANT
+from simulator.engine.records import DONE, FAILED, HEAP, MOVING, State
 from simulator.engine.rows import computed, ready
 from simulator.engine.state import state_of
 from simulator.errors import EngineError
@@ -43,19 +44,38 @@ def run(program: Program) -> Timeline:
 @outer
 def _execute(s: State) -> None:
     """Run to the end, or until a rate is unbounded."""
-    ranks, calls, events, heap, counts = len(s.rank), s.call, s.event, s.heap, s.counts
+    counts = s.counts
     for row in range(len(s.row) - 1):
         if s.row[row].waiting == 0:
             ready(s, row, 0.0)
     settle(s, 0.0)
     while counts[HEAP] and not counts[FAILED]:
-        event = heap[0]
-        now = events[event].at
+        due = _collect(s)
+        now = s.event[s.due[due - 1]].at
+        for i in range(due):
+            _act(s, s.due[i], now)
+        settle(s, now)
+
+
+@inner
+def _collect(s: State) -> int:
+    """Move all events of the next instant from the heap to s.due, in their order. Return how many there are."""
+    events, heap, counts, due = s.event, s.heap, s.counts, 0
+    last = events[heap[0]].at + INSTANT
+    while counts[HEAP] and events[heap[0]].at <= last:
+        s.due[due] = heap[0]
+        due += 1
         take(events, heap, counts)
-        if event < ranks:
-            computed(s, event, now)
-            settle(s, now)
-        elif calls[event - ranks].open:
-            close(s, event - ranks, now)
-        else:
-            begin(s, event - ranks, now)
+    return due
+
+
+@inner
+def _act(s: State, event: int, now: float) -> None:
+    """Do what an event stands for."""
+    ranks = len(s.rank)
+    if event < ranks:
+        computed(s, event, now)
+    elif s.call[event - ranks].state == MOVING:
+        close(s, event - ranks, now)
+    else:
+        begin(s, event - ranks, now)

@@ -22,9 +22,12 @@ Records: TypeAlias = NDArray[Any]
 NONE = -1
 """Ends a chain."""
 
-HEAP, ORDER, DONE, STAMP, UNSETTLED, FAILED = range(6)
-"""Places in State.counts: events in the heap, times given, rows ended, searches begun, ranks to settle, and whether a
-rate is unbounded."""
+HEAP, ORDER, DONE, STAMP, UNSETTLED, CHANGED, FAILED, COUNTS = range(8)
+"""Places in State.counts: events in the heap, times given, rows ended, searches begun, ranks to settle, calls to give
+new rates, and whether a rate is unbounded; and how many places there are."""
+
+OPENING, MOVING, ENDED = range(3)
+"""States of a call: before its latency is over, while it moves bytes, and afterwards."""
 
 
 def _record(*fields: tuple[str, str]) -> np.dtype[np.void]:
@@ -49,7 +52,6 @@ ROW = _record(
 RANK = _record(
     ("sms", "i4"),  # row that has the SMs
     ("queue", "i4"),  # first row that waits for them
-    ("queued", "i4"),  # last one
     ("computing", "i4"),  # whether a kernel ran when coflows were last told
     ("slowed", "i4"),  # first member of a call that moves bytes, slower while the rank computes
     ("last_slowed", "i4"),
@@ -78,8 +80,9 @@ CALL = _record(
     ("first", "i4"),  # member that arrived first
     ("last", "i4"),
     ("arrived", "i4"),  # members that have
-    ("open", "i4"),  # whether its latency is over
+    ("state", "i4"),  # OPENING, MOVING or ENDED
     ("mark", "i4"),  # number of the last search that met it
+    ("changed", "i4"),  # whether it is in State.changed
 )
 CROSSING = _record(
     ("call", "i4"),
@@ -126,6 +129,10 @@ class State(NamedTuple):
     """Rank r ends its kernel: number r. Call c ends its latency or its bytes: ranks + c."""
     heap: Ids
     """Events that are due, the first one at 0."""
+    due: Ids
+    """Events of this instant."""
+    changed: Ids
+    """Calls that began, or whose links or ranks did something, in this instant."""
     sharing: Ids
     """Calls whose rates are to be found."""
     frontier: Ids
@@ -135,6 +142,6 @@ class State(NamedTuple):
     touched: Ids
     """Links of the calls in `sharing`."""
     unsettled: Ids
-    """Ranks whose SMs were taken or left since coflows were told."""
+    """Ranks whose SMs were asked for or left in this instant."""
     counts: Counts
     """Counters, see HEAP and so on."""

@@ -5,21 +5,29 @@ The compute and the side stream of a rank share its SMs: a kernel that has them 
 end, the others wait in the order in which they became ready. A coflow starts when all its members
 have arrived; after its latency its bytes share the links max-min fairly with all others, no faster
 than its kernel allows, which is slower while a member computes. Sends need no receiver: its buffer
-is ready. Ties in time break by the order in which things were scheduled.
+is ready.
+
+All that is due at one instant happens as one: what ends is ended and what it was awaited by made
+ready, then each rank whose SMs are free gives them to what has been ready longest, to the row that
+comes first in its program among those that became ready together, and at last links are shared
+anew. So the order in which events of an instant come, which hangs on the last bit of sums of
+times, decides nothing. See `instants`.
 
 State lives in `_Run` and dies with it.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import simpy
 
+from simulator.engine.instants import INSTANT
 from simulator.fairshare import max_min_few
 from simulator.program import Coflow, Program
 from simulator.timeline import Timeline
@@ -55,6 +63,8 @@ class _Flow:
     """At which it has moved since [B/s]."""
     version: int = 0
     """How often its rate has changed. SimPy cannot cancel a timeout: wake-ups of older versions are ignored."""
+    moving: bool = True
+    """Whether it has not ended."""
 
 
 _Flows = dict[_Flow, None]
@@ -68,10 +78,26 @@ class _Call:
     """Of the members that have arrived."""
 
 
+class _Due(NamedTuple):
+    """Something that is due, in the order in which it is done."""
+
+    at: float
+    """When [s]."""
+    order: int
+    """How many things were planned before it."""
+    act: Callable[[], None]
+    """What to do."""
+    holds: Callable[[], bool]
+    """Tells whether it has not been replaced since."""
+
+
 class _Run:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.env = simpy.Environment()
+        self.now = 0.0
+        self.planned = 0
+        self.due: list[_Due] = []  # of the instant that is collected
         self.events = 0
         rows = len(program.rank)
         ranks = program.ranks
@@ -86,16 +112,17 @@ class _Run:
         self.arrive = [0.0] * rows
         self.start = [0.0] * rows
         self.end = [-1.0] * rows
-        # Of each rank: the row that has its SMs, those that wait for them, and whether flows were
-        # told that it computes.
+        # Of each rank: the row that has its SMs, those that wait for them with the time since when,
+        # and whether flows were told that it computes.
         self.on_sms = [-1] * ranks
-        self.queue: list[deque[int]] = [deque() for _ in range(ranks)]
+        self.queue: list[list[tuple[float, int]]] = [[] for _ in range(ranks)]
         self.computing = [False] * ranks
-        self.unsettled: list[int] = []  # ranks whose SMs were taken or left since then
+        self.unsettled: list[int] = []  # ranks whose SMs were asked for or left in this instant
         self.calls: dict[int, _Call] = {}
         # Dicts as sets that keep their order: rates are found in it, and their bits depend on it.
         self.on_link: list[_Flows] = [{} for _ in self.capacity]
         self.at_rank: list[_Flows] = [{} for _ in range(ranks)]
+        self.changed: _Flows = {}  # flows that began, or whose links or ranks did, in this instant
         self.unhindered: dict[Coflow, bool] = {}
         for kind in program.coflows:
             self.unhindered[kind] = _unhindered(kind, self.capacity)
@@ -106,45 +133,68 @@ class _Run:
         for row in np.flatnonzero(waits == 0).tolist():
             self._ready(row)
         self._settle()
-        self.env.run()
+        while self._collect():
+            for due in self.due:
+                due.act()
+            self._settle()
+
+    # Time
+
+    def _plan(self, at: float, act: Callable[[], None], holds: Callable[[], bool]) -> None:
+        """Do something at a time, unless it is replaced before."""
+        due = _Due(at, self.planned, act, holds)
+        self.planned += 1
+        # SimPy's clock may stand at a wake-up that was replaced, a little later than ours.
+        timeout = self.env.timeout(max(0.0, at - self.env.now), due)
+        timeout.callbacks.append(self._note)
+
+    def _note(self, event: simpy.Event) -> None:
+        due = cast(_Due, event.value)
+        if due.holds():
+            self.due.append(due)
+
+    def _collect(self) -> bool:
+        """Collect all that is due at the next instant, which then is now. Return whether anything is."""
+        self.due = []
+        while not self.due and self.env.peek() < np.inf:
+            self.env.step()
+        if not self.due:
+            return False
+        last = self.due[0].at + INSTANT
+        while self.env.peek() <= last:
+            self.env.step()
+        self.due.sort(key=lambda due: (due.at, due.order))
+        # The latest, so that nothing takes less than its time.
+        self.now = self.due[-1].at
+        return True
 
     # Rows
 
     def _ready(self, row: int) -> None:
-        """Start a row whose waits are over, or queue it for its SMs or its peers."""
-        self.arrive[row] = self.env.now
+        """Let a row whose waits are over wait for its peers or for the SMs of its rank."""
+        self.arrive[row] = self.now
         rank = self.rank[row]
         if self.coflow[row] >= 0:
             self._join(row)
-        elif self.on_sms[rank] < 0 and not self.queue[rank]:
-            self._compute(row)
         else:
-            self.queue[rank].append(row)
+            insort(self.queue[rank], (self.now, row))
+            self.unsettled.append(rank)
 
     def _compute(self, row: int) -> None:
-        rank = self.rank[row]
-        self.start[row] = self.env.now
-        self.on_sms[rank] = row
-        self.unsettled.append(rank)
-        timeout = self.env.timeout(self.seconds[row], row)
-        timeout.callbacks.append(self._computed)
+        self.start[row] = self.now
+        self.on_sms[self.rank[row]] = row
+        self._plan(self.now + self.seconds[row], lambda: self._computed(row), _always)
 
-    def _computed(self, event: simpy.Event) -> None:
-        row: int = cast(int, event.value)
+    def _computed(self, row: int) -> None:
         rank = self.rank[row]
         self.on_sms[rank] = -1
         self.unsettled.append(rank)
         self._finish(row)
-        # A row that `_finish` made ready may have taken the SMs. Else what waited longest goes first.
-        if self.on_sms[rank] < 0 and self.queue[rank]:
-            row = self.queue[rank].popleft()
-            self._compute(row)
-        self._settle()
 
     def _finish(self, row: int) -> None:
         """End a row and make ready what waited for it alone."""
         self.events += 1
-        self.end[row] = self.env.now
+        self.end[row] = self.now
         for follower in self.followers[row]:
             self.waiting[follower] -= 1
             if not self.waiting[follower]:
@@ -161,25 +211,54 @@ class _Run:
         if len(call.rows) < len(kind.members):
             return
         for member in call.rows:
-            self.start[member] = self.env.now
-        timeout = self.env.timeout(kind.latency, (kind, instance))
-        timeout.callbacks.append(self._open)
+            self.start[member] = self.now
+        self._plan(self.now + kind.latency, lambda: self._open(kind, instance), _always)
 
-    def _open(self, event: simpy.Event) -> None:
+    def _open(self, kind: Coflow, instance: int) -> None:
         """Begin to move bytes, after the latency."""
-        kind, instance = cast(tuple[Coflow, int], event.value)
-        flow = _Flow(kind, instance, left=kind.size, since=self.env.now)
+        flow = _Flow(kind, instance, left=kind.size, since=self.now)
         for link, _ in kind.links:
             self.on_link[link][flow] = None
         for rank in kind.members:
             self.at_rank[rank][flow] = None
         if kind.links:
-            self._share([flow])
+            self.changed[flow] = None
         else:
             self._close(flow)
 
-    def _share(self, changed: list[_Flow]) -> None:
-        """Give new rates to flows and to all that share links with them, directly or through others."""
+    def _close(self, flow: _Flow) -> None:
+        """End a coflow for all its members, and note that others may have what it leaves of the links."""
+        flow.moving = False
+        for link, _ in flow.kind.links:
+            users = self.on_link[link]
+            del users[flow]
+            self.changed.update(users)
+        for rank in flow.kind.members:
+            del self.at_rank[rank][flow]
+        for row in self.calls.pop(flow.instance).rows:
+            self._finish(row)
+
+    def _settle(self) -> None:
+        """Give out SMs and links, once all that an instant ends is ended."""
+        ranks, self.unsettled = self.unsettled, []
+        for rank in ranks:
+            if self.on_sms[rank] < 0 and self.queue[rank]:
+                _, row = self.queue[rank].pop(0)
+                self._compute(row)
+        for rank in ranks:
+            busy = self.on_sms[rank] >= 0
+            if busy != self.computing[rank]:
+                self.computing[rank] = busy
+                slowed = (flow for flow in self.at_rank[rank] if flow.kind.overlap_slowdown > 1.0)
+                self.changed.update(dict.fromkeys(slowed))
+        changed, self.changed = self.changed, {}
+        shared: _Flows = {}
+        for flow in changed:
+            if flow.moving and flow not in shared:
+                shared.update(dict.fromkeys(self._share(flow)))
+
+    def _share(self, changed: _Flow) -> list[_Flow]:
+        """Give new rates to a flow and to all that share links with it, directly or through others; return them."""
         # Rates outside of the component cannot change: no link of theirs has other users now.
         flows = self._component(changed)
         caps = [self._cap(flow) for flow in flows]
@@ -192,18 +271,19 @@ class _Run:
         for flow, rate in zip(flows, rates, strict=True):
             if rate != flow.rate:
                 self._speed(flow, rate)
+        return flows
 
     def _speed(self, flow: _Flow, rate: float) -> None:
         """Let a flow move at another rate from now on [B/s]."""
-        elapsed = self.env.now - flow.since
+        elapsed = self.now - flow.since
         flow.left -= flow.rate * elapsed
-        flow.since = self.env.now
+        flow.since = self.now
         flow.rate = rate
         flow.version += 1
-        # Rounding may leave less than nothing, and SimPy refuses a timeout in the past.
-        remaining = max(0.0, flow.left) / rate
-        timeout = self.env.timeout(remaining, (flow, flow.version))
-        timeout.callbacks.append(self._moved)
+        version = flow.version
+        # Rounding may leave less than nothing.
+        end = self.now + max(0.0, flow.left) / rate
+        self._plan(end, lambda: self._close(flow), lambda: flow.version == version)
 
     def _cap(self, flow: _Flow) -> float:
         """Return the fastest that a flow's kernel may go [B/s]."""
@@ -214,53 +294,23 @@ class _Run:
             return kind.rate / kind.overlap_slowdown
         return kind.rate
 
-    def _component(self, flows: list[_Flow]) -> list[_Flow]:
-        """Return all flows that are connected with some over links, in a fixed order."""
-        connected = dict.fromkeys(flows)
-        frontier = list(flows)
+    def _component(self, flow: _Flow) -> list[_Flow]:
+        """Return all flows that are connected with one over links, in a fixed order."""
+        connected = {flow: None}
+        frontier = [flow]
         while frontier:
             for link, _ in frontier.pop().kind.links:
                 users = self.on_link[link]
                 if len(users) > 1:
-                    fresh = [flow for flow in users if flow not in connected]
+                    fresh = [user for user in users if user not in connected]
                     connected.update(dict.fromkeys(fresh))
                     frontier += fresh
         return list(connected)
 
-    def _moved(self, event: simpy.Event) -> None:
-        flow, version = cast(tuple[_Flow, int], event.value)
-        if version == flow.version:
-            self._close(flow)
 
-    def _close(self, flow: _Flow) -> None:
-        """End a coflow for all its members and give its share of the links to the others."""
-        # Off its links first, so that the others share what it leaves, then on to what waits for it.
-        flow.version += 1
-        touched: _Flows = {}
-        for link, _ in flow.kind.links:
-            users = self.on_link[link]
-            del users[flow]
-            touched.update(users)
-        for rank in flow.kind.members:
-            del self.at_rank[rank][flow]
-        if touched:
-            self._share(list(touched))
-        for row in self.calls.pop(flow.instance).rows:
-            self._finish(row)
-        self._settle()
-
-    def _settle(self) -> None:
-        """Tell the flows of ranks that began or stopped to compute, once an event's work is handed out."""
-        changed: _Flows = {}
-        ranks, self.unsettled = self.unsettled, []
-        for rank in ranks:
-            busy = self.on_sms[rank] >= 0
-            if busy != self.computing[rank]:
-                self.computing[rank] = busy
-                changed.update(self.at_rank[rank])
-        slowed = [flow for flow in changed if flow.kind.overlap_slowdown > 1.0]
-        if slowed:
-            self._share(slowed)
+def _always() -> bool:
+    """Tell that something is never replaced."""
+    return True
 
 
 def _unhindered(kind: Coflow, capacity: list[float]) -> bool:

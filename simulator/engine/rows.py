@@ -11,52 +11,55 @@ from simulator.engine.records import DONE, NONE, UNSETTLED, Records, State
 
 @inner
 def ready(s: State, row: int, now: float) -> None:
-    """Start a row whose waits are over, or queue it for its SMs or its peers."""
+    """Let a row whose waits are over wait for its peers or for the SMs of its rank."""
     rows = s.row
     rows[row].arrive = now
-    rank = s.rank[rows[row].rank]
     if rows[row].call >= 0:
         _join(s, row, now)
-    elif rank.sms < 0 and rank.queue < 0:
-        _compute(s, row, now)
     else:
-        _queue(rows, rank, row)
+        _queue(rows, s.rank[rows[row].rank], row)
+        _unsettle(s, rows[row].rank)
 
 
 @inner
 def _queue(rows: Records, rank: Any, row: int) -> None:
-    """Put a row behind those that wait for the SMs of its rank."""
-    if rank.queue < 0:
+    """Queue a row for the SMs of its rank, behind those that were ready before.
+
+    Among those that became ready together it stands in the order of the program.
+    """
+    before, after = NONE, rank.queue
+    while after >= 0 and (rows[after].arrive < rows[row].arrive or after < row):
+        before, after = after, rows[after].following
+    rows[row].following = after
+    if before < 0:
         rank.queue = row
     else:
-        rows[rank.queued].following = row
-    rank.queued = row
+        rows[before].following = row
 
 
 @inner
-def _compute(s: State, row: int, now: float) -> None:
-    """Give a row the SMs of its rank."""
-    rows = s.row
-    rank = rows[row].rank
-    rows[row].start = now
-    s.rank[rank].sms = row
-    _unsettle(s, rank)
-    schedule(s.event, s.heap, s.counts, rank, now + rows[row].seconds)
+def grant(s: State, now: float) -> None:
+    """Give the SMs of ranks that have them free to what has waited longest."""
+    rows, ranks = s.row, s.rank
+    for i in range(s.counts[UNSETTLED]):
+        number = s.unsettled[i]
+        rank = ranks[number]
+        if rank.sms < 0 and rank.queue >= 0:
+            row = rank.queue
+            rank.queue = rows[row].following
+            rank.sms = row
+            rows[row].start = now
+            schedule(s.event, s.heap, s.counts, number, now + rows[row].seconds)
 
 
 @inner
 def computed(s: State, number: int, now: float) -> None:
-    """End the kernel that has the SMs of a rank, and give them to what has waited longest."""
+    """End the kernel that has the SMs of a rank."""
     rank = s.rank[number]
     row = rank.sms
     rank.sms = NONE
     _unsettle(s, number)
     finish(s, row, now)
-    # A row that `finish` made ready may have taken them.
-    if rank.sms < 0 and rank.queue >= 0:
-        row = rank.queue
-        rank.queue = s.row[row].following
-        _compute(s, row, now)
 
 
 @inner

@@ -18,10 +18,10 @@ _INF = np.inf
 
 
 @inner
-def share(s: State, changed: int, now: float) -> None:
-    """Give new rates to the coflows in s.sharing, which are marked, and to all that share links with them."""
+def share(s: State, now: float) -> None:
+    """Give new rates to the first coflow in s.sharing, which is marked, and to all that share links with it."""
     sharing = s.sharing
-    flows = _component(s, changed)
+    flows = _component(s)
     # Alone on links that allow its kernel's rate, a coflow needs no filling.
     first = s.call[sharing[0]]
     if flows == 1 and s.kind[first.kind].unhindered:
@@ -40,7 +40,7 @@ def share(s: State, changed: int, now: float) -> None:
 
 
 @inner
-def meet(calls: Records, crossings: Records, at: int, stamp: int, met: Ids, count: int) -> int:
+def _meet(calls: Records, crossings: Records, at: int, stamp: int, met: Ids, count: int) -> int:
     """Append the users of a link that this search has not met. at: the first crossing. Return how many are met."""
     while at >= 0:
         other = crossings[at].call
@@ -53,21 +53,21 @@ def meet(calls: Records, crossings: Records, at: int, stamp: int, met: Ids, coun
 
 
 @inner
-def _component(s: State, count: int) -> int:
-    """Complete s.sharing by all coflows that hang together with those in it over links. Return how many there are."""
+def _component(s: State) -> int:
+    """Complete s.sharing by all coflows that hang together with the first one over links. Return how many there are."""
     calls, kinds, parts, links = s.call, s.kind, s.part, s.link
     sharing, frontier = s.sharing, s.frontier
     # A depth-first search, last in first out as in the reference: the order of flows is the order of
     # sums, and so decides their bits.
-    frontier[:count] = sharing[:count]
-    left = count
+    frontier[0] = sharing[0]
+    count = left = 1
     while left:
         left -= 1
         kind = calls[frontier[left]].kind
         for i in range(kinds[kind].begin, kinds[kind + 1].begin):
             link = links[parts[i].link]
             if link.flows > 1:
-                more = meet(calls, s.crossing, link.first, s.counts[STAMP], sharing, count)
+                more = _meet(calls, s.crossing, link.first, s.counts[STAMP], sharing, count)
                 frontier[left : left + more - count] = sharing[count:more]
                 left += more - count
                 count = more

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from simulator.engine.records import (
     CALL,
+    COUNTS,
     CROSSING,
     EVENT,
     KIND,
@@ -58,12 +59,15 @@ def state_of(program: Program) -> State:
         ),
         event=_fresh(EVENT, ranks + calls, slot=NONE),
         heap=_room(ranks + calls),
+        due=_room(ranks + calls),
+        changed=_room(calls),
         sharing=_room(calls),
         frontier=_room(calls),
         rising=_room(calls),
         touched=_room(links),
-        unsettled=_room(2 * ranks + 2),  # a rank ends a kernel and begins one between settlements
-        counts=np.zeros(6, dtype=np.int64),
+        # In an instant a rank ends a kernel, and each of its rows may ask for SMs.
+        unsettled=_room(ranks + len(program.rank)),
+        counts=np.zeros(COUNTS, dtype=np.int64),
     )
 
 

@@ -9,11 +9,17 @@ a software stack: what its hosts need to launch kernels. None knows of any train
 
 from simulator.hardware.attention import AttentionModel, Benchmark, Tail
 from simulator.hardware.communication import CommunicationModel, MeasuredLinks
-from simulator.hardware.gemm import GemmModel
+from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
 from simulator.hardware.stack import ExpertKernels, HostConfig, OptimizerKernels, StackConfig
+from simulator.hardware.tensor_overlap import (
+    OverlapMethod,
+    Overlaps,
+    TensorGroup,
+    TensorOverlap,
+)
 
 __all__ = [
     "AttentionModel",
@@ -25,10 +31,15 @@ __all__ = [
     "GroupedModel",
     "HostConfig",
     "KernelConfig",
+    "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
     "OptimizerKernels",
+    "OverlapMethod",
     "OverlapSlowdown",
+    "Overlaps",
     "StackConfig",
     "Tail",
+    "TensorGroup",
+    "TensorOverlap",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from simulator.hardware.data import Data
-from simulator.units import Bandwidth, Number, Seconds
+from simulator.units import Bandwidth, MemoryBandwidth, Number, Seconds
 
 
 class MeasuredLinks(Data):
@@ -56,6 +56,14 @@ class CommunicationModel(Data):
             "its launch [s]."
         ),
         examples=["52 us"],
+    )
+    own_part: MemoryBandwidth = Field(
+        0.0,
+        description=(
+            "Rate at which a GPU copies the part of a gather or scatter that it keeps, which "
+            "crosses no link [B/s]; 0: it is there already."
+        ),
+        examples=["795 GB/s"],
     )
     nvlink_latency: Number = Field(
         1.0,

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from simulator.hardware.data import Data
+from simulator.hardware.tensor_overlap import TensorOverlap
 from simulator.units import Integer, Seconds
 
 
@@ -85,6 +86,10 @@ class StackConfig(Data):
         description="Name of the stack, as workloads write it.", examples=["megatron"]
     )
     host: HostConfig = Field(description="What the host does to launch kernels.")
+    tensor_overlap: TensorOverlap = Field(
+        TensorOverlap(),
+        description="How GEMMs overlap the collectives of tensor parallelism (tp_comm_overlap).",
+    )
     experts: ExpertKernels = Field(description="The kernels of routed experts.")
     optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
     norm: Literal["norm", "fused_norm", "compiled_norm"] = Field(

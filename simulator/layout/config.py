@@ -90,7 +90,8 @@ class LayoutConfig(BaseModel):
     tp_comm_overlap: bool = Field(
         False,
         description=(
-            "Whether gathers and scatters of tensor parallelism are overlapped with their GEMMs."
+            "Whether gathers and scatters of tensor parallelism are overlapped with their GEMMs, as "
+            "the software stack does it; only with sequence_parallel."
         ),
     )
     reshard_after_forward: bool = Field(

@@ -40,6 +40,7 @@ class Dimension(NamedTuple):
 
 GROUPS: dict[str, Group] = {
     "tp": Group("dense", ("tp",)),
+    "userbuffers": Group("dense", ("tp",)),
     "cp": Group("dense", ("cp",)),
     "data": Group("dense", ("cp", "dp")),
     "etp": Group("expert", ("etp",)),

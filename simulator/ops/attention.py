@@ -52,7 +52,7 @@ def forward(work: Work) -> Ops:
         return (*head, *output)
     return (
         *head,
-        *parallel.scatter(work, output),
+        *parallel.scatter(work, output, "proj_fprop"),
         residual(work),
         norm(recipe, "post norm", width, kept),
     )
@@ -126,13 +126,16 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
     recipe = work.recipe
     h = work.model.hidden_size
     context = _context(work)
+    output = (
+        *_gather_output_gradient(work),
+        *transpose(recipe, h * context),
+        gemm("o dgrad", work.tokens, context, h, recipe.gemm),
+    )
     # In the order of the profile: from the end of the half layer to its begin.
     first = (
         *_stream_backward(work),
         *_restore_output(work),
-        *_gather_output_gradient(work),
-        *transpose(recipe, h * context),
-        gemm("o dgrad", work.tokens, context, h, recipe.gemm),
+        *parallel.gathered(work, "proj_dgrad", output),
         # The output's weight gradient reads both by channel.
         *by_channel(recipe, work.tokens * context, work.tokens * h),
         *_recompute_expansion(work),

@@ -204,10 +204,10 @@ def weights(ffn: Ffn) -> Ops:
 def dense_forward(work: Work) -> Ops:
     """Return a dense FFN with the addition to the residual stream."""
     inner, outer = forward(_dense(work))
+    first = (*_dense_input(work), *inner)
     return (
-        *_dense_input(work),
-        *inner,
-        *parallel.scatter(work, outer),
+        *parallel.gathered(work, "fc1_fprop", first),
+        *parallel.scatter(work, outer, "fc2_fprop"),
         residual(work),
     )
 
@@ -224,21 +224,26 @@ def dense_backward(work: Work) -> Ops:
     inner, outer = backward(_dense(work))
     # A parallel FFN's gradient is added to the attention's before both are summed over the group.
     if not work.model.parallel_residual:
-        outer = parallel.input_gradient(work, outer)
-    return (
-        *dropout_backward(work),
+        outer = parallel.input_gradient(work, outer, "fc1_dgrad")
+    second = (
         *parallel.cast_and_gather(work, "gather output gradient"),
         *by_channel(work.recipe, work.tokens * work.model.hidden_size),
         # The weight gradient of the first layer reads the norm's output.
         *_norm_recomputed(work),
         *inner,
-        *outer,
     )
+    return (*dropout_backward(work), *parallel.gathered(work, "fc2_dgrad", second), *outer)
 
 
 def dense_wgrad(work: Work) -> Ops:
     """Return the weight gradients of a dense FFN."""
-    return weights(_dense(work))
+    return _cut_weights(_dense(work))
+
+
+def _cut_weights(ffn: Ffn) -> Ops:
+    """Return `weights` of an FFN that is cut: the sum of its input's gradient travels meanwhile."""
+    down, first = weights(ffn)
+    return (down, *parallel.beside(ffn.work, "fc1_wgrad", (first,)))
 
 
 def route(work: Work) -> Ops:
@@ -350,7 +355,7 @@ def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
         # Alternate kernels run next to each other: halves of equal length on two streams.
         on_compute, on_side = routed[0::2], routed[1::2]
     if shared is not None:
-        on_compute = (*weights(shared), *on_compute)
+        on_compute = (*_cut_weights(shared), *on_compute)
     return (*casts, *on_compute), on_side
 
 
@@ -358,8 +363,12 @@ def _shared_forward(work: Work) -> Ops:
     shared = _shared(work)
     if shared is None:
         return ()
-    ops = forward(shared).ops
-    return (*parallel.gather(work), *parallel.scatter(work, ops))
+    inner, outer = forward(shared)
+    first = (*parallel.gather(work), *inner)
+    return (
+        *parallel.gathered(work, "fc1_fprop", first),
+        *parallel.scatter(work, outer, "fc2_fprop"),
+    )
 
 
 def _shared_backward(work: Work) -> Ops:
@@ -371,10 +380,10 @@ def _shared_backward(work: Work) -> Ops:
     if shared is None:
         return ()
     inner, outer = backward(shared)
+    second = (*parallel.gather(work, "gather output gradient"), *inner)
     return (
-        *parallel.gather(work, "gather output gradient"),
-        *inner,
-        *parallel.input_gradient(work, outer),
+        *parallel.gathered(work, "fc2_dgrad", second),
+        *parallel.input_gradient(work, outer, "fc1_dgrad"),
     )
 
 

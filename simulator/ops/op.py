@@ -6,9 +6,10 @@ Seconds are `compute`'s business, links the network's.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from simulator.hardware import Overlaps
 from simulator.model import ModelConfig
 from simulator.precision import BYTES, Dtype, Recipe
 
@@ -86,6 +87,8 @@ class Op(NamedTuple):
     """Whether it repeats the forward pass, so that its FLOPs are not the model's."""
     launches: int = 1
     """Kernels that a host launches for it: more than one where one per expert or many small ones."""
+    sms: int = 0
+    """SMs that it leaves to a transfer next to it."""
 
 
 LATE = -1
@@ -99,7 +102,7 @@ class Transfer:
     name: str
     """What travels, as traces show it."""
     group: str
-    """Process group: tp, cp or etp, see `layout.GROUPS`."""
+    """Process group: tp, userbuffers, cp or etp, see `layout.GROUPS`."""
     bytes: float
     """Of the whole buffer, times the passes over it [B].
 
@@ -141,8 +144,8 @@ class Work:
     """Degree of tensor parallelism of routed experts."""
     sequence_parallel: bool = True
     """See LayoutConfig.sequence_parallel."""
-    tp_overlap: bool = False
-    """See LayoutConfig.tp_comm_overlap."""
+    tp_overlap: Overlaps = field(default_factory=dict)
+    """How GEMMs overlap the collectives of tensor parallelism; see LayoutConfig.tp_comm_overlap."""
     cp_gather: bool = False
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
     unfused: bool = False
@@ -201,6 +204,13 @@ def wgrad(name: str, m: int, n: int, k: float, dtype: Dtype, groups: int = 1) ->
         dtype=dtype,
         bytes=groups * (read + accumulated),
     )
+
+
+def piece(whole: Op, count: int) -> Op:
+    """Return one of the equal pieces of rows into which a GEMM is cut; each reads all weights."""
+    _, m, n, k = whole.shape
+    part = gemm(whole.name, m / count, n, k, whole.dtype)
+    return whole._replace(flops=whole.flops / count, shape=part.shape, bytes=part.bytes)
 
 
 def moved(

@@ -6,10 +6,16 @@ an all-gather stands before the first and a reduce-scatter behind the second; in
 they swap places, and the first layer's input is gathered once more for its weight gradient
 (Korthikanti et al., arXiv 2205.05198, section 4.2.2). Without it an all-reduce stands behind the
 second, and one behind the first's input gradient.
+
+A collective and its GEMM run one after the other; in the backward pass, what a weight gradient
+reads or an input gradient leaves travels next to a GEMM that does not touch it. With
+`tp_comm_overlap` the GEMMs of layers overlap theirs, see `overlap`; those of embedding and head, of
+MLA's expansions and of experts do not, for Transformer Engine has no buffers for them.
 """
 
 from __future__ import annotations
 
+from simulator.ops import overlap
 from simulator.ops.op import LATE, Ops, Transfer, Work, moved, quantise
 from simulator.precision import BYTES
 
@@ -26,9 +32,21 @@ def gather(
         return ()
     elements = work.tokens * (width or work.model.hidden_size)
     size = elements * (bytes_per_element or work.recipe.activation)
-    # A ring exchange lets the first piece of the GEMM start before the last one has come.
-    concurrent = 1 if work.tp_overlap else 0
-    return (Transfer(name, "tp", size, concurrent),)
+    return (Transfer(name, "tp", size),)
+
+
+def gathered(work: Work, layer: str, ops: Ops) -> Ops:
+    """Return ops whose gather and the GEMM behind it overlap, if the layer has a method for that.
+
+    layer: the GEMM, see `hardware.tensor_overlap`.
+    """
+    if layer not in work.tp_overlap:
+        return ops
+    for index, op in enumerate(ops):
+        if isinstance(op, Transfer):
+            behind = ops[index + 1 :]
+            return (*ops[:index], *overlap.gathering(op, behind, work.tp))
+    return ops  # nothing is gathered
 
 
 def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> Ops:
@@ -42,21 +60,31 @@ def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> O
     return (*cast, *gathered)
 
 
-def scatter(work: Work, gemm: Ops = (), name: str = "scatter output", width: int = 0) -> Ops:
+def scatter(
+    work: Work, gemm: Ops, layer: str = "", name: str = "scatter output", width: int = 0
+) -> Ops:
     """Return a layer that is cut by rows with what adds up its partial sums, in BF16.
 
-    gemm: the layer; the sum runs concurrently with it if `tp_comm_overlap` says so, else behind it.
-    width: see `gather`.
+    gemm: the layer's ops. layer: its GEMM, which overlaps the sum if it has a method for that, see
+    `hardware.tensor_overlap`. width: see `gather`.
     """
     if work.tp == 1:
         return gemm
     elements = work.tokens * (width or work.model.hidden_size)
-    size = elements * 2.0 * _passes(work)
-    if not (work.tp_overlap and gemm):
-        return (*gemm, Transfer(name, "tp", size))
-    # Pieces travel as the GEMM makes them: the sum begins with it, and what follows waits for both.
-    overlapped = Transfer(name, "tp", size, concurrent=len(gemm))
-    return (overlapped, *gemm)
+    total = Transfer(name, "tp", elements * 2.0 * _passes(work))
+    if layer not in work.tp_overlap:
+        return (*gemm, total)
+    return overlap.scattering(total, gemm, work.tp, work.tp_overlap[layer])
+
+
+def beside(work: Work, layer: str, ops: Ops) -> Ops:
+    """Return GEMMs next to which a transfer takes SMs, if the layer has a method for that.
+
+    layer: see `gathered`.
+    """
+    if work.tp == 1 or layer not in work.tp_overlap:
+        return ops
+    return overlap.leaving(ops, work.tp_overlap[layer])
 
 
 def _passes(work: Work) -> int:
@@ -64,13 +92,13 @@ def _passes(work: Work) -> int:
     return 1 if work.sequence_parallel else 2
 
 
-def input_gradient(work: Work, dgrad: Ops, bytes_per_element: float = 0.0) -> Ops:
+def input_gradient(work: Work, dgrad: Ops, layer: str = "", bytes_per_element: float = 0.0) -> Ops:
     """Return the input gradient of a layer that is cut by columns.
 
     Its input is gathered again while it runs, for the weight gradient; the sum over the group
     travels while the weight gradient runs (Megatron-LM,
     LinearWithGradAccumulationAndAsyncCommunication). What was cast before it was gathered is
-    transposed behind. bytes_per_element: see `gather`.
+    transposed behind. layer: its GEMM, see `beside`. bytes_per_element: see `gather`.
     """
     if work.tp == 1:
         return dgrad
@@ -81,8 +109,10 @@ def input_gradient(work: Work, dgrad: Ops, bytes_per_element: float = 0.0) -> Op
         return (*dgrad, total)
     # Each GPU has kept its own part alone: that is how sequence parallelism saves memory.
     gathered = elements * (bytes_per_element or work.recipe.activation)  # [B]
-    regathered = Transfer("regather input", "tp", gathered, concurrent=len(dgrad))
-    ops = (regathered, *dgrad, total)
+    again = Transfer("regather input", "tp", gathered, concurrent=len(dgrad))
+    if layer in work.tp_overlap:
+        again, total = overlap.next_to(again), overlap.next_to(total)
+    ops = (again, *beside(work, layer, dgrad), total)
     if bytes_per_element or not work.recipe.casts_once:
         return ops
     return (*ops, moved("transpose gathered", "transpose", elements, 2.0))

@@ -85,12 +85,14 @@ def project(work: Work) -> Ops:
     for projection in of_stream(work):
         name, outputs, inputs = projection
         tokens = _tokens(work, projection)
+        product = gemm(name, tokens, outputs, inputs, recipe.gemm)
         # What all GPUs need is gathered after the cast, in fewer bytes.
         if _compresses(work, projection):
-            ops += quantise(recipe, tokens * inputs)
+            ops += (*quantise(recipe, tokens * inputs), product)
         else:
-            ops += parallel.cast_and_gather(work)
-        ops.append(gemm(name, tokens, outputs, inputs, recipe.gemm))
+            ops += parallel.gathered(
+                work, _overlapped(work, "fprop"), (*parallel.cast_and_gather(work), product)
+            )
     return tuple(ops)
 
 
@@ -113,7 +115,7 @@ def project_backward(work: Work) -> Ops:
         if _compresses(work, projection):
             ops += dgrad
         else:
-            ops += parallel.input_gradient(work, dgrad)
+            ops += parallel.input_gradient(work, dgrad, _overlapped(work, "dgrad"))
     return tuple(ops)
 
 
@@ -153,7 +155,7 @@ def expand_backward(work: Work) -> Ops:
             # Once more, for the weight gradient. The norm waits for the sum of the expansion's
             # input gradient.
             *parallel.gather(work, "regather compressed", width),
-            *parallel.scatter(work, (dgrad,), "sum compressed gradient", width),
+            *parallel.scatter(work, (dgrad,), name="sum compressed gradient", width=width),
             *by_channel(recipe, t * outputs, t * inputs),
             norm_backward(recipe, f"{name} norm backward", work.own * inputs),
         )
@@ -177,10 +179,23 @@ def weight_gradient(work: Work) -> Ops:
     output = Projection("o", work.model.hidden_size, context)
     projections = (*of_stream(work), *expansions(work), output)
     by_name = {projection.name: projection for projection in projections}
-    return tuple(_weight_gradient(work, by_name[name]) for name, _, _ in work.model.projections)
+    gradients: list[Item] = []
+    for name, _, _ in work.model.projections:
+        gradient = _weight_gradient(work, by_name[name])
+        layer = "" if name == "o" else _overlapped(work, "wgrad")
+        gradients += parallel.beside(work, layer, (gradient,))
+    return tuple(gradients)
 
 
 def _weight_gradient(work: Work, projection: Projection) -> Op:
     name, outputs, inputs = projection
     tokens = _tokens(work, projection)
     return wgrad(f"{name} wgrad", outputs, inputs, tokens, work.recipe.gemm)
+
+
+def _overlapped(work: Work, gemm_of: str) -> str:
+    """Return the name by which a projection's overlap is chosen; MLA's are not overlapped.
+
+    gemm_of: fprop, dgrad or wgrad.
+    """
+    return "" if work.model.is_mla else f"qkv_{gemm_of}"

@@ -163,7 +163,7 @@ class Coflows:
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
         for row in groups.tolist():
             if self.find(CoflowKey(*label), row[0]) < 0:
-                demand = plan.unit(row).scaled(transfer.bytes)
+                demand = plan.demand(row, transfer.bytes)
                 self._add(label, demand, plan.kernel, tuple(row))
 
     def add_bucket(self, bucket: Bucket, hosts: tuple[int, ...], widths: Widths) -> None:
@@ -194,7 +194,7 @@ class Coflows:
         for row in groups.tolist():
             for kind, size in sizes.items():
                 plan = plans[kind]
-                demand = plan.unit(row).scaled(size)
+                demand = plan.demand(row, size)
                 self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
 
 

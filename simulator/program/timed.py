@@ -75,8 +75,8 @@ class _Alone:
     def _transfer(self, kind: CoflowKind, size: float) -> float:
         members = self._group(kind)
         plan = self.communication.plan(kind, members, size)
-        demand = plan.unit(members).scaled(size)
-        return demand.seconds(self.scenario.network, plan.kernel)
+        demand = plan.demand(members, size)
+        return demand.seconds(self.scenario.network, plan.kernel) + plan.kernel.setup
 
     def _exchange(self, load: int, kind: CoflowKind) -> float:
         costs = self.costs

@@ -69,7 +69,15 @@ def _stack(workload: WorkloadConfig) -> StackConfig:
         table = inputs.data("stacks", workload.stack)
     except InputError as error:
         raise error.at(key="stack") from error
-    return inputs.validate(table, StackConfig)
+    stack = inputs.validate(table, StackConfig)
+    if workload.layout.tp_comm_overlap and not stack.tensor_overlap.default:
+        raise InputError(
+            f"is nothing that the stack '{stack.name}' does",
+            key="layout.tp_comm_overlap",
+            value=True,
+            remedy="Write layout.tp_comm_overlap=false, or stack=megatron.",
+        )
+    return stack
 
 
 def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> Recipe:

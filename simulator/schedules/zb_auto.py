@@ -11,6 +11,7 @@ the optimizer step validated afterwards (section 4) ranks need not start and end
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import NamedTuple
 
@@ -26,6 +27,12 @@ from simulator.schedules.zero_bubble import held_by, turns
 
 _KINDS: tuple[Kind, ...] = ("F", "I", "W")
 
+# The search counts time in ticks, whole numbers, of which the longest chunk takes so many or twice as
+# many. Sums of times are exact then, and what ties in them ties: which action goes first, and which
+# try is best, never hangs on the last bit of a time. A millionth of a chunk is far below what is
+# known of it.
+_TICKS = 2**20
+
 # Actions over all tries from which compiling, or loading what was compiled, is worth it.
 _COMPILED_FROM = 10_000
 # Micro-batches over ranks and tries that are run in full, where a short run has chosen.
@@ -38,9 +45,9 @@ class _Try(NamedTuple):
     """What became of one set of rules, in the order of what is better."""
 
     longest: float
-    """Longest time from a rank's first action to its last."""
+    """Longest time from a rank's first action to its last [tick]."""
     end: float
-    """Time until all have ended."""
+    """Time until all have ended [tick]."""
     codes: Codes
     """Indices of _KINDS [rank, step]."""
 
@@ -86,8 +93,7 @@ def build_2p(shape: Shape) -> Schedule:
 
 def _search(name: str, shape: Shape, limit: float) -> Schedule:
     """Return the best order of all tries as a schedule. limit: chunks that a rank may hold."""
-    times = _times(shape)
-    _check_times(times, shape)
+    times = _ticks(shape)
     tries = []
     for knobs in _candidates(times, shape, limit):
         tries.append(_try(knobs, shape.micro_batches, times, shape, limit))
@@ -101,12 +107,27 @@ def _search(name: str, shape: Shape, limit: float) -> Schedule:
     return Schedule(name, shape.ranks, shape.micro_batches, tuple(ranks))
 
 
-def _times(shape: Shape) -> Floats:
-    """Return how long F, I and W take on each rank, which has the stage of its number [kind, rank]."""
+class _Ticks(NamedTuple):
+    """Chunk times in ticks of the search."""
+
+    chunks: Floats
+    """Of F, I and W on each rank, which has the stage of its number [kind, rank]."""
+    comm: float
+    """To the next rank."""
+
+
+def _ticks(shape: Shape) -> _Ticks:
+    """Return the times of a shape in ticks. Errors: ScheduleError."""
     rows = []
     for kind in _KINDS:
         rows.append([shape.times.seconds(kind, rank) for rank in range(shape.ranks)])
-    return np.array(rows)
+    seconds = np.array(rows)  # [kind, rank]
+    _check_times(seconds, shape)
+    # A power of two, so that times which are whole numbers stay as they are.
+    _, exponent = math.frexp(float(seconds.max()))
+    ticks = np.ldexp(seconds, -exponent) * 2 * _TICKS
+    comm = math.ldexp(float(shape.times.comm), -exponent) * 2 * _TICKS
+    return _Ticks(np.round(ticks), float(round(comm)))
 
 
 def _check_times(times: Floats, shape: Shape) -> None:
@@ -127,7 +148,7 @@ def _rank(row: _Try) -> tuple[float, float]:
     return row.longest, row.end
 
 
-def _candidates(times: Floats, shape: Shape, limit: float) -> tuple[_Knobs, ...]:
+def _candidates(times: _Ticks, shape: Shape, limit: float) -> tuple[_Knobs, ...]:
     """Return the rules that are worth a full run.
 
     What is best depends on how the pipeline fills and drains, so a short run can choose them.
@@ -148,12 +169,11 @@ def _candidates(times: Floats, shape: Shape, limit: float) -> tuple[_Knobs, ...]
     return tuple(by_time[:full])
 
 
-def _handmade(times: Floats, shape: Shape, limit: float) -> list[_Try]:
+def _handmade(times: _Ticks, shape: Shape, limit: float) -> list[_Try]:
     """Return ZB-H1 and ZB-H2 as tries, where they fit the limit."""
     run = replay
     if shape.ranks * shape.micro_batches > _COMPILED_FROM:
         run = with_callees(replay)
-    comm = float(shape.times.comm)
     tries = []
     for factor in (1, 2):
         most = factor * (shape.ranks - 1) + 1
@@ -165,12 +185,12 @@ def _handmade(times: Floats, shape: Shape, limit: float) -> list[_Try]:
             line = turns((F, I, W), shape.micro_batches, held)
             lines.append(line)
         codes = np.array(lines)  # [rank, step]
-        longest, end = run(codes, times, comm)
+        longest, end = run(codes, times.chunks, times.comm)
         tries.append(_Try(longest, end, codes))
     return tries
 
 
-def _try(knobs: _Knobs, micro_batches: int, times: Floats, shape: Shape, limit: float) -> _Try:
+def _try(knobs: _Knobs, micro_batches: int, times: _Ticks, shape: Shape, limit: float) -> _Try:
     """Return what one greedy run finds."""
     run = greedy
     if shape.ranks * micro_batches * len(_GRID) > _COMPILED_FROM:
@@ -186,6 +206,5 @@ def _try(knobs: _Knobs, micro_batches: int, times: Floats, shape: Shape, limit: 
         limit=limit + 1e-9,  # the sum of shares that are held may be rounded up
         kept=float(shape.kept),
     )
-    comm = float(shape.times.comm)
-    longest, end, codes = run(micro_batches, times, comm, ahead, rules)
+    longest, end, codes = run(micro_batches, times.chunks, times.comm, ahead, rules)
     return _Try(longest, end, codes)

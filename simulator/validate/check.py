@@ -7,6 +7,31 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
+RATES = (
+    "tokens_per_second",
+    "tokens_per_day",
+    "tokens_per_second_per_gpu",
+    "tflops_per_gpu",
+)
+"""Quantities of which more means a shorter step."""
+
+
+class Kind(NamedTuple):
+    """What cases that fail for the same reasons have in common."""
+
+    gpu: str
+    """The GPU, such as H100."""
+    model: str
+    """What the model is: dense or MoE."""
+    precision: str
+    """Number format of the GEMMs, such as BF16."""
+    stack: str
+    """The software stack, such as megatron."""
+
+    def __str__(self) -> str:
+        """Print as a table's head does: H100 MoE BF16, megatron."""
+        return f"{self.gpu} {self.model} {self.precision}, {self.stack}"
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -34,11 +59,37 @@ class Check:
     """Whether it counts in the mean error."""
     fits: bool | None = None
     """Whether peak memory is below the GPU's; None where it is not known."""
+    kind: Kind | None = None
+    """Its kind; None where it is not a step."""
+    twin_of: str = ""
+    """Case with which it counts once; empty where it counts by itself."""
+    published_cost: float = 0.0
+    """Time of one GPU that a token takes by the published figure [s]; 0 where it is not a step."""
 
     @property
     def error(self) -> float:
         """Return the signed relative error."""
         return self.simulated / self.published - 1.0
+
+    @property
+    def slower(self) -> float:
+        """Return the signed relative error of the time that the figure stands for.
+
+        Rates turn round, so that a simulator that is too fast is below zero in every quantity.
+        """
+        if self.quantity in RATES:
+            return self.published / self.simulated - 1.0
+        return self.error
+
+    @property
+    def simulated_cost(self) -> float:
+        """Return the time of one GPU that a token takes as simulated [s]."""
+        return self.published_cost * (1.0 + self.slower)
+
+    @property
+    def group(self) -> str:
+        """Return the name under which it counts once with its twins."""
+        return self.twin_of or self.case
 
     def as_dict(self) -> dict[str, Any]:
         """Return the check as `simulate validate --json` writes it."""
@@ -55,6 +106,8 @@ class Check:
             "note": self.note,
             "scored": self.scored,
             "fits": self.fits,
+            "kind": self.kind._asdict() if self.kind else None,
+            "twin_of": self.twin_of,
         }
 
 
@@ -63,18 +116,44 @@ class Score(NamedTuple):
 
     checks: int
     """Number of checks that count."""
+    groups: int
+    """Number of them with twins counted once."""
     mean: float
-    """Mean of their absolute relative errors."""
+    """Mean of the absolute relative errors of time."""
+    signed: float
+    """Mean of the signed ones: below zero is too fast."""
     worst: Check
     """The one that is furthest off."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the score as `simulate validate --json` writes it."""
+        return {
+            "checks": self.checks,
+            "groups": self.groups,
+            "mean_absolute_error_percent": 100 * self.mean,
+            "mean_error_percent": 100 * self.signed,
+            "worst": self.worst.case,
+            "worst_error_percent": 100 * self.worst.slower,
+        }
+
 
 def score(checks: Sequence[Check]) -> Score | None:
-    """Return how far the validation checks that count are off, None if none counts."""
+    """Return how far the validation checks that count are off, None if none counts.
+
+    A group of twins has the mean of its errors, and weighs as much as one check.
+    """
     counted = [check for check in checks if check.scored and check.use == "validation"]
     if not counted:
         return None
+    groups: dict[str, list[float]] = {}
+    for check in counted:
+        groups.setdefault(check.group, []).append(check.slower)
     # Of absolute errors: too slow in one case and too fast in another do not cancel.
-    worst = max(counted, key=lambda check: abs(check.error))
-    mean = fmean(abs(check.error) for check in counted)
-    return Score(checks=len(counted), mean=mean, worst=worst)
+    sizes = [fmean(abs(error) for error in errors) for errors in groups.values()]
+    return Score(
+        checks=len(counted),
+        groups=len(groups),
+        mean=fmean(sizes),
+        signed=fmean(fmean(errors) for errors in groups.values()),
+        worst=max(counted, key=lambda check: abs(check.slower)),
+    )

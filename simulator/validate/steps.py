@@ -6,6 +6,7 @@ Nothing is fitted to them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from simulator.costs import price
 from simulator.errors import InputError
@@ -14,6 +15,7 @@ from simulator.program import schedule_of
 from simulator.scenario import load
 from simulator.validate.case import MemoryCase, StepCase
 from simulator.validate.check import Check
+from simulator.validate.kinds import kind_of
 from simulator.whatif import simulate
 
 UNITS = {
@@ -35,14 +37,15 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
 
     alternatives: also run the other choices, for the span.
     """
-    report = simulate(case.scenario())
+    scenario = case.scenario()
+    report = simulate(scenario)
     # The span holds the chosen value too, so that it never leaves it out.
     value = report.quantities()[case.quantity]
     span: tuple[float, ...] = ()
     if alternatives:
         values = [value, *_alternatives(case)]
         span = (min(values), max(values))
-    return Check(
+    check = Check(
         case=case.case,
         quantity=case.quantity,
         unit=UNITS.get(case.quantity, ""),
@@ -54,7 +57,11 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
         note=case.note,
         scored=case.scored,
         fits=report.fits,
+        kind=kind_of(scenario),
+        twin_of=case.twin_of,
     )
+    cost = report.step_time * scenario.topology.gpus / scenario.tokens_per_step
+    return replace(check, published_cost=cost / (1.0 + check.slower))
 
 
 def _alternatives(case: StepCase) -> Iterator[float]:

@@ -1,0 +1,73 @@
+"""Tensor parallel layers, alone and overlapped, compared with what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulator.residuals.overlaps import Row, measured_overlaps
+
+NAMES = {
+    "nccl": "one after the other, NCCL",
+    "transformer_engine": "Transformer Engine, ring exchange",
+    "async_tp": "PyTorch async TP, pieces",
+}
+
+
+def table() -> str:
+    """Return every measured layer with its computed time, and what cannot be expressed."""
+    rows = list(measured_overlaps())
+    expressed = [row for row in rows if row.computed]
+    lines = [
+        "# Tensor parallel layers with their collectives",
+        "",
+        "A GEMM and its all-gather or reduce-scatter on eight GPUs of a node, one after the other and overlapped as",
+        "`layout.tp_comm_overlap` overlaps them. Times come from the kernel and link tables; none of these rows sets a",
+        "constant. A loop whose GEMM takes less than 2 ms runs at full clock, others at the clock of a step.",
+        "",
+        "| how | rows | bias | rms | worst |",
+        "|---|---:|---:|---:|---:|",
+        *(summary(name, expressed) for name in NAMES),
+        "",
+        "| collective | GPU | m, n, k on a GPU | how | measured | computed | error | source |",
+        "|---|---|---|---|---:|---:|---:|---|",
+        *(line(row) for row in expressed),
+        "",
+        *NOTES,
+        "",
+        "Reproduce: `python results/make.py overlap.md`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def summary(library: str, rows: Sequence[Row]) -> str:
+    """Return the errors of one way as a row."""
+    errors = np.array([row.error for row in rows if row.library == library])
+    worst = errors[np.abs(errors).argmax()]
+    rms = np.sqrt((errors**2).mean())
+    return f"| {NAMES[library]} | {len(errors)} | {errors.mean():+.1%} | {rms:.1%} | {worst:+.1%} |"
+
+
+def line(row: Row) -> str:
+    """Return one measurement as a row."""
+    m, n, k = row.shape
+    return (
+        f"| {row.op.replace('_', '-')} | {row.gpu} | {m:,}, {n:,}, {k:,} | {row.library.replace('_', ' ')} "
+        f"| {row.measured * 1e3:.3f} ms | {row.computed * 1e3:.3f} ms | {row.error:+.1%} | {row.source} |"
+    )
+
+
+NOTES = [
+    "- PyTorch's async TP is a check: it launches its pieces and copies one by one from Python, and with few rows the",
+    "  host is what is measured. Hosts are not in these rows.",
+    "- Not expressible: flux, Triton-distributed, multimem and CUDA-IPC kernels let the tiles of one GEMM wait for (or",
+    "  send) their own rows; here a GEMM is whole or cut into pieces. They would be a method of their own, with the",
+    "  share of the transfer that stays exposed measured per GPU: 19 to 25% on H800, 12 to 14% on A800 (flux).",
+    "- In flux issue 90 the columns of the gathers are not in the text: 57,344 over eight GPUs is the only layer of",
+    "  that width in Llama 3 70B whose FLOPs fit the times.",
+    "- Pieces run one behind another. Transformer Engine gives them three streams, so that the last wave of one may",
+    "  overlap the first of the next: an upper bound where a piece leaves SMs idle.",
+    "- A transfer that takes SMs takes them for the whole of its GEMM.",
+]

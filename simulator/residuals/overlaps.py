@@ -1,0 +1,141 @@
+"""Measured GEMMs of tensor parallel layers with their collectives, compared with what a step takes.
+
+The measurements are those of `simulator/data/measured/tensor_overlap.yaml`. Rows are priced by the
+code that prices a step: ops are cut into segments, laid down as rows, and a row starts when what it
+waits for and its stream are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from simulator import inputs
+from simulator.compute import Processor
+from simulator.costs import BlockCost, PhaseKey
+from simulator.costs.phases import phase_cost
+from simulator.hardware import CommunicationModel, OverlapMethod
+from simulator.ops import Op, Phase, Transfer
+from simulator.ops.op import Ops, gemm
+from simulator.ops.overlap import gathering, scattering
+from simulator.program.chunk_rows import NO_CALL, Call, Chunk
+from simulator.residuals.links import NVLINK_LATENCY
+from simulator.residuals.rows import processor
+
+SETTLED = 2e-3
+"""From this length on [s] a layer in a loop runs at the clock that the power limit leaves."""
+EXPRESSED = {"nccl": "serial", "transformer_engine": "ring", "async_tp": "ring"}
+"""Name in the measurements -> what it is here; the others are fused kernels."""
+RING = OverlapMethod(method="ring_exchange")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured layer."""
+
+    source: str
+    """Where it was published."""
+    gpu: str
+    """What it ran on."""
+    op: str
+    """Its collective."""
+    shape: tuple[int, int, int]
+    """m, n and k of the GEMM on one GPU."""
+    library: str
+    """What ran it."""
+    measured: float
+    """Published time [s]."""
+    computed: float
+    """Time by the tables [s]; 0 of what they cannot express."""
+
+    @property
+    def error(self) -> float:
+        """Return the signed relative error."""
+        return self.computed / self.measured - 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """The links of one node."""
+
+    kernels: dict[str, CommunicationModel]
+    """Kernels of the GPU, by their row."""
+    nvlink: float
+    """Of one GPU in one direction [B/s]."""
+    ranks: int
+    """GPUs that take part."""
+
+    def seconds(self, call: Call) -> float:
+        """Return the time of one pass over a buffer, alone [s]."""
+        name = "nccl_tensor" if call.kind == "tp" else call.kind
+        kernel = self.kernels[name]
+        rounds = self.ranks - 1
+        latency = rounds * kernel.nvlink_latency * NVLINK_LATENCY
+        crossing = rounds / self.ranks * call.which
+        own = call.which / self.ranks / kernel.own_part if kernel.own_part else 0.0
+        return kernel.setup + latency + own + crossing / (self.nvlink * kernel.nvlink)
+
+
+def measured_overlaps() -> Iterator[Row]:
+    """Yield every measured layer, by every library that ran it."""
+    for row in inputs.data("measured", "tensor_overlap").data["rows"]:
+        flops = 2.0 * row["m"] * row["n"] * row["k"]
+        times = {name: ms * 1e-3 for name, ms in row.get("ms", {}).items()}
+        times |= {name: flops / rate / 1e12 for name, rate in row.get("tflops", {}).items()}
+        for library, seconds in times.items():
+            yield Row(
+                source=row["source"],
+                gpu=row.get("part", row["gpu"].upper()),
+                op=row["op"],
+                shape=(row["m"], row["n"], row["k"]),
+                library=library,
+                measured=seconds,
+                computed=_computed(row, library),
+            )
+
+
+def _computed(row: dict[str, Any], library: str) -> float:
+    """Return the time of a measured layer by the tables, 0 if they cannot express it [s]."""
+    how = EXPRESSED.get(library)
+    if how is None:
+        return 0.0
+    whole = gemm("layer", row["m"], row["n"], row["k"], "bf16")
+    part = _in_a_loop(processor(row["gpu"]), whole)
+    links = _Links(part.kernels.communication, 1e9 * row["nvlink_gb_s"], row["ranks"])
+    return elapsed(_layer(row, whole, how), part, links)
+
+
+def _layer(row: dict[str, Any], whole: Op, how: str) -> Ops:
+    """Return the ops of a measured layer."""
+    gathers = row["op"] == "all_gather"
+    width = row["k"] if gathers else row["n"]
+    transfer = Transfer(row["op"], "tp", 2.0 * row["m"] * width)
+    if how == "ring" and gathers:
+        return gathering(transfer, (whole,), row["ranks"])
+    if how == "ring":
+        return scattering(transfer, (whole,), row["ranks"], RING)
+    return (transfer, whole) if gathers else (whole, transfer)
+
+
+def _in_a_loop(part: Processor, op: Op) -> Processor:
+    """Return a GPU as a benchmark's loop finds it: its clock has not given way to short kernels."""
+    settled = part.kernel(op, overlapped=False) >= SETTLED
+    return replace(part, sustained=settled)
+
+
+def elapsed(ops: Ops, part: Processor, links: _Links) -> float:
+    """Return how long ops take from their first kernel or transfer to their last, alone [s]."""
+    cost = phase_cost(ops, part, overlapped=False)
+    rows = Chunk()
+    phase = Phase.ATTENTION_F
+    rows.compute(BlockCost(load=-1, phases={PhaseKey(phase, False): cost}, saved=0.0), phase, ())
+    ends: list[float] = []  # [row] s
+    free: dict[int, float] = {}  # stream -> when its last row ends [s]
+    columns = zip(rows.stream, rows.seconds, rows.exchange, rows.after, strict=True)
+    for stream, seconds, call, after in columns:
+        start = max((free.get(stream, 0.0), *(ends[row] for row in after)))
+        lasts = seconds if call == NO_CALL else links.seconds(call)
+        ends.append(start + lasts)
+        free[stream] = ends[-1]
+    return max(ends)
