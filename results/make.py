@@ -260,7 +260,7 @@ def deepep() -> str:
         for op, width in ((CoflowKind.DISPATCH, 7392.0), (CoflowKind.COMBINE, 14336.0)):
             # DeepEP's tables leave out what precedes the kernel on its stream.
             kernel = site.kernels.communication[op].model_copy(update={"setup": 0.0})
-            call = Timed(net, op, DISPATCHERS["deepep"], "deepep", kernel, 4096 * width)
+            call = Timed(net, op, DISPATCHERS["deepep"], "deepep", kernel, 4096.0, width, 20)
             row = exchange_row(call, routing, visits)
             known = published.get(ranks, {}).get(f"{op}_gb_s")
             rate = row.algbw / 1e9

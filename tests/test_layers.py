@@ -24,7 +24,7 @@ ROWS = [
     {"costs"},
     {"program"},
     {"memory", "bounds", "timeline", "residuals"},
-    {"engine"},
+    {"engine", "exchanges"},
     {"report"},
     {"whatif"},
     {"pool", "store"},

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+from simulator.collectives import dispatcher_of, sms_of
 from simulator.compute import Processor
 from simulator.costs.blocks import BlockCost, LoadedKey, Parts, PhaseCost, PhaseKey, Stages
 from simulator.costs.loads import loads
@@ -76,7 +77,7 @@ def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     paired = scenario.pipeline.overlaps if pairs is None else pairs
     reserved = 0
     if paired and scenario.layout.ep > 1:
-        reserved = scenario.workload.experts.sms
+        reserved = sms_of(scenario)
     return Processor(
         scenario.gpu,
         scenario.kernels,
@@ -111,6 +112,8 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
     if config.sequence_parallel:
         own /= layout.tp
     rows, received = load.of(member) if load else (0.0, 0.0)
+    permutes = layout.ep > 1 and dispatcher_of(scenario).permutes
+    sent = load.copies if load and permutes else 0.0
     experts = model.n_routed_experts + scenario.workload.experts.redundant_experts
     # A layer that is recomputed as a whole has nothing left that could be recomputed by name.
     recompute = training.recompute
@@ -123,6 +126,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         seq_length=training.seq_length,
         expert_rows=own * rows * layout.etp,
         received=own * received,
+        sent=own * sent,
         local_experts=experts // layout.ep,
         expert_kernels=scenario.stack.experts.kernels,
         row_multiple=_row_multiple(scenario),

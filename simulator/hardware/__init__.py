@@ -8,7 +8,12 @@ a software stack: what its hosts need to launch kernels. None knows of any train
 """
 
 from simulator.hardware.attention import AttentionModel, Benchmark, Tail
-from simulator.hardware.communication import CommunicationModel, MeasuredLinks
+from simulator.hardware.communication import (
+    CommunicationModel,
+    CopyModel,
+    MeasuredLinks,
+    SmCopies,
+)
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
@@ -25,6 +30,7 @@ __all__ = [
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
+    "CopyModel",
     "ExpertKernels",
     "GemmModel",
     "GpuConfig",
@@ -38,6 +44,7 @@ __all__ = [
     "OverlapMethod",
     "OverlapSlowdown",
     "Overlaps",
+    "SmCopies",
     "StackConfig",
     "Tail",
     "TensorGroup",

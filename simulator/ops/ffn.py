@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.ops import expert_kernels, parallel
+from simulator.ops import expert_kernels, parallel, router
 from simulator.ops.attention import dropout_backward, residual
 from simulator.ops.op import (
     Op,
@@ -246,46 +246,12 @@ def _cut_weights(ffn: Ffn) -> Ops:
     return (down, *parallel.beside(ffn.work, "fc1_wgrad", (first,)))
 
 
-def route(work: Work) -> Ops:
-    """Return the router and the cast before dispatch: the end of a MoE layer's attention phase."""
-    experts = work.model.n_routed_experts
-    h = work.model.hidden_size
-    # Fewer bytes travel, and the experts' GEMMs read them as they come.
-    cast: Ops = ()
-    if _travels_cast(work):
-        cast = quantise(work.recipe, work.own * h)
-    return (
-        # Gating stays in BF16 whatever the recipe (arXiv 2412.19437, section 3.3.1).
-        gemm("router", work.own, experts, h, "bf16"),
-        moved("top-k", "router", work.own * experts, 4.0)._replace(launches=expert_kernels.ROUTER),
-        *cast,
-    )
-
-
-def _travels_cast(work: Work) -> bool:
-    """Tell whether tokens are cast before dispatch, and not where the experts read them."""
-    return work.recipe.dispatch == work.recipe.gemm
-
-
 def _cast_received(work: Work) -> Ops:
     """Return the cast of the experts' input, where tokens travel in another format."""
-    if _travels_cast(work):
+    if router.travels_cast(work):
         return ()
     casts = quantise(work.recipe, expert_kernels.padded_rows(work) * work.model.hidden_size)
     return expert_kernels.per_expert(work, casts)
-
-
-def route_backward(work: Work) -> Ops:
-    """Return the router's gradients: the start of a MoE layer's attention backward phase."""
-    experts = work.model.n_routed_experts
-    h = work.model.hidden_size
-    return (
-        moved("top-k backward", "router_backward", work.own * experts, 4.0)._replace(
-            launches=expert_kernels.ROUTER
-        ),
-        gemm("router dgrad", work.own, h, experts, "bf16"),
-        gemm("router wgrad", experts, h, round(work.own), "bf16"),
-    )
 
 
 def experts_forward(work: Work) -> Ops:
@@ -313,8 +279,10 @@ def experts_forward(work: Work) -> Ops:
         *expert_kernels.pad(work, "remove padding"),
         moved("reduce", "permute", (rows + received) * h, 2.0),
         *parallel.scatter_tokens(work, "scatter results"),
-        # What dispatch brought is kept as the input of the weight gradients.
-        Op("received tokens", "copy", saved=dispatched * received * h),
+        # Runs behind combine, after which this block has no phase left.
+        *router.permute(work, "unpermute results", 2.0),
+        # The weight gradients read what dispatch brought, or the rows that were picked from it.
+        Op("received tokens", "copy", saved=dispatched * min(received, rows) * h),
     )
 
 
@@ -327,6 +295,7 @@ def experts_backward(work: Work) -> Ops:
     dispatched = BYTES[work.recipe.dispatch]
     return (
         *_shared_backward(work),
+        *router.permute(work, "permute result gradients", dispatched),
         *parallel.gather_tokens(work, "gather result gradients"),
         moved("expand gradients", "permute", (received + rows) * h, dispatched),
         *expert_kernels.pad(work, "pad gradients"),

@@ -131,7 +131,7 @@ class Work:
     expert_rows: float = 0.0
     """(token, expert) pairs that the GPU's experts compute."""
     received: float = 0.0
-    """Tokens that dispatch brings to this GPU, each once."""
+    """Copies of tokens that dispatch brings to this GPU: each once, or once per expert."""
     local_experts: int = 0
     """Routed experts on this GPU."""
     recompute: frozenset[str] = frozenset()
@@ -154,6 +154,9 @@ class Work:
     """How the stack runs the routed experts, see `hardware.ExpertKernels`."""
     row_multiple: int = 1
     """What the rows of an expert are padded to before FP8 GEMMs; 1: they are not."""
+    sent: float = 0.0
+    """Copies of tokens that this GPU writes before it sends them, and adds up when they are back;
+    0 where the kernel that sends reads tokens in place."""
 
     @property
     def own(self) -> float:
