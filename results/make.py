@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 import gallery
+import ledgers
 import overlaps
 import published
 import rankings
@@ -43,7 +44,7 @@ BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
 
 TABLES: dict[str, Callable[[], str]] = {}
 """file -> what it should hold; filled at the end of this file."""
-SLOW = ("published.md", "rankings.md")
+SLOW = ("published.md", "rankings.md", "ledgers.md")
 """files that take minutes: written by name, and checked with --all"""
 
 
@@ -435,6 +436,7 @@ TABLES |= {
     "schedules.md": steps.schedules,
     "published.md": published.page,
     "rankings.md": rankings.page,
+    "ledgers.md": ledgers.page,
     "../README.md": readme,
     **gallery.TABLES,
 }

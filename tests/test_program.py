@@ -241,6 +241,7 @@ def shared_buckets(one: Program, rank: int) -> list[Bucket]:
 
 
 @small
+@pytest.mark.slow
 def test_each_blocks_gradients_are_reduced_once_its_last_weight_gradient_is_there(changes):
     timeline = simulated(scenario(**changes))
     one = timeline.program
@@ -321,6 +322,17 @@ def test_1f1b_sends_activations_down_and_gradients_up_once_per_micro_batch():
     due = {("F", 0), ("F", 1), ("F", 2), ("B", 3), ("B", 2), ("B", 1)}
     assert set(sends) == due
     assert {sends.count(edge) for edge in due} == {8}
+
+
+def test_a_stage_of_one_kernel_sends_what_it_makes():
+    # The embedding alone: the send waits for the first row of its action, which is the only one.
+    one = lower(dense(layout__stages=["embedding", "0-3 head"]))
+    sends = named(one, "send F")
+    assert len(sends) == one.scenario.micro_batches
+    for row in sends.tolist():
+        (made,) = waits(one, row)
+        assert one.action[made] == one.action[row]
+        assert STREAMS[one.stream[made]] == "compute"
 
 
 def test_dualpipe_sends_along_both_directions_but_not_between_the_two_stages_of_a_rank():

@@ -66,7 +66,7 @@ class Processor:
 
     def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
         bandwidth = self.gpu.memory.bandwidth * self._share(op.kind)
-        seconds = op.bytes / bandwidth
+        seconds = op.bytes / bandwidth + self.kernels.start.get(op.kind, 0.0) * op.launches
         # The shares of HBM were measured while communication ran.
         return seconds if overlapped else seconds / self.kernels.overlap_slowdown.memory
 
@@ -92,7 +92,21 @@ class Processor:
         return inside(op, self.gpu, self._model(op))
 
     def _gemm(self, op: Op) -> float:
-        sms = self.gpu.sms - max(self.reserved_sms, op.sms)
+        transfer = op.taken
+        all_sms = self.gpu.sms - self.reserved_sms
+        left = min(all_sms, self.gpu.sms - transfer.sms)
+        alone = self._gemm_on(op, left if transfer.margin else all_sms)
+        if not transfer.seconds:
+            return alone
+        # Next to the transfer, and what is left of it behind.
+        beside = self._gemm_on(op, left) * self.kernels.communication["userbuffers"].gemm_slowdown
+        if beside <= transfer.seconds:
+            return beside
+        part = transfer.seconds / beside
+        return transfer.seconds + (1.0 - part) * alone
+
+    def _gemm_on(self, op: Op, sms: int) -> float:
+        """Return the time of a GEMM on some SMs [s]."""
         peak = self.peak(op.dtype)
         if op.shape.groups > 1 and not self.own_grouped:
             return self._grouped(op, peak, sms)

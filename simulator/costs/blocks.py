@@ -45,11 +45,16 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """Where the kernels that follow wait for what earlier phases left on its way."""
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseCost:
     """One phase of one block."""
 
-    items: tuple[Segment | Hop, ...]
-    """Segments of kernels and the transfers between them, in order."""
+    items: tuple[Segment | Hop | Join, ...]
+    """Segments of kernels, and what stands between them, in order."""
 
     @property
     def segments(self) -> tuple[Segment, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from simulator.compute import Processor
-from simulator.costs.blocks import Hop, PhaseCost, Segment
+from simulator.costs.blocks import Hop, Join, PhaseCost, Segment
 from simulator.ops import Op, Transfer
 
 CLASSES = {
@@ -41,7 +41,7 @@ class _Cutter:
     """What prices kernels."""
     overlapped: bool
     """Whether communication kernels run at the same time."""
-    items: list[Segment | Hop] = field(default_factory=list)
+    items: list[Segment | Hop | Join] = field(default_factory=list)
     """What is cut so far."""
     run: list[Op] = field(default_factory=list)
     """Ops of the segment that is open."""
@@ -57,6 +57,9 @@ class _Cutter:
             self.in_flight.append(op.concurrent)
 
     def kernel(self, op: Op) -> None:
+        if op.joins:
+            self.close()
+            self.items.append(Join())
         if 0 in self.in_flight:
             # This op waits for a transfer that earlier ones did not wait for.
             self.close()

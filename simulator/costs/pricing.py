@@ -136,6 +136,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         etp=layout.etp,
         sequence_parallel=config.sequence_parallel,
         tp_overlap=_overlaps(scenario),
+        tp_pass=_pass_seconds(scenario),
         cp_gather=config.cp_comm == "all_gather",
         unfused=training.attention == "unfused",
     )
@@ -167,6 +168,13 @@ def _overlaps(scenario: Scenario) -> Overlaps:
         fp8=BYTES[scenario.recipe.gemm] == 1,
     )
     return scenario.stack.tensor_overlap.of(group)
+
+
+def _pass_seconds(scenario: Scenario) -> float:
+    """Return the time of a byte that userbuffers pass round a tensor parallel group, alone [s]."""
+    tp = scenario.layout.tp
+    rate = scenario.topology.node.nvlink * scenario.kernels.communication["userbuffers"].nvlink
+    return (tp - 1) / tp / rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ ROUTER, MAPPING = 35, 4
 """Small kernels of the router, in either pass, and of the map of tokens: DeepSeek's profile."""
 
 GEMMS = frozenset({"gemm", "wgrad"})
-CASTS = frozenset({"quantise", "cast_transpose"})
+CASTS = frozenset({"quantise", "cast_transpose", "amax"})
 
 
 def launches(work: Work) -> int:

@@ -243,7 +243,9 @@ def dense_wgrad(work: Work) -> Ops:
 def _cut_weights(ffn: Ffn) -> Ops:
     """Return `weights` of an FFN that is cut: the sum of its input's gradient travels meanwhile."""
     down, first = weights(ffn)
-    return (down, *parallel.beside(ffn.work, "fc1_wgrad", (first,)))
+    if ffn.work.tp == 1:
+        return down, first
+    return parallel.weight_gradients(ffn.work, "fc1_wgrad", first, (down,))
 
 
 def _cast_received(work: Work) -> Ops:

@@ -8,6 +8,7 @@ among them.
 from __future__ import annotations
 
 from simulator.residuals.attention import attention
+from simulator.residuals.fp8_training import fp8_training
 from simulator.residuals.gemm_grids import gemm_grids
 from simulator.residuals.gemms import gemms
 from simulator.residuals.grouped import grouped
@@ -24,6 +25,7 @@ def residuals() -> tuple[Residuals, ...]:
         *gemm_grids(),
         *gemms(),
         *grouped(),
+        *fp8_training(),
         *memory_bound(),
         *attention(),
         *links(),
