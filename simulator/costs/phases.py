@@ -85,7 +85,7 @@ def _segment(ops: Iterable[Op], processor: Processor, *, overlapped: bool) -> Se
             name = CLASSES.get(op.kind, "memory_bound")
             kernel = processor.kernel(op, overlapped=overlapped)
             seconds[name] += kernel
-            seconds["kernel_gaps"] += processor.kernels.gap
+            seconds["kernel_gaps"] += processor.gaps(op)
             if name == "gemm" and processor.measured(op):
                 measured += kernel
         flops[op.dtype] += op.flops

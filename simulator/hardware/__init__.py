@@ -16,8 +16,9 @@ from simulator.hardware.communication import (
 )
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
+from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
-from simulator.hardware.stack import HostConfig, StackConfig
+from simulator.hardware.stack import ExpertKernels, HostConfig, OptimizerKernels, StackConfig
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
     Overlaps,
@@ -30,13 +31,16 @@ __all__ = [
     "Benchmark",
     "CommunicationModel",
     "CopyModel",
+    "ExpertKernels",
     "GemmModel",
     "GpuConfig",
+    "GroupedModel",
     "HostConfig",
     "KernelConfig",
     "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
+    "OptimizerKernels",
     "OverlapMethod",
     "OverlapSlowdown",
     "Overlaps",
