@@ -132,6 +132,10 @@ def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: obj
 # Programs by hand
 
 
+HOST_FREE = {"host": 0.0, "lead": 0.0, "lag": 0.0, "drains": False}
+"""Columns of a row that its host launches in no time."""
+
+
 def kernel(
     rank: int, seconds: float, *after: int, stream: str = "compute", label: str = "kernel"
 ) -> dict[str, Any]:
@@ -143,6 +147,7 @@ def kernel(
         "seconds": seconds,
         "coflow": -1,
         "instance": -1,
+        **HOST_FREE,
         "after": after,
     }
 
@@ -164,6 +169,7 @@ def transfer(
         "seconds": 0.0,
         "coflow": coflow,
         "instance": number,
+        **HOST_FREE,
         "after": after,
     }
 
@@ -209,6 +215,10 @@ def program(
         stream=_ints(STREAMS.index(row["stream"]) for row in rows),
         label=_ints(labels.index(row["label"]) for row in rows),
         seconds=np.array([row["seconds"] for row in rows]),
+        host=np.array([row["host"] for row in rows]),
+        lead=np.array([row["lead"] for row in rows]),
+        lag=np.array([row["lag"] for row in rows]),
+        drains=np.array([row["drains"] for row in rows]),
         coflow=_ints(row["coflow"] for row in rows),
         instance=_ints(row["instance"] for row in rows),
         action=_ints(0 for _ in rows),

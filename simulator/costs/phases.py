@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from simulator.compute import Processor
-from simulator.costs.blocks import Hop, PhaseCost, Segment
+from simulator.costs.blocks import Hop, Launches, PhaseCost, Segment
 from simulator.ops import Op, Transfer
 
 CLASSES = {
@@ -19,11 +20,24 @@ CLASSES = {
 """Op kind -> class of the breakdown; every other kind is memory-bound."""
 
 
+Launcher: TypeAlias = Callable[[Op, bool], float]
+"""Op, and whether it is the first of its phase -> what launching it takes the host [s]."""
+
+
+def _at_once(op: Op, first: bool) -> float:
+    """Launch an op in no time."""
+    return 0.0
+
+
 def phase_cost(
-    ops: Iterable[Op | Transfer], processor: Processor, *, overlapped: bool
+    ops: Iterable[Op | Transfer],
+    processor: Processor,
+    *,
+    overlapped: bool,
+    launcher: Launcher = _at_once,
 ) -> PhaseCost:
     """Return what a phase costs. overlapped: communication kernels run at the same time."""
-    cutter = _Cutter(processor, overlapped)
+    cutter = _Cutter(processor, overlapped, launcher)
     for op in ops:
         if isinstance(op, Transfer):
             cutter.transfer(op)
@@ -41,12 +55,16 @@ class _Cutter:
     """What prices kernels."""
     overlapped: bool
     """Whether communication kernels run at the same time."""
+    launcher: Launcher
+    """What says how long the host needs."""
     items: list[Segment | Hop] = field(default_factory=list)
     """What is cut so far."""
     run: list[Op] = field(default_factory=list)
     """Ops of the segment that is open."""
     in_flight: list[int] = field(default_factory=list)
     """For each transfer on its way, how many more ops do not wait for it."""
+    launched: bool = False
+    """Whether an op of the phase has been launched."""
 
     def transfer(self, op: Transfer) -> None:
         self.close()
@@ -66,22 +84,29 @@ class _Cutter:
 
     def close(self) -> None:
         if self.run:
-            segment = _segment(self.run, self.processor, overlapped=self.overlapped)
-            self.items.append(segment)
+            self.items.append(self._segment())
             self.run = []
 
-
-def _segment(ops: Iterable[Op], processor: Processor, *, overlapped: bool) -> Segment:
-    seconds: defaultdict[str, float] = defaultdict(float)
-    flops: defaultdict[str, float] = defaultdict(float)
-    recomputed = 0.0
-    for op in ops:
-        # An op of neither only marks what is kept in memory: nothing is launched for it.
-        if op.flops or op.bytes:
-            name = CLASSES.get(op.kind, "memory_bound")
-            seconds[name] += processor.kernel(op, overlapped=overlapped)
-            seconds["kernel_gaps"] += processor.kernels.gap
-        flops[op.dtype] += op.flops
-        if op.recompute:
-            recomputed += op.flops
-    return Segment(dict(seconds), dict(flops), recomputed)
+    def _segment(self) -> Segment:
+        """Return the segment that is open."""
+        seconds: defaultdict[str, float] = defaultdict(float)
+        flops: defaultdict[str, float] = defaultdict(float)
+        recomputed = 0.0
+        host: list[float] = []
+        kernels: list[float] = []
+        gap = self.processor.kernels.gap
+        for op in self.run:
+            # An op of neither only marks what is kept in memory: nothing is launched for it.
+            if op.flops or op.bytes:
+                name = CLASSES.get(op.kind, "memory_bound")
+                kernel = self.processor.kernel(op, overlapped=self.overlapped)
+                seconds[name] += kernel
+                seconds["kernel_gaps"] += gap
+                kernels.append(kernel + gap)
+                host.append(self.launcher(op, not self.launched))
+                self.launched = True
+            flops[op.dtype] += op.flops
+            if op.recompute:
+                recomputed += op.flops
+        launches = Launches(tuple(host), tuple(kernels))
+        return Segment(dict(seconds), dict(flops), recomputed, launches)

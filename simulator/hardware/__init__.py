@@ -11,8 +11,9 @@ from simulator.hardware.attention import AttentionModel, Benchmark, Tail
 from simulator.hardware.communication import CommunicationModel, MeasuredLinks
 from simulator.hardware.gemm import GemmModel
 from simulator.hardware.gpu import GpuConfig, Memory
+from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
-from simulator.hardware.stack import HostConfig, StackConfig
+from simulator.hardware.stack import Drain, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
     Overlaps,
@@ -21,9 +22,11 @@ from simulator.hardware.tensor_overlap import (
 )
 
 __all__ = [
+    "LAUNCHES",
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
+    "Drain",
     "GemmModel",
     "GpuConfig",
     "HostConfig",
@@ -34,6 +37,7 @@ __all__ = [
     "OverlapSlowdown",
     "Overlaps",
     "StackConfig",
+    "StackHost",
     "Tail",
     "TensorGroup",
     "TensorOverlap",
