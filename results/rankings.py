@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
-from simulator.validate import Check, validate
-from simulator.validate.rankings import Order, Pair, Ranking, order, ranking, rankings
+from earlier import before, commit
 
-BEFORE = Path(__file__).resolve().parent / "before.json"
-"""Every published step as an earlier commit simulated it; what it holds stands in its `about`."""
+from simulator.validate import validate
+from simulator.validate.rankings import Order, Pair, Ranking, order, ranking, rankings
 
 
 class Both(NamedTuple):
@@ -24,24 +20,12 @@ class Both(NamedTuple):
     """At the commit that before.json names."""
 
 
-def before(checks: Iterable[Check]) -> dict[str, Check]:
-    """Return checks with the figures that were simulated before, by the name of the case.
-
-    Cases that came later keep today's.
-    """
-    known = json.loads(BEFORE.read_text(encoding="utf-8"))["simulated"]
-    return {
-        check.case: replace(check, simulated=known.get(check.case, check.simulated))
-        for check in checks
-    }
-
-
 def compute() -> tuple[Both, ...]:
     """Return every group as simulated today and before. Takes minutes."""
     table = rankings()
     names = tuple(dict.fromkeys(case for group in table.groups for case in group.cases))
     now = {check.case: check for check in validate(names)}
-    old = before(now.values())
+    old = {**now, **before(now.values())}  # cases that came later keep today's figure
     return tuple(
         Both(
             now=ranking(group, now, table.resolution),
@@ -123,10 +107,9 @@ def _notes(groups: Iterable[Both]) -> Iterable[str]:
 
 
 def _reproduce() -> list[str]:
-    commit = json.loads(BEFORE.read_text(encoding="utf-8"))["commit"]
     return [
         "",
         "Groups: `simulator/data/rankings/groups.yaml`. Before: commit "
-        f"{commit}, `results/before.json`. Reproduce: `python results/make.py rankings.md`.",
+        f"{commit()}, `results/before.json`. Reproduce: `python results/make.py rankings.md`.",
         "",
     ]

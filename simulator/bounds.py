@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ def bounds(program: Program) -> tuple[Bound, ...]:
         Bound(
             name="critical path",
             seconds=critical_path(program),
-            formula="longest chain of ops, every transfer alone on its links",
+            formula="longest chain of ops, every transfer alone on its links, with SMs enough",
         ),
     )
 
@@ -77,7 +77,7 @@ def _link(program: Program) -> Bound:
     return Bound(
         name="busiest link",
         seconds=occupied,
-        formula=f"sum of bytes / (bandwidth x kernel efficiency) on {name}",
+        formula=f"sum of bytes / (bandwidth x kernel efficiency, with SMs enough) on {name}",
     )
 
 
@@ -138,18 +138,24 @@ def traffic(program: Program) -> dict[str, tuple[float, float]]:
 
 
 def link_seconds(program: Program) -> NDArray[np.float64]:
-    """Return how long each link would be busy alone in a step, kernel efficiency included. [link class] s."""
+    """Return how long each link is held in a step, kernel efficiency included. [link class] s."""
+    return _held(program, [1.0] * len(program.coflows))
+
+
+def _held(program: Program, shares: Sequence[float]) -> NDArray[np.float64]:
+    """Return how long each link is held. shares: part of its time that each coflow takes [coflow]."""
     busy = np.zeros(len(program.capacity))  # [link class] B
     counts = calls(program).tolist()
-    for flow, count in zip(program.coflows, counts, strict=True):
+    for flow, count, share in zip(program.coflows, counts, shares, strict=True):
         for link, weight in flow.links:
-            busy[link] += count * weight * flow.size
+            busy[link] += count * weight * flow.size * share
     return busy / program.capacity
 
 
 def busiest_link(program: Program) -> tuple[str, float]:
-    """Return the name of the busiest link and its busy time [s]."""
-    busy = link_seconds(program)
+    """Return the name of the busiest link and its time with the best number of SMs [s]."""
+    # With fewer an exchange holds its links for longer than it needs them.
+    busy = _held(program, [flow.sm_share for flow in program.coflows])
     if not len(busy):
         return "no link", 0.0
     worst = int(np.argmax(busy))
@@ -223,7 +229,9 @@ def _times(program: Program) -> NDArray[np.float64]:
     flows = program.coflows
     # A kernel has the number -1 for its coflow, which the last entry answers.
     latency = np.array([*(flow.latency for flow in flows), 0.0])  # [coflow + 1] s
-    alone = np.array([*(flow.size / flow.rate for flow in flows), 0.0])  # [coflow + 1] s
+    # A bound holds for any number of SMs, so that exchanges run with SMs enough.
+    fastest = [flow.size * flow.sm_share / flow.rate for flow in flows]
+    alone = np.array([*fastest, 0.0])  # [coflow + 1] s
     moving = alone[program.coflow]  # [row] s
     seconds = np.where(program.coflow >= 0, moving, program.seconds)  # [row] s
     return np.stack([latency[program.coflow], seconds])

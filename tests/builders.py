@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from simulator.costs import price
+from simulator.costs.hosts import AT_ONCE
 from simulator.engine import run
 from simulator.inputs import Document
 from simulator.program import STREAMS, Coflow, Program, lower, lower_schedule
@@ -89,7 +90,20 @@ def documents(**changes: object) -> tuple[Document, Document]:
 
 
 def scenario(**changes: object) -> Scenario:
+    """Return a scenario whose hosts launch everything in no time, as tests of GPUs and links want it."""
+    return host_free(hosted(**changes))
+
+
+def hosted(**changes: object) -> Scenario:
+    """Return a scenario with the hosts of its stack, which on so small a model bind all the time."""
     return build(*documents(**changes))
+
+
+def host_free(one: Scenario) -> Scenario:
+    """Return a scenario with hosts that take no time and wait for nothing."""
+    waits = one.stack.host.model_copy(update={"drains": ()})
+    stack = one.stack.model_copy(update={"host": waits})
+    return replace(one, host=AT_ONCE.config, stack=stack)
 
 
 def dense(**changes: object) -> Scenario:
@@ -319,7 +333,13 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     kernels = one.kernels
     gemms = {
         kind: {
-            dtype: model.model_copy(update={"tile": model.tile / k, "ramp": model.ramp / k})
+            dtype: model.model_copy(
+                update={
+                    "tile": model.tile / k,
+                    "ramp": model.ramp / k,
+                    "measured": {name: _sped_up(part, k) for name, part in model.measured.items()},
+                }
+            )
             for dtype, model in getattr(kernels, kind).items()
         }
         for kind in ("gemm", "wgrad")
@@ -353,6 +373,11 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     )
     site = _quicker(one, k) if links else one.topology
     return replace(one, gpu=gpu, kernels=table, topology=site, network=network(site))
+
+
+def _sped_up(measured, k: float):
+    burst = {length / k: rate for length, rate in measured.burst.items()}
+    return measured.model_copy(update={"speed": measured.speed * k, "burst": burst})
 
 
 def _quicker(one: Scenario, k: float):

@@ -37,7 +37,7 @@ def processor(gpu, reserved_sms=0):
     return Processor(sheet, validate(data("kernels", sheet.kernels), KernelConfig), reserved_sms)
 
 
-HOPPER, AMPERE = processor("h100"), processor("a100")
+HOPPER, AMPERE, B200 = processor("h100"), processor("a100"), processor("b200")
 TRACED = processor("h800", 20)  # 20 of 132 SMs belong to communication
 CHUNK = measured("deepseek_v3_chunk")
 V3 = validate(read(ROOT.parent / "workloads" / "models" / "deepseek-v3.json"), ModelConfig)

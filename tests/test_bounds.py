@@ -76,7 +76,7 @@ def test_kernels_at_their_peak_meet_the_bound_of_the_peak():
     # 2,112 tokens are 16 x 132 SMs. What is left: waves of weight gradients that do not fill.
     one = lone(training__seq_length=2112)
     peak = one.gpu.peak["bf16"]
-    perfect = {"mainloop": 1.0, "tile": 0.0, "ramp": 0.0, "tiles": ((1, 1, 1.0),), "sustained": 1.0}
+    perfect = {"mainloop": 1.0, "tile": 0.0, "ramp": 0.0, "tiles": ((1, 1, 1.0),), "measured": {}}
     rates = {128: {4096: peak}}
     # At peak with as many heads as the model has: nobody waits for a tail more than there.
     heads = {128: Benchmark(heads=one.model.num_attention_heads)}
@@ -172,6 +172,7 @@ def test_the_critical_path_follows_a_coflow_through_its_last_member():
 @pytest.mark.parametrize(
     "changes", [{}, {"layout__ep": 4}, {"schedule__name": "dualpipe"}, {"layout__zero": 3}]
 )
+@pytest.mark.slow
 def test_the_critical_path_of_a_large_program_is_found_compiled_and_has_the_same_bits(
     monkeypatch, changes
 ):

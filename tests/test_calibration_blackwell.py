@@ -11,6 +11,7 @@ import pytest
 from calibration import measured, processor
 
 from simulator.collectives import choices, fastest, open_to
+from simulator.compute import Processor
 from simulator.inputs import find, read, validate
 from simulator.ops.op import gemm
 from simulator.topology import TopologyConfig, network
@@ -64,12 +65,26 @@ def test_the_fp8_constants_are_at_the_least_squares(key, step):
     assert error(best) <= min(error(best - step), error(best + step))
 
 
-def test_the_bf16_gemm_is_the_best_published_shape():
-    row = TABLES["gemm_best_b200"]["bf16"]
-    assert bare(B200, row, "bf16") == pytest.approx(row["tflops"], rel=0.001)
-    assert KERNELS.gemm["bf16"].model_dump(include={"tile", "memory", "ramp", "tiles"}) == (
-        HOPPER.kernels.gemm["bf16"].model_dump(include={"tile", "memory", "ramp", "tiles"})
-    )
+def test_the_best_published_shapes_are_at_most_a_fifth_faster_than_what_was_measured_around_them():
+    # They are the fastest of thousands, in a loop of 100 calls.
+    loop = Processor(B200.gpu, KERNELS, sustained=False)
+    over = {}
+    for name, dtype in (("bf16", "bf16"), ("fp8", "fp8_tensor")):
+        row = TABLES["gemm_best_b200"][name]
+        op = gemm("", row["m"], row["n"], row["k"], dtype)
+        over[name] = row["tflops"] * loop.kernel(op, overlapped=False) * 1e12 / op.flops
+    assert over == pytest.approx({"bf16": 1.1, "fp8": 1.1}, abs=0.1)
+
+
+def test_sustained_fp8_gemms_of_azure_follow_from_the_grid_and_the_power_limit():
+    # cuBLASLt after 10,000 calls, per-tensor scales: nothing is fitted to these rows.
+    rows = [row for row in TABLES["gemm_fp8_gb200"]["rows"] if min(row["m"], row["n"]) >= 2048]
+    off = np.array([bare(GB200, row, "fp8_tensor") / row["tflops"] - 1 for row in rows])
+    assert len(off) == 6
+    # 2,048^3 takes 11 us, less than what is subtracted for its casts.
+    assert off[1:].mean() == pytest.approx(0.06, abs=0.03)
+    assert np.abs(off[1:]).max() < 0.23
+    assert off[0] == pytest.approx(-0.25, abs=0.03)
 
 
 def test_attention_is_cudnns():
@@ -157,7 +172,7 @@ def test_two_nodes_of_b200_are_predicted_within_a_tenth():
 
 
 def test_every_source_names_what_is_estimated():
-    gemms = (KERNELS.wgrad["fp8"], KERNELS.gemm["bf16"])
+    gemms = (KERNELS.wgrad["fp8"], KERNELS.gemm["mxfp8"])
     for model in (*gemms, KERNELS.attention["cudnn"], KERNELS.communication["send_recv"]):
         assert "estimated" in model.source
 

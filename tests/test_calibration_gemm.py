@@ -1,12 +1,24 @@
 """Calibration of GEMMs: the wave model's constants, fitted again from a neutral start to the published rows."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
-from calibration import AMPERE, CHUNK, HOPPER, LAYER, TRACED, measured, measured_csv
+from calibration import (
+    AMPERE,
+    B200,
+    CHUNK,
+    HOPPER,
+    LAYER,
+    TRACED,
+    measured,
+    measured_csv,
+)
 from scipy.optimize import least_squares
 
+from simulator.compute.grid import grid
+from simulator.compute.waves import waves
 from simulator.ops.op import gemm, wgrad
 
 
@@ -22,11 +34,12 @@ class Waves:
             (groups * np.ceil(m / rows) * np.ceil(n / columns), rows * columns / relative)
             for rows, columns, relative in model.tiles
         ]
-        self.waves = np.array([np.ceil(count / sms) for count, _ in tiles])
+        self.full = np.array([count / sms for count, _ in tiles])
         self.work = np.array([2.0 * area * k / peak for _, area in tiles])
 
-    def seconds(self, mainloop, tile, memory, ramp):
-        on_sms = (self.waves * (self.work / mainloop + tile)).min(axis=0)
+    def seconds(self, mainloop, tile, memory, ramp, tail):
+        waves = np.maximum(1.0, self.full + tail * (np.ceil(self.full) - self.full))
+        on_sms = (waves * (self.work / mainloop + tile)).min(axis=0)
         return ramp + np.maximum(on_sms, self.bytes / (self.bandwidth * memory))
 
 
@@ -58,35 +71,37 @@ def traced_wgrads():
     return ops, np.array([np.mean(row["us"]) * 1e-6 / longer for row in CHUNK["fp8_wgrad_us"]])
 
 
-def cublas_fp8():
-    rows = measured("fp8_tensor_gemm")["rows"]
-    ops = [gemm("", row["m"], row["n"], row["k"], "fp8_tensor") for row in rows]
-    return ops, np.array([row["us"] * 1e-6 for row in rows])
+def gridded(gpu, dtype):
+    """Return the GEMMs of a grid whose sizes are all 1,024 and more, and their seconds."""
+    found = grid(f"aic_gemm_{gpu}", dtype).seconds
+    large = {shape: seconds for shape, seconds in found.items() if min(shape) >= 1024}
+    return [gemm("", *shape, dtype) for shape in large], np.array(list(large.values()))
 
 
-def stated(part):
-    """Return the measured GEMMs of as many tokens as the source of the BF16 constants says."""
-    at_least = re.search(r"of (\d+) and more tokens", part.kernels.gemm["bf16"].source)
-    return vidur(part.gpu.name, lambda tokens: tokens >= int(at_least[1]))
-
-
-ALL = ("mainloop", "tile", "memory", "ramp")
-START = {"mainloop": 0.6, "tile": 1e-6, "memory": 0.6, "ramp": 2e-6}
-LOWER = {"mainloop": 0.1, "tile": 0.0, "memory": 0.1, "ramp": 0.0}
-UPPER = {"mainloop": 1.0, "tile": 1e-5, "memory": 1.0, "ramp": 2e-5}
+ALL = ("mainloop", "tile", "memory", "ramp", "tail")
+START = {"mainloop": 0.6, "tile": 1e-6, "memory": 0.6, "ramp": 2e-6, "tail": 0.5}
+LOWER = {"mainloop": 0.1, "tile": 0.0, "memory": 0.1, "ramp": 0.0, "tail": 0.0}
+UPPER = {"mainloop": 1.0, "tile": 1e-5, "memory": 1.0, "ramp": 2e-5, "tail": 1.0}
+BLOCKS = ("mainloop", "tile", "memory", "ramp")  # DeepGEMM leaves every tile on its SM: tail 1
+CUBLAS = ("mainloop", "tile", "ramp", "tail")  # memory: of skinnier ones, see below
 # name -> processor, its model, measured rows, the constants that were fitted to them
 FITS = {
-    "hopper gemm fp8": (HOPPER, HOPPER.kernels.gemm["fp8"], deepgemm, ALL),
-    "hopper gemm bf16": (HOPPER, HOPPER.kernels.gemm["bf16"], lambda: stated(HOPPER), ALL),
-    "hopper gemm fp8_tensor": (
-        HOPPER,
-        HOPPER.kernels.gemm["fp8_tensor"],
-        cublas_fp8,
-        ("mainloop",),
-    ),
+    "hopper gemm fp8": (HOPPER, HOPPER.kernels.gemm["fp8"], deepgemm, BLOCKS),
     "hopper wgrad fp8": (TRACED, TRACED.kernels.wgrad["fp8"], traced_wgrads, ("mainloop", "tile")),
-    "ampere gemm bf16": (AMPERE, AMPERE.kernels.gemm["bf16"], lambda: stated(AMPERE), ALL),
 }
+for part, dtype in (
+    (HOPPER, "bf16"),
+    (HOPPER, "fp8_tensor"),
+    (AMPERE, "bf16"),
+    (B200, "bf16"),
+    (B200, "fp8_tensor"),
+):
+    FITS[f"{part.kernels.name} gemm {dtype}"] = (
+        part,
+        part.kernels.gemm[dtype],
+        partial(gridded, part.gpu.name, dtype),
+        CUBLAS,
+    )
 
 
 def rms(errors):
@@ -97,15 +112,21 @@ def shipped_errors(name):
     """Return (the rows' model, seconds, log errors of the shipped constants)."""
     part, model, rows, _ = FITS[name]
     ops, seconds = rows()
-    waves = Waves(part, ops, model)
-    return waves, seconds, np.log(waves.seconds(*(getattr(model, key) for key in ALL)) / seconds)
+    model_here = Waves(part, ops, model)
+    return (
+        model_here,
+        seconds,
+        np.log(model_here.seconds(*(getattr(model, key) for key in ALL)) / seconds),
+    )
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_the_wave_model_here_is_the_one_that_the_simulator_uses(name):
     part, model, rows, _ = FITS[name]
     ops, _ = rows()
-    simulated = [part.kernel(op, overlapped=False) / model.sustained for op in ops]
+    alone = waves(part.gpu, model, part.peak(ops[0].dtype))
+    sms = part.gpu.sms - part.reserved_sms
+    simulated = [alone.seconds(op, sms) for op in ops]
     assert Waves(part, ops, model).seconds(*(getattr(model, key) for key in ALL)) == pytest.approx(
         simulated, rel=1e-9
     )
@@ -159,56 +180,23 @@ def test_gemms_of_64_tokens_reach_the_memory_share_of_the_table(gpu, part, reach
 
 
 @pytest.mark.parametrize(
-    ("part", "dtype"), [(HOPPER, "bf16"), (HOPPER, "fp8_tensor"), (AMPERE, "bf16")]
+    ("part", "dtype"),
+    [(HOPPER, "bf16"), (HOPPER, "fp8_tensor"), (AMPERE, "bf16"), (B200, "bf16"), (B200, "mxfp8")],
 )
 def test_weight_gradients_of_cublas_take_the_forward_constants_as_their_source_says(part, dtype):
-    forward, gradient = part.kernels.gemm[dtype], part.kernels.wgrad[dtype]
-    assert all(
-        getattr(forward, key) == getattr(gradient, key) for key in (*ALL, "tiles", "sustained")
-    )
+    assert part.kernels.gemm[dtype] == part.kernels.wgrad[dtype]
 
 
-def test_fp8_with_one_scale_per_tensor_takes_the_rest_of_its_constants_from_bf16():
-    table = HOPPER.kernels.gemm
-    assert all(
-        getattr(table["fp8_tensor"], key) == getattr(table["bf16"], key)
-        for key in (*ALL[1:], "tiles")
-    )
-    for row in measured("fp8_tensor_gemm")["best_shapes"]:
-        # The fastest of thousands of shapes: a fit to ordinary ones should stay below, by a quarter
-        # at most.
+def test_fp8_medians_of_another_laboratory_follow_without_a_fit():
+    # Medians of cuBLAS in a loop, 0.07 to 0.3 ms: they were this table's constants before the grid.
+    rows = measured("fp8_tensor_gemm")["rows"]
+    errors = []
+    for row in rows:
         op = gemm("", row["m"], row["n"], row["k"], "fp8_tensor")
-        assert 0.75 < op.flops / HOPPER.kernel(op, overlapped=False) / 1e12 / row["tflops"] < 1.02
-
-
-@pytest.mark.parametrize("part", [HOPPER, AMPERE], ids=["hopper", "ampere"])
-def test_a_gemm_in_a_training_process_takes_as_long_as_the_long_ones_over_their_fit(part):
-    # After 2 ms the clock has settled under the power limit: an H100's gives way, an A100's hardly.
-    ops, seconds = vidur(part.gpu.name, lambda tokens: tokens >= 2048)
-    model = part.kernels.gemm["bf16"]
-    fitted = Waves(part, ops, model).seconds(*(getattr(model, key) for key in ALL))
-    long = seconds >= 2e-3
-    assert long.sum() == {"h100": 25, "a100": 117}[part.gpu.name]
-    assert model.sustained == pytest.approx(seconds[long].sum() / fitted[long].sum(), abs=0.001)
-
-
-TRAINING = {
-    # From 2,048 tokens: rows, mean of log(fitted / measured), rms. Both are without bias; see
-    # `sustained` for the long.
-    "h100": (320, 0.005, 0.080),
-    "a100": (448, -0.005, 0.068),
-}
-
-
-@pytest.mark.parametrize("part", [HOPPER, AMPERE], ids=["hopper", "ampere"])
-def test_the_wave_model_has_no_bias_at_the_shapes_of_training(part):
-    ops, seconds = vidur(part.gpu.name, lambda tokens: tokens >= 2048)
-    model = part.kernels.gemm["bf16"]
-    errors = np.log(
-        Waves(part, ops, model).seconds(*(getattr(model, key) for key in ALL)) / seconds
-    )
-    found = (len(seconds), round(float(errors.mean()), 3), round(rms(errors), 3))
-    assert found == TRAINING[part.gpu.name]
+        errors.append(HOPPER.kernel(op, overlapped=False) * 1e6 / row["us"] - 1)
+    assert len(errors) == 5
+    assert np.mean(errors) == pytest.approx(-0.03, abs=0.03)
+    assert max(map(abs, errors)) < 0.15
 
 
 def test_gemms_of_8192_tokens_on_a100_follow_without_a_fit():
@@ -223,15 +211,15 @@ def test_gemms_of_8192_tokens_on_a100_follow_without_a_fit():
 
 
 def test_batched_gemms_of_unfused_attention_are_not_fitted():
-    # The scores write four times what they read; the wave model has them a third faster than the
-    # one published row.
+    # The scores write four times what they read; the wave model, which knows only single problems,
+    # has them a fifth faster than the one published row.
     scores, values = measured("training_kernels")["megatron_layer"]["batched_gemms"]
     rate = {}
     for row in (scores, values):
         op = gemm(row["name"], row["m"], row["n"], row["k"], "bf16", row["groups"])
         rate[row["name"]] = op.flops / AMPERE.kernel(op, overlapped=False) / 1e12 / row["tflops"]
     assert rate == pytest.approx(
-        {"attention scores": 1.47, "attention over values": 1.03}, abs=0.02
+        {"attention scores": 1.23, "attention over values": 1.09}, abs=0.02
     )
 
 

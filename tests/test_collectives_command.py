@@ -99,7 +99,10 @@ def test_flat_kernels_send_to_every_gpu_and_hierarchical_ones_to_every_node(caps
     assert rows(capsys, *common, "--algorithm", "hierarchical") == [grouped]
     # A token reaches 7.48 GPUs on 3.98 nodes; 7/8 of either cross the NIC, which binds.
     assert (grouped["binds"], flat["binds"]) == ("nic", "nic")
-    assert flat["time_s"] / grouped["time_s"] == pytest.approx(7.48 / 3.98, rel=0.005)
+    # Both take 63 us to fill besides.
+    filled = 56.5e-6 + 7e-6
+    ratio = (flat["time_s"] - filled) / (grouped["time_s"] - filled)
+    assert ratio == pytest.approx(7.48 / 3.98, rel=0.005)
     # On one node both are the same sends.
     inside = [*common[:-1], "8"]
     (grouped,), (flat,) = rows(capsys, *inside), rows(capsys, *inside, "--algorithm", "flat")
@@ -126,6 +129,7 @@ def test_the_columns_are_those_of_nccl_tests(capsys):
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
+@pytest.mark.slow
 def test_a_figure_is_drawn(ending, tmp_path, capsys):
     path = tmp_path / f"curve.{ending}"
     arguments = [
@@ -222,7 +226,7 @@ MISTAKES = [
     (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 must be at least 1."),
     (
         ["--op", "dispatch", "--tokens", "1", "--algorithm", "ring"],
-        "--algorithm: 'ring' is not a dispatcher for dispatch. Choose from: deepep, deepep_flat, deepep_low_latency, all_to_all.",
+        "--algorithm: 'ring' is not a dispatcher for dispatch. Choose from: deepep, deepep_flat, deepep_low_latency, hybridep, all_to_all, all_gather.",
     ),
     (
         ["--op", "combine", "--algorithm", "flat"],

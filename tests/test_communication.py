@@ -89,6 +89,15 @@ def test_a_plain_all_to_all_sends_the_same_copies_by_the_rail_of_the_receiver():
     assert sum(nvlink_down) == sum(nvlink_up)
 
 
+def test_an_all_gather_brings_every_token_everywhere_whoever_its_experts_are():
+    # A ring of four, each token passed on three times, by NVLink out of and into each GPU; between
+    # the nodes two rings share what crosses, on either rail.
+    for kind in (CoflowKind.DISPATCH, CoflowKind.COMBINE):
+        nic_up, nic_down, nvlink_up, nvlink_down = asked("all_gather", kind)
+        assert nic_up == nic_down == [1.5, 1.5, 1.5, 1.5]
+        assert nvlink_up == nvlink_down == [3.0, 3.0, 3.0, 3.0]
+
+
 def test_experts_on_one_gpu_share_a_copy_unless_the_dispatcher_sends_one_each():
     # Two experts on each of two GPUs: a token that picks both of a GPU reaches one GPU, with two
     # pairs.
@@ -134,7 +143,9 @@ def test_an_exchange_waits_for_no_link_that_carries_nothing(name):
     batch = Batch(net, (0, 1, 2, 3), load, CoflowKind.DISPATCH, IDEAL, "pairwise")
     demand = row.demand(batch)
     assert (demand.bytes > 0).all()
-    assert not set(net.nic_down[2:].tolist()) & set(demand.links.tolist())
+    reached = set(net.nic_down[2:].tolist()) & set(demand.links.tolist())
+    # An all-gather asks nobody who wants a token.
+    assert bool(reached) == (name == "all_gather")
 
 
 @every_dispatcher
@@ -216,6 +227,7 @@ def test_every_row_runs_in_a_step_and_folds_exactly(changes):
 
 @pytest.mark.parametrize("changes", EXPERTS, ids=configuration_name)
 @pytest.mark.parametrize("resolve", ["worst", "each"])
+@pytest.mark.slow
 def test_unlike_experts_run_with_every_dispatcher_or_are_refused(changes, resolve):
     one = scenario(**{**SMALL, **UNLIKE, **changes, "experts__resolve": resolve})
     algorithm = one.workload.communication.expert.algorithm
@@ -260,8 +272,8 @@ def test_a_step_and_the_command_time_the_same_kernel_alike(name):
         exchange = Communication.of(one).exchange(
             kind, range(8), loads(one).even, tokens * width, tokens
         )
-        payload = tokens * (width + (0.0 if kind.returns else table.header))
-        timed = Timed(net, kind, row, name, table.models[kind], payload)
+        token = width + (0.0 if kind.returns else table.header)
+        timed = Timed(net, kind, row, name, table.models[kind], tokens, token, row.sms)
         printed = exchange_row(timed, routing, of_routing(routing, one.model))
         alone = exchange.demand.seconds(net, exchange.kernel) + exchange.kernel.setup
         assert alone == pytest.approx(printed.seconds, rel=1e-9)
@@ -274,6 +286,8 @@ def test_what_a_gpu_receives_follows_from_the_dispatcher(name):
     received = price(scenario(experts__dispatcher=name)).work.received / 2048
     if DISPATCHERS[name].way is WAYS["low_latency"]:
         assert received == pytest.approx(2.0)
+    elif name == "all_gather":  # every token of both GPUs
+        assert received == 2.0
     else:
         assert 1.0 < received < 2.0
 
@@ -416,7 +430,7 @@ REFUSED = [
     (
         {"experts__dispatcher": "alltoall"},
         "experts.dispatcher: 'alltoall' is not a dispatcher. Choose from: deepep, deepep_flat, deepep_low_latency, "
-        "all_to_all.",
+        "hybridep, all_to_all, all_gather.",
     ),
     (
         {"experts__dispatcher": "deepep_low_latency", "gpu": "a100"},
@@ -427,6 +441,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED)
+@pytest.mark.slow
 def test_a_combination_that_cannot_run_is_one_message(changes, message):
     with pytest.raises(InputError) as caught:
         lower(scenario(**changes))

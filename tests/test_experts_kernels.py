@@ -64,8 +64,10 @@ def normal(kind, ranks):
 def low_latency(kind, ranks):
     """Return what the command says of 128 tokens per GPU on DeepSeek's cluster."""
     row = DISPATCHERS["deepep_low_latency"]
-    kernel, payload = getattr(TABLE, kind), 128 * MESSAGE[kind]
-    timed = Timed(network(SITE), CoflowKind(kind), row, row.name, kernel, payload)
+    kernel = getattr(TABLE, kind)
+    timed = Timed(
+        network(SITE), CoflowKind(kind), row, row.name, kernel, 128.0, MESSAGE[kind], row.sms
+    )
     return exchange_row(timed, free_routing(V3, ranks, 8), low_latency_visits(V3, ranks, 8))
 
 
@@ -227,9 +229,8 @@ def test_unlike_gpus_wait_for_the_busiest():
     )
 
 
-def test_rates_are_those_of_the_shipped_kernel_table():
-    # 51 x 7/8 of 50 GB/s and 153 x 7/8 of 200 GB/s.
-    table = data("kernels", "hopper").data["communication"]["dispatch"]
+def test_rates_are_those_of_the_published_bandwidths():
+    # 51 x 7/8 of 50 GB/s and 153 x 7/8 of 200 GB/s; the shipped table takes the time to fill out.
     rates = normal_rates(KNOWN, Known(153e9, 51e9))
-    assert rates.nic / 50e9 == pytest.approx(table["nic"], abs=0.0005)
-    assert rates.nvlink / 200e9 == pytest.approx(table["nvlink"], abs=0.0005)
+    assert rates.nic / 50e9 == pytest.approx(0.8925, abs=0.0005)
+    assert rates.nvlink / 200e9 == pytest.approx(0.669, abs=0.0005)

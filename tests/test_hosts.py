@@ -4,7 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import configuration_name, configurations, flow, kernel, program, scenario, transfer
+from builders import (
+    configuration_name,
+    configurations,
+    flow,
+    hosted,
+    kernel,
+    program,
+    scenario,
+    transfer,
+)
 
 from simulator import engine
 from simulator.costs import Busy, Launches
@@ -172,7 +181,7 @@ def slowed(one, k):
 def test_a_slower_host_never_makes_a_step_faster(name):
     # Two transfers on one link may change places, so the law holds where none is shared: one expert
     # rank, and parameters that stay where they are.
-    one = scenario(
+    one = hosted(
         schedule__name=name,
         layout__vpp=SCHEDULES[name].virtual or 2,
         layout__ep=1,
@@ -191,14 +200,14 @@ def test_a_slower_host_never_makes_a_step_faster(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", configurations(), ids=configuration_name)
 def test_the_parts_of_a_step_add_up_where_hosts_are_slow(changes):
-    one = scenario(**changes)
+    one = hosted(**changes)
     report = summarise(engine.run(lower(one)))
     assert sum(report.breakdown.values()) == pytest.approx(report.step_time, rel=1e-9)
     assert report.breakdown["host_exposed"] >= 0
 
 
 def test_a_step_of_small_kernels_is_bound_by_its_host():
-    report = summarise(engine.run(lower(scenario(training__seq_length=128))))
+    report = summarise(engine.run(lower(hosted(training__seq_length=128))))
     assert report.breakdown["host_exposed"] > 0.5 * report.step_time
 
 
@@ -206,7 +215,7 @@ def test_a_step_of_small_kernels_is_bound_by_its_host():
 
 
 def test_a_stack_without_a_profile_gets_the_step_at_every_pace():
-    report = simulate(scenario(training__seq_length=512))
+    report = simulate(hosted(training__seq_length=512))
     interval = host_interval(report)
     assert interval.pace == "lean"
     assert interval.steps["lean"] == report.step_time
@@ -214,12 +223,12 @@ def test_a_stack_without_a_profile_gets_the_step_at_every_pace():
 
 
 def test_a_stack_with_a_profile_of_its_own_gets_none():
-    assert host_interval(simulate(scenario(stack="deepseek"))) is None
+    assert host_interval(simulate(hosted(stack="deepseek"))) is None
 
 
 @pytest.mark.parametrize("graphs", ["attention", "full"])
 def test_graphs_make_a_host_bound_step_faster(graphs):
-    eager = simulate(scenario(training__seq_length=512))
-    captured = simulate(scenario(training__seq_length=512, training__cuda_graphs=graphs))
+    eager = simulate(hosted(training__seq_length=512))
+    captured = simulate(hosted(training__seq_length=512, training__cuda_graphs=graphs))
     assert captured.step_time < eager.step_time
     assert captured.breakdown["host_exposed"] < eager.breakdown["host_exposed"]

@@ -49,7 +49,7 @@ def test_each_gpu_runs_the_recipes_of_its_tensor_cores():
         }
         for gpu in data_names("gpus")
     }
-    hopper = {"bf16", "fp8_block", "fp8_tensor", "fp8_current"}
+    hopper = {"bf16", "fp8_block", "fp8_tensor", "fp8_blockwise", "fp8_current"}
     blackwell = {*hopper, "mxfp8"}
     assert runs == {
         "a100": {"bf16"},
@@ -67,13 +67,13 @@ def test_microscaling_is_refused_before_blackwell_with_a_remedy(site):
 
 @pytest.mark.parametrize(("gpu", "site"), [("b200", "b200-node"), ("gb200", "gb200-nvl72")])
 def test_blackwell_multiplies_in_microscaling_at_the_rate_of_fp8(gpu, site):
-    # No source gives MXFP8 a rate of its own: the GEMM is FP8's to the last digit, and only casts
-    # and cached inputs carry the scales, a 32nd more bytes.
+    # No source gives MXFP8 a rate of its own: the GEMM is that of FP8 with one scale per tensor to
+    # the last digit, and only casts and cached inputs carry the scales, a 32nd more bytes.
     peak = validate(data("gpus", gpu), GpuConfig).peak
     assert peak["mxfp8"] == peak["fp8"] == 2 * peak["bf16"]
     part = processor(gpu)
     for kind in ("gemm", "wgrad"):
-        gemms = [gemm("", 8192, 4096, 4096, dtype) for dtype in ("mxfp8", "fp8")]
+        gemms = [gemm("", 8192, 4096, 4096, dtype) for dtype in ("mxfp8", "fp8_tensor")]
         ops = [op._replace(kind=kind, bytes=1e6) for op in gemms]
         assert part.kernel(ops[0], overlapped=False) == part.kernel(ops[1], overlapped=False)
     changes = {"precision.recipe": "mxfp8", "training.global_batch_size": 72}

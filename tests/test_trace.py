@@ -109,6 +109,7 @@ def test_perfettos_rule_drops_a_slice_that_neither_nests_nor_follows():
     assert lost([follows, crosses]) == [crosses]
 
 
+@pytest.mark.slow
 def test_perfetto_takes_every_slice_of_a_step_of_deepseek_v3():
     timeline = run(lower(load("h800-2048", "deepseek-v3")))
     drawn = tree(timeline, range(timeline.program.ranks))["traceEvents"]

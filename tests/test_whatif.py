@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from builders import dense
 
 from simulator.whatif import remedies
@@ -23,6 +24,7 @@ def changes(found) -> list[tuple[str, str]]:
 # alone (10.8 GB), ZeRO 2 and 3 and pp 4 (11.5 GB) free less than 1.6 GB.
 
 
+@pytest.mark.slow
 def test_remedies_that_fit_come_cheapest_first_however_much_they_free():
     found = remedies(crowded(10e9), 9)
     assert changes(found) == [
@@ -36,6 +38,7 @@ def test_remedies_that_fit_come_cheapest_first_however_much_they_free():
     assert all(remedy.peak <= 10e9 for remedy in found)
 
 
+@pytest.mark.slow
 def test_where_none_fits_those_that_free_most_come_first():
     found = remedies(crowded(1e9))
     assert changes(found) == [

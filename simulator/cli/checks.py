@@ -26,15 +26,17 @@ def checks_text(checks: Sequence[Check]) -> Iterator[RenderableType]:
             listed = "; ".join(sources)
             yield Text(f"source: {listed}", style="dim")
         yield Text()
-    # Time and memory are scored apart: an error of one says nothing about the other.
+    # Steps, memory and collectives are scored apart: an error of one says nothing about another.
     rows = [check for check in checks if "/" in check.case]
-    steps = [check for check in rows if check.unit != "B"]
+    steps = [check for check in rows if check.kind]
     memory = [check for check in rows if check.unit == "B"]
+    collectives = [check for check in rows if check.unit == "us"]
     if len(steps) > 1:
         yield _kinds(steps)
         yield Text()
     yield from _score("published steps and runs", steps)
     yield from _score("published memory figures", memory)
+    yield from _score("published collectives", collectives)
 
 
 def _kinds(checks: Sequence[Check]) -> Table:

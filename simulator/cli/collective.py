@@ -64,13 +64,19 @@ DEEPEP_COLUMNS = {"DeepEP": "(GB/s)", "binds": ""}
     help="Tokens per GPU that dispatch and combine move; default with deepep_low_latency: 128.",
 )
 @click.option(
+    "--sms",
+    type=int,
+    help="SMs that dispatch and combine get; default: as many as the dispatcher's library takes.",
+)
+@click.option(
     "--ranks", type=int, help="Number of GPUs, counted from the first of the cluster; default: all."
 )
 @click.option(
     "--algorithm",
     metavar="NAME",
     help="Collective algorithm; default: what NCCL would choose. For dispatch and combine the "
-    "dispatcher: deepep (default), deepep_flat, deepep_low_latency or all_to_all.",
+    "dispatcher: deepep (default), deepep_flat, deepep_low_latency, hybridep, all_to_all or "
+    "all_gather.",
 )
 @click.option(
     "-w",
@@ -104,6 +110,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     op: str,
     sizes: str | None,
     tokens: int | None,
+    sms: int | None,
     ranks: int | None,
     algorithm: str | None,
     workload: str | None,
@@ -125,7 +132,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
         # The default is the dispatcher deepep, under its alias: rows have named it `hierarchical`
         # since 0.1.0, and JSON keeps its values.
         dispatcher = algorithm or dispatcher_names()["deepep"].alias
-        options = ExchangeOptions(op, dispatcher, workload, tokens)
+        options = ExchangeOptions(op, dispatcher, workload, tokens, sms)
         rows = [exchange_row(net, count, kernels, options)]
     else:
         buffers = _sizes(sizes or "")

@@ -24,6 +24,8 @@ class ExchangeOptions:
     """Whose routing it takes; None: V3's sizes, routed as in the published benchmark."""
     tokens: int | None
     """Per GPU; None for those of the published benchmark."""
+    sms: int | None
+    """SMs of the kernel; None for as many as its library takes."""
 
 
 def exchange_row(net: Network, ranks: int, table: KernelConfig, options: ExchangeOptions) -> Row:
@@ -53,8 +55,16 @@ def exchange_row(net: Network, ranks: int, table: KernelConfig, options: Exchang
     if not op.returns:
         width = BYTES[RECIPES[run.precision.recipe].dispatch]
         token = model.hidden_size * width + kernels.header
-    payload = (options.tokens or kernels.benchmark_tokens) * token
-    timed = Timed(net, op, dispatcher, options.dispatcher, kernel, payload)
+    timed = Timed(
+        network=net,
+        op=op,
+        dispatcher=dispatcher,
+        name=options.dispatcher,
+        kernel=kernel,
+        tokens=float(options.tokens or kernels.benchmark_tokens),
+        token=token,
+        sms=dispatcher.sms if options.sms is None else options.sms,
+    )
     return row_of(timed, routing, of_routing(routing, model))
 
 

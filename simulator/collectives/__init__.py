@@ -18,7 +18,13 @@ from simulator.collectives.algorithms import (
 )
 from simulator.collectives.batch import Batch, TokenKernels
 from simulator.collectives.choose import Choice, choices, fastest
-from simulator.collectives.communication import Communication, Exchange, Plan, dispatcher_of
+from simulator.collectives.communication import (
+    Communication,
+    Exchange,
+    Plan,
+    dispatcher_of,
+    sms_of,
+)
 from simulator.collectives.deepep import exchange
 from simulator.collectives.demand import Demand, Pattern, Round, Rounds, demand, send
 from simulator.collectives.dispatchers import DISPATCHERS, Dispatcher, dispatcher_names
@@ -65,6 +71,7 @@ __all__ = [
     "resolve",
     "rows",
     "send",
+    "sms_of",
     "straight",
     "unit",
     "without_forwarding",

@@ -28,8 +28,10 @@ TWO_SIDED = {"LL": "nccl_ll", "LL128": "nccl_ll128", "Simple": "nccl_simple"}
 """Protocol -> row of the communication table, of rings, trees and their like."""
 IN_SWITCHES = {"Simple": "nvls"}
 """The same, of what NVSwitches and the fabric's switches add up and copy."""
-GROUPED_SENDS = {"Simple": "send_recv"}
-"""The same, of what NCCL runs as grouped sends."""
+SENDS = {"Simple": "send_recv"}
+"""The same, of a send to one peer."""
+GROUPED_SENDS = {"Simple": "all_to_all"}
+"""The same, of grouped sends to all peers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ _ROWS = (
     Algorithm(
         "direct",
         {"send_recv": point_to_point.send_recv},
-        GROUPED_SENDS,
+        SENDS,
         nccl=("send_recv",),
         fitted={Traffic.PIPELINE: "nccl"},
     ),

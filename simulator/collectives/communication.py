@@ -12,6 +12,7 @@ from simulator.collectives.choose import Choice, choices, fastest
 from simulator.collectives.demand import Demand
 from simulator.collectives.dispatchers import DISPATCHERS, Dispatcher
 from simulator.collectives.kinds import CoflowKind, Traffic
+from simulator.collectives.sms import SmWork, at_rate, limited
 from simulator.collectives.units import unit
 from simulator.errors import InputError
 from simulator.experts import Load
@@ -74,6 +75,7 @@ class Communication:
         """Return a scenario's communication. Errors: InputError with the key and what works."""
         try:
             _check_algorithms(scenario)
+            _check_sms(scenario)
             return cls(scenario, dispatcher_of(scenario))
         except InputError as error:
             raise _located(scenario, error) from error
@@ -121,10 +123,19 @@ class Communication:
         network = self.scenario.network
         batch = Batch(network, tuple(members), load, kind, kernel, algorithm)
         try:
-            asked = self.dispatcher.demand(batch)
+            asked = self.dispatcher.demand(batch).scaled(size)
         except InputError as error:
             raise _located(self.scenario, error) from error
-        return Exchange(asked.scaled(size), kernel)
+        work = SmWork(
+            sms=sms_of(self.scenario),
+            enough=self.dispatcher.sms,
+            tokens=tokens,
+            token=size / tokens,
+            copies=self.dispatcher.copied(load),
+            across=load.ep_nodes > 1,
+        )
+        runs = limited(network, asked, kernel, work)
+        return Exchange(asked, runs.kernel, runs.share)
 
     def _token_kernels(self) -> TokenKernels:
         try:
@@ -157,7 +168,7 @@ class Communication:
         best = fastest(possible, size)
         row = ALGORITHMS[best.algorithm]
         kernel = kernels[row.kernels[best.protocol]]
-        return Plan(network, row.name, op, _at_rate(kernel, row.rate))
+        return Plan(network, row.name, op, at_rate(kernel, row.rate))
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError
@@ -187,7 +198,9 @@ class Exchange:
     demand: Demand
     """Bytes on links, and the latency of its rounds."""
     kernel: CommunicationModel
-    """Rates and start."""
+    """Rates that its SMs allow, and start."""
+    sm_share: float
+    """Of the rates that it reaches with SMs enough."""
 
 
 def dispatcher_of(scenario: Scenario) -> Dispatcher:
@@ -202,6 +215,26 @@ def dispatcher_of(scenario: Scenario) -> Dispatcher:
         )
         raise _located(scenario, unknown)
     return DISPATCHERS[name]
+
+
+def sms_of(scenario: Scenario) -> int:
+    """Return the SMs that dispatch and combine get. Errors: InputError on an unknown dispatcher."""
+    given = scenario.workload.experts.sms
+    return dispatcher_of(scenario).sms if given is None else given
+
+
+def _check_sms(scenario: Scenario) -> None:
+    """Refuse an exchange without the SMs that copy its tokens. Errors: InputError."""
+    dispatcher = dispatcher_of(scenario)
+    if sms_of(scenario) or not dispatcher.sms or scenario.layout.ep == 1:
+        return
+    without = [name for name, row in DISPATCHERS.items() if not row.sms]
+    raise InputError(
+        f"leaves {dispatcher.name} no SM to copy tokens with",
+        key="experts.sms",
+        value=0,
+        remedy=f"Write {dispatcher.sms}, its default, or experts.dispatcher={' or '.join(without)}.",
+    )
 
 
 def _chosen(scenario: Scenario, traffic: Traffic) -> str:
@@ -259,13 +292,6 @@ def _located(scenario: Scenario, error: InputError) -> InputError:
     workload = scenario.documents[1]
     path = tuple(error.key.split("."))
     return error.at(**workload.locate(path))
-
-
-def _at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:
-    if rate == 1.0:
-        return kernel
-    slower = {"nic": kernel.nic * rate, "nvlink": kernel.nvlink * rate}
-    return kernel.model_copy(update=slower)
 
 
 def _models(

@@ -30,6 +30,17 @@ def demand(batch: Batch) -> Demand:
     return exchange(batch.network, batch.members, batch.load, back=batch.kind.returns)
 
 
+def nodes_reached(load: Load) -> float:
+    """Return the nodes that a token of the busiest NIC goes to, its own included."""
+    return load.over_nic * load.ep_nodes / (load.ep_nodes - 1)
+
+
+def copied(load: Load) -> float:
+    """Return the copies that SMs make of a token: for each node, and there for each GPU."""
+    over_nics = nodes_reached(load) if load.ep_nodes > 1 else 0.0
+    return over_nics + load.received
+
+
 def exchange(
     network: Network, members: Sequence[int], load: Load | Routing, *, back: bool = False
 ) -> Demand:

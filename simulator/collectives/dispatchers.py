@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simulator.collectives import deepep, expert_all_to_all, straight
+from simulator.collectives import all_gather, deepep, expert_all_to_all, hybrid_ep, straight
 from simulator.collectives.batch import Batch, TokenKernels
 from simulator.collectives.demand import Demand
-from simulator.experts import WAYS, Routing, Way
+from simulator.experts import WAYS, Load, Routing, Way
 from simulator.experts.kernels import benchmark_routing, free_routing
 from simulator.hardware import KernelConfig
 from simulator.model import ModelConfig
+
+
+def _received(load: Load) -> float:
+    return load.received
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,14 @@ class Dispatcher:
     """Kernels on an architecture. Errors: InputError if none were measured there."""
     counts: str
     """What the bytes of `simulate collective` count, as a sentence."""
+    sms: int = 0
+    """SMs that the library takes, the default of `experts.sms`; 0: it runs without any."""
+    copied: Callable[[Load], float] = _received
+    """Copies of a token that the SMs of the busiest GPU make, of kernels measured over SMs."""
+    synchronises: bool = False
+    """Whether the host waits for the numbers of tokens before it launches what follows dispatch."""
+    permutes: bool = False
+    """Whether ranks write a copy per expert before they send, and add up what comes back."""
     op: str = ""
     """Op whose algorithm `communication.expert` chooses; nothing where it runs no collective."""
     in_rounds: bool = True
@@ -60,6 +72,9 @@ _ROWS = (
         deepep.kernels,
         "DeepEP's bandwidth counts a token once for each node that it reaches, its own included "
         "(inside one node: each GPU). Layout and casts are left out.",
+        sms=20,  # Megatron-Core's moe_deepep_num_sms; V3, arXiv 2412.19437, section 3.2.2
+        copied=deepep.copied,
+        synchronises=True,  # README: dispatch polls the number of received tokens on the CPU
         in_rounds=False,
         forwarding=True,
         setup_counts=False,
@@ -73,6 +88,8 @@ _ROWS = (
         deepep.kernels,
         "Bytes count a token once for each GPU that it reaches, its own included. Layout and casts "
         "are left out.",
+        sms=20,
+        synchronises=True,
         setup_counts=False,
     ),
     Dispatcher(
@@ -88,6 +105,23 @@ _ROWS = (
         benchmark=free_routing,
     ),
     Dispatcher(
+        "hybridep",
+        "",
+        "HybridEP",
+        WAYS["hierarchical"],
+        deepep.demand,
+        hybrid_ep.kernels,
+        "Bytes count a token once for each node that it reaches, its own included (inside one "
+        "node: each GPU). The copies to and from its buffers are left out.",
+        sms=16,  # Megatron-Core's moe_hybridep_num_sms, torchtitan's HYBRIDEP_NUM_SMS_DISPATCH
+        copied=hybrid_ep.copied,
+        synchronises=True,  # unless the host says how many tokens the buffers hold
+        in_rounds=False,
+        forwarding=True,
+        setup_counts=False,
+        benchmark=free_routing,
+    ),
+    Dispatcher(
         "all_to_all",
         "",
         "NCCL",
@@ -95,7 +129,23 @@ _ROWS = (
         expert_all_to_all.demand,
         expert_all_to_all.kernels,
         "Bytes count a token once for each of its experts, those of its own GPU included.",
+        sms=32,  # channels between two H100 of a node, NVIDIA/nccl issue 1685
+        synchronises=True,  # splits are copied to the CPU, Megatron-Core's token_dispatcher.py
+        permutes=True,
         op="all_to_all",
+        forwarding=True,
+    ),
+    Dispatcher(
+        "all_gather",
+        "",
+        "NCCL",
+        WAYS["gathered"],
+        all_gather.demand,
+        all_gather.kernels,
+        "Bytes count a token once for each GPU of the group, its own included.",
+        sms=24,  # CTAs of a ring on H100, NVIDIA/Fuser pull request 5742
+        synchronises=True,  # tokens per local expert are copied to the CPU, token_dispatcher.py
+        in_rounds=False,
         forwarding=True,
     ),
 )

@@ -17,7 +17,7 @@ from simulator.hardware import KernelConfig
 
 def kernels(table: KernelConfig) -> TokenKernels:
     """Return NCCL's grouped sends."""
-    return TokenKernels(dict.fromkeys(EXCHANGES, table.communication["send_recv"]))
+    return TokenKernels(dict.fromkeys(EXCHANGES, table.communication["all_to_all"]))
 
 
 def demand(batch: Batch) -> Demand:

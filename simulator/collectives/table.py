@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.collectives.algorithms import Algorithm
+from simulator.collectives.batch import Batch
 from simulator.collectives.choose import Choice, Kernels, choices, fastest
-from simulator.collectives.deepep import exchange
 from simulator.collectives.demand import demand
 from simulator.collectives.dispatchers import Dispatcher
 from simulator.collectives.kinds import CoflowKind
 from simulator.collectives.resolve import resolve
+from simulator.collectives.sms import SmWork, limited
 from simulator.collectives.straight import straight, without_forwarding
 from simulator.errors import InputError, LayoutError
-from simulator.experts import Routing, Visits
+from simulator.experts import Load, Routing, Visits, worst_load
 from simulator.hardware import CommunicationModel
 from simulator.topology import Network
 
@@ -141,8 +142,28 @@ class Timed:
     """How the dispatcher was named."""
     kernel: CommunicationModel
     """Its kernel, with the setup that counts."""
-    payload: float
-    """Bytes of all tokens of one GPU, each once [B]."""
+    tokens: float
+    """Of each GPU."""
+    token: float
+    """Size of one [B]."""
+    sms: int
+    """SMs that the kernel gets."""
+
+    @property
+    def payload(self) -> float:
+        """Return the bytes of all tokens of one GPU, each once [B]."""
+        return self.tokens * self.token
+
+    def work(self, load: Load) -> SmWork:
+        """Return what its SMs have to do."""
+        return SmWork(
+            sms=self.sms,
+            enough=self.dispatcher.sms,
+            tokens=self.tokens,
+            token=self.token,
+            copies=self.dispatcher.copied(load),
+            across=load.ep_nodes > 1,
+        )
 
 
 def exchange_row(timed: Timed, routing: Routing, visits: Visits) -> Row:
@@ -153,17 +174,22 @@ def exchange_row(timed: Timed, routing: Routing, visits: Visits) -> Row:
     """
     if timed.dispatcher.in_rounds:
         return _in_rounds(timed, visits)
-    return _forwarded(timed, routing)
+    return _at_once(timed, routing, visits)
 
 
-def _forwarded(timed: Timed, routing: Routing) -> Row:
-    """Return an exchange whose two hops are pipelined: NICs and NVLink work at the same time."""
-    network, kernel = timed.network, timed.kernel
+def _at_once(timed: Timed, routing: Routing, visits: Visits) -> Row:
+    """Return an exchange whose hops are pipelined: NICs and NVLink work at the same time."""
+    network = timed.network
     ranks = routing.ep_nodes * routing.gpus_per_node
-    wanted = exchange(network, range(ranks), routing).scaled(timed.payload)
+    load = worst_load(visits, way=timed.dispatcher.way)
+    batch = Batch(network, tuple(range(ranks)), load, timed.op, timed.kernel, "")
+    wanted = timed.dispatcher.demand(batch).scaled(timed.payload)
+    kernel = limited(network, wanted, timed.kernel, timed.work(load)).kernel
     # DeepEP counts copies per node between nodes, and per GPU inside one; what crosses the link
     # is fewer, for the own node's or the own GPU's stays.
-    if routing.ep_nodes > 1:
+    if load.received == ranks:  # every GPU gets every token
+        copies, crossing = float(ranks), ranks - 1.0
+    elif routing.ep_nodes > 1:
         copies, crossing = routing.nodes, routing.over_nic
     else:
         copies, crossing = routing.gpus, routing.over_nvlink
@@ -182,7 +208,7 @@ def _forwarded(timed: Timed, routing: Routing) -> Row:
 
 def _in_rounds(timed: Timed, visits: Visits) -> Row:
     """Return an exchange that sends every copy straight to its GPU, resolved pair by pair."""
-    way, kernel = timed.dispatcher.way, timed.kernel
+    way = timed.dispatcher.way
     sent = way.expected(visits, timed.payload)
     if timed.op.returns:
         sent = sent.returned()
@@ -190,6 +216,9 @@ def _in_rounds(timed: Timed, visits: Visits) -> Row:
     if not timed.dispatcher.forwarding:
         network = without_forwarding(network)
     rounds = straight(sent)
+    asked = demand(network, rounds, timed.kernel)
+    work = timed.work(worst_load(visits, way=way))
+    kernel = limited(network, asked, timed.kernel, work).kernel
     copies = float(way.met(visits).sum())
     nic, nvlink = sent.busiest()
     busiest = nic if len(visits.nodes) > 1 else nvlink
@@ -203,5 +232,5 @@ def _in_rounds(timed: Timed, visits: Visits) -> Row:
         seconds=resolve(network, rounds, kernel),
         bus=crossing / copies,
         deepep=True,
-        binds=demand(network, rounds, kernel).binds(network, kernel),
+        binds=asked.binds(network, kernel),
     )

@@ -1,39 +1,65 @@
-"""GEMMs -> seconds: waves of output tiles over the SMs, or HBM."""
+"""GEMMs -> seconds: the wave model, corrected by what was measured around their shape."""
 
 from __future__ import annotations
 
 import math
-from math import ceil
+from bisect import bisect_left
+from collections.abc import Mapping
 
+from simulator.compute.grid import grid, loop_seconds, ratio
+from simulator.compute.waves import waves
 from simulator.hardware import GemmModel, GpuConfig
 from simulator.ops import Op
 
 
-def gemm_seconds(op: Op, gpu: GpuConfig, model: GemmModel, peak: float, sms: int) -> float:
-    """Return the time of a GEMM inside a training process [s].
+def gemm_seconds(
+    op: Op, gpu: GpuConfig, model: GemmModel, peak: float, sms: int, *, sustained: bool = True
+) -> float:
+    """Return the time of a GEMM [s].
 
-    peak: of its dtype on all SMs [FLOP/s]. sms: those that it may use.
+    peak: of its dtype on all SMs [FLOP/s]. sms: those that it may use. sustained: inside a training
+    process, else in a benchmark loop.
     """
-    rate = peak / gpu.sms * model.mainloop  # of one SM [FLOP/s]
-    on_sms = _waves(op, model, rate, sms)
-    on_memory = op.bytes / (gpu.memory.bandwidth * model.memory)
-    # Tiles are loaded while others are multiplied, so the slower of the two counts; the ramp
-    # fills the pipeline before either is at its rate.
-    return (model.ramp + max(on_sms, on_memory)) * model.sustained
+    on_gpu = waves(gpu, model, peak)
+    known = model.measured.get(gpu.name)
+    if known is None:
+        in_loop = on_gpu.seconds(op, sms)
+        return in_loop * model.sustained if sustained else in_loop
+    if op.shape.groups > 1:
+        # The kernel of many problems is another one than that of the grid.
+        length = on_gpu.seconds(op, sms)
+        corrected = 1.0
+    else:
+        shape = (op.shape.m, op.shape.n, op.shape.k)
+        # The clock at which the ratio was measured, which beyond the grid is that at its edge.
+        length = loop_seconds(known.grid, known.dtype, shape) / known.speed
+        corrected = ratio(known.grid, known.dtype, on_gpu, shape) / known.speed
+    # A benchmark's loop of short kernels ends before the power limit takes the clock down, a
+    # training step does not. HBM keeps its own clock.
+    slower = burst(known.burst, length) if sustained else 1.0
+    return corrected * on_gpu.seconds(op, sms, slower)
 
 
-def _waves(op: Op, model: GemmModel, rate: float, sms: int) -> float:
-    """Return the time of a GEMM's output tiles on the SMs, with the tile that is fastest [s].
+def inside(op: Op, gpu: GpuConfig, model: GemmModel) -> bool:
+    """Tell whether GEMMs around the op's shape were measured on the GPU."""
+    known = model.measured.get(gpu.name)
+    return known is not None and grid(known.grid, known.dtype).holds(op.shape)
 
-    Each SM computes a tile at a time; the last wave takes as long as a full one. rate: of one SM
-    with the largest tile [FLOP/s].
+
+def burst(curve: Mapping[float, float], seconds: float) -> float:
+    """Return the rate in a benchmark loop of kernels of a length over the sustained one.
+
+    Linear in the logarithm of the length between those of the curve, constant beyond. seconds: of
+    the kernel in that loop.
     """
-    groups, m, n, k = op.shape
-    best = math.inf
-    for rows, columns, relative in model.tiles:
-        per_problem = ceil(m / rows) * ceil(n / columns)
-        waves = ceil(groups * per_problem / sms)
-        flops = 2.0 * rows * columns * k  # of one tile
-        mainloop = flops / (rate * relative)
-        best = min(best, waves * (mainloop + model.tile))
-    return best
+    if not curve:
+        return 1.0
+    lengths = sorted(curve)
+    index = bisect_left(lengths, seconds)
+    if index == 0:
+        return curve[lengths[0]]
+    if index == len(lengths):
+        return curve[lengths[-1]]
+    low, high = lengths[index - 1], lengths[index]
+    weight = math.log(seconds / low) / math.log(high / low)
+    return curve[low] * (1.0 - weight) + curve[high] * weight

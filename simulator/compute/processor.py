@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simulator.compute.attention import attention_seconds, implementation
-from simulator.compute.gemm import gemm_seconds
+from simulator.compute.gemm import gemm_seconds, inside
 from simulator.errors import InputError
-from simulator.hardware import GpuConfig, KernelConfig
+from simulator.hardware import GemmModel, GpuConfig, KernelConfig
 from simulator.ops import Op
 from simulator.precision import PEAK, Dtype
 
@@ -29,6 +29,11 @@ class Processor:
     """
     attention: str = ""
     """Implementation of fused attention, by its name in the kernel table; "": the default."""
+    sustained: bool = True
+    """Whether the power limit has taken the clock down, as in a training step.
+
+    In a benchmark's loop of short kernels it has not.
+    """
 
     def seconds(self, ops: Iterable[Op], *, overlapped: bool) -> float:
         """Return the time of kernels run one after another [s], gaps included.
@@ -52,7 +57,7 @@ class Processor:
 
     def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
         bandwidth = self.gpu.memory.bandwidth * self._share(op.kind)
-        seconds = op.bytes / bandwidth
+        seconds = op.bytes / bandwidth + self.kernels.start.get(op.kind, 0.0)
         # The shares of HBM were measured while communication ran.
         return seconds if overlapped else seconds / self.kernels.overlap_slowdown.memory
 
@@ -73,10 +78,32 @@ class Processor:
                 file=f"simulator/data/kernels/{self.kernels.name}.yaml",
             ) from None
 
+    def measured(self, op: Op) -> bool:
+        """Tell whether GEMMs around a GEMM's shape were measured on this GPU."""
+        return inside(op, self.gpu, self._model(op))
+
     def _gemm(self, op: Op) -> float:
+        transfer = op.taken
+        all_sms = self.gpu.sms - self.reserved_sms
+        left = min(all_sms, self.gpu.sms - transfer.sms)
+        alone = self._gemm_on(op, left if transfer.margin else all_sms)
+        if not transfer.seconds:
+            return alone
+        # Next to the transfer, and what is left of it behind.
+        beside = self._gemm_on(op, left) * self.kernels.communication["userbuffers"].gemm_slowdown
+        if beside <= transfer.seconds:
+            return beside
+        part = transfer.seconds / beside
+        return transfer.seconds + (1.0 - part) * alone
+
+    def _gemm_on(self, op: Op, sms: int) -> float:
+        """Return the time of a GEMM on some SMs [s]."""
+        peak = self.peak(op.dtype)
+        return gemm_seconds(op, self.gpu, self._model(op), peak, sms, sustained=self.sustained)
+
+    def _model(self, op: Op) -> GemmModel:
         table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
-        sms = self.gpu.sms - max(self.reserved_sms, op.sms)
-        return gemm_seconds(op, self.gpu, table[op.dtype], self.peak(op.dtype), sms)
+        return table[op.dtype]
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
         model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)

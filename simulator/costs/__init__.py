@@ -12,6 +12,7 @@ from simulator.costs.blocks import (
     Busy,
     Held,
     Hop,
+    Join,
     Launches,
     LoadedKey,
     PhaseCost,
@@ -19,6 +20,7 @@ from simulator.costs.blocks import (
     Segment,
     Stages,
 )
+from simulator.costs.coverage import Coverage, coverage
 from simulator.costs.hosts import Hosts
 from simulator.costs.loads import layer_visits, loads
 from simulator.costs.pricing import block_seconds, price, price_loads, work
@@ -28,9 +30,11 @@ __all__ = [
     "BlockCost",
     "Busy",
     "Costs",
+    "Coverage",
     "Held",
     "Hop",
     "Hosts",
+    "Join",
     "Launches",
     "LoadedKey",
     "Part",
@@ -39,6 +43,7 @@ __all__ = [
     "Segment",
     "Stages",
     "block_seconds",
+    "coverage",
     "layer_visits",
     "loads",
     "price",

@@ -72,6 +72,8 @@ class Segment:
     """Of those FLOPs, what the forward pass ran before."""
     launches: Launches = NO_LAUNCHES
     """How the host launches them."""
+    measured: float = 0.0
+    """Of the time of its GEMMs, that of shapes between measured ones [s]."""
 
     @property
     def total(self) -> float:
@@ -90,11 +92,16 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """Where the kernels that follow wait for what earlier phases left on its way."""
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseCost:
     """One phase of one block."""
 
-    items: tuple[Segment | Hop, ...]
-    """Segments of kernels and the transfers between them, in order."""
+    items: tuple[Segment | Hop | Join, ...]
+    """Segments of kernels, and what stands between them, in order."""
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -112,6 +119,11 @@ class PhaseCost:
     def total(self) -> float:
         """Return the time of the phase's kernels [s]."""
         return sum(segment.total for segment in self.segments)
+
+    @property
+    def measured(self) -> float:
+        """Return the time of the phase's GEMMs whose shapes lie between measured ones [s]."""
+        return sum(segment.measured for segment in self.segments)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from simulator.compute import Processor
-from simulator.costs.blocks import Hop, Launches, PhaseCost, Segment
+from simulator.costs.blocks import Hop, Join, Launches, PhaseCost, Segment
 from simulator.ops import Op, Transfer
 
 CLASSES = {
@@ -57,7 +57,7 @@ class _Cutter:
     """Whether communication kernels run at the same time."""
     launcher: Launcher
     """What says how long the host needs."""
-    items: list[Segment | Hop] = field(default_factory=list)
+    items: list[Segment | Hop | Join] = field(default_factory=list)
     """What is cut so far."""
     run: list[Op] = field(default_factory=list)
     """Ops of the segment that is open."""
@@ -75,6 +75,9 @@ class _Cutter:
             self.in_flight.append(op.concurrent)
 
     def kernel(self, op: Op) -> None:
+        if op.joins:
+            self.close()
+            self.items.append(Join())
         if 0 in self.in_flight:
             # This op waits for a transfer that earlier ones did not wait for.
             self.close()
@@ -89,24 +92,57 @@ class _Cutter:
 
     def _segment(self) -> Segment:
         """Return the segment that is open."""
-        seconds: defaultdict[str, float] = defaultdict(float)
-        flops: defaultdict[str, float] = defaultdict(float)
-        recomputed = 0.0
-        host: list[float] = []
-        kernels: list[float] = []
-        gap = self.processor.kernels.gap
+        sums = _Sums()
         for op in self.run:
             # An op of neither only marks what is kept in memory: nothing is launched for it.
             if op.flops or op.bytes:
-                name = CLASSES.get(op.kind, "memory_bound")
-                kernel = self.processor.kernel(op, overlapped=self.overlapped)
-                seconds[name] += kernel
-                seconds["kernel_gaps"] += gap
-                kernels.append(kernel + gap)
-                host.append(self.launcher(op, not self.launched))
+                sums.host.append(self.launcher(op, not self.launched))
                 self.launched = True
-            flops[op.dtype] += op.flops
+                sums.time(op, self.processor, overlapped=self.overlapped)
+            sums.flops[op.dtype] += op.flops
             if op.recompute:
-                recomputed += op.flops
-        launches = Launches(tuple(host), tuple(kernels))
-        return Segment(dict(seconds), dict(flops), recomputed, launches)
+                sums.recomputed += op.flops
+        return sums.segment()
+
+
+def _nothing() -> defaultdict[str, float]:
+    return defaultdict(float)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """A segment that is being added up; fields as in `Segment` and `Launches`."""
+
+    seconds: defaultdict[str, float] = field(default_factory=_nothing)
+    """By class of op [s]."""
+    flops: defaultdict[str, float] = field(default_factory=_nothing)
+    """By dtype."""
+    recomputed: float = 0.0
+    """FLOPs."""
+    measured: float = 0.0
+    """Time of GEMMs [s]."""
+    host: list[float] = field(default_factory=list)
+    """Of launches [s]."""
+    kernels: list[float] = field(default_factory=list)
+    """Each with its gap [s]."""
+
+    def time(self, op: Op, processor: Processor, *, overlapped: bool) -> None:
+        """Add a kernel's time."""
+        name = CLASSES.get(op.kind, "memory_bound")
+        gap = processor.kernels.gap
+        kernel = processor.kernel(op, overlapped=overlapped)
+        self.seconds[name] += kernel
+        self.seconds["kernel_gaps"] += gap
+        self.kernels.append(kernel + gap)
+        if name == "gemm" and processor.measured(op):
+            self.measured += kernel
+
+    def segment(self) -> Segment:
+        """Return the sums."""
+        return Segment(
+            seconds=dict(self.seconds),
+            flops=dict(self.flops),
+            recomputed=self.recomputed,
+            launches=Launches(tuple(self.host), tuple(self.kernels)),
+            measured=self.measured,
+        )

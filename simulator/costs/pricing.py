@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+from simulator.collectives import dispatcher_of, sms_of
 from simulator.compute import Processor
 from simulator.costs.blocks import BlockCost, LoadedKey, Parts, PhaseCost, PhaseKey, Stages
 from simulator.costs.hosts import Hosts
@@ -79,7 +80,7 @@ def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     paired = scenario.pipeline.overlaps if pairs is None else pairs
     reserved = 0
     if paired and scenario.layout.ep > 1:
-        reserved = scenario.workload.experts.sms
+        reserved = sms_of(scenario)
     return Processor(scenario.gpu, scenario.kernels, reserved, _attention(scenario))
 
 
@@ -108,6 +109,8 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
     if config.sequence_parallel:
         own /= layout.tp
     rows, received = load.of(member) if load else (0.0, 0.0)
+    permutes = layout.ep > 1 and dispatcher_of(scenario).permutes
+    sent = load.copies if load and permutes else 0.0
     experts = model.n_routed_experts + scenario.workload.experts.redundant_experts
     # A layer that is recomputed as a whole has nothing left that could be recomputed by name.
     recompute = training.recompute
@@ -120,6 +123,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         seq_length=training.seq_length,
         expert_rows=own * rows * layout.etp,
         received=own * received,
+        sent=own * sent,
         local_experts=experts // layout.ep,
         recompute=frozenset(recompute),
         tp=layout.tp,
@@ -127,6 +131,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         etp=layout.etp,
         sequence_parallel=config.sequence_parallel,
         tp_overlap=_overlaps(scenario),
+        tp_pass=_pass_seconds(scenario),
         cp_gather=config.cp_comm == "all_gather",
         unfused=training.attention == "unfused",
     )
@@ -148,6 +153,13 @@ def _overlaps(scenario: Scenario) -> Overlaps:
         fp8=BYTES[scenario.recipe.gemm] == 1,
     )
     return scenario.stack.tensor_overlap.of(group)
+
+
+def _pass_seconds(scenario: Scenario) -> float:
+    """Return the time of a byte that userbuffers pass round a tensor parallel group, alone [s]."""
+    tp = scenario.layout.tp
+    rate = scenario.topology.node.nvlink * scenario.kernels.communication["userbuffers"].nvlink
+    return (tp - 1) / tp / rate
 
 
 @dataclass(frozen=True, slots=True)

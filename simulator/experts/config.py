@@ -37,18 +37,24 @@ class ExpertsConfig(BaseModel):
         "deepep",
         description=(
             "What brings tokens to their experts: deepep (once per node, then over NVLink), "
-            "deepep_flat (once per GPU), deepep_low_latency (once per expert) or all_to_all (once "
-            "per expert, as a collective)."
+            "deepep_flat (once per GPU), deepep_low_latency (once per expert), hybridep (as deepep, "
+            "with fewer SMs), all_to_all (once per expert, as a collective) or all_gather (every "
+            "token to every GPU)."
         ),
         examples=["all_to_all"],
     )
     seed: Integer = Field(
         0, ge=0, description="Seed of the popularities and of the sampled router scores."
     )
-    sms: Integer = Field(
-        20,
+    sms: Integer | None = Field(
+        None,
         ge=0,
-        description="Number of SMs that dispatch and combine hold in overlapped pairs of chunks.",
+        description=(
+            "Number of SMs that copy tokens in dispatch and combine, and that GEMMs do without in "
+            "overlapped pairs of chunks; without it those that the dispatcher's library takes: 20 "
+            "of deepep, 16 of hybridep, 32 and 24 of NCCL's all_to_all and all_gather."
+        ),
+        examples=[20],
     )
     exponent: Number | None = Field(
         None,

@@ -1,6 +1,6 @@
 """Choices of tokens -> copies between the GPUs of an expert group, exactly or in expectation.
 
-Three ways to travel, each a row of `WAYS`. `sampled` counts the tokens of a sample one by one;
+Four ways to travel, each a row of `WAYS`. `sampled` counts the tokens of a sample one by one;
 `expected` takes the probabilities of one token and holds for many tokens from sources that are
 alike, without the sample's noise.
 
@@ -9,6 +9,7 @@ alike, without the sample's noise.
     flat          once per distinct GPU, straight
     low_latency   once per chosen expert, straight (DeepEP's low-latency kernels send before they
                   know who else wants the token)
+    gathered      to every GPU of the group, whoever its experts are
 """
 
 from __future__ import annotations
@@ -150,6 +151,11 @@ def _count_low_latency(gpus: Places, source: Places, ep: int, on_node: int) -> C
     return _split(copies.reshape(ep, ep), on_node)
 
 
+def _count_gathered(gpus: Places, source: Places, ep: int, on_node: int) -> Copies:
+    sent = np.bincount(source, minlength=ep).astype(np.float64)  # [src]
+    return _split(np.tile(sent[:, None], (1, ep)), on_node)
+
+
 # In expectation: tokens of each GPU, all sources alike.
 
 
@@ -182,6 +188,10 @@ def _from_all(copies: Array, on_node: int) -> Copies:
     return _split(every_source, on_node)
 
 
+def _expect_gathered(visits: Visits, tokens: float) -> Copies:
+    return _from_all(_everywhere(visits) * tokens, visits.gpus_per_node)
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """Which copies of a token travel, and how many of them arrive."""
@@ -206,9 +216,14 @@ def _once_per_expert(visits: Visits) -> Array:
     return visits.pairs
 
 
+def _everywhere(visits: Visits) -> Array:
+    return np.ones(len(visits.gpus))
+
+
 WAYS: dict[str, Way] = {
     "hierarchical": Way(_count_hierarchical, _expect_hierarchical, _once_per_gpu),
     "flat": Way(_count_flat, _expect_flat, _once_per_gpu),
     "low_latency": Way(_count_low_latency, _expect_low_latency, _once_per_expert),
+    "gathered": Way(_count_gathered, _expect_gathered, _everywhere),
 }
 """Name -> way to travel."""

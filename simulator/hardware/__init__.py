@@ -8,8 +8,13 @@ a software stack: what its hosts need to launch kernels. None knows of any train
 """
 
 from simulator.hardware.attention import AttentionModel, Benchmark, Tail
-from simulator.hardware.communication import CommunicationModel, MeasuredLinks
-from simulator.hardware.gemm import GemmModel
+from simulator.hardware.communication import (
+    CommunicationModel,
+    CopyModel,
+    MeasuredLinks,
+    SmCopies,
+)
+from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
@@ -26,16 +31,19 @@ __all__ = [
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
+    "CopyModel",
     "Drain",
     "GemmModel",
     "GpuConfig",
     "HostConfig",
     "KernelConfig",
+    "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
     "OverlapMethod",
     "OverlapSlowdown",
     "Overlaps",
+    "SmCopies",
     "StackConfig",
     "StackHost",
     "Tail",

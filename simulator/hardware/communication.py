@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from simulator.hardware.data import Data
-from simulator.units import Bandwidth, MemoryBandwidth, Number, Seconds
+from simulator.units import Bandwidth, Bytes, MemoryBandwidth, Number, Seconds
 
 
 class MeasuredLinks(Data):
@@ -19,6 +19,39 @@ class MeasuredLinks(Data):
         description="NVLink bandwidth of the GPU [B/s in one direction].",
         examples=["400 GB/s bidirectional"],
     )
+
+
+class SmCopies(Data):
+    """What the SMs of an exchange of tokens reach, and how long the exchange takes to fill."""
+
+    sm: MemoryBandwidth = Field(
+        description="What one SM copies, `overhead` included [B/s].", examples=["21.2 GB/s"]
+    )
+    overhead: Bytes = Field(
+        0.0, description="What a copy of a token costs an SM besides its bytes [B]."
+    )
+    fill: Seconds = Field(
+        description="From the kernel's start until its links are busy, and its drain [s].",
+        examples=["38.9 us"],
+    )
+    fill_token: Bytes = Field(
+        0.0,
+        description=(
+            "Size of the token for which `fill` holds, in proportion to others' [B]; 0: alike for "
+            "all."
+        ),
+    )
+
+    def filling(self, token: float) -> float:
+        """Return how long the exchange takes to fill and drain [s]. token: its size [B]."""
+        return self.fill * token / self.fill_token if self.fill_token else self.fill
+
+
+class CopyModel(Data):
+    """How fast SMs copy tokens: two kernels, one for groups on a node, one for groups on several."""
+
+    inside: SmCopies = Field(description="Of a group on one node.")
+    across: SmCopies = Field(description="Of a group on several nodes.")
 
 
 class CommunicationModel(Data):
@@ -41,6 +74,15 @@ class CommunicationModel(Data):
             "measured_on."
         ),
         examples=[1.33],
+    )
+    gemm_slowdown: Number = Field(
+        1.0,
+        ge=1,
+        description=(
+            "Time of a GEMM next to it relative to its time alone on the same SMs: both move bytes "
+            "through HBM and L2, and share the power limit."
+        ),
+        examples=[1.13],
     )
     measured_on: MeasuredLinks | None = Field(
         None,
@@ -76,6 +118,9 @@ class CommunicationModel(Data):
         ge=0,
         description="Latency of a round beyond the NIC relative to the topology's for 64 B.",
         examples=[3.784],
+    )
+    copies: CopyModel | None = Field(
+        None, description="What its SMs reach, of kernels that were measured over SM counts."
     )
     source: str = Field(
         description="The measurements behind the constants.",

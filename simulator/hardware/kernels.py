@@ -59,6 +59,14 @@ class KernelConfig(Data):
         ),
         examples=[{"norm": 0.307, "optimizer": 0.86}],
     )
+    start: dict[str, Seconds] = Field(
+        {},
+        description=(
+            "Class of memory-bound ops -> time of its kernels besides moving bytes [s]; nothing "
+            "of those whose share of the bandwidth holds it."
+        ),
+        examples=[{"cast_transpose": "1.6 us"}],
+    )
     overlap_slowdown: OverlapSlowdown = Field(
         description="How much longer kernels take while communication is in flight."
     )

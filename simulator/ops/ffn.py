@@ -218,7 +218,9 @@ def dense_wgrad(work: Work) -> Ops:
 def _cut_weights(ffn: Ffn) -> Ops:
     """Return `weights` of an FFN that is cut: the sum of its input's gradient travels meanwhile."""
     down, first = weights(ffn)
-    return (down, *parallel.beside(ffn.work, "fc1_wgrad", (first,)))
+    if ffn.work.tp == 1:
+        return down, first
+    return parallel.weight_gradients(ffn.work, "fc1_wgrad", first, (down,))
 
 
 def route(work: Work) -> Ops:
@@ -234,7 +236,16 @@ def route(work: Work) -> Ops:
         gemm("router", work.own, experts, h, "bf16"),
         moved("top-k", "router", work.own * experts, 4.0),
         *cast,
+        *_permute(work, "permute tokens", BYTES[work.recipe.dispatch]),
     )
+
+
+def _permute(work: Work, name: str, bytes_per_element: float) -> Ops:
+    """Return the copies between tokens in their order and those in the order of their experts."""
+    if not work.sent:
+        return ()
+    elements = (work.own + work.sent) * work.model.hidden_size
+    return (moved(name, "permute", elements, bytes_per_element),)
 
 
 def _travels_cast(work: Work) -> bool:
@@ -254,6 +265,7 @@ def route_backward(work: Work) -> Ops:
     experts = work.model.n_routed_experts
     h = work.model.hidden_size
     return (
+        *_permute(work, "unpermute token gradients", 2.0),
         moved("top-k backward", "router_backward", work.own * experts, 4.0),
         gemm("router dgrad", work.own, h, experts, "bf16"),
         gemm("router wgrad", experts, h, round(work.own), "bf16"),
@@ -281,8 +293,10 @@ def experts_forward(work: Work) -> Ops:
         *forward(_routed(work)).ops,
         moved("reduce", "permute", (rows + received) * h, 2.0),
         *parallel.scatter_tokens(work, "scatter results"),
-        # What dispatch brought is kept as the input of the weight gradients.
-        Op("received tokens", "copy", saved=dispatched * received * h),
+        # Runs behind combine, after which this block has no phase left.
+        *_permute(work, "unpermute results", 2.0),
+        # The weight gradients read what dispatch brought, or the rows that were picked from it.
+        Op("received tokens", "copy", saved=dispatched * min(received, rows) * h),
     )
 
 
@@ -295,6 +309,7 @@ def experts_backward(work: Work) -> Ops:
     dispatched = BYTES[work.recipe.dispatch]
     return (
         *_shared_backward(work),
+        *_permute(work, "permute result gradients", dispatched),
         *parallel.gather_tokens(work, "gather result gradients"),
         moved("expand gradients", "permute", (received + rows) * h, dispatched),
         *_cast_received(work),

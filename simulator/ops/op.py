@@ -27,6 +27,7 @@ KINDS = (
     "quantise",
     "transpose",
     "cast_transpose",
+    "amax",
     "rope",
     "copy",
     "elementwise",
@@ -61,6 +62,20 @@ class Shape(NamedTuple):
 _NO_SHAPE = Shape()
 
 
+class Taken(NamedTuple):
+    """What a transfer next to a GEMM takes from it."""
+
+    seconds: float = 0.0
+    """How long it lasts, alone [s]."""
+    sms: int = 0
+    """SMs that it holds."""
+    margin: bool = False
+    """Whether the GEMM is launched on the other SMs, and leaves these unused behind the transfer."""
+
+
+_NONE_TAKEN = Taken()
+
+
 # A named tuple: pricing makes tens of thousands of ops, and a frozen dataclass takes thrice as long.
 class Op(NamedTuple):
     """One kernel."""
@@ -83,8 +98,10 @@ class Op(NamedTuple):
     """Of attention: tokens of the sequence that the kernel sees."""
     recompute: bool = False
     """Whether it repeats the forward pass, so that its FLOPs are not the model's."""
-    sms: int = 0
-    """SMs that it leaves to a transfer next to it."""
+    taken: Taken = _NONE_TAKEN
+    """Of a GEMM: what a transfer next to it takes from it."""
+    joins: bool = False
+    """Whether it waits for the transfers that nothing in the phases before it waits for."""
 
 
 LATE = -1
@@ -127,7 +144,7 @@ class Work:
     expert_rows: float = 0.0
     """(token, expert) pairs that the GPU's experts compute."""
     received: float = 0.0
-    """Tokens that dispatch brings to this GPU, each once."""
+    """Copies of tokens that dispatch brings to this GPU: each once, or once per expert."""
     local_experts: int = 0
     """Routed experts on this GPU."""
     recompute: frozenset[str] = frozenset()
@@ -142,10 +159,15 @@ class Work:
     """See LayoutConfig.sequence_parallel."""
     tp_overlap: Overlaps = field(default_factory=dict)
     """How GEMMs overlap the collectives of tensor parallelism; see LayoutConfig.tp_comm_overlap."""
+    tp_pass: float = 0.0
+    """Time in which a byte of a buffer passes round the tensor parallel group, alone [s]."""
     cp_gather: bool = False
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
     unfused: bool = False
     """Whether attention runs as two batched GEMMs and a softmax."""
+    sent: float = 0.0
+    """Copies of tokens that this GPU writes before it sends them, and adds up when they are back;
+    0 where the kernel that sends reads tokens in place."""
 
     @property
     def own(self) -> float:
@@ -216,10 +238,18 @@ def moved(
 
 
 def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the casts of GEMM inputs to the recipe's dtype; none where nothing is cast."""
+    """Return the casts of GEMM inputs to the recipe's dtype; none where nothing is cast.
+
+    Before each the tensor's largest value is found, where its scale follows from that.
+    """
     if not recipe.cast:
         return ()
-    return tuple(moved("cast", recipe.cast, count, recipe.cast_bytes) for count in elements)
+    ops: list[Op] = []
+    for count in elements:
+        if recipe.amax_bytes:
+            ops.append(moved("largest value", "amax", count, recipe.amax_bytes))
+        ops.append(moved("cast", recipe.cast, count, recipe.cast_bytes))
+    return tuple(ops)
 
 
 def by_channel(recipe: Recipe, *elements: float) -> tuple[Op, ...]:

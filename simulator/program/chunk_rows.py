@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from simulator.costs import BlockCost, Busy, Hop, Hosts, PhaseKey, Segment
+from simulator.costs import BlockCost, Busy, Hop, Hosts, Join, PhaseKey, Segment
 from simulator.ops import LATE, Phase
 from simulator.ops.streams import Stream
 
@@ -141,12 +141,18 @@ class Chunk:
         return tuple(self.latest[stream] for stream in streams if stream in self.latest)
 
     def compute(
-        self, block: BlockCost, phase: Phase, after: After, *, overlapped: bool = False
+        self,
+        block: BlockCost,
+        phase: Phase,
+        after: After,
+        *,
+        overlapped: bool = False,
+        late: After = (),
     ) -> Done:
         """Add a phase with its transfers; return what waits for it.
 
         That is `after` where the block has no such phase. overlapped: expert traffic of another
-        block is in flight.
+        block is in flight. late: transfers that an earlier phase left on their way.
         """
         key = PhaseKey(phase, overlapped)
         # Rows take as long as on the busiest GPU of an expert group, which all its members wait
@@ -157,6 +163,8 @@ class Chunk:
         for item in block.phases[key].items:
             if isinstance(item, Hop):
                 layer.transfer(item)
+            elif isinstance(item, Join):
+                layer.after = (*layer.after, *late)
             else:
                 self._count(item, next(mean_segments))
                 layer.kernels(Busy(item.total, item.launches))

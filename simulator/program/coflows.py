@@ -85,6 +85,8 @@ class Coflows:
     """Ranks that take part, of a send source then target [coflow]."""
     kernel: list[CommunicationModel] = field(default_factory=list)
     """Kernel that runs it [coflow]."""
+    sm_share: list[float] = field(default_factory=list)
+    """Share of the rate that it reaches with SMs enough [coflow]."""
     index: dict[CoflowKey, dict[int, int]] = field(default_factory=dict)
     """Key -> rank, of sends the source -> coflow."""
     edges: dict[tuple[str, int, int], int] = field(default_factory=dict)
@@ -115,6 +117,7 @@ class Coflows:
         self.bytes.append(wires.bytes)
         self.latency.append(wires.latency)
         self.kernel.append(kernel)
+        self.sm_share.append(1.0)
         self.members.append(members)
 
     def find(self, key: CoflowKey, rank: int) -> int:
@@ -134,6 +137,7 @@ class Coflows:
                     costs.work.own,
                 )
                 self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
+                self.sm_share[-1] = exchange.sm_share
 
     def add_sends(self, edge: Edge, size: float) -> None:
         """Add the sends of one pipeline edge in every replica. size: of the residual stream [B]."""

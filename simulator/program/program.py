@@ -49,6 +49,8 @@ class Coflow:
     """Before the first byte [s]."""
     sent: Sent
     """Over NICs and over NVLink by all coflows of the class together [B]."""
+    sm_share: float = 1.0
+    """Share of its rate with SMs enough: below 1 SMs hold an exchange up, not its links."""
 
 
 class RankAction(NamedTuple):

@@ -176,6 +176,7 @@ class _Folding:
             overlap_slowdown=self._slowdown(first, kernel, size / rate),
             latency=self.table.latency[first] + kernel.setup,
             sent=sent,
+            sm_share=self.table.sm_share[first],
         )
 
     def _slowest(self, first: int, kernel: CommunicationModel) -> tuple[float, float]:

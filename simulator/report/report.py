@@ -61,6 +61,8 @@ class Report:
     """Blocks of each stage, as `layout.stages` writes them [stage]."""
     overlap: tuple[Overlap, ...]
     """How much communication runs while its rank computes, by class of ranks."""
+    measured_share: float
+    """Of the time of all GEMMs, that of shapes between measured ones on this GPU."""
     executor: str
     """Which executor ran the step."""
     ops: int

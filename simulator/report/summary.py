@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.bounds import bounds, link_seconds, model_flops, traffic
+from simulator.costs import coverage
 from simulator.layout import print_stages
 from simulator.memory import memory
 from simulator.program import Program
@@ -38,6 +39,7 @@ def summarise(timeline: Timeline) -> Report:
         memory=memory(program),
         bounds=bounds(program),
         stages=print_stages(program.costs.stages),
+        measured_share=coverage(program.costs).share,
         executor=timeline.executor,
         ops=len(program.rank),
         events=timeline.events,

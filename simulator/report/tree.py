@@ -34,6 +34,10 @@ def as_dict(report: Report) -> dict[str, Any]:
             {"name": bound.name, "seconds": bound.seconds, "formula": bound.formula}
             for bound in report.bounds
         ],
+        "kernels": {
+            "table": scenario.kernels.name,
+            "measured_share": report.measured_share,
+        },
         "run": _run(report),
         "reference_is_this_run": scenario.as_published,
         "reference": [_reference(row) for row in report.references()],

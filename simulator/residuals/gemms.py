@@ -1,4 +1,4 @@
-"""GEMMs compared with the kernel tables, without `sustained`: benchmarks ran in a loop."""
+"""GEMMs of single sources compared with the kernel tables; `gemm_grids` has the measured grids."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def gemms() -> Iterator[Residuals]:
 
 
 def _vidur_gemms() -> Iterator[Residuals]:
-    """Return vidur's GEMMs: the rows of the fit, see the table's source, and those of training."""
+    """Return vidur's GEMMs (PyTorch of 2023, FP16): all but the smallest, and those of training."""
     for gpu, fewest in (("a100", 512), ("h100", 64)):
         rows = inputs.table(f"vidur_{gpu}_gemm")
         for tokens in (fewest, 2048):
             some = [row for row in rows if int(row["m"]) >= tokens]
             measured = [_vidur_gemm(row) for row in some]
-            name = f"BF16, {tokens:,} and more tokens"
-            yield against_table("GEMM", name, processor(gpu), True, measured)
+            name = f"BF16, vidur's of {tokens:,} and more tokens"
+            yield against_table("GEMM", name, processor(gpu), False, measured)
 
 
 def _vidur_gemm(row: dict[str, str]) -> Timed:
@@ -53,7 +53,7 @@ def _per_tensor(rows: list[dict[str, Any]]) -> Residuals:
     for row in rows:
         op = gemm("", row["m"], row["n"], row["k"], "fp8_tensor")
         measured.append(Timed(op, row["us"]))
-    return against_table("GEMM", "FP8, per tensor", processor("h100"), True, measured)
+    return against_table("GEMM", "FP8, per tensor, FBGEMM's", processor("h100"), False, measured)
 
 
 def _weight_gradients() -> Residuals:

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulator import inputs
 from simulator.compute import Processor
 from simulator.costs import BlockCost, PhaseKey
 from simulator.costs.hosts import AT_ONCE
 from simulator.costs.phases import phase_cost
-from simulator.hardware import CommunicationModel, GemmModel, OverlapMethod
+from simulator.hardware import CommunicationModel, OverlapMethod
 from simulator.ops import Op, Phase, Transfer
-from simulator.ops.op import Ops, gemm
+from simulator.ops.op import Ops, gemm, piece
 from simulator.ops.overlap import gathering, scattering
+from simulator.precision import Dtype
 from simulator.program.chunk_rows import NO_CALL, Call, Chunk
 from simulator.residuals.links import NVLINK_LATENCY
 from simulator.residuals.rows import processor
 
 SETTLED = 2e-3
-"""From this length on [s] a GEMM in a loop runs at the clock that the power limit leaves."""
+"""From this length on [s] a layer in a loop runs at the clock that the power limit leaves."""
 EXPRESSED = {"nccl": "serial", "transformer_engine": "ring", "async_tp": "ring"}
 """Name in the measurements -> what it is here; the others are fused kernels."""
 RING = OverlapMethod(method="ring_exchange")
@@ -73,9 +74,51 @@ class _Links:
         kernel = self.kernels[name]
         rounds = self.ranks - 1
         latency = rounds * kernel.nvlink_latency * NVLINK_LATENCY
-        crossing = rounds / self.ranks * call.which
         own = call.which / self.ranks / kernel.own_part if kernel.own_part else 0.0
-        return kernel.setup + latency + own + crossing / (self.nvlink * kernel.nvlink)
+        return kernel.setup + latency + own + self.moving(name, call.which)
+
+    def moving(self, name: str, size: float) -> float:
+        """Return the time in which a buffer crosses the links [s]. name: of the kernel."""
+        crossing = (self.ranks - 1) / self.ranks * size
+        return crossing / (self.nvlink * self.kernels[name].nvlink)
+
+
+class Pieces(NamedTuple):
+    """A GEMM in pieces of equal rows."""
+
+    dtype: Dtype
+    """What it reads."""
+    case: str
+    """Model, ranks and tokens."""
+    gemm: str
+    """Which of a layer's GEMMs."""
+    parts: int
+    """How many pieces."""
+    whole: float
+    """Measured time of the whole [s]."""
+    measured: float
+    """Time of all pieces over that of the whole."""
+    computed: float
+    """The same by the tables."""
+
+
+def measured_pieces() -> Iterator[Pieces]:
+    """Yield GEMMs of Llama's layers in pieces, kernels alone."""
+    part = replace(processor("h100"), sustained=False)
+    for row in inputs.table("gemm_in_pieces"):
+        dtype: Dtype = "fp8_tensor" if row["dtype"] == "fp8_tensor" else "bf16"
+        count = int(row["pieces"])
+        whole = gemm(row["gemm"], int(row["m"]), int(row["n"]), int(row["k"]), dtype)
+        pieces = count * part.kernel(piece(whole, count), overlapped=False)
+        yield Pieces(
+            dtype=dtype,
+            case=row["case"],
+            gemm=row["gemm"],
+            parts=count,
+            whole=float(row["whole_us"]) * 1e-6,
+            measured=float(row["ratio"]),
+            computed=pieces / part.kernel(whole, overlapped=False),
+        )
 
 
 def measured_overlaps() -> Iterator[Row]:
@@ -104,31 +147,26 @@ def _computed(row: dict[str, Any], library: str) -> float:
     whole = gemm("layer", row["m"], row["n"], row["k"], "bf16")
     part = _in_a_loop(processor(row["gpu"]), whole)
     links = _Links(part.kernels.communication, 1e9 * row["nvlink_gb_s"], row["ranks"])
-    return elapsed(_layer(row, whole, how), part, links)
+    return elapsed(_layer(row, whole, how, links), part, links)
 
 
-def _layer(row: dict[str, Any], whole: Op, how: str) -> Ops:
+def _layer(row: dict[str, Any], whole: Op, how: str, links: _Links) -> Ops:
     """Return the ops of a measured layer."""
     gathers = row["op"] == "all_gather"
     width = row["k"] if gathers else row["n"]
     transfer = Transfer(row["op"], "tp", 2.0 * row["m"] * width)
+    copying = links.moving("userbuffers", transfer.bytes)
     if how == "ring" and gathers:
-        return gathering(transfer, (whole,), row["ranks"])
+        return gathering(transfer, (whole,), row["ranks"], copying)
     if how == "ring":
-        return scattering(transfer, (whole,), row["ranks"], RING)
+        return scattering(transfer, (whole,), row["ranks"], RING, copying)
     return (transfer, whole) if gathers else (whole, transfer)
 
 
 def _in_a_loop(part: Processor, op: Op) -> Processor:
     """Return a GPU as a benchmark's loop finds it: its clock has not given way to short kernels."""
-    if part.kernel(op, overlapped=False) >= SETTLED:
-        return part
-    models = {name: _at_full_clock(model) for name, model in part.kernels.gemm.items()}
-    return replace(part, kernels=part.kernels.model_copy(update={"gemm": models}))
-
-
-def _at_full_clock(model: GemmModel) -> GemmModel:
-    return model.model_copy(update={"sustained": 1.0})
+    settled = part.kernel(op, overlapped=False) >= SETTLED
+    return replace(part, sustained=settled)
 
 
 def elapsed(ops: Ops, part: Processor, links: _Links) -> float:

@@ -156,7 +156,7 @@ def _check_experts(
             value=experts.redundant_experts,
             remedy=f"Choose a number that makes a multiple of {ranks.ep}.",
         )
-    if experts.sms >= gpu.sms:
+    if experts.sms is not None and experts.sms >= gpu.sms:
         raise InputError(
             f"leaves none of the {gpu.sms} SMs to compute on",
             key="experts.sms",

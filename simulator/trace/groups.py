@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from simulator.collectives.communication import dispatcher_of
 from simulator.collectives.kinds import DATA, EXCHANGES, SENDS, CoflowKind
 from simulator.costs.buckets import Bucket, Members, holders, of_stage, shards
+from simulator.experts import WAYS
 from simulator.precision import BYTES, Dtype
 from simulator.program import Coflow, Program
 from simulator.program.coflows import stage_hosts
@@ -24,6 +25,7 @@ DTYPES: dict[Dtype, str] = {
     "bf16": "BFloat16",
     "fp8": "Float8_e4m3fn",
     "fp8_tensor": "Float8_e4m3fn",
+    "fp8_blockwise": "Float8_e4m3fn",
     "mxfp8": "Float8_e4m3fn",
 }
 """Dtype of a recipe -> PyTorch's name of it."""
@@ -143,7 +145,7 @@ class Calls:
         # A GPU's own tokens on one side, on the other those that its experts receive of all.
         width = self._work.own * self._work.model.hidden_size
         # A kernel that forwards reads each token once; others are given a copy for each receiver.
-        copies = load.copies if self._dispatcher.in_rounds else 1.0
+        copies = 1.0 if self._dispatcher.way is WAYS["hierarchical"] else load.copies
         own = round(width * copies)
         routed = round(width * load.received)
         # Combine is the mirror of dispatch, and adds up in BF16 what went out in the recipe's format.

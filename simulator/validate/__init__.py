@@ -3,7 +3,7 @@
 Calibration is named as such.
 
 `case`: the cases as data. `chunk`: DeepSeek's profile, a calibration. `steps`: whole steps, runs
-and memory. `kinds`: errors by GPU, model, precision and stack. `rankings`: the
+and memory. `links`: collectives. `kinds`: errors by GPU, model, precision and stack. `rankings`: the
 order of cases between which people choose.
 """
 
@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from simulator.errors import InputError
-from simulator.validate.case import StepCase, files
+from simulator.validate.case import Case, MemoryCase, StepCase, files
 from simulator.validate.check import Check, Kind, Score, score
 from simulator.validate.chunk import PHASE_NAMES, chunk_pair, pair_program
-from simulator.validate.kinds import KindScore, by_kind
+from simulator.validate.kinds import KindScore, by_kind, kind_of
+from simulator.validate.links import collective_check
 from simulator.validate.steps import memory_check, pre_training, step_check
 
 Bundle: TypeAlias = Callable[[], tuple[Check, ...]]
@@ -31,6 +32,7 @@ __all__ = [
     "KindScore",
     "Score",
     "by_kind",
+    "kind_of",
     "names",
     "pair_program",
     "score",
@@ -91,7 +93,12 @@ def _checks(chosen: tuple[str, ...], *, alternatives: bool) -> Iterator[Check]:
             # A file stands for all of its rows.
             if chosen and name not in chosen and row.case not in chosen:
                 continue
-            if isinstance(row, StepCase):
-                yield step_check(row, table.source, alternatives=alternatives)
-            else:
-                yield memory_check(row, table.source)
+            yield _check(row, table.source, alternatives=alternatives)
+
+
+def _check(row: Case, source: str, *, alternatives: bool) -> Check:
+    if isinstance(row, StepCase):
+        return step_check(row, source, alternatives=alternatives)
+    if isinstance(row, MemoryCase):
+        return memory_check(row, source)
+    return collective_check(row, source)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from simulator import inputs
 from simulator.scenario import Quantity, Scenario, load
 from simulator.scenario.config import QUANTITIES
-from simulator.units import Number
+from simulator.units import Bytes, Number, Seconds
 
 
 class _Published(BaseModel):
@@ -102,6 +102,27 @@ class MemoryCase(_Published):
         return self.published_gib * 2**30 or self.published_gb * 1e9
 
 
+class CollectiveCase(BaseModel):
+    """A collective that somebody timed alone, on every GPU of a cluster."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case: str = Field(
+        description="Name of the case, <file>/<row>, unique over all files.",
+        examples=["user_measurements/nccl-2x8h100-allreduce-1mib"],
+    )
+    topology: str = Field(description="Name of a shipped topology.", examples=["h100-16"])
+    op: str = Field(description="The collective.", examples=["all_reduce"])
+    size: Bytes = Field(gt=0, description="Size of the buffer [B].", examples=["64 MiB"])
+    published: Seconds = Field(gt=0, description="The published time [s].", examples=["601.5 us"])
+    source: str = Field(description="Where it was published.", examples=["nccl-tests' output"])
+    note: str = Field("", description="What a reader must know.", examples=["EFA, not InfiniBand"])
+
+
+Case: TypeAlias = StepCase | MemoryCase | CollectiveCase
+"""Anything that was published."""
+
+
 class CaseFile(BaseModel):
     """One publication."""
 
@@ -110,11 +131,14 @@ class CaseFile(BaseModel):
     source: str = Field(description="The publication.", examples=["arXiv 2205.05198"])
     cases: tuple[StepCase, ...] = Field((), description="Steps and runs of the publication.")
     memory: tuple[MemoryCase, ...] = Field((), description="Memory of a GPU in the publication.")
+    collectives: tuple[CollectiveCase, ...] = Field(
+        (), description="Collectives of the publication."
+    )
 
     @property
-    def rows(self) -> tuple[StepCase | MemoryCase, ...]:
+    def rows(self) -> tuple[Case, ...]:
         """Return all cases of the publication."""
-        return (*self.cases, *self.memory)
+        return (*self.cases, *self.memory, *self.collectives)
 
 
 def files() -> dict[str, CaseFile]:

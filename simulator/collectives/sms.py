@@ -1,0 +1,62 @@
+"""SMs work both ways: an exchange is as fast as its links, and as its SMs copy tokens.
+
+Fewer SMs leave more to GEMMs and copy less; from some number on the links bind.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from simulator.collectives.demand import Demand
+from simulator.hardware import CommunicationModel
+from simulator.topology import Network
+
+
+class SmWork(NamedTuple):
+    """What the SMs of the busiest GPU of an exchange have to do."""
+
+    sms: int
+    """SMs that the kernel gets."""
+    enough: int
+    """SMs with which a kernel reaches its rate that was not measured over them; 0: needs none."""
+    tokens: float
+    """Tokens of each GPU."""
+    token: float
+    """Size of a token [B]."""
+    copies: float
+    """Copies that the SMs make of a token."""
+    across: bool
+    """Whether the group spans nodes."""
+
+
+class Limited(NamedTuple):
+    """A kernel with the SMs that it gets."""
+
+    kernel: CommunicationModel
+    """Rates that its SMs allow, with the time to fill in its setup."""
+    share: float
+    """Of the rate that it reaches with SMs enough."""
+
+
+def limited(network: Network, asked: Demand, kernel: CommunicationModel, work: SmWork) -> Limited:
+    """Return a kernel as its SMs let it run an exchange. asked: of the whole exchange."""
+    if kernel.copies is None:
+        # NCCL takes as few CTAs as reach the links' rate, which one CTA's rate bounds
+        # (NVIDIA/nccl issue 689): fewer reach their share of it.
+        share = min(1.0, work.sms / work.enough) if work.enough else 1.0
+        return Limited(at_rate(kernel, share), share)
+    part = kernel.copies.across if work.across else kernel.copies.inside
+    copied = work.tokens * work.copies * (work.token + part.overhead)
+    copying = copied / (part.sm * work.sms)
+    sending = asked.seconds(network, kernel) - asked.latency
+    share = min(1.0, sending / copying) if sending else 1.0
+    filled = {"setup": kernel.setup + part.filling(work.token), "copies": None}
+    return Limited(at_rate(kernel.model_copy(update=filled), share), share)
+
+
+def at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:
+    """Return a kernel that reaches a share of its rates."""
+    if rate == 1.0:
+        return kernel
+    slower = {"nic": kernel.nic * rate, "nvlink": kernel.nvlink * rate}
+    return kernel.model_copy(update=slower)

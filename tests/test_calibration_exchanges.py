@@ -1,0 +1,175 @@
+"""Calibration of dispatch and combine: what SMs copy, time to fill and links, from kernels alone."""
+
+import exchange_fits as fits
+import numpy as np
+import pytest
+from calibration import AMPERE, HOPPER, processor
+from scipy.optimize import least_squares
+
+from simulator import inputs
+from simulator.exchanges import HYBRID, NCCL_FROM, NVLINK, Run, exchanges, timed
+
+BLACKWELL = processor("b200")
+CLASSES = exchanges()
+NAMES = [row.name for row in CLASSES]
+LIMITS = {
+    # class -> |bias|, rms and worst that it may have
+    "DeepEP dispatch, H100, 1 node": (0.01, 0.055, 0.125),
+    "DeepEP dispatch, H100, 2 nodes": (0.055, 0.115, 0.32),
+    "DeepEP dispatch, H100, 4 nodes": (0.03, 0.04, 0.08),
+    "DeepEP combine, H100, 1 node": (0.015, 0.045, 0.12),
+    "DeepEP combine, H100, 2 nodes": (0.01, 0.03, 0.06),
+    "DeepEP combine, H100, 4 nodes": (0.03, 0.04, 0.08),
+    "HybridEP dispatch in FP8, H100": (0.01, 0.03, 0.05),
+    "HybridEP dispatch in BF16, H100": (0.01, 0.045, 0.07),
+    "HybridEP combine, H100": (0.01, 0.05, 0.08),
+    "DeepEP V1 dispatch in FP8, 8 B200": (0.01, 0.04, 0.06),
+    "DeepEP V1 dispatch in BF16, 8 B200": (0.03, 0.045, 0.075),
+    "DeepEP V1 combine, 8 B200": (0.01, 0.035, 0.06),
+}
+
+
+def kernel(part, kind):
+    return part.kernels.communication[kind]
+
+
+# Constants
+
+
+@pytest.mark.parametrize("op", ["dispatch", "combine"])
+def test_deepep_on_hopper(op):
+    # Over SMs on H100, and the README's rates on H800 less the time to fill.
+    found, model = fits.deepep(op), kernel(HOPPER, op)
+    assert model.nvlink == pytest.approx(found.nvlink, abs=0.0001)
+    assert model.nic == pytest.approx(found.nic, abs=0.0001)
+    for number, part in enumerate((model.copies.inside, model.copies.across)):
+        assert part.sm == pytest.approx(found.sm[number], rel=0.0005)
+        assert part.overhead == pytest.approx(found.overhead, rel=0.0005)
+        assert part.fill == pytest.approx(found.fill[number], rel=0.005)
+    assert kernel(HOPPER, "cached_dispatch").copies == kernel(HOPPER, "dispatch").copies
+
+
+def test_a_token_costs_sms_the_same_for_each_node_and_each_gpu():
+    # 4 SMs, 8,192 tokens of 7,168: on 2 nodes 1.99 nodes and 6.45 GPUs take 890 ns a token, on 4
+    # nodes 3.60 and 7.17 take 1,140. Two equations: x a node and y a GPU, SM-ns.
+    rows = {
+        int(row["nodes"]): float(row["dispatch_us"]) * 1e3 / 8192 * 4
+        for row in inputs.table("deepep_normal_h100")
+        if (row["hidden"], row["top_k"], row["sms"], row["tokens"]) == ("7168", "8", "4", "8192")
+    }
+    matrix = np.array([[1.99, 6.45], [3.60, 7.17]])
+    node, gpu = np.linalg.solve(matrix, [rows[2], rows[4]])
+    assert node == pytest.approx(gpu, rel=0.05)
+
+
+@pytest.mark.parametrize("op", ["dispatch", "combine"])
+def test_hybrid_ep(op):
+    for part in (HOPPER, BLACKWELL):
+        model = kernel(part, f"hybrid_{op}")
+        nic, sm, overhead, fill = fits.hybrid_across(op)
+        across = model.copies.across
+        assert model.nic == pytest.approx(nic, abs=0.0001)
+        assert across.sm == pytest.approx(sm, rel=0.0005)
+        assert across.overhead == pytest.approx(overhead, rel=0.0005)
+        assert across.fill == pytest.approx(fill, rel=0.005)
+        nvlink, sm, overhead = fits.hybrid_inside(op)
+        inside = model.copies.inside
+        assert model.nvlink == pytest.approx(nvlink, abs=0.0001)
+        assert inside.sm == pytest.approx(sm, rel=0.001)
+        assert inside.overhead == pytest.approx(overhead, rel=0.001)
+
+
+def test_what_precedes_hybrid_ep_is_its_call_less_its_kernel():
+    # On 2 nodes with 8 SMs, FP8 and BF16: bytes in DeepEP's convention over either bandwidth.
+    (row,) = (
+        row
+        for row in inputs.data("measured", "hybrid_ep").data["hopper"]
+        if (row["ranks"], row["sms"]) == (16, 8)
+    )
+    for column, name in (("dispatch_fp8", "hybrid_dispatch"), ("combine", "hybrid_combine")):
+        kind, width = HYBRID[column]
+        setting = fits.Setting("h100", 2, 7168, 8, 128, "hybridep", kind, width)
+        call, alone = (
+            fits.at_rate(setting, 8, row[what][column]).seconds for what in ("api", "kernel")
+        )
+        assert kernel(HOPPER, name).setup == pytest.approx(call - alone, abs=1e-6)
+
+
+@pytest.mark.parametrize("op", ["dispatch", "combine"])
+def test_deepep_on_blackwell(op):
+    model = kernel(BLACKWELL, op)
+    sm, overhead, fill = fits.deepep_on_blackwell(op, model.nvlink)
+    assert model.copies.inside.sm == pytest.approx(sm, rel=0.001)
+    assert model.copies.inside.overhead == pytest.approx(overhead, rel=0.001)
+    assert model.copies.inside.fill == pytest.approx(fill, rel=0.005)
+    assert model.copies.across == kernel(HOPPER, op).copies.across  # not measured
+
+
+@pytest.mark.parametrize("part", [AMPERE, HOPPER, BLACKWELL], ids=["a100", "h100", "b200"])
+@pytest.mark.parametrize("kind", ["all_to_all", "nccl_gather"])
+def test_nccl(part, kind):
+    gpus = {"hopper": ("h100", "h200"), "ampere": ("a100",), "blackwell": ("b200",)}
+    ops = ("all_to_all",) if kind == "all_to_all" else ("all_gather", "reduce_scatter")
+    rows = [
+        row
+        for row in inputs.table("nccl_exchanges")
+        if row["gpu"] in gpus[part.kernels.name]
+        and row["op"] in ops
+        and int(row["bytes"]) >= NCCL_FROM
+    ]
+    ranks = np.array([int(row["ranks"]) for row in rows])
+    size = np.array([float(row["bytes"]) for row in rows])
+    took = np.array([float(row["us"]) for row in rows]) * 1e-6
+    line = NVLINK[gpus[part.kernels.name][0]] * 1e9
+    # All pairs at once, or a ring of ranks - 1 rounds.
+    rounds = 1 if kind == "all_to_all" else ranks - 1
+    latency = 3.33e-6 * kernel(part, kind).nvlink_latency * rounds
+
+    def errors(q):
+        moving = (ranks - 1) / ranks * size / (q[1] * line)
+        return np.log((q[0] * 1e-6 + latency + moving) / took)
+
+    setup, share = least_squares(errors, (20.0, 0.7)).x
+    assert kernel(part, kind).setup == pytest.approx(setup * 1e-6, rel=0.005)
+    assert kernel(part, kind).nvlink == pytest.approx(share, abs=0.0006)
+
+
+# What they reach
+
+
+@pytest.mark.parametrize("start", LIMITS)
+def test_every_class_is_described(start):
+    (row,) = (row for row in CLASSES if row.name.startswith(start))
+    bias, rms, worst = LIMITS[start]
+    assert abs(row.bias) <= bias
+    assert row.rms <= rms
+    assert abs(row.worst) <= worst
+
+
+def test_only_the_twelve_sms_of_two_nodes_are_missed_by_more_than_12_5_percent():
+    # A disturbed run: it takes 1.8 times as long as 16 SMs, and its notifications five times.
+    far = 0
+    for row in CLASSES:
+        if row.use == "fitted" and "4 to 24 SMs" in row.name:
+            far += int((np.abs(row.errors) > 0.125).sum())
+    assert far == 9
+
+
+def test_measured_figures_are_met_by_name():
+    # One node, 4,096 tokens of 7,168 in FP8: 2,068 us with 4 SMs, 491 with 20; with 4 SMs and
+    # hidden 4,096 1,411.
+    inside = fits.Setting(
+        "h100", 1, 7168, 8, 256, "deepep", fits.CoflowKind.DISPATCH, fits.WIDTH["dispatch"]
+    )
+    small = inside._replace(hidden=4096, experts=128)
+    for setting, sms, us in ((inside, 4, 2068), (inside, 20, 491), (small, 4, 1411)):
+        assert took(setting, sms) * 1e6 == pytest.approx(us, rel=0.12)
+
+
+def took(setting, sms):
+
+    return timed(setting, Run(4096.0, sms)).seconds
+
+
+def test_names_are_told_apart():
+    assert len(set(NAMES)) == len(NAMES)
