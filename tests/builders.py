@@ -135,8 +135,12 @@ def studied(one: Scenario) -> tuple[Timeline, Report]:
 
 
 def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: object) -> Program:
-    """Return an overlapped pair of MoE layers, between the forward and backward that it needs."""
-    one = scenario(layout__pp=1, layout__ep=4, training__global_batch_size=16, **changes)
+    """Return an overlapped pair of MoE layers, between the forward and backward that it needs.
+
+    In DeepSeek's stack, unless changed.
+    """
+    small = {"layout__pp": 1, "layout__ep": 4, "training__global_batch_size": 16}
+    one = scenario(**{**small, "stack": "deepseek", **changes})
     costs = price(one, pairs=True)
     order = (Action("F", 0, 0), Action("FB", 1, 0, 0, 0), Action("B", 1, 0))
     stages = (kinds or ("moe",) * layers,)
@@ -358,7 +362,11 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     }
     setups = {
         name: model.model_copy(
-            update={"setup": model.setup / k, "measured_on": _measured(model, k)}
+            update={
+                "setup": model.setup / k,
+                "own_part": model.own_part * k,
+                "measured_on": _measured(model, k),
+            }
         )
         if links
         else model

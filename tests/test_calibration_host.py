@@ -47,13 +47,25 @@ def test_a_collective_takes_the_gap_of_collectives_where_a_profile_tells_them_ap
     assert host_pace("lean").communication == host_pace("lean").graph
 
 
+@pytest.mark.parametrize("pace", TRACES)
+def test_another_launch_from_the_same_call_takes_the_tenth_percentile_of_gaps(pace):
+    rows = [
+        FIGURES["tenth_percentile_us"][trace][thread]
+        for trace in TRACES[pace]
+        for thread in ("forward", "backward")
+    ]
+    launches = sum(row["launches"] for row in rows)
+    mean = sum(row["launches"] * row["gap"] for row in rows) / launches
+    assert host_pace(pace).repeat == pytest.approx(mean * 1e-6, rel=5e-3)
+
+
 def test_a_stack_launches_so_many_kernels_for_each_op():
     # An MoE layer of V3, forward and backward, with its two exchanges in each direction.
     one = load("h800-2048")
     given = loads(one)
     layer = block_ops("moe", work(one, given.even))[0]
     ops = [op for phase in Phase for op in layer[phase] if isinstance(op, Op)]
-    launched = sum(bool(op.flops or op.bytes) for op in ops) + 4
+    launched = sum(op.launches for op in ops if op.flops or op.bytes) + 4
     profile = FIGURES["traces"]["deepseek"]
     launches = profile["kernels"] / (profile["layers"] * launched)
     assert host_pace("lean").launches == pytest.approx(launches, rel=0.02)

@@ -200,7 +200,8 @@ def test_full_recompute_runs_the_forward_pass_first_with_its_transfers():
 class _Second:
     """Every kernel takes a second."""
 
-    kernels = SimpleNamespace(gap=0.0)
+    def gaps(self, op: Op) -> float:
+        return 0.0
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
         return 1.0

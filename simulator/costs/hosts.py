@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from simulator.costs.blocks import Busy, Launches
 from simulator.hardware import LAUNCHES, Drain, HostConfig
 from simulator.ops import Op, Pass, Phase
+from simulator.ops.expert_kernels import CASTS, GEMMS
 
 _CLASSES = {
     "gemm": "gemm",
@@ -23,6 +24,8 @@ _CLASSES = {
     "fused_norm_backward": "norm",
 }
 """Op kind -> class of launches; every other kind is elementwise."""
+
+_FROM_ONE_CALL = GEMMS | CASTS
 
 _ATTENTION = frozenset((Phase.ATTENTION_F, Phase.ATTENTION_B, Phase.ATTENTION_T, Phase.ATTENTION_W))
 _SCOPES: dict[str, frozenset[Phase]] = {
@@ -54,7 +57,11 @@ class Hosts:
             return self.config.graph if first else 0.0
         forward = phase.computes == Pass.FORWARD
         table = self.config.forward if forward else self.config.backward
-        return table[_CLASSES.get(op.kind, "elementwise")] * self.config.launches
+        own = table[_CLASSES.get(op.kind, "elementwise")]
+        # GEMMs of several experts and their casts are launched from one call, small kernels of a
+        # router from as many.
+        further = self.config.repeat if op.kind in _FROM_ONE_CALL else own
+        return (own + (op.launches - 1) * further) * self.config.launches
 
     def transfer(self, phase: Phase) -> Busy:
         """Return what launching a transfer inside a phase takes."""
@@ -94,6 +101,7 @@ AT_ONCE = Hosts(
             "forward": dict.fromkeys(LAUNCHES, _NOTHING),
             "backward": dict.fromkeys(LAUNCHES, _NOTHING),
             "communication": _NOTHING,
+            "repeat": _NOTHING,
             "launches": 1.0,
             "graph": _NOTHING,
             "sources": {},

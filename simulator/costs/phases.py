@@ -129,7 +129,7 @@ class _Sums:
     def time(self, op: Op, processor: Processor, *, overlapped: bool) -> None:
         """Add a kernel's time."""
         name = CLASSES.get(op.kind, "memory_bound")
-        gap = processor.kernels.gap
+        gap = processor.gaps(op)
         kernel = processor.kernel(op, overlapped=overlapped)
         self.seconds[name] += kernel
         self.seconds["kernel_gaps"] += gap

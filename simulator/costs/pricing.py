@@ -81,7 +81,13 @@ def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     reserved = 0
     if paired and scenario.layout.ep > 1:
         reserved = sms_of(scenario)
-    return Processor(scenario.gpu, scenario.kernels, reserved, _attention(scenario))
+    return Processor(
+        scenario.gpu,
+        scenario.kernels,
+        reserved,
+        _attention(scenario),
+        own_grouped=scenario.stack.experts.kernels == "deepseek",
+    )
 
 
 def _attention(scenario: Scenario) -> str:
@@ -118,13 +124,15 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         recompute = ("full",)
     return Work(
         model=model,
-        recipe=scenario.recipe,
+        recipe=replace(scenario.recipe, norm=scenario.stack.norm),
         tokens=tokens,
         seq_length=training.seq_length,
         expert_rows=own * rows * layout.etp,
         received=own * received,
         sent=own * sent,
         local_experts=experts // layout.ep,
+        expert_kernels=scenario.stack.experts.kernels,
+        row_multiple=_row_multiple(scenario),
         recompute=frozenset(recompute),
         tp=layout.tp,
         cp=layout.cp,
@@ -135,6 +143,16 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         cp_gather=config.cp_comm == "all_gather",
         unfused=training.attention == "unfused",
     )
+
+
+def _row_multiple(scenario: Scenario) -> int:
+    """Return what the rows of an expert are padded to."""
+    if not scenario.recipe.quantised:
+        return 1
+    # A block of 32 elements has a scale of MXFP8, and a padded row must not share one.
+    least = 32 if scenario.recipe.gemm == "mxfp8" else 1
+    multiple = scenario.stack.experts.row_multiple
+    return max(multiple, least) if multiple > 1 else 1
 
 
 def _overlaps(scenario: Scenario) -> Overlaps:

@@ -16,9 +16,10 @@ from simulator.hardware.communication import (
 )
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
+from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
-from simulator.hardware.stack import Drain, StackConfig, StackHost
+from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
     Overlaps,
@@ -33,13 +34,16 @@ __all__ = [
     "CommunicationModel",
     "CopyModel",
     "Drain",
+    "ExpertKernels",
     "GemmModel",
     "GpuConfig",
+    "GroupedModel",
     "HostConfig",
     "KernelConfig",
     "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
+    "OptimizerKernels",
     "OverlapMethod",
     "OverlapSlowdown",
     "Overlaps",

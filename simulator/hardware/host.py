@@ -32,13 +32,18 @@ class HostConfig(Data):
     communication: Seconds = Field(
         ge=0, description="Time to launch a collective or a send [s].", examples=["60 us"]
     )
+    repeat: Seconds = Field(
+        ge=0,
+        description="Time to launch another kernel from the same call [s].",
+        examples=["8 us"],
+    )
     launches: Number = Field(
         gt=0,
         description=(
             "Number of kernels that are launched for each op of the model: what is fused in "
             "principle and is not, fills and copies of buffers, sums of parts."
         ),
-        examples=[1.76],
+        examples=[1.157],
     )
     graph: Seconds = Field(
         ge=0, description="Time to launch a captured CUDA graph [s].", examples=["10 us"]

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from simulator.hardware.data import Data
 from simulator.hardware.tensor_overlap import TensorOverlap
+from simulator.units import Integer
 
 Drain: TypeAlias = Literal["gradient_norm", "token_counts", "receive"]
 """Something that the host waits for, so that its queue of launches runs dry."""
@@ -37,6 +38,53 @@ class StackHost(Data):
     )
 
 
+class ExpertKernels(Data):
+    """Which kernels a stack runs for the routed experts of a GPU."""
+
+    kernels: Literal["deepseek", "per_expert", "grouped"] = Field(
+        description=(
+            "per_expert: a GEMM and a cast for each expert, the GEMMs on several streams "
+            "(Transformer Engine's GroupedLinear); grouped: one kernel for all experts of a GPU; "
+            "deepseek: one too, its own, but one per expert for weight gradients, on two streams."
+        )
+    )
+    row_multiple: Integer = Field(
+        1,
+        ge=1,
+        description=(
+            "What the rows of an expert are padded to before FP8 GEMMs, by kernels of their own; "
+            "1: they are not."
+        ),
+        examples=[16],
+    )
+
+
+class OptimizerKernels(Data):
+    """What a stack does with gradients and parameters around AdamW, as passes over HBM.
+
+    AdamW itself reads the gradient and reads and writes master weight and moments.
+    """
+
+    held_passes: Integer = Field(
+        ge=0,
+        description=(
+            "Reads and writes of all gradients that a GPU holds: scaling before they are summed, "
+            "zeroing."
+        ),
+        examples=[3],
+    )
+    shard_passes: Integer = Field(
+        ge=0,
+        description=(
+            "Reads and writes of the gradients that a GPU updates: norm, clipping, unscaling."
+        ),
+        examples=[3],
+    )
+    copies: bool = Field(
+        description="Whether a kernel of its own reads master weights and writes parameters."
+    )
+
+
 class StackConfig(Data):
     """A software stack."""
 
@@ -47,6 +95,13 @@ class StackConfig(Data):
     tensor_overlap: TensorOverlap = Field(
         TensorOverlap(),
         description="How GEMMs overlap the collectives of tensor parallelism (tp_comm_overlap).",
+    )
+    experts: ExpertKernels = Field(description="The kernels of routed experts.")
+    optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
+    norm: Literal["norm", "fused_norm", "compiled_norm"] = Field(
+        description=(
+            "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."
+        )
     )
     attention: str = Field(
         "",

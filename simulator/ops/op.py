@@ -22,6 +22,8 @@ KINDS = (
     "norm_backward",
     "fused_norm",
     "fused_norm_backward",
+    "compiled_norm",
+    "compiled_norm_backward",
     "softmax",
     "softmax_backward",
     "quantise",
@@ -78,7 +80,7 @@ _NONE_TAKEN = Taken()
 
 # A named tuple: pricing makes tens of thousands of ops, and a frozen dataclass takes thrice as long.
 class Op(NamedTuple):
-    """One kernel."""
+    """One kernel, or several of a kind, see `launches`."""
 
     name: str
     """What the kernel does, for readers of a trace."""
@@ -98,6 +100,8 @@ class Op(NamedTuple):
     """Of attention: tokens of the sequence that the kernel sees."""
     recompute: bool = False
     """Whether it repeats the forward pass, so that its FLOPs are not the model's."""
+    launches: int = 1
+    """Kernels that a host launches for it: more than one where one per expert or many small ones."""
     taken: Taken = _NONE_TAKEN
     """Of a GEMM: what a transfer next to it takes from it."""
     joins: bool = False
@@ -165,6 +169,10 @@ class Work:
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
     unfused: bool = False
     """Whether attention runs as two batched GEMMs and a softmax."""
+    expert_kernels: str = "deepseek"
+    """How the stack runs the routed experts, see `hardware.ExpertKernels`."""
+    row_multiple: int = 1
+    """What the rows of an expert are padded to before FP8 GEMMs; 1: they are not."""
     sent: float = 0.0
     """Copies of tokens that this GPU writes before it sends them, and adds up when they are back;
     0 where the kernel that sends reads tokens in place."""

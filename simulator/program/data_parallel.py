@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from simulator.costs import Busy, Costs, buckets
 from simulator.layout import ZeroStage
-from simulator.ops import Op
+from simulator.ops.optimizer import update
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import Chunk, Mark
 from simulator.program.coflows import CoflowKey, Coflows
@@ -200,14 +200,14 @@ class DataParallel:
         return rows
 
     def _optimizer(self) -> Busy:
-        """Return what AdamW over what this rank updates takes."""
-        recipe = self.costs.work.recipe
-        # It reads the gradient, reads and writes master weight and moments, writes the parameter.
-        states = 2 * recipe.master + 2 * recipe.moments
-        moved = recipe.gradient + states + recipe.parameter
-        count = buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages)
-        op = Op("adamw", "optimizer", bytes=count * moved)
-        seconds = self.costs.processor.seconds((op,), overlapped=False)
+        """Return what AdamW, and what surrounds it, takes."""
+        updated = buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages)
+        held = updated
+        # Below ZeRO 2 a GPU holds all gradients of its stages, also those that others update.
+        if self.zero < ZeroStage.GRADIENTS:
+            held = sum(sum(self.costs.parameters(stage)) for stage in self.stages)
+        ops = update(self.scenario.recipe, self.scenario.stack.optimizer, updated, held)
+        seconds = self.costs.processor.seconds(ops, overlapped=False)
         return self.costs.hosts.optimizer(seconds)
 
 
