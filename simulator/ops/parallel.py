@@ -59,7 +59,7 @@ def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> O
     """
     gathered = gather(work, name, width)
     tokens = work.own if gathered else float(work.tokens)
-    cast = quantise(work.recipe, tokens * (width or work.model.hidden_size))
+    cast: Ops = quantise(work.recipe, tokens * (width or work.model.hidden_size))
     if gathered and work.recipe.amax_bytes:
         # What is gathered is one tensor and has one scale (Transformer Engine's current scaling,
         # with_amax_reduction): all find the largest value of all before they cast.
