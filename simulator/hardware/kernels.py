@@ -77,7 +77,7 @@ class KernelConfig(Data):
     start: dict[str, Seconds] = Field(
         {},
         description=(
-            "Class of memory-bound ops -> time of its kernels besides moving bytes [s]; nothing "
+            "Class of memory-bound ops -> time of a kernel besides moving bytes [s]; nothing "
             "of those whose share of the bandwidth holds it."
         ),
         examples=[{"cast_transpose": "1.6 us"}],

@@ -44,5 +44,6 @@ def repeated(recipe: Recipe, count: int, ops: Ops) -> Ops:
     # Engine, multi_cast_transpose).
     kinds = GEMMS if recipe.name == "fp8_tensor" else GEMMS | CASTS
     return tuple(
-        op._replace(launches=count) if isinstance(op, Op) and op.kind in kinds else op for op in ops
+        op._replace(launches=count * op.launches) if isinstance(op, Op) and op.kind in kinds else op
+        for op in ops
     )

@@ -108,6 +108,8 @@ class Op(NamedTuple):
     """Whether it waits for the transfers that nothing in the phases before it waits for."""
 
 
+AMAX_KERNELS = 3
+"""Transformer Engine sets the largest value to zero, finds it, and makes a scale of it."""
 LATE = -1
 """Of `Transfer.concurrent`: nothing in its phase waits for it, only what takes its output."""
 
@@ -255,7 +257,8 @@ def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
     ops: list[Op] = []
     for count in elements:
         if recipe.amax_bytes:
-            ops.append(moved("largest value", "amax", count, recipe.amax_bytes))
+            largest = moved("largest value", "amax", count, recipe.amax_bytes)
+            ops.append(largest._replace(launches=AMAX_KERNELS))
         ops.append(moved("cast", recipe.cast, count, recipe.cast_bytes))
     return tuple(ops)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from simulator.compute import Processor
-from simulator.ops import Op
-from simulator.ops.op import gemm, moved, wgrad
+from simulator.ops.op import gemm, quantise, wgrad
 from simulator.precision import BYTES, RECIPES, Dtype, Recipe
 from simulator.residuals.rows import Residuals, Timed, against_table, measured_table, processor
 
@@ -84,9 +84,6 @@ def _seconds(part: Processor, one: _Pass, dtype: Dtype) -> float:
 
 def _casts(part: Processor, one: _Pass, recipe: Recipe) -> float:
     """Return the time of a pass's casts [s]. Each writes only the way that the GEMM reads."""
-    ops: list[Op] = []
-    for elements in one.elements:
-        if recipe.amax_bytes:
-            ops.append(moved("", "amax", elements, recipe.amax_bytes))
-        ops.append(moved("", recipe.cast, elements, 2.0 + BYTES[recipe.gemm]))
-    return sum(part.kernel(op, overlapped=False) for op in ops)
+    one_way = replace(recipe, cast_bytes=2.0 + BYTES[recipe.gemm])
+    casts = quantise(one_way, *one.elements)
+    return sum(part.kernel(op, overlapped=False) for op in casts)
