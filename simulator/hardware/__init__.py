@@ -17,8 +17,9 @@ from simulator.hardware.communication import (
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
+from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
-from simulator.hardware.stack import ExpertKernels, HostConfig, OptimizerKernels, StackConfig
+from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
     Overlaps,
@@ -27,10 +28,12 @@ from simulator.hardware.tensor_overlap import (
 )
 
 __all__ = [
+    "LAUNCHES",
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
     "CopyModel",
+    "Drain",
     "ExpertKernels",
     "GemmModel",
     "GpuConfig",
@@ -46,6 +49,7 @@ __all__ = [
     "Overlaps",
     "SmCopies",
     "StackConfig",
+    "StackHost",
     "Tail",
     "TensorGroup",
     "TensorOverlap",

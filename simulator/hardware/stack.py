@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
 from simulator.hardware.data import Data
 from simulator.hardware.tensor_overlap import TensorOverlap
-from simulator.units import Integer, Seconds
+from simulator.units import Integer
+
+Drain: TypeAlias = Literal["gradient_norm", "token_counts", "receive"]
+"""Something that the host waits for, so that its queue of launches runs dry."""
 
 
-class HostConfig(Data):
-    """What it costs a rank's host thread to launch the work of a step."""
+class StackHost(Data):
+    """The hosts of a stack."""
 
-    measured: Literal["own", "lean", "ordinary"] = Field(
+    pace: str = Field(
+        description="How long launches take: a file of simulator/data/hosts.", examples=["lean"]
+    )
+    measured: bool = Field(
+        False,
         description=(
-            "Whose profile the times are from: the stack's own, or that of a lean or an ordinary "
-            "stack where it has none."
-        )
+            "Whether that pace is from a profile of this very stack. Where it is not, a report "
+            "gives the step at every pace."
+        ),
     )
-    forward: Seconds = Field(
-        ge=0,
-        description="Time from one launch to the next in forward passes [s].",
-        examples=["45 us"],
-    )
-    backward: Seconds = Field(
-        ge=0,
-        description="The same in backward passes, on autograd's thread [s].",
-        examples=["46 us"],
+    drains: tuple[Drain, ...] = Field(
+        (),
+        description=(
+            "What the host waits for before it launches more: gradient_norm (at the end of a "
+            "step), token_counts (of a dispatch in a forward pass) or receive (of what another "
+            "stage sends, in schedules without virtual stages)."
+        ),
+        examples=[["gradient_norm", "token_counts"]],
     )
 
 
@@ -85,7 +91,7 @@ class StackConfig(Data):
     name: str = Field(
         description="Name of the stack, as workloads write it.", examples=["megatron"]
     )
-    host: HostConfig = Field(description="What the host does to launch kernels.")
+    host: StackHost = Field(description="What the host does to launch kernels.")
     tensor_overlap: TensorOverlap = Field(
         TensorOverlap(),
         description="How GEMMs overlap the collectives of tensor parallelism (tp_comm_overlap).",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from simulator.costs import Costs, buckets
+from simulator.costs import Busy, Costs, buckets
 from simulator.layout import ZeroStage
 from simulator.ops.optimizer import update
 from simulator.ops.streams import Stream
@@ -193,20 +193,22 @@ class DataParallel:
         for bucket in buckets.of_block(self.costs, mark.stage, mark.number):
             coflow = self._coflow(kind, bucket)
             if coflow >= 0:
-                row = template.row(stream, kind.replace("_", "-"), 0.0, coflow)
+                busy = self.costs.hosts.collective()
+                row = template.row(stream, kind.replace("_", "-"), busy, coflow)
                 template.wait(row, after)
                 rows.append(row)
         return rows
 
-    def _optimizer(self) -> float:
-        """Return the seconds of AdamW, and of what surrounds it, on a healthy GPU [s]."""
+    def _optimizer(self) -> Busy:
+        """Return what AdamW, and what surrounds it, takes."""
         updated = buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages)
         held = updated
         # Below ZeRO 2 a GPU holds all gradients of its stages, also those that others update.
         if self.zero < ZeroStage.GRADIENTS:
             held = sum(sum(self.costs.parameters(stage)) for stage in self.stages)
         ops = update(self.scenario.recipe, self.scenario.stack.optimizer, updated, held)
-        return self.costs.processor.seconds(ops, overlapped=False)
+        seconds = self.costs.processor.seconds(ops, overlapped=False)
+        return self.costs.hosts.optimizer(seconds)
 
 
 def _after(slot: int, rows: Iterable[int], due: OwedAt) -> list[FarWait]:
