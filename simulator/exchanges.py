@@ -23,6 +23,7 @@ from simulator.collectives import (
     exchange_row,
     unit,
 )
+from simulator.collectives.sms import SmWork, limited
 from simulator.experts import Routing
 from simulator.experts.survey import of_routing
 from simulator.hardware import GpuConfig, KernelConfig
@@ -38,7 +39,7 @@ DIRECTIONS = ("dispatch", "combine")
 NVLINK = {"h100": 450, "h200": 450, "h800": 200, "a100": 300, "b200": 900, "gb200": 900}
 """GPU -> NVLink's bandwidth in one direction [GB/s]."""
 NCCL_FROM = 8 << 20
-"""Buffers of NCCL's that are compared hold at least this [B]; smaller ones change protocol."""
+"""Buffers of NCCL's all-to-all that are compared hold at least this [B]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,20 +298,36 @@ def _inside(
     return _against(setting, ranks, rates[column], row["sms"])
 
 
+class _Passes(NamedTuple):
+    """Rows of NCCL's that the kernel table is fitted to."""
+
+    table: str
+    """Measured table."""
+    least: int
+    """Smallest buffer: protocols change below it [B]."""
+    ranks: str
+    """GPUs of a node that took part."""
+
+
+_ONE_NODE = _Passes("nccl_one_node", 16 << 20, "2, 4 and 8")
+_NCCL = {
+    "all_to_all": _Passes("nccl_all_to_all", NCCL_FROM, "4 and 8"),
+    "all_gather": _ONE_NODE,
+    "reduce_scatter": _ONE_NODE,
+}
+
+
 def nccl() -> Iterator[Compared]:
     """Yield NCCL's collectives that bring tokens to experts, inside one node."""
-    table = inputs.table("nccl_exchanges")
-    for op, use in (
-        ("all_to_all", "fitted"),
-        ("all_gather", "fitted"),
-        ("reduce_scatter", "fitted"),
-    ):
+    for op, passes in _NCCL.items():
+        table = inputs.table(passes.table)
         for gpus in (("h100", "h200"), ("a100",), ("b200",)):
             rows = [row for row in table if (row["op"], row["gpu"] in gpus) == (op, True)]
-            large = [row for row in rows if int(row["bytes"]) >= NCCL_FROM]
+            large = [row for row in rows if int(row["bytes"]) >= passes.least]
+            named = " and ".join(gpu.upper() for gpu in gpus)
             yield Compared(
-                name=f"NCCL {op}, 4 and 8 {' and '.join(gpus).upper()}",
-                use=use,
+                name=f"NCCL {op}, {passes.ranks} {named}",
+                use="fitted",
                 measured=np.array([float(row["us"]) * 1e-6 for row in large]),
                 computed=np.array([_collective(row) for row in large]),
             )
@@ -322,6 +339,9 @@ def _collective(row: dict[str, str]) -> float:
     models = kernels(row["gpu"]).communication
     algorithm, kernel = "pairwise", models["all_to_all"]
     if row["op"] != "all_to_all":
-        algorithm, kernel = "ring", models["nccl_gather"]
-    asked = unit(net, algorithm, row["op"], range(int(row["ranks"])), kernel)
-    return asked.scaled(size).seconds(net, kernel) + kernel.setup
+        algorithm, kernel = "ring", models["nccl_tensor"]
+    ranks = int(row["ranks"])
+    asked = unit(net, algorithm, row["op"], range(ranks), kernel).scaled(size)
+    enough = SmWork(1, 1, 1.0, size / ranks, 1.0, across=False)
+    runs = limited(net, asked, kernel, enough).kernel
+    return asked.seconds(net, runs) + runs.setup
