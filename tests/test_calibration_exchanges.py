@@ -14,7 +14,7 @@ CLASSES = exchanges()
 NAMES = [row.name for row in CLASSES]
 LIMITS = {
     # class -> |bias|, rms and worst that it may have
-    "DeepEP dispatch, H100, 1 node": (0.01, 0.055, 0.125),
+    "DeepEP dispatch, H100, 1 node": (0.01, 0.055, 0.12),
     "DeepEP dispatch, H100, 2 nodes": (0.055, 0.115, 0.32),
     "DeepEP dispatch, H100, 4 nodes": (0.03, 0.04, 0.08),
     "DeepEP combine, H100, 1 node": (0.015, 0.045, 0.12),
@@ -145,12 +145,12 @@ def test_every_class_is_described(start):
     assert abs(row.worst) <= worst
 
 
-def test_only_the_twelve_sms_of_two_nodes_are_missed_by_more_than_12_5_percent():
+def test_only_the_twelve_sms_of_two_nodes_are_missed_by_more_than_12_percent():
     # A disturbed run: it takes 1.8 times as long as 16 SMs, and its notifications five times.
     far = 0
     for row in CLASSES:
         if row.use == "fitted" and "4 to 24 SMs" in row.name:
-            far += int((np.abs(row.errors) > 0.125).sum())
+            far += int((np.abs(row.errors) > 0.12).sum())
     assert far == 9
 
 
