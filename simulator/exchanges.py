@@ -189,15 +189,68 @@ def deepep_over_sms() -> Iterator[Compared]:
     for op in DIRECTIONS:
         for nodes in (1, 2, 4, 8):
             rows = [row for row in table if int(row["nodes"]) == nodes]
-            computed = [timed(*_of_table(row, op)).seconds for row in rows]
-            measured = [float(row[f"{op}_us"]) * 1e-6 for row in rows]
             where = "1 node" if nodes == 1 else f"{nodes} nodes"
-            yield Compared(
-                name=f"DeepEP {op}, H100, {where}, 4 to 24 SMs",
-                use="check" if nodes == 8 else "fitted",
-                measured=np.array(measured),
-                computed=np.array(computed),
+            name = f"DeepEP {op}, H100, {where}, 4 to 24 SMs"
+            if nodes < 8:
+                yield _over_sms(name, "fitted", rows, op)
+                continue
+            # Ranks drift apart there, the more the longer a call takes.
+            short = [row for row in rows if int(row["tokens"]) <= IN_STEP]
+            long = [row for row in rows if int(row["tokens"]) > IN_STEP]
+            yield _over_sms(f"{name}, up to 4,096 tokens", "check", short, op)
+            yield _over_sms(f"{name}, more tokens", "check", long, op)
+
+
+IN_STEP = 4096
+"""Tokens up to which ranks on eight nodes of the H100 table still return at one pace."""
+
+
+def _over_sms(name: str, use: str, rows: list[dict[str, str]], op: str) -> Compared:
+    computed = [timed(*_of_table(row, op)).seconds for row in rows]
+    measured = [float(row[f"{op}_us"]) * 1e-6 for row in rows]
+    return Compared(name, use, np.array(measured), np.array(computed))
+
+
+class Curve(NamedTuple):
+    """DeepEP over SMs, 4,096 tokens of DeepSeek-V3."""
+
+    op: str
+    """dispatch or combine."""
+    nodes: int
+    """Nodes of eight H100."""
+    sms: Floats
+    """Of the measured points [point]."""
+    measured: Floats
+    """[point] s."""
+    line_sms: Floats
+    """Of the computed points [even number of SMs]."""
+    computed: Floats
+    """[even number of SMs] s."""
+
+
+def curves() -> tuple[Curve, ...]:
+    """Return DeepEP over SMs on 1, 2 and 4 nodes."""
+    table = inputs.table("deepep_normal_h100")
+    found = []
+    for op in DIRECTIONS:
+        for nodes in (1, 2, 4):
+            shape = (str(nodes), "7168", "8", "256", "4096")
+            keys = ("nodes", "hidden", "top_k", "experts", "tokens")
+            rows = [row for row in table if tuple(row[key] for key in keys) == shape]
+            setting, _ = _of_table(rows[0], op)
+            line = np.arange(4.0, 25.0, 2.0)
+            computed = [timed(setting, Run(4096.0, int(sms))).seconds for sms in line]
+            found.append(
+                Curve(
+                    op=op,
+                    nodes=nodes,
+                    sms=np.array([float(row["sms"]) for row in rows]),
+                    measured=np.array([float(row[f"{op}_us"]) * 1e-6 for row in rows]),
+                    line_sms=line,
+                    computed=np.array(computed),
+                )
             )
+    return tuple(found)
 
 
 def _of_table(row: dict[str, str], op: str) -> tuple[Setting, Run]:
@@ -223,13 +276,15 @@ def deepep_published() -> Iterator[Compared]:
         for use, key in (("links", "normal_kernels"), ("check", "validation")):
             rows = tables[key]
             ranks = " and ".join(str(row["ep"]) for row in rows)
-            pairs = [_against(setting, row["ep"], row[f"{op}_gb_s"], 20) for row in rows]
+            run = Run(4096.0, 20)
+            pairs = [_against(setting, row["ep"], row[f"{op}_gb_s"], run) for row in rows]
             yield _compared(f"DeepEP V1 {op}, H800, EP {ranks}, 20 SMs", use, pairs)
         # V2 fills the same links with fewer SMs: its rates check those of links.
         rows = tables["v2_sm90"]
         ranks = " and ".join(str(row["ep"]) for row in rows)
         wide = setting._replace(gpu="h100")
-        pairs = [_against(wide, row["ep"], row[f"{op}_gb_s"], ENOUGH) for row in rows]
+        run = Run(8192.0, ENOUGH)
+        pairs = [_against(wide, row["ep"], row[f"{op}_gb_s"], run) for row in rows]
         yield _compared(f"DeepEP V2 {op}, EP {ranks}, links with SMs enough", "check", pairs)
 
 
@@ -237,10 +292,10 @@ ENOUGH = 132
 """SMs with which only links bind."""
 
 
-def _against(setting: Setting, ranks: int, gb_s: float, sms: int) -> tuple[float, float]:
-    """Return seconds of 4,096 tokens, measured and computed. gb_s: as DeepEP counts."""
+def _against(setting: Setting, ranks: int, gb_s: float, run: Run) -> tuple[float, float]:
+    """Return seconds of a run, measured and computed. gb_s: as DeepEP counts."""
     nodes = max(1, ranks // setting.per_node)
-    row = timed(setting._replace(nodes=nodes), Run(4096.0, sms))
+    row = timed(setting._replace(nodes=nodes), run)
     return row.bytes / (gb_s * 1e9), row.seconds
 
 
@@ -272,7 +327,8 @@ def hybrid_ep() -> Iterator[Compared]:
         pairs = []
         for row in tables["hopper"]:
             setting = between._replace(experts=8 * row["ranks"])
-            pairs.append(_against(setting, row["ranks"], row["kernel"][column], row["sms"]))
+            run = Run(4096.0, row["sms"])
+            pairs.append(_against(setting, row["ranks"], row["kernel"][column], run))
         name = f"HybridEP {TITLES[column]}"
         yield _compared(f"{name}, H100, 2 to 8 nodes, 4 to 16 SMs", "fitted", pairs)
         pairs = [_inside(row, "hybridep", column, row["kernel"]) for row in tables["blackwell"]]
@@ -295,7 +351,7 @@ def _inside(
     op, width = HYBRID[column]
     ranks = row["ranks"]
     setting = Setting(row["gpu"], 1, 7168, 8, 8 * ranks, dispatcher, op, width, ranks)
-    return _against(setting, ranks, rates[column], row["sms"])
+    return _against(setting, ranks, rates[column], Run(4096.0, row["sms"]))
 
 
 class _Passes(NamedTuple):
