@@ -30,14 +30,22 @@ class Mutation(NamedTuple):
     occurrence: int
     line: int
 
+    def text(self):
+        """Return the line that it changes."""
+        return self.path.read_text(encoding="utf-8").splitlines()[self.line - 1].strip()
+
+
+def files():
+    """Return the files that are changed, room by room."""
+    return [path for room in ROOMS for path in sorted(Path("simulator", room).rglob("*.py"))]
+
 
 def sample(seed, count):
     """Return mutations of functions: a place is drawn first, then one of what it can become."""
     draw, places = random.Random(seed), []
-    for room in ROOMS:
-        for path in sorted(Path("simulator", room).rglob("*.py")):
-            if path.as_posix() != "simulator/engine/compiled.py":
-                places += sites(path).values()
+    for path in files():
+        if path.as_posix() != "simulator/engine/compiled.py":
+            places += sites(path).values()
     draw.shuffle(places)
     changes = [draw.choice(place) for place in places[:count]]
     return {number: change for number, change in enumerate(changes) if runs(change.path)}

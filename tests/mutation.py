@@ -1,6 +1,6 @@
 """Mutants of what computes a step: a sample by a fixed seed, each run against the tests that call it.
 
-    pip install simulate[mutation]
+    pip install -e .[test,mutation]
     PYTHONPATH=. python tests/mutation.py tests/test_memory.py -m "not slow" --seed 11 --count 340
 
 Pytest collects the tests, and runs them once to see which functions each of them calls. A process
@@ -19,11 +19,11 @@ import signal
 import sys
 import time
 import types
-from pathlib import Path
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-from mutants import ROOMS, changed, sample
+from mutants import changed, files, sample
 
 
 def key(code):
@@ -77,7 +77,7 @@ def passes(item, after):
 
 def watched(out, items):
     """Run tests; write whether each passed, its time and the functions that it calls."""
-    for item, after in zip(items, [*items[1:], None], strict=True):
+    for item, after in pairwise([*items, None]):
         seen, begun = set(), time.perf_counter()
         sys.setprofile(lambda frame, *_, seen=seen: seen.add(frame.f_code))
         passed = passes(item, after)
@@ -89,7 +89,7 @@ def watched(out, items):
 def held(out, change, items):
     """Run tests over a mutant until one fails; write its name."""
     put(*change)
-    for item, after in zip(items, [*items[1:], None], strict=True):
+    for item, after in pairwise([*items, None]):
         if not passes(item, after):
             print(item.nodeid, file=out)
             return
@@ -113,20 +113,19 @@ class Loop:
 
     def verdict(self, change, tests):
         """Run one mutant; return the columns of its line."""
+        place = f"{change.path}:{change.line}"
+        what = f"{change.operator.split('/')[1]}: {change.text()}"
         code = changed(change)
-        called = key(code[0]) if code else ""
+        if not code:  # an annotation, say
+            return "changes no code", place, what, 0, ""
+        called = key(code[0])
         mine = [test for test in tests if test.passed and called in test.reached]
-        killer = ""
-        if mine:
-            # A mutant that computes for so much longer than the code as it is hangs.
-            patience = round(self.patience + sum(test.seconds for test in mine))
-            found, end = child(patience, held, code, [test.item for test in mine])
-            killer = "".join(found) or end
-        name = code[0].co_qualname if code else ""
-        text = change.path.read_text(encoding="utf-8").splitlines()[change.line - 1].strip()
-        what = f"{change.operator.split('/')[1]}: {text}"
-        verdict = "killed" if killer else "SURVIVED"
-        return verdict, f"{change.path}:{change.line}:{name}", what, len(mine), killer
+        # A mutant that computes for so much longer than the code as it is hangs.
+        patience = round(self.patience + sum(test.seconds for test in mine))
+        found, end = child(patience, held, code, [test.item for test in mine])
+        by = "".join(found) or end
+        verdict = "killed" if by else "SURVIVED"
+        return verdict, f"{place}:{code[0].co_qualname}", what, len(mine), by
 
 
 def main():
@@ -140,11 +139,10 @@ def main():
     given, tests = parser.parse_known_args()  # the rest is pytest's
     changes = sample(given.seed, given.count)
     chosen = {number: changes[number] for number in given.only or changes if number in changes}
-    for room in ROOMS:  # also what is imported at its first use
-        for path in Path("simulator", room).rglob("*.py"):
-            importlib.import_module(".".join(path.with_suffix("").parts))
-    loop = Loop(chosen, given.patience, given.output)
-    pytest.main(["-p", "no:cacheprovider", *tests], plugins=[loop])
+    for path in files():  # also what is imported at its first use
+        importlib.import_module(".".join(path.with_suffix("").parts))
+    plugins = [Loop(chosen, given.patience, given.output)]
+    pytest.main(["-p", "no:cacheprovider", *tests], plugins=plugins)
 
 
 if __name__ == "__main__":

@@ -129,6 +129,7 @@ def test_the_columns_are_those_of_nccl_tests(capsys):
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
+@pytest.mark.slow
 def test_a_figure_is_drawn(ending, tmp_path, capsys):
     path = tmp_path / f"curve.{ending}"
     arguments = [

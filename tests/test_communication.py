@@ -227,6 +227,7 @@ def test_every_row_runs_in_a_step_and_folds_exactly(changes):
 
 @pytest.mark.parametrize("changes", EXPERTS, ids=configuration_name)
 @pytest.mark.parametrize("resolve", ["worst", "each"])
+@pytest.mark.slow
 def test_unlike_experts_run_with_every_dispatcher_or_are_refused(changes, resolve):
     one = scenario(**{**SMALL, **UNLIKE, **changes, "experts__resolve": resolve})
     algorithm = one.workload.communication.expert.algorithm
@@ -445,6 +446,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED)
+@pytest.mark.slow
 def test_a_combination_that_cannot_run_is_one_message(changes, message):
     with pytest.raises(InputError) as caught:
         lower(scenario(**changes))

@@ -234,6 +234,16 @@ def test_a_limit_on_groups_is_taken_back_by_a_factor_per_group():
     assert of_group == pytest.approx([1.6, 0.8, 0.8, 0.8], rel=0.04)
 
 
+def test_experts_are_even_unless_something_makes_them_unlike():
+    assert ExpertsConfig().even
+    for unlike in (
+        {"distribution": "power_law", "exponent": 0.3},
+        {"capacity_factor": 1.0},
+        {"redundant_experts": 32},
+    ):
+        assert not ExpertsConfig(**unlike).even
+
+
 # What is refused
 
 

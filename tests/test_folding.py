@@ -8,10 +8,12 @@ from builders import configuration_name, configurations, lone, scenario, simulat
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from simulator.collectives import Communication
 from simulator.engine import run
 from simulator.errors import InputError
 from simulator.program import lower
-from simulator.program.folding import program_colours
+from simulator.program.coflows import Coflows
+from simulator.program.folding import fold, program_colours
 from simulator.report import summarise
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule, build
@@ -172,6 +174,7 @@ def test_all_under_one_leaf_are_alike():
     assert lower(one).multiplicity.tolist() == [2, 2]
 
 
+@pytest.mark.slow
 def test_classes_cover_every_rank_once():
     for changes in configurations()[::5]:
         one = lower(scenario(**changes))
@@ -197,6 +200,18 @@ def test_ranks_that_run_the_same_stage_in_another_order_are_not_alike():
     apart = (Action("F", 4, 0), Action("F", 5, 0), Action("B", 4, 0), Action("B", 5, 0))
     first, second, third = program_colours(Schedule("", 1, 6, (in_turn(0), in_turn(2), apart)))
     assert first == second != third
+
+
+@pytest.mark.parametrize(
+    ("loads", "classes"), [((), [0, 0, 0, 1, 2, 2, 2, 2]), ((0, 1, 0, 1), [0, 1, 0, 2, 3, 4, 3, 4])]
+)
+def test_ranks_are_alike_that_run_the_same_as_fast_under_the_same_load(loads, classes):
+    # Two stages of 4 ranks, rank 3 slow; without transfers nothing else tells ranks apart. Nor does a
+    # slow one on the first stage look like one of the second, or a loaded one.
+    one = scenario(faults=[{"gpu": 3, "speed": 0.5}])
+    nothing_moves = Coflows(Communication.of(one), one.layout)
+    parts = fold(one.network, build("1f1b", 2, 4), nothing_moves, one.layout, loads)
+    assert parts.rank.tolist() == classes
 
 
 def test_folding_takes_the_same_classes_twice():

@@ -48,6 +48,7 @@ def test_all_published_figures_of_time_agree_with_each_other(v3):
     assert 1 / (1 + errors["tokens_per_day"]) - 1 == pytest.approx(errors["step_time_s"], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_deepseek_v3_has_671_03_b_parameters_of_which_36_63_b_are_active(v3):
     # arXiv 2412.19437, abstract: 671 B and 37 B, the input embedding of 0.93 B included in the
     # latter.
@@ -79,6 +80,7 @@ def test_the_bubble_is_of_the_size_that_dualpipe_claims(v3):
 # The published chunk pair: calibration of kernels, how streams wait is not fitted
 
 
+@pytest.mark.slow
 def test_a_chunk_pair_of_four_layers_spans_129_ms(pair):
     check = pair["span"]
     assert (check.published, check.unit) == (129.0, "ms")
@@ -105,6 +107,7 @@ def test_calibration_is_named_as_such():
 # What was not published
 
 
+@pytest.mark.slow
 def test_the_shipped_stage_map_is_the_balanced_one():
     scenario = load("h800-2048", "deepseek-v3")
     costs = price(scenario)

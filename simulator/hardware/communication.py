@@ -75,6 +75,15 @@ class CommunicationModel(Data):
         ),
         examples=[1.33],
     )
+    gemm_slowdown: Number = Field(
+        1.0,
+        ge=1,
+        description=(
+            "Time of a GEMM next to it relative to its time alone on the same SMs: both move bytes "
+            "through HBM and L2, and share the power limit."
+        ),
+        examples=[1.13],
+    )
     measured_on: MeasuredLinks | None = Field(
         None,
         description=(
