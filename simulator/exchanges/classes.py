@@ -1,43 +1,31 @@
-"""Measured exchanges of tokens compared with what the simulator says of them, class by class.
-
-Kernels that ran alone, with their SMs: the figures of results/dispatch.md. None is of a training
-step.
-"""
+"""Measured exchanges, class by class, with what the simulator says of each row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator import inputs
-from simulator.collectives import (
-    DISPATCHERS,
-    CoflowKind,
-    Row,
-    Timed,
-    exchange_row,
-    unit,
-)
+from simulator.collectives import CoflowKind, unit
 from simulator.collectives.sms import SmWork, limited
-from simulator.experts import Routing
-from simulator.experts.survey import of_routing
-from simulator.hardware import GpuConfig, KernelConfig
-from simulator.model import ModelConfig
-from simulator.scenario import workload_of
-from simulator.topology import Network, TopologyConfig, network
+from simulator.exchanges.benchmark import (
+    BF16,
+    FP8,
+    Run,
+    Setting,
+    cluster,
+    kernels,
+    of_table,
+    timed,
+)
+from simulator.exchanges.curves import DIRECTIONS
 
 Floats = NDArray[np.float64]
 
-FP8, BF16 = 1.0 + 4 / 128, 2.0
-"""Bytes of an element that travels: FP8 with an FP32 scale per 128, BF16."""
-DIRECTIONS = ("dispatch", "combine")
-NVLINK = {"h100": 450, "h200": 450, "h800": 200, "a100": 300, "b200": 900, "gb200": 900}
-"""GPU -> NVLink's bandwidth in one direction [GB/s]."""
 NCCL_FROM = 8 << 20
 """Buffers of NCCL's all-to-all that are compared hold at least this [B]."""
 
@@ -77,101 +65,6 @@ class Compared:
         return float(self.errors[np.abs(self.errors).argmax()])
 
 
-class Setting(NamedTuple):
-    """A benchmark of dispatch or combine."""
-
-    gpu: str
-    """GPUs, eight on a node."""
-    nodes: int
-    """Nodes of the group."""
-    hidden: int
-    """Elements of a token."""
-    top_k: int
-    """Experts of a token."""
-    experts: int
-    """Of the group."""
-    dispatcher: str
-    """Row of `DISPATCHERS`."""
-    op: CoflowKind
-    """Dispatch or combine."""
-    width: float
-    """Bytes of an element."""
-    per_node: int = 8
-    """GPUs that NVLink joins."""
-
-
-class Run(NamedTuple):
-    """How often and with what it ran."""
-
-    tokens: float
-    """Of each GPU."""
-    sms: int
-    """SMs of the kernel."""
-
-
-@lru_cache(maxsize=32)
-def cluster(gpu: str, nodes: int, per_node: int = 8) -> Network:
-    """Return nodes with a NIC of 400 Gb/s for each GPU."""
-    site: dict[str, Any] = {
-        "name": gpu,
-        "gpu": gpu,
-        "nodes": nodes,
-        "price": "2 USD per GPU-hour",
-        "node": {
-            "gpus": per_node,
-            "nvlink": f"{NVLINK[gpu]} GB/s per direction",
-            "nics": per_node,
-            "nic": "50 GB/s per direction",
-        },
-        "fabric": {
-            "kind": "rail_optimised" if nodes > 1 else "single_node",
-            "switch_ports": 64,
-            "latency": "3.7 us",
-        },
-    }
-    return network(TopologyConfig.model_validate(site))
-
-
-@lru_cache(maxsize=32)
-def routing_of(setting: Setting) -> tuple[ModelConfig, Routing]:
-    """Return the model of a benchmark, and where its tokens go."""
-    _, v3 = workload_of("deepseek-v3")
-    sizes = {
-        "hidden_size": setting.hidden,
-        "num_experts_per_tok": setting.top_k,
-        "n_routed_experts": setting.experts,
-    }
-    model = v3.model_copy(update=sizes)
-    routes = DISPATCHERS[setting.dispatcher].benchmark
-    ranks = setting.nodes * setting.per_node
-    return model, routes(model, ranks, setting.per_node, 0)
-
-
-@lru_cache(maxsize=16)
-def kernels(gpu: str) -> KernelConfig:
-    """Return the kernel table of a GPU."""
-    sheet = inputs.validate(inputs.data("gpus", gpu), GpuConfig)
-    return inputs.validate(inputs.data("kernels", sheet.kernels), KernelConfig)
-
-
-def timed(setting: Setting, run: Run) -> Row:
-    """Return the row of a kernel alone, without what precedes it on its stream."""
-    model, routing = routing_of(setting._replace(op=CoflowKind.DISPATCH, width=0.0))
-    dispatcher = DISPATCHERS[setting.dispatcher]
-    kernel = dispatcher.kernels(kernels(setting.gpu)).models[setting.op]
-    call = Timed(
-        network=cluster(setting.gpu, setting.nodes, setting.per_node),
-        op=setting.op,
-        dispatcher=dispatcher,
-        name=setting.dispatcher,
-        kernel=kernel.model_copy(update={"setup": 0.0}),
-        tokens=run.tokens,
-        token=setting.hidden * setting.width,
-        sms=run.sms,
-    )
-    return exchange_row(call, routing, of_routing(routing, model))
-
-
 def exchanges() -> tuple[Compared, ...]:
     """Return every class of exchange that was measured, with what the simulator says of it."""
     return (
@@ -206,65 +99,9 @@ IN_STEP = 4096
 
 
 def _over_sms(name: str, use: str, rows: list[dict[str, str]], op: str) -> Compared:
-    computed = [timed(*_of_table(row, op)).seconds for row in rows]
+    computed = [timed(*of_table(row, op)).seconds for row in rows]
     measured = [float(row[f"{op}_us"]) * 1e-6 for row in rows]
     return Compared(name, use, np.array(measured), np.array(computed))
-
-
-class Curve(NamedTuple):
-    """DeepEP over SMs, 4,096 tokens of DeepSeek-V3."""
-
-    op: str
-    """dispatch or combine."""
-    nodes: int
-    """Nodes of eight H100."""
-    sms: Floats
-    """Of the measured points [point]."""
-    measured: Floats
-    """[point] s."""
-    line_sms: Floats
-    """Of the computed points [even number of SMs]."""
-    computed: Floats
-    """[even number of SMs] s."""
-
-
-def curves() -> tuple[Curve, ...]:
-    """Return DeepEP over SMs on 1, 2 and 4 nodes."""
-    table = inputs.table("deepep_normal_h100")
-    found = []
-    for op in DIRECTIONS:
-        for nodes in (1, 2, 4):
-            shape = (str(nodes), "7168", "8", "256", "4096")
-            keys = ("nodes", "hidden", "top_k", "experts", "tokens")
-            rows = [row for row in table if tuple(row[key] for key in keys) == shape]
-            setting, _ = _of_table(rows[0], op)
-            line = np.arange(4.0, 25.0, 2.0)
-            computed = [timed(setting, Run(4096.0, int(sms))).seconds for sms in line]
-            found.append(
-                Curve(
-                    op=op,
-                    nodes=nodes,
-                    sms=np.array([float(row["sms"]) for row in rows]),
-                    measured=np.array([float(row[f"{op}_us"]) * 1e-6 for row in rows]),
-                    line_sms=line,
-                    computed=np.array(computed),
-                )
-            )
-    return tuple(found)
-
-
-def _of_table(row: dict[str, str], op: str) -> tuple[Setting, Run]:
-    setting = Setting(
-        gpu="h100",
-        nodes=int(row["nodes"]),
-        hidden=int(row["hidden"]),
-        top_k=int(row["top_k"]),
-        experts=int(row["experts"]),
-        dispatcher="deepep",
-        op=CoflowKind(op),
-        width=FP8 if op == "dispatch" else BF16,
-    )
-    return setting, Run(float(row["tokens"]), int(row["sms"]))
 
 
 def deepep_published() -> Iterator[Compared]:
