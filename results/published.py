@@ -13,8 +13,8 @@ REASONS = """
 What the simulator leaves out, in the order of its size in these cases:
 
 - Communication kernels next to compute take SMs and memory bandwidth from it. In DeepSeek's overlapped pairs both are
-  measured and simulated; NCCL's and Transformer Engine's kernels next to GEMMs are not, for lack of measurements. NCCL
-  holds 16 to 24 of an H100's 132 SMs while it runs: up to an eighth of the time that it is hidden.
+  measured and simulated, and so they are of Transformer Engine's userbuffers; NCCL's kernels next to GEMMs take nothing
+  from them yet. NCCL holds 16 to 24 of an H100's 132 SMs while it runs: up to an eighth of the time that it is hidden.
 - FP8 per tensor: the GEMM table rests on five medians of one benchmark, and nothing was published of how far the clock
   falls under FP8 at the power limit.
 - The host: launches, data loading, logging, garbage collection, and ranks that wait for the slowest of thousands.

@@ -515,7 +515,7 @@ def test_the_cli_and_the_api_give_the_same_numbers(files, capsys):
     assert shown["engine"].pop("wall_s") > 0
     assert shown["memory"].pop("remedies") == []
     # What other scenarios say is the command's to ask.
-    assert set(shown) - set(tree) == {"imbalance", "stragglers", "assumed"}
+    assert set(shown) - set(tree) == {"imbalance", "stragglers", "host", "assumed"}
     assert {key: shown[key] for key in tree} == tree
 
 

@@ -7,6 +7,7 @@ import pytest
 from builders import flow, kernel, program, scenario, transfer
 
 from simulator.costs import BlockCost, Hop, Join, PhaseCost, PhaseKey, Segment, price
+from simulator.costs.hosts import AT_ONCE
 from simulator.costs.phases import phase_cost
 from simulator.engine import run
 from simulator.ops import LATE, Op, Phase, Transfer, Work
@@ -39,12 +40,11 @@ def block(*, recompute: bool = False, **phases: tuple[Segment | Hop | Join, ...]
 
 def timeline(action: str, *blocks: BlockCost) -> list[tuple[str, float, float]]:
     """Return (stream, start, end) of an action's rows; every transfer has a link of its own."""
-    stage: Any = SimpleNamespace(parts=lambda *_: list(enumerate(blocks)))
+    stage: Any = SimpleNamespace(parts=lambda *_: list(enumerate(blocks)), hosts=AT_ONCE)
     chunk_rows = chunk(Action.parse(action), stage)
     rows, flows = [], []
-    columns = zip(
-        chunk_rows.stream, chunk_rows.seconds, chunk_rows.exchange, chunk_rows.after, strict=True
-    )
+    busy = [one.seconds for one in chunk_rows.busy]  # [row] s
+    columns = zip(chunk_rows.stream, busy, chunk_rows.exchange, chunk_rows.after, strict=True)
     for stream, time, (kind, size), after in columns:
         due = [row for row in after if row >= 0]
         if kind:
@@ -200,7 +200,8 @@ def test_full_recompute_runs_the_forward_pass_first_with_its_transfers():
 class _Second:
     """Every kernel takes a second."""
 
-    kernels = SimpleNamespace(gap=0.0)
+    def gaps(self, op: Op) -> float:
+        return 0.0
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
         return 1.0

@@ -14,6 +14,11 @@ LIMITS = {
     "attention": (0.035, 0.09),
     "link": (0.08, 0.10),
 }
+SCATTERED = {
+    # class -> the same, where one share stands for sizes that differ
+    "compiled_norm, torch_compile, forward": (0.005, 0.15),
+    "compiled_norm, torch_compile, backward": (0.005, 0.12),
+}
 
 
 def test_errors_are_signed_and_relative():
@@ -27,7 +32,7 @@ def test_errors_are_signed_and_relative():
     "row", [row for row in CLASSES if row.fitted], ids=lambda row: f"{row.gpu} {row.name}"
 )
 def test_every_fitted_class_is_described_without_bias_and_within_its_scatter(row):
-    bias, rms = LIMITS[row.group]
+    bias, rms = SCATTERED.get(row.name, LIMITS[row.group])
     assert abs(row.bias) <= bias
     assert row.rms <= rms
 

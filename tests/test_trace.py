@@ -389,7 +389,7 @@ def timeline_of(rows):
         multiplicity=np.array([8]),
     )
     start, end = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    return Timeline(program, start, start, end, "hand", 0)
+    return Timeline(program, start, start, start, start, end, "hand", 0)
 
 
 def test_overlap_is_the_part_of_communication_that_compute_covers():

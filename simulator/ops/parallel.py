@@ -42,7 +42,9 @@ def gathered(work: Work, layer: str, ops: Ops) -> Ops:
     """
     if layer not in work.tp_overlap:
         return ops
-    for index, op in enumerate(ops):
+    # The gather is the last of the transfers: what the cast before it needs has come by then.
+    for index in reversed(range(len(ops))):
+        op = ops[index]
         if isinstance(op, Transfer):
             behind = ops[index + 1 :]
             seconds = op.bytes * work.tp_pass
@@ -57,7 +59,12 @@ def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> O
     """
     gathered = gather(work, name, width)
     tokens = work.own if gathered else float(work.tokens)
-    cast = quantise(work.recipe, tokens * (width or work.model.hidden_size))
+    cast: Ops = quantise(work.recipe, tokens * (width or work.model.hidden_size))
+    if gathered and work.recipe.amax_bytes:
+        # What is gathered is one tensor and has one scale (Transformer Engine's current scaling,
+        # with_amax_reduction): all find the largest value of all before they cast.
+        largest = Transfer("share largest value", "tp", 2.0 * 4.0)
+        cast = (*cast[:-1], largest, cast[-1])
     return (*cast, *gathered)
 
 

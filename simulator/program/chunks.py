@@ -61,7 +61,7 @@ def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
 
     member: of the expert group, where its GPUs have loads of their own.
     """
-    rows = Chunk()
+    rows = Chunk(costs.hosts)
     ahead = _blocks(costs, action.stage, member)
     if action.kind == "FB":
         back = _blocks(costs, action.stage_b, member)

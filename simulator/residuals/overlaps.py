@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from simulator import inputs
 from simulator.compute import Processor
 from simulator.costs import BlockCost, PhaseKey
+from simulator.costs.hosts import AT_ONCE
 from simulator.costs.phases import phase_cost
 from simulator.hardware import CommunicationModel, OverlapMethod
 from simulator.ops import Op, Phase, Transfer
@@ -171,15 +172,15 @@ def _in_a_loop(part: Processor, op: Op) -> Processor:
 def elapsed(ops: Ops, part: Processor, links: _Links) -> float:
     """Return how long ops take from their first kernel or transfer to their last, alone [s]."""
     cost = phase_cost(ops, part, overlapped=False)
-    rows = Chunk()
+    rows = Chunk(AT_ONCE)
     phase = Phase.ATTENTION_F
     rows.compute(BlockCost(load=-1, phases={PhaseKey(phase, False): cost}, saved=0.0), phase, ())
     ends: list[float] = []  # [row] s
     free: dict[int, float] = {}  # stream -> when its last row ends [s]
-    columns = zip(rows.stream, rows.seconds, rows.exchange, rows.after, strict=True)
-    for stream, seconds, call, after in columns:
+    columns = zip(rows.stream, rows.busy, rows.exchange, rows.after, strict=True)
+    for stream, busy, call, after in columns:
         start = max((free.get(stream, 0.0), *(ends[row] for row in after)))
-        lasts = seconds if call == NO_CALL else links.seconds(call)
+        lasts = busy.seconds if call == NO_CALL else links.seconds(call)
         ends.append(start + lasts)
         free[stream] = ends[-1]
     return max(ends)
