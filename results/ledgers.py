@@ -13,7 +13,7 @@ from simulator.engine import run
 from simulator.program import lower
 from simulator.report import Report, summarise
 from simulator.report.parts import PARTS
-from simulator.scenario import Scenario
+from simulator.scenario import Scenario, host_pace
 from simulator.validate import kind_of
 from simulator.validate.case import StepCase, files
 
@@ -111,8 +111,38 @@ def tensor_overlap(case: StepCase) -> Scenario | None:
     return case.scenario({"layout.tp_comm_overlap": not layout.tp_comm_overlap})
 
 
+def without_hosts(case: StepCase) -> Scenario | None:
+    """Return a case whose hosts launch in no time and never wait."""
+    scenario = case.scenario()
+    host = scenario.host
+    free = host.model_copy(
+        update={
+            "forward": dict.fromkeys(host.forward, 0.0),
+            "backward": dict.fromkeys(host.backward, 0.0),
+            "communication": 0.0,
+            "graph": 0.0,
+            "repeat": 0.0,
+        }
+    )
+    return replace(scenario, host=free)
+
+
+def at_pace(pace: str) -> Change:
+    """Return the change to hosts of another pace, where the stack's own was not measured."""
+
+    def change(case: StepCase) -> Scenario | None:
+        scenario = case.scenario()
+        if scenario.stack.host.measured or scenario.stack.host.pace == pace:
+            return None
+        return replace(scenario, host=host_pace(pace))
+
+    return change
+
+
 EFFECTS = (
+    Effect("hosts", without_hosts, inside=True),
     Effect("FP8 casts", without_casts, inside=True),
+    Effect("ordinary hosts", at_pace("ordinary"), inside=False),
     Effect("BF16 instead of FP8", bf16, inside=False),
     Effect("other dispatcher", other_dispatcher, inside=False),
     Effect("TP overlap turned round", tensor_overlap, inside=False),
