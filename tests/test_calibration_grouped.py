@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from calibration import HOPPER
+from calibration import AMPERE, HOPPER
 
 from simulator.compute import Processor
 from simulator.inputs import table
-from simulator.ops.op import gemm
+from simulator.ops.op import gemm, moved
 from simulator.residuals.grouped import in_loop, infersim, published_weight_gradients
 from simulator.residuals.rows import processor
 
@@ -24,9 +24,12 @@ def changed(part: Processor, tables: str, **constants: float) -> Processor:
     return replace(part, kernels=kernels)
 
 
+H800 = processor("h800", own_grouped=False)
+
+
 def squares(rows, **constants):
     """Return the sum of squared logarithms of computed over measured."""
-    part = changed(processor("h800", own_grouped=False), "grouped", **constants)
+    part = changed(H800, "grouped", **constants)
     return sum(math.log(in_loop(part, row.op) / row.us * 1e6) ** 2 for row in rows)
 
 
@@ -45,20 +48,20 @@ def test_few_rows_of_an_expert_load_and_multiply_one_after_the_other():
     # 32 experts of 256 rows, gate and up: multiplying takes about as long as loading the weights.
     # The longer of the two would be a quarter too fast.
     (row,) = (row for row in infersim() if row.op.shape == (32, 256, 4096, 7168))
-    squared = in_loop(processor("h800", own_grouped=False), row.op)
-    longer = in_loop(changed(processor("h800", own_grouped=False), "grouped", exponent=50), row.op)
+    squared = in_loop(H800, row.op)
+    longer = in_loop(changed(H800, "grouped", exponent=50), row.op)
     assert squared == pytest.approx(row.us * 1e-6, rel=0.06)
     assert longer < 0.78 * row.us * 1e-6
 
 
 def test_weight_gradients_of_experts_are_least_squares_over_deepgemms():
     rows = list(published_weight_gradients())
+    parts = {gpu: processor(gpu, own_grouped=False) for gpu in ("h800", "h200")}
 
     def error(mainloop):
         total = 0.0
         for gpu, timed in rows:
-            part = processor(gpu, own_grouped=False)
-            part = changed(part, "grouped_wgrad", mainloop=mainloop)
+            part = changed(parts[gpu], "grouped_wgrad", mainloop=mainloop)
             total += math.log(in_loop(part, timed.op) / timed.us * 1e6) ** 2
         return total
 
@@ -114,3 +117,16 @@ def test_compiled_norms_are_the_mean_of_torch_compiles_rows_on_h200(direction, e
 
 def _wide(row):
     return row["norm"] == "rms_norm" and int(row["width"]) >= 2048
+
+
+@pytest.mark.parametrize("part", [HOPPER, AMPERE], ids=lambda part: part.gpu.name)
+def test_the_shortest_kernel_is_the_median_of_vidurs_smallest_additions(part):
+    us = [float(row["us"]) for row in table("vidur_shortest") if row["gpu"] == part.gpu.name]
+    assert part.kernels.shortest == pytest.approx(np.median(us) * 1e-6)
+
+
+def test_many_small_kernels_take_at_least_as_many_times_the_shortest():
+    # 35 kernels of a router on 16 tokens hardly move a byte: 2 us each, and 2 us between them.
+    op = moved("", "router", 16 * 128, 4.0)._replace(launches=35)
+    assert HOPPER.kernel(op, overlapped=True) == pytest.approx(70e-6)
+    assert HOPPER.seconds((op,), overlapped=True) == pytest.approx(140e-6)

@@ -68,7 +68,9 @@ class Processor:
         bandwidth = self.gpu.memory.bandwidth * self._share(op.kind)
         seconds = op.bytes / bandwidth + self.kernels.start.get(op.kind, 0.0) * op.launches
         # The shares of HBM were measured while communication ran.
-        return seconds if overlapped else seconds / self.kernels.overlap_slowdown.memory
+        if not overlapped:
+            seconds /= self.kernels.overlap_slowdown.memory
+        return max(seconds, self.kernels.shortest * op.launches)
 
     def peak(self, dtype: Dtype) -> float:
         """Return the dense peak of a dtype [FLOP/s]. Errors: InputError where the GPU has none."""

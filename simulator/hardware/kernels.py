@@ -69,6 +69,11 @@ class KernelConfig(Data):
         ),
         examples=[{"norm": 0.307, "optimizer": 0.86}],
     )
+    shortest: Seconds = Field(
+        ge=0,
+        description="Time of a memory-bound kernel that hardly moves anything [s].",
+        examples=["2 us"],
+    )
     start: dict[str, Seconds] = Field(
         {},
         description=(
