@@ -16,7 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import dispatch
 import gallery
+import ledgers
 import overlaps
 import published
 import rankings
@@ -43,7 +45,7 @@ BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
 
 TABLES: dict[str, Callable[[], str]] = {}
 """file -> what it should hold; filled at the end of this file."""
-SLOW = ("published.md", "rankings.md")
+SLOW = ("published.md", "rankings.md", "ledgers.md")
 """files that take minutes: written by name, and checked with --all"""
 
 
@@ -76,6 +78,7 @@ def figures() -> None:
     reports = [simulate(load(site)) for site in ("h800-2048", "h100-2048")]
     write(HERE / "h800-or-h100.png", lambda path: plot.comparison(reports, path))
     write(HERE / "kernels.png", lambda path: plot.kernels(residuals(), path))
+    dispatch.figures(HERE)
     write(HERE / "schedules.png", lambda path: plot.comparison(steps.reports(), path))
 
 
@@ -400,6 +403,7 @@ def kernels() -> str:
         "",
         "![computed over measured](kernels.png)",
         "",
+        "- Exchanges of tokens have a table of their own: [dispatch.md](dispatch.md).",
         "- A step takes measured GEMMs from grids of 1,764 shapes per GPU and format: waves and HBM between them,",
         "  measured over computed interpolated. Two frameworks differ by 7% (rms) at the same shape.",
         "- Kernels of less than 1 ms run before the power limit takes the clock down, those of 16 ms and more",
@@ -408,8 +412,9 @@ def kernels() -> str:
         "- vidur's GEMMs ran in PyTorch of 2023 and take 9% longer on H100 than today's libraries'.",
         "- vidur's norm and activation are vLLM's kernels. Hopper's `norm` and `activation` are those of",
         "  DeepSeek's profile; a training stack's fused norm (`fused_norm`) reaches more than twice as much.",
-        "- The scores of unfused attention write four times what they read; the wave model has the one published",
-        "  row a fifth too fast. No other was found, so nothing is fitted to it.",
+        "- GEMMs of many problems (experts, unfused attention) load and multiply less at the same time than one",
+        "  large GEMM: their times add up as squares. DeepSeek's own grouped GEMM is described as its dense one.",
+        "- TensorRT-LLM's expert blocks ran in short bursts, above the clock of dense GEMMs under the power limit.",
         "- Attention over a quarter of the figures' work (32 heads of 2,048 tokens) reaches 0.7 of their rates:",
         "  SMs wait for the longest causal tile, or for the last. That wait follows from heads, sequences and",
         "  length; what is left of Transformer Engine's benchmark is 6%.",
@@ -428,12 +433,14 @@ TABLES |= {
     "calibration.md": calibration,
     "nvlink-cut.md": nvlink_cut,
     "deepep.md": deepep,
+    "dispatch.md": dispatch.table,
     "topologies.md": topologies,
     "kernels.md": kernels,
     "overlap.md": overlaps.table,
     "schedules.md": steps.schedules,
     "published.md": published.page,
     "rankings.md": rankings.page,
+    "ledgers.md": ledgers.page,
     "../README.md": readme,
     **gallery.TABLES,
 }

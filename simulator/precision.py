@@ -6,7 +6,9 @@ dispatch in FP8, combine in BF16. bf16: Megatron-LM's mixed precision, arXiv 220
 BF16 weights, FP32 gradients, master and moments. fp8_tensor: Transformer Engine's delayed scaling,
 one scale per tensor: every GEMM input is cast once, by a kernel that writes its transpose too,
 since Hopper's FP8 GEMM reads K-major only; weights stay BF16, dispatch is BF16. fp8_current: its
-current scaling: a pass over the tensor finds its largest value before the cast. mxfp8: OCP's
+current scaling: a pass over the tensor finds its largest value before the cast. fp8_blockwise: its
+Float8BlockScaling, DeepSeek's scales in cuBLAS: tiles of 1x128 and blocks of 128x128, found and
+cast both ways by one kernel; otherwise as fp8_tensor. mxfp8: OCP's
 microscaling, 32 elements to an 8-bit scale, in hardware from Blackwell on; otherwise as fp8_tensor.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Dtype = Literal["bf16", "fp8", "fp8_tensor", "mxfp8"]
+Dtype = Literal["bf16", "fp8", "fp8_blockwise", "fp8_tensor", "mxfp8"]
 
 RECOMPUTE = ("norm", "mla_up_projection", "swiglu", "core_attention", "full")
 """What the backward pass may recompute instead of keeping, by name."""
@@ -23,6 +25,7 @@ RECOMPUTE = ("norm", "mla_up_projection", "swiglu", "core_attention", "full")
 BYTES: dict[Dtype, float] = {
     "bf16": 2.0,
     "fp8": 1.0 + 4.0 / 128.0,  # activations: a scale for 128 elements; weights have fewer
+    "fp8_blockwise": 1.0 + 4.0 / 128.0,
     "fp8_tensor": 1.0,
     "mxfp8": 1.0 + 1.0 / 32.0,
 }
@@ -30,6 +33,7 @@ BYTES: dict[Dtype, float] = {
 PEAK: dict[Dtype, str] = {
     "bf16": "bf16",
     "fp8": "fp8",
+    "fp8_blockwise": "fp8",
     "fp8_tensor": "fp8",
     "mxfp8": "mxfp8",
 }
@@ -63,6 +67,11 @@ class Recipe:
     """Kind of the op that makes a GEMM input of a BF16 tensor; empty where nothing is cast."""
     cast_bytes: float = 0.0
     """What the cast moves per element [B]."""
+    amax_bytes: float = 0.0
+    """What a pass before the cast reads per element to find the largest value [B].
+
+    0 where the scale is known before, or follows from what one kernel sees.
+    """
     norm: str = "fused_norm"
     """Kind of the norms of the stack that the recipe belongs to; `_backward` follows."""
 
@@ -141,7 +150,20 @@ RECIPES: dict[str, Recipe] = {
         moments=8,
         saved_attention_output=2.0,
         cast="cast_transpose",
-        cast_bytes=6.0,  # read once more for the largest value
+        cast_bytes=4.0,
+        amax_bytes=2.0,
+    ),
+    "fp8_blockwise": Recipe(
+        name="fp8_blockwise",
+        gemm="fp8_blockwise",
+        dispatch="bf16",
+        parameter=2,
+        gradient=4,
+        master=4,
+        moments=8,
+        saved_attention_output=2.0,
+        cast="cast_transpose",
+        cast_bytes=2.0 + 2.0 * BYTES["fp8_blockwise"],
     ),
     "mxfp8": Recipe(
         name="mxfp8",

@@ -28,8 +28,12 @@ class Timeline:
 
     program: Program
     """What ran."""
+    issue: Floats
+    """When the host of each op's rank began to launch it [op] s."""
+    due: Floats
+    """When what each op waits for had ended [op] s."""
     arrive: Floats
-    """When each op's own rank was ready for it [op] s."""
+    """When each op's own rank was ready for it: that, and launched [op] s."""
     start: Floats
     """When each op started; a transfer, when its last member arrived [op] s."""
     end: Floats

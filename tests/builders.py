@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from simulator.costs import price
+from simulator.costs.hosts import AT_ONCE
 from simulator.engine import run
 from simulator.inputs import Document
 from simulator.program import STREAMS, Coflow, Program, lower, lower_schedule
@@ -89,7 +90,20 @@ def documents(**changes: object) -> tuple[Document, Document]:
 
 
 def scenario(**changes: object) -> Scenario:
+    """Return a scenario whose hosts launch everything in no time, as tests of GPUs and links want it."""
+    return host_free(hosted(**changes))
+
+
+def hosted(**changes: object) -> Scenario:
+    """Return a scenario with the hosts of its stack, which on so small a model bind all the time."""
     return build(*documents(**changes))
+
+
+def host_free(one: Scenario) -> Scenario:
+    """Return a scenario with hosts that take no time and wait for nothing."""
+    waits = one.stack.host.model_copy(update={"drains": ()})
+    stack = one.stack.model_copy(update={"host": waits})
+    return replace(one, host=AT_ONCE.config, stack=stack)
 
 
 def dense(**changes: object) -> Scenario:
@@ -121,8 +135,12 @@ def studied(one: Scenario) -> tuple[Timeline, Report]:
 
 
 def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: object) -> Program:
-    """Return an overlapped pair of MoE layers, between the forward and backward that it needs."""
-    one = scenario(layout__pp=1, layout__ep=4, training__global_batch_size=16, **changes)
+    """Return an overlapped pair of MoE layers, between the forward and backward that it needs.
+
+    In DeepSeek's stack, unless changed.
+    """
+    small = {"layout__pp": 1, "layout__ep": 4, "training__global_batch_size": 16}
+    one = scenario(**{**small, "stack": "deepseek", **changes})
     costs = price(one, pairs=True)
     order = (Action("F", 0, 0), Action("FB", 1, 0, 0, 0), Action("B", 1, 0))
     stages = (kinds or ("moe",) * layers,)
@@ -130,6 +148,10 @@ def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: obj
 
 
 # Programs by hand
+
+
+HOST_FREE = {"host": 0.0, "lead": 0.0, "lag": 0.0, "drains": False}
+"""Columns of a row that its host launches in no time."""
 
 
 def kernel(
@@ -143,6 +165,7 @@ def kernel(
         "seconds": seconds,
         "coflow": -1,
         "instance": -1,
+        **HOST_FREE,
         "after": after,
     }
 
@@ -164,6 +187,7 @@ def transfer(
         "seconds": 0.0,
         "coflow": coflow,
         "instance": number,
+        **HOST_FREE,
         "after": after,
     }
 
@@ -209,6 +233,10 @@ def program(
         stream=_ints(STREAMS.index(row["stream"]) for row in rows),
         label=_ints(labels.index(row["label"]) for row in rows),
         seconds=np.array([row["seconds"] for row in rows]),
+        host=np.array([row["host"] for row in rows]),
+        lead=np.array([row["lead"] for row in rows]),
+        lag=np.array([row["lag"] for row in rows]),
+        drains=np.array([row["drains"] for row in rows]),
         coflow=_ints(row["coflow"] for row in rows),
         instance=_ints(row["instance"] for row in rows),
         action=_ints(0 for _ in rows),
@@ -334,7 +362,11 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     }
     setups = {
         name: model.model_copy(
-            update={"setup": model.setup / k, "measured_on": _measured(model, k)}
+            update={
+                "setup": model.setup / k,
+                "own_part": model.own_part * k,
+                "measured_on": _measured(model, k),
+            }
         )
         if links
         else model

@@ -32,13 +32,14 @@ def measured_csv(name):
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
-def processor(gpu, reserved_sms=0):
+def processor(gpu, reserved_sms=0, attention=""):
     sheet = validate(data("gpus", gpu), GpuConfig)
-    return Processor(sheet, validate(data("kernels", sheet.kernels), KernelConfig), reserved_sms)
+    kernels = validate(data("kernels", sheet.kernels), KernelConfig)
+    return Processor(sheet, kernels, reserved_sms, attention)
 
 
 HOPPER, AMPERE, B200 = processor("h100"), processor("a100"), processor("b200")
-TRACED = processor("h800", 20)  # 20 of 132 SMs belong to communication
+TRACED = processor("h800", 20, "deepseek")  # 20 of 132 SMs belong to communication
 CHUNK = measured("deepseek_v3_chunk")
 V3 = validate(read(ROOT.parent / "workloads" / "models" / "deepseek-v3.json"), ModelConfig)
 ROUTING = route(V3, 64, 8, 0)

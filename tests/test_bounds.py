@@ -172,6 +172,7 @@ def test_the_critical_path_follows_a_coflow_through_its_last_member():
 @pytest.mark.parametrize(
     "changes", [{}, {"layout__ep": 4}, {"schedule__name": "dualpipe"}, {"layout__zero": 3}]
 )
+@pytest.mark.slow
 def test_the_critical_path_of_a_large_program_is_found_compiled_and_has_the_same_bits(
     monkeypatch, changes
 ):

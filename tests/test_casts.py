@@ -5,6 +5,9 @@ from builders import dense, scenario
 
 from simulator.costs import price, work
 from simulator.ops import Op, Transfer, block_ops
+from simulator.ops.optimizer import cast_weights
+from simulator.precision import RECIPES
+from simulator.program import lower
 
 
 def phases(recipe, **keys):
@@ -15,12 +18,47 @@ def phases(recipe, **keys):
 @pytest.mark.parametrize("recipe", ["fp8_tensor", "fp8_current", "fp8_block"])
 def test_what_is_gathered_is_cast_before_by_each_gpu_its_own_tokens(recipe):
     ops = phases(recipe).mlp_f
-    place = next(i for i, op in enumerate(ops) if isinstance(op, Transfer))
+    place = next(i for i, op in enumerate(ops) if op.name == "gather input")
+    assert isinstance(ops[place], Transfer)
     cast = ops[place - 1]
     assert isinstance(cast, Op) and cast.name == "cast"
     one = dense(precision__recipe=recipe, layout__tp=2)
     assert cast.bytes == one.recipe.cast_bytes * 2048 / 2 * 1024  # half of 2,048 tokens, 1,024 wide
     assert ops[place + 1].name == "gate+up"
+
+
+def test_current_scaling_shares_the_largest_value_before_what_it_casts_is_gathered():
+    ops = phases("fp8_current").mlp_f
+    names = [op.name for op in ops[:5]]
+    assert names == ["largest value", "share largest value", "cast", "gather input", "gate+up"]
+    assert ops[1].bytes == 8  # an FP32 figure, summed up and passed on
+    (lone,) = [
+        [op.name for op in block.mlp_f[:2]]
+        for block in block_ops("dense", work(dense(precision__recipe="fp8_current"), None))
+    ]
+    assert lone == ["largest value", "cast"]
+
+
+def test_weights_are_cast_once_per_step_behind_the_update():
+    # Two layers of a dense model on one GPU, read in BF16 and written twice in FP8; delayed scaling
+    # knows their scales, current scaling reads them once more.
+    one = dense(precision__recipe="fp8_tensor", layout__pp=1)
+    layers = one.model.num_hidden_layers * sum(one.model.block_parameters("dense"))
+    (cast,) = cast_weights(one.recipe, layers)
+    assert cast.bytes == 4 * layers
+    assert [op.kind for op in cast_weights(RECIPES["fp8_current"], 1.0)] == [
+        "amax",
+        "cast_transpose",
+    ]
+    assert not cast_weights(RECIPES["bf16"], layers)
+    assert not cast_weights(RECIPES["fp8_block"], layers)  # not in DeepSeek's profile
+    optimizer = {}
+    for name in ("bf16", "fp8_tensor"):
+        program = lower(dense(precision__recipe=name, layout__pp=1))
+        optimizer[name] = program.class_seconds[0]["optimizer"]
+    processor = price(one).processor
+    more = processor.kernel(cast, overlapped=False) + processor.gaps(cast)
+    assert optimizer["fp8_tensor"] - optimizer["bf16"] == pytest.approx(more, rel=1e-9)
 
 
 def test_the_heads_input_is_gathered_in_bf16_whatever_the_recipe():
@@ -34,7 +72,8 @@ def test_tokens_that_travel_in_bf16_are_cast_where_experts_read_them():
     one = scenario(precision__recipe="fp8_tensor")
     found = price(one)
     (ops,) = block_ops("moe", work(one, found.loads.even))
-    rows = found.work.expert_rows * 1024
+    # Megatron pads the rows of an expert to a multiple of 16, by 7.5 on average.
+    rows = (found.work.expert_rows + found.work.local_experts * 7.5) * 1024
     casts = [
         op.bytes / one.recipe.cast_bytes
         for op in ops.mlp_f

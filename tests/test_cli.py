@@ -175,6 +175,7 @@ def test_set_replaces_a_key_of_either_file(files, capsys):
     assert tree["phases_s"]["FB"] > 0
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_fit_says_so(files, capsys):
     text = succeeds(capsys, *RUN, "--set", "training.seq_length=1048576")
     assert "does not fit" in text
@@ -476,6 +477,7 @@ def test_help_imports_nothing_heavy():
     assert "run" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_program():
     done = subprocess.run(
         [sys.executable, "-m", "simulator", "run", "absent.yaml"],
@@ -513,7 +515,7 @@ def test_the_cli_and_the_api_give_the_same_numbers(files, capsys):
     assert shown["engine"].pop("wall_s") > 0
     assert shown["memory"].pop("remedies") == []
     # What other scenarios say is the command's to ask.
-    assert set(shown) - set(tree) == {"imbalance", "stragglers", "assumed"}
+    assert set(shown) - set(tree) == {"imbalance", "stragglers", "host", "assumed"}
     assert {key: shown[key] for key in tree} == tree
 
 

@@ -227,6 +227,7 @@ def test_every_row_runs_in_a_step_and_folds_exactly(changes):
 
 @pytest.mark.parametrize("changes", EXPERTS, ids=configuration_name)
 @pytest.mark.parametrize("resolve", ["worst", "each"])
+@pytest.mark.slow
 def test_unlike_experts_run_with_every_dispatcher_or_are_refused(changes, resolve):
     one = scenario(**{**SMALL, **UNLIKE, **changes, "experts__resolve": resolve})
     algorithm = one.workload.communication.expert.algorithm
@@ -436,10 +437,16 @@ REFUSED = [
         "experts.dispatcher: 'deepep_low_latency' has no published measurement on ampere GPUs. Write "
         "experts.dispatcher=deepep.",
     ),
+    (
+        {"experts__dispatcher": "hybridep", "gpu": "a100"},
+        "experts.dispatcher: 'hybridep' has no published measurement on ampere GPUs. Write "
+        "experts.dispatcher=deepep.",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED)
+@pytest.mark.slow
 def test_a_combination_that_cannot_run_is_one_message(changes, message):
     with pytest.raises(InputError) as caught:
         lower(scenario(**changes))

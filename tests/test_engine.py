@@ -271,6 +271,7 @@ def test_two_runs_give_the_same_bytes(run, name):
     )
 )
 @settings(max_examples=100, deadline=None)
+@pytest.mark.slow
 def test_a_link_that_has_work_never_idles(run, flows):
     # Conservation: whatever the shares are, a busy link moves 50 GB/s, so it empties when a queue
     # that serves one transfer after another would: end = max(end, arrival) + size / 50 over the
@@ -373,6 +374,7 @@ def test_executors_agree_unfolded(changes):
     )
 )
 @settings(max_examples=200, deadline=None)
+@pytest.mark.slow
 def test_executors_agree_on_any_program(given_rows):
     # Transfers of one member, on two links of which a kernel may leave some, beside kernels that
     # slow them.

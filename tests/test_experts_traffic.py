@@ -228,6 +228,7 @@ def test_kept_and_dropped_choices_are_all_choices_and_none_exceeds_capacity():
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.1, 2.0])
+@pytest.mark.slow
 def test_expected_drops_are_those_of_sampled_tokens(factor):
     # 16 GPUs of 4,096 tokens: 2,048 means of min(X, C) with X of mean 128 and deviation 11: 0.2%
     # each.

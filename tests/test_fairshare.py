@@ -200,6 +200,7 @@ def test_both_versions_return_the_same_bits(instance):
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(instances(), st.sampled_from([0.5, 2.0, 1024.0]))
+@pytest.mark.slow
 def test_links_and_caps_k_times_as_fast_make_rates_k_times_as_high(instance, k):
     # k is a power of two, so that nothing is rounded.
     capacity, flows, caps = instance

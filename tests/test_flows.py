@@ -140,6 +140,7 @@ def test_what_cannot_be_drained_is_an_error(change, message):
         drain(**(good | change))
 
 
+@pytest.mark.slow
 def test_numba_is_not_imported_before_flows_are_many():
     code = (
         "import sys, simulator.flows as flows; flows.drain([1.0], [0, 1], [0], [1.0]);"

@@ -174,6 +174,7 @@ def test_all_under_one_leaf_are_alike():
     assert lower(one).multiplicity.tolist() == [2, 2]
 
 
+@pytest.mark.slow
 def test_classes_cover_every_rank_once():
     for changes in configurations()[::5]:
         one = lower(scenario(**changes))

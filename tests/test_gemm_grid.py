@@ -11,6 +11,8 @@ from simulator.compute import Processor
 from simulator.compute.gemm import burst
 from simulator.compute.grid import grid, log_ratio
 from simulator.compute.waves import waves
+from simulator.hardware import GpuConfig, KernelConfig
+from simulator.inputs import data, data_names, validate
 from simulator.ops.op import Shape, gemm, wgrad
 
 GPUS = ("h100", "h200", "a100", "b200", "gb200")
@@ -240,3 +242,13 @@ def test_gemms_in_a_training_process_run_at_the_sustained_rates_of_another_labor
     errors = [found[size] / rate - 1 for size, rate in rates.items()]
     assert abs(np.mean(errors)) < 0.06
     assert max(map(abs, errors)) < 0.14
+
+
+@pytest.mark.parametrize("name", data_names("kernels"))
+def test_a_table_names_gpus_of_its_own_and_grids_that_there_are(name):
+    kernels = validate(data("kernels", name), KernelConfig)
+    for table in (kernels.gemm, kernels.wgrad):
+        for model in table.values():
+            for gpu, part in model.measured.items():
+                assert validate(data("gpus", gpu), GpuConfig).kernels == name
+                assert grid(part.grid, part.dtype).seconds

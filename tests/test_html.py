@@ -220,6 +220,7 @@ def test_run_and_compare_write_pages_that_say_how_they_were_made(files, capsys):
 
 
 @needs_browser
+@pytest.mark.slow
 def test_a_browser_opens_it_draws_it_and_shows_values_on_hover(small, tmp_path):
     assumed = replace(small, assumed=spans_of(small.report.scenario))
     (tmp_path / "run.html").write_text(run(assumed, GIVEN), encoding="utf-8")

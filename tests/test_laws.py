@@ -58,6 +58,7 @@ def test_the_full_nvlink_of_h100_makes_deepseek_v3_faster(v3):
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("1f1b", range(2, 12)), ("dualpipe", range(4, 16, 2))])
+@pytest.mark.slow
 def test_more_micro_batches_take_longer(name, sizes):
     steps = [step(schedule__name=name, training__global_batch_size=4 * count) for count in sizes]
     assert steps == sorted(steps)
@@ -94,6 +95,7 @@ def test_more_replicas_at_the_same_batch_per_replica_take_as_long_without_expert
 
 
 @pytest.mark.parametrize("changes", EVERY, ids=configuration_name)
+@pytest.mark.slow
 def test_parts_and_phases_sum_to_the_step_and_none_is_negative(changes):
     one = summarise(simulated(scenario(**changes)))
     for parts in (one.breakdown, one.phases):
@@ -181,6 +183,7 @@ def test_data_traffic_is_a_reduce_scatter_in_fp32_and_an_all_gather_in_bf16(node
     )
 
 
+@pytest.mark.slow
 def test_routed_experts_are_reduced_among_the_gpus_that_hold_the_same_ones():
     # 8 GPUs of one node, ep 4: dense parameters among 8 GPUs, routed ones (a quarter per GPU) among
     # 2.

@@ -114,6 +114,7 @@ def parsed(sources):
 # The rows
 
 
+@pytest.mark.slow
 def test_every_module_has_a_row_and_imports_from_lower_ones_only():
     assert violations(modules()) == []
 
@@ -122,6 +123,7 @@ def test_no_room_stands_twice():
     assert sum(map(len, ROWS)) == len(ROW)
 
 
+@pytest.mark.slow
 def test_no_module_imports_itself_by_a_detour():
     graphlib.TopologicalSorter(graph(modules())).prepare()
 
@@ -214,6 +216,7 @@ def shelf(kind):
     return sorted((ROOT / "data" / kind).glob("*.yaml"))
 
 
+@pytest.mark.slow
 def test_every_data_file_is_yaml_with_keys():
     files = sorted((ROOT / "data").rglob("*.yaml"))
     assert len(files) >= 5

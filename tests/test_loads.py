@@ -164,6 +164,7 @@ def test_outside_of_pairs_the_busiest_gpu_stands_for_all_exactly(ep):
 
 @pytest.mark.parametrize("schedule", ["1f1b", "dualpipe", "zb-v"])
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_loads_of_their_own_fold_exactly(schedule, seed):
     # Two replicas of an expert group of 2 at each of 2 pipeline indices: the replicas fold, the
     # members do not.

@@ -56,6 +56,7 @@ def without_blanks(text):
 
 
 @pytest.mark.parametrize("command", ["run", "compare", "topology", "collective", "sweep"])
+@pytest.mark.slow
 def test_the_terminal_shows_a_name_as_it_is(command, name, capsys, tmp_path):
     calls = {
         "run": RUN,
@@ -91,11 +92,13 @@ def test_an_error_shows_a_name_as_it_is(name, capsys):
 
 
 @pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.slow
 def test_a_figure_of_a_step_shows_a_name_as_it_is(figure, name, capsys):
     printed(capsys, *RUN, "--plot", "f.svg", "--figure", figure)
     assert times_shown(name, "f.svg") >= 2  # the workload and the topology
 
 
+@pytest.mark.slow
 def test_other_figures_show_a_name_as_it_is(name, capsys):
     printed(capsys, "compare", "mine.yaml", "mine.yaml", "-w", "tiny.yaml", "--plot", "c.svg")
     assert times_shown(name, "c.svg") == 3  # the title and two bars
@@ -146,6 +149,7 @@ def _strings(tree):
             yield from _strings(item)
 
 
+@pytest.mark.slow
 def test_pages_and_traces_hold_a_name_as_it_is(name, capsys):
     printed(capsys, *RUN, "--html", "run.html", "--trace", "t.json", "--json", "r.json")
     check_page("run.html", name)

@@ -162,6 +162,7 @@ TOPOLOGY = ("topology", "in.yaml", "--json")
 
 
 @ON_POSIX
+@pytest.mark.slow
 def test_dev_null_stays_a_device(files):
     done = simulate(*TOPOLOGY, "/dev/null", stdout=subprocess.DEVNULL)
     assert (done.returncode, done.stderr) == (0, "")
@@ -169,6 +170,7 @@ def test_dev_null_stays_a_device(files):
 
 
 @ON_POSIX
+@pytest.mark.slow
 def test_dev_stdout_is_written_ahead_of_the_text(files):
     # To a pipe, and to a file that the shell opened: the file is neither replaced nor cut off.
     piped = simulate(*TOPOLOGY, "/dev/stdout", stdout=subprocess.PIPE).stdout
@@ -183,6 +185,7 @@ def test_dev_stdout_is_written_ahead_of_the_text(files):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line(files):
     done = simulate(*TOPOLOGY, "/dev/full", stdout=subprocess.DEVNULL)
     assert done.returncode == 1

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from builders import flow, kernel, program, scenario, transfer
 
-from simulator.costs import BlockCost, Hop, PhaseCost, PhaseKey, Segment, price
+from simulator.costs import BlockCost, Hop, Join, PhaseCost, PhaseKey, Segment, price
+from simulator.costs.hosts import AT_ONCE
 from simulator.costs.phases import phase_cost
 from simulator.engine import run
 from simulator.ops import LATE, Op, Phase, Transfer, Work
@@ -27,7 +28,7 @@ def moves(time: float, concurrent: int = 0) -> Hop:
     return Hop(Transfer("gather", "tp", time * RATE), concurrent)
 
 
-def block(*, recompute: bool = False, **phases: tuple[Segment | Hop, ...]) -> BlockCost:
+def block(*, recompute: bool = False, **phases: tuple[Segment | Hop | Join, ...]) -> BlockCost:
     """Return a block without experts whose phases hold what is given."""
     empty = {
         PhaseKey(phase, overlapped): PhaseCost(phases.get(phase, ()))
@@ -39,12 +40,11 @@ def block(*, recompute: bool = False, **phases: tuple[Segment | Hop, ...]) -> Bl
 
 def timeline(action: str, *blocks: BlockCost) -> list[tuple[str, float, float]]:
     """Return (stream, start, end) of an action's rows; every transfer has a link of its own."""
-    stage: Any = SimpleNamespace(parts=lambda *_: list(enumerate(blocks)))
+    stage: Any = SimpleNamespace(parts=lambda *_: list(enumerate(blocks)), hosts=AT_ONCE)
     chunk_rows = chunk(Action.parse(action), stage)
     rows, flows = [], []
-    columns = zip(
-        chunk_rows.stream, chunk_rows.seconds, chunk_rows.exchange, chunk_rows.after, strict=True
-    )
+    busy = [one.seconds for one in chunk_rows.busy]  # [row] s
+    columns = zip(chunk_rows.stream, busy, chunk_rows.exchange, chunk_rows.after, strict=True)
     for stream, time, (kind, size), after in columns:
         due = [row for row in after if row >= 0]
         if kind:
@@ -152,6 +152,25 @@ def test_the_norm_waits_for_the_sum_and_the_weight_gradient_runs_before_it():
     ]
 
 
+@pytest.mark.parametrize(("late", "other"), [(0.5, 2.0), (1.5, 2.5)])
+def test_a_sum_travels_next_to_one_weight_gradient_and_the_other_waits_for_it(late, other):
+    # The other layer's has run before, in truth, and hides nothing of this sum.
+    one = block(
+        attention_b=(seconds(1), moves(late, LATE)),
+        attention_w=(seconds(1), Join(), seconds(1)),
+        attention_t=(seconds(0.25),),
+    )
+    assert timeline("B0@0", one) == [
+        ("compute", 0, 1),
+        ("tensor", 1, 1 + late),
+        ("compute", 1, 2),
+        ("compute", other, other + 1),
+        ("compute", other + 1, other + 1.25),
+    ]
+    # A split backward pass has nothing left to wait for.
+    assert timeline("W0@0", one) == [("compute", 0, 1), ("compute", 1, 2)]
+
+
 def test_without_its_weight_gradient_an_input_gradients_sum_is_exposed():
     # I of a split backward pass; W of another micro-batch may fill the gap, here is none.
     one = block(
@@ -181,7 +200,8 @@ def test_full_recompute_runs_the_forward_pass_first_with_its_transfers():
 class _Second:
     """Every kernel takes a second."""
 
-    kernels = SimpleNamespace(gap=0.0)
+    def gaps(self, op: Op) -> float:
+        return 0.0
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
         return 1.0
@@ -206,6 +226,11 @@ def test_what_runs_next_to_a_transfer_is_a_segment_of_its_own():
 
 def test_a_late_transfer_ends_a_segment_and_nothing_else():
     assert cut(OP, Moves("sum", "tp", 1.0, concurrent=LATE), OP) == [1.0, 0, 1.0]
+
+
+def test_an_op_that_joins_begins_a_segment():
+    items = phase_cost((OP, OP._replace(joins=True), OP), _Second(), overlapped=False).items  # type: ignore[arg-type]
+    assert [type(item) for item in items] == [Segment, Join, Segment]
 
 
 def test_a_work_keeps_its_own_tokens_alone_under_sequence_parallelism():

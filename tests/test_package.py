@@ -57,6 +57,7 @@ def test_the_package_is_imported_by_the_name_that_is_installed(site):
     assert same == "True"
 
 
+@pytest.mark.slow
 def test_python_m_runs_the_command_under_that_name(site):
     code = "sys.argv = ['simulate', '--version']; runpy.run_module('simulate', run_name='__main__')"
     assert installed(site, code) == f"simulate {simulator.__version__}\n"

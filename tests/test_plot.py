@@ -53,6 +53,7 @@ def test_every_figure_has_words_to_look_for():
 
 
 @pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.slow
 def test_every_figure_is_an_image_and_the_same_bytes_twice(small, tmp_path, name):
     for ending in ("png", "svg", "pdf"):
         one, two = tmp_path / f"one.{ending}", tmp_path / f"two.{ending}"
@@ -82,6 +83,7 @@ def test_every_figure_names_the_scenario_and_its_units(small, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.slow
 def test_a_dense_model_has_every_figure_but_those_of_experts(tmp_path, name):
     timeline, report = studied(dense())
     path = tmp_path / "figure.png"
@@ -101,6 +103,7 @@ def test_a_lone_gpu_has_memory_and_no_links(tmp_path):
         FIGURES["links"](timeline, report, tmp_path / "links.png")
 
 
+@pytest.mark.slow
 def test_experts_that_share_a_gpu_have_tokens_and_no_traffic(tmp_path):
     timeline, report = studied(scenario(layout__ep=1))
     FIGURES["experts"](timeline, report, tmp_path / "experts.png")
@@ -193,6 +196,7 @@ def test_balanced_traffic_by_hand():
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_draws_the_figure_that_it_is_told(tmp_path, monkeypatch, capsys):
     import json
 

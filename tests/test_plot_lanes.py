@@ -46,6 +46,7 @@ def _keep(panels):
     return keeping
 
 
+@pytest.mark.slow
 def test_every_kind_of_traffic_has_a_lane_in_every_row(run, drawn):
     timeline, _, kinds = run
     assert {kind.name for kind in lanes.carried(timeline.program)} == kinds
@@ -84,6 +85,7 @@ def test_a_rank_without_transfers_of_a_kind_has_an_empty_lane(run):
     assert not lanes.busy_share(run[0], 0, "none").any()
 
 
+@pytest.mark.slow
 def test_lanes_end_with_the_step_and_both_panels_have_one_scale(run, drawn):
     timeline = run[0]
     assert [axes.get_xlim() for axes in drawn] == [(0.0, timeline.step_time)] * 2
@@ -92,6 +94,7 @@ def test_lanes_end_with_the_step_and_both_panels_have_one_scale(run, drawn):
         assert (xs.min(), xs.max()) == pytest.approx((0.0, timeline.step_time))
 
 
+@pytest.mark.slow
 def test_a_colour_has_one_meaning_in_both_panels(drawn):
     meanings = {}
     for axes in drawn:
@@ -107,6 +110,7 @@ def test_a_colour_has_one_meaning_in_both_panels(drawn):
     assert all(texts <= known[colour] for colour, texts in meanings.items())
 
 
+@pytest.mark.slow
 def test_very_many_classes_of_ranks_are_drawn_in_part(monkeypatch, tmp_path):
     timeline, report = studied(scenario(faults=[{"gpu": 3, "speed": 0.7}]))
     assert lanes.drawn_ranks(timeline.program) == list(range(8))

@@ -41,6 +41,7 @@ def pool(request):
     return lambda function, some: list(POOLS[request.param](function, some, where))
 
 
+@pytest.mark.slow
 def test_every_job_has_one_outcome(pool):
     outcomes = pool(twice, jobs(*range(20)))
     assert sorted((int(one.job.key), one.value) for one in outcomes) == [
@@ -88,6 +89,7 @@ def test_a_worker_that_ends_by_any_signal_is_told():
 
 
 @ON_POSIX
+@pytest.mark.slow
 def test_closing_a_pool_ends_its_workers():
     running = POOLS["processes"](pid_then_sleep, jobs(0, 30.0), 2)
     worker = next(running).value

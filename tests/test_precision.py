@@ -49,7 +49,7 @@ def test_each_gpu_runs_the_recipes_of_its_tensor_cores():
         }
         for gpu in data_names("gpus")
     }
-    hopper = {"bf16", "fp8_block", "fp8_tensor", "fp8_current"}
+    hopper = {"bf16", "fp8_block", "fp8_tensor", "fp8_blockwise", "fp8_current"}
     blackwell = {*hopper, "mxfp8"}
     assert runs == {
         "a100": {"bf16"},

@@ -12,7 +12,10 @@ from simulator.bounds import traffic
 from simulator.costs import PhaseKey, price
 from simulator.costs.buckets import Bucket, holders, of_block
 from simulator.engine import run
+from simulator.hardware import OptimizerKernels
 from simulator.ops import Pass, Phase
+from simulator.ops.optimizer import update
+from simulator.precision import RECIPES
 from simulator.program import STREAMS, Program, chunk_times, lower
 from simulator.program.coflows import stage_hosts
 
@@ -238,6 +241,7 @@ def shared_buckets(one: Program, rank: int) -> list[Bucket]:
 
 
 @small
+@pytest.mark.slow
 def test_each_blocks_gradients_are_reduced_once_its_last_weight_gradient_is_there(changes):
     timeline = simulated(scenario(**changes))
     one = timeline.program
@@ -484,11 +488,29 @@ def test_slow_links_hide_the_slowdown_and_never_speed_an_exchange_up(
 
 
 def test_the_optimizer_moves_gradient_and_parameter_once_and_its_states_twice():
-    # Read: an FP32 gradient, master weight and two moments; written: master, moments, a BF16
-    # parameter: 4 + 2 x 4 + 2 x 8 + 2 = 30 B each for 71,312,384, at 0.86 of 3.35 TB/s; 1.089 times
-    # that without communication in flight; 2 us between kernels.
-    seconds = 71_312_384 * 30 / (0.86 * 3.35e12 * 1.089) + 2e-6
+    # DeepSeek's stack: AdamW alone. Read: an FP32 gradient, master weight and two moments; written:
+    # master, moments, a BF16 parameter: 4 + 2 x 4 + 2 x 8 + 2 = 30 B each for 71,312,384, at 0.86 of
+    # 3.35 TB/s; 1.089 times that without communication in flight; 2 us between kernels.
+    rate = 0.86 * 3.35e12 * 1.089
+    seconds = 71_312_384 * 30 / rate + 2e-6
+    one = simulated(lone(stack="deepseek"))
+    assert duration(one, "optimizer") == pytest.approx(seconds, abs=1e-12)
+
+
+def test_megatron_scales_zeroes_and_clips_gradients_and_copies_parameters():
+    # Around AdamW's 28 B: gradients are scaled before they are summed (read, write) and zeroed
+    # (write), read for their norm and clipped (read, write): 6 x 4 B. The BF16 parameter is copied
+    # from the master weight: 4 + 2 B. Four kernels.
+    rate = 0.86 * 3.35e12 * 1.089
+    seconds = 71_312_384 * (28 + 24 + 6) / rate + 4 * 2e-6
     assert duration(simulated(lone()), "optimizer") == pytest.approx(seconds, abs=1e-12)
+
+
+def test_a_shard_of_gradients_is_clipped_and_all_of_them_are_scaled():
+    # ZeRO 1 over two replicas: half of the parameters are updated, all gradients held.
+    kernels = OptimizerKernels(held_passes=3, shard_passes=3, copies=True)
+    found = [op.bytes for op in update(RECIPES["bf16"], kernels, updated=50.0, held=100.0)]
+    assert found == [100 * 12, 50 * 12, 50 * 28, 50 * 6]
 
 
 @pytest.mark.parametrize(("tp", "sequence_parallel"), [(1, True), (2, True), (2, False), (4, True)])

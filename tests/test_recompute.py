@@ -53,6 +53,7 @@ def executed(one: Program) -> float:
     ids=str,
 )
 @pytest.mark.parametrize("model", [DENSE, {**DENSE, **MLA}, GPT], ids=["gqa", "mla", "gpt"])
+@pytest.mark.slow
 def test_full_recompute_runs_each_layers_forward_pass_once_more(model, layout):
     # Forward of a layer: 2 FLOPs per weight and token, and attention's two causal products.
     changes = {**ONE_NODE, **model, **layout}

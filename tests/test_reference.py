@@ -43,6 +43,7 @@ def complaints(kind, tree):
 
 
 @every_kind
+@pytest.mark.slow
 def test_a_schema_is_one(kind):
     jsonschema.Draft202012Validator.check_schema(schema(kind))
 

@@ -187,6 +187,7 @@ def test_dualpipe_of_eight_stages_and_twenty_micro_batches_without_communication
 @pytest.mark.parametrize(
     "times", [(1, 1, 1, 3), (1, 1, 1, 2), (1, 1, 0.5, 2), (2, 2, 1, 3.5), (1, 1, 0, 1)]
 )
+@pytest.mark.slow
 def test_dualpipe_idles_at_most_its_published_bubble(stages, micro_batches, times):
     # arXiv 2412.19437, table 2: (P/2 - 1)(F&B + B - 3W), for F = I, W <= F and B <= F&B <= F + B.
     forward, dgrad, wgrad, pair = times

@@ -82,6 +82,7 @@ def test_a_backward_alone_may_be_given_as_a_whole(capsys):
     assert tree["bubble"] == tree["bubble_formula"] == 12
 
 
+@pytest.mark.slow
 def test_memory_and_travel_reach_the_search(capsys):
     sizes = ("zb-2p", "--stages", "4", "--micro-batches", "12", "--times", "F=1,I=1,W=0.5,comm=0.1")
     free, held = figures(capsys, *sizes), figures(capsys, *sizes, "--memory", "4")

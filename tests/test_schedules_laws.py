@@ -35,6 +35,7 @@ def compiled_from_the_first_action():
 
 
 @pytest.mark.parametrize(("ranks", "micro_batches", "kept"), [(3, 7, 1.0), (4, 5, 0.4)])
+@pytest.mark.slow
 def test_the_search_gives_the_same_order_compiled_and_not(ranks, micro_batches, kept):
     times = np.array([[3.0] * ranks, [2.5] * ranks, [1.7] * ranks])
     ahead = np.arange(2.0, 2.0 + ranks)[::-1].copy()
@@ -103,6 +104,7 @@ def test_the_published_bubble_is_exact_in_its_region(name, data):
 @pytest.mark.parametrize("name", NAMES)
 @few
 @given(data=st.data())
+@pytest.mark.slow
 def test_the_published_activations_are_the_most_that_a_rank_holds(name, data):
     schedule, shape = data.draw(cases(name))
     held, published = max(peak_in_flight(schedule)), FORMULAS[name].held(shape)

@@ -23,6 +23,7 @@ def test_every_schedule_runs_as_a_step_and_folds_exactly(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if SCHEDULES[name].timed])
+@pytest.mark.slow
 def test_a_searched_schedule_is_searched_with_the_times_of_the_step(name):
     one = scenario(schedule__name=name, layout__pp=4, layout__stages="balanced")
     costs = price(one)

@@ -51,6 +51,7 @@ def most_held(schedule, share):
 
 @every_row
 @pytest.mark.parametrize("name", ["1f1b", "zb-h1", "zb-h2"])
+@pytest.mark.slow
 def test_handmade_schedules_reproduce_the_published_rates_to_the_digits(name, row):
     schedule = build(name, row["stages"], row["micro_batches"])
     assert round(rate(row, spans(schedule, times(row))), 4) == row["rates"][name]

@@ -113,6 +113,7 @@ def test_jitter_on_few_gpus_unfolds_only_what_they_make_different():
     assert everywhere.ranks == 8  # nobody is like anybody
 
 
+@pytest.mark.slow
 def test_a_step_never_gains_by_a_slower_gpu():
     healthy = step(scenario())
     for seed in range(5):

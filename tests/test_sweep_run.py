@@ -100,6 +100,7 @@ def wait_for_points(folder, count, process):
 # Rows
 
 
+@pytest.mark.slow
 def test_rows_hold_axes_inputs_outputs_and_derived_columns(write, at_home, capsys):
     assert _main(["sweep", "s.yaml"]) == 0
     out, err = capsys.readouterr()
@@ -133,6 +134,7 @@ def test_brackets_in_names_are_shown_as_they_are(write, at_home, capsys):
     assert lines[3][0] == "[red]"
 
 
+@pytest.mark.slow
 def test_json_holds_the_same_rows(write, at_home, capsys):
     assert _main(["sweep", "s.yaml", "--json", "-"]) == 0
     tree = json.loads(capsys.readouterr().out)
@@ -143,6 +145,7 @@ def test_json_holds_the_same_rows(write, at_home, capsys):
     assert tree["rows"][0]["step_time_s"] == float(table()[0]["step_time_s"])
 
 
+@pytest.mark.slow
 def test_an_illegal_point_is_a_row_that_says_why(write, at_home):
     _main(["sweep", "s.yaml"])
     illegal = [row for row in table() if row["status"] == "illegal"]
@@ -362,6 +365,7 @@ def test_ctrl_c_ends_with_how_to_continue(write):
     )
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_repeats_nothing(write, at_home, monkeypatch, capsys):
     _main(["sweep", "s.yaml"])
     first, timing = bytes_of("trial"), Path("trial/timing.csv").read_text(encoding="utf-8")
@@ -372,6 +376,7 @@ def test_a_finished_sweep_repeats_nothing(write, at_home, monkeypatch, capsys):
     assert Path("trial/timing.csv").read_text(encoding="utf-8") == timing
 
 
+@pytest.mark.slow
 def test_a_point_that_cannot_be_read_is_simulated_again(write, at_home):
     _main(["sweep", "s.yaml"])
     first = bytes_of("trial")
@@ -386,6 +391,7 @@ def test_a_point_that_cannot_be_read_is_simulated_again(write, at_home):
     )
 
 
+@pytest.mark.slow
 def test_a_point_that_no_worker_finishes_is_a_row_and_is_tried_again_next_time(
     write, at_home, monkeypatch, capsys
 ):
@@ -429,6 +435,7 @@ def test_a_dask_cluster_gives_the_same_bytes(write, scheduler, capsys):
 # Files
 
 
+@pytest.mark.slow
 def test_parquet_holds_what_csv_holds(write, at_home):
     from pyarrow import parquet
 
@@ -544,6 +551,7 @@ def test_points_come_first_from_the_folder(write, at_home):
     assert [one.tree for one in again[:3]] == [one.tree for one in first]
 
 
+@pytest.mark.slow
 def test_a_page_has_every_panel_every_point_and_the_command(write, at_home):
     nvlink = ["200 GB/s bidirectional", "400 GB/s bidirectional", "900 GB/s bidirectional"]
     write(

@@ -320,6 +320,7 @@ def test_a_wrong_file_is_told_value_rule_and_remedy(changes, message):
     assert refusal(**changes) == message
 
 
+@pytest.mark.slow
 def test_the_remedies_of_a_fabric_that_is_too_small_work():
     assert (
         describe(config(fabric__switch_ports=6))["switches"] == 4 + 3

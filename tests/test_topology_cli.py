@@ -82,6 +82,7 @@ def test_a_large_cluster_is_drawn_in_blocks(tmp_path):
         ("gb200-nvl72-576", 576, 900),
     ],
 )
+@pytest.mark.slow
 def test_shipped_nodes_and_racks_are_described_and_run_collectives(name, gpus, nvlink, capsys):
     assert _main(["topology", name, "--json", "-"]) == 0
     tree = json.loads(capsys.readouterr().out)

@@ -214,6 +214,7 @@ def test_slim_fly_and_dragonfly_count_as_in_deepseeks_table():
 
 
 @pytest.mark.parametrize("q", [3, 4, 5, 7, 8, 9, 11, 13])
+@pytest.mark.slow
 def test_a_slim_fly_is_regular_of_diameter_two_and_has_the_eigenvalue_gap_q(q):
     # Besta and Hoefler, SC 2014; the gap k - lambda_2 = q is what the bisection's closed form rests
     # on.

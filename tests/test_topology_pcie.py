@@ -200,6 +200,7 @@ def test_folding_is_exact_with_slots(name, changes):
     assert folded.utilisation["pcie"] > folded.utilisation["nic"]
 
 
+@pytest.mark.slow
 def test_a_step_behind_narrow_slots_takes_as_long_as_with_narrow_nics():
     for make in (scenario, dense):
         slots = run(lower(make(node__pcie="5 GB/s per direction"))).step_time

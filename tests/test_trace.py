@@ -109,6 +109,7 @@ def test_perfettos_rule_drops_a_slice_that_neither_nests_nor_follows():
     assert lost([follows, crosses]) == [crosses]
 
 
+@pytest.mark.slow
 def test_perfetto_takes_every_slice_of_a_step_of_deepseek_v3():
     timeline = run(lower(load("h800-2048", "deepseek-v3")))
     drawn = tree(timeline, range(timeline.program.ranks))["traceEvents"]
@@ -388,7 +389,7 @@ def timeline_of(rows):
         multiplicity=np.array([8]),
     )
     start, end = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    return Timeline(program, start, start, end, "hand", 0)
+    return Timeline(program, start, start, start, start, end, "hand", 0)
 
 
 def test_overlap_is_the_part_of_communication_that_compute_covers():

@@ -1,8 +1,8 @@
 """Tensor parallel GEMMs that overlap their collectives: pieces in time, SMs, tables, and what was measured."""
 
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import dense, scenario
 from pydantic import ValidationError
@@ -13,14 +13,15 @@ from simulator.errors import InputError
 from simulator.hardware import OverlapMethod, StackConfig, TensorGroup, TensorOverlap
 from simulator.hardware.tensor_overlap import GATHERED, GEMMS, SCATTERED, UNRELATED
 from simulator.ops import LATE, Op, Transfer, block_ops
-from simulator.ops.op import gemm, piece
-from simulator.ops.overlap import gathering, leaving, scattering
+from simulator.ops.op import Taken, gemm, piece
+from simulator.ops.overlap import gathering, scattering, sharing
 from simulator.program.chunk_rows import Call
 from simulator.residuals import processor
-from simulator.residuals.overlaps import elapsed, measured_overlaps
+from simulator.residuals.overlaps import elapsed, measured_overlaps, measured_pieces
 
 RING = OverlapMethod(method="ring_exchange")
 PIPELINE = OverlapMethod(method="pipeline", sms=16, splits=4)
+BULK = {"layout__tp": 4, "layout__tp_comm_overlap": True, "layout__pp": 1}
 MEGATRON = inputs.validate(inputs.data("stacks", "megatron"), StackConfig).tensor_overlap
 
 
@@ -30,7 +31,8 @@ MEGATRON = inputs.validate(inputs.data("stacks", "megatron"), StackConfig).tenso
 class _Kernels:
     """Every kernel takes a second per 1,000 rows, those without a shape nothing."""
 
-    kernels = SimpleNamespace(gap=0.0)
+    def gaps(self, op: Op) -> float:
+        return 0.0
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
         return op.shape.m / 1000
@@ -118,19 +120,83 @@ def test_a_ring_that_scatters_adds_the_parts_itself():
 # SMs
 
 
-def test_a_gemm_next_to_a_transfer_has_fewer_sms():
+WIDE = gemm("layer", 8192, 8192, 8192, "bf16")
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0, 2.0])
+def test_a_gemm_is_slower_while_a_transfer_lasts(share):
     part = processor("h100")
-    whole = gemm("layer", 8192, 8192, 8192, "bf16")
-    (left,) = leaving((whole,), OverlapMethod(method="bulk", sms=24))
-    assert isinstance(left, Op)
-    longer = part.kernel(left, overlapped=False) / part.kernel(whole, overlapped=False)
+    alone = part.kernel(WIDE, overlapped=False)
+    margin = part.kernel(WIDE._replace(taken=Taken(0.0, 24, margin=True)), overlapped=False)
     # 108 of 132 SMs, to a wave: 2,048 tiles of 128 x 256 are 15.5 or 19.0 waves.
-    assert longer == pytest.approx(19 / 16, rel=0.03)
+    assert margin / alone == pytest.approx(19 / 16, rel=0.03)
+    # Memory and power as well: 1.13. A part of the GEMM at that rate, the rest at the other.
+    beside = 1.13 * margin
+    bulk = Taken(share * beside, 24)
+    due = min(share, 1) * beside + (1 - min(share, 1)) * alone
+    assert part.kernel(WIDE._replace(taken=bulk), overlapped=False) == pytest.approx(due)
+    # With a margin the SMs stay unused when the transfer has ended.
+    due = min(share, 1) * beside + (1 - min(share, 1)) * margin
+    left = bulk._replace(margin=True)
+    assert part.kernel(WIDE._replace(taken=left), overlapped=False) == pytest.approx(due)
+
+
+def test_a_bulk_transfer_without_its_time_takes_nothing():
+    part = processor("h100")
+    held = WIDE._replace(taken=Taken(0.0, 24))
+    assert part.kernel(held, overlapped=False) == part.kernel(WIDE, overlapped=False)
+
+
+def test_the_slowdown_beside_copy_engines_is_the_measured_one():
+    # pytorch pull request 172714: 2.96 ms one after the other, of which 512 MiB gathered on 8 H100
+    # 1.40 ms (measured/nccl_one_node.csv: 1.4015), so 1.56 ms the GEMM; 1.77 ms overlapped.
+    gathered = next(
+        float(row["us"]) * 1e-3
+        for row in inputs.table("nccl_one_node")
+        if (row["gpu"], row["op"], row["ranks"], row["bytes"])
+        == ("h100", "all_gather", "8", "536870912")
+    )
+    slowdown = processor("h100").kernels.communication["userbuffers"].gemm_slowdown
+    assert slowdown == pytest.approx(1.77 / (2.96 - gathered), abs=0.01)
+
+
+def test_pieces_next_to_a_transfer_share_its_time():
+    transfer = Transfer("gather", "tp", 4.0)
+    pieces = gathering(transfer, (WHOLE,), 4, 6.0)[1:]
+    assert [op.taken.seconds for op in pieces if isinstance(op, Op)] == [2.0, 2.0, 2.0, 0.0]
+    # A pipeline hides three quarters of it next to its last three pieces, which leave 16 SMs.
+    pieces = scattering(transfer, (WHOLE,), 4, PIPELINE, 4.0)
+    taken = [op.taken for op in pieces if isinstance(op, Op)]
+    assert taken == [Taken(time, 16, margin=True) for time in (0.0, 1.0, 1.0, 1.0)]
 
 
 def test_sms_are_taken_from_gemms_alone():
     cast = Op("cast", "quantise", bytes=1.0)
-    assert leaving((cast,), OverlapMethod(method="bulk", sms=24)) == (cast,)
+    assert sharing((cast,), Taken(1.0, 24)) == (cast,)
+
+
+def test_a_bulk_transfer_holds_its_sms_as_long_as_it_takes_alone():
+    one = dense(**BULK)
+    work = price(one).work
+    (ops,) = block_ops("dense", work)
+    # 3/4 of the residual stream in BF16 over NVLink at the rate of copy engines.
+    due = 0.75 * work.tokens * work.model.hidden_size * 2 / (one.topology.node.nvlink * 0.826)
+    taken = {op.name: op.taken for op in ops.backward if isinstance(op, Op) and op.taken.sms}
+    assert set(taken) == {"qkv dgrad", "qkv wgrad", "gate+up dgrad", "gate+up wgrad"}
+    assert {held.sms for held in taken.values()} == {16}
+    assert [held.seconds for held in taken.values()] == pytest.approx([due] * 4)
+
+
+def test_a_sum_travels_next_to_its_own_weight_gradient_alone():
+    # The other one has run before it, in truth: what comes now waits for the sum.
+    (ops,) = block_ops("dense", price(dense(**BULK)).work)
+    gradients = [op for op in (*ops.attention_w, *ops.mlp_w) if isinstance(op, Op)]
+    assert [(op.name, op.joins) for op in gradients] == [
+        ("qkv wgrad", False),
+        ("o wgrad", True),
+        ("gate+up wgrad", False),
+        ("down wgrad", True),
+    ]
 
 
 # The table
@@ -217,8 +283,37 @@ def test_copy_engines_reach_the_rate_of_the_table():
     )
 
 
+OVERLAPS = list(measured_overlaps())
+SLOW_MACHINE = "github meta-pytorch/kraken pull request 2"
+"""Its GEMMs alone reach 575 to 630 TFLOP/s; the same shapes reach 750 in issue 90 of flux and in AIConfigurator."""
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in OVERLAPS if row.library == "nccl" and row.source != SLOW_MACHINE],
+    ids=lambda row: f"{row.source} {row.shape}",
+)
+def test_a_gemm_and_its_collective_one_after_the_other_take_what_was_measured(row):
+    assert abs(row.error) < 0.1
+
+
+def test_one_machine_was_slower_at_all_it_did():
+    # Not fitted: gathers of 7 to 22% less, with GEMMs that are as much slower than elsewhere.
+    errors = [row.error for row in OVERLAPS if (row.source, row.library) == (SLOW_MACHINE, "nccl")]
+    assert len(errors) == 9
+    assert -0.23 < min(errors) < max(errors) < 0
+
+
 def test_transformer_engines_layers_take_what_was_measured():
-    errors = [row.error for row in measured_overlaps() if row.library == "transformer_engine"]
-    # Too fast: beside copy engines a GEMM takes 1.13 times as long, which is not simulated yet.
-    assert len(errors) == 2
-    assert sorted(errors) == pytest.approx([-0.14, -0.09], abs=0.01)
+    # k of 16,384 and 32,768. The longer GEMM alone is too fast: 730 TFLOP/s over 24 ms.
+    errors = [row.error for row in OVERLAPS if row.library == "transformer_engine"]
+    assert errors == pytest.approx([-0.07, -0.12], abs=0.015)
+
+
+def test_pieces_take_as_much_longer_as_was_measured():
+    # Llama 405B over 8 ranks in FP8: 1.24 times the whole over a layer, in BF16 1.01.
+    rows = list(measured_pieces())
+    errors = np.array([row.computed / row.measured - 1 for row in rows])
+    assert len(rows) == 32
+    assert abs(errors.mean()) < 0.02
+    assert np.sqrt((errors**2).mean()) < 0.06

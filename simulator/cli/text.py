@@ -14,7 +14,7 @@ from simulator.layout import Layout
 from simulator.report import Report, mean_share
 from simulator.report.parts import PARTS
 from simulator.units import format_bytes, format_seconds
-from simulator.whatif import Imbalance, Stragglers, Study
+from simulator.whatif import HostInterval, Imbalance, Stragglers, Study
 
 
 def study_text(study: Study) -> Iterator[RenderableType]:
@@ -176,11 +176,21 @@ def _bounds(report: Report) -> Table:
 
 
 def _penalties(study: Study) -> Iterator[str]:
-    """Yield what unequal experts and slow GPUs cost, where there are any."""
+    """Yield what unequal experts, slow GPUs and hosts cost, where that says something."""
     if study.imbalance:
         yield _imbalance(study.report, study.imbalance)
     if study.stragglers:
         yield _stragglers(study.report, study.stragglers)
+    if study.hosts:
+        yield _hosts(study.report, study.hosts)
+
+
+def _hosts(report: Report, interval: HostInterval) -> str:
+    steps = [f"{format_seconds(step)} with {pace} ones" for pace, step in interval.steps.items()]
+    return (
+        f"Hosts of {report.scenario.stack.name} were not measured (simulated: {interval.pace}); "
+        f"the step takes {', '.join(steps)}"
+    )
 
 
 def _imbalance(report: Report, penalty: Imbalance) -> str:
@@ -239,8 +249,8 @@ def _assumed(study: Study) -> Iterator[Text]:
 def _kernels(report: Report) -> str:
     gpu = report.scenario.gpu.name.upper()
     return (
-        f"{report.measured_share:.0%} of the time of all GEMMs is of shapes between measured ones "
-        f"on {gpu}; the rest is computed"
+        f"{report.measured_share:.0%} of the time of GEMMs is of shapes between measured ones on "
+        f"{gpu}; the rest follows from fits"
     )
 
 

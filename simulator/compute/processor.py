@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simulator.compute.attention import attention_seconds, implementation
-from simulator.compute.gemm import gemm_seconds, inside
+from simulator.compute.gemm import burst, gemm_seconds, inside
+from simulator.compute.grouped import grouped_seconds
 from simulator.errors import InputError
 from simulator.hardware import GemmModel, GpuConfig, KernelConfig
 from simulator.ops import Op
@@ -29,6 +30,8 @@ class Processor:
     """
     attention: str = ""
     """Implementation of fused attention, by its name in the kernel table; "": the default."""
+    own_grouped: bool = True
+    """Whether grouped GEMMs are those of DeepSeek's stack, which are described as its dense ones."""
     sustained: bool = True
     """Whether the power limit has taken the clock down, as in a training step.
 
@@ -43,7 +46,7 @@ class Processor:
         total = 0.0
         for op in ops:
             if _runs(op):
-                total += self.kernel(op, overlapped=overlapped) + self.kernels.gap
+                total += self.kernel(op, overlapped=overlapped) + self.gaps(op)
         return total
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
@@ -55,11 +58,19 @@ class Processor:
             return self._attention(op, overlapped=overlapped)
         return self._memory_bound(op, overlapped=overlapped)
 
+    def gaps(self, op: Op) -> float:
+        """Return the time between an op's kernels, and to the one before [s]."""
+        # GEMMs of several experts run on several streams: only the first waits.
+        kernels = 1 if op.flops else op.launches
+        return self.kernels.gap * kernels
+
     def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
         bandwidth = self.gpu.memory.bandwidth * self._share(op.kind)
-        seconds = op.bytes / bandwidth
+        seconds = op.bytes / bandwidth + self.kernels.start.get(op.kind, 0.0) * op.launches
         # The shares of HBM were measured while communication ran.
-        return seconds if overlapped else seconds / self.kernels.overlap_slowdown.memory
+        if not overlapped:
+            seconds /= self.kernels.overlap_slowdown.memory
+        return max(seconds, self.kernels.shortest * op.launches)
 
     def peak(self, dtype: Dtype) -> float:
         """Return the dense peak of a dtype [FLOP/s]. Errors: InputError where the GPU has none."""
@@ -83,13 +94,40 @@ class Processor:
         return inside(op, self.gpu, self._model(op))
 
     def _gemm(self, op: Op) -> float:
-        sms = self.gpu.sms - max(self.reserved_sms, op.sms)
+        transfer = op.taken
+        all_sms = self.gpu.sms - self.reserved_sms
+        left = min(all_sms, self.gpu.sms - transfer.sms)
+        alone = self._gemm_on(op, left if transfer.margin else all_sms)
+        if not transfer.seconds:
+            return alone
+        # Next to the transfer, and what is left of it behind.
+        beside = self._gemm_on(op, left) * self.kernels.communication["userbuffers"].gemm_slowdown
+        if beside <= transfer.seconds:
+            return beside
+        part = transfer.seconds / beside
+        return transfer.seconds + (1.0 - part) * alone
+
+    def _gemm_on(self, op: Op, sms: int) -> float:
+        """Return the time of a GEMM on some SMs [s]."""
         peak = self.peak(op.dtype)
+        if op.shape.groups > 1 and not self.own_grouped:
+            return self._grouped(op, peak, sms)
         return gemm_seconds(op, self.gpu, self._model(op), peak, sms, sustained=self.sustained)
 
     def _model(self, op: Op) -> GemmModel:
         table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
         return table[op.dtype]
+
+    def _grouped(self, op: Op, peak: float, sms: int) -> float:
+        tables = self.kernels.grouped_wgrad if op.kind == "wgrad" else self.kernels.grouped
+        model = tables[op.dtype]
+        in_loop = grouped_seconds(op, self.gpu, model, peak, sms)
+        if not self.sustained:
+            return in_loop
+        # Its clock gives way as that of a dense GEMM of its length.
+        known = self._model(op).measured.get(self.gpu.name)
+        slower = burst(known.burst, in_loop) if known else 1.0
+        return grouped_seconds(op, self.gpu, model, peak, sms, slower) * model.sustained
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
         model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)

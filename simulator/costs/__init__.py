@@ -1,15 +1,19 @@
 """Layers priced once: seconds by phase, FLOPs and bytes of each block under each load.
 
-`loads` says what experts get, `phases` cuts ops into segments and prices them, `pricing` does so
-for every block, `table` answers by block and stage, `buckets` are the parameters that travel.
+`loads` says what experts get, `hosts` what launching takes, `phases` cuts ops into segments and
+prices them, `pricing` does so for every block, `table` answers by block and stage, `buckets` are the
+parameters that travel.
 """
 
 from __future__ import annotations
 
 from simulator.costs.blocks import (
     BlockCost,
+    Busy,
     Held,
     Hop,
+    Join,
+    Launches,
     LoadedKey,
     PhaseCost,
     PhaseKey,
@@ -17,16 +21,21 @@ from simulator.costs.blocks import (
     Stages,
 )
 from simulator.costs.coverage import Coverage, coverage
+from simulator.costs.hosts import Hosts
 from simulator.costs.loads import layer_visits, loads
 from simulator.costs.pricing import block_seconds, price, price_loads, work
 from simulator.costs.table import Costs, Part
 
 __all__ = [
     "BlockCost",
+    "Busy",
     "Costs",
     "Coverage",
     "Held",
     "Hop",
+    "Hosts",
+    "Join",
+    "Launches",
     "LoadedKey",
     "Part",
     "PhaseCost",

@@ -15,6 +15,51 @@ Stages: TypeAlias = tuple[Blocks, ...]
 """Kinds of the blocks on each stage, in forward order [stage][block]."""
 
 
+class Launches(NamedTuple):
+    """How the host launches the kernels of a row, one after another."""
+
+    host: tuple[float, ...] = ()
+    """What launching each takes [kernel] s."""
+    kernels: tuple[float, ...] = ()
+    """What each takes on a healthy GPU, with the gap behind it [kernel] s."""
+
+    @property
+    def total(self) -> float:
+        """Return how long the host is busy [s]."""
+        return sum(self.host)
+
+    @property
+    def first(self) -> float:
+        """Return how long the host is busy until the first kernel is launched [s]."""
+        return self.host[0] if self.host else 0.0
+
+    def lag(self, speed: float) -> float:
+        """Return when the last kernel ends, were the GPU free from the first launch on.
+
+        Counted from when the host begins the row [s]. speed: of the rank's kernels.
+        """
+        launched = end = 0.0
+        for host, seconds in zip(self.host, self.kernels, strict=True):
+            launched += host
+            end = max(launched, end) + seconds / speed
+        return end
+
+
+NO_LAUNCHES = Launches()
+"""Of what the host does not launch by itself."""
+
+
+class Busy(NamedTuple):
+    """What a row keeps busy."""
+
+    seconds: float
+    """The GPU: of kernels on a healthy one, 0 of transfers [s]."""
+    launches: Launches = NO_LAUNCHES
+    """The host."""
+    drains: bool = False
+    """Whether the host waits for what the row waits for before it launches it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Kernels that run one after another, with nothing to wait for in between."""
@@ -25,6 +70,8 @@ class Segment:
     """Dtype -> executed FLOPs."""
     recomputed: float
     """Of those FLOPs, what the forward pass ran before."""
+    launches: Launches = NO_LAUNCHES
+    """How the host launches them."""
     measured: float = 0.0
     """Of the time of its GEMMs, that of shapes between measured ones [s]."""
 
@@ -45,11 +92,16 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """Where the kernels that follow wait for what earlier phases left on its way."""
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseCost:
     """One phase of one block."""
 
-    items: tuple[Segment | Hop, ...]
-    """Segments of kernels and the transfers between them, in order."""
+    items: tuple[Segment | Hop | Join, ...]
+    """Segments of kernels, and what stands between them, in order."""
 
     @property
     def segments(self) -> tuple[Segment, ...]:

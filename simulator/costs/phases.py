@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from simulator.compute import Processor
-from simulator.costs.blocks import Hop, PhaseCost, Segment
+from simulator.costs.blocks import Hop, Join, Launches, PhaseCost, Segment
 from simulator.ops import Op, Transfer
 
 CLASSES = {
@@ -19,11 +20,24 @@ CLASSES = {
 """Op kind -> class of the breakdown; every other kind is memory-bound."""
 
 
+Launcher: TypeAlias = Callable[[Op, bool], float]
+"""Op, and whether it is the first of its phase -> what launching it takes the host [s]."""
+
+
+def _at_once(op: Op, first: bool) -> float:
+    """Launch an op in no time."""
+    return 0.0
+
+
 def phase_cost(
-    ops: Iterable[Op | Transfer], processor: Processor, *, overlapped: bool
+    ops: Iterable[Op | Transfer],
+    processor: Processor,
+    *,
+    overlapped: bool,
+    launcher: Launcher = _at_once,
 ) -> PhaseCost:
     """Return what a phase costs. overlapped: communication kernels run at the same time."""
-    cutter = _Cutter(processor, overlapped)
+    cutter = _Cutter(processor, overlapped, launcher)
     for op in ops:
         if isinstance(op, Transfer):
             cutter.transfer(op)
@@ -41,12 +55,16 @@ class _Cutter:
     """What prices kernels."""
     overlapped: bool
     """Whether communication kernels run at the same time."""
-    items: list[Segment | Hop] = field(default_factory=list)
+    launcher: Launcher
+    """What says how long the host needs."""
+    items: list[Segment | Hop | Join] = field(default_factory=list)
     """What is cut so far."""
     run: list[Op] = field(default_factory=list)
     """Ops of the segment that is open."""
     in_flight: list[int] = field(default_factory=list)
     """For each transfer on its way, how many more ops do not wait for it."""
+    launched: bool = False
+    """Whether an op of the phase has been launched."""
 
     def transfer(self, op: Transfer) -> None:
         self.close()
@@ -57,6 +75,9 @@ class _Cutter:
             self.in_flight.append(op.concurrent)
 
     def kernel(self, op: Op) -> None:
+        if op.joins:
+            self.close()
+            self.items.append(Join())
         if 0 in self.in_flight:
             # This op waits for a transfer that earlier ones did not wait for.
             self.close()
@@ -66,26 +87,62 @@ class _Cutter:
 
     def close(self) -> None:
         if self.run:
-            segment = _segment(self.run, self.processor, overlapped=self.overlapped)
-            self.items.append(segment)
+            self.items.append(self._segment())
             self.run = []
 
+    def _segment(self) -> Segment:
+        """Return the segment that is open."""
+        sums = _Sums()
+        for op in self.run:
+            # An op of neither only marks what is kept in memory: nothing is launched for it.
+            if op.flops or op.bytes:
+                sums.host.append(self.launcher(op, not self.launched))
+                self.launched = True
+                sums.time(op, self.processor, overlapped=self.overlapped)
+            sums.flops[op.dtype] += op.flops
+            if op.recompute:
+                sums.recomputed += op.flops
+        return sums.segment()
 
-def _segment(ops: Iterable[Op], processor: Processor, *, overlapped: bool) -> Segment:
-    seconds: defaultdict[str, float] = defaultdict(float)
-    flops: defaultdict[str, float] = defaultdict(float)
-    recomputed = 0.0
-    measured = 0.0
-    for op in ops:
-        # An op of neither only marks what is kept in memory: nothing is launched for it.
-        if op.flops or op.bytes:
-            name = CLASSES.get(op.kind, "memory_bound")
-            kernel = processor.kernel(op, overlapped=overlapped)
-            seconds[name] += kernel
-            seconds["kernel_gaps"] += processor.kernels.gap
-            if name == "gemm" and processor.measured(op):
-                measured += kernel
-        flops[op.dtype] += op.flops
-        if op.recompute:
-            recomputed += op.flops
-    return Segment(dict(seconds), dict(flops), recomputed, measured)
+
+def _nothing() -> defaultdict[str, float]:
+    return defaultdict(float)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """A segment that is being added up; fields as in `Segment` and `Launches`."""
+
+    seconds: defaultdict[str, float] = field(default_factory=_nothing)
+    """By class of op [s]."""
+    flops: defaultdict[str, float] = field(default_factory=_nothing)
+    """By dtype."""
+    recomputed: float = 0.0
+    """FLOPs."""
+    measured: float = 0.0
+    """Time of GEMMs [s]."""
+    host: list[float] = field(default_factory=list)
+    """Of launches [s]."""
+    kernels: list[float] = field(default_factory=list)
+    """Each with its gap [s]."""
+
+    def time(self, op: Op, processor: Processor, *, overlapped: bool) -> None:
+        """Add a kernel's time."""
+        name = CLASSES.get(op.kind, "memory_bound")
+        gap = processor.gaps(op)
+        kernel = processor.kernel(op, overlapped=overlapped)
+        self.seconds[name] += kernel
+        self.seconds["kernel_gaps"] += gap
+        self.kernels.append(kernel + gap)
+        if name == "gemm" and processor.measured(op):
+            self.measured += kernel
+
+    def segment(self) -> Segment:
+        """Return the sums."""
+        return Segment(
+            seconds=dict(self.seconds),
+            flops=dict(self.flops),
+            recomputed=self.recomputed,
+            launches=Launches(tuple(self.host), tuple(self.kernels)),
+            measured=self.measured,
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from simulator.collectives import dispatcher_of, sms_of
 from simulator.compute import Processor
 from simulator.costs.blocks import BlockCost, LoadedKey, Parts, PhaseCost, PhaseKey, Stages
+from simulator.costs.hosts import Hosts
 from simulator.costs.loads import loads
 from simulator.costs.phases import phase_cost
 from simulator.costs.table import WITH_EXPERTS, Costs
@@ -16,7 +17,7 @@ from simulator.experts import Load, Loads
 from simulator.hardware import Overlaps, TensorGroup
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Pass, Phase, Work, block_ops, forward_ops, saved
+from simulator.ops import BlockOps, Op, Pass, Phase, Transfer, Work, block_ops, forward_ops, saved
 from simulator.precision import BYTES
 from simulator.scenario import Scenario
 
@@ -39,7 +40,8 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
     pairs: forward and backward passes overlap, so that GEMMs leave SMs to the exchanges; None: as
     the schedule has it.
     """
-    pricer = _Pricer(scenario, _processor(scenario, pairs))
+    hosts = Hosts(scenario.host, scenario.stack.host.drains, scenario.workload.training.cuda_graphs)
+    pricer = _Pricer(scenario, _processor(scenario, pairs), hosts)
     even_load = given.even if given else None
     # Even loads first: what does not depend on experts is taken over from there.
     kinds = dict.fromkeys(scenario.model.blocks)
@@ -50,6 +52,7 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
         loaded[key] = pricer.loaded(key, load, even_parts)
     return Costs(
         processor=pricer.processor,
+        hosts=pricer.hosts,
         work=work(scenario, even_load),
         loads=given,
         stages=_stages(scenario, even_blocks),
@@ -78,7 +81,13 @@ def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     reserved = 0
     if paired and scenario.layout.ep > 1:
         reserved = sms_of(scenario)
-    return Processor(scenario.gpu, scenario.kernels, reserved, _attention(scenario))
+    return Processor(
+        scenario.gpu,
+        scenario.kernels,
+        reserved,
+        _attention(scenario),
+        own_grouped=scenario.stack.experts.kernels == "deepseek",
+    )
 
 
 def _attention(scenario: Scenario) -> str:
@@ -115,22 +124,35 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         recompute = ("full",)
     return Work(
         model=model,
-        recipe=scenario.recipe,
+        recipe=replace(scenario.recipe, norm=scenario.stack.norm),
         tokens=tokens,
         seq_length=training.seq_length,
         expert_rows=own * rows * layout.etp,
         received=own * received,
         sent=own * sent,
         local_experts=experts // layout.ep,
+        expert_kernels=scenario.stack.experts.kernels,
+        row_multiple=_row_multiple(scenario),
         recompute=frozenset(recompute),
         tp=layout.tp,
         cp=layout.cp,
         etp=layout.etp,
         sequence_parallel=config.sequence_parallel,
         tp_overlap=_overlaps(scenario),
+        tp_pass=_pass_seconds(scenario),
         cp_gather=config.cp_comm == "all_gather",
         unfused=training.attention == "unfused",
     )
+
+
+def _row_multiple(scenario: Scenario) -> int:
+    """Return what the rows of an expert are padded to."""
+    if not scenario.recipe.quantised:
+        return 1
+    # A block of 32 elements has a scale of MXFP8, and a padded row must not share one.
+    least = 32 if scenario.recipe.gemm == "mxfp8" else 1
+    multiple = scenario.stack.experts.row_multiple
+    return max(multiple, least) if multiple > 1 else 1
 
 
 def _overlaps(scenario: Scenario) -> Overlaps:
@@ -151,6 +173,13 @@ def _overlaps(scenario: Scenario) -> Overlaps:
     return scenario.stack.tensor_overlap.of(group)
 
 
+def _pass_seconds(scenario: Scenario) -> float:
+    """Return the time of a byte that userbuffers pass round a tensor parallel group, alone [s]."""
+    tp = scenario.layout.tp
+    rate = scenario.topology.node.nvlink * scenario.kernels.communication["userbuffers"].nvlink
+    return (tp - 1) / tp / rate
+
+
 @dataclass(frozen=True, slots=True)
 class _Pricer:
     """Prices blocks of one scenario on one processor."""
@@ -159,6 +188,8 @@ class _Pricer:
     """Whose blocks these are."""
     processor: Processor
     """What prices kernels."""
+    hosts: Hosts
+    """What launches them."""
 
     @property
     def travels(self) -> bool:
@@ -204,8 +235,7 @@ class _Pricer:
                 if known and not phase.depends_on_load:
                     phases[key] = known.phases[key]
                 else:
-                    ops_ = ops[phase]
-                    phases[key] = phase_cost(ops_, self.processor, overlapped=overlapped)
+                    phases[key] = self._phase(ops[phase], key)
         return BlockCost(
             load=load if ops.exchanges_experts else -1,
             phases=phases,
@@ -215,6 +245,12 @@ class _Pricer:
             reread=memory.reread,
             mean=known,
         )
+
+    def _phase(self, ops: Iterable[Op | Transfer], key: PhaseKey) -> PhaseCost:
+        def launcher(op: Op, first: bool) -> float:
+            return self.hosts.seconds(op, key.phase, first=first)
+
+        return phase_cost(ops, self.processor, overlapped=key.overlapped, launcher=launcher)
 
     def _memory(
         self, kind: BlockKind, work_: Work, ops: tuple[BlockOps, ...]

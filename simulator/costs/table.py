@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from simulator.compute import Processor
 from simulator.costs.blocks import BlockCost, Held, LoadedKey, Parts, Stages
+from simulator.costs.hosts import Hosts
 from simulator.experts import Loads
 from simulator.model import BlockKind
 from simulator.ops import Work
@@ -32,6 +33,8 @@ class Costs:
 
     processor: Processor
     """GPU, kernel table and the SMs that communication keeps."""
+    hosts: Hosts
+    """What launches its kernels."""
     work: Work
     """What one micro-batch asks of a layer whose experts are equally popular."""
     loads: Loads | None

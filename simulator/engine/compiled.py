@@ -16,7 +16,7 @@ from simulator.engine.coflows import begin, close, settle
 from simulator.engine.heap import take
 from simulator.engine.instants import INSTANT
 from simulator.engine.records import DONE, FAILED, HEAP, MOVING, State
-from simulator.engine.rows import computed, ready
+from simulator.engine.rows import arrived, computed, ready
 from simulator.engine.state import state_of
 from simulator.errors import EngineError
 from simulator.fairshare import UNBOUNDED
@@ -33,6 +33,8 @@ def run(program: Program) -> Timeline:
     rows = state.row[:-1]
     return Timeline(
         program,
+        issue=np.ascontiguousarray(rows["issue"]),
+        due=np.ascontiguousarray(rows["due"]),
         arrive=np.ascontiguousarray(rows["arrive"]),
         start=np.ascontiguousarray(rows["start"]),
         end=np.ascontiguousarray(rows["end"]),
@@ -75,6 +77,8 @@ def _act(s: State, event: int, now: float) -> None:
     ranks = len(s.rank)
     if event < ranks:
         computed(s, event, now)
+    elif event >= ranks + len(s.call) - 1:
+        arrived(s, event - (ranks + len(s.call) - 1), now)
     elif s.call[event - ranks].state == MOVING:
         close(s, event - ranks, now)
     else:

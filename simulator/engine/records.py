@@ -38,18 +38,28 @@ def _record(*fields: tuple[str, str]) -> np.dtype[np.void]:
 
 ROW = _record(
     ("seconds", "f8"),  # of a kernel [s]
-    ("arrive", "f8"),  # see Timeline [s]
+    ("lead", "f8"),  # see Program [s]
+    ("lag", "f8"),
+    ("before", "f8"),  # see Hosts [s]
+    ("behind", "f8"),
+    ("issue", "f8"),  # see Timeline [s]
+    ("due", "f8"),
+    ("arrive", "f8"),
     ("start", "f8"),
     ("end", "f8"),
     ("rank", "i4"),
     ("call", "i4"),  # that it is a member of, or NONE for a kernel
     ("begin", "i4"),  # of its followers in State.follower; they end where the next row's begin
     ("waiting", "i4"),  # rows that it still waits for
-    ("following", "i4"),  # row behind it in its rank's queue or its call
+    ("gate", "i4"),  # see Hosts
+    ("following", "i4"),  # row behind it among its rank's held ones, in its queue, or in its call
     ("later", "i4"),  # neighbours in the chain `slowed` of its rank
     ("earlier", "i4"),
 )
 RANK = _record(
+    ("host", "f8"),  # when its host went on after the last row that drained it [s]
+    ("gate", "i4"),  # next row that drains it
+    ("held", "i4"),  # first of the rows behind that one which wait for nothing else
     ("sms", "i4"),  # row that has the SMs
     ("queue", "i4"),  # first row that waits for them
     ("computing", "i4"),  # whether a kernel ran when coflows were last told
@@ -126,7 +136,10 @@ class State(NamedTuple):
     link: Records
     """Classes of links."""
     event: Records
-    """Rank r ends its kernel: number r. Call c ends its latency or its bytes: ranks + c."""
+    """Rank r ends its kernel: number r. Call c ends its latency or its bytes: ranks + c.
+
+    Row w is launched: ranks + calls + w.
+    """
     heap: Ids
     """Events that are due, the first one at 0."""
     due: Ids

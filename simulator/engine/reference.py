@@ -1,6 +1,9 @@
 """The reference executor: events by SimPy, one Python call each.
 
-Rules. A row starts when all rows that it waits for have ended; its stream's order is among them.
+Rules. A row starts when all rows that it waits for have ended and its host has launched it; its
+stream's order is among what it waits for. Hosts launch the rows of their rank in order; one that
+drains its host is not launched, nor is any behind it, before what it waits for has ended. A row of
+several kernels may end later than they take, where the host is not quick enough.
 The compute and the side stream of a rank share its SMs: a kernel that has them keeps them to its
 end, the others wait in the order in which they became ready. A coflow starts when all its members
 have arrived; after its latency its bytes share the links max-min fairly with all others, no faster
@@ -27,6 +30,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import simpy
 
+from simulator.engine.hosts import hosts_of
 from simulator.engine.instants import INSTANT
 from simulator.fairshare import max_min_few
 from simulator.program import Coflow, Program
@@ -39,6 +43,8 @@ def run(program: Program) -> Timeline:
     state.go()
     return Timeline(
         program,
+        issue=np.array(state.issue),
+        due=np.array(state.due_since),
         arrive=np.array(state.arrive),
         start=np.array(state.start),
         end=np.array(state.end),
@@ -109,6 +115,19 @@ class _Run:
         self.capacity: list[float] = program.capacity.tolist()
         self.waiting: list[int] = np.diff(program.wait_ptr).tolist()
         self.followers = _followers(program)
+        hosts = hosts_of(program)
+        self.lead: list[float] = program.lead.tolist()
+        self.lag: list[float] = program.lag.tolist()
+        self.before: list[float] = hosts.before.tolist()
+        self.behind: list[float] = hosts.behind.tolist()
+        self.next_gate: list[int] = hosts.gate.tolist()
+        # Of each rank: when its host went on last, the next row that drains it, and rows behind that
+        # one which wait for nothing else.
+        self.host: list[float] = hosts.begin.tolist()
+        self.gate: list[int] = hosts.first_gate.tolist()
+        self.held: list[list[int]] = [[] for _ in range(ranks)]
+        self.issue = [0.0] * rows
+        self.due_since = [0.0] * rows
         self.arrive = [0.0] * rows
         self.start = [0.0] * rows
         self.end = [-1.0] * rows
@@ -171,7 +190,28 @@ class _Run:
     # Rows
 
     def _ready(self, row: int) -> None:
-        """Let a row whose waits are over wait for its peers or for the SMs of its rank."""
+        """Let a row whose waits are over wait for its launch."""
+        self.due_since[row] = self.now
+        rank = self.rank[row]
+        held = self.held[rank]
+        insort(held, row)
+        while held and held[0] <= self.gate[rank]:
+            self._launch(held.pop(0), rank)
+
+    def _launch(self, row: int, rank: int) -> None:
+        """Let the host launch a row, at once where it has come so far."""
+        if row == self.gate[rank]:
+            self.host[rank] = max(self.host[rank] + self.behind[row], self.now)
+            self.gate[rank] = self.next_gate[row]
+        self.issue[row] = self.host[rank] + self.before[row]
+        at = self.issue[row] + self.lead[row]
+        if at > self.now + INSTANT:
+            self._plan(at, lambda: self._arrived(row), _always)
+        else:
+            self._arrived(row)
+
+    def _arrived(self, row: int) -> None:
+        """Let a row that is launched wait for its peers or for the SMs of its rank."""
         self.arrive[row] = self.now
         rank = self.rank[row]
         if self.coflow[row] >= 0:
@@ -183,7 +223,12 @@ class _Run:
     def _compute(self, row: int) -> None:
         self.start[row] = self.now
         self.on_sms[self.rank[row]] = row
-        self._plan(self.now + self.seconds[row], lambda: self._computed(row), _always)
+        end = self.now + self.seconds[row]
+        # Its later kernels may have to wait for the host.
+        late = self.issue[row] + self.lag[row]
+        if late > end + INSTANT:
+            end = late
+        self._plan(end, lambda: self._computed(row), _always)
 
     def _computed(self, row: int) -> None:
         rank = self.rank[row]

@@ -6,12 +6,56 @@ from typing import Any
 
 from simulator.compiled import inner
 from simulator.engine.heap import schedule
+from simulator.engine.instants import INSTANT
 from simulator.engine.records import DONE, NONE, UNSETTLED, Records, State
 
 
 @inner
 def ready(s: State, row: int, now: float) -> None:
-    """Let a row whose waits are over wait for its peers or for the SMs of its rank."""
+    """Let a row whose waits are over wait for its launch."""
+    rows = s.row
+    rows[row].due = now
+    rank = s.rank[rows[row].rank]
+    _hold(rows, rank, row)
+    while rank.held >= 0 and rank.held <= rank.gate:
+        row = rank.held
+        rank.held = rows[row].following
+        rows[row].following = NONE
+        _launch(s, row, now)
+
+
+@inner
+def _hold(rows: Records, rank: Any, row: int) -> None:
+    """Put a row among those of its rank that wait for nothing but the host, in the order of the program."""
+    before, after = NONE, rank.held
+    while 0 <= after < row:
+        before, after = after, rows[after].following
+    rows[row].following = after
+    if before < 0:
+        rank.held = row
+    else:
+        rows[before].following = row
+
+
+@inner
+def _launch(s: State, row: int, now: float) -> None:
+    """Let the host launch a row, at once where it has come so far."""
+    line = s.row[row]
+    rank = s.rank[line.rank]
+    if row == rank.gate:
+        rank.host = max(rank.host + line.behind, now)
+        rank.gate = line.gate
+    line.issue = rank.host + line.before
+    at = line.issue + line.lead
+    if at > now + INSTANT:
+        schedule(s.event, s.heap, s.counts, len(s.rank) + len(s.call) - 1 + row, at)
+    else:
+        arrived(s, row, now)
+
+
+@inner
+def arrived(s: State, row: int, now: float) -> None:
+    """Let a row that is launched wait for its peers or for the SMs of its rank."""
     rows = s.row
     rows[row].arrive = now
     if rows[row].call >= 0:
@@ -49,7 +93,12 @@ def grant(s: State, now: float) -> None:
             rank.queue = rows[row].following
             rank.sms = row
             rows[row].start = now
-            schedule(s.event, s.heap, s.counts, number, now + rows[row].seconds)
+            end = now + rows[row].seconds
+            # Its later kernels may have to wait for the host.
+            late = rows[row].issue + rows[row].lag
+            if late > end + INSTANT:
+                end = late
+            schedule(s.event, s.heap, s.counts, number, end)
 
 
 @inner

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.engine.hosts import Hosts, hosts_of
 from simulator.engine.records import (
     CALL,
     COUNTS,
@@ -29,11 +30,13 @@ from simulator.program import Program
 def state_of(program: Program) -> State:
     """Return the state before anything has begun."""
     kind, part = _kinds(program)
-    row, follower = _rows(program)
+    hosts = hosts_of(program)
+    row, follower = _rows(program, hosts)
     call, crossing = _calls(program, kind, row)
     # Room for the most that there can be of everything: compiled code never makes an array.
     ranks = program.ranks
     calls = len(call) - 1
+    events = ranks + calls + len(program.rank)
     links = len(program.capacity)
     return State(
         row=row,
@@ -41,6 +44,9 @@ def state_of(program: Program) -> State:
         rank=_fresh(
             RANK,
             ranks,
+            host=hosts.begin,
+            gate=hosts.first_gate,
+            held=NONE,
             sms=NONE,
             queue=NONE,
             slowed=NONE,
@@ -57,9 +63,9 @@ def state_of(program: Program) -> State:
             first=NONE,
             last=NONE,
         ),
-        event=_fresh(EVENT, ranks + calls, slot=NONE),
-        heap=_room(ranks + calls),
-        due=_room(ranks + calls),
+        event=_fresh(EVENT, events, slot=NONE),
+        heap=_room(events),
+        due=_room(events),
         changed=_room(calls),
         sharing=_room(calls),
         frontier=_room(calls),
@@ -71,7 +77,7 @@ def state_of(program: Program) -> State:
     )
 
 
-def _rows(program: Program) -> tuple[Records, Ids]:
+def _rows(program: Program, hosts: Hosts) -> tuple[Records, Ids]:
     """Return the rows, a last one that only ends the list of followers, and the followers, by row in rising order."""
     # The program lists what each row waits for. Here a row that ends tells those that wait for it,
     # so the list is turned round; a stable sort keeps them in the order of the reference.
@@ -92,7 +98,10 @@ def _rows(program: Program) -> tuple[Records, Ids]:
     )
     row["rank"][:-1] = program.rank
     row["waiting"][:-1] = waits
-    row["seconds"][:-1] = program.seconds
+    for name in ("seconds", "lead", "lag"):
+        row[name][:-1] = getattr(program, name)
+    for name in ("before", "behind", "gate"):
+        row[name][:-1] = getattr(hosts, name)
     return row, waiters[by_awaited]
 
 

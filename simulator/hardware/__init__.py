@@ -16,8 +16,10 @@ from simulator.hardware.communication import (
 )
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
+from simulator.hardware.grouped import GroupedModel
+from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
-from simulator.hardware.stack import HostConfig, StackConfig
+from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
     Overlaps,
@@ -26,22 +28,28 @@ from simulator.hardware.tensor_overlap import (
 )
 
 __all__ = [
+    "LAUNCHES",
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
     "CopyModel",
+    "Drain",
+    "ExpertKernels",
     "GemmModel",
     "GpuConfig",
+    "GroupedModel",
     "HostConfig",
     "KernelConfig",
     "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
+    "OptimizerKernels",
     "OverlapMethod",
     "OverlapSlowdown",
     "Overlaps",
     "SmCopies",
     "StackConfig",
+    "StackHost",
     "Tail",
     "TensorGroup",
     "TensorOverlap",

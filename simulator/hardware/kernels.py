@@ -9,6 +9,7 @@ from simulator.hardware.attention import AttentionModel
 from simulator.hardware.communication import CommunicationModel
 from simulator.hardware.data import Data
 from simulator.hardware.gemm import GemmModel
+from simulator.hardware.grouped import GroupedModel
 from simulator.units import Number, Seconds
 
 
@@ -45,6 +46,15 @@ class KernelConfig(Data):
     wgrad: dict[str, GemmModel] = Field(
         description="Number format -> GEMM of the weight gradient, accumulated in FP32 in HBM."
     )
+    grouped: dict[str, GroupedModel] = Field(
+        description=(
+            "Number format -> GEMM of all experts of a GPU, outside DeepSeek's stack, whose own "
+            "grouped GEMM is described as its dense one."
+        )
+    )
+    grouped_wgrad: dict[str, GroupedModel] = Field(
+        description="Number format -> the same of weight gradients."
+    )
     attention: dict[str, AttentionModel] = Field(
         description="Implementation of fused attention -> its measured rates."
     )
@@ -58,6 +68,19 @@ class KernelConfig(Data):
             "communication is in flight."
         ),
         examples=[{"norm": 0.307, "optimizer": 0.86}],
+    )
+    shortest: Seconds = Field(
+        ge=0,
+        description="Time of a memory-bound kernel that hardly moves anything [s].",
+        examples=["2 us"],
+    )
+    start: dict[str, Seconds] = Field(
+        {},
+        description=(
+            "Class of memory-bound ops -> time of a kernel besides moving bytes [s]; nothing "
+            "of those whose share of the bandwidth holds it."
+        ),
+        examples=[{"cast_transpose": "1.6 us"}],
     )
     overlap_slowdown: OverlapSlowdown = Field(
         description="How much longer kernels take while communication is in flight."

@@ -2,33 +2,86 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
 from simulator.hardware.data import Data
 from simulator.hardware.tensor_overlap import TensorOverlap
-from simulator.units import Seconds
+from simulator.units import Integer
+
+Drain: TypeAlias = Literal["gradient_norm", "token_counts", "receive"]
+"""Something that the host waits for, so that its queue of launches runs dry."""
 
 
-class HostConfig(Data):
-    """What it costs a rank's host thread to launch the work of a step."""
+class StackHost(Data):
+    """The hosts of a stack."""
 
-    measured: Literal["own", "lean", "ordinary"] = Field(
+    pace: str = Field(
+        description="How long launches take: a file of simulator/data/hosts.", examples=["lean"]
+    )
+    measured: bool = Field(
+        False,
         description=(
-            "Whose profile the times are from: the stack's own, or that of a lean or an ordinary "
-            "stack where it has none."
+            "Whether that pace is from a profile of this very stack. Where it is not, a report "
+            "gives the step at every pace."
+        ),
+    )
+    drains: tuple[Drain, ...] = Field(
+        (),
+        description=(
+            "What the host waits for before it launches more: gradient_norm (at the end of a "
+            "step), token_counts (of a dispatch in a forward pass) or receive (of what another "
+            "stage sends, in schedules without virtual stages)."
+        ),
+        examples=[["gradient_norm", "token_counts"]],
+    )
+
+
+class ExpertKernels(Data):
+    """Which kernels a stack runs for the routed experts of a GPU."""
+
+    kernels: Literal["deepseek", "per_expert", "grouped"] = Field(
+        description=(
+            "per_expert: a GEMM and a cast for each expert, the GEMMs on several streams "
+            "(Transformer Engine's GroupedLinear); grouped: one kernel for all experts of a GPU; "
+            "deepseek: one too, its own, but one per expert for weight gradients, on two streams."
         )
     )
-    forward: Seconds = Field(
-        ge=0,
-        description="Time from one launch to the next in forward passes [s].",
-        examples=["45 us"],
+    row_multiple: Integer = Field(
+        1,
+        ge=1,
+        description=(
+            "What the rows of an expert are padded to before FP8 GEMMs, by kernels of their own; "
+            "1: they are not."
+        ),
+        examples=[16],
     )
-    backward: Seconds = Field(
+
+
+class OptimizerKernels(Data):
+    """What a stack does with gradients and parameters around AdamW, as passes over HBM.
+
+    AdamW itself reads the gradient and reads and writes master weight and moments.
+    """
+
+    held_passes: Integer = Field(
         ge=0,
-        description="The same in backward passes, on autograd's thread [s].",
-        examples=["46 us"],
+        description=(
+            "Reads and writes of all gradients that a GPU holds: scaling before they are summed, "
+            "zeroing."
+        ),
+        examples=[3],
+    )
+    shard_passes: Integer = Field(
+        ge=0,
+        description=(
+            "Reads and writes of the gradients that a GPU updates: norm, clipping, unscaling."
+        ),
+        examples=[3],
+    )
+    copies: bool = Field(
+        description="Whether a kernel of its own reads master weights and writes parameters."
     )
 
 
@@ -38,10 +91,17 @@ class StackConfig(Data):
     name: str = Field(
         description="Name of the stack, as workloads write it.", examples=["megatron"]
     )
-    host: HostConfig = Field(description="What the host does to launch kernels.")
+    host: StackHost = Field(description="What the host does to launch kernels.")
     tensor_overlap: TensorOverlap = Field(
         TensorOverlap(),
         description="How GEMMs overlap the collectives of tensor parallelism (tp_comm_overlap).",
+    )
+    experts: ExpertKernels = Field(description="The kernels of routed experts.")
+    optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
+    norm: Literal["norm", "fused_norm", "compiled_norm"] = Field(
+        description=(
+            "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."
+        )
     )
     attention: str = Field(
         "",

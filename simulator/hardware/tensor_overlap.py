@@ -26,7 +26,7 @@ class OverlapMethod(Data):
 
     method: Literal["ring_exchange", "pipeline", "bulk"] = Field(
         description=(
-            "ring_exchange: as many pieces as ranks, each passed on while another is multiplied; "
+            "How: ring_exchange: as many pieces as ranks, each passed on while another is multiplied; "
             "pipeline: a few pieces, each scattered while the next is multiplied; bulk: a transfer "
             "that the GEMM does not wait for."
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from simulator.model import BlockKind
-from simulator.ops import attention, embedding_head, ffn, projections
+from simulator.ops import attention, embedding_head, ffn, projections, router
 from simulator.ops.op import LATE, Op, Ops, Transfer, Work, saved
 from simulator.ops.phases import Pass, Phase
 
@@ -105,7 +105,7 @@ def _dense(work: Work) -> BlockOps:
 
 
 def _moe_forward(work: Work) -> ForwardOps:
-    before_dispatch = (*attention.forward(work), *ffn.route(work))
+    before_dispatch = (*attention.forward(work), *router.route(work))
     return ForwardOps(before_dispatch, ffn.experts_forward(work))
 
 
@@ -119,7 +119,7 @@ def _moe(work: Work) -> BlockOps:
         mlp_b=ffn.experts_backward(work),
         mlp_w=mlp_w,
         side_w=side_w,
-        attention_b=(*ffn.route_backward(work), *gradient),
+        attention_b=(*router.route_backward(work), *gradient),
         attention_t=tail,
         attention_w=projections.weight_gradient(work),
         exchanges_experts=True,

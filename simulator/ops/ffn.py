@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.ops import parallel
+from simulator.ops import expert_kernels, parallel, router
 from simulator.ops.attention import dropout_backward, residual
 from simulator.ops.op import (
     Op,
@@ -39,6 +39,8 @@ class Ffn(NamedTuple):
     """Of the activation's output on this GPU."""
     groups: int = 1
     """Equal groups of rows: the experts on this GPU."""
+    launches: int = 1
+    """Kernels of each of its GEMMs and casts."""
 
     @property
     def rows_per_group(self) -> float:
@@ -91,11 +93,18 @@ def _shared(work: Work) -> Ffn | None:
 
 def _routed(work: Work) -> Ffn:
     width = work.model.moe_intermediate_size // work.etp
-    return Ffn(work, work.expert_rows, width, work.local_experts)
+    rows = expert_kernels.padded_rows(work)
+    return Ffn(work, rows, width, work.local_experts, expert_kernels.launches(work))
 
 
 def forward(ffn: Ffn) -> Forward:
     """Return the first layer, the activation and the second layer, over rows [rows, h]."""
+    return Forward(
+        *(expert_kernels.repeated(ffn.work.recipe, ffn.launches, part) for part in _forward(ffn))
+    )
+
+
+def _forward(ffn: Ffn) -> Forward:
     work = ffn.work
     recipe = work.recipe
     h = work.model.hidden_size
@@ -129,6 +138,12 @@ def forward(ffn: Ffn) -> Forward:
 
 def backward(ffn: Ffn) -> Gradient:
     """Return the input gradient of `forward`, with the casts that weight gradients read."""
+    return Gradient(
+        *(expert_kernels.repeated(ffn.work.recipe, ffn.launches, part) for part in _backward(ffn))
+    )
+
+
+def _backward(ffn: Ffn) -> Gradient:
     work = ffn.work
     recipe = work.recipe
     h = work.model.hidden_size
@@ -168,9 +183,19 @@ def _recompute_activation(ffn: Ffn) -> Ops:
 
 
 def weights(ffn: Ffn) -> Ops:
-    """Return the weight gradients of both layers, one kernel per group as the profile shows."""
+    """Return the weight gradients of both layers.
+
+    In DeepSeek's stack they are one kernel after another, one per group as its profile shows.
+    """
     h = ffn.work.model.hidden_size
     dtype = ffn.work.recipe.gemm
+    if ffn.work.expert_kernels != "deepseek" and ffn.groups > 1:
+        rows = ffn.rows_per_group
+        grouped = (
+            wgrad("down wgrad", h, ffn.width, rows, dtype, ffn.groups),
+            wgrad("gate+up wgrad", ffn.first_width, h, rows, dtype, ffn.groups),
+        )
+        return expert_kernels.repeated(ffn.work.recipe, ffn.launches, grouped)
     down = wgrad("down wgrad", h, ffn.width, ffn.rows_per_group, dtype)
     first = wgrad("gate+up wgrad", ffn.first_width, h, ffn.rows_per_group, dtype)
     return (down,) * ffn.groups + (first,) * ffn.groups
@@ -218,56 +243,17 @@ def dense_wgrad(work: Work) -> Ops:
 def _cut_weights(ffn: Ffn) -> Ops:
     """Return `weights` of an FFN that is cut: the sum of its input's gradient travels meanwhile."""
     down, first = weights(ffn)
-    return (down, *parallel.beside(ffn.work, "fc1_wgrad", (first,)))
-
-
-def route(work: Work) -> Ops:
-    """Return the router and the cast before dispatch: the end of a MoE layer's attention phase."""
-    experts = work.model.n_routed_experts
-    h = work.model.hidden_size
-    # Fewer bytes travel, and the experts' GEMMs read them as they come.
-    cast: Ops = ()
-    if _travels_cast(work):
-        cast = quantise(work.recipe, work.own * h)
-    return (
-        # Gating stays in BF16 whatever the recipe (arXiv 2412.19437, section 3.3.1).
-        gemm("router", work.own, experts, h, "bf16"),
-        moved("top-k", "router", work.own * experts, 4.0),
-        *cast,
-        *_permute(work, "permute tokens", BYTES[work.recipe.dispatch]),
-    )
-
-
-def _permute(work: Work, name: str, bytes_per_element: float) -> Ops:
-    """Return the copies between tokens in their order and those in the order of their experts."""
-    if not work.sent:
-        return ()
-    elements = (work.own + work.sent) * work.model.hidden_size
-    return (moved(name, "permute", elements, bytes_per_element),)
-
-
-def _travels_cast(work: Work) -> bool:
-    """Tell whether tokens are cast before dispatch, and not where the experts read them."""
-    return work.recipe.dispatch == work.recipe.gemm
+    if ffn.work.tp == 1:
+        return down, first
+    return parallel.weight_gradients(ffn.work, "fc1_wgrad", first, (down,))
 
 
 def _cast_received(work: Work) -> Ops:
     """Return the cast of the experts' input, where tokens travel in another format."""
-    if _travels_cast(work):
+    if router.travels_cast(work):
         return ()
-    return quantise(work.recipe, work.expert_rows * work.model.hidden_size)
-
-
-def route_backward(work: Work) -> Ops:
-    """Return the router's gradients: the start of a MoE layer's attention backward phase."""
-    experts = work.model.n_routed_experts
-    h = work.model.hidden_size
-    return (
-        *_permute(work, "unpermute token gradients", 2.0),
-        moved("top-k backward", "router_backward", work.own * experts, 4.0),
-        gemm("router dgrad", work.own, h, experts, "bf16"),
-        gemm("router wgrad", experts, h, round(work.own), "bf16"),
-    )
+    casts = quantise(work.recipe, expert_kernels.padded_rows(work) * work.model.hidden_size)
+    return expert_kernels.per_expert(work, casts)
 
 
 def experts_forward(work: Work) -> Ops:
@@ -283,16 +269,20 @@ def experts_forward(work: Work) -> Ops:
     return (
         *_shared_forward(work),
         *parallel.gather_tokens(work, "gather received tokens"),
-        moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0),
+        moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0)._replace(
+            launches=expert_kernels.MAPPING
+        ),
         # One copy of a token comes for all experts of this GPU; each gets its own.
         moved("expand", "permute", (received + rows) * h, dispatched),
+        *expert_kernels.pad(work, "pad"),
         *_cast_received(work),
         *transpose(work.recipe, weight),
         *forward(_routed(work)).ops,
+        *expert_kernels.pad(work, "remove padding"),
         moved("reduce", "permute", (rows + received) * h, 2.0),
         *parallel.scatter_tokens(work, "scatter results"),
         # Runs behind combine, after which this block has no phase left.
-        *_permute(work, "unpermute results", 2.0),
+        *router.permute(work, "unpermute results", 2.0),
         # The weight gradients read what dispatch brought, or the rows that were picked from it.
         Op("received tokens", "copy", saved=dispatched * min(received, rows) * h),
     )
@@ -307,12 +297,14 @@ def experts_backward(work: Work) -> Ops:
     dispatched = BYTES[work.recipe.dispatch]
     return (
         *_shared_backward(work),
-        *_permute(work, "permute result gradients", dispatched),
+        *router.permute(work, "permute result gradients", dispatched),
         *parallel.gather_tokens(work, "gather result gradients"),
         moved("expand gradients", "permute", (received + rows) * h, dispatched),
+        *expert_kernels.pad(work, "pad gradients"),
         *_cast_received(work),
         *inner,
         *outer,
+        *expert_kernels.pad(work, "remove padding of gradients"),
         *_norm_recomputed(work),
         moved("reduce gradients", "permute", (rows + received) * h, 2.0),
         *parallel.scatter_tokens(work, "scatter token gradients"),
@@ -324,13 +316,15 @@ def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
 
     Every other kernel of the routed experts goes to the side.
     """
-    rows = work.expert_rows * work.model.hidden_size
-    casts = by_channel(work.recipe, rows, rows)
+    rows = expert_kernels.padded_rows(work) * work.model.hidden_size
+    casts = expert_kernels.per_expert(work, by_channel(work.recipe, rows, rows))
     shared = _shared(work)
-    # Alternate kernels run next to each other: halves of equal length on two streams.
     routed = weights(_routed(work))
-    on_compute = routed[0::2]
-    on_side = routed[1::2]
+    on_compute: Ops = routed
+    on_side: Ops = ()
+    if work.expert_kernels == "deepseek":
+        # Alternate kernels run next to each other: halves of equal length on two streams.
+        on_compute, on_side = routed[0::2], routed[1::2]
     if shared is not None:
         on_compute = (*_cut_weights(shared), *on_compute)
     return (*casts, *on_compute), on_side

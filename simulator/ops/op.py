@@ -22,11 +22,14 @@ KINDS = (
     "norm_backward",
     "fused_norm",
     "fused_norm_backward",
+    "compiled_norm",
+    "compiled_norm_backward",
     "softmax",
     "softmax_backward",
     "quantise",
     "transpose",
     "cast_transpose",
+    "amax",
     "rope",
     "copy",
     "elementwise",
@@ -61,9 +64,23 @@ class Shape(NamedTuple):
 _NO_SHAPE = Shape()
 
 
+class Taken(NamedTuple):
+    """What a transfer next to a GEMM takes from it."""
+
+    seconds: float = 0.0
+    """How long it lasts, alone [s]."""
+    sms: int = 0
+    """SMs that it holds."""
+    margin: bool = False
+    """Whether the GEMM is launched on the other SMs, and leaves these unused behind the transfer."""
+
+
+_NONE_TAKEN = Taken()
+
+
 # A named tuple: pricing makes tens of thousands of ops, and a frozen dataclass takes thrice as long.
 class Op(NamedTuple):
-    """One kernel."""
+    """One kernel, or several of a kind, see `launches`."""
 
     name: str
     """What the kernel does, for readers of a trace."""
@@ -83,10 +100,16 @@ class Op(NamedTuple):
     """Of attention: tokens of the sequence that the kernel sees."""
     recompute: bool = False
     """Whether it repeats the forward pass, so that its FLOPs are not the model's."""
-    sms: int = 0
-    """SMs that it leaves to a transfer next to it."""
+    launches: int = 1
+    """Kernels that a host launches for it: more than one where one per expert or many small ones."""
+    taken: Taken = _NONE_TAKEN
+    """Of a GEMM: what a transfer next to it takes from it."""
+    joins: bool = False
+    """Whether it waits for the transfers that nothing in the phases before it waits for."""
 
 
+AMAX_KERNELS = 3
+"""Transformer Engine sets the largest value to zero, finds it, and makes a scale of it."""
 LATE = -1
 """Of `Transfer.concurrent`: nothing in its phase waits for it, only what takes its output."""
 
@@ -142,10 +165,16 @@ class Work:
     """See LayoutConfig.sequence_parallel."""
     tp_overlap: Overlaps = field(default_factory=dict)
     """How GEMMs overlap the collectives of tensor parallelism; see LayoutConfig.tp_comm_overlap."""
+    tp_pass: float = 0.0
+    """Time in which a byte of a buffer passes round the tensor parallel group, alone [s]."""
     cp_gather: bool = False
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
     unfused: bool = False
     """Whether attention runs as two batched GEMMs and a softmax."""
+    expert_kernels: str = "deepseek"
+    """How the stack runs the routed experts, see `hardware.ExpertKernels`."""
+    row_multiple: int = 1
+    """What the rows of an expert are padded to before FP8 GEMMs; 1: they are not."""
     sent: float = 0.0
     """Copies of tokens that this GPU writes before it sends them, and adds up when they are back;
     0 where the kernel that sends reads tokens in place."""
@@ -219,10 +248,19 @@ def moved(
 
 
 def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
-    """Return the casts of GEMM inputs to the recipe's dtype; none where nothing is cast."""
+    """Return the casts of GEMM inputs to the recipe's dtype; none where nothing is cast.
+
+    Before each the tensor's largest value is found, where its scale follows from that.
+    """
     if not recipe.cast:
         return ()
-    return tuple(moved("cast", recipe.cast, count, recipe.cast_bytes) for count in elements)
+    ops: list[Op] = []
+    for count in elements:
+        if recipe.amax_bytes:
+            largest = moved("largest value", "amax", count, recipe.amax_bytes)
+            ops.append(largest._replace(launches=AMAX_KERNELS))
+        ops.append(moved("cast", recipe.cast, count, recipe.cast_bytes))
+    return tuple(ops)
 
 
 def by_channel(recipe: Recipe, *elements: float) -> tuple[Op, ...]:

@@ -21,46 +21,60 @@ from __future__ import annotations
 from dataclasses import replace
 
 from simulator.hardware import OverlapMethod
-from simulator.ops.op import Op, Ops, Transfer, moved, piece
+from simulator.ops.op import Op, Ops, Taken, Transfer, moved, piece
 
 
-def gathering(transfer: Transfer, ops: Ops, ranks: int) -> Ops:
+def gathering(transfer: Transfer, ops: Ops, ranks: int, seconds: float = 0.0) -> Ops:
     """Return a gather that a ring passes on while the first GEMM of `ops` runs in pieces.
 
-    ops: what runs behind it; what stands before its GEMM runs next to the transfer.
+    ops: what runs behind it; what stands before its GEMM runs next to the transfer. seconds: of the
+    transfer, alone.
     """
     before, whole, behind = _around(ops)
-    pieces = (piece(whole, ranks),) * ranks
+    last = piece(whole, ranks)
     # The last piece to come is the only one that waits for all of them.
-    unwaited = len(before) + ranks - 1
-    return (_by_userbuffers(transfer, unwaited), *before, *pieces, *behind)
+    covered = _covered(last, ranks - 1, Taken(seconds))
+    travelling = _by_userbuffers(transfer, len(before) + ranks - 1)
+    return (travelling, *before, *covered, last, *behind)
 
 
-def scattering(transfer: Transfer, ops: Ops, ranks: int, method: OverlapMethod) -> Ops:
-    """Return a sum over the group that travels while the GEMM of `ops` runs in pieces."""
+def scattering(
+    transfer: Transfer, ops: Ops, ranks: int, method: OverlapMethod, seconds: float = 0.0
+) -> Ops:
+    """Return a sum over the group that travels while the GEMM of `ops` runs in pieces.
+
+    seconds: of the transfer, alone.
+    """
     before, whole, behind = _around(ops)
     ring = method.method == "ring_exchange"
     count = ranks if ring else method.splits
-    first = piece(whole, count)._replace(sms=method.sms)
-    rest = (first,) * (count - 1)
-    concurrent = len(rest) + len(behind)
+    margin = Taken(0.0, method.sms, margin=True)
+    first = piece(whole, count)._replace(taken=margin)
     if ring:
-        travelling = _by_userbuffers(transfer, concurrent)
+        rest = _covered(first, count - 1, margin._replace(seconds=seconds))
+        travelling = _by_userbuffers(transfer, len(rest) + len(behind))
         # Copies do not add: the parts of all ranks are read, and their sum is written.
         own = transfer.bytes / 2.0 / ranks  # [elements], in BF16
         total = moved("sum pieces", "elementwise", own, 2.0 * (ranks + 1))
         return (*before, first, travelling, *rest, *behind, total)
     last = transfer.bytes / count
     most = replace(transfer, bytes=transfer.bytes - last)
-    rest_of_it = replace(transfer, name=f"{transfer.name}, last", bytes=last)
-    travelling = _by_userbuffers(most, concurrent)
-    exposed = _by_userbuffers(rest_of_it, 0)
-    return (*before, first, travelling, *rest, *behind, exposed)
+    exposed = replace(transfer, name=f"{transfer.name}, last", bytes=last)
+    hidden = seconds * (count - 1) / count
+    rest = _covered(first, count - 1, margin._replace(seconds=hidden))
+    travelling = _by_userbuffers(most, len(rest) + len(behind))
+    return (*before, first, travelling, *rest, *behind, _by_userbuffers(exposed, 0))
 
 
-def leaving(ops: Ops, method: OverlapMethod) -> Ops:
-    """Return ops whose GEMMs leave SMs to a transfer that runs next to them."""
-    return tuple(_leaving(op, method.sms) if isinstance(op, Op) else op for op in ops)
+def _covered(part: Op, count: int, taken: Taken) -> Ops:
+    """Return the pieces of a GEMM that run next to a transfer, each next to its share of it."""
+    share = taken._replace(seconds=taken.seconds / count)
+    return (part._replace(taken=share),) * count
+
+
+def sharing(ops: Ops, taken: Taken) -> Ops:
+    """Return ops from whose GEMMs a transfer that runs next to them takes SMs."""
+    return tuple(_sharing(op, taken) if isinstance(op, Op) else op for op in ops)
 
 
 def next_to(transfer: Transfer) -> Transfer:
@@ -68,8 +82,8 @@ def next_to(transfer: Transfer) -> Transfer:
     return _by_userbuffers(transfer, transfer.concurrent)
 
 
-def _leaving(op: Op, sms: int) -> Op:
-    return op._replace(sms=sms) if op.flops else op
+def _sharing(op: Op, taken: Taken) -> Op:
+    return op._replace(taken=taken) if op.flops else op
 
 
 def _by_userbuffers(transfer: Transfer, concurrent: int) -> Transfer:

@@ -16,7 +16,7 @@ MLA's expansions and of experts do not, for Transformer Engine has no buffers fo
 from __future__ import annotations
 
 from simulator.ops import overlap
-from simulator.ops.op import LATE, Ops, Transfer, Work, moved, quantise
+from simulator.ops.op import LATE, Item, Op, Ops, Taken, Transfer, Work, moved, quantise
 from simulator.precision import BYTES
 
 
@@ -42,10 +42,13 @@ def gathered(work: Work, layer: str, ops: Ops) -> Ops:
     """
     if layer not in work.tp_overlap:
         return ops
-    for index, op in enumerate(ops):
+    # The gather is the last of the transfers: what the cast before it needs has come by then.
+    for index in reversed(range(len(ops))):
+        op = ops[index]
         if isinstance(op, Transfer):
             behind = ops[index + 1 :]
-            return (*ops[:index], *overlap.gathering(op, behind, work.tp))
+            seconds = op.bytes * work.tp_pass
+            return (*ops[:index], *overlap.gathering(op, behind, work.tp, seconds))
     return ops  # nothing is gathered
 
 
@@ -56,7 +59,12 @@ def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> O
     """
     gathered = gather(work, name, width)
     tokens = work.own if gathered else float(work.tokens)
-    cast = quantise(work.recipe, tokens * (width or work.model.hidden_size))
+    cast: Ops = quantise(work.recipe, tokens * (width or work.model.hidden_size))
+    if gathered and work.recipe.amax_bytes:
+        # What is gathered is one tensor and has one scale (Transformer Engine's current scaling,
+        # with_amax_reduction): all find the largest value of all before they cast.
+        largest = Transfer("share largest value", "tp", 2.0 * 4.0)
+        cast = (*cast[:-1], largest, cast[-1])
     return (*cast, *gathered)
 
 
@@ -74,17 +82,32 @@ def scatter(
     total = Transfer(name, "tp", elements * 2.0 * _passes(work))
     if layer not in work.tp_overlap:
         return (*gemm, total)
-    return overlap.scattering(total, gemm, work.tp, work.tp_overlap[layer])
+    seconds = total.bytes * work.tp_pass
+    return overlap.scattering(total, gemm, work.tp, work.tp_overlap[layer], seconds)
 
 
-def beside(work: Work, layer: str, ops: Ops) -> Ops:
+def beside(work: Work, layer: str, ops: Ops, bytes_per_element: float = 2.0) -> Ops:
     """Return GEMMs next to which a transfer takes SMs, if the layer has a method for that.
 
-    layer: see `gathered`.
+    layer: see `gathered`. bytes_per_element: of the residual stream, which travels [B].
     """
     if work.tp == 1 or layer not in work.tp_overlap:
         return ops
-    return overlap.leaving(ops, work.tp_overlap[layer])
+    size = work.tokens * work.model.hidden_size * bytes_per_element  # [B]
+    taken = Taken(size * work.tp_pass, work.tp_overlap[layer].sms)
+    return overlap.sharing(ops, taken)
+
+
+def weight_gradients(work: Work, layer: str, gradient: Item, others: Ops) -> Ops:
+    """Return weight gradients of layers of which one leaves a sum to travel meanwhile.
+
+    layer: the GEMM of that one, see `beside`. Its gradient is all that the sum of its input's
+    gradient overlaps: what autograd runs next reads that sum, and the others have run before.
+    """
+    if work.tp == 1:
+        return (gradient, *others)
+    first = beside(work, layer, (gradient,))
+    return (*first, *(op._replace(joins=True) if isinstance(op, Op) else op for op in others))
 
 
 def _passes(work: Work) -> int:
@@ -112,7 +135,7 @@ def input_gradient(work: Work, dgrad: Ops, layer: str = "", bytes_per_element: f
     again = Transfer("regather input", "tp", gathered, concurrent=len(dgrad))
     if layer in work.tp_overlap:
         again, total = overlap.next_to(again), overlap.next_to(total)
-    ops = (again, *beside(work, layer, dgrad), total)
+    ops = (again, *beside(work, layer, dgrad, gathered / elements), total)
     if bytes_per_element or not work.recipe.casts_once:
         return ops
     return (*ops, moved("transpose gathered", "transpose", elements, 2.0))

@@ -179,12 +179,12 @@ def weight_gradient(work: Work) -> Ops:
     output = Projection("o", work.model.hidden_size, context)
     projections = (*of_stream(work), *expansions(work), output)
     by_name = {projection.name: projection for projection in projections}
-    gradients: list[Item] = []
-    for name, _, _ in work.model.projections:
-        gradient = _weight_gradient(work, by_name[name])
-        layer = "" if name == "o" else _overlapped(work, "wgrad")
-        gradients += parallel.beside(work, layer, (gradient,))
-    return tuple(gradients)
+    gradients = {name: _weight_gradient(work, by_name[name]) for name in by_name}
+    in_order = tuple(gradients[name] for name, _, _ in work.model.projections)
+    if work.model.is_mla:  # its sums travel between its expansions
+        return in_order
+    first, *others = in_order
+    return parallel.weight_gradients(work, "qkv_wgrad", first, tuple(others))
 
 
 def _weight_gradient(work: Work, projection: Projection) -> Op:

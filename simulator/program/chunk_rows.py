@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from simulator.costs import BlockCost, Hop, PhaseKey, Segment
+from simulator.costs import BlockCost, Busy, Hop, Hosts, Join, PhaseKey, Segment
 from simulator.ops import LATE, Phase
 from simulator.ops.streams import Stream
 
@@ -93,12 +93,14 @@ class Done:
 class Chunk:
     """The rows of one action, as columns, in the order in which they are launched."""
 
+    hosts: Hosts
+    """What launches them."""
     stream: list[Stream] = field(default_factory=list)
     """A Stream [row]."""
     label: list[str] = field(default_factory=list)
     """What traces call it [row]."""
-    seconds: list[float] = field(default_factory=list)
-    """Of kernels on a healthy GPU, 0 of transfers [row] s."""
+    busy: list[Busy] = field(default_factory=list)
+    """What it keeps busy [row]."""
     exchange: list[Call] = field(default_factory=list)
     """Which transfer it takes part in [row]."""
     after: list[After] = field(default_factory=list)
@@ -121,13 +123,13 @@ class Chunk:
     """Of those FLOPs, what the forward pass ran before."""
 
     def add(
-        self, stream: Stream, label: str, after: After, seconds: float = 0.0, call: Call = NO_CALL
+        self, stream: Stream, label: str, after: After, busy: Busy, call: Call = NO_CALL
     ) -> int:
         """Add a row; return its number."""
         row = len(self.stream)
         self.stream.append(stream)
         self.label.append(label)
-        self.seconds.append(seconds)
+        self.busy.append(busy)
         self.exchange.append(call)
         self.after.append(after)
         self.latest[stream] = row
@@ -139,12 +141,18 @@ class Chunk:
         return tuple(self.latest[stream] for stream in streams if stream in self.latest)
 
     def compute(
-        self, block: BlockCost, phase: Phase, after: After, *, overlapped: bool = False
+        self,
+        block: BlockCost,
+        phase: Phase,
+        after: After,
+        *,
+        overlapped: bool = False,
+        late: After = (),
     ) -> Done:
         """Add a phase with its transfers; return what waits for it.
 
         That is `after` where the block has no such phase. overlapped: expert traffic of another
-        block is in flight.
+        block is in flight. late: transfers that an earlier phase left on their way.
         """
         key = PhaseKey(phase, overlapped)
         # Rows take as long as on the busiest GPU of an expert group, which all its members wait
@@ -155,9 +163,11 @@ class Chunk:
         for item in block.phases[key].items:
             if isinstance(item, Hop):
                 layer.transfer(item)
+            elif isinstance(item, Join):
+                layer.after = (*layer.after, *late)
             else:
                 self._count(item, next(mean_segments))
-                layer.kernels(item.total)
+                layer.kernels(Busy(item.total, item.launches))
         return layer.done()
 
     def _count(self, busiest: Segment, mean: Segment) -> None:
@@ -181,7 +191,8 @@ class Chunk:
         if not block.exchanges_experts:
             return after
         call = Call(exchange.kind, block.load)
-        return (self.add(Stream.COMMUNICATION, exchange.label, after, call=call),)
+        busy = self.hosts.exchange(counts=exchange == DISPATCH_F)
+        return (self.add(Stream.COMMUNICATION, exchange.label, after, busy, call),)
 
 
 class _InFlight(NamedTuple):
@@ -212,13 +223,13 @@ class _PhaseRows:
         """Return the transfers in flight that the next row waits for."""
         return [transfer.row for transfer in self.in_flight if not transfer.concurrent]
 
-    def kernels(self, seconds: float) -> None:
-        if not seconds:
+    def kernels(self, busy: Busy) -> None:
+        if not busy.seconds:
             return
         # Half of the experts' weight gradients run next to the compute stream's kernels.
         stream = Stream.SIDE if self.phase == Phase.SIDE_W else Stream.COMPUTE
         after = (*self.after, *self._due())
-        row = self.chunk.add(stream, _LABELS[self.phase], after, seconds)
+        row = self.chunk.add(stream, _LABELS[self.phase], after, busy)
         # What this segment has waited for is done; the others are one segment nearer to it.
         self.in_flight = [
             _InFlight(transfer.row, transfer.concurrent - 1)
@@ -231,7 +242,8 @@ class _PhaseRows:
         moved = hop.transfer
         call = Call(moved.group, round(moved.bytes))
         after = (*self.after, *self._due())
-        row = self.chunk.add(Stream.TENSOR, moved.name, after, call=call)
+        busy = self.chunk.hosts.transfer(self.phase)
+        row = self.chunk.add(Stream.TENSOR, moved.name, after, busy, call)
         if hop.concurrent == LATE:
             self.late.append(row)
         elif hop.concurrent:

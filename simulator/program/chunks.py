@@ -61,7 +61,7 @@ def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
 
     member: of the expert group, where its GPUs have loads of their own.
     """
-    rows = Chunk()
+    rows = Chunk(costs.hosts)
     ahead = _blocks(costs, action.stage, member)
     if action.kind == "FB":
         back = _blocks(costs, action.stage_b, member)
@@ -119,7 +119,7 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
     arrived = rows.exchange_tokens(cost, COMBINE_B, rows.gradient_out)
     mlp = rows.compute(cost, Phase.MLP_B, arrived)
     if weights:
-        last = _mlp_weights(rows, cost, mlp.saved)
+        last = _mlp_weights(rows, cost, mlp)
         # What reads the input gradient comes behind the weight gradients, and waits for transfers
         # of either.
         mlp = Done(last, late=(*mlp.late, *mlp.gathered))
@@ -127,7 +127,8 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
     attention = rows.compute(cost, Phase.ATTENTION_B, home)
     end = attention
     if weights:
-        end = rows.compute(cost, Phase.ATTENTION_W, attention.saved)
+        late = attention.late
+        end = rows.compute(cost, Phase.ATTENTION_W, attention.saved, late=late)
     # The norm's gradient needs the sum over the tensor parallel group, which travels while weight
     # gradients run, so it comes behind these.
     after = (*end.kernels, *attention.output)
@@ -137,10 +138,12 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
         rows.ends[block.mark("B")] = rows.last_kernels()
 
 
-def _mlp_weights(rows: Chunk, cost: BlockCost, after: After, *, overlapped: bool = False) -> After:
+def _mlp_weights(rows: Chunk, cost: BlockCost, mlp: Done, *, overlapped: bool = False) -> After:
+    """Add the weight gradients of `MLP_F`. mlp: its input gradient."""
     # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of
     # the compute stream.
-    first = rows.compute(cost, Phase.MLP_W, after, overlapped=overlapped)
+    after, late = mlp.saved, mlp.late
+    first = rows.compute(cost, Phase.MLP_W, after, overlapped=overlapped, late=late)
     return rows.compute(cost, Phase.SIDE_W, first.output, overlapped=overlapped).output
 
 
@@ -148,7 +151,7 @@ def _weights(rows: Chunk, block: _Block) -> None:
     """Add the weight gradients of a split backward pass."""
     # Blocks follow each other; what the first one reads an earlier action of the rank has made.
     before = (len(rows.stream) - 1,) if rows.stream else (GRADIENT_INPUT,)
-    _mlp_weights(rows, block.cost, before)
+    _mlp_weights(rows, block.cost, Done(before))
     rows.compute(block.cost, Phase.ATTENTION_W, before)
     rows.ends[block.mark("B")] = rows.last_kernels()
 
@@ -199,7 +202,7 @@ def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
     mlp_b = rows.compute(back, Phase.MLP_B, arrived_b, overlapped=True)
     arrived_f = rows.exchange_tokens(ahead, DISPATCH_F, attention_f.output)
     home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
-    _mlp_weights(rows, back, mlp_b.saved, overlapped=True)
+    _mlp_weights(rows, back, mlp_b, overlapped=True)
     mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f, overlapped=True)
     rows.forward_out = rows.exchange_tokens(ahead, COMBINE_F, mlp_f.output)
     attention_b = rows.compute(back, Phase.ATTENTION_B, home_b, overlapped=True)

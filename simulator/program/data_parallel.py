@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from simulator.costs import Costs, buckets
+from simulator.costs import Busy, Costs, buckets
 from simulator.layout import ZeroStage
-from simulator.ops import Op
+from simulator.ops.optimizer import cast_weights, update
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import Chunk, Mark
 from simulator.program.coflows import CoflowKey, Coflows
@@ -193,20 +193,36 @@ class DataParallel:
         for bucket in buckets.of_block(self.costs, mark.stage, mark.number):
             coflow = self._coflow(kind, bucket)
             if coflow >= 0:
-                row = template.row(stream, kind.replace("_", "-"), 0.0, coflow)
+                busy = self.costs.hosts.collective()
+                row = template.row(stream, kind.replace("_", "-"), busy, coflow)
                 template.wait(row, after)
                 rows.append(row)
         return rows
 
-    def _optimizer(self) -> float:
-        """Return the seconds of AdamW over what this rank updates, on a healthy GPU [s]."""
-        recipe = self.costs.work.recipe
-        # It reads the gradient, reads and writes master weight and moments, writes the parameter.
-        states = 2 * recipe.master + 2 * recipe.moments
-        moved = recipe.gradient + states + recipe.parameter
-        count = buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages)
-        op = Op("adamw", "optimizer", bytes=count * moved)
-        return self.costs.processor.seconds((op,), overlapped=False)
+    def _optimizer(self) -> Busy:
+        """Return what AdamW, and what surrounds it, takes."""
+        updated = buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages)
+        held = updated
+        # Below ZeRO 2 a GPU holds all gradients of its stages, also those that others update.
+        if self.zero < ZeroStage.GRADIENTS:
+            held = sum(sum(self.costs.parameters(stage)) for stage in self.stages)
+        recipe = self.scenario.recipe
+        ops = (
+            *update(recipe, self.scenario.stack.optimizer, updated, held),
+            *cast_weights(recipe, self._linear_weights()),
+        )
+        seconds = self.costs.processor.seconds(ops, overlapped=False)
+        return self.costs.hosts.optimizer(seconds)
+
+    def _linear_weights(self) -> float:
+        """Return the parameters of the rank's layers; embedding and head stay in BF16."""
+        weights = 0.0
+        for stage in self.stages:
+            layers = [
+                kind for kind in self.costs.stages[stage] if kind not in ("embedding", "head")
+            ]
+            weights += sum(self.costs.held(layers))
+        return weights
 
 
 def _after(slot: int, rows: Iterable[int], due: OwedAt) -> list[FarWait]:

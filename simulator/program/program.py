@@ -85,6 +85,14 @@ class Program:
     """Index into labels [op]."""
     seconds: Floats
     """Of kernels at the speed of their rank; 0 of transfers [op] s."""
+    host: Floats
+    """How long the host is busy with it; hosts launch the rows of their rank in order [op] s."""
+    lead: Floats
+    """How long until its first kernel, or its transfer, is launched [op] s."""
+    lag: Floats
+    """When its last kernel ends were the GPU free, from when the host begins [op] s."""
+    drains: NDArray[np.bool_]
+    """Whether the host waits for what the row waits for before it launches it [op]."""
     coflow: Ints
     """Index into coflows, -1 of kernels [op]."""
     instance: Ints

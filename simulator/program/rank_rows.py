@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.costs import Costs
+from simulator.costs import Busy, Costs
 from simulator.layout import ZeroStage
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
@@ -80,6 +80,7 @@ class RankBuilder:
         step = self.step
         layout = step.scenario.layout
         self.hosts = stage_hosts(step.schedule)
+        self.virtual = step.schedule.stages // len(step.schedule.ranks)
         self.members = members(layout) if step.costs.per_gpu else ()
         self.orders = orders(step.schedule, every_pass=layout.zero >= ZeroStage.GRADIENTS)
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
@@ -156,17 +157,23 @@ class RankBuilder:
             FORWARD_INPUT: key.forward > 0,
             GRADIENT_INPUT: 0 <= key.backward < last_stage,
         }
-        columns = zip(rows.stream, rows.label, rows.seconds, rows.exchange, rows.after, strict=True)
-        for stream, label, seconds, call, after in columns:
+        columns = zip(rows.stream, rows.label, rows.busy, rows.exchange, rows.after, strict=True)
+        for stream, label, busy, call, after in columns:
             coflow = -1
             if call.kind:
                 coflow = index[CoflowKey(*call)][rank]
-            row = template.row(stream, label, seconds, coflow)
+            takes = any(due < 0 and handed_over[due] for due in after)
+            launched = self._receiving(busy) if takes else busy
+            row = template.row(stream, label, launched, coflow)
             for due in after:
                 if due >= 0:
                     template.wait(row, (start + due,))
                 elif handed_over[due]:
                     template.wait_for_input(row, _INPUTS[due])
+
+    def _receiving(self, busy: Busy) -> Busy:
+        """Return what a row that takes what another stage sends keeps busy."""
+        return self.step.costs.hosts.receive(busy, self.virtual)
 
     def _hand_on(
         self, template: Template, kind: Handed, made: After, taker: int, rank: int
@@ -182,7 +189,8 @@ class RankBuilder:
         edge = self.step.table.edges.get((direction, index, taker))
         if edge is not None:
             coflow = self.step.table.index[CoflowKey(direction, edge)][rank]
-            sent = template.row(self.send_stream, f"send {direction}", 0.0, coflow)
+            busy = self.step.costs.hosts.collective()
+            sent = template.row(self.send_stream, f"send {direction}", busy, coflow)
             template.wait(sent, rows)
             rows = [sent]
         template.handed[kind].extend(rows)

@@ -75,12 +75,12 @@ class Slots:
         """Return a column of all rows by its name in Template."""
         return self.column([getattr(template, name) for template in self.templates])
 
-    def seconds(self) -> Floats:
-        """Return the time of all rows [row] s."""
-        columns = [template.seconds for template in self.templates]
+    def floats(self, name: str) -> Floats:
+        """Return a column of all rows by its name in Template."""
+        columns = [getattr(template, name) for template in self.templates]
         entry = self._entries(columns).entry
-        seconds: Floats = flat(columns, np.float64)[entry]
-        return seconds
+        values: Floats = flat(columns, np.float64)[entry]
+        return values
 
     def actions(self) -> SlotActions:
         """Return the actions of all slots."""

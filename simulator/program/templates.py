@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
+from simulator.costs import Busy
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import Mark
 
@@ -63,6 +64,14 @@ class Template:
     """What traces call it [row]."""
     seconds: list[float] = field(default_factory=list)
     """Of kernels at the rank's speed, 0 of transfers [row] s."""
+    host: list[float] = field(default_factory=list)
+    """How long the host is busy with it [row] s."""
+    lead: list[float] = field(default_factory=list)
+    """How long until its first kernel, or its transfer, is launched [row] s."""
+    lag: list[float] = field(default_factory=list)
+    """When its last kernel ends at the rank's speed, were the GPU free, from when the host begins [row] s."""
+    drains: list[bool] = field(default_factory=list)
+    """Whether the host waits for what the row waits for before it launches it [row]."""
     coflow: list[int] = field(default_factory=list)
     """Number in the whole cluster's table, -1 of kernels [row]."""
     action: list[int] = field(default_factory=list)
@@ -88,11 +97,15 @@ class Template:
     optimizer: int = -1
     """Row of the optimizer, in the last template of a rank."""
 
-    def row(self, stream: Stream, label: str, seconds: float, coflow: int = -1) -> int:
-        """Add a row; return its number. seconds: on a healthy GPU [s]."""
+    def row(self, stream: Stream, label: str, busy: Busy, coflow: int = -1) -> int:
+        """Add a row; return its number."""
         self.stream.append(stream)
         self.label.append(label)
-        self.seconds.append(seconds / self.speed)
+        self.seconds.append(busy.seconds / self.speed)
+        self.host.append(busy.launches.total)
+        self.lead.append(busy.launches.first)
+        self.lag.append(busy.launches.lag(self.speed))
+        self.drains.append(busy.drains)
         self.coflow.append(coflow)
         # Rows come behind the action that they belong to: the kind last added is theirs.
         self.action.append(len(self.kinds) - 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.engine.instants import INSTANT
 from simulator.ops.streams import Stream
 from simulator.program import Program
 from simulator.report.parts import PARTS
@@ -32,6 +33,7 @@ def breakdown(timeline: Timeline) -> dict[str, float]:
         for name, idle in _idle(timeline, rows).items():
             # Unequal experts made some of the waiting part of the kernels.
             seconds[name][rank] += idle
+        seconds["host_exposed"][rank] += _between_kernels(timeline, rows)
     present = [part.name for part in PARTS if part.name in seconds]
     return {name: program.mean(seconds[name]) for name in present}
 
@@ -52,6 +54,11 @@ class _Rows:
     """Sends of other ranks that rows of this one wait for."""
     data: Ints
     """Gradients and parameters."""
+
+    @property
+    def inside(self) -> Ints:
+        """Return the transfers that layers wait for."""
+        return np.concatenate([self.exchanges, self.tensor, self.context])
 
 
 def _rows(program: Program) -> list[_Rows]:
@@ -95,12 +102,14 @@ def _idle(timeline: Timeline, rows: _Rows) -> dict[str, float]:
     start = timeline.start  # [op] s
     end = timeline.end  # [op] s
     causes = {
+        "host_exposed": _unlaunched(timeline, rows.kernels),
         "expert_exposed": (start[rows.exchanges], end[rows.exchanges]),
         "expert_waiting": (arrive[rows.exchanges], start[rows.exchanges]),
         "tensor_exposed": (arrive[rows.tensor], end[rows.tensor]),
         "context_exposed": (arrive[rows.context], end[rows.context]),
         "pipeline_exposed": (start[rows.inbound], end[rows.inbound]),
         "data_exposed": (arrive[rows.data], end[rows.data]),
+        "transfers": _unlaunched(timeline, rows.inside),
     }
     step = Intervals(np.array([0.0]), np.array([timeline.step_time]))
     computing = union(start[rows.kernels], end[rows.kernels])
@@ -111,4 +120,22 @@ def _idle(timeline: Timeline, rows: _Rows) -> dict[str, float]:
         rest = subtract(left, explained)
         seconds[name] = measure(left) - measure(rest)
         left = rest
+    seconds["host_exposed"] += seconds.pop("transfers")
     return {**seconds, "bubble": measure(left)}
+
+
+def _unlaunched(timeline: Timeline, rows: Ints) -> tuple[Floats, Floats]:
+    """Return from when to when some rows wait for nothing but their host."""
+    due = timeline.due[rows]
+    launched = timeline.arrive[rows]
+    waits = launched > due
+    return due[waits], launched[waits]
+
+
+def _between_kernels(timeline: Timeline, rows: _Rows) -> float:
+    """Return how much longer one rank's rows take than their kernels, which wait for the host [s]."""
+    kernels = rows.kernels
+    lasts = timeline.end[kernels] - timeline.start[kernels]
+    late = lasts - timeline.program.seconds[kernels]
+    # Less is the rounding of an instant.
+    return float(late[late > INSTANT].sum())

@@ -61,6 +61,7 @@ _TENSOR = "#6A3FB5"
 _CONTEXT = "#B9A3EA"
 _PIPELINE = "#B3125C"
 _DATA = "#7B4A1E"
+_HOST = "#2F8F83"
 
 PARTS = (
     Part("gemm", "GEMM", "matrix multiplications, including weight gradients", "#3F5172"),
@@ -73,6 +74,13 @@ PARTS = (
     ),
     Part("kernel_gaps", "kernel gaps", "gaps between kernels on the same stream", "#C6D6F2"),
     Part("optimizer", "optimizer", "AdamW on this rank's shard", _OPTIMIZER),
+    Part(
+        "host_exposed",
+        "host exposed",
+        "waiting for the host to launch what could run",
+        _HOST,
+        hidden_if_zero=True,
+    ),
     Part(
         "expert_waiting",
         "expert waiting",

@@ -8,8 +8,10 @@ among them.
 from __future__ import annotations
 
 from simulator.residuals.attention import attention
+from simulator.residuals.fp8_training import fp8_training
 from simulator.residuals.gemm_grids import gemm_grids
 from simulator.residuals.gemms import gemms
+from simulator.residuals.grouped import grouped
 from simulator.residuals.links import links
 from simulator.residuals.memory_bound import memory_bound
 from simulator.residuals.rows import Residuals, processor
@@ -19,4 +21,12 @@ __all__ = ["Residuals", "processor", "residuals"]
 
 def residuals() -> tuple[Residuals, ...]:
     """Return every class of op that was measured, with its residuals."""
-    return (*gemm_grids(), *gemms(), *memory_bound(), *attention(), *links())
+    return (
+        *gemm_grids(),
+        *gemms(),
+        *grouped(),
+        *fp8_training(),
+        *memory_bound(),
+        *attention(),
+        *links(),
+    )

@@ -19,9 +19,7 @@ def gemms() -> Iterator[Residuals]:
     layer = measured_table("training_kernels")["megatron_layer"]
     blocks = measured_table("deepgemm_a6d97a1")["dense_and_contiguous"]
     per_tensor = measured_table("fp8_tensor_gemm")
-    unfused = "BF16, batched, of unfused attention"
     yield _rated("BF16, 8,192 tokens", "a100", False, layer["gemms"], "bf16")
-    yield _rated(unfused, "a100", False, layer["batched_gemms"], "bf16")
     yield _rated("FP8, blocks", "h800", True, blocks, "fp8")
     yield _per_tensor(per_tensor["rows"])
     best = per_tensor["best_shapes"]

@@ -38,3 +38,30 @@ def memory_bound() -> Iterator[Residuals]:
         measured.append(Timed(op, 1e3 * row["ms"]))
     part = processor("a100")
     yield against_table("memory-bound", "Megatron's fused kernels", part, True, measured)
+    yield from _norms()
+
+
+NORMS = (("cudnn", "fused_norm", False), ("torch_compile", "compiled_norm", True))
+"""Implementation of a norm, kind of op, and whether its share of HBM comes from these rows."""
+
+
+def _norms() -> Iterator[Residuals]:
+    """Yield RMS norms on H200, forward and backward."""
+    part = processor("h200")
+    table = [row for row in inputs.table("norms_h200") if _wide(row)]
+    for implementation, kind, fitted in NORMS:
+        for index, direction in enumerate(("forward", "backward")):
+            measured = []
+            for row in table:
+                if row["implementation"] == implementation:
+                    elements = float(row["rows"]) * float(row["width"])
+                    suffix = ("", "_backward")[index]
+                    op = moved("", kind + suffix, elements, (4.0, 6.0)[index])
+                    measured.append(Timed(op, 1e3 * float(row[f"{direction}_ms"])))
+            label = f"{kind}, {implementation}, {direction}"
+            yield against_table("memory-bound", label, part, fitted, measured)
+
+
+def _wide(row: dict[str, str]) -> bool:
+    """Tell whether a row of the norms is an RMS norm of a residual stream, not of a head."""
+    return row["norm"] == "rms_norm" and int(row["width"]) >= 2048

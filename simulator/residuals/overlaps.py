@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulator import inputs
 from simulator.compute import Processor
 from simulator.costs import BlockCost, PhaseKey
+from simulator.costs.hosts import AT_ONCE
 from simulator.costs.phases import phase_cost
 from simulator.hardware import CommunicationModel, OverlapMethod
 from simulator.ops import Op, Phase, Transfer
-from simulator.ops.op import Ops, gemm
+from simulator.ops.op import Ops, gemm, piece
 from simulator.ops.overlap import gathering, scattering
+from simulator.precision import Dtype
 from simulator.program.chunk_rows import NO_CALL, Call, Chunk
 from simulator.residuals.links import NVLINK_LATENCY
 from simulator.residuals.rows import processor
@@ -72,9 +74,51 @@ class _Links:
         kernel = self.kernels[name]
         rounds = self.ranks - 1
         latency = rounds * kernel.nvlink_latency * NVLINK_LATENCY
-        crossing = rounds / self.ranks * call.which
         own = call.which / self.ranks / kernel.own_part if kernel.own_part else 0.0
-        return kernel.setup + latency + own + crossing / (self.nvlink * kernel.nvlink)
+        return kernel.setup + latency + own + self.moving(name, call.which)
+
+    def moving(self, name: str, size: float) -> float:
+        """Return the time in which a buffer crosses the links [s]. name: of the kernel."""
+        crossing = (self.ranks - 1) / self.ranks * size
+        return crossing / (self.nvlink * self.kernels[name].nvlink)
+
+
+class Pieces(NamedTuple):
+    """A GEMM in pieces of equal rows."""
+
+    dtype: Dtype
+    """What it reads."""
+    case: str
+    """Model, ranks and tokens."""
+    gemm: str
+    """Which of a layer's GEMMs."""
+    parts: int
+    """How many pieces."""
+    whole: float
+    """Measured time of the whole [s]."""
+    measured: float
+    """Time of all pieces over that of the whole."""
+    computed: float
+    """The same by the tables."""
+
+
+def measured_pieces() -> Iterator[Pieces]:
+    """Yield GEMMs of Llama's layers in pieces, kernels alone."""
+    part = replace(processor("h100"), sustained=False)
+    for row in inputs.table("gemm_in_pieces"):
+        dtype: Dtype = "fp8_tensor" if row["dtype"] == "fp8_tensor" else "bf16"
+        count = int(row["pieces"])
+        whole = gemm(row["gemm"], int(row["m"]), int(row["n"]), int(row["k"]), dtype)
+        pieces = count * part.kernel(piece(whole, count), overlapped=False)
+        yield Pieces(
+            dtype=dtype,
+            case=row["case"],
+            gemm=row["gemm"],
+            parts=count,
+            whole=float(row["whole_us"]) * 1e-6,
+            measured=float(row["ratio"]),
+            computed=pieces / part.kernel(whole, overlapped=False),
+        )
 
 
 def measured_overlaps() -> Iterator[Row]:
@@ -103,18 +147,19 @@ def _computed(row: dict[str, Any], library: str) -> float:
     whole = gemm("layer", row["m"], row["n"], row["k"], "bf16")
     part = _in_a_loop(processor(row["gpu"]), whole)
     links = _Links(part.kernels.communication, 1e9 * row["nvlink_gb_s"], row["ranks"])
-    return elapsed(_layer(row, whole, how), part, links)
+    return elapsed(_layer(row, whole, how, links), part, links)
 
 
-def _layer(row: dict[str, Any], whole: Op, how: str) -> Ops:
+def _layer(row: dict[str, Any], whole: Op, how: str, links: _Links) -> Ops:
     """Return the ops of a measured layer."""
     gathers = row["op"] == "all_gather"
     width = row["k"] if gathers else row["n"]
     transfer = Transfer(row["op"], "tp", 2.0 * row["m"] * width)
+    copying = links.moving("userbuffers", transfer.bytes)
     if how == "ring" and gathers:
-        return gathering(transfer, (whole,), row["ranks"])
+        return gathering(transfer, (whole,), row["ranks"], copying)
     if how == "ring":
-        return scattering(transfer, (whole,), row["ranks"], RING)
+        return scattering(transfer, (whole,), row["ranks"], RING, copying)
     return (transfer, whole) if gathers else (whole, transfer)
 
 
@@ -127,15 +172,15 @@ def _in_a_loop(part: Processor, op: Op) -> Processor:
 def elapsed(ops: Ops, part: Processor, links: _Links) -> float:
     """Return how long ops take from their first kernel or transfer to their last, alone [s]."""
     cost = phase_cost(ops, part, overlapped=False)
-    rows = Chunk()
+    rows = Chunk(AT_ONCE)
     phase = Phase.ATTENTION_F
     rows.compute(BlockCost(load=-1, phases={PhaseKey(phase, False): cost}, saved=0.0), phase, ())
     ends: list[float] = []  # [row] s
     free: dict[int, float] = {}  # stream -> when its last row ends [s]
-    columns = zip(rows.stream, rows.seconds, rows.exchange, rows.after, strict=True)
-    for stream, seconds, call, after in columns:
+    columns = zip(rows.stream, rows.busy, rows.exchange, rows.after, strict=True)
+    for stream, busy, call, after in columns:
         start = max((free.get(stream, 0.0), *(ends[row] for row in after)))
-        lasts = seconds if call == NO_CALL else links.seconds(call)
+        lasts = busy.seconds if call == NO_CALL else links.seconds(call)
         ends.append(start + lasts)
         free[stream] = ends[-1]
     return max(ends)

@@ -65,11 +65,13 @@ class Residuals:
         return float(self.errors[np.abs(self.errors).argmax()])
 
 
-def processor(gpu: str, reserved_sms: int = 0, attention: str = "") -> Processor:
-    """Return a shipped GPU with its kernel table."""
+def processor(
+    gpu: str, reserved_sms: int = 0, attention: str = "", *, own_grouped: bool = True
+) -> Processor:
+    """Return a shipped GPU with its kernel table. For the rest see `Processor`."""
     sheet = inputs.validate(inputs.data("gpus", gpu), GpuConfig)
     kernels = inputs.validate(inputs.data("kernels", sheet.kernels), KernelConfig)
-    return Processor(sheet, kernels, reserved_sms, attention)
+    return Processor(sheet, kernels, reserved_sms, attention, own_grouped=own_grouped)
 
 
 def benchmark(part: Processor, ops: Iterable[Op]) -> Floats:

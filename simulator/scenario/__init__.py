@@ -6,6 +6,7 @@ must agree.
 
 from __future__ import annotations
 
+from simulator.scenario.check import host_pace
 from simulator.scenario.config import LIST_KEYS, QUANTITIES, Assumption, Quantity, WorkloadConfig
 from simulator.scenario.pipeline import Pipeline
 from simulator.scenario.reader import (
@@ -30,6 +31,7 @@ __all__ = [
     "Scenario",
     "WorkloadConfig",
     "build",
+    "host_pace",
     "inline",
     "load",
     "override",

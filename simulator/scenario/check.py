@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from simulator import inputs
 from simulator.errors import InputError, LayoutError
-from simulator.hardware import GpuConfig, KernelConfig, StackConfig
+from simulator.hardware import GpuConfig, HostConfig, KernelConfig, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
@@ -53,6 +53,7 @@ def cross_check(
         gpu=gpu,
         kernels=kernels,
         stack=stack,
+        host=host_pace(stack.host.pace),
         layout=ranks,
         recipe=recipe,
         micro_batches=micro_batches,
@@ -78,6 +79,11 @@ def _stack(workload: WorkloadConfig) -> StackConfig:
             remedy="Write layout.tp_comm_overlap=false, or stack=megatron.",
         )
     return stack
+
+
+def host_pace(name: str) -> HostConfig:
+    """Return what a pace of hosts takes. Errors: InputError where there is none of that name."""
+    return inputs.validate(inputs.data("hosts", name), HostConfig)
 
 
 def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> Recipe:

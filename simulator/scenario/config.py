@@ -93,6 +93,14 @@ class TrainingConfig(_Section):
         ),
         examples=["flash", "flash2", "cudnn", "unfused"],
     )
+    cuda_graphs: Literal["none", "attention", "full"] = Field(
+        "none",
+        description=(
+            "What is captured in CUDA graphs, which the host launches at once: nothing, attention "
+            "with its projections, norms and router, or all kernels and exchanges of a layer (whose "
+            "experts then get a fixed number of tokens)."
+        ),
+    )
     fragmentation: Number = Field(
         0.05,
         ge=0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from simulator.hardware import GpuConfig, KernelConfig, StackConfig
+from simulator.hardware import GpuConfig, HostConfig, KernelConfig, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout
 from simulator.model import ModelConfig
@@ -43,6 +43,8 @@ class Scenario:
     """The kernel table of the cluster's GPUs."""
     stack: StackConfig
     """The software stack that launches kernels."""
+    host: HostConfig
+    """The pace at which its hosts do."""
     layout: Layout
     """Parallel degrees, resolved on the cluster."""
     recipe: Recipe

@@ -25,6 +25,7 @@ DTYPES: dict[Dtype, str] = {
     "bf16": "BFloat16",
     "fp8": "Float8_e4m3fn",
     "fp8_tensor": "Float8_e4m3fn",
+    "fp8_blockwise": "Float8_e4m3fn",
     "mxfp8": "Float8_e4m3fn",
 }
 """Dtype of a recipe -> PyTorch's name of it."""

@@ -17,7 +17,7 @@ from simulator.errors import InputError
 from simulator.validate.case import Case, MemoryCase, StepCase, files
 from simulator.validate.check import Check, Kind, Score, score
 from simulator.validate.chunk import PHASE_NAMES, chunk_pair, pair_program
-from simulator.validate.kinds import KindScore, by_kind
+from simulator.validate.kinds import KindScore, by_kind, kind_of
 from simulator.validate.links import collective_check
 from simulator.validate.steps import memory_check, pre_training, step_check
 
@@ -32,6 +32,7 @@ __all__ = [
     "KindScore",
     "Score",
     "by_kind",
+    "kind_of",
     "names",
     "pair_program",
     "score",

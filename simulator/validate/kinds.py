@@ -15,6 +15,7 @@ from simulator.validate.check import Check, Kind, Score, score
 PRECISIONS: dict[Dtype, str] = {
     "bf16": "BF16",
     "fp8": "FP8 blocks",
+    "fp8_blockwise": "FP8 blocks",
     "fp8_tensor": "FP8",
     "mxfp8": "MXFP8",
 }

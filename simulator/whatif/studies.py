@@ -12,6 +12,7 @@ from simulator.report import Report, as_dict, summarise
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 from simulator.whatif.alternatives import Span, spans
+from simulator.whatif.hosts import HostInterval, host_interval
 from simulator.whatif.penalties import Imbalance, Stragglers, imbalance, stragglers
 from simulator.whatif.remedies import Remedy, remedies
 
@@ -32,6 +33,8 @@ class Study:
     """What unequal experts cost; None where they are equal."""
     stragglers: Stragglers | None = None
     """What slow GPUs cost; None where none is slow."""
+    hosts: HostInterval | None = None
+    """The step at other paces of hosts; None where the stack's own was measured."""
     assumed: tuple[Span, ...] = ()
     """What was not published, with its alternatives."""
 
@@ -47,6 +50,7 @@ class Study:
         tree["engine"]["wall_s"] = self.wall
         tree["imbalance"] = imbalance
         tree["stragglers"] = stragglers
+        tree["host"] = _hosts(self.hosts) if self.hosts else None
         tree["assumed"] = assumed
         return tree
 
@@ -77,6 +81,7 @@ def study(scenario: Scenario, *, penalties: bool = True, alternatives: bool = Fa
         remedies=() if report.fits else remedies(scenario),
         imbalance=imbalance(report),
         stragglers=stragglers(report),
+        hosts=host_interval(report),
         assumed=assumed,
     )
 
@@ -105,6 +110,11 @@ def _stragglers(penalty: Stragglers) -> dict[str, Any]:
         "slowest_speed": penalty.slowest,
         "gpus_slow": penalty.gpus,
     }
+
+
+def _hosts(interval: HostInterval) -> dict[str, Any]:
+    steps = {f"{pace}_step_s": seconds for pace, seconds in interval.steps.items()}
+    return {"pace": interval.pace, **steps}
 
 
 def _span(span: Span) -> dict[str, Any]:

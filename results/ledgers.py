@@ -1,0 +1,293 @@
+"""Ledgers: of what the step of each kind of case is made, and what each effect adds to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from simulator.engine import run
+from simulator.program import lower
+from simulator.report import Report, summarise
+from simulator.report.parts import PARTS
+from simulator.scenario import Scenario, host_pace
+from simulator.validate import kind_of
+from simulator.validate.case import StepCase, files
+
+ROWS = (
+    "user_measurements/qwen3-235b-256h100-tp4-pp8-ep8",
+    "user_measurements/qwen3-235b-256h100-ep32-noverlap",
+    "user_measurements/moonlight-16b-8h100-none",
+    "more_steps/mbridge-25.09-qwen3-235b-fp8-256-tokendrop",
+    "more_steps/dgxc-grok1-fp8-512",
+    "more_steps/automodel-qwen3-30b-8",
+    "more_steps/megascalemoe-megatron-240",
+    "deepseek/v3-step",
+    "dgxc_h100/70b-64",
+    "megatron_bridge_h100/llama3.1-405b-25.11",
+    "user_measurements/mpt7b-fsdp-128h100",
+    "user_measurements/llama31-8b-256k",
+    "megatron_2021/530b",
+    "more_steps/dgxc-llama31-405b-bf16-gb200-128",
+    "more_steps/mbridge-25.11-deepseek-v3-bf16-gb200-256",
+    "more_steps/simumax-llama3-70b-l12-tp2-dp4-b200",
+)
+"""One case of each kind, its worst or the one that is asked about; the worst of all first."""
+WORST, SIBLING = ROWS[:2]
+"""The layout that comes out worst, and the one that is faster on the same GPUs."""
+
+LANDINGS = Path(__file__).resolve().parent / "landings.json"
+"""What the cases took at the commits that put a part of the physics in, see landings.py."""
+
+Change = Callable[[StepCase], Scenario | None]
+"""What is simulated instead of a case; None where it has nothing of the kind."""
+
+
+class Effect(NamedTuple):
+    """Something that the step of a case contains, or could."""
+
+    name: str
+    """What it is called in the tables."""
+    instead: Change
+    """The case without it, or with it."""
+    inside: bool
+    """Whether the simulated step contains it: its share is what the step loses without it."""
+
+
+class Entry(NamedTuple):
+    """A case of the ledger."""
+
+    case: StepCase
+    """The case."""
+    report: Report
+    """The step as simulated."""
+    measured: float
+    """The step that was measured [s]."""
+
+
+def without_casts(case: StepCase) -> Scenario | None:
+    """Return a case of FP8 whose GEMM inputs need no cast."""
+    scenario = case.scenario()
+    if not scenario.recipe.quantised:
+        return None
+    return replace(scenario, recipe=replace(scenario.recipe, cast="", cast_bytes=0.0))
+
+
+def with_sets(changes: dict[str, Any], *, experts: bool = False) -> Change:
+    """Return the change that `--set` makes. experts: only to mixtures of experts."""
+
+    def change(case: StepCase) -> Scenario | None:
+        if experts and not case.scenario().model.moe_layers:
+            return None
+        return case.scenario(changes)
+
+    return change
+
+
+def other_dispatcher(case: StepCase) -> Scenario | None:
+    """Return a mixture of experts with a plain all-to-all, or with DeepEP where it has that."""
+    scenario = case.scenario()
+    if not scenario.model.moe_layers:
+        return None
+    plain = scenario.workload.experts.dispatcher == "all_to_all"
+    return case.scenario({"experts.dispatcher": "deepep" if plain else "all_to_all"})
+
+
+def bf16(case: StepCase) -> Scenario | None:
+    """Return a case of FP8 in BF16."""
+    if not case.scenario().recipe.quantised:
+        return None
+    return case.scenario({"precision.recipe": "bf16"})
+
+
+def tensor_overlap(case: StepCase) -> Scenario | None:
+    """Return a case with tensor parallel transfers overlapped where they are not, or the other way."""
+    layout = case.scenario().workload.layout
+    if layout.tp == 1:
+        return None
+    return case.scenario({"layout.tp_comm_overlap": not layout.tp_comm_overlap})
+
+
+def without_hosts(case: StepCase) -> Scenario | None:
+    """Return a case whose hosts launch in no time and never wait."""
+    scenario = case.scenario()
+    host = scenario.host
+    free = host.model_copy(
+        update={
+            "forward": dict.fromkeys(host.forward, 0.0),
+            "backward": dict.fromkeys(host.backward, 0.0),
+            "communication": 0.0,
+            "graph": 0.0,
+            "repeat": 0.0,
+        }
+    )
+    return replace(scenario, host=free)
+
+
+def at_pace(pace: str) -> Change:
+    """Return the change to hosts of another pace, where the stack's own was not measured."""
+
+    def change(case: StepCase) -> Scenario | None:
+        scenario = case.scenario()
+        if scenario.stack.host.measured or scenario.stack.host.pace == pace:
+            return None
+        return replace(scenario, host=host_pace(pace))
+
+    return change
+
+
+EFFECTS = (
+    Effect("hosts", without_hosts, inside=True),
+    Effect("FP8 casts", without_casts, inside=True),
+    Effect("ordinary hosts", at_pace("ordinary"), inside=False),
+    Effect("BF16 instead of FP8", bf16, inside=False),
+    Effect("other dispatcher", other_dispatcher, inside=False),
+    Effect("TP overlap turned round", tensor_overlap, inside=False),
+    Effect(
+        "unequal experts, MaxVio 0.52",
+        with_sets(
+            {"experts.distribution": "log_normal", "experts.max_violation": 0.52}, experts=True
+        ),
+        inside=False,
+    ),
+)
+"""What is switched, one at a time."""
+
+
+def entries() -> Iterator[Entry]:
+    """Return the cases of the ledger, simulated."""
+    cases = {row.case: row for table in files().values() for row in table.cases}
+    for name in ROWS:
+        case = cases[name]
+        report = step(case.scenario())
+        figure = report.quantities()[case.quantity]
+        # The measured step, whatever quantity was published of it.
+        slower = figure / case.published
+        if case.quantity.startswith("tokens_per"):
+            slower = 1.0 / slower
+        yield Entry(case, report, report.step_time / slower)
+
+
+def step(scenario: Scenario) -> Report:
+    """Return one step of a scenario, without what `simulate run` asks of other scenarios."""
+    return summarise(run(lower(scenario)))
+
+
+def page() -> str:
+    """Return what steps are made of and what each effect adds, a case of each kind. Takes minutes."""
+    found = list(entries())
+    lines = [
+        "# Ledgers: what a step of each kind is made of",
+        "",
+        "One case of each kind, its worst first. Shares are of the measured step; `missing` is what the simulator does",
+        "not have, above zero where it is too fast. Nothing is fitted to a step.",
+        "",
+        *_worst(found[0], found[1]),
+        "## Parts",
+        "",
+        *_parts(found),
+        "",
+        "## Effects, one at a time",
+        "",
+        "What the simulated step gains or loses, in percent of the measured one, when one thing is switched: first",
+        "what the step contains, as much as it would lose without; then what other choices would add. They do not",
+        "simply add up.",
+        "",
+        *_effects(found),
+        "",
+        "## As the parts came",
+        "",
+        "How much each part of the physics moved a step when it was put in, in percent of the measured step: one after",
+        "the other, at the commits that `results/landings.json` names; then what came after the last of them.",
+        "",
+        *_landings(found),
+        "",
+        "Reproduce: `python results/make.py ledgers.md`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _parts(found: list[Entry]) -> Iterator[str]:
+    """Yield the table of the parts of each step."""
+    names = [part.name for part in PARTS if any(part.name in row.report.breakdown for row in found)]
+    yield f"| case | kind | measured | simulated | {' | '.join(names)} | missing |"
+    yield f"|---|---|{'---:|' * (len(names) + 3)}"
+    for case, report, measured in found:
+        shares = [f"{report.breakdown.get(name, 0.0) / measured:.0%}" for name in names]
+        missing = f"{1.0 - report.step_time / measured:+.0%}"
+        yield (
+            f"| {case.case} | {kind_of(report.scenario)} | {measured:.3g} s | {report.step_time:.3g} s "
+            f"| {' | '.join(shares)} | {missing} |"
+        )
+
+
+def _effects(found: list[Entry]) -> Iterator[str]:
+    """Yield the table of what each effect adds to each step."""
+    yield f"| case | {' | '.join(effect.name for effect in EFFECTS)} |"
+    yield f"|---|{'---:|' * len(EFFECTS)}"
+    for row in found:
+        cells = [_effect(effect, row) for effect in EFFECTS]
+        yield f"| {row.case.case} | {' | '.join(cells)} |"
+
+
+def _landings(found: list[Entry]) -> Iterator[str]:
+    """Yield the table of what each landing changed in each step."""
+    landings = json.loads(LANDINGS.read_text(encoding="utf-8"))["landings"]
+    names = [landing["what"] for landing in landings[1:]]
+    yield f"| case | error before | {' | '.join(names)} | since | error today |"
+    yield f"|---|{'---:|' * (len(names) + 3)}"
+    for case, report, measured in found:
+        steps = [landing["step_time_s"][case.case] for landing in landings] + [report.step_time]
+        changes = [(after - step) / measured for step, after in pairwise(steps)]
+        cells = [f"{change:+.1%}" if abs(change) >= 0.0005 else "" for change in changes]
+        ends = [f"{end / measured - 1.0:+.1%}" for end in (steps[0], steps[-1])]
+        yield f"| {case.case} | {ends[0]} | {' | '.join(cells)} | {ends[1]} |"
+
+
+def _effect(effect: Effect, row: Entry) -> str:
+    trial = effect.instead(row.case)
+    if trial is None:
+        return ""
+    change = step(trial).step_time - row.report.step_time
+    if effect.inside:
+        change = -change
+    return f"{change / row.measured:+.1%}"
+
+
+def _worst(row: Entry, sibling: Entry) -> Iterator[str]:
+    """Yield what would have to be true for the worst row, next to the faster layout."""
+    yield "## The worst: Qwen3-235B on 256 H100, TP4 EP8"
+    yield ""
+    yield "The same model, GPUs and batch twice; each row is the time of one layer and micro-batch on a pipeline rank,"
+    yield "forward and backward, which is the step less the bubble over micro-batches x layers a rank."
+    yield ""
+    yield "| | TP4 EP8 | TP2 EP32 |"
+    yield "|---|---:|---:|"
+    pair = (row, sibling)
+    yield f"| micro-batches x layers a rank | {' | '.join(f'{_turns(one):,.0f}' for one in pair)} |"
+    yield f"| measured | {' | '.join(f'{1e3 * _per_turn(one, one.measured):.2f} ms' for one in pair)} |"
+    yield (
+        "| simulated | "
+        f"{' | '.join(f'{1e3 * _per_turn(one, one.report.step_time):.2f} ms' for one in pair)} |"
+    )
+    for name in sorted(row.report.breakdown, key=row.report.breakdown.__getitem__, reverse=True):
+        cells = [
+            f"{1e3 * one.report.breakdown.get(name, 0.0) / _turns(one):.2f} ms" for one in pair
+        ]
+        yield f"| of which {name} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _turns(row: Entry) -> float:
+    """Return how often a rank runs a layer in a step, forward and backward together."""
+    scenario = row.report.scenario
+    return scenario.micro_batches * scenario.model.num_hidden_layers / scenario.layout.pp
+
+
+def _per_turn(row: Entry, seconds: float) -> float:
+    """Return the time of one layer and micro-batch [s]. seconds: of the step."""
+    return (seconds - row.report.breakdown.get("bubble", 0.0)) / _turns(row)

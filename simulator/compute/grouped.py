@@ -1,0 +1,45 @@
+"""GEMMs of many problems, the experts of a GPU, -> seconds: waves of their tiles, and HBM."""
+
+from __future__ import annotations
+
+import math
+from math import ceil
+
+from simulator.hardware import GpuConfig, GroupedModel
+from simulator.ops import Op
+
+STREAMS = 4
+"""Streams on which Transformer Engine runs one GEMM per expert (common/util/multi_stream.cpp)."""
+
+
+def grouped_seconds(
+    op: Op, gpu: GpuConfig, model: GroupedModel, peak: float, sms: int, slower: float = 1.0
+) -> float:
+    """Return the time of a grouped GEMM [s].
+
+    peak: of its dtype on all SMs [FLOP/s]. sms: those that it may use. slower: their clock.
+    """
+    rate = peak / gpu.sms * model.mainloop  # of one SM [FLOP/s]
+    on_sms = _waves(op, model, rate, sms) * slower
+    on_memory = op.bytes / (gpu.memory.bandwidth * model.memory)
+    # One kernel per problem: those of different streams fill and drain while others multiply.
+    ramps = ceil(op.launches / STREAMS)
+    both = math.hypot(on_sms, on_memory)
+    if model.exponent != 2:
+        powers = on_sms**model.exponent + on_memory**model.exponent
+        both = powers ** (1 / model.exponent)
+    return model.ramp * ramps + both
+
+
+def _waves(op: Op, model: GroupedModel, rate: float, sms: int) -> float:
+    """Return the time of all problems' tiles on the SMs, with the tile that is fastest [s].
+
+    rate: of one SM with the largest tile [FLOP/s].
+    """
+    groups, m, n, k = op.shape
+    best = math.inf
+    for rows, columns, relative in model.tiles:
+        tiles = groups * ceil(m / rows) * ceil(n / columns)
+        mainloop = 2.0 * rows * columns * k / (rate * relative)
+        best = min(best, ceil(tiles / sms) * (mainloop + model.tile))
+    return best

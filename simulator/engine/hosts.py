@@ -1,0 +1,67 @@
+"""When hosts launch what: what can be added up before anything runs.
+
+A host goes through the rows of its rank in their order. Between two rows that drain it, it is busy
+without a break, so that a row's launch lies a fixed time behind the moment at which the host went on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.program import Program
+from simulator.program.program import Floats, Ints
+
+NO_GATE = np.iinfo(np.int32).max
+"""Stands for the next draining row where none is left."""
+
+
+class Hosts(NamedTuple):
+    """What executors need of hosts, by row and by class of ranks."""
+
+    before: Floats
+    """Host seconds between the last draining row, itself included, and the row [row] s."""
+    behind: Floats
+    """Of draining rows: host seconds of all rows since the draining row before [row] s."""
+    gate: Ints
+    """Of draining rows: the next draining row of the rank, or NO_GATE [row]."""
+    begin: Floats
+    """When the host of a rank begins [rank class] s."""
+    first_gate: Ints
+    """First draining row of a rank, or NO_GATE [rank class]."""
+
+
+def hosts_of(program: Program) -> Hosts:
+    """Return how the hosts of a program go through its rows."""
+    rows = len(program.rank)
+    hosts = Hosts(
+        before=np.zeros(rows),
+        behind=np.zeros(rows),
+        gate=np.full(rows, NO_GATE, dtype=np.int64),
+        begin=np.zeros(program.ranks),
+        first_gate=np.full(program.ranks, NO_GATE, dtype=np.int64),
+    )
+    for rank in range(program.ranks):
+        own = np.flatnonzero(program.rank == rank)
+        if len(own):
+            _fill(hosts, program, rank, own)
+    return hosts
+
+
+def _fill(hosts: Hosts, program: Program, rank: int, own: Ints) -> None:
+    """Fill in what belongs to one rank. own: its rows, in their order."""
+    # Sums are taken rank by rank, so that folded and unfolded programs get the same bits.
+    ends = np.cumsum(program.host[own])  # [own row] s
+    begins = ends - program.host[own]
+    drains = program.drains[own]
+    since = np.maximum.accumulate(np.where(drains, begins, 0.0))
+    hosts.before[own] = begins - since
+    gates = own[drains]
+    hosts.behind[gates] = np.diff(begins[drains], prepend=0.0)
+    hosts.gate[gates[:-1]] = gates[1:]
+    if len(gates):
+        hosts.first_gate[rank] = gates[0]
+    # A step begins when its first kernels can: their hosts have launched them while the step before
+    # updated its parameters.
+    hosts.begin[rank] = -program.lead[own[0]]

@@ -1,0 +1,49 @@
+"""How many kernels a software stack runs for the routed experts of a GPU, and what it pads."""
+
+from __future__ import annotations
+
+from simulator.ops.op import Op, Ops, Work, moved
+from simulator.precision import Recipe
+
+ROUTER, MAPPING = 35, 4
+"""Small kernels of the router, in either pass, and of the map of tokens: DeepSeek's profile."""
+
+GEMMS = frozenset({"gemm", "wgrad"})
+CASTS = frozenset({"quantise", "cast_transpose", "amax"})
+
+
+def launches(work: Work) -> int:
+    """Return the kernels of one GEMM of all experts."""
+    return work.local_experts if work.expert_kernels == "per_expert" else 1
+
+
+def padded_rows(work: Work) -> float:
+    """Return the rows that the experts compute, each expert's padded to a multiple."""
+    # Any remainder is as likely as another: half of a multiple on average.
+    return work.expert_rows + work.local_experts * (work.row_multiple - 1) / 2
+
+
+def pad(work: Work, name: str) -> Ops:
+    """Return the kernel that pads the rows of each expert, or takes the padding away."""
+    if work.row_multiple == 1:
+        return ()
+    elements = padded_rows(work) * work.model.hidden_size
+    return (moved(name, "permute", elements, 4.0),)
+
+
+def per_expert(work: Work, ops: Ops) -> Ops:
+    """Return ops on the rows of all experts, as many kernels as the stack launches for them."""
+    return repeated(work.recipe, launches(work), ops)
+
+
+def repeated(recipe: Recipe, count: int, ops: Ops) -> Ops:
+    """Return ops whose GEMMs and casts are `count` kernels each, one per expert."""
+    if count == 1:
+        return ops
+    # Delayed scaling knows its scales beforehand, and casts for all experts at once (Transformer
+    # Engine, multi_cast_transpose).
+    kinds = GEMMS if recipe.name == "fp8_tensor" else GEMMS | CASTS
+    return tuple(
+        op._replace(launches=count * op.launches) if isinstance(op, Op) and op.kind in kinds else op
+        for op in ops
+    )

@@ -1,0 +1,132 @@
+"""Calibration of what runs for all experts of a GPU, and of norms by software stack."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from calibration import AMPERE, HOPPER
+
+from simulator.compute import Processor
+from simulator.inputs import table
+from simulator.ops.op import gemm, moved
+from simulator.residuals.grouped import in_loop, infersim, published_weight_gradients
+from simulator.residuals.rows import processor
+
+OUTSIDE = replace(HOPPER, own_grouped=False)
+
+
+def changed(part: Processor, tables: str, **constants: float) -> Processor:
+    """Return a processor with other constants of the grouped FP8 GEMM."""
+    old = getattr(part.kernels, tables)
+    model = old["fp8"].model_copy(update=constants)
+    kernels = part.kernels.model_copy(update={tables: old | {"fp8": model}})
+    return replace(part, kernels=kernels)
+
+
+H800 = processor("h800", own_grouped=False)
+
+
+def squares(rows, **constants):
+    """Return the sum of squared logarithms of computed over measured."""
+    part = changed(H800, "grouped", **constants)
+    return sum(math.log(in_loop(part, row.op) / row.us * 1e6) ** 2 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("key", "step"), [("mainloop", 0.005), ("memory", 0.02), ("ramp", 2e-6), ("exponent", 1.0)]
+)
+def test_the_grouped_gemm_is_least_squares_over_infersims_rows(key, step):
+    rows = list(infersim())
+    best = getattr(HOPPER.kernels.grouped["fp8"], key)
+    least = squares(rows)
+    assert math.sqrt(least / len(rows)) < 0.06
+    assert least <= min(squares(rows, **{key: best - step}), squares(rows, **{key: best + step}))
+
+
+def test_few_rows_of_an_expert_load_and_multiply_one_after_the_other():
+    # 32 experts of 256 rows, gate and up: multiplying takes about as long as loading the weights.
+    # The longer of the two would be a quarter too fast.
+    (row,) = (row for row in infersim() if row.op.shape == (32, 256, 4096, 7168))
+    squared = in_loop(H800, row.op)
+    longer = in_loop(changed(H800, "grouped", exponent=50), row.op)
+    assert squared == pytest.approx(row.us * 1e-6, rel=0.06)
+    assert longer < 0.78 * row.us * 1e-6
+
+
+def test_weight_gradients_of_experts_are_least_squares_over_deepgemms():
+    rows = list(published_weight_gradients())
+    parts = {gpu: processor(gpu, own_grouped=False) for gpu in ("h800", "h200")}
+
+    def error(mainloop):
+        total = 0.0
+        for gpu, timed in rows:
+            part = changed(parts[gpu], "grouped_wgrad", mainloop=mainloop)
+            total += math.log(in_loop(part, timed.op) / timed.us * 1e6) ** 2
+        return total
+
+    best = HOPPER.kernels.grouped_wgrad["fp8"].mainloop
+    assert error(best) <= min(error(best - 0.01), error(best + 0.01))
+    assert math.sqrt(error(best) / len(rows)) < 0.1
+
+
+def test_one_kernel_per_expert_fills_and_drains_a_stream_of_four():
+    # 20 GEMMs on 4 streams: five ramps one after another instead of one.
+    one = gemm("", 3328, 512, 2048, "bf16", 20)
+    model = HOPPER.kernels.grouped["bf16"]
+    single, several = (in_loop(OUTSIDE, one._replace(launches=count)) for count in (1, 20))
+    assert several - single == pytest.approx(4 * model.ramp)
+
+
+@pytest.mark.parametrize("gpu", ["a100", "h100", "b200"])
+def test_what_was_not_measured_grouped_has_the_constants_of_its_dense_gemm(gpu):
+    kernels = processor(gpu).kernels
+    pairs = [(kernels.grouped, kernels.gemm), (kernels.grouped_wgrad, kernels.wgrad)]
+    for grouped_tables, dense in pairs:
+        assert set(grouped_tables) == set(dense)
+        for dtype, model in grouped_tables.items():
+            assert model.exponent == 2
+            if dtype == "fp8" and gpu == "h100":
+                continue
+            for key in ("mainloop", "tile", "memory", "ramp", "tiles"):
+                assert getattr(model, key) == getattr(dense[dtype], key), (dtype, key)
+
+
+def test_deepseeks_own_grouped_gemm_is_the_dense_wave_model():
+    # Two experts of 4,096 rows are as many tiles as one of 8,192; a memory-bound part is hidden.
+    two = gemm("", 4096, 4096, 7168, "fp8", 2)
+    one = gemm("", 8192, 4096, 7168, "fp8")
+    own, dense = (HOPPER.kernel(op, overlapped=False) for op in (two, one))
+    assert own == pytest.approx(dense, rel=1e-9)
+    assert OUTSIDE.kernel(one, overlapped=False) == dense
+
+
+@pytest.mark.parametrize(("direction", "each"), [("forward", 4.0), ("backward", 6.0)])
+def test_compiled_norms_are_the_mean_of_torch_compiles_rows_on_h200(direction, each):
+    h200 = processor("h200")
+    shares = []
+    for row in table("norms_h200"):
+        if row["implementation"] == "torch_compile" and _wide(row):
+            moved = each * int(row["rows"]) * int(row["width"])
+            seconds = float(row[f"{direction}_ms"]) * 1e-3
+            shares.append(moved / seconds / h200.gpu.memory.bandwidth)
+    kind = "compiled_norm" if direction == "forward" else "compiled_norm_backward"
+    alone = h200.kernels.memory[kind] * h200.kernels.overlap_slowdown.memory
+    assert np.mean(shares) == pytest.approx(alone, rel=0.005)
+
+
+def _wide(row):
+    return row["norm"] == "rms_norm" and int(row["width"]) >= 2048
+
+
+@pytest.mark.parametrize("part", [HOPPER, AMPERE], ids=lambda part: part.gpu.name)
+def test_the_shortest_kernel_is_the_median_of_vidurs_smallest_additions(part):
+    us = [float(row["us"]) for row in table("vidur_shortest") if row["gpu"] == part.gpu.name]
+    assert part.kernels.shortest == pytest.approx(np.median(us) * 1e-6)
+
+
+def test_many_small_kernels_take_at_least_as_many_times_the_shortest():
+    # 35 kernels of a router on 16 tokens hardly move a byte: 2 us each, and 2 us between them.
+    op = moved("", "router", 16 * 128, 4.0)._replace(launches=35)
+    assert HOPPER.kernel(op, overlapped=True) == pytest.approx(70e-6)
+    assert HOPPER.seconds((op,), overlapped=True) == pytest.approx(140e-6)
