@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from simulator.engine import run
 from simulator.program import lower
 from simulator.report import Report, summarise
 from simulator.report.parts import PARTS
-from simulator.scenario import Scenario
+from simulator.scenario import Scenario, host_pace
 from simulator.validate import kind_of
 from simulator.validate.case import StepCase, files
 
@@ -35,6 +38,9 @@ ROWS = (
 """One case of each kind, its worst or the one that is asked about; the worst of all first."""
 WORST, SIBLING = ROWS[:2]
 """The layout that comes out worst, and the one that is faster on the same GPUs."""
+
+LANDINGS = Path(__file__).resolve().parent / "landings.json"
+"""What the cases took at the commits that put a part of the physics in, see landings.py."""
 
 Change = Callable[[StepCase], Scenario | None]
 """What is simulated instead of a case; None where it has nothing of the kind."""
@@ -105,8 +111,38 @@ def tensor_overlap(case: StepCase) -> Scenario | None:
     return case.scenario({"layout.tp_comm_overlap": not layout.tp_comm_overlap})
 
 
+def without_hosts(case: StepCase) -> Scenario | None:
+    """Return a case whose hosts launch in no time and never wait."""
+    scenario = case.scenario()
+    host = scenario.host
+    free = host.model_copy(
+        update={
+            "forward": dict.fromkeys(host.forward, 0.0),
+            "backward": dict.fromkeys(host.backward, 0.0),
+            "communication": 0.0,
+            "graph": 0.0,
+            "repeat": 0.0,
+        }
+    )
+    return replace(scenario, host=free)
+
+
+def at_pace(pace: str) -> Change:
+    """Return the change to hosts of another pace, where the stack's own was not measured."""
+
+    def change(case: StepCase) -> Scenario | None:
+        scenario = case.scenario()
+        if scenario.stack.host.measured or scenario.stack.host.pace == pace:
+            return None
+        return replace(scenario, host=host_pace(pace))
+
+    return change
+
+
 EFFECTS = (
+    Effect("hosts", without_hosts, inside=True),
     Effect("FP8 casts", without_casts, inside=True),
+    Effect("ordinary hosts", at_pace("ordinary"), inside=False),
     Effect("BF16 instead of FP8", bf16, inside=False),
     Effect("other dispatcher", other_dispatcher, inside=False),
     Effect("TP overlap turned round", tensor_overlap, inside=False),
@@ -162,6 +198,13 @@ def page() -> str:
         "",
         *_effects(found),
         "",
+        "## As the parts came",
+        "",
+        "How much each part of the physics moved a step when it was put in, in percent of the measured step: one after",
+        "the other, at the commits that `results/landings.json` names; then what came after the last of them.",
+        "",
+        *_landings(found),
+        "",
         "Reproduce: `python results/make.py ledgers.md`.",
         "",
     ]
@@ -189,6 +232,20 @@ def _effects(found: list[Entry]) -> Iterator[str]:
     for row in found:
         cells = [_effect(effect, row) for effect in EFFECTS]
         yield f"| {row.case.case} | {' | '.join(cells)} |"
+
+
+def _landings(found: list[Entry]) -> Iterator[str]:
+    """Yield the table of what each landing changed in each step."""
+    landings = json.loads(LANDINGS.read_text(encoding="utf-8"))["landings"]
+    names = [landing["what"] for landing in landings[1:]]
+    yield f"| case | error before | {' | '.join(names)} | since | error today |"
+    yield f"|---|{'---:|' * (len(names) + 3)}"
+    for case, report, measured in found:
+        steps = [landing["step_time_s"][case.case] for landing in landings] + [report.step_time]
+        changes = [(after - step) / measured for step, after in pairwise(steps)]
+        cells = [f"{change:+.1%}" if abs(change) >= 0.0005 else "" for change in changes]
+        ends = [f"{end / measured - 1.0:+.1%}" for end in (steps[0], steps[-1])]
+        yield f"| {case.case} | {ends[0]} | {' | '.join(cells)} | {ends[1]} |"
 
 
 def _effect(effect: Effect, row: Entry) -> str:

@@ -1,5 +1,6 @@
 """Hosts launch what GPUs run: literal timelines of launches, and laws over schedules."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from simulator.ops import Op, Phase
 from simulator.program import lower
 from simulator.report import summarise
 from simulator.schedules import SCHEDULES
+from simulator.trace.hosts import host_events
 from simulator.whatif import host_interval, simulate
 
 GB = 1e9
@@ -232,3 +234,25 @@ def test_graphs_make_a_host_bound_step_faster(graphs):
     captured = simulate(hosted(training__seq_length=512, training__cuda_graphs=graphs))
     assert captured.step_time < eager.step_time
     assert captured.breakdown["host_exposed"] < eager.breakdown["host_exposed"]
+
+
+# The trace
+
+
+def host_slices(timeline):
+    for rank in range(timeline.program.ranks):
+        yield [event for event in host_events(timeline, rank) if event["ph"] == "X"]
+
+
+def test_a_trace_has_a_host_that_launches_one_action_after_another():
+    timeline = engine.run(lower(hosted()))
+    for slices in host_slices(timeline):
+        for before, after in itertools.pairwise(slices):
+            assert after["ts"] >= before["ts"] + before["dur"] - 1e-3
+        assert slices[-1]["name"] == "launch update"
+        # Parameters are gathered before the first action.
+        assert slices[1]["name"].startswith("launch F0@")
+
+
+def test_a_trace_has_no_host_where_launching_takes_no_time():
+    assert list(host_slices(engine.run(lower(scenario())))) == [[], []]

@@ -249,8 +249,8 @@ def _assumed(study: Study) -> Iterator[Text]:
 def _kernels(report: Report) -> str:
     gpu = report.scenario.gpu.name.upper()
     return (
-        f"{report.measured_share:.0%} of the time of all GEMMs is of shapes between measured ones "
-        f"on {gpu}; the rest is computed"
+        f"{report.measured_share:.0%} of the time of GEMMs is of shapes between measured ones on "
+        f"{gpu}; the rest follows from fits"
     )
 
 

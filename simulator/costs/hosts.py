@@ -53,15 +53,16 @@ class Hosts:
 
     def seconds(self, op: Op, phase: Phase, *, first: bool) -> float:
         """Return what launching an op takes [s]. first: none of its phase came before."""
+        config = self.config
         if self.captured(phase):
-            return self.config.graph if first else 0.0
+            return config.graph / config.profiler if first else 0.0
         forward = phase.computes == Pass.FORWARD
-        table = self.config.forward if forward else self.config.backward
+        table = config.forward if forward else config.backward
         own = table[_CLASSES.get(op.kind, "elementwise")]
         # GEMMs of several experts and their casts are launched from one call, small kernels of a
         # router from as many.
-        further = self.config.repeat if op.kind in _FROM_ONE_CALL else own
-        return (own + (op.launches - 1) * further) * self.config.launches
+        further = config.repeat if op.kind in _FROM_ONE_CALL else own
+        return (own + (op.launches - 1) * further) * config.launches / config.profiler
 
     def transfer(self, phase: Phase) -> Busy:
         """Return what launching a transfer inside a phase takes."""
@@ -69,12 +70,14 @@ class Hosts:
 
     def collective(self, *, drains: bool = False) -> Busy:
         """Return what launching a transfer outside of phases takes. drains: see `Busy`."""
-        return Busy(0.0, Launches((self.config.communication,), (0.0,)), drains)
+        host = self.config.communication / self.config.profiler
+        return Busy(0.0, Launches((host,), (0.0,)), drains)
 
     def optimizer(self, seconds: float) -> Busy:
         """Return what the update takes. seconds: on a healthy GPU [s]."""
         # The norm of the gradients is read on the host before parameters are updated.
-        host = self.config.forward["elementwise"] * self.config.launches
+        config = self.config
+        host = config.forward["elementwise"] * config.launches / config.profiler
         drains = "gradient_norm" in self.drains
         return Busy(seconds, Launches((host,), (seconds,)), drains)
 
@@ -103,6 +106,7 @@ AT_ONCE = Hosts(
             "communication": _NOTHING,
             "repeat": _NOTHING,
             "launches": 1.0,
+            "profiler": 1.0,
             "graph": _NOTHING,
             "sources": {},
         }

@@ -48,6 +48,14 @@ class HostConfig(Data):
     graph: Seconds = Field(
         ge=0, description="Time to launch a captured CUDA graph [s].", examples=["10 us"]
     )
+    profiler: Number = Field(
+        ge=1,
+        description=(
+            "What the times of this file are divided by: how much longer a host takes while the "
+            "profiler that measured it is on."
+        ),
+        examples=[1.71],
+    )
     sources: dict[str, str] = Field(
         description="Key of this file -> where its value was published.",
         examples=[{"launches": "DeepSeek's profile"}],

@@ -23,12 +23,14 @@ def kernels(classes: Sequence[Residuals], path: Path) -> None:
     """Draw the computed over the measured time of every measured kernel, a panel per group of ops."""
     groups = list(dict.fromkeys(row.group for row in classes))
     columns = -(-len(groups) // 2)
-    sheet = Sheet(10.2, 8.4, rows=2, columns=columns)
+    sheet = Sheet(5.1 * columns, 8.4, rows=2, columns=columns)
     with opened(path, sheet) as (figure, panels):
         # Not strict: an odd number of groups leaves a panel empty.
         for axes, group in zip(panels, groups, strict=False):
             members = [row for row in classes if row.group == group]
             _panel(axes, group, members)
+        for axes in panels[len(groups) :]:
+            axes.set_axis_off()
         title = "Kernels and links: computed from the kernel tables over measured, alone"
         figure.suptitle(title, fontsize=10)
 
@@ -73,11 +75,15 @@ def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
         fontsize=5.5,
         frameon=False,
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.14),
+        bbox_to_anchor=(0.5, -0.18),
         ncols=2,
     )
 
 
 def _drawn(classes: Sequence[Residuals]) -> list[Residuals]:
-    """Return the classes without those whose rows another one holds as well: `2,048 and more tokens`."""
-    return [row for row in classes if not row.name.endswith("2,048 and more tokens")]
+    """Return the classes without those whose rows another one holds as well.
+
+    Those are the `2,048 and more tokens`, and the shapes of grids by the wave model alone.
+    """
+    twice = ("2,048 and more tokens", "wave model alone")
+    return [row for row in classes if not row.name.endswith(twice)]

@@ -18,6 +18,8 @@ from simulator.residuals.rows import Residuals, Timed, against_table, measured_t
 
 LABELS: dict[Dtype, str] = {"bf16": "BF16", "fp8_tensor": "FP8, per tensor"}
 """Number format -> what it is called."""
+GROUP = "grid of GEMMs"
+"""Kind of figure that these are."""
 LARGE = 1024
 """The wave model is fitted to shapes that are no smaller than this."""
 
@@ -54,7 +56,7 @@ def _alone(part: Processor, table: Grid, dtype: Dtype, name: str, fitted: bool) 
     large = [shape for shape in table.seconds if min(shape) >= LARGE]
     computed = [model.seconds(gemm("", *shape, dtype), part.gpu.sms) for shape in large]
     return Residuals(
-        group="GEMM",
+        group=GROUP,
         name=name,
         gpu=part.gpu.name,
         fitted=fitted,
@@ -80,7 +82,7 @@ def _left_out(part: Processor, table: Grid, dtype: Dtype, name: str) -> Residual
                 computed.append(alone * math.exp(log_ratio(rest, dtype, model, shape)))
                 measured.append(table.seconds[shape])
     return Residuals(
-        group="GEMM",
+        group=GROUP,
         name=name,
         gpu=part.gpu.name,
         fitted=False,
@@ -94,7 +96,7 @@ def _held_out(part: Processor, dtype: Dtype, name: str, rows: list[dict[str, str
     for row in rows:
         op = gemm("", int(row["m"]), int(row["n"]), int(row["k"]), dtype)
         measured.append(Timed(op, float(row["us"])))
-    return against_table("GEMM", name, part, False, measured)
+    return against_table(GROUP, name, part, False, measured)
 
 
 def _sustained() -> Iterator[Residuals]:
@@ -107,7 +109,7 @@ def _sustained() -> Iterator[Residuals]:
             measured.append(op.flops / tflops / 1e12)
             computed.append(part.kernel(op, overlapped=False))
         yield Residuals(
-            group="GEMM",
+            group=GROUP,
             name=f"{LABELS[case['dtype']]}, sustained, Azure's",
             gpu=case["gpu"],
             fitted=False,

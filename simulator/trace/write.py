@@ -14,6 +14,7 @@ from simulator.store import check_writable, write_bytes
 from simulator.timeline import Timeline
 from simulator.trace.counters import link_events, memory_events
 from simulator.trace.events import Event, Line, Writer, metadata
+from simulator.trace.hosts import host_events
 
 ENDINGS = (".json", ".json.gz")
 RANK = "{rank}"
@@ -101,6 +102,7 @@ def _events(
 ) -> Iterator[Event]:
     for rank in classes:
         yield from writer.rank(rank)
+        yield from host_events(timeline, rank)
         process = writer.rows.process(rank)
         yield from memory_events(timeline, rank, process)
     # After all ranks: an arrow needs the lines of both its ends.

@@ -53,6 +53,8 @@ class Check:
     """Where it was published."""
     span: tuple[float, ...] = ()
     """Least and most over other choices [unit]; empty where none were run."""
+    hosts: tuple[float, ...] = ()
+    """Least and most over the paces of hosts [unit]; empty where none were run, or one is known."""
     note: str = ""
     """What a reader must know to judge the error."""
     scored: bool = True
@@ -103,6 +105,7 @@ class Check:
             "use": self.use,
             "source": self.source,
             "span": list(self.span),
+            "hosts": list(self.hosts),
             "note": self.note,
             "scored": self.scored,
             "fits": self.fits,

@@ -12,11 +12,12 @@ from simulator.costs import price
 from simulator.errors import InputError
 from simulator.memory import RankMemory, memory_of
 from simulator.program import schedule_of
+from simulator.report import Report
 from simulator.scenario import load
 from simulator.validate.case import MemoryCase, StepCase
-from simulator.validate.check import Check
+from simulator.validate.check import RATES, Check
 from simulator.validate.kinds import kind_of
-from simulator.whatif import simulate
+from simulator.whatif import host_interval, simulate
 
 UNITS = {
     "step_time_s": "s",
@@ -42,9 +43,11 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
     # The span holds the chosen value too, so that it never leaves it out.
     value = report.quantities()[case.quantity]
     span: tuple[float, ...] = ()
+    hosts: tuple[float, ...] = ()
     if alternatives:
         values = [value, *_alternatives(case)]
         span = (min(values), max(values))
+        hosts = _hosts(case, report, value)
     check = Check(
         case=case.case,
         quantity=case.quantity,
@@ -54,6 +57,7 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
         use="validation",
         source=f"{source}, {case.source}",
         span=span,
+        hosts=hosts,
         note=case.note,
         scored=case.scored,
         fits=report.fits,
@@ -72,6 +76,21 @@ def _alternatives(case: StepCase) -> Iterator[float]:
         except InputError:
             continue  # an alternative of one row of a table need not fit the next
         yield report.quantities()[case.quantity]
+
+
+def _hosts(case: StepCase, report: Report, value: float) -> tuple[float, ...]:
+    """Return the least and the largest figure over paces of hosts, nothing where the pace is known.
+
+    value: the figure at the pace of the report.
+    """
+    interval = host_interval(report)
+    if interval is None:
+        return ()
+    # Every other figure of a step is in proportion to its time, or to one over it.
+    ratios = [seconds / report.step_time for seconds in interval.steps.values()]
+    if case.quantity in RATES:
+        ratios = [1.0 / ratio for ratio in ratios]
+    return (value * min(ratios), value * max(ratios))
 
 
 def memory_check(case: MemoryCase, source: str) -> Check:
