@@ -335,6 +335,13 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     links: those of the network too; else compute alone.
     """
     kernels = one.kernels
+    grouped = {
+        kind: {
+            dtype: model.model_copy(update={"tile": model.tile / k, "ramp": model.ramp / k})
+            for dtype, model in getattr(kernels, kind).items()
+        }
+        for kind in ("grouped", "grouped_wgrad")
+    }
     gemms = {
         kind: {
             dtype: model.model_copy(
@@ -366,6 +373,7 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
                 "setup": model.setup / k,
                 "own_part": model.own_part * k,
                 "measured_on": _measured(model, k),
+                "copies": _copied_faster(model.copies, k),
             }
         )
         if links
@@ -377,10 +385,31 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
         update={"peak": {dtype: rate * k for dtype, rate in one.gpu.peak.items()}, "memory": memory}
     )
     table = kernels.model_copy(
-        update={**gemms, "attention": attention, "gap": kernels.gap / k, "communication": setups}
+        update={
+            **gemms,
+            **grouped,
+            "attention": attention,
+            "gap": kernels.gap / k,
+            "shortest": kernels.shortest / k,
+            "start": {kind: seconds / k for kind, seconds in kernels.start.items()},
+            "communication": setups,
+        }
     )
     site = _quicker(one, k) if links else one.topology
     return replace(one, gpu=gpu, kernels=table, topology=site, network=network(site))
+
+
+def _copied_faster(copies, k: float):
+    """Return the SMs' copies of a dispatcher at k times their rate; none where it has none."""
+    if copies is None:
+        return None
+    ways = {
+        way: getattr(copies, way).model_copy(
+            update={"sm": getattr(copies, way).sm * k, "fill": getattr(copies, way).fill / k}
+        )
+        for way in ("inside", "across")
+    }
+    return copies.model_copy(update=ways)
 
 
 def _sped_up(measured, k: float):

@@ -78,7 +78,8 @@ def test_leaves_that_part_the_replicas_do_not_part_folded_from_unfolded(changes)
 def test_hardware_k_times_as_fast_divides_the_step_by_k(changes):
     one, k = scenario(**{**SHORT, **changes}), 3.0
     first, second = summarise(simulated(one)), summarise(simulated(faster(one, k)))
-    assert second.step_time == pytest.approx(first.step_time / k, rel=1e-9)
+    # Up to what counts as one instant, 0.1 ns, which is not hardware's: a few of them in 7 ms.
+    assert second.step_time == pytest.approx(first.step_time / k, rel=1e-6)
     scaled = {name: seconds / k for name, seconds in first.breakdown.items()}
     assert second.breakdown == pytest.approx(scaled, rel=1e-6, abs=1e-9 * second.step_time)
 

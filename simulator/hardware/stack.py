@@ -43,8 +43,8 @@ class ExpertKernels(Data):
 
     kernels: Literal["deepseek", "per_expert", "grouped"] = Field(
         description=(
-            "per_expert: a GEMM and a cast for each expert, the GEMMs on several streams "
-            "(Transformer Engine's GroupedLinear); grouped: one kernel for all experts of a GPU; "
+            "Which kernels: per_expert: a GEMM and a cast for each expert, the GEMMs on several "
+            "streams (Transformer Engine's GroupedLinear); grouped: one kernel for all experts of a GPU; "
             "deepseek: one too, its own, but one per expert for weight gradients, on two streams."
         )
     )
