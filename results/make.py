@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import dispatch
 import gallery
 import ledgers
 import overlaps
@@ -77,6 +78,7 @@ def figures() -> None:
     reports = [simulate(load(site)) for site in ("h800-2048", "h100-2048")]
     write(HERE / "h800-or-h100.png", lambda path: plot.comparison(reports, path))
     write(HERE / "kernels.png", lambda path: plot.kernels(residuals(), path))
+    dispatch.figures(HERE)
     write(HERE / "schedules.png", lambda path: plot.comparison(steps.reports(), path))
 
 
@@ -401,6 +403,7 @@ def kernels() -> str:
         "",
         "![computed over measured](kernels.png)",
         "",
+        "- Exchanges of tokens have a table of their own: [dispatch.md](dispatch.md).",
         "- A step takes measured GEMMs from grids of 1,764 shapes per GPU and format: waves and HBM between them,",
         "  measured over computed interpolated. Two frameworks differ by 7% (rms) at the same shape.",
         "- Kernels of less than 1 ms run before the power limit takes the clock down, those of 16 ms and more",
@@ -430,6 +433,7 @@ TABLES |= {
     "calibration.md": calibration,
     "nvlink-cut.md": nvlink_cut,
     "deepep.md": deepep,
+    "dispatch.md": dispatch.table,
     "topologies.md": topologies,
     "kernels.md": kernels,
     "overlap.md": overlaps.table,

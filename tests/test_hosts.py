@@ -23,6 +23,7 @@ from simulator.engine import EXECUTORS
 from simulator.ops import Op, Phase
 from simulator.program import lower
 from simulator.report import summarise
+from simulator.scenario import load
 from simulator.schedules import SCHEDULES
 from simulator.trace.hosts import host_events
 from simulator.whatif import host_interval, simulate
@@ -234,6 +235,41 @@ def test_graphs_make_a_host_bound_step_faster(graphs):
     captured = simulate(hosted(training__seq_length=512, training__cuda_graphs=graphs))
     assert captured.step_time < eager.step_time
     assert captured.breakdown["host_exposed"] < eager.breakdown["host_exposed"]
+
+
+@pytest.mark.slow
+def test_the_interval_holds_what_was_measured_on_a_host_bound_run():
+    # Validation only: no figure of hosts is from a step.
+    one = load("h100-node", "moonlight-16b-a3b")
+    interval = host_interval(simulate(one))
+    (measured,) = (row for row in one.workload.reference if row.quantity == "step_time_s")
+    assert interval.steps["lean"] < measured.value < interval.steps["ordinary"]
+
+
+# What drains
+
+
+def drained(one):
+    """Return the labels of the rows that drain the first rank's host, sorted, each once."""
+    own = one.drains & (one.rank == 0)
+    return sorted({one.labels[label] for label in one.label[own]})
+
+
+def test_megatrons_hosts_wait_for_norms_counts_and_receives():
+    assert drained(lower(hosted())) == ["combine(B)", "dispatch(F)", "optimizer"]
+
+
+def test_nothing_blocks_on_receives_where_ranks_hold_virtual_stages():
+    one = hosted(schedule__name="interleaved", layout__vpp=2)
+    assert drained(lower(one)) == ["dispatch(F)", "optimizer"]
+
+
+def test_deepseeks_hosts_wait_for_counts_alone():
+    assert drained(lower(hosted(stack="deepseek"))) == ["dispatch(F)"]
+
+
+def test_graphs_of_whole_layers_leave_only_the_norm_to_wait_for():
+    assert drained(lower(hosted(training__cuda_graphs="full"))) == ["optimizer"]
 
 
 # The trace

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 PAGE, COLUMN = 7.2, 3.5
 """Width of a page and of a column of most two-column papers [inch]."""
-LONGEST = 32
+LONGEST = 28
 """Characters on a line of a label."""
 STYLE: dict[Any, Any] = {
     # TrueType, since journals refuse matplotlib's default, Type 3; in SVG, text that can be selected.
