@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import dispatch
 import gallery
 import ledgers
 import overlaps
@@ -77,6 +78,7 @@ def figures() -> None:
     reports = [simulate(load(site)) for site in ("h800-2048", "h100-2048")]
     write(HERE / "h800-or-h100.png", lambda path: plot.comparison(reports, path))
     write(HERE / "kernels.png", lambda path: plot.kernels(residuals(), path))
+    dispatch.figures(HERE)
     write(HERE / "schedules.png", lambda path: plot.comparison(steps.reports(), path))
 
 
@@ -401,6 +403,7 @@ def kernels() -> str:
         "",
         "![computed over measured](kernels.png)",
         "",
+        "- Exchanges of tokens have a table of their own: [dispatch.md](dispatch.md).",
         "- A step takes measured GEMMs from grids of 1,764 shapes per GPU and format: waves and HBM between them,",
         "  measured over computed interpolated. Two frameworks differ by 7% (rms) at the same shape.",
         "- Kernels of less than 1 ms run before the power limit takes the clock down, those of 16 ms and more",
@@ -415,7 +418,8 @@ def kernels() -> str:
         "- Attention over a quarter of the figures' work (32 heads of 2,048 tokens) reaches 0.7 of their rates:",
         "  SMs wait for the longest causal tile, or for the last. That wait follows from heads, sequences and",
         "  length; what is left of Transformer Engine's benchmark is 6%.",
-        "- cuDNN 9.19 (February 2026) is 14% faster forward at 128 than the cuDNN of 2024 in the table.",
+        "- cuDNN 9.19 (February 2026) is 14% faster forward at 128 than the cuDNN of 2024 in the table. TensorRT-LLM's",
+        "  MLA, with what stores keys and values, is 18% slower than cuDNN 9.19's, which the table has.",
         "- The best shapes of FP8 are the fastest of thousands: ordinary ones take more.",
         "",
         "Sources: `simulator/data/measured`. Reproduce: `python results/make.py`.",
@@ -430,6 +434,7 @@ TABLES |= {
     "calibration.md": calibration,
     "nvlink-cut.md": nvlink_cut,
     "deepep.md": deepep,
+    "dispatch.md": dispatch.table,
     "topologies.md": topologies,
     "kernels.md": kernels,
     "overlap.md": overlaps.table,

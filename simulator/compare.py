@@ -62,7 +62,8 @@ def names(reports: Sequence[Report]) -> tuple[str, ...]:
         if labels.count(label) > 1:
             # Two that differ in nothing are told apart by their number.
             number = labels[:index].count(label) + 1
-            suffix = _distinction(report, reports) or f"({number})"
+            alike = [other for other, name in zip(reports, labels, strict=True) if name == label]
+            suffix = _distinction(report, alike) or f"({number})"
             label = f"{label} {suffix}"
         result.append(label)
     return tuple(result)

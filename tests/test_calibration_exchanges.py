@@ -14,7 +14,7 @@ CLASSES = exchanges()
 NAMES = [row.name for row in CLASSES]
 LIMITS = {
     # class -> |bias|, rms and worst that it may have
-    "DeepEP dispatch, H100, 1 node": (0.01, 0.055, 0.125),
+    "DeepEP dispatch, H100, 1 node": (0.01, 0.055, 0.12),
     "DeepEP dispatch, H100, 2 nodes": (0.055, 0.115, 0.32),
     "DeepEP dispatch, H100, 4 nodes": (0.03, 0.04, 0.08),
     "DeepEP combine, H100, 1 node": (0.015, 0.045, 0.12),
@@ -106,32 +106,31 @@ def test_deepep_on_blackwell(op):
 
 
 @pytest.mark.parametrize("part", [AMPERE, HOPPER, BLACKWELL], ids=["a100", "h100", "b200"])
-@pytest.mark.parametrize("kind", ["all_to_all", "nccl_gather"])
-def test_nccl(part, kind):
+def test_nccls_all_to_all(part):
     gpus = {"hopper": ("h100", "h200"), "ampere": ("a100",), "blackwell": ("b200",)}
-    ops = ("all_to_all",) if kind == "all_to_all" else ("all_gather", "reduce_scatter")
     rows = [
         row
-        for row in inputs.table("nccl_exchanges")
-        if row["gpu"] in gpus[part.kernels.name]
-        and row["op"] in ops
-        and int(row["bytes"]) >= NCCL_FROM
+        for row in inputs.table("nccl_all_to_all")
+        if row["gpu"] in gpus[part.kernels.name] and int(row["bytes"]) >= NCCL_FROM
     ]
     ranks = np.array([int(row["ranks"]) for row in rows])
     size = np.array([float(row["bytes"]) for row in rows])
     took = np.array([float(row["us"]) for row in rows]) * 1e-6
     line = NVLINK[gpus[part.kernels.name][0]] * 1e9
-    # All pairs at once, or a ring of ranks - 1 rounds.
-    rounds = 1 if kind == "all_to_all" else ranks - 1
-    latency = 3.33e-6 * kernel(part, kind).nvlink_latency * rounds
 
     def errors(q):
         moving = (ranks - 1) / ranks * size / (q[1] * line)
-        return np.log((q[0] * 1e-6 + latency + moving) / took)
+        return np.log((q[0] * 1e-6 + 3.33e-6 + moving) / took)  # all pairs at once
 
     setup, share = least_squares(errors, (20.0, 0.7)).x
-    assert kernel(part, kind).setup == pytest.approx(setup * 1e-6, rel=0.005)
-    assert kernel(part, kind).nvlink == pytest.approx(share, abs=0.0006)
+    model = kernel(part, "all_to_all")
+    assert model.setup == pytest.approx(setup * 1e-6, rel=0.005)
+    assert model.nvlink == pytest.approx(share, abs=0.0006)
+    # Between nodes as every send: 46 to 49 GB/s of 50 (nccl-tests issues 130, 267, 290).
+    assert (model.nic, model.nic_latency) == (
+        kernel(part, "send_recv").nic,
+        kernel(part, "send_recv").nic_latency,
+    )
 
 
 # What they reach
@@ -146,12 +145,12 @@ def test_every_class_is_described(start):
     assert abs(row.worst) <= worst
 
 
-def test_only_the_twelve_sms_of_two_nodes_are_missed_by_more_than_12_5_percent():
+def test_only_the_twelve_sms_of_two_nodes_are_missed_by_more_than_12_percent():
     # A disturbed run: it takes 1.8 times as long as 16 SMs, and its notifications five times.
     far = 0
     for row in CLASSES:
         if row.use == "fitted" and "4 to 24 SMs" in row.name:
-            far += int((np.abs(row.errors) > 0.125).sum())
+            far += int((np.abs(row.errors) > 0.12).sum())
     assert far == 9
 
 

@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import scenario
 from calibration import AMPERE, HOPPER
 
 from simulator.compute import Processor
+from simulator.costs import price, work
 from simulator.inputs import table
+from simulator.ops import Op, Phase, block_ops
 from simulator.ops.op import gemm, moved
 from simulator.residuals.grouped import in_loop, infersim, published_weight_gradients
 from simulator.residuals.rows import processor
@@ -68,6 +71,31 @@ def test_weight_gradients_of_experts_are_least_squares_over_deepgemms():
     best = HOPPER.kernels.grouped_wgrad["fp8"].mainloop
     assert error(best) <= min(error(best - 0.01), error(best + 0.01))
     assert math.sqrt(error(best) / len(rows)) < 0.1
+
+
+def test_rows_that_differ_leave_half_a_tile_of_each_expert_empty():
+    # 132 experts of 512 rows, 4 tiles of 128: 4.5 on average where they differ. 132 experts, 132 SMs
+    # and columns of one tile: as many waves as tiles of an expert, 5 instead of 4.
+    even = gemm("", 512, 128, 7168, "fp8", 132)
+    model = HOPPER.kernels.grouped["fp8"].model_copy(update={"tiles": ((128, 128, 1.0),)})
+    kernels = HOPPER.kernels.model_copy(update={"grouped": {"fp8": model}})
+    part = replace(OUTSIDE, kernels=kernels)
+    on_memory = even.bytes / (part.gpu.memory.bandwidth * model.memory)
+    waves = []
+    for op in (even, even._replace(uneven=True)):
+        both = in_loop(part, op) - model.ramp
+        waves.append(math.sqrt(both**2 - on_memory**2))
+    assert waves[1] / waves[0] == pytest.approx(5 / 4)
+
+
+def test_experts_of_a_step_have_rows_that_differ_and_weight_gradients_sum_over_them():
+    one = scenario(layout__ep=1)
+    (ops,) = block_ops("moe", work(one, price(one).loads.even))
+    routed = [
+        op for phase in Phase for op in ops[phase] if isinstance(op, Op) and op.shape.groups > 1
+    ]
+    assert {op.uneven for op in routed if op.kind == "gemm"} == {True}
+    assert not any(op.uneven for op in routed if op.kind != "gemm")
 
 
 def test_one_kernel_per_expert_fills_and_drains_a_stream_of_four():

@@ -5,6 +5,9 @@ from builders import dense, scenario
 
 from simulator.costs import price, work
 from simulator.ops import Op, Transfer, block_ops
+from simulator.ops.optimizer import cast_weights
+from simulator.precision import RECIPES
+from simulator.program import lower
 
 
 def phases(recipe, **keys):
@@ -34,6 +37,28 @@ def test_current_scaling_shares_the_largest_value_before_what_it_casts_is_gather
         for block in block_ops("dense", work(dense(precision__recipe="fp8_current"), None))
     ]
     assert lone == ["largest value", "cast"]
+
+
+def test_weights_are_cast_once_per_step_behind_the_update():
+    # Two layers of a dense model on one GPU, read in BF16 and written twice in FP8; delayed scaling
+    # knows their scales, current scaling reads them once more.
+    one = dense(precision__recipe="fp8_tensor", layout__pp=1)
+    layers = one.model.num_hidden_layers * sum(one.model.block_parameters("dense"))
+    (cast,) = cast_weights(one.recipe, layers)
+    assert cast.bytes == 4 * layers
+    assert [op.kind for op in cast_weights(RECIPES["fp8_current"], 1.0)] == [
+        "amax",
+        "cast_transpose",
+    ]
+    assert not cast_weights(RECIPES["bf16"], layers)
+    assert not cast_weights(RECIPES["fp8_block"], layers)  # not in DeepSeek's profile
+    optimizer = {}
+    for name in ("bf16", "fp8_tensor"):
+        program = lower(dense(precision__recipe=name, layout__pp=1))
+        optimizer[name] = program.class_seconds[0]["optimizer"]
+    processor = price(one).processor
+    more = processor.kernel(cast, overlapped=False) + processor.gaps(cast)
+    assert optimizer["fp8_tensor"] - optimizer["bf16"] == pytest.approx(more, rel=1e-9)
 
 
 def test_the_heads_input_is_gathered_in_bf16_whatever_the_recipe():

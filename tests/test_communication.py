@@ -437,6 +437,11 @@ REFUSED = [
         "experts.dispatcher: 'deepep_low_latency' has no published measurement on ampere GPUs. Write "
         "experts.dispatcher=deepep.",
     ),
+    (
+        {"experts__dispatcher": "hybridep", "gpu": "a100"},
+        "experts.dispatcher: 'hybridep' has no published measurement on ampere GPUs. Write "
+        "experts.dispatcher=deepep.",
+    ),
 ]
 
 

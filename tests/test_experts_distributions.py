@@ -104,6 +104,16 @@ def test_the_power_law_falls_with_the_rank():
     assert shares / shares[0] == pytest.approx(np.arange(1, 257) ** -0.3)
 
 
+@pytest.mark.parametrize(
+    ("concentration", "deviation"), [(1.0, 0.996), (4.0, 0.499), (100.0, 0.0998)]
+)
+def test_the_concentration_of_a_dirichlet_says_how_alike_experts_are(concentration, deviation):
+    # Of N = 256 shares with mean 1/N the variance is m (1 - m) / (N a + 1): relative to the mean a
+    # deviation of sqrt(255 / (256 a + 1)). 59 layers of 256 shares tell it within 1% or so.
+    shares = popular(ExpertsConfig(distribution="dirichlet", concentration=concentration))
+    assert shares.std() / shares.mean() == pytest.approx(deviation, rel=0.05)
+
+
 @pytest.mark.parametrize("target", [0.04, 0.52, 0.72, 5.0, 25.0])
 def test_the_target_max_violation_is_reached(target):
     # Wang et al., table 2: 0.04, 0.52, 0.72. At 25 an expert is picked by 26/32 of the tokens on
@@ -217,6 +227,18 @@ def test_an_expert_is_chosen_unless_all_draws_miss_it():
     share = np.array([1 / 2, 1 / 4, 1 / 8, 1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 4])
     expected = [2.409421, 1.0, 0.464163, 0.464163, 1.0, 1.0, 1.0, 1.0]
     assert weights(share, model) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_group_that_nobody_wants_has_the_least_weight():
+    # No sampled token chooses it, and its factor would divide by what it got.
+    model = V3.model_copy(
+        update={"n_routed_experts": 32, "num_experts_per_tok": 4, "n_group": 4, "topk_group": 2}
+    )
+    share = np.array([0.0] * 8 + [4 / 24] * 24)
+    found = weights(share, model)
+    assert (found[:8] == np.float32(0.01)).all()
+    assert np.isfinite(found).all()
+    assert found[8:].min() > 0.9
 
 
 def test_a_limit_on_groups_is_taken_back_by_a_factor_per_group():

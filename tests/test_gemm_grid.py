@@ -205,6 +205,19 @@ def test_the_burst_rates_are_those_of_the_medians_by_length(gpu, dtype):
     )
 
 
+def test_a_gpu_without_a_grid_takes_the_wave_model_and_the_power_limit_of_its_architecture():
+    part = processor("h100")
+    other = part.gpu.model_copy(update={"name": "gh200"})
+    for dtype, model in part.kernels.gemm.items():
+        if not model.measured:
+            continue
+        assert model.sustained == max(model.measured["h100"].burst.values())
+        op = gemm("", 4096, 4096, 4096, dtype)
+        alone = waves(other, model, part.peak(dtype)).seconds(op, 132)
+        found = Processor(other, part.kernels).kernel(op, overlapped=False)
+        assert found == pytest.approx(alone * model.sustained, rel=1e-12)
+
+
 def test_a_burst_is_interpolated_in_the_length_of_the_kernel():
     points = {1e-3: 1.2, 4e-3: 1.0}
     assert [burst(points, s) for s in (1e-4, 1e-3, 2e-3, 4e-3, 1.0)] == pytest.approx(

@@ -10,6 +10,7 @@ from builders import scenario, studied
 
 from simulator import plot
 from simulator.cli.commands import _main
+from simulator.exchanges import curves
 from simulator.plot import FIGURES, SweepFigure
 from simulator.residuals import residuals
 
@@ -53,6 +54,7 @@ OTHERS = {
         "collective", "h800-2048", "--op", "all_reduce", "--ranks", "16", "--bytes", "1MiB:1GiB"
     ),
     "kernels": lambda _, path: plot.kernels(_residuals(), path),
+    "over_sms": lambda _, path: plot.over_sms(curves(), path),
     "schedule": command("schedule", "dualpipe", "--stages", "4", "--micro-batches", "8"),
     "sweep": lambda _, path: plot.sweep(COLUMNS, PANELS, "A sweep", path),
 }

@@ -10,6 +10,7 @@ CLASSES = residuals()
 LIMITS = {
     # group -> |bias| and rms that no fitted class may exceed
     "GEMM": (0.02, 0.12),
+    "grouped GEMM": (0.02, 0.12),
     "grid of GEMMs": (0.02, 0.10),
     "memory-bound": (0.02, 0.05),
     "attention": (0.035, 0.09),

@@ -40,6 +40,9 @@ class Limited(NamedTuple):
 
 def limited(network: Network, asked: Demand, kernel: CommunicationModel, work: SmWork) -> Limited:
     """Return a kernel as its SMs let it run an exchange. asked: of the whole exchange."""
+    if kernel.own_part:  # each GPU copies its own part besides, which no link sees
+        own = work.tokens * work.token / kernel.own_part
+        kernel = kernel.model_copy(update={"setup": kernel.setup + own, "own_part": 0.0})
     if kernel.copies is None:
         # NCCL takes as few CTAs as reach the links' rate, which one CTA's rate bounds
         # (NVIDIA/nccl issue 689): fewer reach their share of it.

@@ -39,7 +39,9 @@ def _waves(op: Op, model: GroupedModel, rate: float, sms: int) -> float:
     groups, m, n, k = op.shape
     best = math.inf
     for rows, columns, relative in model.tiles:
-        tiles = groups * ceil(m / rows) * ceil(n / columns)
+        # Rows that differ end anywhere in a tile: the last one is half full on average.
+        of_rows = max(1.0, m / rows + 0.5) if op.uneven else ceil(m / rows)
+        tiles = groups * of_rows * ceil(n / columns)
         mainloop = 2.0 * rows * columns * k / (rate * relative)
         best = min(best, ceil(tiles / sms) * (mainloop + model.tile))
     return best

@@ -28,7 +28,9 @@ class SmCopies(Data):
         description="What one SM copies, `overhead` included [B/s].", examples=["21.2 GB/s"]
     )
     overhead: Bytes = Field(
-        0.0, description="What a copy of a token costs an SM besides its bytes [B]."
+        0.0,
+        description="What a copy of a token costs an SM besides its bytes [B].",
+        examples=["1803 B"],
     )
     fill: Seconds = Field(
         description="From the kernel's start until its links are busy, and its drain [s].",
@@ -40,6 +42,7 @@ class SmCopies(Data):
             "Size of the token for which `fill` holds, in proportion to others' [B]; 0: alike for "
             "all."
         ),
+        examples=["14336 B"],
     )
 
     def filling(self, token: float) -> float:

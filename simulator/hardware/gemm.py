@@ -95,8 +95,8 @@ class GemmModel(Data):
         1.0,
         ge=1,
         description=(
-            "Its time inside a training process relative to that in a benchmark loop, where no "
-            "`burst` says how that depends on its length."
+            "Its time inside a training process relative to that in a benchmark loop, on GPUs of "
+            "which `measured` does not say how that depends on its length."
         ),
         examples=[1.021],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.ops.op import Op, Ops, Work, moved
+from simulator.ops.op import Item, Op, Ops, Work, moved
 from simulator.precision import Recipe
 
 ROUTER, MAPPING = 35, 4
@@ -37,13 +37,16 @@ def per_expert(work: Work, ops: Ops) -> Ops:
 
 
 def repeated(recipe: Recipe, count: int, ops: Ops) -> Ops:
-    """Return ops whose GEMMs and casts are `count` kernels each, one per expert."""
-    if count == 1:
-        return ops
+    """Return ops as experts run them: GEMMs of rows that differ, `count` kernels each, and casts."""
     # Delayed scaling knows its scales beforehand, and casts for all experts at once (Transformer
     # Engine, multi_cast_transpose).
     kinds = GEMMS if recipe.name == "fp8_tensor" else GEMMS | CASTS
-    return tuple(
-        op._replace(launches=count * op.launches) if isinstance(op, Op) and op.kind in kinds else op
-        for op in ops
-    )
+    return tuple(_repeated(op, kinds, count) for op in ops)
+
+
+def _repeated(op: Item, kinds: frozenset[str], count: int) -> Item:
+    if not isinstance(op, Op) or op.kind not in kinds:
+        return op
+    # Of a weight gradient rows are summed over, so that they fill no tiles.
+    uneven = op.kind == "gemm" and op.shape.groups > 1
+    return op._replace(launches=count * op.launches, uneven=uneven)

@@ -102,6 +102,8 @@ class Op(NamedTuple):
     """Whether it repeats the forward pass, so that its FLOPs are not the model's."""
     launches: int = 1
     """Kernels that a host launches for it: more than one where one per expert or many small ones."""
+    uneven: bool = False
+    """Of a grouped GEMM: whether the rows of its problems differ, as those of experts do."""
     taken: Taken = _NONE_TAKEN
     """Of a GEMM: what a transfer next to it takes from it."""
     joins: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.hardware import OptimizerKernels
-from simulator.ops.op import Op, moved
+from simulator.ops.op import Op, moved, quantise
 from simulator.precision import Recipe
 
 
@@ -28,3 +28,14 @@ def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float)
         moved("copy parameters", "optimizer", updated, copied),
     )
     return tuple(op for op in ops if op.bytes)
+
+
+def cast_weights(recipe: Recipe, weights: float) -> tuple[Op, ...]:
+    """Return the casts of the weights that FP8 GEMMs read, with their transposes, once per step.
+
+    Micro-batches but the first find them cast (Transformer Engine, is_first_microbatch). weights:
+    of linear layers that the GPU holds.
+    """
+    if not recipe.casts_once:
+        return ()
+    return quantise(recipe, weights)

@@ -4,7 +4,8 @@
 `steps`: its parts, and several steps compared. `links`, `memory`: over its time. `experts`: who sends
 what to whom, tokens of experts; `column`: what these share. `clusters`: the graph of a cluster, drawn
 by `cluster_layers` and `cluster_rings`. `collectives`: one that runs alone. `kernels`: measured kernels
-compared with the kernel tables. `schedules`: a pipeline schedule by itself. `sweeps`: many points;
+compared with the kernel tables; `exchanges`: those of tokens, over SMs. `schedules`: a pipeline
+schedule by itself. `sweeps`: many points;
 `sweep_values`: what is shown of them; `sweep_panels`: how.
 """
 
@@ -19,6 +20,7 @@ from simulator.plot.canvas import FORMATS, check_format
 from simulator.plot.clusters import cluster
 from simulator.plot.collectives import collective
 from simulator.plot.column import check_content
+from simulator.plot.exchanges import over_sms
 from simulator.plot.experts import experts, traffic
 from simulator.plot.kernels import kernels
 from simulator.plot.lanes import step
@@ -44,6 +46,7 @@ __all__ = [
     "comparison",
     "kernels",
     "knee",
+    "over_sms",
     "schedule",
     "step",
     "sweep",

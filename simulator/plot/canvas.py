@@ -73,6 +73,7 @@ def opened(path: Path, sheet: Sheet) -> Iterator[tuple[Figure, list[Axes]]]:
     with mpl.rc_context(STYLE):
         figure = Figure(
             figsize=(sheet.width, sheet.height),
+            dpi=sheet.dpi,  # hinted text is as wide as at the resolution of the layout
             layout="constrained",
         )
         panels = figure.subplots(

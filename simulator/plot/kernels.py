@@ -23,7 +23,7 @@ def kernels(classes: Sequence[Residuals], path: Path) -> None:
     """Draw the computed over the measured time of every measured kernel, a panel per group of ops."""
     groups = list(dict.fromkeys(row.group for row in classes))
     columns = -(-len(groups) // 2)
-    sheet = Sheet(5.1 * columns, 8.4, rows=2, columns=columns)
+    sheet = Sheet(4.6 * columns, 12.5, rows=2, columns=columns)
     with opened(path, sheet) as (figure, panels):
         # Not strict: an odd number of groups leaves a panel empty.
         for axes, group in zip(panels, groups, strict=False):
@@ -76,7 +76,7 @@ def _panel(axes: Axes, group: str, classes: Sequence[Residuals]) -> None:
         frameon=False,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.18),
-        ncols=2,
+        ncols=1,
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NARROW = 1e-4
 """A part below this share of the longest step is not drawn."""
 LABELLED = 0.04
-"""A part above this share of its step has its time written on it."""
+"""A part above this share of the longest step has room for its time."""
 
 
 def comparison(reports: Sequence[Report], path: Path) -> None:
@@ -49,7 +49,6 @@ def caption(report: Report) -> str:
 def draw_parts(axes: Axes, reports: Sequence[Report]) -> None:
     """Draw a bar per report, divided into the parts of its step."""
     longest = max(report.step_time for report in reports)
-    steps = np.array([report.step_time for report in reports])  # [report] s
     left = np.zeros(len(reports))  # [report] s, where the next part starts
     # In the order of the table, so that parts follow each other alike in every figure.
     for part in PARTS:
@@ -69,7 +68,7 @@ def draw_parts(axes: Axes, reports: Sequence[Report]) -> None:
             height=0.62,
         )
         middle = left + values / 2  # [report] s
-        for row in np.flatnonzero(values > LABELLED * steps).tolist():
+        for row in np.flatnonzero(values > LABELLED * longest).tolist():
             _write_seconds(axes, part, row, middle[row], values[row])
         left += values
     labels = [label(name) for name in names(reports)]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from simulator.costs import Busy, Costs, buckets
 from simulator.layout import ZeroStage
-from simulator.ops.optimizer import update
+from simulator.ops.optimizer import cast_weights, update
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import Chunk, Mark
 from simulator.program.coflows import CoflowKey, Coflows
@@ -206,9 +206,23 @@ class DataParallel:
         # Below ZeRO 2 a GPU holds all gradients of its stages, also those that others update.
         if self.zero < ZeroStage.GRADIENTS:
             held = sum(sum(self.costs.parameters(stage)) for stage in self.stages)
-        ops = update(self.scenario.recipe, self.scenario.stack.optimizer, updated, held)
+        recipe = self.scenario.recipe
+        ops = (
+            *update(recipe, self.scenario.stack.optimizer, updated, held),
+            *cast_weights(recipe, self._linear_weights()),
+        )
         seconds = self.costs.processor.seconds(ops, overlapped=False)
         return self.costs.hosts.optimizer(seconds)
+
+    def _linear_weights(self) -> float:
+        """Return the parameters of the rank's layers; embedding and head stay in BF16."""
+        weights = 0.0
+        for stage in self.stages:
+            layers = [
+                kind for kind in self.costs.stages[stage] if kind not in ("embedding", "head")
+            ]
+            weights += sum(self.costs.held(layers))
+        return weights
 
 
 def _after(slot: int, rows: Iterable[int], due: OwedAt) -> list[FarWait]:

@@ -73,7 +73,9 @@ PARTS = (
         "#A1B1CD",
     ),
     Part("kernel_gaps", "kernel gaps", "gaps between kernels on the same stream", "#C6D6F2"),
-    Part("optimizer", "optimizer", "AdamW on this rank's shard", _OPTIMIZER),
+    Part(
+        "optimizer", "optimizer", "AdamW on this rank's shard, with clipping and copies", _OPTIMIZER
+    ),
     Part(
         "host_exposed",
         "host exposed",

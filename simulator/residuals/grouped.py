@@ -38,7 +38,7 @@ def in_loop(part: Processor, op: Op) -> float:
 
 def _against(name: str, part: Processor, fitted: bool, measured: Sequence[Timed]) -> Residuals:
     return Residuals(
-        group="GEMM",
+        group="grouped GEMM",
         name=name,
         gpu=part.gpu.name,
         fitted=fitted,
@@ -68,7 +68,7 @@ def _weight_gradients() -> Residuals:
         measured.append(timed.us * 1e-6)
         computed.append(in_loop(parts[gpu], timed.op))
     return Residuals(
-        group="GEMM",
+        group="grouped GEMM",
         name="weight gradient FP8, blocks, grouped, on H800 and H200",
         gpu="h800",
         fitted=True,
@@ -138,7 +138,7 @@ def _expert_blocks(gpu: str, dtype: Dtype) -> Residuals:
         experts = Experts(int(row["hidden"]), int(row["width"]), groups, pairs, tokens)
         computed.append(_block_seconds(part, experts, dtype))
     return Residuals(
-        group="GEMM",
+        group="grouped GEMM",
         name=f"{dtype}, forward pass of a GPU's experts, TensorRT-LLM",
         gpu=gpu,
         fitted=False,

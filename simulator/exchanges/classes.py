@@ -1,44 +1,33 @@
-"""Measured exchanges of tokens compared with what the simulator says of them, class by class.
-
-Kernels that ran alone, with their SMs: the figures of results/dispatch.md. None is of a training
-step.
-"""
+"""Measured exchanges, class by class, with what the simulator says of each row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator import inputs
-from simulator.collectives import (
-    DISPATCHERS,
-    CoflowKind,
-    Row,
-    Timed,
-    exchange_row,
-    unit,
+from simulator.collectives import CoflowKind, unit
+from simulator.collectives.sms import SmWork, limited
+from simulator.exchanges.benchmark import (
+    BF16,
+    FP8,
+    Run,
+    Setting,
+    cluster,
+    kernels,
+    of_table,
+    timed,
 )
-from simulator.experts import Routing
-from simulator.experts.survey import of_routing
-from simulator.hardware import GpuConfig, KernelConfig
-from simulator.model import ModelConfig
-from simulator.scenario import workload_of
-from simulator.topology import Network, TopologyConfig, network
+from simulator.exchanges.curves import DIRECTIONS
 
 Floats = NDArray[np.float64]
 
-FP8, BF16 = 1.0 + 4 / 128, 2.0
-"""Bytes of an element that travels: FP8 with an FP32 scale per 128, BF16."""
-DIRECTIONS = ("dispatch", "combine")
-NVLINK = {"h100": 450, "h200": 450, "h800": 200, "a100": 300, "b200": 900, "gb200": 900}
-"""GPU -> NVLink's bandwidth in one direction [GB/s]."""
 NCCL_FROM = 8 << 20
-"""Buffers of NCCL's that are compared hold at least this [B]; smaller ones change protocol."""
+"""Buffers of NCCL's all-to-all that are compared hold at least this [B]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,101 +65,6 @@ class Compared:
         return float(self.errors[np.abs(self.errors).argmax()])
 
 
-class Setting(NamedTuple):
-    """A benchmark of dispatch or combine."""
-
-    gpu: str
-    """GPUs, eight on a node."""
-    nodes: int
-    """Nodes of the group."""
-    hidden: int
-    """Elements of a token."""
-    top_k: int
-    """Experts of a token."""
-    experts: int
-    """Of the group."""
-    dispatcher: str
-    """Row of `DISPATCHERS`."""
-    op: CoflowKind
-    """Dispatch or combine."""
-    width: float
-    """Bytes of an element."""
-    per_node: int = 8
-    """GPUs that NVLink joins."""
-
-
-class Run(NamedTuple):
-    """How often and with what it ran."""
-
-    tokens: float
-    """Of each GPU."""
-    sms: int
-    """SMs of the kernel."""
-
-
-@lru_cache(maxsize=32)
-def cluster(gpu: str, nodes: int, per_node: int = 8) -> Network:
-    """Return nodes with a NIC of 400 Gb/s for each GPU."""
-    site: dict[str, Any] = {
-        "name": gpu,
-        "gpu": gpu,
-        "nodes": nodes,
-        "price": "2 USD per GPU-hour",
-        "node": {
-            "gpus": per_node,
-            "nvlink": f"{NVLINK[gpu]} GB/s per direction",
-            "nics": per_node,
-            "nic": "50 GB/s per direction",
-        },
-        "fabric": {
-            "kind": "rail_optimised" if nodes > 1 else "single_node",
-            "switch_ports": 64,
-            "latency": "3.7 us",
-        },
-    }
-    return network(TopologyConfig.model_validate(site))
-
-
-@lru_cache(maxsize=32)
-def routing_of(setting: Setting) -> tuple[ModelConfig, Routing]:
-    """Return the model of a benchmark, and where its tokens go."""
-    _, v3 = workload_of("deepseek-v3")
-    sizes = {
-        "hidden_size": setting.hidden,
-        "num_experts_per_tok": setting.top_k,
-        "n_routed_experts": setting.experts,
-    }
-    model = v3.model_copy(update=sizes)
-    routes = DISPATCHERS[setting.dispatcher].benchmark
-    ranks = setting.nodes * setting.per_node
-    return model, routes(model, ranks, setting.per_node, 0)
-
-
-@lru_cache(maxsize=16)
-def kernels(gpu: str) -> KernelConfig:
-    """Return the kernel table of a GPU."""
-    sheet = inputs.validate(inputs.data("gpus", gpu), GpuConfig)
-    return inputs.validate(inputs.data("kernels", sheet.kernels), KernelConfig)
-
-
-def timed(setting: Setting, run: Run) -> Row:
-    """Return the row of a kernel alone, without what precedes it on its stream."""
-    model, routing = routing_of(setting._replace(op=CoflowKind.DISPATCH, width=0.0))
-    dispatcher = DISPATCHERS[setting.dispatcher]
-    kernel = dispatcher.kernels(kernels(setting.gpu)).models[setting.op]
-    call = Timed(
-        network=cluster(setting.gpu, setting.nodes, setting.per_node),
-        op=setting.op,
-        dispatcher=dispatcher,
-        name=setting.dispatcher,
-        kernel=kernel.model_copy(update={"setup": 0.0}),
-        tokens=run.tokens,
-        token=setting.hidden * setting.width,
-        sms=run.sms,
-    )
-    return exchange_row(call, routing, of_routing(routing, model))
-
-
 def exchanges() -> tuple[Compared, ...]:
     """Return every class of exchange that was measured, with what the simulator says of it."""
     return (
@@ -188,29 +82,26 @@ def deepep_over_sms() -> Iterator[Compared]:
     for op in DIRECTIONS:
         for nodes in (1, 2, 4, 8):
             rows = [row for row in table if int(row["nodes"]) == nodes]
-            computed = [timed(*_of_table(row, op)).seconds for row in rows]
-            measured = [float(row[f"{op}_us"]) * 1e-6 for row in rows]
             where = "1 node" if nodes == 1 else f"{nodes} nodes"
-            yield Compared(
-                name=f"DeepEP {op}, H100, {where}, 4 to 24 SMs",
-                use="check" if nodes == 8 else "fitted",
-                measured=np.array(measured),
-                computed=np.array(computed),
-            )
+            name = f"DeepEP {op}, H100, {where}, 4 to 24 SMs"
+            if nodes < 8:
+                yield _over_sms(name, "fitted", rows, op)
+                continue
+            # Ranks drift apart there, the more the longer a call takes.
+            short = [row for row in rows if int(row["tokens"]) <= IN_STEP]
+            long = [row for row in rows if int(row["tokens"]) > IN_STEP]
+            yield _over_sms(f"{name}, up to 4,096 tokens", "check", short, op)
+            yield _over_sms(f"{name}, more tokens", "check", long, op)
 
 
-def _of_table(row: dict[str, str], op: str) -> tuple[Setting, Run]:
-    setting = Setting(
-        gpu="h100",
-        nodes=int(row["nodes"]),
-        hidden=int(row["hidden"]),
-        top_k=int(row["top_k"]),
-        experts=int(row["experts"]),
-        dispatcher="deepep",
-        op=CoflowKind(op),
-        width=FP8 if op == "dispatch" else BF16,
-    )
-    return setting, Run(float(row["tokens"]), int(row["sms"]))
+IN_STEP = 4096
+"""Tokens up to which ranks on eight nodes of the H100 table still return at one pace."""
+
+
+def _over_sms(name: str, use: str, rows: list[dict[str, str]], op: str) -> Compared:
+    computed = [timed(*of_table(row, op)).seconds for row in rows]
+    measured = [float(row[f"{op}_us"]) * 1e-6 for row in rows]
+    return Compared(name, use, np.array(measured), np.array(computed))
 
 
 def deepep_published() -> Iterator[Compared]:
@@ -222,13 +113,15 @@ def deepep_published() -> Iterator[Compared]:
         for use, key in (("links", "normal_kernels"), ("check", "validation")):
             rows = tables[key]
             ranks = " and ".join(str(row["ep"]) for row in rows)
-            pairs = [_against(setting, row["ep"], row[f"{op}_gb_s"], 20) for row in rows]
+            run = Run(4096.0, 20)
+            pairs = [_against(setting, row["ep"], row[f"{op}_gb_s"], run) for row in rows]
             yield _compared(f"DeepEP V1 {op}, H800, EP {ranks}, 20 SMs", use, pairs)
         # V2 fills the same links with fewer SMs: its rates check those of links.
         rows = tables["v2_sm90"]
         ranks = " and ".join(str(row["ep"]) for row in rows)
         wide = setting._replace(gpu="h100")
-        pairs = [_against(wide, row["ep"], row[f"{op}_gb_s"], ENOUGH) for row in rows]
+        run = Run(8192.0, ENOUGH)
+        pairs = [_against(wide, row["ep"], row[f"{op}_gb_s"], run) for row in rows]
         yield _compared(f"DeepEP V2 {op}, EP {ranks}, links with SMs enough", "check", pairs)
 
 
@@ -236,10 +129,10 @@ ENOUGH = 132
 """SMs with which only links bind."""
 
 
-def _against(setting: Setting, ranks: int, gb_s: float, sms: int) -> tuple[float, float]:
-    """Return seconds of 4,096 tokens, measured and computed. gb_s: as DeepEP counts."""
+def _against(setting: Setting, ranks: int, gb_s: float, run: Run) -> tuple[float, float]:
+    """Return seconds of a run, measured and computed. gb_s: as DeepEP counts."""
     nodes = max(1, ranks // setting.per_node)
-    row = timed(setting._replace(nodes=nodes), Run(4096.0, sms))
+    row = timed(setting._replace(nodes=nodes), run)
     return row.bytes / (gb_s * 1e9), row.seconds
 
 
@@ -271,7 +164,8 @@ def hybrid_ep() -> Iterator[Compared]:
         pairs = []
         for row in tables["hopper"]:
             setting = between._replace(experts=8 * row["ranks"])
-            pairs.append(_against(setting, row["ranks"], row["kernel"][column], row["sms"]))
+            run = Run(4096.0, row["sms"])
+            pairs.append(_against(setting, row["ranks"], row["kernel"][column], run))
         name = f"HybridEP {TITLES[column]}"
         yield _compared(f"{name}, H100, 2 to 8 nodes, 4 to 16 SMs", "fitted", pairs)
         pairs = [_inside(row, "hybridep", column, row["kernel"]) for row in tables["blackwell"]]
@@ -294,23 +188,39 @@ def _inside(
     op, width = HYBRID[column]
     ranks = row["ranks"]
     setting = Setting(row["gpu"], 1, 7168, 8, 8 * ranks, dispatcher, op, width, ranks)
-    return _against(setting, ranks, rates[column], row["sms"])
+    return _against(setting, ranks, rates[column], Run(4096.0, row["sms"]))
+
+
+class _Passes(NamedTuple):
+    """Rows of NCCL's that the kernel table is fitted to."""
+
+    table: str
+    """Measured table."""
+    least: int
+    """Smallest buffer: protocols change below it [B]."""
+    ranks: str
+    """GPUs of a node that took part."""
+
+
+_ONE_NODE = _Passes("nccl_one_node", 16 << 20, "2, 4 and 8")
+_NCCL = {
+    "all_to_all": _Passes("nccl_all_to_all", NCCL_FROM, "4 and 8"),
+    "all_gather": _ONE_NODE,
+    "reduce_scatter": _ONE_NODE,
+}
 
 
 def nccl() -> Iterator[Compared]:
     """Yield NCCL's collectives that bring tokens to experts, inside one node."""
-    table = inputs.table("nccl_exchanges")
-    for op, use in (
-        ("all_to_all", "fitted"),
-        ("all_gather", "fitted"),
-        ("reduce_scatter", "fitted"),
-    ):
+    for op, passes in _NCCL.items():
+        table = inputs.table(passes.table)
         for gpus in (("h100", "h200"), ("a100",), ("b200",)):
             rows = [row for row in table if (row["op"], row["gpu"] in gpus) == (op, True)]
-            large = [row for row in rows if int(row["bytes"]) >= NCCL_FROM]
+            large = [row for row in rows if int(row["bytes"]) >= passes.least]
+            named = " and ".join(gpu.upper() for gpu in gpus)
             yield Compared(
-                name=f"NCCL {op}, 4 and 8 {' and '.join(gpus).upper()}",
-                use=use,
+                name=f"NCCL {op}, {passes.ranks} {named}",
+                use="fitted",
                 measured=np.array([float(row["us"]) * 1e-6 for row in large]),
                 computed=np.array([_collective(row) for row in large]),
             )
@@ -322,6 +232,9 @@ def _collective(row: dict[str, str]) -> float:
     models = kernels(row["gpu"]).communication
     algorithm, kernel = "pairwise", models["all_to_all"]
     if row["op"] != "all_to_all":
-        algorithm, kernel = "ring", models["nccl_gather"]
-    asked = unit(net, algorithm, row["op"], range(int(row["ranks"])), kernel)
-    return asked.scaled(size).seconds(net, kernel) + kernel.setup
+        algorithm, kernel = "ring", models["nccl_tensor"]
+    ranks = int(row["ranks"])
+    asked = unit(net, algorithm, row["op"], range(ranks), kernel).scaled(size)
+    enough = SmWork(1, 1, 1.0, size / ranks, 1.0, across=False)
+    runs = limited(net, asked, kernel, enough).kernel
+    return asked.seconds(net, runs) + runs.setup

@@ -1,0 +1,158 @@
+"""Dispatch and combine: computed compared with measured, and V3's step by every dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import gallery
+
+from simulator import plot
+from simulator.collectives import DISPATCHERS, CoflowKind
+from simulator.exchanges import BF16, Curve, Run, Setting, curves, exchanges, timed
+from simulator.report import Report
+from simulator.store import write
+
+SITES = ("h800-2048", "h100-2048")
+SMS = (4, 8, 12, 16, 20, 24)
+USES = {"fitted": "fit", "links": "links", "check": "check"}
+
+
+def table() -> str:
+    """Return every class of measured exchange, and the steps that the command compares."""
+    named = ", ".join(DISPATCHERS)
+    lines = [
+        "# Bringing tokens to their experts",
+        "",
+        "Kernels alone, without what precedes them on their stream. No row is of a training step. An error is",
+        "computed over measured, less one; bias is its mean. `fit`: SM rates and times to fill come from these rows,",
+        "`links`: the shares of links do, `check`: nothing does.",
+        "",
+        "| class | rows | use | bias | rms | worst |",
+        "|---|---:|---|---:|---:|---:|",
+        *(
+            f"| {row.name} | {len(row.measured)} | {USES[row.use]} | {row.bias:+.1%} | {row.rms:.1%} "
+            f"| {row.worst:+.1%} |"
+            for row in exchanges()
+        ),
+        "",
+        *NOTES,
+        "- EP64 on H100: Megatron-LM's all-to-all takes 1.98 times as long as DeepEP or HybridEP (arXiv 2603.07685,",
+        f"  read in notes only: a check of the size), {plain_over_deepep():.2f} times here.",
+        "",
+        "## As fast as SMs allow",
+        "",
+        "4,096 tokens of DeepSeek-V3 per GPU, DeepEP on H100: computed and measured in us.",
+        "",
+        *over_sms(curves()),
+        "",
+        "![time over SMs](dispatch-sms.png)",
+        "",
+        "## DeepSeek-V3's step by every dispatcher",
+        "",
+        "2,048 GPUs, PP16, EP64, DualPipe; everything but the dispatcher as DeepSeek had it. SMs are those that the",
+        "library takes, and that GEMMs do without. Bytes are those that a GPU sends for its experts in a step.",
+        "",
+        "| cluster | dispatcher | SMs | step | exposed expert traffic | over NICs | over NVLink | memory |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
+        *(step(site, name) for site in SITES for name in DISPATCHERS),
+        "",
+        "![parts of the step](dispatchers.png)",
+        "",
+        *STEPS,
+        "",
+        f"Reproduce: `simulate compare {' '.join(SITES)} --set 'experts.dispatcher=[{named}]'`,",
+        "with `--plot dispatchers.png` for the figure.",
+        "",
+        "## How many SMs?",
+        "",
+        "The same step on H800 with DeepEP, by `experts.sms`: few copy too slowly, many are missing for GEMMs.",
+        "",
+        "| SMs | step | exposed expert traffic |",
+        "|---:|---:|---:|",
+        *(with_sms(count) for count in SMS),
+        "",
+        "An exchange that is overlapped is slowed down by one factor here, measured with 20 SMs; with fewer it may",
+        "be slowed down more. DeepSeek chose 20.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def over_sms(found: Sequence[Curve]) -> list[str]:
+    """Return the curves as a table: a column for each number of SMs that was measured."""
+    columns = sorted({int(sms) for curve in found for sms in curve.sms})
+    lines = [
+        f"| | nodes | {' | '.join(f'{sms} SMs' for sms in columns)} |",
+        f"|---|---:|{'---:|' * len(columns)}",
+    ]
+    for curve in found:
+        by_sms = dict(zip(curve.line_sms.tolist(), curve.computed.tolist(), strict=True))
+        cells = []
+        for sms in columns:
+            measured = curve.measured[curve.sms == sms].mean()
+            cells.append(f"{1e6 * by_sms[sms]:,.0f} ({1e6 * measured:,.0f})")
+        lines.append(f"| {curve.op} | {curve.nodes} | {' | '.join(cells)} |")
+    return lines
+
+
+def plain_over_deepep() -> float:
+    """Return NCCL's all-to-all over DeepEP, 4,096 tokens of V3 in BF16 on 64 H100."""
+    setting = Setting("h100", 8, 7168, 8, 256, "deepep", CoflowKind.DISPATCH, BF16)
+    plain = setting._replace(dispatcher="all_to_all")
+    run = Run(4096.0, 32)
+    return timed(plain, run).seconds / timed(setting, run).seconds
+
+
+def of(site: str, name: str) -> Report:
+    """Return V3's step by a dispatcher."""
+    return gallery.report(site, sets={"experts.dispatcher": name})
+
+
+def step(site: str, name: str) -> str:
+    """Return one step as a row."""
+    report = of(site, name)
+    nic, nvlink = report.traffic["expert"]
+    fits = "fits" if report.fits else "does not fit"
+    return (
+        f"| {site} | {name} | {DISPATCHERS[name].sms} | {report.step_time:.2f} s "
+        f"| {report.breakdown['expert_exposed']:.2f} s | {nic / 1e9:,.0f} GB | {nvlink / 1e9:,.0f} GB | {fits} |"
+    )
+
+
+def with_sms(count: int) -> str:
+    """Return V3's step with a number of SMs as a row."""
+    report = gallery.report("h800-2048", sets={"experts.sms": count})
+    return f"| {count} | {report.step_time:.2f} s | {report.breakdown['expert_exposed']:.2f} s |"
+
+
+def figures(folder: Path) -> None:
+    """Draw both figures."""
+    reports = [of(site, name) for site in SITES for name in DISPATCHERS]
+    write(folder / "dispatchers.png", lambda path: plot.comparison(reports, path))
+    write(folder / "dispatch-sms.png", lambda path: plot.over_sms(curves(), path))
+
+
+NOTES = [
+    "- An SM copies a token once for each node and once for each GPU that it goes to; DeepEP between nodes costs SMs",
+    "  the same for either. A link is filled from some number of SMs on. NVLink reaches 0.69 and 0.73 of its rate by",
+    "  the README's figures on H800, less the time to fill, and 0.66 and 0.70 in the H100 table: one share for both.",
+    "- The nine rows of dispatch on two nodes with 12 SMs cannot be expressed: they take 1.8 times as long as with 16",
+    "  SMs, and their notifications five times, while combine is in line. No fit takes them.",
+    "- On eight nodes ranks of that cluster drift apart: of 4,096 tokens with 20 SMs combine's payload takes 4,461 us,",
+    "  as the README's rate says, dispatch's 5,516, 2.6 times as long, and combine's notification 8,048. They are",
+    "  evidence for waits, which are not modelled here.",
+    "- Notifications on 2 and 4 nodes take 35 to 120 us where ranks are in step; they are not in these times, nor in",
+    "  steps.",
+    "- HybridEP between nodes is bound by what SMs send to nodes, not by the GPUs there. Inside eight H100 nothing was",
+    "  published: as on Blackwell. FP8 on 32 GB200 with 16 SMs takes twice as long as on 8: not expressed.",
+    "- NCCL's kernels take as few CTAs as fill the links (NVIDIA/nccl issue 689), so that fewer reach their share.",
+]
+STEPS = [
+    "A plain all-to-all sends every copy over NICs, DeepEP one per node; an all-gather sends each token to all 64",
+    "GPUs, which NVLink of 400 GB/s binds. Low-latency kernels need no SM beside compute, and every expert gets a copy",
+    "of its own. DeepEP's exchanges are 1.27 to 1.79 times as slow beside compute, as in DeepSeek's profile; nothing",
+    "of the kind was measured of NCCL's and of low-latency kernels, whose overlapped exchanges are too fast here: the",
+    "steps are lower bounds. Buffers of exchanges are not in the memory: an all-gather's holds 262,144 tokens,",
+    "3.8 GB in BF16.",
+]
