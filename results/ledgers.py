@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from simulator.engine import run
 from simulator.program import lower
@@ -236,7 +239,8 @@ def _effects(found: list[Entry]) -> Iterator[str]:
 
 def _landings(found: list[Entry]) -> Iterator[str]:
     """Yield the table of what each landing changed in each step."""
-    landings = json.loads(LANDINGS.read_text(encoding="utf-8"))["landings"]
+    named = json.loads(LANDINGS.read_text(encoding="utf-8"))["landings"]
+    landings = [row for row in named if "step_time_s" in row]  # landings.py fills in the others
     names = [landing["what"] for landing in landings[1:]]
     yield f"| case | error before | {' | '.join(names)} | since | error today |"
     yield f"|---|{'---:|' * (len(names) + 3)}"
@@ -274,12 +278,45 @@ def _worst(row: Entry, sibling: Entry) -> Iterator[str]:
         "| simulated | "
         f"{' | '.join(f'{1e3 * _per_turn(one, one.report.step_time):.2f} ms' for one in pair)} |"
     )
+    hosts = [1e3 * _host(one) / _turns(one) for one in pair]
+    yield f"| the host is busy, {row.report.scenario.host.name} pace | {' | '.join(f'{ms:.2f} ms' for ms in hosts)} |"
     for name in sorted(row.report.breakdown, key=row.report.breakdown.__getitem__, reverse=True):
         cells = [
             f"{1e3 * one.report.breakdown.get(name, 0.0) / _turns(one):.2f} ms" for one in pair
         ]
         yield f"| of which {name} | {' | '.join(cells)} |"
     yield ""
+    yield from _explanation(row, sibling, hosts)
+
+
+def _explanation(row: Entry, sibling: Entry, hosts: list[float]) -> Iterator[str]:
+    """Yield what would explain the worst row. hosts: busy for a layer and micro-batch, of both [ms]."""
+    measured, other = (1e3 * _per_turn(one, one.measured) for one in (row, sibling))
+    # Where a host binds, a layer takes as long as the host is busy with it.
+    needed = measured / hosts[0]
+    # Where kernels do, those of the largest part take what is missing.
+    gemm = row.report.breakdown["gemm"]
+    slower = 1.0 + (row.measured - row.report.step_time) / gemm
+    pace = row.report.scenario.host.name
+    text = (
+        f"What would have to be true: TP4 EP8 has twice as many micro-batches, for each of which its ranks launch "
+        f"about as many kernels as those of TP2 EP32, of fewer rows. Its measured {measured:.1f} ms of a layer and "
+        f"micro-batch are what hosts of {needed:.1f} times the {pace} pace need to launch them; at that pace TP2 EP32 "
+        f"takes {needed * hosts[1]:.1f} ms of host, so that its measured {other:.1f} ms are kernels and exchanges. "
+        "So hosts between the lean and the ordinary pace explain both layouts and their order. The other explanation, "
+        f"kernels, asks for GEMMs {slower:.1f} times as slow as their shapes were measured to be, in this layout alone."
+    )
+    yield from textwrap.wrap(text, 118)
+    yield ""
+
+
+def _host(row: Entry) -> float:
+    """Return how long the host of a rank is busy in a step, mean over ranks [s]."""
+    program = lower(row.report.scenario)
+    busy = np.bincount(
+        program.rank, weights=program.host, minlength=program.ranks
+    )  # [rank class] s
+    return float(program.mean(busy))
 
 
 def _turns(row: Entry) -> float:

@@ -10,21 +10,22 @@ from simulator.validate import Check, by_kind, score, validate
 from simulator.validate.case import files
 
 REASONS = """
-What the simulator leaves out, in the order of its size in these cases:
+What the simulator leaves out, or does not know:
 
-- Communication kernels next to compute take SMs and memory bandwidth from it. In DeepSeek's overlapped pairs both are
-  measured and simulated, and so they are of Transformer Engine's userbuffers; NCCL's kernels next to GEMMs take nothing
-  from them yet. NCCL holds 16 to 24 of an H100's 132 SMs while it runs: up to an eighth of the time that it is hidden.
-- FP8 per tensor: the GEMM table rests on five medians of one benchmark, and nothing was published of how far the clock
-  falls under FP8 at the power limit.
-- The host: launches, data loading, logging, garbage collection, and ranks that wait for the slowest of thousands.
-- Fully sharded runs of MoE models (FSDP rows of moe_parallel_folding) have no published layout; they are shown, not
-  scored.
-
-Beyond 20%: Llama 405B in FP8 (megatron_bridge_h100 twice, mlperf_llama31_405b) is where tensor-parallel transfers are
-largest next to the GEMMs, a third of their time, and GEMMs fastest: the first three points add up, and with every
-transfer exposed, the other end of the span, a fifth of the step is still missing. DeepSeek-V2's number of GPUs, layout
-and schedule were not published, nor how its custom kernels overlapped dispatch and combine.
+- The hosts of Megatron, FSDP2 and DeepSpeed: nobody published a profile of them. They launch at a lean or an ordinary
+  pace that was measured elsewhere, and the errors at both ends stand in the table. Where many small kernels make a step
+  (Moonlight, Qwen3-30B, Qwen3-235B with TP4), the interval is wide and decides.
+- Collectives next to GEMMs take SMs, bandwidth and clock from them, and are slowed down themselves, except where a
+  measurement of that very pair stands (DeepEP in DeepSeek's pairs, Transformer Engine's userbuffers).
+- Ranks that wait for the slowest of thousands, for data, logging and garbage collection; unequal experts, unless a
+  source gives their loads. FSDP at 512 GPUs and MegaScale's baseline at 12,288 lose what is missing here.
+- Megatron's overlap of dispatch and combine with the other micro-batch (DeepSeek-V3 on 1,024 H100) and MegaScale-MoE's
+  overlap inside of operators cannot be written: their exchanges are exposed here, which offsets what else is missing.
+- Ulysses' exchange of heads is written as a ring of keys and values (MegaScale-MoE), an FSDP of the first kind as the
+  second (MPT), and torchtitan's cards as H100 SXM, though their memory is larger than an H100's.
+- Fully sharded runs of MoE models (FSDP rows of moe_parallel_folding) have no published layout, nor have the CUDA graph
+  runs of Qwen3-30B a published batch; they are shown, not scored. DeepSeek-V2's number of GPUs, layout and schedule
+  were not published either.
 
 """
 

@@ -355,6 +355,13 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
         }
         for kind in ("gemm", "wgrad")
     }
+    grouped = {
+        kind: {
+            dtype: model.model_copy(update={"tile": model.tile / k, "ramp": model.ramp / k})
+            for dtype, model in getattr(kernels, kind).items()
+        }
+        for kind in ("grouped", "grouped_wgrad")
+    }
     attention = {
         name: model.model_copy(
             update={

@@ -88,7 +88,6 @@ def test_kernels_at_their_peak_meet_the_bound_of_the_peak():
         update={
             "gap": 0.0,
             "shortest": 0.0,
-            "start": {},
             "attention": {"cudnn": attention},
             "gemm": {"bf16": one.kernels.gemm["bf16"].model_copy(update=perfect)},
             "wgrad": {"bf16": one.kernels.wgrad["bf16"].model_copy(update=perfect)},

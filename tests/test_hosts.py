@@ -214,6 +214,32 @@ def test_a_step_of_small_kernels_is_bound_by_its_host():
     assert report.breakdown["host_exposed"] > 0.5 * report.step_time
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "custom"])
+def test_hosts_that_never_bind_change_no_bit(name):
+    # A launch takes some tens of nanoseconds, less than the gap between two kernels.
+    one = hosted(schedule__name=name, layout__vpp=SCHEDULES[name].virtual or 2)
+    free, quick = (engine.run(lower(slowed(one, k))) for k in (0.0, 1e-3))
+    for column in ("arrive", "start", "end"):
+        assert getattr(quick, column).tobytes() == getattr(free, column).tobytes(), column
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "custom"])
+def test_executors_agree_on_hosts_to_the_bit(name):
+    one = lower(hosted(schedule__name=name, layout__vpp=SCHEDULES[name].virtual or 2))
+    first, second = (engine.run(one, executor) for executor in EXECUTORS)
+    for column in ("issue", "due", "arrive", "start", "end"):
+        assert getattr(first, column).tobytes() == getattr(second, column).tobytes(), column
+
+
+@pytest.mark.parametrize("changes", [{}, {"layout__ep": 4}, {"stack": "deepseek"}])
+def test_ranks_that_are_alike_have_hosts_that_are_alike(changes):
+    one = hosted(**changes)
+    folded, whole = (engine.run(lower(one, folded=each)) for each in (True, False))
+    assert folded.step_time == pytest.approx(whole.step_time, rel=1e-9)
+    assert summarise(folded).breakdown == pytest.approx(summarise(whole).breakdown, rel=1e-6)
+
+
 # The interval
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 PAGE, COLUMN = 7.2, 3.5
 """Width of a page and of a column of most two-column papers [inch]."""
-LONGEST = 28
+LONGEST = 32
 """Characters on a line of a label."""
 STYLE: dict[Any, Any] = {
     # TrueType, since journals refuse matplotlib's default, Type 3; in SVG, text that can be selected.
@@ -73,6 +73,7 @@ def opened(path: Path, sheet: Sheet) -> Iterator[tuple[Figure, list[Axes]]]:
     with mpl.rc_context(STYLE):
         figure = Figure(
             figsize=(sheet.width, sheet.height),
+            dpi=sheet.dpi,  # hinted text is as wide as at the resolution of the layout
             layout="constrained",
         )
         panels = figure.subplots(

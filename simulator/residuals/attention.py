@@ -57,6 +57,7 @@ def attention() -> Iterator[Residuals]:
     yield from _transformer_engine(flash)
     yield from _serving()
     yield from _cudnn()
+    yield from _mla()
 
 
 def _bars(flash: dict[str, Any], width: str, bars: dict[str, Any]) -> Iterator[Timed]:
@@ -190,3 +191,24 @@ def _of_row(row: dict[str, str]) -> tuple[Op, Op]:
     forward = forward._replace(shape=shape)
     backward = forward._replace(kind="attention_backward", flops=more * forward.flops)
     return forward, backward
+
+
+def _mla() -> Iterator[Residuals]:
+    """Yield MLA's forward pass in TensorRT-LLM, another kernel than the tables'."""
+    table = inputs.table("mla_forward")
+    for gpu in ("h100", "h200"):
+        part = processor(gpu)
+        rows = [row for row in table if row["gpu"] == gpu]
+        computed = []
+        for row in rows:
+            matrices = int(row["batch"]) * int(row["heads"])
+            op = core("attention", (192 + 128) / 2, int(row["length"]), matrices)
+            computed.append(_alone(part, [op._replace(shape=op.shape._replace(k=192))]))
+        yield Residuals(
+            group="attention",
+            name="cudnn, 192 / 128 wide (MLA), TensorRT-LLM's with its stores",
+            gpu=gpu,
+            fitted=False,
+            measured=np.array([float(row["us"]) * 1e-6 for row in rows]),
+            computed=np.array(computed),
+        )
