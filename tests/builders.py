@@ -348,6 +348,13 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
         }
         for kind in ("gemm", "wgrad")
     }
+    grouped = {
+        kind: {
+            dtype: model.model_copy(update={"tile": model.tile / k, "ramp": model.ramp / k})
+            for dtype, model in getattr(kernels, kind).items()
+        }
+        for kind in ("grouped", "grouped_wgrad")
+    }
     attention = {
         name: model.model_copy(
             update={
@@ -377,7 +384,15 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
         update={"peak": {dtype: rate * k for dtype, rate in one.gpu.peak.items()}, "memory": memory}
     )
     table = kernels.model_copy(
-        update={**gemms, "attention": attention, "gap": kernels.gap / k, "communication": setups}
+        update={
+            **gemms,
+            **grouped,
+            "attention": attention,
+            "gap": kernels.gap / k,
+            "shortest": kernels.shortest / k,
+            "start": {kind: seconds / k for kind, seconds in kernels.start.items()},
+            "communication": setups,
+        }
     )
     site = _quicker(one, k) if links else one.topology
     return replace(one, gpu=gpu, kernels=table, topology=site, network=network(site))

@@ -87,6 +87,7 @@ def test_kernels_at_their_peak_meet_the_bound_of_the_peak():
     kernels = one.kernels.model_copy(
         update={
             "gap": 0.0,
+            "shortest": 0.0,
             "attention": {"cudnn": attention},
             "gemm": {"bf16": one.kernels.gemm["bf16"].model_copy(update=perfect)},
             "wgrad": {"bf16": one.kernels.wgrad["bf16"].model_copy(update=perfect)},

@@ -5,11 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import dense
 from calibration import AMPERE, CHUNK, HOPPER, LAYER, PHASES, TOKENS, TRACED, measured
 
 from simulator.compute.attention import attention_seconds
+from simulator.costs import work
 from simulator.errors import InputError
 from simulator.inputs import table
+from simulator.ops import block_ops
 from simulator.residuals.attention import STORED, core, served
 
 FLASH = measured("flash_attention")
@@ -230,3 +233,13 @@ def test_each_architecture_defaults_to_what_transformer_engine_prefers():
         "cudnn",
         "flash2",
     )
+
+
+def test_a_ring_launches_attention_once_for_each_part_of_the_keys():
+    one = dense(layout__cp=2, layout__pp=1)
+    found = {}
+    for way in ("ring", "all_gather"):
+        given = replace(work(one, None), cp_gather=way == "all_gather")
+        (ops,) = block_ops("dense", given)
+        found[way] = [op.launches for op in ops.forward if getattr(op, "kind", "") == "attention"]
+    assert found == {"ring": [2], "all_gather": [1]}

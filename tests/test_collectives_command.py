@@ -93,6 +93,16 @@ def test_what_crosses_the_link_of_low_latency_kernels_is_what_leaves_its_gpu_or_
     assert row["busbw_gb_s"] == pytest.approx(row["deepep_gb_s"] * crossing)
 
 
+def test_few_sms_copy_more_slowly_than_links_carry(capsys):
+    # One node of H800, 4,096 tokens of 7,392 B to 5.27 GPUs each: 4 SMs of 22.11 GB/s copy them,
+    # and 1,803 B of overhead each, in 2.24 ms; with 20 NVLink binds at 153 GB/s.
+    common = ["--op", "dispatch", "--tokens", "4096", "--ranks", "8"]
+    (few,), (usual,) = rows(capsys, *common, "--sms", "4"), rows(capsys, *common)
+    copying = 4096 * 5.27 * (7392 + 1803) / (4 * 22.11e9)
+    assert few["time_s"] == pytest.approx(copying + 34.9e-6 + 3.33e-6, rel=0.005)
+    assert usual["deepep_gb_s"] == pytest.approx(153, rel=0.005)
+
+
 def test_flat_kernels_send_to_every_gpu_and_hierarchical_ones_to_every_node(capsys):
     common = ["--op", "dispatch", "--tokens", "4096", "--ranks", "64"]
     (grouped,), (flat,) = rows(capsys, *common), rows(capsys, *common, "--algorithm", "flat")
@@ -224,6 +234,14 @@ MISTAKES = [
         "--tokens: 1 means nothing to all_reduce. Write --bytes 1MiB:8GiB instead.",
     ),
     (["--op", "dispatch", "--tokens", "0"], "--tokens: 0 must be at least 1."),
+    (
+        ["--op", "combine", "--tokens", "4096", "--sms", "0"],
+        "--sms: 0 must be at least 1. Write 20, as many as its library takes.",
+    ),
+    (
+        ["--op", "all_reduce", "--bytes", "1GiB", "--sms", "8"],
+        "--sms: 8 means nothing to all_reduce. Leave it out.",
+    ),
     (
         ["--op", "dispatch", "--tokens", "1", "--algorithm", "ring"],
         "--algorithm: 'ring' is not a dispatcher for dispatch. Choose from: deepep, deepep_flat, deepep_low_latency, hybridep, all_to_all, all_gather.",

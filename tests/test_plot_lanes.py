@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from builders import dense, scenario, studied
+from builders import dense, hosted, scenario, studied
 
+from simulator import engine
 from simulator.plot import lanes
 from simulator.plot.canvas import opened
+from simulator.program import lower
 from simulator.report.parts import CHUNK_KINDS, PARTS, TRAFFIC_KINDS
 
 TRAFFIC = {
@@ -118,3 +120,15 @@ def test_very_many_classes_of_ranks_are_drawn_in_part(monkeypatch, tmp_path):
     assert lanes.drawn_ranks(timeline.program) == [0, 4, 7]
     lanes.step(timeline, report, tmp_path / "step.svg")
     assert "3 of 8 classes of ranks" in (tmp_path / "step.svg").read_text(encoding="utf-8")
+
+
+def test_a_host_has_a_lane_where_launching_takes_time():
+    # It is busy for its rows' host seconds, less what it has launched before the step begins.
+    timeline = engine.run(lower(hosted(stack="deepseek")))
+    program = timeline.program
+    assert lanes.carried(program)[-1].name == "host"
+    shares = lanes.busy_share(timeline, 0, "host")
+    own = np.flatnonzero(program.rank == 0)
+    before = program.lead[own[0]]
+    busy = shares.mean() * timeline.step_time
+    assert busy == pytest.approx(program.host[own].sum() - before, rel=0.02)

@@ -123,6 +123,7 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     from simulator.topology import network
 
     _check_options(op, sizes, tokens, algorithm, plot)
+    _check_sms(op, sms, algorithm)
     # Two paths: dispatch and combine move tokens to experts, which takes a routing; the others move
     # a buffer of a size.
     site, kernels = _cluster(topology, sets)
@@ -179,6 +180,23 @@ def _check_options(
         )
     if tokens is not None and tokens < 1:
         raise InputError("must be at least 1", key="--tokens", value=tokens)
+
+
+def _check_sms(op: str, sms: int | None, algorithm: str | None) -> None:
+    """Refuse SMs of an op that takes none, and an exchange without any. Errors: InputError."""
+    from simulator.collectives import TIMED, dispatcher_names
+    from simulator.errors import InputError
+
+    if sms is None:
+        return
+    if op not in TIMED:
+        raise InputError(f"means nothing to {op}", key="--sms", value=sms, remedy="Leave it out.")
+    names = dispatcher_names()
+    takes = names[algorithm].sms if algorithm else names["deepep"].sms
+    least = 1 if takes else 0
+    if sms < least:
+        remedy = f"Write {takes}, as many as its library takes."
+        raise InputError(f"must be at least {least}", key="--sms", value=sms, remedy=remedy)
 
 
 class _Amount(NamedTuple):

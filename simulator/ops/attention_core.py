@@ -43,6 +43,11 @@ def _length(work: Work) -> int:
     return work.seq_length if work.cp_gather else work.seq_length // work.cp
 
 
+def _steps(work: Work) -> int:
+    """Return the kernels of attention: in a ring one for each part of the keys and values."""
+    return 1 if work.cp_gather else work.cp
+
+
 def _score_matrices(work: Work) -> int:
     """Return the [length, length] score matrices of a kernel's work, see `_length`.
 
@@ -63,6 +68,7 @@ def _fused(work: Work) -> Op:
         shape=Shape(groups=_score_matrices(work), k=model.qk_dim),
         seq_length=_length(work),
         saved=_kept_qkv(work) + log_sums,
+        launches=_steps(work),
     )
 
 
@@ -79,6 +85,7 @@ def _fused_backward(work: Work) -> Op:
         flops=per_key * float(work.seq_length),
         shape=Shape(groups=_score_matrices(work), k=model.qk_dim),
         seq_length=_length(work),
+        launches=_steps(work),
     )
 
 

@@ -14,8 +14,8 @@ from simulator.plot.canvas import PAGE, Sheet, opened, swatch
 from simulator.plot.steps import caption, draw_parts
 from simulator.program import Program
 from simulator.report import Report
-from simulator.report.parts import CHUNK_KINDS, TRAFFIC_KINDS, TrafficKind
-from simulator.timeline import Timeline, union
+from simulator.report.parts import CHUNK_KINDS, HOST_LANE, TRAFFIC_KINDS, TrafficKind
+from simulator.timeline import Intervals, Timeline, union
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,20 +61,18 @@ def drawn_ranks(program: Program) -> list[int]:
 
 
 def carried(program: Program) -> list[TrafficKind]:
-    """Return the kinds of traffic that a program has any of."""
+    """Return the kinds of traffic that a program has any of, and hosts where launching takes time."""
     names = {flow.traffic for flow in program.coflows}
-    return [kind for kind in TRAFFIC_KINDS if kind.name in names]
+    kinds = [kind for kind in TRAFFIC_KINDS if kind.name in names]
+    return [*kinds, HOST_LANE] if program.host.any() else kinds
 
 
 def busy_share(timeline: Timeline, rank: int, traffic: str) -> Floats:
-    """Return the share of each of BINS equal spans of a step in which a rank has transfers in flight [bin]."""
-    program = timeline.program
-    # -1, "no transfer", reads the last item.
-    carries = [flow.traffic == traffic for flow in program.coflows]
-    of_kind = np.array([*carries, False])  # [coflow]
-    chosen = (program.rank == rank) & of_kind[program.coflow]  # [op]
-    rows = np.flatnonzero(chosen)
-    start, end = union(timeline.start[rows], timeline.end[rows])  # [interval] s
+    """Return the share of each of BINS equal spans of a step in which a rank has transfers in flight [bin].
+
+    traffic: their kind; of `HOST_LANE` the share in which its host launches something.
+    """
+    start, end = _busy(timeline, rank, traffic)
     # The busy time so far rises only inside of intervals: linear between their ends.
     times = np.column_stack([start, end]).ravel()  # [start or end] s
     nothing = np.zeros(len(start))
@@ -86,6 +84,21 @@ def busy_share(timeline: Timeline, rank: int, traffic: str) -> Floats:
         so_far = np.interp(edges, times, busy)
     shares: Floats = np.diff(so_far) / np.diff(edges)
     return shares
+
+
+def _busy(timeline: Timeline, rank: int, traffic: str) -> Intervals:
+    """Return when a rank has transfers of a kind in flight, or its host launches."""
+    program = timeline.program
+    own = program.rank == rank  # [op]
+    if traffic == HOST_LANE.name:
+        rows = np.flatnonzero(own & (program.host > 0))
+        issue = timeline.issue[rows]
+        return union(issue, issue + program.host[rows])
+    # -1, "no transfer", reads the last item.
+    carries = [flow.traffic == traffic for flow in program.coflows]
+    of_kind = np.array([*carries, False])  # [coflow]
+    rows = np.flatnonzero(own & of_kind[program.coflow])
+    return union(timeline.start[rows], timeline.end[rows])
 
 
 def _draw_lanes(
@@ -115,7 +128,7 @@ def _draw_lanes(
 
 
 def _time_label(program: Program, ranks: Sequence[int]) -> str:
-    shown = "time [s]; height of a lane: share of the time with transfers in flight"
+    shown = "time [s]; height of a lane: share of the time with transfers in flight, or launches"
     if len(ranks) == program.ranks:
         return shown
     count = f"{len(ranks)} of {program.ranks}"

@@ -131,6 +131,9 @@ TRAFFIC_KINDS = (
 )
 """In the order of `traffic_bytes`."""
 
+HOST_LANE = TrafficKind("host", "host launching", _HOST)
+"""What hosts do, drawn below the traffic of their ranks."""
+
 CHUNK_KINDS = (
     ChunkKind("F", "forward", palette.ORANGE),
     ChunkKind("B", "full backward", palette.GREEN),
