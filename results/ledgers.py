@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from parallel import spread
 
 from simulator.engine import run
 from simulator.program import lower
@@ -19,6 +20,7 @@ from simulator.report.parts import PARTS
 from simulator.scenario import Scenario, host_pace
 from simulator.validate import kind_of
 from simulator.validate.case import StepCase, files
+from simulator.validate.check import RATES
 
 ROWS = (
     "user_measurements/qwen3-235b-256h100-tp4-pp8-ep8",
@@ -160,18 +162,17 @@ EFFECTS = (
 """What is switched, one at a time."""
 
 
-def entries() -> Iterator[Entry]:
-    """Return the cases of the ledger, simulated."""
+def entry(name: str) -> Entry:
+    """Return a case of the ledger, simulated."""
     cases = {row.case: row for table in files().values() for row in table.cases}
-    for name in ROWS:
-        case = cases[name]
-        report = step(case.scenario())
-        figure = report.quantities()[case.quantity]
-        # The measured step, whatever quantity was published of it.
-        slower = figure / case.published
-        if case.quantity.startswith("tokens_per"):
-            slower = 1.0 / slower
-        yield Entry(case, report, report.step_time / slower)
+    case = cases[name]
+    report = step(case.scenario())
+    figure = report.quantities()[case.quantity]
+    # The measured step, whatever quantity was published of it.
+    slower = figure / case.published
+    if case.quantity in RATES:
+        slower = 1.0 / slower
+    return Entry(case, report, report.step_time / slower)
 
 
 def step(scenario: Scenario) -> Report:
@@ -181,7 +182,7 @@ def step(scenario: Scenario) -> Report:
 
 def page() -> str:
     """Return what steps are made of and what each effect adds, a case of each kind. Takes minutes."""
-    found = list(entries())
+    found = [entry(name) for name in ROWS]
     lines = [
         "# Ledgers: what a step of each kind is made of",
         "",
@@ -199,7 +200,7 @@ def page() -> str:
         "what the step contains, as much as it would lose without; then what other choices would add. They do not",
         "simply add up.",
         "",
-        *_effects(found),
+        *_effects(),
         "",
         "## As the parts came",
         "",
@@ -228,13 +229,17 @@ def _parts(found: list[Entry]) -> Iterator[str]:
         )
 
 
-def _effects(found: list[Entry]) -> Iterator[str]:
+def _effects() -> Iterator[str]:
     """Yield the table of what each effect adds to each step."""
     yield f"| case | {' | '.join(effect.name for effect in EFFECTS)} |"
     yield f"|---|{'---:|' * len(EFFECTS)}"
-    for row in found:
-        cells = [_effect(effect, row) for effect in EFFECTS]
-        yield f"| {row.case.case} | {' | '.join(cells)} |"
+    yield from spread(_effects_row, ROWS)
+
+
+def _effects_row(name: str) -> str:
+    row = entry(name)
+    cells = [_effect(effect, row) for effect in EFFECTS]
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def _landings(found: list[Entry]) -> Iterator[str]:
