@@ -294,6 +294,12 @@ def test_deepseeks_hosts_wait_for_counts_alone():
     assert drained(lower(hosted(stack="deepseek"))) == ["dispatch(F)"]
 
 
+def test_a_dispatcher_whose_buffers_hold_everything_drains_no_host():
+    # DeepEP's low-latency kernels return before tokens have come, and nobody asks how many.
+    one = hosted(experts__dispatcher="deepep_low_latency")
+    assert drained(lower(one)) == ["combine(B)", "optimizer"]
+
+
 def test_graphs_of_whole_layers_leave_only_the_norm_to_wait_for():
     assert drained(lower(hosted(training__cuda_graphs="full"))) == ["optimizer"]
 

@@ -40,8 +40,7 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
     pairs: forward and backward passes overlap, so that GEMMs leave SMs to the exchanges; None: as
     the schedule has it.
     """
-    hosts = Hosts(scenario.host, scenario.stack.host.drains, scenario.workload.training.cuda_graphs)
-    pricer = _Pricer(scenario, _processor(scenario, pairs), hosts)
+    pricer = _Pricer(scenario, _processor(scenario, pairs), _hosts(scenario))
     even_load = given.even if given else None
     # Even loads first: what does not depend on experts is taken over from there.
     kinds = dict.fromkeys(scenario.model.blocks)
@@ -59,6 +58,14 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
         blocks=even_blocks,
         loaded=loaded,
     )
+
+
+def _hosts(scenario: Scenario) -> Hosts:
+    """Return the hosts of a run; they wait for numbers of tokens only where its dispatcher does."""
+    drains = scenario.stack.host.drains
+    if not dispatcher_of(scenario).synchronises:
+        drains = tuple(drain for drain in drains if drain != "token_counts")
+    return Hosts(scenario.host, drains, scenario.workload.training.cuda_graphs)
 
 
 def _loaded_keys(
