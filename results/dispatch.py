@@ -9,8 +9,8 @@ import gallery
 
 from simulator import plot
 from simulator.collectives import DISPATCHERS, CoflowKind
-from simulator.exchanges import BF16, Curve, Run, Setting, curves, exchanges, timed
 from simulator.report import Report
+from simulator.residuals.exchanges import BF16, Curve, Run, Setting, curves, exchanges, timed
 from simulator.store import write
 
 SITES = ("h800-2048", "h100-2048")

@@ -8,9 +8,9 @@ from scipy.optimize import least_squares
 
 from simulator import inputs
 from simulator.collectives import DISPATCHERS, Batch, CoflowKind
-from simulator.exchanges import BF16, FP8, HYBRID, NVLINK, Setting, cluster, routing_of
 from simulator.experts import worst_load
 from simulator.experts.survey import of_routing
+from simulator.residuals.exchanges import BF16, FP8, HYBRID, NVLINK, Setting, cluster, routing_of
 
 NIC = 50e9
 TOKENS = 4096.0  # of the published tables

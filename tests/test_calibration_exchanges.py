@@ -7,7 +7,7 @@ from calibration import AMPERE, HOPPER, processor
 from scipy.optimize import least_squares
 
 from simulator import inputs
-from simulator.exchanges import HYBRID, NCCL_FROM, NVLINK, Run, exchanges, timed
+from simulator.residuals.exchanges import HYBRID, NCCL_FROM, NVLINK, Run, exchanges, timed
 
 BLACKWELL = processor("b200")
 CLASSES = exchanges()

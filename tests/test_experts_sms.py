@@ -8,10 +8,10 @@ from simulator.collectives import DISPATCHERS, CoflowKind, Communication, sms_of
 from simulator.collectives.kinds import EXCHANGES
 from simulator.costs import loads, price
 from simulator.errors import InputError
-from simulator.exchanges import BF16, FP8, Run, Setting, timed
 from simulator.ops import Phase, block_ops
 from simulator.program import lower
 from simulator.report import summarise
+from simulator.residuals.exchanges import BF16, FP8, Run, Setting, timed
 
 every_dispatcher = pytest.mark.parametrize("name", DISPATCHERS)
 COUNTS = (2, 8, 20, 32, 64)

@@ -24,7 +24,7 @@ ROWS = [
     {"costs"},
     {"program"},
     {"memory", "bounds", "timeline", "residuals"},
-    {"engine", "exchanges"},
+    {"engine"},
     {"report"},
     {"whatif"},
     {"pool", "store"},

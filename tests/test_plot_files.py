@@ -10,9 +10,9 @@ from builders import scenario, studied
 
 from simulator import plot
 from simulator.cli.commands import _main
-from simulator.exchanges import curves
 from simulator.plot import FIGURES, SweepFigure
 from simulator.residuals import residuals
+from simulator.residuals.exchanges import curves
 
 COLUMNS = {
     "point": [0, 1, 2, 3],

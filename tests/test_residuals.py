@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from simulator.plot import kernels
-from simulator.residuals import Residuals, residuals
+from simulator.residuals import residuals
+from simulator.residuals.rows import Compared
 
 CLASSES = residuals()
 LIMITS = {
@@ -25,7 +26,7 @@ SCATTERED = {
 
 def test_errors_are_signed_and_relative():
     # 10 us computed as 11 and 20 us as 16: +10% and -20%, -5% on average, the second is the worst.
-    row = Residuals("GEMM", "", "h100", True, np.array([10e-6, 20e-6]), np.array([11e-6, 16e-6]))
+    row = Compared(name="", measured=np.array([10e-6, 20e-6]), computed=np.array([11e-6, 16e-6]))
     assert (row.bias, row.worst) == pytest.approx((-0.05, -0.2))
     assert row.rms == pytest.approx(np.sqrt((0.1**2 + 0.2**2) / 2))
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulator.exchanges import Curve
 from simulator.plot.canvas import PAGE, Sheet, opened
 from simulator.report.palette import SERIES
+from simulator.residuals.exchanges import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,8 +1,9 @@
 """Measured kernels compared with the kernel tables: how well each class of op is described.
 
 Benchmarks ran alone and in a loop, so GEMMs are compared before the clock gives way to the power
-limit, and no communication is in flight. The measurements are those of `simulator/data/measured`; no training step is
-among them.
+limit, and no communication is in flight. The measurements are those of `simulator/data/measured`;
+no training step is among them. `overlaps` has tensor parallel layers with their collectives,
+`exchanges` dispatch and combine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One class of op: what was measured, and what the kernel table says of it."""
+"""Classes of what was measured, each row with what the kernel table says of it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,12 @@ class Timed(NamedTuple):
     """Time in a benchmark loop [us]."""
 
 
-@dataclass(frozen=True, slots=True)
-class Residuals:
-    """One class of op: what was measured and what the table computes, row by row."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What was measured and what is computed, row by row."""
 
-    group: str
-    """Kind of figure: GEMM, memory-bound, attention or link."""
     name: str
     """What was measured."""
-    gpu: str
-    """GPU on which it was measured."""
-    fitted: bool
-    """Whether the table's constants come from these rows; otherwise they are a check."""
     measured: Floats
     """Times as they were published [row] s."""
     computed: Floats
@@ -63,6 +57,18 @@ class Residuals:
     def worst(self) -> float:
         """Return the error furthest from zero."""
         return float(self.errors[np.abs(self.errors).argmax()])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residuals(Compared):
+    """One class of op in a benchmark loop."""
+
+    group: str
+    """Kind of figure: GEMM, memory-bound, attention or link."""
+    gpu: str
+    """GPU on which it was measured."""
+    fitted: bool
+    """Whether the table's constants come from these rows; otherwise they are a check."""
 
 
 def processor(

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simulator import inputs
 from simulator.collectives import CoflowKind, unit
 from simulator.collectives.sms import SmWork, limited
-from simulator.exchanges.benchmark import (
+from simulator.residuals.exchanges.benchmark import (
     BF16,
     FP8,
     Run,
@@ -22,50 +21,22 @@ from simulator.exchanges.benchmark import (
     of_table,
     timed,
 )
-from simulator.exchanges.curves import DIRECTIONS
-
-Floats = NDArray[np.float64]
+from simulator.residuals.exchanges.curves import DIRECTIONS
+from simulator.residuals.rows import Compared
 
 NCCL_FROM = 8 << 20
 """Buffers of NCCL's all-to-all that are compared hold at least this [B]."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One class of exchanges: what was measured and what is computed, row by row."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanges(Compared):
+    """One class of exchanges of tokens."""
 
-    name: str
-    """What was measured."""
     use: str
     """`fitted`: constants come from these rows; `links`: from these rates; `check`."""
-    measured: Floats
-    """[row] s."""
-    computed: Floats
-    """[row] s."""
-
-    @property
-    def errors(self) -> Floats:
-        """Return the signed relative errors [row]."""
-        errors: Floats = self.computed / self.measured - 1.0
-        return errors
-
-    @property
-    def bias(self) -> float:
-        """Return the mean of the signed errors."""
-        return float(self.errors.mean())
-
-    @property
-    def rms(self) -> float:
-        """Return the root of the mean square of the errors."""
-        return float(np.sqrt((self.errors**2).mean()))
-
-    @property
-    def worst(self) -> float:
-        """Return the error furthest from zero."""
-        return float(self.errors[np.abs(self.errors).argmax()])
 
 
-def exchanges() -> tuple[Compared, ...]:
+def exchanges() -> tuple[Exchanges, ...]:
     """Return every class of exchange that was measured, with what the simulator says of it."""
     return (
         *deepep_over_sms(),
@@ -76,7 +47,7 @@ def exchanges() -> tuple[Compared, ...]:
     )
 
 
-def deepep_over_sms() -> Iterator[Compared]:
+def deepep_over_sms() -> Iterator[Exchanges]:
     """Yield DeepEP's normal kernels over SMs, tokens and sizes, by nodes."""
     table = inputs.table("deepep_normal_h100")
     for op in DIRECTIONS:
@@ -98,13 +69,15 @@ IN_STEP = 4096
 """Tokens up to which ranks on eight nodes of the H100 table still return at one pace."""
 
 
-def _over_sms(name: str, use: str, rows: list[dict[str, str]], op: str) -> Compared:
-    computed = [timed(*of_table(row, op)).seconds for row in rows]
-    measured = [float(row[f"{op}_us"]) * 1e-6 for row in rows]
-    return Compared(name, use, np.array(measured), np.array(computed))
+def _over_sms(name: str, use: str, rows: list[dict[str, str]], op: str) -> Exchanges:
+    pairs = []
+    for row in rows:
+        computed = timed(*of_table(row, op)).seconds
+        pairs.append(_Pair(float(row[f"{op}_us"]) * 1e-6, computed))
+    return _compared(name, use, pairs)
 
 
-def deepep_published() -> Iterator[Compared]:
+def deepep_published() -> Iterator[Exchanges]:
     """Yield the bandwidths that DeepEP publishes, which give the rates of links."""
     tables = inputs.data("measured", "deepep").data
     v3 = Setting("h800", 1, 7168, 8, 256, "deepep", CoflowKind.DISPATCH, FP8)
@@ -112,42 +85,66 @@ def deepep_published() -> Iterator[Compared]:
         setting = v3._replace(op=CoflowKind(op), width=FP8 if op == "dispatch" else BF16)
         for use, key in (("links", "normal_kernels"), ("check", "validation")):
             rows = tables[key]
-            ranks = " and ".join(str(row["ep"]) for row in rows)
-            run = Run(4096.0, 20)
-            pairs = [_against(setting, row["ep"], row[f"{op}_gb_s"], run) for row in rows]
-            yield _compared(f"DeepEP V1 {op}, H800, EP {ranks}, 20 SMs", use, pairs)
+            name = f"DeepEP V1 {op}, H800, EP {_ranks(rows)}, 20 SMs"
+            yield _compared(name, use, _rated(setting, rows, op, Run(4096.0, 20)))
         # V2 fills the same links with fewer SMs: its rates check those of links.
         rows = tables["v2_sm90"]
-        ranks = " and ".join(str(row["ep"]) for row in rows)
         wide = setting._replace(gpu="h100")
-        run = Run(8192.0, ENOUGH)
-        pairs = [_against(wide, row["ep"], row[f"{op}_gb_s"], run) for row in rows]
-        yield _compared(f"DeepEP V2 {op}, EP {ranks}, links with SMs enough", "check", pairs)
+        name = f"DeepEP V2 {op}, EP {_ranks(rows)}, links with SMs enough"
+        yield _compared(name, "check", _rated(wide, rows, op, Run(8192.0, ENOUGH)))
 
 
 ENOUGH = 132
 """SMs with which only links bind."""
 
 
-def _against(setting: Setting, ranks: int, gb_s: float, run: Run) -> tuple[float, float]:
-    """Return seconds of a run, measured and computed. gb_s: as DeepEP counts."""
+def _ranks(rows: list[dict[str, Any]]) -> str:
+    return " and ".join(str(row["ep"]) for row in rows)
+
+
+def _rated(setting: Setting, rows: list[dict[str, Any]], op: str, run: Run) -> list[_Pair]:
+    """Return runs of which DeepEP publishes the rates."""
+    return [_against(setting, row["ep"], row[f"{op}_gb_s"], run) for row in rows]
+
+
+class _Pair(NamedTuple):
+    """One exchange."""
+
+    measured: float
+    """Published time [s]."""
+    computed: float
+    """Time by the tables [s]."""
+
+
+def _against(setting: Setting, ranks: int, gb_s: float, run: Run) -> _Pair:
+    """Return a run next to its published rate. gb_s: as DeepEP counts."""
     nodes = max(1, ranks // setting.per_node)
     row = timed(setting._replace(nodes=nodes), run)
-    return row.bytes / (gb_s * 1e9), row.seconds
+    return _Pair(measured=row.bytes / (gb_s * 1e9), computed=row.seconds)
 
 
-def _compared(name: str, use: str, pairs: list[tuple[float, float]]) -> Compared:
-    """Return a class. pairs: (measured, computed) [row] s."""
-    measured, computed = zip(*pairs, strict=True)
-    return Compared(name, use, np.array(measured), np.array(computed))
+def _compared(name: str, use: str, pairs: list[_Pair]) -> Exchanges:
+    """Return a class of exchanges."""
+    measured = np.array([pair.measured for pair in pairs])
+    computed = np.array([pair.computed for pair in pairs])
+    return Exchanges(name=name, use=use, measured=measured, computed=computed)
+
+
+class Column(NamedTuple):
+    """What ran in a column of HybridEP's table."""
+
+    op: CoflowKind
+    """Dispatch or combine."""
+    width: float
+    """Bytes of an element."""
 
 
 HYBRID = {
-    "dispatch_fp8": (CoflowKind.DISPATCH, FP8),
-    "dispatch_bf16": (CoflowKind.DISPATCH, BF16),
-    "combine": (CoflowKind.COMBINE, BF16),
+    "dispatch_fp8": Column(CoflowKind.DISPATCH, FP8),
+    "dispatch_bf16": Column(CoflowKind.DISPATCH, BF16),
+    "combine": Column(CoflowKind.COMBINE, BF16),
 }
-"""Column of HybridEP's table -> what ran, and the bytes of an element."""
+"""Column of HybridEP's table -> what ran."""
 TITLES = {
     "dispatch_fp8": "dispatch in FP8",
     "dispatch_bf16": "dispatch in BF16",
@@ -156,7 +153,7 @@ TITLES = {
 """The same columns -> their names."""
 
 
-def hybrid_ep() -> Iterator[Compared]:
+def hybrid_ep() -> Iterator[Exchanges]:
     """Yield HybridEP's kernels alone, over SMs and ranks."""
     tables = inputs.data("measured", "hybrid_ep").data
     for column, (op, width) in HYBRID.items():
@@ -172,7 +169,7 @@ def hybrid_ep() -> Iterator[Compared]:
         yield _compared(f"{name}, Blackwell, 8 to 32 GPUs, 16 and 32 SMs", "fitted", pairs)
 
 
-def deepep_on_blackwell() -> Iterator[Compared]:
+def deepep_on_blackwell() -> Iterator[Exchanges]:
     """Yield DeepEP V1 inside one NVLink domain of Blackwell, called from Python."""
     rows = inputs.data("measured", "hybrid_ep").data["deepep_v1"]
     for column in HYBRID:
@@ -181,10 +178,8 @@ def deepep_on_blackwell() -> Iterator[Compared]:
         yield _compared(f"{name}, 8 B200 and GB200, 16 to 48 SMs", "fitted", pairs)
 
 
-def _inside(
-    row: dict[str, Any], dispatcher: str, column: str, rates: dict[str, float]
-) -> tuple[float, float]:
-    """Return seconds in one NVLink domain, measured and computed."""
+def _inside(row: dict[str, Any], dispatcher: str, column: str, rates: dict[str, float]) -> _Pair:
+    """Return a run in one NVLink domain next to its published rate."""
     op, width = HYBRID[column]
     ranks = row["ranks"]
     setting = Setting(row["gpu"], 1, 7168, 8, 8 * ranks, dispatcher, op, width, ranks)
@@ -210,25 +205,22 @@ _NCCL = {
 }
 
 
-def nccl() -> Iterator[Compared]:
+def nccl() -> Iterator[Exchanges]:
     """Yield NCCL's collectives that bring tokens to experts, inside one node."""
     for op, passes in _NCCL.items():
         table = inputs.table(passes.table)
         for gpus in (("h100", "h200"), ("a100",), ("b200",)):
-            rows = [row for row in table if (row["op"], row["gpu"] in gpus) == (op, True)]
+            rows = [row for row in table if row["op"] == op and row["gpu"] in gpus]
             large = [row for row in rows if int(row["bytes"]) >= passes.least]
+            pairs = [_Pair(float(row["us"]) * 1e-6, _collective(row)) for row in large]
             named = " and ".join(gpu.upper() for gpu in gpus)
-            yield Compared(
-                name=f"NCCL {op}, {passes.ranks} {named}",
-                use="fitted",
-                measured=np.array([float(row["us"]) * 1e-6 for row in large]),
-                computed=np.array([_collective(row) for row in large]),
-            )
+            yield _compared(f"NCCL {op}, {passes.ranks} {named}", "fitted", pairs)
 
 
 def _collective(row: dict[str, str]) -> float:
     """Return what the dispatcher's collective takes [s]."""
-    size, net = float(row["bytes"]), cluster(row["gpu"], 1)
+    size = float(row["bytes"])
+    net = cluster(row["gpu"], 1)
     models = kernels(row["gpu"]).communication
     algorithm, kernel = "pairwise", models["all_to_all"]
     if row["op"] != "all_to_all":

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simulator import inputs
-from simulator.exchanges.benchmark import Run, of_table, timed
+from simulator.residuals.exchanges.benchmark import Run, of_table, timed
+from simulator.residuals.rows import Floats
 
-Floats = NDArray[np.float64]
 DIRECTIONS = ("dispatch", "combine")
 
 

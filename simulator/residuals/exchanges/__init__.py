@@ -4,7 +4,7 @@ Kernels that ran alone, with their SMs: the figures of results/dispatch.md. None
 step.
 """
 
-from simulator.exchanges.benchmark import (
+from simulator.residuals.exchanges.benchmark import (
     BF16,
     FP8,
     NVLINK,
@@ -14,8 +14,8 @@ from simulator.exchanges.benchmark import (
     routing_of,
     timed,
 )
-from simulator.exchanges.classes import ENOUGH, HYBRID, NCCL_FROM, Compared, exchanges
-from simulator.exchanges.curves import Curve, curves
+from simulator.residuals.exchanges.classes import ENOUGH, HYBRID, NCCL_FROM, Exchanges, exchanges
+from simulator.residuals.exchanges.curves import Curve, curves
 
 __all__ = [
     "BF16",
@@ -24,8 +24,8 @@ __all__ = [
     "HYBRID",
     "NCCL_FROM",
     "NVLINK",
-    "Compared",
     "Curve",
+    "Exchanges",
     "Run",
     "Setting",
     "cluster",
