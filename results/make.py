@@ -415,7 +415,7 @@ def kernels() -> str:
         "  DeepSeek's profile; a training stack's fused norm (`fused_norm`) reaches more than twice as much.",
         "- GEMMs of many problems (experts, unfused attention) load and multiply less at the same time than one",
         "  large GEMM: their times add up as squares. DeepSeek's own grouped GEMM is described as its dense one.",
-        "- No grouped GEMM of BF16 or of one scale per tensor sets a constant: TensorRT-LLM's blocks (six replays behind",
+        "- No grouped GEMM in BF16 or one scale per tensor sets a constant: TensorRT-LLM's blocks (six replays after",
         "  three warm-ups) come out 5 to 13% too long, Transformer Engine's of one kernel per expert, which Megatron",
         "  runs, 12% too short.",
         "- Attention over a quarter of the figures' work (32 heads of 2,048 tokens) reaches 0.7 of their rates:",
