@@ -24,7 +24,7 @@ def table() -> str:
         "",
         "A GEMM and its all-gather or reduce-scatter on eight GPUs of a node, one after the other and overlapped as",
         "`layout.tp_comm_overlap` overlaps them. Times come from the kernel and link tables; none of these rows sets a",
-        "constant. A loop whose GEMM takes less than 2 ms runs at full clock, others at the clock of a step.",
+        "constant. A loop whose GEMM takes less than 2 ms (assumed) runs at full clock, others at the clock of a step.",
         "",
         "| how | rows | bias | rms | worst |",
         "|---|---:|---:|---:|---:|",

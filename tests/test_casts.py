@@ -81,3 +81,25 @@ def test_tokens_that_travel_in_bf16_are_cast_where_experts_read_them():
     ]
     assert rows in casts
     assert not [op for op in ops.attention_f[-2:] if op.name == "cast"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "casts"), [("bf16", 0), ("fp8_block", 0), ("fp8_tensor", 1), ("fp8_blockwise", 1)]
+)
+def test_shared_experts_cast_what_does_not_travel_cast(recipe, casts):
+    # 2,048 tokens of 1,024: the input in the forward pass, the output's gradient in the backward
+    # pass. DeepSeek's stack has cast both for dispatch.
+    one = scenario(precision__recipe=recipe)
+    (ops,) = block_ops("moe", work(one, price(one).loads.even))
+    for phase, reader in ((ops.mlp_f, "gate+up"), (ops.mlp_b, "down dgrad")):
+        first = next(place for place, op in enumerate(phase) if op.name == reader)
+        before = [op.bytes for op in phase[:first] if isinstance(op, Op) and op.name == "cast"]
+        assert before.count(one.recipe.cast_bytes * 2048 * 1024) == casts
+
+
+def test_shared_experts_of_a_tensor_group_gather_what_was_cast():
+    one = scenario(precision__recipe="fp8_tensor", layout__tp=2)
+    (ops,) = block_ops("moe", work(one, price(one).loads.even))
+    assert [op.name for op in ops.mlp_f[:3]] == ["cast", "gather input", "gate+up"]
+    assert [op.name for op in ops.mlp_b[:3]] == ["cast", "gather output gradient", "down dgrad"]
+    assert ops.mlp_f[0].bytes == one.recipe.cast_bytes * 2048 / 2 * 1024  # its own tokens

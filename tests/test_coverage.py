@@ -44,6 +44,13 @@ def test_deepseeks_own_kernels_are_calibrated_one_by_one_and_have_no_grid():
     assert not costs.processor.measured(op)
 
 
+def test_times_scaled_from_another_format_are_not_measured():
+    # Blocks of scales take their times from GEMMs of one scale per tensor.
+    assert coverage(price(dense(layout__pp=1, precision__recipe="fp8_tensor"))).share == 1.0
+    blocks = coverage(price(dense(layout__pp=1, precision__recipe="fp8_blockwise")))
+    assert 0 < blocks.share < 0.5  # the head's, in BF16
+
+
 def test_full_recompute_counts_the_forward_pass_twice():
     plain = dense(layout__pp=1)
     again = dense(layout__pp=1, training__recompute=("full",))

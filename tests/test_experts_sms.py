@@ -204,6 +204,17 @@ def test_experts_in_tensor_groups_gather_what_their_dispatcher_brought(name, cop
     assert gather.bytes == pytest.approx(2 * tokens * copies * 1024 * 2.0)
 
 
+def test_experts_read_only_their_own_of_what_an_all_gather_brings():
+    # ep 4: 4 x 2,048 copies arrive, of which 2 x 2,048 (token, expert) pairs are read and written;
+    # on the way back all copies are written, for the sum over the group.
+    one = scenario(layout__pp=1, layout__ep=4, experts__dispatcher="all_gather")
+    (ops,) = block_ops("moe", price(one).work)
+    found = {op.name: op.bytes for phase in Phase for op in ops[phase]}
+    row = 1024 * 2.0
+    assert found["expand"] == found["expand gradients"] == 2 * 4096 * row
+    assert found["reduce"] == found["reduce gradients"] == (4096 + 8192) * row
+
+
 # The product
 
 

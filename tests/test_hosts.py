@@ -122,6 +122,20 @@ def test_a_drain_holds_the_other_streams_of_its_rank_and_no_other_rank(run):
     assert timeline.due.tolist() == [0, 5, 0, 0]
 
 
+def test_a_row_that_becomes_ready_late_was_launched_when_its_turn_came(run):
+    # Row 1 is launched at 0 s, and waits for rank 1 until 8 s. Meanwhile the host has been drained
+    # at 5 s by row 2, behind it: that delays rows behind row 2, not row 1.
+    rows = [
+        launched(kernel(0, 5.0), 1.0),
+        launched(kernel(0, 1.0, 3, stream="side"), 4.0),
+        launched(kernel(0, 1.0, 0), 1.0, drains=True),
+        kernel(1, 8.0),
+    ]
+    timeline = run(program(rows))
+    assert timeline.issue.tolist() == [-1, 0, 5, 0]
+    assert spans(timeline) == [(0, 5), (8, 9), (6, 7), (0, 8)]
+
+
 def test_two_drains_follow_each_other(run):
     # The second row that drains waits for rank 1 alone, until 2 s: the host asks for it only after
     # the first one, at 5 s, has been launched at 6 s.

@@ -43,7 +43,9 @@ def gemm_seconds(
 def inside(op: Op, gpu: GpuConfig, model: GemmModel) -> bool:
     """Tell whether GEMMs around the op's shape were measured on the GPU."""
     known = model.measured.get(gpu.name)
-    return known is not None and grid(known.grid, known.dtype).holds(op.shape)
+    if known is None or known.speed != 1.0:  # another format's times, scaled, are an estimate
+        return False
+    return grid(known.grid, known.dtype).holds(op.shape)
 
 
 def burst(curve: Mapping[float, float], seconds: float) -> float:

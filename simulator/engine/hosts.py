@@ -13,6 +13,8 @@ import numpy as np
 from simulator.program import Program
 from simulator.program.program import Floats, Ints
 
+NO_ROW = -1
+"""Stands for the draining row in front where there is none."""
 NO_GATE = np.iinfo(np.int32).max
 """Stands for the next draining row where none is left."""
 
@@ -20,10 +22,10 @@ NO_GATE = np.iinfo(np.int32).max
 class Hosts(NamedTuple):
     """What executors need of hosts, by row and by class of ranks."""
 
+    since: Ints
+    """The last draining row in front of the row, or NO_ROW [row]."""
     before: Floats
-    """Host seconds between the last draining row, itself included, and the row [row] s."""
-    behind: Floats
-    """Of draining rows: host seconds of all rows since the draining row before [row] s."""
+    """Host seconds from that one's launch, itself included, to the row [row] s."""
     gate: Ints
     """Of draining rows: the next draining row of the rank, or NO_GATE [row]."""
     begin: Floats
@@ -36,8 +38,8 @@ def hosts_of(program: Program) -> Hosts:
     """Return how the hosts of a program go through its rows."""
     rows = len(program.rank)
     hosts = Hosts(
+        since=np.full(rows, NO_ROW, dtype=np.int64),
         before=np.zeros(rows),
-        behind=np.zeros(rows),
         gate=np.full(rows, NO_GATE, dtype=np.int64),
         begin=np.zeros(program.ranks),
         first_gate=np.full(program.ranks, NO_GATE, dtype=np.int64),
@@ -55,10 +57,16 @@ def _fill(hosts: Hosts, program: Program, rank: int, own: Ints) -> None:
     ends = np.cumsum(program.host[own])  # [own row] s
     begins = ends - program.host[own]
     drains = program.drains[own]
-    since = np.maximum.accumulate(np.where(drains, begins, 0.0))
-    hosts.before[own] = begins - since
+    # A row may become ready long after the host has gone on behind it, so each row knows from which
+    # draining row its own launch counts; of a draining row that is the one before.
+    places = np.flatnonzero(drains)
+    last = np.searchsorted(places, np.arange(len(own))) - 1  # [own row] index into `places`
+    known = last >= 0
+    hosts.since[own[known]] = own[places[last[known]]]
+    origin = np.zeros(len(own))  # [own row] s
+    origin[known] = begins[places[last[known]]]
+    hosts.before[own] = begins - origin
     gates = own[drains]
-    hosts.behind[gates] = np.diff(begins[drains], prepend=0.0)
     hosts.gate[gates[:-1]] = gates[1:]
     if len(gates):
         hosts.first_gate[rank] = gates[0]

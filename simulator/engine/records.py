@@ -41,7 +41,6 @@ ROW = _record(
     ("lead", "f8"),  # see Program [s]
     ("lag", "f8"),
     ("before", "f8"),  # see Hosts [s]
-    ("behind", "f8"),
     ("issue", "f8"),  # see Timeline [s]
     ("due", "f8"),
     ("arrive", "f8"),
@@ -51,13 +50,14 @@ ROW = _record(
     ("call", "i4"),  # that it is a member of, or NONE for a kernel
     ("begin", "i4"),  # of its followers in State.follower; they end where the next row's begin
     ("waiting", "i4"),  # rows that it still waits for
-    ("gate", "i4"),  # see Hosts
+    ("since", "i4"),  # see Hosts
+    ("gate", "i4"),
     ("following", "i4"),  # row behind it among its rank's held ones, in its queue, or in its call
     ("later", "i4"),  # neighbours in the chain `slowed` of its rank
     ("earlier", "i4"),
 )
 RANK = _record(
-    ("host", "f8"),  # when its host went on after the last row that drained it [s]
+    ("host", "f8"),  # when its host begins [s]
     ("gate", "i4"),  # next row that drains it
     ("held", "i4"),  # first of the rows behind that one which wait for nothing else
     ("sms", "i4"),  # row that has the SMs

@@ -118,11 +118,11 @@ class _Run:
         hosts = hosts_of(program)
         self.lead: list[float] = program.lead.tolist()
         self.lag: list[float] = program.lag.tolist()
+        self.since: list[int] = hosts.since.tolist()
         self.before: list[float] = hosts.before.tolist()
-        self.behind: list[float] = hosts.behind.tolist()
         self.next_gate: list[int] = hosts.gate.tolist()
-        # Of each rank: when its host went on last, the next row that drains it, and rows behind that
-        # one which wait for nothing else.
+        # Of each rank: when its host begins, the next row that drains it, and rows behind that one
+        # which wait for nothing else.
         self.host: list[float] = hosts.begin.tolist()
         self.gate: list[int] = hosts.first_gate.tolist()
         self.held: list[list[int]] = [[] for _ in range(ranks)]
@@ -200,11 +200,14 @@ class _Run:
 
     def _launch(self, row: int, rank: int) -> None:
         """Let the host launch a row, at once where it has come so far."""
+        since = self.since[row]
+        begun = self.issue[since] if since >= 0 else self.host[rank]
+        issue = begun + self.before[row]
         if row == self.gate[rank]:
-            self.host[rank] = max(self.host[rank] + self.behind[row], self.now)
+            issue = max(issue, self.now)
             self.gate[rank] = self.next_gate[row]
-        self.issue[row] = self.host[rank] + self.before[row]
-        at = self.issue[row] + self.lead[row]
+        self.issue[row] = issue
+        at = issue + self.lead[row]
         if at > self.now + INSTANT:
             self._plan(at, lambda: self._arrived(row), _always)
         else:

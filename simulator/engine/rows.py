@@ -42,11 +42,13 @@ def _launch(s: State, row: int, now: float) -> None:
     """Let the host launch a row, at once where it has come so far."""
     line = s.row[row]
     rank = s.rank[line.rank]
+    begun = s.row[line.since].issue if line.since >= 0 else rank.host
+    issue = begun + line.before
     if row == rank.gate:
-        rank.host = max(rank.host + line.behind, now)
+        issue = max(issue, now)
         rank.gate = line.gate
-    line.issue = rank.host + line.before
-    at = line.issue + line.lead
+    line.issue = issue
+    at = issue + line.lead
     if at > now + INSTANT:
         # Launches are numbered behind the kernels of ranks and the coflows, of which one is spare.
         number = len(s.rank) + len(s.call) - 1 + row

@@ -100,7 +100,7 @@ def _rows(program: Program, hosts: Hosts) -> tuple[Records, Ids]:
     row["waiting"][:-1] = waits
     for name in ("seconds", "lead", "lag"):
         row[name][:-1] = getattr(program, name)
-    for name in ("before", "behind", "gate"):
+    for name in ("since", "before", "gate"):
         row[name][:-1] = getattr(hosts, name)
     return row, waiters[by_awaited]
 

@@ -272,8 +272,9 @@ def experts_forward(work: Work) -> Ops:
         moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0)._replace(
             launches=expert_kernels.MAPPING
         ),
-        # One copy of a token comes for all experts of this GPU; each gets its own.
-        moved("expand", "permute", (received + rows) * h, dispatched),
+        # One copy of a token comes for all experts of this GPU; each gets its own. Of an all-gather
+        # most copies are for others, and are not read.
+        moved("expand", "permute", (min(received, rows) + rows) * h, dispatched),
         *expert_kernels.pad(work, "pad"),
         *_cast_received(work),
         *transpose(work.recipe, weight),
@@ -299,7 +300,7 @@ def experts_backward(work: Work) -> Ops:
         *_shared_backward(work),
         *router.permute(work, "permute result gradients", dispatched),
         *parallel.gather_tokens(work, "gather result gradients"),
-        moved("expand gradients", "permute", (received + rows) * h, dispatched),
+        moved("expand gradients", "permute", (min(received, rows) + rows) * h, dispatched),
         *expert_kernels.pad(work, "pad gradients"),
         *_cast_received(work),
         *inner,
@@ -335,11 +336,19 @@ def _shared_forward(work: Work) -> Ops:
     if shared is None:
         return ()
     inner, outer = forward(shared)
-    first = (*parallel.gather(work), *inner)
+    first = (*_shared_input(work, "gather input"), *inner)
     return (
         *parallel.gathered(work, "fc1_fprop", first),
         *parallel.scatter(work, outer, "fc2_fprop"),
     )
+
+
+def _shared_input(work: Work, name: str) -> Ops:
+    """Return the cast of what shared experts read, and its gather."""
+    # What was cast before it travels to routed experts serves the shared ones too.
+    if router.travels_cast(work):
+        return parallel.gather(work, name)
+    return parallel.cast_and_gather(work, name)
 
 
 def _shared_backward(work: Work) -> Ops:
@@ -351,7 +360,7 @@ def _shared_backward(work: Work) -> Ops:
     if shared is None:
         return ()
     inner, outer = backward(shared)
-    second = (*parallel.gather(work, "gather output gradient"), *inner)
+    second = (*_shared_input(work, "gather output gradient"), *inner)
     return (
         *parallel.gathered(work, "fc2_dgrad", second),
         *parallel.input_gradient(work, outer, "fc1_dgrad"),
