@@ -153,6 +153,6 @@ STEPS = [
     "GPUs, which NVLink of 400 GB/s binds. Low-latency kernels need no SM next to compute, and every expert gets a",
     "copy of its own. DeepEP's exchanges are 1.27 to 1.79 times as slow next to compute, as in DeepSeek's profile;",
     "nothing of the kind was measured of NCCL's and of low-latency kernels, whose overlapped exchanges are too fast",
-    "here: the steps are lower bounds. Buffers of exchanges are not in the memory: an all-gather's holds 262,144 tokens,",
-    "3.8 GB in BF16.",
+    "here: the steps are lower bounds. Buffers of exchanges are not in the memory: an all-gather's holds 262,144",
+    "tokens, 3.8 GB in BF16.",
 ]
