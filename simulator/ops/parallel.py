@@ -107,7 +107,8 @@ def weight_gradients(work: Work, layer: str, gradient: Item, others: Ops) -> Ops
     if work.tp == 1:
         return (gradient, *others)
     first = beside(work, layer, (gradient,))
-    return (*first, *(op._replace(joins=True) if isinstance(op, Op) else op for op in others))
+    behind = [op._replace(joins=True) if isinstance(op, Op) else op for op in others]
+    return (*first, *behind)
 
 
 def _passes(work: Work) -> int:

@@ -148,7 +148,9 @@ def served(part: Processor, row: dict[str, str], stored: float) -> float:
 
     stored: time to store them over that of a copy.
     """
-    batch, length, width = int(row["batch"]), int(row["length"]), int(row["width"])
+    batch = int(row["batch"])
+    length = int(row["length"])
+    width = int(row["width"])
     kernel = core("attention", width, length, batch * int(row["heads"]))
     # Keys and values are read and written, 2 B an element.
     elements = 2.0 * batch * length * int(row["kv_heads"]) * width
@@ -167,7 +169,8 @@ def _cudnn() -> Iterator[Residuals]:
             name = "cudnn_deterministic" if wide else "cudnn"
             part = processor("h200", attention=name)
             measured = [float(row[f"{direction}_ms"]) * 1e-3 for row in some]
-            computed = [_alone(part, [_of_row(row)[index]]) for row in some]
+            passes = [_of_row(row)[index] for row in some]
+            computed = [_alone(part, [op]) for op in passes]
             what = "192 / 128 wide (MLA)" if wide else "128 wide"
             yield Residuals(
                 group="attention",
@@ -181,7 +184,8 @@ def _cudnn() -> Iterator[Residuals]:
 
 def _of_row(row: dict[str, str]) -> tuple[Op, Op]:
     """Return both passes of a row of cuDNN's benchmark."""
-    keys, values = int(row["width"]), int(row["value_width"])
+    keys = int(row["width"])
+    values = int(row["value_width"])
     matrices = int(row["batch"]) * int(row["heads"])
     mean = (keys + values) / 2
     # Three products over the keys' width and two over the values', of one each in the forward pass.
@@ -203,7 +207,8 @@ def _mla() -> Iterator[Residuals]:
         for row in rows:
             matrices = int(row["batch"]) * int(row["heads"])
             op = core("attention", (192 + 128) / 2, int(row["length"]), matrices)
-            computed.append(_alone(part, [op._replace(shape=op.shape._replace(k=192))]))
+            shape = op.shape._replace(k=192)  # tables go by the width of a query
+            computed.append(_alone(part, [op._replace(shape=shape)]))
         yield Residuals(
             group="attention",
             name="cudnn, 192 / 128 wide (MLA), TensorRT-LLM's with its stores",

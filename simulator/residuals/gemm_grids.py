@@ -74,12 +74,13 @@ def _left_out(part: Processor, table: Grid, dtype: Dtype, name: str) -> Residual
             if size <= LARGE:
                 continue
             rest = table.without(axis, size)
-            plane = [
-                shape for shape in table.seconds if shape[axis] == size and min(shape) >= LARGE
-            ]
+            plane = [shape for shape in table.seconds if shape[axis] == size]
             for shape in plane:
+                if min(shape) < LARGE:
+                    continue
                 alone = model.seconds(gemm("", *shape, dtype), part.gpu.sms)
-                computed.append(alone * math.exp(log_ratio(rest, dtype, model, shape)))
+                corrected = math.exp(log_ratio(rest, dtype, model, shape))
+                computed.append(alone * corrected)
                 measured.append(table.seconds[shape])
     return Residuals(
         group=GROUP,

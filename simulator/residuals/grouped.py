@@ -64,9 +64,9 @@ def _weight_gradients() -> Residuals:
     """Return weight gradients on two GPUs of one architecture, named after the first."""
     parts = {gpu: processor(gpu, own_grouped=False) for gpu in ("h800", "h200")}
     measured, computed = [], []
-    for gpu, timed in published_weight_gradients():
-        measured.append(timed.us * 1e-6)
-        computed.append(in_loop(parts[gpu], timed.op))
+    for row in published_weight_gradients():
+        measured.append(row.timed.us * 1e-6)
+        computed.append(in_loop(parts[row.gpu], row.timed.op))
     return Residuals(
         group="grouped GEMM",
         name="weight gradient FP8, blocks, grouped, on H800 and H200",
@@ -77,12 +77,22 @@ def _weight_gradients() -> Residuals:
     )
 
 
-def published_weight_gradients() -> Iterator[tuple[str, Timed]]:
-    """Yield the GPU and a grouped weight gradient of DeepGEMM."""
+class TimedOn(NamedTuple):
+    """An op that was timed on one of several GPUs."""
+
+    gpu: str
+    """Name of its datasheet."""
+    timed: Timed
+    """The op."""
+
+
+def published_weight_gradients() -> Iterator[TimedOn]:
+    """Yield DeepGEMM's grouped weight gradients."""
     for row in measured_table("grouped_training")["fp8_wgrad"]:
         op = wgrad("", row["m"], row["n"], row["k"], "fp8", row["groups"])
         for gpu in ("h800", "h200"):
-            yield gpu, Timed(op, op.flops / row[f"{gpu}_tflops"] / 1e6)
+            us = op.flops / row[f"{gpu}_tflops"] / 1e6
+            yield TimedOn(gpu, Timed(op, us))
 
 
 def _transformer_engine() -> Iterator[Residuals]:
@@ -128,15 +138,9 @@ class Experts(NamedTuple):
 
 def _expert_blocks(gpu: str, dtype: Dtype) -> Residuals:
     part = processor(gpu, own_grouped=False)
-    rows = [
-        row for row in inputs.table("expert_block") if (row["gpu"], row["dtype"]) == (gpu, dtype)
-    ]
-    computed = []
-    for row in rows:
-        groups, tokens = int(row["groups"]), int(row["tokens"])
-        pairs = tokens * int(row["top_k"]) * groups / int(row["experts"])
-        experts = Experts(int(row["hidden"]), int(row["width"]), groups, pairs, tokens)
-        computed.append(_block_seconds(part, experts, dtype))
+    table = inputs.table("expert_block")
+    rows = [row for row in table if row["gpu"] == gpu and row["dtype"] == dtype]
+    computed = [_block_seconds(part, _experts(row), dtype) for row in rows]
     return Residuals(
         group="grouped GEMM",
         name=f"{dtype}, forward pass of a GPU's experts, TensorRT-LLM",
@@ -144,6 +148,19 @@ def _expert_blocks(gpu: str, dtype: Dtype) -> Residuals:
         fitted=False,
         measured=np.array([float(row["us"]) * 1e-6 for row in rows]),
         computed=np.array(computed),
+    )
+
+
+def _experts(row: dict[str, str]) -> Experts:
+    groups = int(row["groups"])
+    tokens = int(row["tokens"])
+    pairs = tokens * int(row["top_k"])
+    return Experts(
+        hidden=int(row["hidden"]),
+        width=int(row["width"]),
+        groups=groups,
+        rows=pairs * groups / int(row["experts"]),
+        tokens=tokens,
     )
 
 
