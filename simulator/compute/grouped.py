@@ -47,6 +47,8 @@ def _waves(op: Op, model: GroupedModel, rate: float, sms: int) -> float:
         # Rows that differ end anywhere in a tile: the last one is half full on average.
         of_rows = max(1.0, m / rows + 0.5) if op.uneven else ceil(m / rows)
         tiles = groups * of_rows * ceil(n / columns)
-        mainloop = 2.0 * rows * columns * k / (rate * relative)
-        best = min(best, ceil(tiles / sms) * (mainloop + model.tile))
+        flops = 2.0 * rows * columns * k  # of one tile
+        mainloop = flops / (rate * relative)
+        waves = ceil(tiles / sms)
+        best = min(best, waves * (mainloop + model.tile))
     return best
