@@ -6,11 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gallery
+from cells import row
 
 from simulator import plot
 from simulator.collectives import DISPATCHERS, CoflowKind
 from simulator.report import Report
-from simulator.residuals.exchanges import BF16, Curve, Run, Setting, curves, exchanges, timed
+from simulator.residuals.exchanges import (
+    BF16,
+    Curve,
+    Exchanges,
+    Run,
+    Setting,
+    curves,
+    exchanges,
+    timed,
+)
 from simulator.store import write
 
 SITES = ("h800-2048", "h100-2048")
@@ -30,11 +40,7 @@ def table() -> str:
         "",
         "| class | rows | use | bias | rms | worst |",
         "|---|---:|---|---:|---:|---:|",
-        *(
-            f"| {row.name} | {len(row.measured)} | {USES[row.use]} | {row.bias:+.1%} | {row.rms:.1%} "
-            f"| {row.worst:+.1%} |"
-            for row in exchanges()
-        ),
+        *(errors(one) for one in exchanges()),
         "",
         *NOTES,
         "- EP64 on H100: Megatron-LM's all-to-all takes 1.98 times as long as DeepEP or HybridEP (arXiv 2603.07685,",
@@ -79,6 +85,18 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def errors(one: Exchanges) -> str:
+    """Return one class of exchanges as a row."""
+    return row(
+        one.name,
+        str(len(one.measured)),
+        USES[one.use],
+        f"{one.bias:+.1%}",
+        f"{one.rms:.1%}",
+        f"{one.worst:+.1%}",
+    )
+
+
 def over_sms(found: Sequence[Curve]) -> list[str]:
     """Return the curves as a table: a column for each number of SMs that was measured."""
     columns = sorted({int(sms) for curve in found for sms in curve.sms})
@@ -90,9 +108,10 @@ def over_sms(found: Sequence[Curve]) -> list[str]:
         by_sms = dict(zip(curve.line_sms.tolist(), curve.computed.tolist(), strict=True))
         cells = []
         for sms in columns:
-            measured = curve.measured[curve.sms == sms].mean()
-            cells.append(f"{1e6 * by_sms[sms]:,.0f} ({1e6 * measured:,.0f})")
-        lines.append(f"| {curve.op} | {curve.nodes} | {' | '.join(cells)} |")
+            measured = 1e6 * curve.measured[curve.sms == sms].mean()  # us
+            computed = 1e6 * by_sms[sms]
+            cells.append(f"{computed:,.0f} ({measured:,.0f})")
+        lines.append(row(curve.op, str(curve.nodes), *cells))
     return lines
 
 
@@ -113,17 +132,23 @@ def step(site: str, name: str) -> str:
     """Return one step as a row."""
     report = of(site, name)
     nic, nvlink = report.traffic["expert"]
-    fits = "fits" if report.fits else "does not fit"
-    return (
-        f"| {site} | {name} | {DISPATCHERS[name].sms} | {report.step_time:.2f} s "
-        f"| {report.breakdown['expert_exposed']:.2f} s | {nic / 1e9:,.0f} GB | {nvlink / 1e9:,.0f} GB | {fits} |"
+    return row(
+        site,
+        name,
+        str(DISPATCHERS[name].sms),
+        f"{report.step_time:.2f} s",
+        f"{report.breakdown['expert_exposed']:.2f} s",
+        f"{nic / 1e9:,.0f} GB",
+        f"{nvlink / 1e9:,.0f} GB",
+        "fits" if report.fits else "does not fit",
     )
 
 
 def with_sms(count: int) -> str:
     """Return V3's step with a number of SMs as a row."""
     report = gallery.report("h800-2048", sets={"experts.sms": count})
-    return f"| {count} | {report.step_time:.2f} s | {report.breakdown['expert_exposed']:.2f} s |"
+    exposed = report.breakdown["expert_exposed"]
+    return row(str(count), f"{report.step_time:.2f} s", f"{exposed:.2f} s")
 
 
 def figures(folder: Path) -> None:
@@ -150,9 +175,9 @@ NOTES = [
 ]
 STEPS = [
     "A plain all-to-all sends every copy over NICs, DeepEP one per node; an all-gather sends each token to all 64",
-    "GPUs, which NVLink of 400 GB/s binds. Low-latency kernels need no SM beside compute, and every expert gets a copy",
-    "of its own. DeepEP's exchanges are 1.27 to 1.79 times as slow beside compute, as in DeepSeek's profile; nothing",
-    "of the kind was measured of NCCL's and of low-latency kernels, whose overlapped exchanges are too fast here: the",
-    "steps are lower bounds. Buffers of exchanges are not in the memory: an all-gather's holds 262,144 tokens,",
-    "3.8 GB in BF16.",
+    "GPUs, which NVLink of 400 GB/s binds. Low-latency kernels need no SM next to compute, and every expert gets a",
+    "copy of its own. DeepEP's exchanges are 1.27 to 1.79 times as slow next to compute, as in DeepSeek's profile;",
+    "nothing of the kind was measured of NCCL's and of low-latency kernels, whose overlapped exchanges are too fast",
+    "here: the steps are lower bounds. Buffers of exchanges are not in the memory: an all-gather's holds 262,144",
+    "tokens, 3.8 GB in BF16.",
 ]

@@ -80,14 +80,14 @@ def dress(folder: Path) -> None:
     for file in (HERE.parent / "simulator/data/cases").glob("*.yaml"):
         tree = inputs.read(file).data
         rows = [_case(row, known, dispatchers=dispatchers) for row in tree["cases"]]
-        _write(
-            folder / "simulator/data/cases" / file.name, {"source": tree["source"], "cases": rows}
-        )
+        kept = {"source": tree["source"], "cases": rows}
+        _write(folder / "simulator/data/cases" / file.name, kept)
 
 
 def _case(row: dict[str, Any], known: dict[str, bool], *, dispatchers: bool) -> dict[str, Any]:
     """Return a case without what a commit does not know."""
-    sets = {key: value for key, value in row.get("set", {}).items() if known.get(key, True)}
+    asked = row.get("set", {})
+    sets = {key: value for key, value in asked.items() if known.get(key, True)}
     name = sets.get("experts.dispatcher")
     if name in NEAREST and not dispatchers:
         sets["experts.dispatcher"] = NEAREST[name]

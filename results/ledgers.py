@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from cells import row
 from parallel import spread
 
 from simulator.engine import run
@@ -164,7 +165,7 @@ EFFECTS = (
 
 def entry(name: str) -> Entry:
     """Return a case of the ledger, simulated."""
-    cases = {row.case: row for table in files().values() for row in table.cases}
+    cases = {case.case: case for table in files().values() for case in table.cases}
     case = cases[name]
     report = step(case.scenario())
     figure = report.quantities()[case.quantity]
@@ -217,57 +218,67 @@ def page() -> str:
 
 def _parts(found: list[Entry]) -> Iterator[str]:
     """Yield the table of the parts of each step."""
-    names = [part.name for part in PARTS if any(part.name in row.report.breakdown for row in found)]
-    yield f"| case | kind | measured | simulated | {' | '.join(names)} | missing |"
+    there = {name for one in found for name in one.report.breakdown}
+    names = [part.name for part in PARTS if part.name in there]
+    yield row("case", "kind", "measured", "simulated", *names, "missing")
     yield f"|---|---|{'---:|' * (len(names) + 3)}"
     for case, report, measured in found:
-        shares = [f"{report.breakdown.get(name, 0.0) / measured:.0%}" for name in names]
-        missing = f"{1.0 - report.step_time / measured:+.0%}"
-        yield (
-            f"| {case.case} | {kind_of(report.scenario)} | {measured:.3g} s | {report.step_time:.3g} s "
-            f"| {' | '.join(shares)} | {missing} |"
+        shares = [report.breakdown.get(name, 0.0) / measured for name in names]
+        yield row(
+            case.case,
+            str(kind_of(report.scenario)),
+            f"{measured:.3g} s",
+            f"{report.step_time:.3g} s",
+            *(f"{share:.0%}" for share in shares),
+            f"{1.0 - report.step_time / measured:+.0%}",
         )
 
 
 def _effects() -> Iterator[str]:
     """Yield the table of what each effect adds to each step."""
-    yield f"| case | {' | '.join(effect.name for effect in EFFECTS)} |"
+    yield row("case", *(effect.name for effect in EFFECTS))
     yield f"|---|{'---:|' * len(EFFECTS)}"
     yield from spread(_effects_row, ROWS)
 
 
 def _effects_row(name: str) -> str:
-    row = entry(name)
-    cells = [_effect(effect, row) for effect in EFFECTS]
-    return f"| {name} | {' | '.join(cells)} |"
+    one = entry(name)
+    return row(name, *(_effect(effect, one) for effect in EFFECTS))
 
 
 def _landings(found: list[Entry]) -> Iterator[str]:
     """Yield the table of what each landing changed in each step."""
     named = json.loads(LANDINGS.read_text(encoding="utf-8"))["landings"]
-    landings = [row for row in named if "step_time_s" in row]  # landings.py fills in the others
+    # landings.py fills in the others.
+    landings = [landing for landing in named if "step_time_s" in landing]
     names = [landing["what"] for landing in landings[1:]]
-    yield f"| case | error before | {' | '.join(names)} | since | error today |"
+    yield row("case", "error before", *names, "since", "error today")
     yield f"|---|{'---:|' * (len(names) + 3)}"
     for case, report, measured in found:
-        steps = [landing["step_time_s"][case.case] for landing in landings] + [report.step_time]
+        steps = [landing["step_time_s"][case.case] for landing in landings]
+        steps.append(report.step_time)
         changes = [(after - step) / measured for step, after in pairwise(steps)]
-        cells = [f"{change:+.1%}" if abs(change) >= 0.0005 else "" for change in changes]
-        ends = [f"{end / measured - 1.0:+.1%}" for end in (steps[0], steps[-1])]
-        yield f"| {case.case} | {ends[0]} | {' | '.join(cells)} | {ends[1]} |"
+        first = steps[0] / measured - 1.0
+        last = steps[-1] / measured - 1.0
+        yield row(case.case, f"{first:+.1%}", *map(_moved, changes), f"{last:+.1%}")
 
 
-def _effect(effect: Effect, row: Entry) -> str:
-    trial = effect.instead(row.case)
+def _moved(change: float) -> str:
+    """Return a relative change, nothing of one that rounds to zero."""
+    return f"{change:+.1%}" if abs(change) >= 0.0005 else ""
+
+
+def _effect(effect: Effect, one: Entry) -> str:
+    trial = effect.instead(one.case)
     if trial is None:
         return ""
-    change = step(trial).step_time - row.report.step_time
+    change = step(trial).step_time - one.report.step_time
     if effect.inside:
         change = -change
-    return f"{change / row.measured:+.1%}"
+    return f"{change / one.measured:+.1%}"
 
 
-def _worst(row: Entry, sibling: Entry) -> Iterator[str]:
+def _worst(worst: Entry, sibling: Entry) -> Iterator[str]:
     """Yield what would have to be true for the worst row, next to the faster layout."""
     yield "## The worst: Qwen3-235B on 256 H100, TP4 EP8"
     yield ""
@@ -276,33 +287,33 @@ def _worst(row: Entry, sibling: Entry) -> Iterator[str]:
     yield ""
     yield "| | TP4 EP8 | TP2 EP32 |"
     yield "|---|---:|---:|"
-    pair = (row, sibling)
-    yield f"| micro-batches x layers a rank | {' | '.join(f'{_turns(one):,.0f}' for one in pair)} |"
-    yield f"| measured | {' | '.join(f'{1e3 * _per_turn(one, one.measured):.2f} ms' for one in pair)} |"
-    yield (
-        "| simulated | "
-        f"{' | '.join(f'{1e3 * _per_turn(one, one.report.step_time):.2f} ms' for one in pair)} |"
-    )
-    hosts = [1e3 * _host(one) / _turns(one) for one in pair]
-    yield f"| the host is busy, {row.report.scenario.host.name} pace | {' | '.join(f'{ms:.2f} ms' for ms in hosts)} |"
-    for name in sorted(row.report.breakdown, key=row.report.breakdown.__getitem__, reverse=True):
-        cells = [
-            f"{1e3 * one.report.breakdown.get(name, 0.0) / _turns(one):.2f} ms" for one in pair
-        ]
-        yield f"| of which {name} | {' | '.join(cells)} |"
+    pair = (worst, sibling)
+    yield row("micro-batches x layers a rank", *(f"{_turns(one):,.0f}" for one in pair))
+    yield _in_ms("measured", [_per_turn(one, one.measured) for one in pair])
+    yield _in_ms("simulated", [_per_turn(one, one.report.step_time) for one in pair])
+    hosts = [_host(one) / _turns(one) for one in pair]
+    yield _in_ms(f"the host is busy, {worst.report.scenario.host.name} pace", hosts)
+    parts = worst.report.breakdown
+    for name in sorted(parts, key=parts.__getitem__, reverse=True):
+        seconds = [one.report.breakdown.get(name, 0.0) / _turns(one) for one in pair]
+        yield _in_ms(f"of which {name}", seconds)
     yield ""
-    yield from _explanation(row, sibling, hosts)
+    yield from _explanation(worst, sibling, [1e3 * host for host in hosts])
 
 
-def _explanation(row: Entry, sibling: Entry, hosts: list[float]) -> Iterator[str]:
+def _in_ms(name: str, seconds: Sequence[float]) -> str:
+    return row(name, *(f"{1e3 * value:.2f} ms" for value in seconds))
+
+
+def _explanation(worst: Entry, sibling: Entry, hosts: list[float]) -> Iterator[str]:
     """Yield what would explain the worst row. hosts: busy for a layer and micro-batch, of both [ms]."""
-    measured, other = (1e3 * _per_turn(one, one.measured) for one in (row, sibling))
+    measured, other = (1e3 * _per_turn(one, one.measured) for one in (worst, sibling))
     # Where a host binds, a layer takes as long as the host is busy with it.
     needed = measured / hosts[0]
     # Where kernels do, those of the largest part take what is missing.
-    gemm = row.report.breakdown["gemm"]
-    slower = 1.0 + (row.measured - row.report.step_time) / gemm
-    pace = row.report.scenario.host.name
+    gemm = worst.report.breakdown["gemm"]
+    slower = 1.0 + (worst.measured - worst.report.step_time) / gemm
+    pace = worst.report.scenario.host.name
     text = (
         f"What would have to be true: TP4 EP8 has twice as many micro-batches, for each of which its ranks launch "
         f"about as many kernels as those of TP2 EP32, of fewer rows. Its measured {measured:.1f} ms of a layer and "
@@ -315,21 +326,20 @@ def _explanation(row: Entry, sibling: Entry, hosts: list[float]) -> Iterator[str
     yield ""
 
 
-def _host(row: Entry) -> float:
+def _host(one: Entry) -> float:
     """Return how long the host of a rank is busy in a step, mean over ranks [s]."""
-    program = lower(row.report.scenario)
-    busy = np.bincount(
-        program.rank, weights=program.host, minlength=program.ranks
-    )  # [rank class] s
+    program = lower(one.report.scenario)
+    # [rank class] s
+    busy = np.bincount(program.rank, weights=program.host, minlength=program.ranks)
     return float(program.mean(busy))
 
 
-def _turns(row: Entry) -> float:
+def _turns(one: Entry) -> float:
     """Return how often a rank runs a layer in a step, forward and backward together."""
-    scenario = row.report.scenario
+    scenario = one.report.scenario
     return scenario.micro_batches * scenario.model.num_hidden_layers / scenario.layout.pp
 
 
-def _per_turn(row: Entry, seconds: float) -> float:
+def _per_turn(one: Entry, seconds: float) -> float:
     """Return the time of one layer and micro-batch [s]. seconds: of the step."""
-    return (seconds - row.report.breakdown.get("bubble", 0.0)) / _turns(row)
+    return (seconds - one.report.breakdown.get("bubble", 0.0)) / _turns(one)

@@ -10,15 +10,15 @@ bytes depend on the version of matplotlib.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
 
 import dispatch
 import gallery
 import ledgers
+import left_out
 import overlaps
 import published
 import rankings
@@ -27,11 +27,8 @@ import steps
 from simulator import inputs, load, lower, plot, run, summarise
 from simulator.collectives import DISPATCHERS, CoflowKind, Timed, exchange_row
 from simulator.compare import rows, why
-from simulator.costs import Costs, price, price_loads
 from simulator.experts.kernels import benchmark_routing, benchmark_visits
-from simulator.program import lower_schedule
 from simulator.residuals import residuals
-from simulator.scenario import Scenario, variants
 from simulator.store import write, write_text
 from simulator.topology import FABRICS, network
 from simulator.topology.families.dragonfly import dragonfly_counts
@@ -51,22 +48,38 @@ SLOW = ("published.md", "rankings.md", "ledgers.md")
 
 def main() -> int:
     """Write or check tables: the named ones, else all but the slow ones, which --all adds."""
-    words = sys.argv[1:]
-    named = [word for word in words if not word.startswith("--")]
-    chosen = named or [name for name in TABLES if "--all" in words or name not in SLOW]
-    tables = {name: TABLES[name]() for name in chosen}
+    asked = arguments()
+    tables = {name: TABLES[name]() for name in asked.names or usual(slow=asked.all)}
     stale = [name for name, text in tables.items() if not same(HERE / name, text)]
-    if "--check" in words:
+    if asked.check:
         print(f"results: {len(tables)} tables, stale: {', '.join(stale) or 'none'}")
         return 1 if stale else 0
     for name in stale:
         write_text(HERE / name, tables[name])
     for name in gallery.FIGURES.keys() & tables.keys():
         write((HERE / name).with_suffix(".png"), gallery.FIGURES[name])
-    if not named:
+    if not asked.names:
         figures()
     print(f"results: wrote {', '.join(stale) or 'figures only'}")
     return 0
+
+
+def arguments() -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(description="Write the results of this folder.")
+    parser.add_argument("names", nargs="*", metavar="TABLE", help="default: all but the slow ones")
+    parser.add_argument("--check", action="store_true", help="write nothing, tell what is stale")
+    parser.add_argument("--all", action="store_true", help="those that take minutes, too")
+    asked = parser.parse_args()
+    for name in asked.names:
+        if name not in TABLES:
+            parser.error(f"'{name}' is not a table. Choose from: {', '.join(TABLES)}.")
+    return asked
+
+
+def usual(*, slow: bool) -> list[str]:
+    """Return the tables that are written where none is named. slow: those that take minutes, too."""
+    return [name for name in TABLES if slow or name not in SLOW]
 
 
 def figures() -> None:
@@ -114,103 +127,6 @@ def readme() -> str:
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return "\n".join([f"{head}{BEGIN}", *table, f"{END}{tail}"])
-
-
-def ledger() -> str:
-    """Return what the step of DeepSeek-V3 leaves out, each item alone, with its size."""
-    scenario = load("h800-2048")
-    base = run(lower(scenario)).step_time
-    published = next(
-        row.value for row in scenario.workload.reference if row.quantity == "step_time_s"
-    )
-    lines = [
-        "# What one step of DeepSeek-V3 leaves out",
-        "",
-        f"Simulated {base:.2f} s, published {published} s: {base / published - 1:+.1%}, "
-        f"{published - base:.2f} s are missing. Nothing is fitted to the step.",
-        "Each row puts one thing into the simulation that it leaves out and runs the step again. The sizes are what",
-        "each would add alone; none of them is in the reported step, and they do not simply add up.",
-        "",
-        "| left out | adds | source of its size |",
-        "|---|---:|---|",
-    ]
-    lines += [
-        f"| {what} | {run_with(trial, priced) - base:+.2f} s | {source} |"
-        for what, trial, priced, source in items(scenario)
-    ]
-    lines += ["", "Reproduce: `python results/make.py`.", ""]
-    return "\n".join(lines)
-
-
-def run_with(scenario: Scenario, priced: Costs) -> float:
-    """Return the step of a scenario with the given costs [s]."""
-    return run(lower_schedule(scenario, scenario.pipeline.fixed, priced)).step_time
-
-
-def items(scenario: Scenario) -> Iterator[tuple[str, Scenario, Costs, str]]:
-    """Return what is left out: (what, scenario, costs, source)."""
-    plain = price(scenario)
-    tables = scenario.kernels.communication
-    waiting = {
-        kind: model.model_copy(update={"setup": model.setup + notifications().get(kind, 0.0)})
-        for kind, model in tables.items()
-    }
-    yield (
-        "waiting for peers before every dispatch and combine, all of it as long as in the profile (an upper bound: "
-        "part of it is the profiler's)",
-        with_communication(scenario, waiting),
-        plain,
-        "notification kernels of DeepSeek's profile, 1.9 to 2.2 ms each",
-    )
-    for limit, source in (
-        (0.52, "arXiv 2408.15664, table 2: MaxVio with an auxiliary loss, 3 B model"),
-        (0.72, "arXiv 2408.15664, table 2: MaxVio with an auxiliary loss, 1 B model"),
-    ):
-        unequal = load("h800-2048", sets={"experts.max_violation": limit})
-        yield f"MaxVio of {limit} in every layer instead of 0.04", unequal, price(unequal), source
-    found = plain.loads
-    assert found is not None
-    busier = replace(found.even, rows=1.125 * found.even.rows, received=1.125 * found.even.received)
-    yield (
-        "every GPU's experts get 12.5% more rows than even instead of that",
-        scenario,
-        price_loads(scenario, replace(found.levelled(), distinct=(busier,))),
-        "the profile's rank 0 computes 36,864 rows in one of four layers, 32,768 are even",
-    )
-    slower = {kind: model.model_copy(update={"nic": 0.8}) for kind, model in tables.items()}
-    yield (
-        "NICs at 40 GB/s instead of 43.8 to 47",
-        with_communication(scenario, slower),
-        plain,
-        "arXiv 2505.09343: 40 GB/s effective",
-    )
-    even, other = (trial for _, trial in alternatives(scenario))
-    yield (
-        "the stage map 'even' instead of the balanced one",
-        even,
-        price(even),
-        "not published; another simple rule",
-    )
-    yield (
-        "layer 60 next to head and MTP on the last stage",
-        other,
-        price(other),
-        "not published; see the workload's `assumed`",
-    )
-
-
-def notifications() -> dict[str, float]:
-    """Return how long the profile's notification kernels wait for the slowest of 64 ranks, by kind, mean [s]."""
-    kernels = inputs.data("measured", "deepseek_v3_chunk").data["communication_us"]
-    of_kind = {
-        "dispatch": ["dispatch(F)"],
-        "cached_dispatch": ["combine(B)"],
-        "combine": ["combine(F)", "dispatch(B)"],
-    }
-    return {
-        kind: 1e-6 * fmean(time for name in phases for time in kernels[name]["notify"])
-        for kind, phases in of_kind.items()
-    }
 
 
 def nvlink_cut() -> str:
@@ -317,17 +233,6 @@ def topologies() -> str:
     return "\n".join(lines)
 
 
-def alternatives(scenario: Scenario) -> Iterator[tuple[str, Scenario]]:
-    """Return the scenarios with the other stage maps."""
-    found = variants(scenario, scenario.workload.assumed[0])
-    yield from ((str(value), trial) for value, trial in found if trial is not None)
-
-
-def with_communication(scenario: Scenario, tables: dict[str, object]) -> Scenario:
-    """Return a scenario with other communication kernels."""
-    return replace(scenario, kernels=scenario.kernels.model_copy(update={"communication": tables}))
-
-
 def sites() -> str:
     """Return DeepSeek-V3 on H800, on H100 and with half the NIC, side by side."""
     reports = [
@@ -432,7 +337,7 @@ def kernels() -> str:
 
 
 TABLES |= {
-    "deepseek-v3-ledger.md": ledger,
+    "deepseek-v3-ledger.md": left_out.ledger,
     "h800-or-h100.md": sites,
     "calibration.md": calibration,
     "nvlink-cut.md": nvlink_cut,

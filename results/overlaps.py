@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from cells import row
 
 from simulator.residuals.overlaps import Pieces, Row, measured_overlaps, measured_pieces
 
@@ -18,7 +20,7 @@ NAMES = {
 def table() -> str:
     """Return every measured layer with its computed time, and what cannot be expressed."""
     rows = list(measured_overlaps())
-    expressed = [row for row in rows if row.computed]
+    expressed = [layer for layer in rows if layer.computed]
     lines = [
         "# Tensor parallel layers with their collectives",
         "",
@@ -32,7 +34,7 @@ def table() -> str:
         "",
         "| collective | GPU | m, n, k on a GPU | how | measured | computed | error | source |",
         "|---|---|---|---|---:|---:|---:|---|",
-        *(line(row) for row in expressed),
+        *(line(layer) for layer in expressed),
         "",
         "## GEMMs in pieces",
         "",
@@ -50,23 +52,32 @@ def table() -> str:
     return "\n".join(lines)
 
 
+class Layer(NamedTuple):
+    """GEMMs of one layer in the same pieces."""
+
+    case: str
+    """Model, ranks and tokens."""
+    dtype: str
+    """What they read."""
+    parts: int
+    """How many pieces."""
+
+
 def pieces() -> Iterator[str]:
     """Yield how much longer GEMMs take in pieces, one by one and by layer."""
-    layers: dict[tuple[str, str, int], list[Pieces]] = {}
-    for row in measured_pieces():
-        layers.setdefault((row.case, row.dtype, row.parts), []).append(row)
-    for (case, dtype, count), rows in layers.items():
-        whole = sum(row.whole for row in rows)
-        sums = [
-            sum(row.whole * ratio for row, ratio in zip(rows, ratios, strict=True)) / whole
-            for ratios in ([row.measured for row in rows], [row.computed for row in rows])
-        ]
-        for row in rows:
-            yield (
-                f"| {case} | {dtype} | {count} | {row.gemm} | {row.measured:.3f} | {row.computed:.3f} |"
-            )
-        if len(rows) == 4:
-            yield f"| {case} | {dtype} | {count} | **layer** | **{sums[0]:.3f}** | **{sums[1]:.3f}** |"
+    layers: dict[Layer, list[Pieces]] = {}
+    for cut in measured_pieces():
+        layer = Layer(cut.case, cut.dtype, cut.parts)
+        layers.setdefault(layer, []).append(cut)
+    for layer, gemms in layers.items():
+        heads = (layer.case, layer.dtype, str(layer.parts))
+        for cut in gemms:
+            yield row(*heads, cut.gemm, f"{cut.measured:.3f}", f"{cut.computed:.3f}")
+        if len(gemms) == 4:
+            whole = sum(cut.whole for cut in gemms)
+            measured = sum(cut.whole * cut.measured for cut in gemms) / whole
+            computed = sum(cut.whole * cut.computed for cut in gemms) / whole
+            yield row(*heads, "**layer**", f"**{measured:.3f}**", f"**{computed:.3f}**")
 
 
 SLOW_MACHINE = "github meta-pytorch/kraken pull request 2"
@@ -76,27 +87,34 @@ SLOW_MACHINE = "github meta-pytorch/kraken pull request 2"
 def summaries(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the errors of each way as a row."""
     for library, name in NAMES.items():
-        some = [row for row in rows if row.library == library]
-        apart = [row for row in some if row.source == SLOW_MACHINE]
-        yield summary(name, [row for row in some if row not in apart])
+        some = [layer for layer in rows if layer.library == library]
+        apart = [layer for layer in some if layer.source == SLOW_MACHINE]
+        yield summary(name, [layer for layer in some if layer not in apart])
         if apart:
             yield summary(f"{name}, kraken's gathers", apart)
 
 
 def summary(name: str, rows: Sequence[Row]) -> str:
     """Return the errors of some layers as a row."""
-    errors = np.array([row.error for row in rows])
+    errors = np.array([layer.error for layer in rows])
     worst = errors[np.abs(errors).argmax()]
     rms = np.sqrt((errors**2).mean())
-    return f"| {name} | {len(errors)} | {errors.mean():+.1%} | {rms:.1%} | {worst:+.1%} |"
+    bias = errors.mean()
+    return row(name, str(len(errors)), f"{bias:+.1%}", f"{rms:.1%}", f"{worst:+.1%}")
 
 
-def line(row: Row) -> str:
+def line(layer: Row) -> str:
     """Return one measurement as a row."""
-    m, n, k = row.shape
-    return (
-        f"| {row.op.replace('_', '-')} | {row.gpu} | {m:,}, {n:,}, {k:,} | {row.library.replace('_', ' ')} "
-        f"| {row.measured * 1e3:.3f} ms | {row.computed * 1e3:.3f} ms | {row.error:+.1%} | {row.source} |"
+    m, n, k = layer.shape
+    return row(
+        layer.op.replace("_", "-"),
+        layer.gpu,
+        f"{m:,}, {n:,}, {k:,}",
+        layer.library.replace("_", " "),
+        f"{layer.measured * 1e3:.3f} ms",
+        f"{layer.computed * 1e3:.3f} ms",
+        f"{layer.error:+.1%}",
+        layer.source,
     )
 
 
@@ -113,5 +131,5 @@ NOTES = [
     "- Pieces run one behind another. Transformer Engine gives them three streams, so that the last wave of one may",
     "  overlap the first of the next: an upper bound where a piece leaves SMs idle.",
     "- A bulk transfer takes its SMs from the GEMM for as long as it lasts alone; a pipeline leaves them for good,",
-    "  as Transformer Engine launches it. Beside either a GEMM takes 1.13 times as long (pytorch pull request 172714).",
+    "  as Transformer Engine launches it. With either, a GEMM takes 1.13 times as long (pytorch pull request 172714).",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cells import row
 from earlier import before, commit
 from parallel import spread
 
@@ -33,8 +34,8 @@ What the simulator leaves out, or does not know:
 
 def page() -> str:
     """Return every published step, run and memory figure next to the simulated one. Takes minutes."""
-    rows = [row.case for table in files().values() for row in table.rows]
-    checks = [check for found in spread(_checks, rows) for check in found]
+    names = [case.case for table in files().values() for case in table.rows]
+    checks = [check for found in spread(_checks, names) for check in found]
     steps = [check for check in checks if check.kind]
     old = before(steps)
     lines = [
@@ -92,36 +93,49 @@ def _headline(steps: Sequence[Check], old: Sequence[Check]) -> str:
     if now is None or then is None:
         return "**No step counts.**"
     within = sum(abs(check.slower) <= 0.1 for check in steps if check.scored)
-    return (
-        f"**{now.checks} steps and runs ({now.groups} with twins once): mean absolute error {now.mean:.1%} of time "
-        f"(before: {then.mean:.1%}), mean error {now.signed:+.1%} ({then.signed:+.1%}), {within} within 10%, worst "
-        f"{now.worst.case} {now.worst.slower:+.1%}.**"
+    parts = (
+        f"**{now.checks} steps and runs ({now.groups} with twins once): "
+        f"mean absolute error {now.mean:.1%} of time (before: {then.mean:.1%})",
+        f"mean error {now.signed:+.1%} ({then.signed:+.1%})",
+        f"{within} within 10%",
+        f"worst {now.worst.case} {now.worst.slower:+.1%}.**",
     )
+    return ", ".join(parts)
 
 
 def _kinds(steps: Sequence[Check], old: Sequence[Check]) -> list[str]:
     """Return a row for each kind, today next to before."""
-    earlier = {row.kind: row.score for row in by_kind(old)}
+    earlier = {found.kind: found.score for found in by_kind(old)}
     lines = []
     for kind, now in by_kind(steps):
         then = earlier.get(kind)
-        absolute = f"{then.mean:.1%}" if then else ""
-        signed = f"{then.signed:+.1%}" if then else ""
-        lines.append(
-            f"| {kind} | {now.checks} | {now.groups} | {now.mean:.1%} | {absolute} | {now.signed:+.1%} | {signed} "
-            f"| {now.worst.case} | {now.worst.slower:+.1%} |"
-        )
+        cells = [
+            str(kind),
+            str(now.checks),
+            str(now.groups),
+            f"{now.mean:.1%}",
+            f"{then.mean:.1%}" if then else "",
+            f"{now.signed:+.1%}",
+            f"{then.signed:+.1%}" if then else "",
+            now.worst.case,
+            f"{now.worst.slower:+.1%}",
+        ]
+        lines.append(row(*cells))
     return lines
 
 
 def _row(check: Check, old: Check | None) -> str:
-    span, hosts = _ends(check, check.span), _ends(check, check.hosts)
-    error = f"{check.error:+.1%}" if check.scored else f"({check.error:+.1%})"
-    earlier = f"{old.error:+.1%}" if old else ""
-    fits = {True: "yes", False: "no", None: ""}[check.fits]
-    return (
-        f"| {check.case} | {check.quantity} | {check.published:,.5g} {check.unit} | {check.simulated:,.5g} "
-        f"{check.unit} | {error} | {earlier} | {span} | {hosts} | {fits} |"
+    error = f"{check.error:+.1%}"
+    return row(
+        check.case,
+        check.quantity,
+        f"{check.published:,.5g} {check.unit}",
+        f"{check.simulated:,.5g} {check.unit}",
+        error if check.scored else f"({error})",
+        f"{old.error:+.1%}" if old else "",
+        _ends(check, check.span),
+        _ends(check, check.hosts),
+        {True: "yes", False: "no", None: ""}[check.fits],
     )
 
 
@@ -132,16 +146,23 @@ def _ends(check: Check, values: Sequence[float]) -> str:
 
 
 def _memory(check: Check) -> str:
-    return (
-        f"| {check.case} | {check.quantity.replace('_', ' ')} | {check.published / 1e9:.2f} GB "
-        f"| {check.simulated / 1e9:.2f} GB | {check.error:+.1%}{'' if check.scored else ' (not scored)'} |"
+    note = "" if check.scored else " (not scored)"
+    return row(
+        check.case,
+        check.quantity.replace("_", " "),
+        f"{check.published / 1e9:.2f} GB",
+        f"{check.simulated / 1e9:.2f} GB",
+        f"{check.error:+.1%}{note}",
     )
 
 
 def _collective(check: Check) -> str:
-    return (
-        f"| {check.case} | {check.quantity} | {check.published:,.1f} us | {check.simulated:,.1f} us "
-        f"| {check.error:+.1%} |"
+    return row(
+        check.case,
+        check.quantity,
+        f"{check.published:,.1f} us",
+        f"{check.simulated:,.1f} us",
+        f"{check.error:+.1%}",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from cells import row
 from earlier import before, commit
 from parallel import spread
 
@@ -48,8 +49,8 @@ def compute() -> tuple[Views, ...]:
 def _checks(name: str) -> tuple[Check, Check]:
     """Return a case as simulated, and with hosts of the ordinary pace."""
     (check,) = validate((name,))
-    rows = {row.case: row for table in files().values() for row in table.cases}
-    scenario = rows[name].scenario()
+    cases = {case.case: case for table in files().values() for case in table.cases}
+    scenario = cases[name].scenario()
     if scenario.stack.host.measured:
         return check, check
     slow = replace(scenario, host=host_pace("ordinary"))
@@ -63,8 +64,9 @@ def _checks(name: str) -> tuple[Check, Check]:
 def page() -> str:
     """Return the orders of all groups, and the effects that make them."""
     groups = compute()
-    now, old = _all(row.now for row in groups), _all(row.before for row in groups)
-    slow = _all(row.ordinary for row in groups)
+    now = _all(views.now for views in groups)
+    old = _all(views.before for views in groups)
+    slow = _all(views.ordinary for views in groups)
     resolution = rankings().resolution
     lines = [
         "# Orders: which of two runs is faster, and by how much",
@@ -73,16 +75,16 @@ def page() -> str:
         "difference, not an exact step. Time of one GPU for a token, so that runs of different sizes compare;",
         f"pairs of which the published figures differ by less than {resolution:.0%} have no order.",
         "",
-        f"**{now.right} of {now.pairs} pairs in the measured order, Kendall's tau {now.tau:+.2f} "
-        f"(before: {old.right} of {old.pairs}, {old.tau:+.2f}).**",
+        f"**{_met(now)} pairs in the measured order, Kendall's tau {now.tau:+.2f} "
+        f"(before: {_met(old)}, {old.tau:+.2f}).**",
         "",
         "Hosts of stacks that nobody profiled run at a lean pace or an ordinary one; with all of them at the ordinary",
-        f"pace {slow.right} of {slow.pairs} pairs are in order, tau {slow.tau:+.2f}.",
+        f"pace {_met(slow)} pairs are in order, tau {slow.tau:+.2f}.",
         "",
         "| topic | runs | in order | tau | in order before | tau before | ordinary hosts | their tau |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    lines += [_order_row(row) for row in groups]
+    lines += [_order_row(views) for views in groups]
     lines += [
         "",
         "## Effects",
@@ -93,7 +95,7 @@ def page() -> str:
         "| topic | first run | other run | measured | simulated | simulated / measured | before | ordinary hosts |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]
-    lines += [line for row in groups for line in _effect_rows(row, resolution)]
+    lines += [line for views in groups for line in _effect_rows(views, resolution)]
     lines += [*_notes(groups), *_reproduce()]
     return "\n".join(lines)
 
@@ -101,39 +103,48 @@ def page() -> str:
 def _all(groups: Iterable[Ranking]) -> Order:
     """Return how well the pairs of all groups are ordered; a pair in two groups counts once."""
     pairs: dict[frozenset[str], Pair] = {}
-    for row in groups:
-        for pair in row.pairs:
+    for group in groups:
+        for pair in group.pairs:
             pairs[frozenset((pair.first.case, pair.second.case))] = pair
     return order(pairs.values())
 
 
-def _order_row(row: Views) -> str:
-    group = row.now.group
+def _met(found: Order) -> str:
+    return f"{found.right} of {found.pairs}"
+
+
+def _order_row(views: Views) -> str:
+    group = views.now.group
     cells = [group.topic, f"{group.name} ({len(group.cases)})"]
-    for found in (row.now.order, row.before.order, row.ordinary.order):
-        cells.append(f"{found.right} of {found.pairs}" if found.pairs else "tie")
+    for view in views:
+        found = view.order
+        cells.append(_met(found) if found.pairs else "tie")
         cells.append(f"{found.tau:+.2f}" if found.pairs else "")
-    return f"| {' | '.join(cells)} |"
+    return row(*cells)
 
 
-def _effect_rows(row: Views, resolution: float) -> Iterable[str]:
-    views = (row.now.against_first, row.before.against_first, row.ordinary.against_first)
+def _effect_rows(group: Views, resolution: float) -> Iterable[str]:
+    views = [view.against_first for view in group]
     for now, old, slow in zip(*views, strict=True):
         effects = [f"{pair.effect:.2f}" for pair in (now, old, slow)]
         if now.is_tie(resolution):
             effects = ["tie"] * 3  # next to nothing was measured: a ratio says nothing
-        first, second = now.first.case.split("/")[1], now.second.case.split("/")[1]
-        yield (
-            f"| {row.now.group.topic} | {first} | {second} | {now.published:+.1%} "
-            f"| {now.simulated:+.1%} | {' | '.join(effects)} |"
+        yield row(
+            group.now.group.topic,
+            now.first.case.split("/")[1],
+            now.second.case.split("/")[1],
+            f"{now.published:+.1%}",
+            f"{now.simulated:+.1%}",
+            *effects,
         )
 
 
 def _notes(groups: Iterable[Views]) -> Iterable[str]:
     yield ""
-    for row in groups:
-        if row.now.group.note:
-            yield f"- {row.now.group.topic}, {row.now.group.name}: {row.now.group.note}."
+    for views in groups:
+        group = views.now.group
+        if group.note:
+            yield f"- {group.topic}, {group.name}: {group.note}."
 
 
 def _reproduce() -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cells import row
+
 from simulator.engine import run
 from simulator.program import lower
 from simulator.report import Report, summarise
@@ -52,21 +54,21 @@ def schedules() -> str:
 
 
 def _with(name: str, keys: dict[str, object]) -> Report:
-    return summarise(
-        run(
-            lower(
-                load("h800-2048", sets={"layout.stages": "balanced", "schedule.name": name, **keys})
-            )
-        )
-    )
+    sets = {"layout.stages": "balanced", "schedule.name": name, **keys}
+    return summarise(run(lower(load("h800-2048", sets=sets))))
 
 
 def _schedule(name: str, report: Report, base: float) -> str:
-    peak, exposed = report.worst_memory.peak, report.breakdown["expert_exposed"]
-    fits = "yes" if peak <= report.scenario.gpu.memory.capacity else "no"
-    return (
-        f"| {name} | {report.step_time:.2f} s | {report.step_time / base - 1:+.1%} "
-        f"| {report.breakdown['bubble'] / report.step_time:.1%} | {exposed:.2f} s | {peak / 1e9:.1f} GB | {fits} |"
+    peak = report.worst_memory.peak
+    bubble = report.breakdown["bubble"] / report.step_time
+    return row(
+        name,
+        f"{report.step_time:.2f} s",
+        f"{report.step_time / base - 1:+.1%}",
+        f"{bubble:.1%}",
+        f"{report.breakdown['expert_exposed']:.2f} s",
+        f"{peak / 1e9:.1f} GB",
+        "yes" if peak <= report.scenario.gpu.memory.capacity else "no",
     )
 
 

@@ -112,11 +112,12 @@ SHOWN = {
     "A GPU": "gh200",
     "A collective": "all_pairs",
     "A dispatcher": "unique_all_to_all",
+    "A software stack": "ddp",
     "A model": "Qwen3 8B",
     "A published case": "dgxc_h100/70b-64-fp8",
 }
 """Recipe -> what its commands print only with the new part."""
-NAMES = ("eager", "gh200", "all_pairs", "unique_all_to_all")
+NAMES = ("eager", "gh200", "all_pairs", "unique_all_to_all", "ddp")
 """Parts that files can name."""
 
 

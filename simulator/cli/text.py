@@ -257,8 +257,7 @@ def _kernels(report: Report) -> str:
 def _engine(study: Study) -> str:
     report = study.report
     ranks = report.scenario.topology.gpus
-    classes = "class" if report.rank_classes == 1 else "classes"
-    return (
-        f"{report.executor}: {report.ops:,} ops on {report.rank_classes} {classes} of "
-        f"{ranks:,} ranks, {study.wall:.2f} s"
-    )
+    one = report.rank_classes == 1
+    classes = "1 class" if one else f"{report.rank_classes} classes"
+    what = f"{report.ops:,} ops on {classes} of {ranks:,} ranks"
+    return f"{report.executor}: {what}, {study.wall:.2f} s"

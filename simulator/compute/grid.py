@@ -33,37 +33,53 @@ class _Place(NamedTuple):
     """Its share; those of both neighbours sum to 1."""
 
 
+class Corner(NamedTuple):
+    """A measured shape next to another one."""
+
+    shape: Sizes
+    """Its m, n and k."""
+    weight: float
+    """Its share; those of all corners sum to 1."""
+
+
+class Axes(NamedTuple):
+    """Measured sizes, ascending."""
+
+    m: tuple[int, ...]
+    n: tuple[int, ...]
+    k: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """Times of GEMMs [m, k] x [k, n] of one dtype on one GPU."""
 
-    axes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-    """Measured sizes of m, n and k, ascending."""
+    axes: Axes
+    """Where there are measured shapes."""
     seconds: dict[Sizes, float]
     """(m, n, k) -> time in a benchmark loop [s]."""
 
     def holds(self, shape: Shape) -> bool:
         """Tell whether a shape lies between measured ones."""
+        if shape.groups > 1:
+            return False  # the kernel of many problems is another one
         sizes = (shape.m, shape.n, shape.k)
-        within = all(
-            axis[0] <= size <= axis[-1] for axis, size in zip(self.axes, sizes, strict=True)
-        )
-        # The kernel of many problems is another one.
-        return shape.groups == 1 and within
+        pairs = zip(self.axes, sizes, strict=True)
+        return all(axis[0] <= size <= axis[-1] for axis, size in pairs)
 
     def without(self, axis: int, size: int) -> Grid:
         """Return the grid without the shapes of one size of m (axis 0), n (1) or k (2)."""
-        m, n, k = (
-            tuple(value for value in values if number != axis or value != size)
-            for number, values in enumerate(self.axes)
-        )
-        return Grid((m, n, k), self.seconds)
+        axes = list(self.axes)
+        axes[axis] = tuple(value for value in axes[axis] if value != size)
+        return Grid(Axes(*axes), self.seconds)
 
-    def around(self, m: int, n: int, k: int) -> Iterator[tuple[Sizes, float]]:
+    def around(self, m: int, n: int, k: int) -> Iterator[Corner]:
         """Yield the measured shapes around a shape, each with its weight; those sum to 1."""
-        places = [_places(axis, size) for axis, size in zip(self.axes, (m, n, k), strict=True)]
-        for of_m, of_n, of_k in product(*places):
-            yield (of_m.size, of_n.size, of_k.size), of_m.weight * of_n.weight * of_k.weight
+        axis_m, axis_n, axis_k = self.axes
+        corners = product(_places(axis_m, m), _places(axis_n, n), _places(axis_k, k))
+        for of_m, of_n, of_k in corners:
+            weight = of_m.weight * of_n.weight * of_k.weight
+            yield Corner((of_m.size, of_n.size, of_k.size), weight)
 
 
 def _places(axis: tuple[int, ...], size: int) -> tuple[_Place, ...]:
@@ -86,10 +102,13 @@ def grid(name: str, dtype: Dtype) -> Grid:
     columns = {int(heading): heading for heading in rows[0] if heading.isdecimal()}
     seconds = {}
     for row in rows:
+        m = int(row["m"])
+        n = int(row["n"])
         for k, heading in columns.items():
-            seconds[int(row["m"]), int(row["n"]), k] = float(row[heading]) * 1e-6
-    axes = tuple(tuple(sorted({key[axis] for key in seconds})) for axis in range(3))
-    return Grid((axes[0], axes[1], axes[2]), seconds)
+            us = float(row[heading])
+            seconds[m, n, k] = us * 1e-6
+    axes = [tuple(sorted(set(sizes))) for sizes in zip(*seconds, strict=True)]
+    return Grid(Axes(*axes), seconds)
 
 
 def log_ratio(table: Grid, dtype: Dtype, waves: Waves, shape: Sizes) -> float:
@@ -111,5 +130,7 @@ def ratio(name: str, dtype: Dtype, waves: Waves, shape: Sizes) -> float:
 def loop_seconds(name: str, dtype: Dtype, shape: Sizes) -> float:
     """Return how long the measured kernels around a shape are, geometric mean [s]. name: see `grid`."""
     table = grid(name, dtype)
-    logs = [weight * math.log(table.seconds[near]) for near, weight in table.around(*shape)]
-    return math.exp(sum(logs))
+    total = 0.0
+    for measured, weight in table.around(*shape):
+        total += weight * math.log(table.seconds[measured])
+    return math.exp(total)

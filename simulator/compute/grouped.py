@@ -24,11 +24,16 @@ def grouped_seconds(
     on_memory = op.bytes / (gpu.memory.bandwidth * model.memory)
     # One kernel per problem: those of different streams fill and drain while others multiply.
     ramps = ceil(op.launches / STREAMS)
-    both = math.hypot(on_sms, on_memory)
-    if model.exponent != 2:
-        powers = on_sms**model.exponent + on_memory**model.exponent
-        both = powers ** (1 / model.exponent)
-    return model.ramp * ramps + both
+    return model.ramp * ramps + _together(on_sms, on_memory, model.exponent)
+
+
+def _together(on_sms: float, on_memory: float, exponent: float) -> float:
+    """Return the time of what runs on SMs and HBM at once [s]. exponent: see `GroupedModel`."""
+    if exponent == 2:
+        return math.hypot(on_sms, on_memory)
+    powers = on_sms**exponent + on_memory**exponent
+    both: float = powers ** (1 / exponent)
+    return both
 
 
 def _waves(op: Op, model: GroupedModel, rate: float, sms: int) -> float:
@@ -42,6 +47,8 @@ def _waves(op: Op, model: GroupedModel, rate: float, sms: int) -> float:
         # Rows that differ end anywhere in a tile: the last one is half full on average.
         of_rows = max(1.0, m / rows + 0.5) if op.uneven else ceil(m / rows)
         tiles = groups * of_rows * ceil(n / columns)
-        mainloop = 2.0 * rows * columns * k / (rate * relative)
-        best = min(best, ceil(tiles / sms) * (mainloop + model.tile))
+        flops = 2.0 * rows * columns * k  # of one tile
+        mainloop = flops / (rate * relative)
+        waves = ceil(tiles / sms)
+        best = min(best, waves * (mainloop + model.tile))
     return best

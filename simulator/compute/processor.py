@@ -1,4 +1,4 @@
-"""A GPU with its kernel table, which prices ops."""
+"""A GPU with its kernel table: ops -> seconds."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class Processor:
 
     def _memory_bound(self, op: Op, *, overlapped: bool) -> float:
         bandwidth = self.gpu.memory.bandwidth * self._share(op.kind)
-        seconds = op.bytes / bandwidth + self.kernels.start.get(op.kind, 0.0) * op.launches
+        start = self.kernels.start.get(op.kind, 0.0)
+        seconds = op.bytes / bandwidth + start * op.launches
         # The shares of HBM were measured while communication ran.
         if not overlapped:
             seconds /= self.kernels.overlap_slowdown.memory
@@ -101,10 +102,11 @@ class Processor:
         if not transfer.seconds:
             return alone
         # Next to the transfer, and what is left of it behind.
-        beside = self._gemm_on(op, left) * self.kernels.communication["userbuffers"].gemm_slowdown
-        if beside <= transfer.seconds:
-            return beside
-        part = transfer.seconds / beside
+        slowdown = self.kernels.communication["userbuffers"].gemm_slowdown
+        overlapped = self._gemm_on(op, left) * slowdown
+        if overlapped <= transfer.seconds:
+            return overlapped
+        part = transfer.seconds / overlapped
         return transfer.seconds + (1.0 - part) * alone
 
     def _gemm_on(self, op: Op, sms: int) -> float:

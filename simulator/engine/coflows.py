@@ -96,7 +96,8 @@ def _change(s: State, number: int) -> None:
 def _enter_links(s: State, call: Any) -> None:
     """Put a coflow behind the others on its links."""
     crossings, parts, links = s.crossing, s.part, s.link
-    first_part, end = s.kind[call.kind].begin, s.kind[call.kind + 1].begin
+    first_part = s.kind[call.kind].begin
+    end = s.kind[call.kind + 1].begin
     for i in range(end - first_part):
         link = links[parts[first_part + i].link]
         crossing = call.begin + i
@@ -113,7 +114,8 @@ def _enter_links(s: State, call: Any) -> None:
 def _leave_links(s: State, call: Any) -> None:
     """Take a coflow off its links, and note those that share links with it."""
     crossings, parts, links = s.crossing, s.part, s.link
-    first_part, end = s.kind[call.kind].begin, s.kind[call.kind + 1].begin
+    first_part = s.kind[call.kind].begin
+    end = s.kind[call.kind + 1].begin
     for i in range(end - first_part):
         link = links[parts[first_part + i].link]
         crossing = crossings[call.begin + i]

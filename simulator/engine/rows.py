@@ -50,7 +50,9 @@ def _launch(s: State, row: int, now: float) -> None:
     line.issue = issue
     at = issue + line.lead
     if at > now + INSTANT:
-        schedule(s.event, s.heap, s.counts, len(s.rank) + len(s.call) - 1 + row, at)
+        # Launches are numbered behind the kernels of ranks and the coflows, of which one is spare.
+        number = len(s.rank) + len(s.call) - 1 + row
+        schedule(s.event, s.heap, s.counts, number, at)
     else:
         arrived(s, row, now)
 
@@ -152,4 +154,5 @@ def _join(s: State, row: int, now: float) -> None:
         while row >= 0:
             rows[row].start = now
             row = rows[row].following
-        schedule(s.event, s.heap, s.counts, len(s.rank) + number, now + kind.latency)
+        opening = len(s.rank) + number  # see `_launch`
+        schedule(s.event, s.heap, s.counts, opening, now + kind.latency)

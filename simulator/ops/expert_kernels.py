@@ -5,8 +5,10 @@ from __future__ import annotations
 from simulator.ops.op import Item, Op, Ops, Work, moved
 from simulator.precision import Recipe
 
-ROUTER, MAPPING = 35, 4
-"""Small kernels of the router, in either pass, and of the map of tokens: DeepSeek's profile."""
+ROUTER = 35
+"""Small kernels of the router, in either pass: DeepSeek's profile."""
+MAPPING = 4
+"""Small kernels that map tokens to their experts: the same."""
 
 GEMMS = frozenset({"gemm", "wgrad"})
 CASTS = frozenset({"quantise", "cast_transpose", "amax"})

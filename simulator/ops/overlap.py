@@ -19,6 +19,7 @@ to its end. On Hopper that takes CUDA_DEVICE_MAX_CONNECTIONS=1, which Megatron s
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from simulator.hardware import OverlapMethod
 from simulator.ops.op import Op, Ops, Taken, Transfer, moved, piece
@@ -90,9 +91,20 @@ def _by_userbuffers(transfer: Transfer, concurrent: int) -> Transfer:
     return replace(transfer, group="userbuffers", concurrent=concurrent)
 
 
-def _around(ops: Ops) -> tuple[Ops, Op, Ops]:
-    """Return what stands before the GEMM of a layer, the GEMM, and what stands behind it."""
+class _Around(NamedTuple):
+    """The ops of a layer, cut at its GEMM."""
+
+    before: Ops
+    """What stands before it."""
+    whole: Op
+    """The GEMM."""
+    behind: Ops
+    """What stands behind it."""
+
+
+def _around(ops: Ops) -> _Around:
+    """Return ops cut at the first GEMM among them."""
     for index, op in enumerate(ops):
         if isinstance(op, Op) and op.kind == "gemm":
-            return ops[:index], op, ops[index + 1 :]
+            return _Around(ops[:index], op, ops[index + 1 :])
     raise AssertionError("there is no GEMM to overlap")

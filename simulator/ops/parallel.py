@@ -86,7 +86,7 @@ def scatter(
     return overlap.scattering(total, gemm, work.tp, work.tp_overlap[layer], seconds)
 
 
-def beside(work: Work, layer: str, ops: Ops, bytes_per_element: float = 2.0) -> Ops:
+def giving_sms(work: Work, layer: str, ops: Ops, bytes_per_element: float = 2.0) -> Ops:
     """Return GEMMs next to which a transfer takes SMs, if the layer has a method for that.
 
     layer: see `gathered`. bytes_per_element: of the residual stream, which travels [B].
@@ -101,13 +101,14 @@ def beside(work: Work, layer: str, ops: Ops, bytes_per_element: float = 2.0) -> 
 def weight_gradients(work: Work, layer: str, gradient: Item, others: Ops) -> Ops:
     """Return weight gradients of layers of which one leaves a sum to travel meanwhile.
 
-    layer: the GEMM of that one, see `beside`. Its gradient is all that the sum of its input's
+    layer: the GEMM of that one, see `giving_sms`. Its gradient is all that the sum of its input's
     gradient overlaps: what autograd runs next reads that sum, and the others have run before.
     """
     if work.tp == 1:
         return (gradient, *others)
-    first = beside(work, layer, (gradient,))
-    return (*first, *(op._replace(joins=True) if isinstance(op, Op) else op for op in others))
+    first = giving_sms(work, layer, (gradient,))
+    behind = [op._replace(joins=True) if isinstance(op, Op) else op for op in others]
+    return (*first, *behind)
 
 
 def _passes(work: Work) -> int:
@@ -121,7 +122,7 @@ def input_gradient(work: Work, dgrad: Ops, layer: str = "", bytes_per_element: f
     Its input is gathered again while it runs, for the weight gradient; the sum over the group
     travels while the weight gradient runs (Megatron-LM,
     LinearWithGradAccumulationAndAsyncCommunication). What was cast before it was gathered is
-    transposed behind. layer: its GEMM, see `beside`. bytes_per_element: see `gather`.
+    transposed behind. layer: its GEMM, see `giving_sms`. bytes_per_element: see `gather`.
     """
     if work.tp == 1:
         return dgrad
@@ -135,7 +136,7 @@ def input_gradient(work: Work, dgrad: Ops, layer: str = "", bytes_per_element: f
     again = Transfer("regather input", "tp", gathered, concurrent=len(dgrad))
     if layer in work.tp_overlap:
         again, total = overlap.next_to(again), overlap.next_to(total)
-    ops = (again, *beside(work, layer, dgrad, gathered / elements), total)
+    ops = (again, *giving_sms(work, layer, dgrad, gathered / elements), total)
     if bytes_per_element or not work.recipe.casts_once:
         return ops
     return (*ops, moved("transpose gathered", "transpose", elements, 2.0))

@@ -11,7 +11,15 @@ from simulator import inputs
 from simulator.compute import Processor
 from simulator.ops import Op
 from simulator.ops.op import Shape, moved
-from simulator.residuals.rows import Residuals, Timed, against_table, measured_table, processor
+from simulator.residuals.rows import (
+    Residuals,
+    Timed,
+    against_table,
+    column,
+    measured_table,
+    processor,
+    rated,
+)
 
 ATTENTION_TOKENS, ATTENTION_HIDDEN = 16384, 2048
 """FlashAttention's benchmarks: tokens in all, and heads x width."""
@@ -65,9 +73,8 @@ def _bars(flash: dict[str, Any], width: str, bars: dict[str, Any]) -> Iterator[T
     # A bar for each length of the sequences, in the order of `sequence`.
     passes = [_benchmark(int(width), length) for length in flash["sequence"]]
     for index, key in enumerate(("forward_causal", "backward")):
-        for ops, rate in zip(passes, bars[key], strict=True):
-            op = ops[index]
-            yield Timed(op, op.flops / rate / 1e6)
+        for ops, tflops in zip(passes, bars[key], strict=True):
+            yield rated(ops[index], tflops)
 
 
 def _figure_of_ampere(flash: dict[str, Any]) -> Residuals:
@@ -130,15 +137,14 @@ def _serving() -> Iterator[Residuals]:
     table = inputs.table("attention_forward")
     for gpu, framework, name, fitted in SERVING:
         part = processor(gpu, attention=name)
-        rows = [row for row in table if (row["gpu"], row["framework"]) == (gpu, framework)]
-        measured = [float(row["us"]) * 1e-6 for row in rows]
+        rows = [row for row in table if row["gpu"] == gpu and row["framework"] == framework]
         computed = [served(part, row, STORED[name]) for row in rows]
         yield Residuals(
             group="attention",
             name=f"{name} in {framework}, 8 to 64 heads, 1 to 4 sequences",
             gpu=gpu,
             fitted=fitted,
-            measured=np.array(measured),
+            measured=column(rows, "us"),
             computed=np.array(computed),
         )
 
@@ -148,13 +154,17 @@ def served(part: Processor, row: dict[str, str], stored: float) -> float:
 
     stored: time to store them over that of a copy.
     """
-    batch, length, width = int(row["batch"]), int(row["length"]), int(row["width"])
+    batch = int(row["batch"])
+    length = int(row["length"])
+    width = int(row["width"])
     kernel = core("attention", width, length, batch * int(row["heads"]))
     # Keys and values are read and written, 2 B an element.
-    elements = 2.0 * batch * length * int(row["kv_heads"]) * width
+    heads = int(row["kv_heads"])
+    elements = 2.0 * batch * length * heads * width
     store = moved("", "copy", elements, 4.0)
+    storing = stored * _alone(part, [store])
     gaps = 2 * part.kernels.gap
-    return _alone(part, [kernel]) + stored * _alone(part, [store]) + gaps
+    return _alone(part, [kernel]) + storing + gaps
 
 
 def _cudnn() -> Iterator[Residuals]:
@@ -166,22 +176,23 @@ def _cudnn() -> Iterator[Residuals]:
             wide = deterministic == "true"  # MLA alone was measured so
             name = "cudnn_deterministic" if wide else "cudnn"
             part = processor("h200", attention=name)
-            measured = [float(row[f"{direction}_ms"]) * 1e-3 for row in some]
-            computed = [_alone(part, [_of_row(row)[index]]) for row in some]
+            passes = [_of_row(row)[index] for row in some]
+            computed = [_alone(part, [op]) for op in passes]
             what = "192 / 128 wide (MLA)" if wide else "128 wide"
             yield Residuals(
                 group="attention",
                 name=f"{name} 9.19, {direction}, {what}",
                 gpu="h200",
                 fitted=wide,
-                measured=np.array(measured),
+                measured=column(some, f"{direction}_ms", unit=1e-3),
                 computed=np.array(computed),
             )
 
 
 def _of_row(row: dict[str, str]) -> tuple[Op, Op]:
     """Return both passes of a row of cuDNN's benchmark."""
-    keys, values = int(row["width"]), int(row["value_width"])
+    keys = int(row["width"])
+    values = int(row["value_width"])
     matrices = int(row["batch"]) * int(row["heads"])
     mean = (keys + values) / 2
     # Three products over the keys' width and two over the values', of one each in the forward pass.
@@ -203,12 +214,13 @@ def _mla() -> Iterator[Residuals]:
         for row in rows:
             matrices = int(row["batch"]) * int(row["heads"])
             op = core("attention", (192 + 128) / 2, int(row["length"]), matrices)
-            computed.append(_alone(part, [op._replace(shape=op.shape._replace(k=192))]))
+            shape = op.shape._replace(k=192)  # tables go by the width of a query
+            computed.append(_alone(part, [op._replace(shape=shape)]))
         yield Residuals(
             group="attention",
             name="cudnn, 192 / 128 wide (MLA), TensorRT-LLM's with its stores",
             gpu=gpu,
             fitted=False,
-            measured=np.array([float(row["us"]) * 1e-6 for row in rows]),
+            measured=column(rows, "us"),
             computed=np.array(computed),
         )

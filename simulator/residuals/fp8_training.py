@@ -9,9 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simulator.compute import Processor
-from simulator.ops.op import gemm, quantise, wgrad
+from simulator.ops.op import gemm, quantise
 from simulator.precision import BYTES, RECIPES, Dtype, Recipe
-from simulator.residuals.rows import Residuals, Timed, against_table, measured_table, processor
+from simulator.residuals.rows import (
+    Residuals,
+    against_table,
+    measured_table,
+    processor,
+    rated,
+    wgrad_of,
+)
 
 
 class _Pass(NamedTuple):
@@ -31,8 +38,7 @@ def fp8_training() -> Iterator[Residuals]:
         yield _layers(layers, name)
     measured = []
     for row in table["deepgemm_wgrad"]:
-        op = wgrad("", row["m"], row["n"], row["k"], "fp8")
-        measured.append(Timed(op, op.flops / row["tflops"] / 1e6))
+        measured.append(rated(wgrad_of(row, "fp8"), row["tflops"]))
     label = "weight gradient FP8, blocks, DeepGEMM of May 2025"
     yield against_table("GEMM", label, processor("h800"), False, measured)
 
@@ -44,13 +50,14 @@ def _layers(table: dict[str, Any], name: str) -> Residuals:
     of 700 W, so that neither format is as fast.
     """
     part = processor("h200")
+    recipe = RECIPES[name]
     measured, computed = [], []
     for label, one in _passes(table).items():
         published = table["with_casts"][label]
         in_bf16 = _seconds(part, one, "bf16")
-        with_casts = _seconds(part, one, RECIPES[name].gemm) + _casts(part, one, RECIPES[name])
+        in_fp8 = _seconds(part, one, recipe.gemm)
         measured.append(published[name] / published["bf16"] * in_bf16)
-        computed.append(with_casts)
+        computed.append(in_fp8 + _casts(part, one, recipe))
     return Residuals(
         group="GEMM",
         name=f"linear layers with casts, {name}, of BF16's time",
@@ -79,7 +86,8 @@ def _passes(table: dict[str, Any]) -> dict[str, _Pass]:
 
 def _seconds(part: Processor, one: _Pass, dtype: Dtype) -> float:
     """Return the time of a pass's GEMMs at the clock that the power limit leaves [s]."""
-    return sum(part.kernel(gemm("", *shape, dtype), overlapped=False) for shape in one.gemms)
+    ops = [gemm("", *shape, dtype) for shape in one.gemms]
+    return sum(part.kernel(op, overlapped=False) for op in ops)
 
 
 def _casts(part: Processor, one: _Pass, recipe: Recipe) -> float:

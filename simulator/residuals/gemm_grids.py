@@ -14,7 +14,14 @@ from simulator.compute.grid import Grid, grid, log_ratio
 from simulator.compute.waves import waves
 from simulator.ops.op import gemm
 from simulator.precision import Dtype
-from simulator.residuals.rows import Residuals, Timed, against_table, measured_table, processor
+from simulator.residuals.rows import (
+    Residuals,
+    Timed,
+    against_table,
+    gemm_of,
+    measured_table,
+    processor,
+)
 
 LABELS: dict[Dtype, str] = {"bf16": "BF16", "fp8_tensor": "FP8, per tensor"}
 """Number format -> what it is called."""
@@ -38,7 +45,7 @@ def gemm_grids() -> Iterator[Residuals]:
             fitted = gpu in ("a100", "h100", "b200")
             yield _alone(part, table, dtype, f"{label}, wave model alone", fitted)
             yield _left_out(part, table, dtype, f"{label}, a plane of the grid left out")
-            rows = [row for row in held if (row["gpu"], row["dtype"]) == (gpu, dtype)]
+            rows = [row for row in held if row["gpu"] == gpu and row["dtype"] == dtype]
             large = [row for row in rows if _smallest(row) >= LARGE]
             small = [row for row in rows if _smallest(row) < LARGE]
             yield _held_out(part, dtype, f"{label}, between the grid's shapes", large)
@@ -54,7 +61,8 @@ def _alone(part: Processor, table: Grid, dtype: Dtype, name: str, fitted: bool) 
     """Return the wave model without what was measured around."""
     model = waves(part.gpu, part.kernels.gemm[dtype], part.peak(dtype))
     large = [shape for shape in table.seconds if min(shape) >= LARGE]
-    computed = [model.seconds(gemm("", *shape, dtype), part.gpu.sms) for shape in large]
+    ops = [gemm("", *shape, dtype) for shape in large]
+    computed = [model.seconds(op, part.gpu.sms) for op in ops]
     return Residuals(
         group=GROUP,
         name=name,
@@ -74,12 +82,13 @@ def _left_out(part: Processor, table: Grid, dtype: Dtype, name: str) -> Residual
             if size <= LARGE:
                 continue
             rest = table.without(axis, size)
-            plane = [
-                shape for shape in table.seconds if shape[axis] == size and min(shape) >= LARGE
-            ]
+            plane = [shape for shape in table.seconds if shape[axis] == size]
             for shape in plane:
+                if min(shape) < LARGE:
+                    continue
                 alone = model.seconds(gemm("", *shape, dtype), part.gpu.sms)
-                computed.append(alone * math.exp(log_ratio(rest, dtype, model, shape)))
+                corrected = math.exp(log_ratio(rest, dtype, model, shape))
+                computed.append(alone * corrected)
                 measured.append(table.seconds[shape])
     return Residuals(
         group=GROUP,
@@ -92,10 +101,7 @@ def _left_out(part: Processor, table: Grid, dtype: Dtype, name: str) -> Residual
 
 
 def _held_out(part: Processor, dtype: Dtype, name: str, rows: list[dict[str, str]]) -> Residuals:
-    measured = []
-    for row in rows:
-        op = gemm("", int(row["m"]), int(row["n"]), int(row["k"]), dtype)
-        measured.append(Timed(op, float(row["us"])))
+    measured = [Timed(gemm_of(row, dtype), float(row["us"])) for row in rows]
     return against_table(GROUP, name, part, False, measured)
 
 

@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 
 from simulator import inputs
-from simulator.ops.op import gemm, wgrad
 from simulator.precision import Dtype
-from simulator.residuals.rows import Residuals, Timed, against_table, measured_table, processor
+from simulator.residuals.rows import (
+    Residuals,
+    Timed,
+    against_table,
+    gemm_of,
+    measured_table,
+    processor,
+    rated,
+    wgrad_of,
+)
 
 
 def gemms() -> Iterator[Residuals]:
@@ -33,24 +41,13 @@ def _vidur_gemms() -> Iterator[Residuals]:
         rows = inputs.table(f"vidur_{gpu}_gemm")
         for tokens in (fewest, 2048):
             some = [row for row in rows if int(row["m"]) >= tokens]
-            measured = [_vidur_gemm(row) for row in some]
+            measured = [Timed(gemm_of(row, "bf16"), float(row["us"])) for row in some]
             name = f"BF16, vidur's of {tokens:,} and more tokens"
             yield against_table("GEMM", name, processor(gpu), False, measured)
 
 
-def _vidur_gemm(row: dict[str, str]) -> Timed:
-    m = int(row["m"])
-    n = int(row["n"])
-    k = int(row["k"])
-    op = gemm("", m, n, k, "bf16")
-    return Timed(op, float(row["us"]))
-
-
 def _per_tensor(rows: list[dict[str, Any]]) -> Residuals:
-    measured = []
-    for row in rows:
-        op = gemm("", row["m"], row["n"], row["k"], "fp8_tensor")
-        measured.append(Timed(op, row["us"]))
+    measured = [Timed(gemm_of(row, "fp8_tensor"), row["us"]) for row in rows]
     return against_table("GEMM", "FP8, per tensor, FBGEMM's", processor("h100"), False, measured)
 
 
@@ -59,7 +56,7 @@ def _weight_gradients() -> Residuals:
     part = processor("h800", reserved_sms=20)
     measured, computed = [], []
     for row in measured_table("deepseek_v3_chunk")["fp8_wgrad_us"]:
-        op = wgrad("", row["m"], row["n"], row["k"], "fp8")
+        op = wgrad_of(row, "fp8")
         computed.append(part.kernel(op, overlapped=True))
         measured.append(float(np.mean(row["us"])) * 1e-6)
     return Residuals(
@@ -78,8 +75,6 @@ def _rated(
     """Return GEMMs that were published as TFLOP/s."""
     measured = []
     for row in rows:
-        groups = row.get("groups", 1)
-        op = gemm("", row["m"], row["n"], row["k"], dtype, groups)
-        us = op.flops / row["tflops"] / 1e6
-        measured.append(Timed(op, us))
+        op = gemm_of(row, dtype, row.get("groups", 1))
+        measured.append(rated(op, row["tflops"]))
     return against_table("GEMM", name, processor(gpu), fitted, measured)

@@ -11,9 +11,18 @@ import numpy as np
 from simulator import inputs
 from simulator.compute import Processor
 from simulator.ops import Op
-from simulator.ops.op import gemm, moved, wgrad
+from simulator.ops.op import gemm, moved
 from simulator.precision import BYTES, Dtype
-from simulator.residuals.rows import Residuals, Timed, measured_table, processor
+from simulator.residuals.rows import (
+    Residuals,
+    Timed,
+    column,
+    gemm_of,
+    measured_table,
+    processor,
+    rated,
+    wgrad_of,
+)
 
 BLOCK: dict[Dtype, float] = {"bf16": 28e-6, "fp8_tensor": 34e-6}
 """Number format -> what TensorRT-LLM needs to sort tokens for their experts, any number [s]: the
@@ -50,8 +59,8 @@ def _against(name: str, part: Processor, fitted: bool, measured: Sequence[Timed]
 def infersim() -> Iterator[Timed]:
     """Yield DeepGEMM's grouped GEMMs on H800."""
     for row in inputs.table("grouped_gemm_h800"):
-        groups, m, n, k = (int(row[key]) for key in ("groups", "m", "n", "k"))
-        yield Timed(gemm("", m, n, k, "fp8", groups), float(row["us"]))
+        op = gemm_of(row, "fp8", int(row["groups"]))
+        yield Timed(op, float(row["us"]))
 
 
 def _blocks() -> Residuals:
@@ -64,9 +73,9 @@ def _weight_gradients() -> Residuals:
     """Return weight gradients on two GPUs of one architecture, named after the first."""
     parts = {gpu: processor(gpu, own_grouped=False) for gpu in ("h800", "h200")}
     measured, computed = [], []
-    for gpu, timed in published_weight_gradients():
-        measured.append(timed.us * 1e-6)
-        computed.append(in_loop(parts[gpu], timed.op))
+    for row in published_weight_gradients():
+        measured.append(row.timed.us * 1e-6)
+        computed.append(in_loop(parts[row.gpu], row.timed.op))
     return Residuals(
         group="grouped GEMM",
         name="weight gradient FP8, blocks, grouped, on H800 and H200",
@@ -77,12 +86,21 @@ def _weight_gradients() -> Residuals:
     )
 
 
-def published_weight_gradients() -> Iterator[tuple[str, Timed]]:
-    """Yield the GPU and a grouped weight gradient of DeepGEMM."""
+class TimedOn(NamedTuple):
+    """An op that was timed on one of several GPUs."""
+
+    gpu: str
+    """Name of its datasheet."""
+    timed: Timed
+    """The op."""
+
+
+def published_weight_gradients() -> Iterator[TimedOn]:
+    """Yield DeepGEMM's grouped weight gradients."""
     for row in measured_table("grouped_training")["fp8_wgrad"]:
-        op = wgrad("", row["m"], row["n"], row["k"], "fp8", row["groups"])
+        op = wgrad_of(row, "fp8", row["groups"])
         for gpu in ("h800", "h200"):
-            yield gpu, Timed(op, op.flops / row[f"{gpu}_tflops"] / 1e6)
+            yield TimedOn(gpu, rated(op, row[f"{gpu}_tflops"]))
 
 
 def _transformer_engine() -> Iterator[Residuals]:
@@ -98,16 +116,16 @@ def _transformer_engine() -> Iterator[Residuals]:
 
 
 def _of_training(row: dict[str, Any]) -> Op:
-    make = wgrad if row["pass"] == "weight gradient" else gemm
-    return make("", row["m"], row["n"], row["k"], "bf16", row["groups"])
+    make = wgrad_of if row["pass"] == "weight gradient" else gemm_of
+    return make(row, "bf16", row["groups"])
 
 
 def _unfused_attention() -> Residuals:
     part = processor("a100", own_grouped=False)
     measured = []
     for row in measured_table("training_kernels")["megatron_layer"]["batched_gemms"]:
-        op = gemm("", row["m"], row["n"], row["k"], "bf16", row["groups"])
-        measured.append(Timed(op, op.flops / row["tflops"] / 1e6))
+        op = gemm_of(row, "bf16", row["groups"])
+        measured.append(rated(op, row["tflops"]))
     return _against("BF16, batched, of unfused attention", part, False, measured)
 
 
@@ -128,22 +146,29 @@ class Experts(NamedTuple):
 
 def _expert_blocks(gpu: str, dtype: Dtype) -> Residuals:
     part = processor(gpu, own_grouped=False)
-    rows = [
-        row for row in inputs.table("expert_block") if (row["gpu"], row["dtype"]) == (gpu, dtype)
-    ]
-    computed = []
-    for row in rows:
-        groups, tokens = int(row["groups"]), int(row["tokens"])
-        pairs = tokens * int(row["top_k"]) * groups / int(row["experts"])
-        experts = Experts(int(row["hidden"]), int(row["width"]), groups, pairs, tokens)
-        computed.append(_block_seconds(part, experts, dtype))
+    table = inputs.table("expert_block")
+    rows = [row for row in table if row["gpu"] == gpu and row["dtype"] == dtype]
+    computed = [_block_seconds(part, _experts(row), dtype) for row in rows]
     return Residuals(
         group="grouped GEMM",
         name=f"{dtype}, forward pass of a GPU's experts, TensorRT-LLM",
         gpu=gpu,
         fitted=False,
-        measured=np.array([float(row["us"]) * 1e-6 for row in rows]),
+        measured=column(rows, "us"),
         computed=np.array(computed),
+    )
+
+
+def _experts(row: dict[str, str]) -> Experts:
+    groups = int(row["groups"])
+    tokens = int(row["tokens"])
+    pairs = tokens * int(row["top_k"])
+    return Experts(
+        hidden=int(row["hidden"]),
+        width=int(row["width"]),
+        groups=groups,
+        rows=pairs * groups / int(row["experts"]),
+        tokens=tokens,
     )
 
 

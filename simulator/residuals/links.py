@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from simulator import inputs
 from simulator.hardware import CommunicationModel
-from simulator.residuals.rows import Floats, Residuals, processor
+from simulator.residuals.rows import Floats, Residuals, column, processor
 
 NVLINK_LATENCY = 3.33e-6
 """Of a round [s], as topologies have it by default: arXiv 2505.09343, table 5."""
@@ -94,7 +92,7 @@ def _halves_of_all_reduces(gpu: str, ranks: int) -> Passes:
 
 def _passes(rows: Sequence[dict[str, str]]) -> Passes:
     return Passes(
-        ranks=np.array([float(row["ranks"]) for row in rows]),
-        bytes=np.array([float(row["bytes"]) for row in rows]),
-        measured=np.array([float(row["us"]) * 1e-6 for row in rows]),
+        ranks=column(rows, "ranks", unit=1.0),
+        bytes=column(rows, "bytes", unit=1.0),
+        measured=column(rows, "us"),
     )

@@ -57,7 +57,8 @@ def _norms() -> Iterator[Residuals]:
                     elements = float(row["rows"]) * float(row["width"])
                     suffix = ("", "_backward")[index]
                     op = moved("", kind + suffix, elements, (4.0, 6.0)[index])
-                    measured.append(Timed(op, 1e3 * float(row[f"{direction}_ms"])))
+                    ms = float(row[f"{direction}_ms"])
+                    measured.append(Timed(op, 1e3 * ms))
             label = f"{kind}, {implementation}, {direction}"
             yield against_table("memory-bound", label, part, fitted, measured)
 

@@ -1,8 +1,8 @@
 """Measured GEMMs of tensor parallel layers with their collectives, compared with what a step takes.
 
-The measurements are those of `simulator/data/measured/tensor_overlap.yaml`. Rows are priced by the
-code that prices a step: ops are cut into segments, laid down as rows, and a row starts when what it
-waits for and its stream are done.
+The measurements are those of `simulator/data/measured/tensor_overlap.yaml`. Times
+come from the code that serves a step: ops are cut into segments, laid down as rows, and a row
+starts when what it waits for and its stream are done.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ def measured_pieces() -> Iterator[Pieces]:
     for row in inputs.table("gemm_in_pieces"):
         dtype: Dtype = "fp8_tensor" if row["dtype"] == "fp8_tensor" else "bf16"
         count = int(row["pieces"])
-        whole = gemm(row["gemm"], int(row["m"]), int(row["n"]), int(row["k"]), dtype)
+        m = int(row["m"])
+        n = int(row["n"])
+        k = int(row["k"])
+        whole = gemm(row["gemm"], m, n, k, dtype)
         pieces = count * part.kernel(piece(whole, count), overlapped=False)
         yield Pieces(
             dtype=dtype,
@@ -124,10 +127,7 @@ def measured_pieces() -> Iterator[Pieces]:
 def measured_overlaps() -> Iterator[Row]:
     """Yield every measured layer, by every library that ran it."""
     for row in inputs.data("measured", "tensor_overlap").data["rows"]:
-        flops = 2.0 * row["m"] * row["n"] * row["k"]
-        times = {name: ms * 1e-3 for name, ms in row.get("ms", {}).items()}
-        times |= {name: flops / rate / 1e12 for name, rate in row.get("tflops", {}).items()}
-        for library, seconds in times.items():
+        for library, seconds in _published(row).items():
             yield Row(
                 source=row["source"],
                 gpu=row.get("part", row["gpu"].upper()),
@@ -137,6 +137,15 @@ def measured_overlaps() -> Iterator[Row]:
                 measured=seconds,
                 computed=_computed(row, library),
             )
+
+
+def _published(row: dict[str, Any]) -> dict[str, float]:
+    """Return library -> the published time of a layer [s], whether as a time or as a rate."""
+    flops = 2.0 * row["m"] * row["n"] * row["k"]
+    times = {library: ms * 1e-3 for library, ms in row.get("ms", {}).items()}
+    for library, tflops in row.get("tflops", {}).items():
+        times[library] = flops / tflops / 1e12
+    return times
 
 
 def _computed(row: dict[str, Any], library: str) -> float:
@@ -171,10 +180,11 @@ def _in_a_loop(part: Processor, op: Op) -> Processor:
 
 def elapsed(ops: Ops, part: Processor, links: _Links) -> float:
     """Return how long ops take from their first kernel or transfer to their last, alone [s]."""
-    cost = phase_cost(ops, part, overlapped=False)
-    rows = Chunk(AT_ONCE)
     phase = Phase.ATTENTION_F
-    rows.compute(BlockCost(load=-1, phases={PhaseKey(phase, False): cost}, saved=0.0), phase, ())
+    cost = phase_cost(ops, part, overlapped=False)
+    block = BlockCost(load=-1, phases={PhaseKey(phase, False): cost}, saved=0.0)
+    rows = Chunk(AT_ONCE)
+    rows.compute(block, phase, ())
     ends: list[float] = []  # [row] s
     free: dict[int, float] = {}  # stream -> when its last row ends [s]
     columns = zip(rows.stream, rows.busy, rows.exchange, rows.after, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -13,6 +13,8 @@ from simulator import inputs
 from simulator.compute import Processor
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.ops import Op
+from simulator.ops.op import gemm, wgrad
+from simulator.precision import Dtype
 
 Floats = NDArray[np.float64]
 
@@ -78,6 +80,28 @@ def processor(
     sheet = inputs.validate(inputs.data("gpus", gpu), GpuConfig)
     kernels = inputs.validate(inputs.data("kernels", sheet.kernels), KernelConfig)
     return Processor(sheet, kernels, reserved_sms, attention, own_grouped=own_grouped)
+
+
+def gemm_of(row: Mapping[str, Any], dtype: Dtype, groups: int = 1) -> Op:
+    """Return the GEMM of a row with the columns m, n and k."""
+    m, n, k = (int(row[size]) for size in "mnk")
+    return gemm("", m, n, k, dtype, groups)
+
+
+def wgrad_of(row: Mapping[str, Any], dtype: Dtype, groups: int = 1) -> Op:
+    """Return the weight gradient of a row with the columns m, n and k."""
+    m, n, k = (int(row[size]) for size in "mnk")
+    return wgrad("", m, n, k, dtype, groups)
+
+
+def rated(op: Op, tflops: float) -> Timed:
+    """Return an op whose rate was published [TFLOP/s]."""
+    return Timed(op, us=op.flops / tflops / 1e6)
+
+
+def column(rows: Iterable[Mapping[str, Any]], name: str, unit: float = 1e-6) -> Floats:
+    """Return a column of numbers [row]. unit: of the column, in SI; us by default."""
+    return np.array([float(row[name]) * unit for row in rows])
 
 
 def benchmark(part: Processor, ops: Iterable[Op]) -> Floats:

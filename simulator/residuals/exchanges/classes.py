@@ -72,8 +72,8 @@ IN_STEP = 4096
 def _over_sms(name: str, use: str, rows: list[dict[str, str]], op: str) -> Exchanges:
     pairs = []
     for row in rows:
-        computed = timed(*of_table(row, op)).seconds
-        pairs.append(_Pair(float(row[f"{op}_us"]) * 1e-6, computed))
+        us = float(row[f"{op}_us"])
+        pairs.append(_Pair(measured=us * 1e-6, computed=timed(*of_table(row, op)).seconds))
     return _compared(name, use, pairs)
 
 
@@ -82,7 +82,8 @@ def deepep_published() -> Iterator[Exchanges]:
     tables = inputs.data("measured", "deepep").data
     v3 = Setting("h800", 1, 7168, 8, 256, "deepep", CoflowKind.DISPATCH, FP8)
     for op in DIRECTIONS:
-        setting = v3._replace(op=CoflowKind(op), width=FP8 if op == "dispatch" else BF16)
+        width = FP8 if op == "dispatch" else BF16
+        setting = v3._replace(op=CoflowKind(op), width=width)
         for use, key in (("links", "normal_kernels"), ("check", "validation")):
             rows = tables[key]
             name = f"DeepEP V1 {op}, H800, EP {_ranks(rows)}, 20 SMs"
