@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import documents, scenario
+from builders import documents, hosted
 
 from simulator import inputs
 from simulator.cli.commands import _main
@@ -111,7 +111,7 @@ def test_rows_hold_axes_inputs_outputs_and_derived_columns(write, at_home, capsy
         (ep, f"{n}00 GB/s bidirectional") for ep in ("1", "3", "2") for n in (2, 4)
     ]
     one = rows[5]  # ep 2 at 400 GB/s: the file as it stands
-    report = simulate(scenario())
+    report = simulate(hosted())
     assert float(one["step_time_s"]) == report.step_time
     assert float(one["ms"]) == report.step_time * 1000
     assert one["slow"] == str(report.step_time > 0.012).lower()

@@ -184,7 +184,7 @@ def test_the_closed_form_of_the_bisection_is_the_smallest_maximum_flow_between_h
 @pytest.mark.parametrize("name", shipped("topologies"))
 def test_every_shipped_topology_is_valid_and_reaches_its_last_gpu(name):
     config = validate(read(find(name, "topologies")), TopologyConfig)
-    assert config.gpus == 72 * config.nodes or config.node.gpus == 8
+    assert config.node.gpus in {8, 64, 72}  # a board, a part of an NVL72, a whole one
     assert network(config).route(0, config.gpus - 1)[1] > 0
 
 
