@@ -23,12 +23,13 @@ import overlaps
 import published
 import rankings
 import steps
+from cells import row
 
 from simulator import inputs, load, lower, plot, run, summarise
 from simulator.collectives import DISPATCHERS, CoflowKind, Timed, exchange_row
 from simulator.compare import rows, why
 from simulator.experts.kernels import benchmark_routing, benchmark_visits
-from simulator.residuals import residuals
+from simulator.residuals import Residuals, residuals
 from simulator.store import write, write_text
 from simulator.topology import FABRICS, network
 from simulator.topology.families.dragonfly import dragonfly_counts
@@ -104,7 +105,7 @@ def readme() -> str:
     """Return the project's README with the table of DeepSeek-V3 as the simulator computes it today."""
     pair = next(validate(("deepseek-v3-chunk",)))
     report = simulate(load("h800-2048"))
-    known = {row.quantity: row for row in report.references()}
+    known = {figure.quantity: figure for figure in report.references()}
     step, hours = known["step_time_s"], known["gpu_hours_per_trillion_tokens"]
     model = report.scenario.model
     flops = report.quantities()["flops_per_token"]
@@ -141,12 +142,10 @@ def nvlink_cut() -> str:
         ("at most 4 nodes per token", {}),
         ("any 8 experts", {"model.n_group": 1, "model.topk_group": 1}),
     ):
-        cut, whole = (
-            simulate(load(site, sets=sets)).step_time for site in ("h800-2048", "h100-2048")
-        )
-        lines.append(
-            f"| {name} | {cut:.3f} s | {whole:.3f} s | {cut - whole:+.3f} s, {cut / whole - 1:+.2%} |"
-        )
+        cut = simulate(load("h800-2048", sets=sets)).step_time
+        whole = simulate(load("h100-2048", sets=sets)).step_time
+        costs = f"{cut - whole:+.3f} s, {cut / whole - 1:+.2%}"
+        lines.append(row(name, f"{cut:.3f} s", f"{whole:.3f} s", costs))
     lines += [
         "",
         "NICs bind dispatch and combine either way, so the cut is felt where gradients cross NVLink.",
@@ -180,14 +179,14 @@ def deepep() -> str:
             # DeepEP's tables leave out what precedes the kernel on its stream.
             kernel = site.kernels.communication[op].model_copy(update={"setup": 0.0})
             call = Timed(net, op, DISPATCHERS["deepep"], "deepep", kernel, 4096.0, width, 20)
-            row = exchange_row(call, routing, visits)
+            found = exchange_row(call, routing, visits)
             known = published.get(ranks, {}).get(f"{op}_gb_s")
-            rate = row.algbw / 1e9
+            rate = found.algbw / 1e9
             cells += [
                 f"{rate:.1f}",
                 f"{known} ({rate / known - 1:+.1%})" if known else "not published",
             ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(row(*cells))
     lines += [
         "",
         f"Source: {tables['source']}. Reproduce: `simulate collective h800-2048 --op dispatch --tokens 4096 "
@@ -213,18 +212,16 @@ def topologies() -> str:
         ("FT3", "fat_tree_3", 8192),
     ):
         base = load("h800-2048").topology
-        site = base.model_copy(
-            update={"nodes": nodes, "fabric": base.fabric.model_copy(update={"kind": kind})}
-        )
+        fabric = base.fabric.model_copy(update={"kind": kind})
+        site = base.model_copy(update={"nodes": nodes, "fabric": fabric})
         built = FABRICS[kind].build(site)
-        lines.append(
-            f"| {name} | {len(built.home):,} | {len(built.graph):,} | {built.cables:,} | built |"
-        )
+        counts = (len(built.home), len(built.graph), built.cables)
+        lines.append(row(name, *(f"{count:,}" for count in counts), "built"))
     for name, counts in (
         ("SF", slim_fly_counts(28, 21)),
         ("DF", dragonfly_counts(32, 16, 16, 511)),
     ):
-        lines.append(f"| {name} | {' | '.join(f'{count:,}' for count in counts)} | formula |")
+        lines.append(row(name, *(f"{count:,}" for count in counts), "formula"))
     lines += [
         "",
         "All equal the published counts. `simulate topology FILE` describes and draws one.",
@@ -243,10 +240,9 @@ def sites() -> str:
     heads = ("h800-2048", "h100-2048", "h800-2048, NIC at 25 GB/s")
     lines = ["# DeepSeek-V3 on H800 or H100", "", "One step, all else equal.", ""]
     lines += [f"| | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
-    lines += [
-        f"| {row.quantity} | {' | '.join(f'{value:,.6g} {row.unit}'.strip() for value in row.values)} |"
-        for row in rows(reports)
-    ]
+    for found in rows(reports):
+        values = [f"{value:,.6g} {found.unit}".strip() for value in found.values]
+        lines.append(row(found.quantity, *values))
     for head, report in zip(heads[1:], reports[1:], strict=True):
         lines += [
             "",
@@ -275,16 +271,29 @@ def calibration() -> str:
         "| quantity | published | simulated | error |",
         "|---|---:|---:|---:|",
     ]
-    lines += [
-        f"| {row.quantity} | {row.published:.3f} ms | {row.simulated:.3f} ms | {row.error:+.1%} |"
-        for row in checks
-    ]
+    for check in checks:
+        published, simulated = (f"{ms:.3f} ms" for ms in (check.published, check.simulated))
+        lines.append(row(check.quantity, published, simulated, f"{check.error:+.1%}"))
     lines += [
         "",
         f"Source: {checks[0].source}. Reproduce: `simulate validate deepseek-v3-chunk`.",
         "",
     ]
     return "\n".join(lines)
+
+
+def errors(one: Residuals) -> str:
+    """Return one class of measurements as a row."""
+    return row(
+        one.group,
+        one.gpu.upper(),
+        one.name,
+        str(len(one.measured)),
+        "fit" if one.fitted else "check",
+        f"{one.bias:+.1%}",
+        f"{one.rms:.1%}",
+        f"{one.worst:+.1%}",
+    )
 
 
 def kernels() -> str:
@@ -299,11 +308,7 @@ def kernels() -> str:
         "| | GPU | class | rows | use | bias | rms | worst |",
         "|---|---|---|---:|---|---:|---:|---:|",
     ]
-    lines += [
-        f"| {row.group} | {row.gpu.upper()} | {row.name} | {len(row.measured)} "
-        f"| {'fit' if row.fitted else 'check'} | {row.bias:+.1%} | {row.rms:.1%} | {row.worst:+.1%} |"
-        for row in residuals()
-    ]
+    lines += [errors(one) for one in residuals()]
     lines += [
         "",
         "![computed over measured](kernels.png)",

@@ -1,4 +1,4 @@
-"""SMs work both ways: laws over all dispatchers, bounds, what is refused; and each distribution beside each."""
+"""SMs work both ways: laws over all dispatchers, bounds, what is refused; and every distribution with every other."""
 
 import numpy as np
 import pytest

@@ -43,11 +43,14 @@ class Corner(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """Measured sizes, ascending."""
+    """Measured sizes of GEMMs [m, k] x [k, n], ascending."""
 
     m: tuple[int, ...]
+    """Rows of the output."""
     n: tuple[int, ...]
+    """Its columns."""
     k: tuple[int, ...]
+    """What is summed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def log_ratio(table: Grid, dtype: Dtype, waves: Waves, shape: Sizes) -> float:
     return total
 
 
-@lru_cache(maxsize=4096)  # a step prices the same few shapes hundreds of times
+@lru_cache(maxsize=4096)  # a step has the same few shapes hundreds of times
 def ratio(name: str, dtype: Dtype, waves: Waves, shape: Sizes) -> float:
     """Return measured over computed at a shape. name: see `grid`."""
     return math.exp(log_ratio(grid(name, dtype), dtype, waves, shape))

@@ -1,7 +1,7 @@
 """Layers priced once: seconds by phase, FLOPs and bytes of each block under each load.
 
 `loads` says what experts get, `hosts` what launching takes, `phases` cuts ops into segments and
-prices them, `pricing` does so for every block, `table` answers by block and stage, `buckets` are the
+times them, `pricing` does so for every block, `table` answers by block and stage, `buckets` are the
 parameters that travel.
 """
 

@@ -97,6 +97,15 @@ class _Due(NamedTuple):
     """Tells whether it has not been replaced since."""
 
 
+class _Waiting(NamedTuple):
+    """A row that waits for SMs, in the order in which they get them."""
+
+    since: float
+    """When it became ready [s]."""
+    row: int
+    """Among those of one instant the first of the program is the first."""
+
+
 class _Run:
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -134,7 +143,7 @@ class _Run:
         # Of each rank: the row that has its SMs, those that wait for them with the time since when,
         # and whether flows were told that it computes.
         self.on_sms = [-1] * ranks
-        self.queue: list[list[tuple[float, int]]] = [[] for _ in range(ranks)]
+        self.queue: list[list[_Waiting]] = [[] for _ in range(ranks)]
         self.computing = [False] * ranks
         self.unsettled: list[int] = []  # ranks whose SMs were asked for or left in this instant
         self.calls: dict[int, _Call] = {}
@@ -220,7 +229,7 @@ class _Run:
         if self.coflow[row] >= 0:
             self._join(row)
         else:
-            insort(self.queue[rank], (self.now, row))
+            insort(self.queue[rank], _Waiting(self.now, row))
             self.unsettled.append(rank)
 
     def _compute(self, row: int) -> None:
@@ -291,8 +300,7 @@ class _Run:
         ranks, self.unsettled = self.unsettled, []
         for rank in ranks:
             if self.on_sms[rank] < 0 and self.queue[rank]:
-                _, row = self.queue[rank].pop(0)
-                self._compute(row)
+                self._compute(self.queue[rank].pop(0).row)
         for rank in ranks:
             busy = self.on_sms[rank] >= 0
             if busy != self.computing[rank]:

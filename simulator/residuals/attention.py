@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,13 +40,23 @@ def core(kind: str, width: float, length: int, matrices: float, passes: float = 
     return Op("", kind, flops, Shape(groups=round(matrices), k=round(width)), seq_length=length)
 
 
-def _both_passes(width: int, length: int, matrices: float) -> tuple[Op, Op]:
+class Passes(NamedTuple):
+    """Attention in both directions."""
+
+    forward: Op
+    """The forward pass."""
+    backward: Op
+    """The backward pass."""
+
+
+def _both_passes(width: int, length: int, matrices: float) -> Passes:
     """Return forward and backward, 2.5 times the FLOPs. matrices: see `core`."""
     forward = core("attention", width, length, matrices)
-    return forward, core("attention_backward", width, length, matrices, 2.5)
+    backward = core("attention_backward", width, length, matrices, passes=2.5)
+    return Passes(forward, backward)
 
 
-def _benchmark(width: int, length: int) -> tuple[Op, Op]:
+def _benchmark(width: int, length: int) -> Passes:
     """Return both passes of FlashAttention's benchmarks."""
     matrices = ATTENTION_TOKENS / length * ATTENTION_HIDDEN / width
     return _both_passes(width, length, matrices)
@@ -189,7 +199,7 @@ def _cudnn() -> Iterator[Residuals]:
             )
 
 
-def _of_row(row: dict[str, str]) -> tuple[Op, Op]:
+def _of_row(row: dict[str, str]) -> Passes:
     """Return both passes of a row of cuDNN's benchmark."""
     keys = int(row["width"])
     values = int(row["value_width"])
@@ -201,7 +211,7 @@ def _of_row(row: dict[str, str]) -> tuple[Op, Op]:
     shape = forward.shape._replace(k=keys)  # tables go by the width of a query
     forward = forward._replace(shape=shape)
     backward = forward._replace(kind="attention_backward", flops=more * forward.flops)
-    return forward, backward
+    return Passes(forward, backward)
 
 
 def _mla() -> Iterator[Residuals]:
