@@ -52,6 +52,7 @@ def test_no_step_is_shorter_than_any_bound(changes):
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
 @pytest.mark.parametrize("unfolded", [False, True])
+@pytest.mark.slow
 def test_bounds_hold_whether_ranks_are_folded_or_not(name, unfolded):
     one = summarise(
         simulated(
@@ -184,6 +185,7 @@ def test_the_critical_path_of_a_large_program_is_found_compiled_and_has_the_same
     assert critical_path(one) == listed
 
 
+@pytest.mark.slow
 def test_the_nic_bound_reads_the_nics_that_there_are():
     # The bound divides by what all NICs carry: 8 of 50 GB/s, one of them slowed to 5: 355 / 8 =
     # 44.375 for each GPU.

@@ -37,6 +37,7 @@ def kernel(part, kind):
 
 
 @pytest.mark.parametrize("op", ["dispatch", "combine"])
+@pytest.mark.slow
 def test_deepep_on_hopper(op):
     # Over SMs on H100, and the README's rates on H800 less the time to fill.
     found, model = fits.deepep(op), kernel(HOPPER, op)
@@ -63,6 +64,7 @@ def test_a_token_costs_sms_the_same_for_each_node_and_each_gpu():
 
 
 @pytest.mark.parametrize("op", ["dispatch", "combine"])
+@pytest.mark.slow
 def test_hybrid_ep(op):
     for part in (HOPPER, BLACKWELL):
         model = kernel(part, f"hybrid_{op}")

@@ -59,6 +59,7 @@ def test_another_launch_from_the_same_call_takes_the_tenth_percentile_of_gaps(pa
     assert host_pace(pace).repeat == pytest.approx(mean * 1e-6, rel=5e-3)
 
 
+@pytest.mark.slow
 def test_a_stack_launches_so_many_kernels_for_each_op():
     # An MoE layer of V3, forward and backward, with its two exchanges in each direction.
     one = load("h800-2048")

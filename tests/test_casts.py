@@ -16,6 +16,7 @@ def phases(recipe, **keys):
 
 
 @pytest.mark.parametrize("recipe", ["fp8_tensor", "fp8_current", "fp8_block"])
+@pytest.mark.slow
 def test_what_is_gathered_is_cast_before_by_each_gpu_its_own_tokens(recipe):
     ops = phases(recipe).mlp_f
     place = next(i for i, op in enumerate(ops) if op.name == "gather input")
@@ -27,6 +28,7 @@ def test_what_is_gathered_is_cast_before_by_each_gpu_its_own_tokens(recipe):
     assert ops[place + 1].name == "gate+up"
 
 
+@pytest.mark.slow
 def test_current_scaling_shares_the_largest_value_before_what_it_casts_is_gathered():
     ops = phases("fp8_current").mlp_f
     names = [op.name for op in ops[:5]]
@@ -39,6 +41,7 @@ def test_current_scaling_shares_the_largest_value_before_what_it_casts_is_gather
     assert lone == ["largest value", "cast"]
 
 
+@pytest.mark.slow
 def test_weights_are_cast_once_per_step_behind_the_update():
     # Two layers of a dense model on one GPU, read in BF16 and written twice in FP8; delayed scaling
     # knows their scales, current scaling reads them once more.
@@ -86,6 +89,7 @@ def test_tokens_that_travel_in_bf16_are_cast_where_experts_read_them():
 @pytest.mark.parametrize(
     ("recipe", "casts"), [("bf16", 0), ("fp8_block", 0), ("fp8_tensor", 1), ("fp8_blockwise", 1)]
 )
+@pytest.mark.slow
 def test_shared_experts_cast_what_does_not_travel_cast(recipe, casts):
     # 2,048 tokens of 1,024: the input in the forward pass, the output's gradient in the backward
     # pass. DeepSeek's stack has cast both for dispatch.

@@ -69,6 +69,7 @@ def run_json(capsys, *arguments: str) -> dict:
 # What it prints
 
 
+@pytest.mark.slow
 def test_run_shows_the_step_the_parts_the_memory_and_the_bounds(files, capsys):
     text = succeeds(capsys, *RUN)
     for part in (
@@ -92,6 +93,7 @@ def test_run_answers_for_deepseek_v3_from_bare_names(capsys):
     assert "arXiv 2412.19437" in text
 
 
+@pytest.mark.slow
 def test_compare_shows_scenarios_side_by_side_and_why_they_differ(files, capsys):
     files(node__nic="10 GB/s per direction")
     slow = Path("mine.yaml").rename("slow.yaml")
@@ -102,6 +104,7 @@ def test_compare_shows_scenarios_side_by_side_and_why_they_differ(files, capsys)
         assert part in text
 
 
+@pytest.mark.slow
 def test_compare_writes_all_reports_and_their_rows(files, capsys):
     tree = json.loads(
         succeeds(capsys, "compare", "mine.yaml", "mine.yaml", "-w", "tiny.yaml", "--json", "-")
@@ -156,6 +159,7 @@ def test_references_carry_published_simulated_error_and_source(files, capsys):
     assert row["source"] == "mine"
 
 
+@pytest.mark.slow
 def test_two_runs_write_the_same_bytes_but_for_the_wall_clock(files, capsys):
     first, second = (succeeds(capsys, *RUN, "--json", "-").splitlines() for _ in range(2))
     assert [a for a, b in zip(first, second, strict=True) if a != b and '"wall_s"' not in a] == []
@@ -343,6 +347,7 @@ def test_a_wrong_input_is_told_place_value_rule_and_remedy_in_one_line(
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_wrong_file_is_named_with_its_line(files, capsys, changes, place, message):
     files(**changes)
     told = refused(capsys, *RUN)
@@ -408,6 +413,7 @@ UNREADABLE = f"'{LONG}' cannot be read: File name too long. Give "
         (("trace", "."), ".: is a folder, not a file. Give the path of a .json or .json.gz file."),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_a_file_is_bad_input(files, capsys, arguments, message):
     assert refused(capsys, *arguments).startswith(message)
 
@@ -507,6 +513,7 @@ def test_the_python_api_is_the_same_verbs(files):
         _ = simulator.simulate
 
 
+@pytest.mark.slow
 def test_the_cli_and_the_api_give_the_same_numbers(files, capsys):
     from simulator import load, lower, run, summarise
 

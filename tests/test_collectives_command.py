@@ -31,6 +31,7 @@ def rows(capsys, *arguments, topology="h800-2048"):
 
 
 @pytest.mark.parametrize("op", OPS)
+@pytest.mark.slow
 def test_every_op_gives_a_row_for_each_doubling(op, capsys):
     found = rows(capsys, "--op", op, "--bytes", "1MiB:8MiB", "--ranks", "16")
     assert [row["bytes"] for row in found] == [2**20, 2**21, 2**22, 2**23]
@@ -66,6 +67,7 @@ def test_dispatch_and_combine_speak_deepeps_convention(op, token, deepep, capsys
 @pytest.mark.parametrize(
     ("op", "token", "time"), [("dispatch", 7408, 173e-6), ("combine", 14336, 314e-6)]
 )
+@pytest.mark.slow
 def test_low_latency_kernels_take_128_tokens_unless_told(op, token, time, capsys):
     # DeepEP's table at EP64: 8 copies of each token, of which 7 leave the node; a dispatched one
     # carries 16 B more.
@@ -82,6 +84,7 @@ def test_low_latency_kernels_take_128_tokens_unless_told(op, token, time, capsys
 
 
 @pytest.mark.parametrize("ranks", [8, 16])
+@pytest.mark.slow
 def test_what_crosses_the_link_of_low_latency_kernels_is_what_leaves_its_gpu_or_its_node(
     ranks, capsys
 ):
@@ -103,6 +106,7 @@ def test_few_sms_copy_more_slowly_than_links_carry(capsys):
     assert usual["deepep_gb_s"] == pytest.approx(153, rel=0.005)
 
 
+@pytest.mark.slow
 def test_flat_kernels_send_to_every_gpu_and_hierarchical_ones_to_every_node(capsys):
     common = ["--op", "dispatch", "--tokens", "4096", "--ranks", "64"]
     (grouped,), (flat,) = rows(capsys, *common), rows(capsys, *common, "--algorithm", "flat")
@@ -157,6 +161,7 @@ def test_a_figure_is_drawn(ending, tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_slower_nic_slows_what_crosses_nodes_and_nothing_else(tmp_path, capsys):
     path = tmp_path / "t.yaml"
     path.write_text(CLUSTER.format(gpu="h800", nic="50 GB/s"))
@@ -262,6 +267,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+@pytest.mark.slow
 def test_a_mistake_is_one_message_and_exit_status_2(arguments, message, capsys):
     assert _main(["collective", "h800-2048", *arguments]) == 2
     captured = capsys.readouterr()

@@ -228,6 +228,7 @@ def test_a_step_lowers_the_hierarchical_rows_of_the_table():
 
 @every_algorithm
 @pytest.mark.parametrize("where", CLUSTERS)
+@pytest.mark.slow
 def test_time_is_affine_in_the_size(op, name, where):
     shape, ranks = CLUSTERS[where]
     net = cluster(**shape)
@@ -323,6 +324,7 @@ def check_ways(net):
 
 
 @pytest.mark.parametrize(("kind", "number"), CASES)
+@pytest.mark.slow
 def test_ways_of_many_pairs_are_those_of_each(kind, number, small):  # noqa: F811
     for routing in routed(kind):
         check_ways(network(small(kind, number, routing=routing)))

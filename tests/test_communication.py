@@ -218,6 +218,7 @@ GROUPS += [
 
 
 @pytest.mark.parametrize("changes", [*EXPERTS, *GROUPS], ids=configuration_name)
+@pytest.mark.slow
 def test_every_row_runs_in_a_step_and_folds_exactly(changes):
     one = scenario(**{**SMALL, **changes})
     folded, whole = (simulated(one, folded=folded) for folded in (True, False))
@@ -260,6 +261,7 @@ def test_no_row_that_a_step_can_run_is_left_out():
 
 
 @every_dispatcher
+@pytest.mark.slow
 def test_a_step_and_the_command_time_the_same_kernel_alike(name):
     # Even experts on one cluster: what a step asks of the links takes as long as the command says,
     # which resolves pairs where kernels do not forward.
@@ -280,6 +282,7 @@ def test_a_step_and_the_command_time_the_same_kernel_alike(name):
 
 
 @every_dispatcher
+@pytest.mark.slow
 def test_what_a_gpu_receives_follows_from_the_dispatcher(name):
     # A token picks 2 of 8 experts on 2 GPUs: with a copy for each expert 2 arrive per token of a
     # GPU; once per GPU fewer, as both may be on one.
@@ -329,6 +332,7 @@ def test_dispatch_and_combine_of_low_latency_carry_their_headers_one_way():
 
 
 @pytest.mark.parametrize("size", [1e3, 1e6, 1e9])
+@pytest.mark.slow
 def test_nccl_runs_what_its_cost_model_chooses_with_that_protocols_kernel(size):
     one = scenario(communication__data={"algorithm": "nccl"})
     kernels, members = one.kernels.communication, range(8)
@@ -376,6 +380,7 @@ def test_what_nothing_is_said_of_runs_as_it_was_calibrated():
         assert plan.kernel == known
 
 
+@pytest.mark.slow
 def test_a_gather_takes_the_copy_of_its_own_part_and_an_all_reduce_works_in_place():
     # 8 MB over 8 GPUs: 1 MB each at 792 GB/s.
     demands = []
@@ -453,6 +458,7 @@ def test_a_combination_that_cannot_run_is_one_message(changes, message):
     assert str(caught.value).removeprefix("tiny.yaml: ") == message
 
 
+@pytest.mark.slow
 def test_a_refused_combination_is_exit_status_2(capsys):
     assert _main(["run", "h800-2048", "--set", "communication.data.algorithm=tree"]) == 2
     assert "Choose from: ring, " in capsys.readouterr().err
@@ -463,6 +469,7 @@ def test_a_refused_combination_is_exit_status_2(capsys):
 
 @pytest.mark.parametrize("op", ["dispatch", "combine"])
 @pytest.mark.parametrize("name", [*DISPATCHERS, "hierarchical", "flat", "low_latency"])
+@pytest.mark.slow
 def test_the_command_times_every_dispatcher_by_each_of_its_names(op, name, capsys):
     words = ["collective", "h800-2048", "--op", op, "--tokens", "128", "--ranks", "16"]
     assert _main([*words, "--algorithm", name]) == 0

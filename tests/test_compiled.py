@@ -145,6 +145,7 @@ def test_an_environment_without_a_home_leaves_no_folder_behind(
 
 @pytest.mark.parametrize("ending", [".nbi", ".nbc"])
 @pytest.mark.parametrize("left", [0, 1, 20, -1])
+@pytest.mark.slow
 def test_a_torn_file_is_compiled_anew(load, tmp_path, ending, left):
     assert load()(21) == 42
     (path,) = files(tmp_path / "code", ending)

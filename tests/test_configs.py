@@ -193,6 +193,7 @@ def test_an_unknown_key_is_told_the_right_one_where_it_is_removed_too(path, mess
         assert message in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_known_key_that_the_file_does_not_have_can_be_removed():
     absent = ("layout.vpp", "jitter", "fabric.file", "model.head_dim", "communication.data")
     changed = load("h800-2048", sets=dict.fromkeys(absent))

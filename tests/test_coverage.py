@@ -27,6 +27,7 @@ def test_the_share_is_of_the_time_of_all_gemms():
     assert found.share == 1.0
 
 
+@pytest.mark.slow
 def test_shapes_beyond_the_grid_and_many_problems_at_once_are_not_measured():
     # 64 tokens are fewer than any that was measured; they are what weight gradients sum over, too.
     assert coverage(price(dense(layout__pp=1, training__seq_length=64))).share == 0.0
@@ -44,6 +45,7 @@ def test_deepseeks_own_kernels_are_calibrated_one_by_one_and_have_no_grid():
     assert not costs.processor.measured(op)
 
 
+@pytest.mark.slow
 def test_times_scaled_from_another_format_are_not_measured():
     # Blocks of scales take their times from GEMMs of one scale per tensor.
     assert coverage(price(dense(layout__pp=1, precision__recipe="fp8_tensor"))).share == 1.0
@@ -51,6 +53,7 @@ def test_times_scaled_from_another_format_are_not_measured():
     assert 0 < blocks.share < 0.5  # the head's, in BF16
 
 
+@pytest.mark.slow
 def test_full_recompute_counts_the_forward_pass_twice():
     plain = dense(layout__pp=1)
     again = dense(layout__pp=1, training__recompute=("full",))

@@ -255,6 +255,7 @@ def test_an_event_is_counted_per_row(run):
 
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+@pytest.mark.slow
 def test_two_runs_give_the_same_bytes(run, name):
     first, second = (run(lower(scenario(schedule__name=name, layout__ep=4))) for _ in range(2))
     for column in ("arrive", "start", "end"):
@@ -289,6 +290,7 @@ def test_a_link_that_has_work_never_idles(run, flows):
 
 @given(st.lists(st.floats(0.1, 2.0), min_size=1, max_size=6), st.floats(1.0, 3.0))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_a_slowed_transfer_moves_its_bytes_and_no_more(run, kernels, beside):
     # Kernels keep the SMs for their sum T. Of 100 GB, 50 T / beside move meanwhile, the rest at 50
     # GB/s.
@@ -303,6 +305,7 @@ def test_a_slowed_transfer_moves_its_bytes_and_no_more(run, kernels, beside):
 @pytest.mark.parametrize(
     "changes", [{}, {"layout__ep": 4}, {"schedule__name": "dualpipe"}, {"layout__pp": 4}]
 )
+@pytest.mark.slow
 def test_no_two_kernels_have_the_sms_of_a_rank_at_once_and_no_row_overtakes_what_it_waits_for(
     run, changes
 ):
@@ -356,6 +359,7 @@ def test_executors_agree_on_every_schedule(name):
     ],
     ids=configuration_name,
 )
+@pytest.mark.slow
 def test_executors_agree_unfolded(changes):
     assert_alike(lower(scenario(**changes), folded=False))
 

@@ -128,6 +128,7 @@ def test_every_expert_is_as_popular_as_any_other():
 
 @every_rule
 @pytest.mark.parametrize("ep", [1, 2, 8, 16, 64, 128, 256])
+@pytest.mark.slow
 def test_what_a_token_reaches_lies_between_one_and_what_there_is(model, ep):
     routing = route(model, ep, 8, 0)
     assert (routing.ep_nodes, routing.gpus_per_node) == (max(1, ep // 8), min(8, ep))

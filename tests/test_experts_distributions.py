@@ -85,6 +85,7 @@ def test_a_layer_does_not_depend_on_how_many_follow(config):
     ],
     ids=["exponent", "sigma", "max_violation"],
 )
+@pytest.mark.slow
 def test_without_spread_all_experts_are_alike(config):
     assert popular(config) == pytest.approx(popular(CONFIGS["balanced"]), rel=1e-12)
 

@@ -118,6 +118,7 @@ def test_every_published_row_of_low_latency_kernels_is_predicted():
 
 
 @pytest.mark.parametrize(("kind", "ranks"), LOW_LATENCY)
+@pytest.mark.slow
 def test_low_latency_kernels_come_within_10_percent_of_the_published_time(kind, ranks):
     # The prediction is too fast beyond 64 ranks: more peers cost DeepEP something that bytes do not
     # explain.

@@ -45,6 +45,7 @@ def test_more_sms_never_slow_an_exchange_down_and_from_some_number_on_change_not
 
 
 @pytest.mark.parametrize("kind", EXCHANGES)
+@pytest.mark.slow
 def test_few_sms_bind_a_kernel_by_what_they_copy(kind):
     # 4,096 tokens of 2,048 B on two nodes of four, with 2 SMs: each makes a copy for each node that
     # it reaches and for each GPU, its own included.
@@ -70,6 +71,7 @@ def test_a_fill_grows_with_the_token_where_it_was_seen_to():
     assert inside.filling(7168.0) == inside.filling(14336.0) == inside.fill
 
 
+@pytest.mark.slow
 def test_fewer_ctas_than_nccl_takes_reach_their_share():
     # 8 of 32 and of 24: a quarter and a third of the links' rate; the setup stays.
     for name, share in (("all_to_all", 1 / 4), ("all_gather", 1 / 3)):
@@ -127,6 +129,7 @@ def test_what_a_dispatcher_does_besides_stands_in_its_row():
 
 
 @pytest.mark.parametrize("name", WITH_SMS)
+@pytest.mark.slow
 def test_an_exchange_without_sms_is_refused(name):
     with pytest.raises(InputError) as caught:
         lower(scenario(experts__dispatcher=name, experts__sms=0))
@@ -136,6 +139,7 @@ def test_an_exchange_without_sms_is_refused(name):
     )
 
 
+@pytest.mark.slow
 def test_nobody_needs_sms_where_nothing_is_exchanged_or_the_nic_copies():
     lower(scenario(experts__sms=0, layout__ep=1))
     lower(scenario(experts__sms=0, experts__dispatcher="deepep_low_latency"))
@@ -144,6 +148,7 @@ def test_nobody_needs_sms_where_nothing_is_exchanged_or_the_nic_copies():
 # Bounds
 
 
+@pytest.mark.slow
 def test_bounds_are_those_of_the_best_number_of_sms():
     # A link's bound is the same with 2 SMs, which hold exchanges up, and with 64; no step is shorter
     # than any bound.
@@ -184,6 +189,7 @@ def test_a_plain_all_to_all_writes_a_copy_per_expert_before_and_adds_them_up_aft
 
 
 @pytest.mark.parametrize("name", [name for name in DISPATCHERS if name != "all_to_all"])
+@pytest.mark.slow
 def test_other_kernels_read_tokens_where_they_lie(name):
     assert price(scenario(experts__dispatcher=name)).work.sent == 0.0
 
@@ -191,6 +197,7 @@ def test_other_kernels_read_tokens_where_they_lie(name):
 @pytest.mark.parametrize(
     ("name", "copies"), [("all_to_all", 2.0), ("deepep_low_latency", 2.0), ("all_gather", 4.0)]
 )
+@pytest.mark.slow
 def test_experts_in_tensor_groups_gather_what_their_dispatcher_brought(name, copies):
     # etp 2, ep 4: each member of an expert tensor group hands on top_k copies of each token, or of
     # an all-gather those of all four GPUs.
@@ -231,6 +238,7 @@ SMALL = {"layout__ep": 4, "training__global_batch_size": 8, "training__seq_lengt
 
 @every_dispatcher
 @pytest.mark.parametrize("changes", DISTRIBUTIONS, ids=configuration_name)
+@pytest.mark.slow
 def test_every_routing_is_expressible_beside_every_dispatcher(name, changes):
     one = scenario(**SMALL, **changes, experts__dispatcher=name)
     found = loads(one)

@@ -165,6 +165,7 @@ def test_alike_layers_are_alike_and_reach_3_95_nodes():
     ],
     ids=["log-normal", "power law", "replicas", "capacity", "both"],
 )
+@pytest.mark.slow
 def test_what_a_token_does_adds_up_in_every_layer(config):
     for layer in survey(SMALL, config, 64, 8, 4096):
         assert layer.experts.sum() == pytest.approx(8 * (1 - layer.dropped))

@@ -286,6 +286,7 @@ def leaf_spine(nodes=4, gpus=4, *, nodes_per_leaf=2, spines=2, oversubscription=
 
 @pytest.mark.parametrize("oversubscription", [1.0, 2.0, 4.0])
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 def test_both_executors_agree_on_an_all_to_all_of_unequal_sizes(oversubscription, seed):
     rng = np.random.default_rng(seed)
     capacity, ptr, link = leaf_spine(oversubscription=oversubscription, seed=seed)

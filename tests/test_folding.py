@@ -95,6 +95,7 @@ def test_the_folded_run_is_the_unfolded_one(changes):
     ids=configuration_name,
 )
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+@pytest.mark.slow
 def test_leaves_that_part_the_replicas_do_not_part_folded_from_unfolded(layout, name):
     if name == "dualpipe" and layout.get("layout__pp") == 3:
         pytest.skip("DualPipe needs an even number of stages")
@@ -205,6 +206,7 @@ def test_ranks_that_run_the_same_stage_in_another_order_are_not_alike():
 @pytest.mark.parametrize(
     ("loads", "classes"), [((), [0, 0, 0, 1, 2, 2, 2, 2]), ((0, 1, 0, 1), [0, 1, 0, 2, 3, 4, 3, 4])]
 )
+@pytest.mark.slow
 def test_ranks_are_alike_that_run_the_same_as_fast_under_the_same_load(loads, classes):
     # Two stages of 4 ranks, rank 3 slow; without transfers nothing else tells ranks apart. Nor does a
     # slow one on the first stage look like one of the second, or a loaded one.
@@ -214,6 +216,7 @@ def test_ranks_are_alike_that_run_the_same_as_fast_under_the_same_load(loads, cl
     assert parts.rank.tolist() == classes
 
 
+@pytest.mark.slow
 def test_folding_takes_the_same_classes_twice():
     first, second = (lower(scenario(layout__pp=4, layout__ep=2)) for _ in range(2))
     assert np.array_equal(first.first_rank, second.first_rank)
@@ -238,12 +241,14 @@ def test_a_slow_gpu_unfolds_only_what_it_makes_different():
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
 @pytest.mark.parametrize("gpu", [0, 3, 7])
+@pytest.mark.slow
 def test_folded_and_unfolded_agree_with_a_slow_gpu(name, gpu):
     ill = scenario(schedule__name=name, faults=[{"gpu": gpu, "speed": 0.8}])
     one, all_ = run(lower(ill)), run(lower(ill, folded=False))
     assert one.step_time == pytest.approx(all_.step_time, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_lone_gpu_at_half_speed_takes_twice_as_long():
     # No communication: kernels and the gaps between them take twice as long.
     ill = lone(faults=[{"gpu": 0, "speed": 0.5}])

@@ -85,6 +85,7 @@ def test_hardware_k_times_as_fast_divides_the_step_by_k(changes):
 
 
 @parallel
+@pytest.mark.slow
 def test_parts_phases_and_bounds_hold(changes):
     one = summarise(simulated(scenario(**{**SHORT, **changes})))
     for parts in (one.breakdown, one.phases):
@@ -143,6 +144,7 @@ def test_any_layout_folds_exactly(*, model, order, ports, schedule, flags, **deg
 
 @pytest.mark.parametrize("name", ["dualpipe", "dualpipev", "zb-v"])
 @pytest.mark.parametrize("zero", [2, 3])
+@pytest.mark.slow
 def test_holders_of_a_stage_that_run_it_in_other_orders_do_not_wait_for_each_other_for_ever(
     name, zero
 ):

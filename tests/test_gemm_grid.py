@@ -36,6 +36,7 @@ def seconds(gpu, dtype, m, n, k):
 
 
 @every_grid
+@pytest.mark.slow
 def test_a_measured_shape_takes_what_was_measured(gpu, dtype):
     table = grid(f"aic_gemm_{gpu}", dtype)
     assert len(table.seconds) == 9 * 14 * 14
@@ -189,6 +190,7 @@ def curve(gpu, dtype):
 
 
 @every_grid
+@pytest.mark.slow
 def test_the_burst_rates_are_those_of_the_medians_by_length(gpu, dtype):
     known = processor(gpu).kernels.gemm[dtype].measured[gpu].burst
     expected = curve(gpu, dtype)
@@ -258,6 +260,7 @@ def test_gemms_in_a_training_process_run_at_the_sustained_rates_of_another_labor
 
 
 @pytest.mark.parametrize("name", data_names("kernels"))
+@pytest.mark.slow
 def test_a_table_names_gpus_of_its_own_and_grids_that_there_are(name):
     kernels = validate(data("kernels", name), KernelConfig)
     for table in (kernels.gemm, kernels.wgrad):

@@ -149,6 +149,7 @@ def test_two_drains_follow_each_other(run):
     assert timeline.arrive.tolist() == [0, 6, 0, 7]
 
 
+@pytest.mark.slow
 def test_a_host_that_takes_no_time_changes_no_bit(run):
     one = lower(scenario())
     nothing = np.zeros(len(one.rank))
@@ -239,6 +240,7 @@ def test_hosts_that_never_bind_change_no_bit(name):
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "custom"])
+@pytest.mark.slow
 def test_executors_agree_on_hosts_to_the_bit(name):
     one = lower(hosted(schedule__name=name, layout__vpp=SCHEDULES[name].virtual or 2))
     first, second = (engine.run(one, executor) for executor in EXECUTORS)
@@ -247,6 +249,7 @@ def test_executors_agree_on_hosts_to_the_bit(name):
 
 
 @pytest.mark.parametrize("changes", [{}, {"layout__ep": 4}, {"stack": "deepseek"}])
+@pytest.mark.slow
 def test_ranks_that_are_alike_have_hosts_that_are_alike(changes):
     one = hosted(**changes)
     folded, whole = (engine.run(lower(one, folded=each)) for each in (True, False))
@@ -270,6 +273,7 @@ def test_a_stack_with_a_profile_of_its_own_gets_none():
 
 
 @pytest.mark.parametrize("graphs", ["attention", "full"])
+@pytest.mark.slow
 def test_graphs_make_a_host_bound_step_faster(graphs):
     eager = simulate(hosted(training__seq_length=512))
     captured = simulate(hosted(training__seq_length=512, training__cuda_graphs=graphs))
@@ -308,6 +312,7 @@ def test_deepseeks_hosts_wait_for_counts_alone():
     assert drained(lower(hosted(stack="deepseek"))) == ["dispatch(F)"]
 
 
+@pytest.mark.slow
 def test_a_dispatcher_whose_buffers_hold_everything_drains_no_host():
     # DeepEP's low-latency kernels return before tokens have come, and nobody asks how many.
     one = hosted(experts__dispatcher="deepep_low_latency")

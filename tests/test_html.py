@@ -49,6 +49,7 @@ def embedded(page, name):
 # What stands in it
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_numbers_the_command_and_both_files(small, page):
     report = small.report
     for part in (
@@ -89,6 +90,7 @@ def test_every_hardware_figure_has_its_source(small):
         assert source.split("'")[0].split("&")[0].split("<")[0].split(">")[0] in shown
 
 
+@pytest.mark.slow
 def test_text_of_a_file_cannot_become_part_of_the_page():
     assert table(("<b>",), [("a & </script>",)]) == (
         '<div class="scroll"><table><thead><tr><th>&lt;b&gt;</th></tr></thead><tbody>'
@@ -149,6 +151,7 @@ def test_a_scene_has_every_row_of_the_timeline_once(small):
     assert sorted((start, label) for start, _, label in starts) == known
 
 
+@pytest.mark.slow
 def test_a_scene_of_very_many_spans_shows_some_classes_of_ranks(monkeypatch):
     timeline = study(scenario(faults=[{"gpu": 3, "speed": 0.7}])).timeline
     assert spans.chosen(timeline) == list(range(8))
@@ -192,6 +195,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_run_and_compare_write_pages_that_say_how_they_were_made(files, capsys):
     assert _main(["run", "mine.yaml", "-w", "tiny.yaml", "--html", "run.html"]) == 0
     text = (files / "run.html").read_text(encoding="utf-8")

@@ -162,6 +162,7 @@ def test_an_override_inside_a_value_is_refused(read):
     ("kind", "name"),
     [(kind, name) for kind in inputs.SINGULAR for name in inputs.shipped(kind)],
 )
+@pytest.mark.slow
 def test_every_shipped_file_is_found_by_its_bare_name_and_by_its_path(kind, name):
     path = inputs.find(name, kind)
     assert (path.name, path.parent.name) == (f"{name}.yaml", kind)

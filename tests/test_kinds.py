@@ -64,10 +64,12 @@ def test_kinds_are_scored_apart_and_those_without_a_scored_case_left_out():
         ("a100-node", "mpt-30b", {}, Kind("A100", "dense", "BF16", "fsdp2")),
     ],
 )
+@pytest.mark.slow
 def test_a_kind_follows_from_the_scenario(topology, workload, sets, kind):
     assert kind_of(load(topology, workload, sets)) == kind
 
 
+@pytest.mark.slow
 def test_a_twin_names_a_case_that_is_no_twin_itself():
     rows = [row for table in files().values() for row in table.cases]
     roots = {row.case for row in rows if not row.twin_of}

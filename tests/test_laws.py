@@ -77,10 +77,12 @@ def test_more_micro_batches_take_longer(name, sizes):
     ids=configuration_name,
 )
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+@pytest.mark.slow
 def test_a_larger_model_or_longer_sequence_takes_longer(changes, name):
     assert step(schedule__name=name, **changes) > step(schedule__name=name)
 
 
+@pytest.mark.slow
 def test_more_replicas_at_the_same_batch_per_replica_take_as_long_without_experts_or_longer():
     # Only the gradients' way grows, from (n-1)/n of the parameters with n. ZeRO 1 would also shrink
     # the optimizer.
@@ -165,6 +167,7 @@ def test_pipeline_traffic_within_a_node_uses_nvlink():
 
 
 @pytest.mark.parametrize(("nodes", "gpus"), [(2, 4), (4, 2), (8, 1), (3, 2)])
+@pytest.mark.slow
 def test_data_traffic_is_a_reduce_scatter_in_fp32_and_an_all_gather_in_bf16(nodes, gpus):
     # Hierarchical rings of P parameters: (g-1)/g over NVLink, then (n-1)/n of a g-th over the NIC;
     # 4 + 2 B each.
@@ -194,6 +197,7 @@ def test_routed_experts_are_reduced_among_the_gpus_that_hold_the_same_ones():
     assert traffic(one)["data"] == (0.0, pytest.approx(sent))
 
 
+@pytest.mark.slow
 def test_schedules_send_the_same_bytes_for_the_same_work():
     # DualPipe holds every stage twice, so parameters travel between more ranks; tokens and
     # activations do not.

@@ -254,6 +254,7 @@ def _gpu(path: Path) -> GpuConfig:
 
 
 @pytest.mark.parametrize("kind", ["topologies", "workloads"])
+@pytest.mark.slow
 def test_every_shipped_file_is_named_as_it_is_called(kind):
     assert {
         path.stem: inputs.read(path).data["name"] for path in inputs.shipped(kind).values()

@@ -258,6 +258,7 @@ def test_shards_part_the_ranks_that_share_experts_too():
         ),
     ],
 )
+@pytest.mark.slow
 def test_sequences_that_cannot_be_cut_are_refused(changes, message):
     with pytest.raises(InputError) as caught:
         dense(**changes)

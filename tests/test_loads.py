@@ -18,6 +18,7 @@ UNEQUAL = {"experts__distribution": "log_normal", "experts__max_violation": 0.5}
 UNLIKE = {"distribution": "log_normal", "sigma": 0.5, "seed": 3}
 
 
+@pytest.mark.slow
 def test_even_experts_have_one_load_and_no_penalty():
     found = loads(scenario())
     assert len(found.distinct) == 1
@@ -54,6 +55,7 @@ def test_rows_of_all_gpus_are_the_choices_of_all_tokens():
 
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+@pytest.mark.slow
 def test_unequal_experts_make_the_step_longer_and_the_report_names_the_penalty(name):
     report = study(scenario(schedule__name=name, **UNEQUAL))
     even = run(lower(scenario(schedule__name=name))).step_time
@@ -63,6 +65,7 @@ def test_unequal_experts_make_the_step_longer_and_the_report_names_the_penalty(n
     assert report.as_dict()["imbalance"]["lost_s"] == report.imbalance.lost
 
 
+@pytest.mark.slow
 def test_more_violation_costs_more():
     steps = [
         run(lower(scenario(**{**UNEQUAL, "experts__max_violation": limit}))).step_time
@@ -71,10 +74,12 @@ def test_more_violation_costs_more():
     assert steps == sorted(steps)
 
 
+@pytest.mark.slow
 def test_levelled_loads_are_those_of_even_experts():
     assert loads(scenario(**UNEQUAL)).levelled() == loads(scenario())
 
 
+@pytest.mark.slow
 def test_an_unequal_step_still_folds():
     assert lower(scenario(**UNEQUAL)).ranks == lower(scenario()).ranks
     one = scenario(**UNEQUAL)
@@ -82,6 +87,7 @@ def test_an_unequal_step_still_folds():
     assert folded == pytest.approx(whole, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_capacity_drops_choices_and_shortens_the_step():
     full = simulate(scenario(**{**UNEQUAL, "experts__max_violation": 2}))
     capped = study(
@@ -101,6 +107,7 @@ def test_recorded_counts_are_read_beside_the_workload(tmp_path):
     assert found.worst_share > 1.2
 
 
+@pytest.mark.slow
 def test_unequal_experts_compute_and_move_no_more_only_less_evenly():
     # The same tokens choose as many experts, so what runs is the same; the rest of the time is
     # waiting.
@@ -113,6 +120,7 @@ def test_unequal_experts_compute_and_move_no_more_only_less_evenly():
     assert all(bound.seconds <= unequal.step_time * (1 + 1e-12) for bound in unequal.bounds)
 
 
+@pytest.mark.slow
 def test_the_buffers_hold_what_the_busiest_gpu_receives():
     even, unequal = simulate(scenario()), simulate(scenario(**UNEQUAL))
     most = max(load.received for load in loads(scenario(**UNEQUAL)).distinct)
@@ -140,6 +148,7 @@ def test_one_of_the_copies_stays_on_its_gpu():
 
 
 @pytest.mark.parametrize("pp", [1, 2])
+@pytest.mark.slow
 def test_bytes_sent_are_those_of_all_gpus_and_not_of_the_busiest_one(pp):
     # Where the busiest GPU represents its group, what it moves is scaled down to the mean over each
     # kind of link, which is what all GPUs with their own loads send. On one node or on both.
@@ -151,6 +160,7 @@ def test_bytes_sent_are_those_of_all_gpus_and_not_of_the_busiest_one(pp):
 
 
 @pytest.mark.parametrize("ep", [2, 4])
+@pytest.mark.slow
 def test_outside_of_pairs_the_busiest_gpu_stands_for_all_exactly(ep):
     # Every phase ends with an exchange of the whole group: whoever is done first waits for the
     # busiest.
@@ -183,6 +193,7 @@ def test_loads_of_their_own_fold_exactly(schedule, seed):
     assert folded.program.ranks < whole.program.ranks
 
 
+@pytest.mark.slow
 def test_in_pairs_the_busiest_of_every_phase_is_an_estimate():
     # A GPU that is late in one phase can catch up in the next, but exchanges are slow while any
     # member computes.

@@ -44,6 +44,7 @@ def test_each_stage_holds_its_own_blocks():
         assert held[index]["optimizer"] == 12 * count / 4
 
 
+@pytest.mark.slow
 def test_without_zero_every_replica_keeps_all_optimizer_states():
     sharded, whole = by_index(dense()), by_index(dense(layout__zero=0))
     for index in (0, 1):
@@ -87,6 +88,7 @@ def test_what_a_dense_layer_keeps_for_its_backward_pass():
     assert price(dense(layout__pp=4)).saved(1) == 2048 * per_token
 
 
+@pytest.mark.slow
 def test_recompute_keeps_neither_norms_nor_swiglu():
     kept = price(dense(layout__pp=4)).saved(1) - price(
         dense(layout__pp=4, training__recompute=["norm", "swiglu"])
@@ -95,6 +97,7 @@ def test_recompute_keeps_neither_norms_nor_swiglu():
 
 
 @pytest.mark.parametrize(("batch", "micro_batches"), [(16, 8), (32, 16), (4, 2)])
+@pytest.mark.slow
 def test_1f1b_keeps_as_many_micro_batches_as_stages_are_left(batch, micro_batches):
     # pp 4 x dp 2: rank r keeps min(4 - r, micro-batches) micro-batches of its one layer.
     one = dense(layout__pp=4, training__global_batch_size=batch)
@@ -105,6 +108,7 @@ def test_1f1b_keeps_as_many_micro_batches_as_stages_are_left(batch, micro_batche
 
 
 @pytest.mark.parametrize("stages", [2, 4])
+@pytest.mark.slow
 def test_dualpipe_keeps_one_chunk_more_than_it_has_ranks(stages):
     # With equal stages: P + 1 chunks on every rank (github.com/deepseek-ai/DualPipe: PP + 1 times
     # the activations).
@@ -147,6 +151,7 @@ def test_buffers_are_for_what_an_exchange_brings_and_for_the_sends():
 
 
 @pytest.mark.parametrize("changes", configurations()[::3], ids=configuration_name)
+@pytest.mark.slow
 def test_every_pipeline_index_is_reported_with_every_category(changes):
     held = memory(lower(scenario(**changes), folded=False))
     assert [rank.pipeline_index for rank in held] == list(range(len(held)))
@@ -156,6 +161,7 @@ def test_every_pipeline_index_is_reported_with_every_category(changes):
         assert rank.peak == pytest.approx(sum(rank.by_category.values()))
 
 
+@pytest.mark.slow
 def test_a_longer_sequence_and_a_larger_micro_batch_take_more():
     base = max(sum(held.values()) for held in by_index(scenario()).values())
     for changes in ({"training__seq_length": 4096}, {"training__micro_batch_size": 2}):
@@ -207,6 +213,7 @@ def test_activations_are_taken_when_a_forward_pass_starts_and_freed_when_a_backw
 
 
 @pytest.mark.parametrize(("zero", "whole"), [(0, 0), (1, 0), (2, 4), (3, 4 + 2 * 2)])
+@pytest.mark.slow
 def test_sharded_gradients_and_parameters_are_whole_for_a_block_at_a_time(zero, whole):
     # The largest block is a layer. ZeRO 2 sums its FP32 gradients before it keeps a shard of them;
     # ZeRO 3 has a layer's BF16 parameters whole while it computes, and gathers the next one's. Four
@@ -216,6 +223,7 @@ def test_sharded_gradients_and_parameters_are_whole_for_a_block_at_a_time(zero, 
 
 
 @pytest.mark.parametrize("tp", [2, 4])
+@pytest.mark.slow
 def test_tensor_parallel_ranks_have_room_for_a_whole_input_and_a_whole_partial_sum(tp):
     # 2,048 x 1,024 x 2 B each, whatever the degree; the sends' four streams are cut over the group.
     (whole, *_), stream = by_index(dense(layout__tp=tp)).values(), 2048 * 1024 * 2

@@ -193,6 +193,7 @@ def test_a_full_disk_is_told_in_one_line(files):
     assert "No space left on device" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_figure_goes_through_a_link(files, capsys):
     (files / "real.svg").write_text("old")
     (files / "real.svg").chmod(0o600)

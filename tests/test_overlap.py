@@ -241,6 +241,7 @@ def test_a_work_keeps_its_own_tokens_alone_under_sequence_parallelism():
     assert (one.own, other.own, one.heads, one.kv_heads) == (256.0, 1024.0, 2, 1)
 
 
+@pytest.mark.slow
 def test_gemms_leave_sms_to_exchanges_only_where_passes_overlap():
     # DeepSeek-V3's 20 of 132; without pairs nothing overlaps dispatch and combine.
     kept = {

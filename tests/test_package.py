@@ -74,6 +74,7 @@ def test_every_public_name_is_there_and_nothing_else(site):
     assert installed(site, code).split() == ["True", "{'__version__'}", "set()", "False"]
 
 
+@pytest.mark.slow
 def test_what_the_verbs_raise_is_caught_under_either_name(site):
     code = (
         "import simulate\nfrom simulator import errors\n"

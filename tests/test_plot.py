@@ -96,6 +96,7 @@ def test_a_dense_model_has_every_figure_but_those_of_experts(tmp_path, name):
     assert path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_lone_gpu_has_memory_and_no_links(tmp_path):
     timeline, report = studied(lone())
     FIGURES["memory"](timeline, report, tmp_path / "memory.png")

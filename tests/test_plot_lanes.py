@@ -64,6 +64,7 @@ def _hex(colour):
     return to_hex(colour).upper()
 
 
+@pytest.mark.slow
 def test_a_lane_is_busy_for_as_long_as_its_transfers_are_in_flight(run):
     timeline, _, kinds = run
     program = timeline.program

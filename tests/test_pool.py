@@ -50,6 +50,7 @@ def test_every_job_has_one_outcome(pool):
     assert all(not one.error and one.seconds >= 0 for one in outcomes)
 
 
+@pytest.mark.slow
 def test_what_a_function_raises_is_the_outcome_of_its_job_alone(pool):
     outcomes = {one.job.key: one for one in pool(math.sqrt, jobs(4.0, -1.0, 9.0))}
     assert [outcomes[key].value for key in "012"] == [2.0, None, 3.0]

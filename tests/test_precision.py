@@ -59,6 +59,7 @@ def test_each_gpu_runs_the_recipes_of_its_tensor_cores():
 
 
 @pytest.mark.parametrize("site", ["h800-2048", "h100-2048"])
+@pytest.mark.slow
 def test_microscaling_is_refused_before_blackwell_with_a_remedy(site):
     with pytest.raises(InputError, match=r"multiplies in mxfp8, which h\d00 cannot\.") as caught:
         load(site, sets={"precision.recipe": "mxfp8"})
@@ -66,6 +67,7 @@ def test_microscaling_is_refused_before_blackwell_with_a_remedy(site):
 
 
 @pytest.mark.parametrize(("gpu", "site"), [("b200", "b200-node"), ("gb200", "gb200-nvl72")])
+@pytest.mark.slow
 def test_blackwell_multiplies_in_microscaling_at_the_rate_of_fp8(gpu, site):
     # No source gives MXFP8 a rate of its own: the GEMM is that of FP8 with one scale per tensor to
     # the last digit, and only casts and cached inputs carry the scales, a 32nd more bytes.
@@ -83,6 +85,7 @@ def test_blackwell_multiplies_in_microscaling_at_the_rate_of_fp8(gpu, site):
 
 @every_recipe
 @pytest.mark.parametrize("gpu", data_names("gpus"))
+@pytest.mark.slow
 def test_a_gpu_with_the_peak_of_a_recipe_has_its_gemms(gpu, recipe):
     part = processor(gpu)
     if recipe.peak in part.gpu.peak:

@@ -74,6 +74,7 @@ def test_two_pairs_run_one_after_the_other_on_each_stream():
     assert stream(one, "side", pair) == 2 * ["side(W)"]
 
 
+@pytest.mark.slow
 def test_in_a_pair_each_half_waits_for_its_own_tokens_only():
     one = pair_program(1)
     pair = action_of(one, "FB")
@@ -157,6 +158,7 @@ def test_input_and_weight_gradients_of_a_split_backward_pass_share_its_ops():
 
 
 @pytest.mark.parametrize("kind", ["F", "B"])
+@pytest.mark.slow
 def test_solo_chunks_expose_dispatch_and_combine(kind):
     # Between an exchange's start and end no kernel of the chunk runs, weight gradients of the side
     # stream excepted.
@@ -196,6 +198,7 @@ def test_one_gpu_talks_to_nobody():
 
 
 @small
+@pytest.mark.slow
 def test_every_row_waits_for_rows_that_exist_and_none_for_itself_through_others(changes):
     one = lower(scenario(**changes))
     rows = len(one.rank)
@@ -218,6 +221,7 @@ def test_every_row_waits_for_rows_that_exist_and_none_for_itself_through_others(
 
 
 @small
+@pytest.mark.slow
 def test_all_members_of_a_coflow_call_it_equally_often(changes):
     one = lower(scenario(**changes))
     for instance in np.unique(one.instance[one.instance >= 0]):
@@ -271,6 +275,7 @@ def test_each_blocks_gradients_are_reduced_once_its_last_weight_gradient_is_ther
 
 
 @small
+@pytest.mark.slow
 def test_the_optimizer_waits_for_every_reduce_scatter_and_first_passes_for_the_parameters(changes):
     one = lower(scenario(**changes))
     first = named(one, "attn(F)")
@@ -291,6 +296,7 @@ def test_the_optimizer_waits_for_every_reduce_scatter_and_first_passes_for_the_p
 
 
 @small
+@pytest.mark.slow
 def test_without_overlap_parameters_are_gathered_behind_the_optimizer(changes):
     one = lower(scenario(**changes, layout__overlap_param_gather=False))
     for rank in range(one.ranks if changes.get("layout__zero") != 0 else 0):
@@ -301,6 +307,7 @@ def test_without_overlap_parameters_are_gathered_behind_the_optimizer(changes):
 
 
 @small
+@pytest.mark.slow
 def test_without_overlap_gradients_are_reduced_behind_all_backward_passes(changes):
     timeline = simulated(scenario(**changes, layout__overlap_grad_reduce=False))
     one = timeline.program
@@ -355,6 +362,7 @@ def sent(one: Program, row: int) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+@pytest.mark.slow
 def test_every_replica_hands_on_to_itself(name):
     # Stage s+1 of replica d takes its inputs from stage s of replica d. Its batch is its own.
     one = lower(scenario(schedule__name=name, layout__ep=1), folded=False)
@@ -387,6 +395,7 @@ def test_a_replica_whose_stages_lie_further_apart_starts_its_second_stage_later(
     assert first[3] - first[2] == pytest.approx(3e-3, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_sends_share_the_stream_of_dispatch_where_communication_has_its_own_sms():
     # SMs are kept for exchanges where passes overlap: DualPipe's.
     experts, none = lower(scenario(layout__ep=2, schedule__name="dualpipe")), lower(dense())
@@ -400,6 +409,7 @@ def test_sends_share_the_stream_of_dispatch_where_communication_has_its_own_sms(
 
 
 @small
+@pytest.mark.slow
 def test_classes_of_a_rank_sum_to_the_seconds_of_its_rows(changes):
     one = lower(scenario(**changes))
     for rank in range(one.ranks):
@@ -465,6 +475,7 @@ def test_each_exchange_of_a_pair_slows_down_as_its_kernel_was_measured():
         (50, 1.792, 1.336, 1.272),
     ],
 )
+@pytest.mark.slow
 def test_slow_links_hide_the_slowdown_and_never_speed_an_exchange_up(
     nic, dispatch, cached, combine
 ):
@@ -514,6 +525,7 @@ def test_a_shard_of_gradients_is_clipped_and_all_of_them_are_scaled():
 
 
 @pytest.mark.parametrize(("tp", "sequence_parallel"), [(1, True), (2, True), (2, False), (4, True)])
+@pytest.mark.slow
 def test_a_stage_sends_its_share_of_the_residual_stream(tp, sequence_parallel):
     # 16 sequences of 2,048 x 1,024 x 2 B over 4 / tp replicas: 4 tp micro-batches each, of which
     # every GPU sends 1/tp over its NIC: always 16,777,216 B, forward or backward.
@@ -574,6 +586,7 @@ def test_chunk_times_count_the_exchanges_of_a_pass_where_nothing_hides_them():
 
 
 @pytest.mark.parametrize(("pp", "forward", "backward"), [(1, 18, 8), (2, 9, 4)])
+@pytest.mark.slow
 def test_chunk_times_count_the_transfers_that_kernels_wait_for(pp, forward, backward):
     # Two GPUs gather and scatter 2,048 x 1,024 x 2 B around attention and MLP of each layer, and
     # gather what the head reads, or scatter what the embedding makes: half of it over NVLink each
@@ -590,6 +603,7 @@ def test_chunk_times_count_the_transfers_that_kernels_wait_for(pp, forward, back
 
 
 @pytest.mark.parametrize(("nodes", "rate"), [(2, 50e9), (1, 200e9)])
+@pytest.mark.slow
 def test_a_send_between_stages_takes_the_residual_stream_over_a_nic_or_inside_a_node(nodes, rate):
     # 2,048 x 1,024 x 2 B.
     one = dense(nodes=nodes, fabric__kind="rail_optimised" if nodes > 1 else "single_node")
@@ -597,6 +611,7 @@ def test_a_send_between_stages_takes_the_residual_stream_over_a_nic_or_inside_a_
 
 
 @pytest.mark.parametrize(("nic", "rate"), [(20, 20e9), (50, 50e9), (2000, 200e9)])
+@pytest.mark.slow
 def test_an_exchange_is_paced_by_the_link_that_takes_longest(nic, rate):
     # Two nodes of 4 GPUs, ep 8: the NIC binds at 20 and at 50 GB/s, NVLink's 200 GB/s where the NIC
     # has ten times that.

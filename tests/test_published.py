@@ -91,6 +91,7 @@ def test_a_chunk_pair_of_four_layers_spans_129_ms(pair):
 
 
 @pytest.mark.parametrize("phase", PHASE_NAMES)
+@pytest.mark.slow
 def test_each_phase_of_a_layer_takes_what_the_profile_shows(pair, phase):
     assert abs(pair[f"{phase}, kernels per layer"].error) < 0.10
 
@@ -182,6 +183,7 @@ def test_published_memory_is_met_within_3_percent():
     } == {}
 
 
+@pytest.mark.slow
 def test_every_case_names_a_shipped_topology_and_workload_and_is_called_once():
     rows = [row for table in files().values() for row in table.rows]
     assert len({row.case for row in rows}) == len(rows)
@@ -193,6 +195,7 @@ def test_every_case_names_a_shipped_topology_and_workload_and_is_called_once():
     assert {row.workload for row in runs} <= set(shipped("workloads"))
 
 
+@pytest.mark.slow
 def test_a_collective_is_compared_with_what_simulate_collective_says():
     # Two nodes of 8 H100: the sizes are timed as NCCL would choose, in microseconds.
     name = "user_measurements/nccl-2x8h100-allreduce-1gib"
@@ -216,11 +219,13 @@ def test_an_a100_refuses_fp8_with_the_remedy_and_runs_v3_in_bf16():
     )
 
 
+@pytest.mark.slow
 def test_a_mistyped_case_is_told_its_neighbours():
     with pytest.raises(InputError, match=r"Did you mean megatron_2022/22b-"):
         validate(("megatron_2022/22b-selectiv",))
 
 
+@pytest.mark.slow
 def test_figures_of_before_belong_to_cases_that_exist():
     results = inputs.ROOT.parent / "results"
     before = json.loads((results / "before.json").read_text(encoding="utf-8"))

@@ -67,6 +67,7 @@ def test_a_rate_counts_by_the_time_that_it_stands_for():
     assert (pair.published, pair.simulated) == (pytest.approx(1.0), pytest.approx(0.25))
 
 
+@pytest.mark.slow
 def test_every_group_names_cases_that_exist_once_each():
     known = set(names())
     for row in rankings().groups:

@@ -68,6 +68,7 @@ def test_full_recompute_runs_each_layers_forward_pass_once_more(model, layout):
     assert executed(repeated) == pytest.approx(executed(plain) + 4 * layer, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_full_recompute_sends_tokens_to_their_experts_once_more():
     # Dispatch and combine of the forward pass: BF16, so 2 of the 4 exchanges' bytes once more.
     plain, repeated = (
@@ -76,6 +77,7 @@ def test_full_recompute_sends_tokens_to_their_experts_once_more():
     assert repeated["expert"] == pytest.approx([sent * 6 / 4 for sent in plain["expert"]])
 
 
+@pytest.mark.slow
 def test_full_recompute_gathers_and_scatters_a_layer_once_more():
     # Forward: 4 of a layer's 10 passes. Embedding and head, 5 passes, are not run repeated.
     plain, repeated = (
@@ -95,12 +97,14 @@ def test_full_recompute_gathers_and_scatters_a_layer_once_more():
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_full_recompute_keeps_the_inputs_of_layers_alone(layout, parts):
     # 512 x 1,024 x 2 B, cut over cp and, with sequence parallelism, tp.
     costs = price(dense(**{**ONE_NODE, **layout}, **FULL))
     assert [block.saved for block in costs.stage(0)][1:-1] == [512 * 1024 * 2 / parts] * 4
 
 
+@pytest.mark.slow
 def test_a_model_that_runs_again_is_slower_and_smaller_and_its_mfu_lower():
     plain, repeated = (summarise(simulated(dense(**ONE_NODE, **more))) for more in ({}, FULL))
     assert repeated.step_time > plain.step_time
@@ -113,6 +117,7 @@ def test_a_model_that_runs_again_is_slower_and_smaller_and_its_mfu_lower():
 # Selective
 
 
+@pytest.mark.slow
 def test_unfused_attention_multiplies_the_whole_matrix():
     # Fused: causal, 2 products forward; backward 5, one of them QK again. Unfused: nothing skipped,
     # 2 and 4 products.
@@ -124,6 +129,7 @@ def test_unfused_attention_multiplies_the_whole_matrix():
 
 
 @pytest.mark.parametrize("model", [GPT, DENSE], ids=["gpt", "gqa"])
+@pytest.mark.slow
 def test_core_attention_runs_its_two_products_again_and_keeps_nothing_of_the_matrix(model):
     changes = {**ONE_NODE, **model, "training__attention": "unfused"}
     plain, repeated = (
@@ -198,6 +204,7 @@ def test_fused_attention_keeps_as_much_as_selective_recompute_but_for_the_softma
     assert layer(unfused=False) - layer(recompute=frozenset({"core_attention"})) == 4 * S * A
 
 
+@pytest.mark.slow
 def test_recompute_leaves_room_for_more_of_everything():
     peaks = {
         name: max(
@@ -237,6 +244,7 @@ def by_hand(*order):
 SWIGLU = 2 * 2048 * 4096
 
 
+@pytest.mark.slow
 def test_what_i_recomputes_stays_until_w_has_read_it():
     # After both I the outputs that both W read are there again, as if they had been kept all along.
     split = by_hand("F0@0", "F1@0", "I0@0", "I1@0", "W0@0", "W1@0")
@@ -246,6 +254,7 @@ def test_what_i_recomputes_stays_until_w_has_read_it():
     assert fewer == pytest.approx(kept, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_full_backward_brings_back_one_layer_at_a_time():
     merged = by_hand("F0@0", "F1@0", "B0@0", "B1@0")
     kept, fewer = (
@@ -254,6 +263,7 @@ def test_a_full_backward_brings_back_one_layer_at_a_time():
     assert kept - fewer == pytest.approx(2 * 4 * SWIGLU - SWIGLU, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_recomputed_is_whole_until_its_weight_gradients_have_run():
     split = by_hand("F0@0", "F1@0", "I0@0", "I1@0", "W0@0", "W1@0")
     whole, full = (
@@ -262,6 +272,7 @@ def test_a_layer_that_is_recomputed_is_whole_until_its_weight_gradients_have_run
     assert full == pytest.approx(whole, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_what_attention_alone_recomputes_is_not_held_for_weight_gradients():
     keys = {"schedule__name": "zb-h1", "training__attention": "unfused"}
     one = dense(training__recompute=["core_attention"], **keys)
@@ -269,6 +280,7 @@ def test_what_attention_alone_recomputes_is_not_held_for_weight_gradients():
     assert peak_activations(one) < peak_activations(dense(training__recompute=[], **keys))
 
 
+@pytest.mark.slow
 def test_full_recompute_takes_the_other_names_in():
     both, alone = (
         price(dense(training__recompute=names)) for names in (["swiglu", "full"], ["full"])

@@ -49,6 +49,7 @@ def test_a_schema_is_one(kind):
 
 
 @every_file
+@pytest.mark.slow
 def test_a_shipped_file_fits_its_schema(kind, path):
     assert complaints(kind, inputs.read(path).data) == []
 
@@ -177,6 +178,7 @@ def cross_checked(kind, document, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "path", "value"), WRONG)
+@pytest.mark.slow
 def test_what_the_loader_refuses_the_schema_refuses(kind, path, value, tmp_path):
     document = changed(kind, path, value)
     with pytest.raises(InputError):

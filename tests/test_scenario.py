@@ -40,6 +40,7 @@ def refusal(*arguments):
 # The model
 
 
+@pytest.mark.slow
 def test_hf_config_may_hold_the_keys_of_a_config_json(workload):
     # Keys that no cost depends on are passed over, as in a file.
     assert "rope_theta" in LLAMA
@@ -48,6 +49,7 @@ def test_hf_config_may_hold_the_keys_of_a_config_json(workload):
     assert nested.model_copy(update={"name": ""}) == named.model_copy(update={"name": ""})
 
 
+@pytest.mark.slow
 def test_a_key_beside_hf_config_goes_before_it_and_so_does_set(workload):
     file = workload({"hf_config": LLAMA, "vocab_size": 1000})
     assert load("h100-node", file).model.vocab_size == 1000
@@ -114,6 +116,7 @@ def test_a_mistake_in_a_config_json_names_that_file(workload, tmp_path):
 # Keys that are removed
 
 
+@pytest.mark.slow
 def test_null_removes_a_key_so_that_its_default_applies():
     shipped = load("h100-64", "llama-3.1-70b")
     assert (shipped.layout.vpp, shipped.workload.layout.tp_comm_overlap) == (5, True)
@@ -139,6 +142,7 @@ def test_null_removes_a_key_of_a_config_json_too():
     assert load("h800-2048").model.num_nextn_predict_layers == 1
 
 
+@pytest.mark.slow
 def test_null_for_a_key_that_is_not_there_changes_nothing():
     changed = load("h800-2048", sets={"experts.exponent": None, "faults": None})
     assert changed.workload.experts == load("h800-2048").workload.experts
@@ -184,6 +188,7 @@ def test_a_key_that_may_be_left_out_is_told_how(changes, message):
     assert message in refusal("h800-2048", "deepseek-v3", changes)
 
 
+@pytest.mark.slow
 def test_the_remedy_that_leaves_a_key_out_works():
     # The first complaint of dense 8B on deepseek's layout: no experts to share.
     with pytest.raises(InputError, match=r"--set layout\.ep=null removes it"):
@@ -238,11 +243,13 @@ def test_only_mla_expands_compressed_vectors_again():
         dense(training__recompute=["mla_up_projection"])
 
 
+@pytest.mark.slow
 def test_etp_of_a_dense_model_is_blamed_by_its_own_name():
     with pytest.raises(InputError, match=r"layout\.etp: 2 must be 1"):
         dense(layout__etp=2)
 
 
+@pytest.mark.slow
 def test_published_figures_of_another_run_say_so():
     assert load("h800-2048", "deepseek-v3").as_published
     assert not load("h100-2048", "deepseek-v3").as_published
@@ -252,6 +259,7 @@ def test_published_figures_of_another_run_say_so():
 # The software stack
 
 
+@pytest.mark.slow
 def test_a_run_is_megatrons_unless_its_workload_names_another_stack():
     assert load("h100-node", "llama-3.1-8b").stack.name == "megatron"
     assert load("h800-2048", "deepseek-v3").stack.name == "deepseek"

@@ -28,6 +28,7 @@ def refused(capsys, *arguments):
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "custom"])
+@pytest.mark.slow
 def test_every_schedule_has_its_figures_and_a_grid_that_reads_back(capsys, name):
     tree = figures(capsys, name, "--stages", "4", "--micro-batches", "8")
     assert set(KEYS.split()) <= set(tree)

@@ -61,6 +61,7 @@ def test_a_grid_has_a_column_per_slot_and_dots_where_a_rank_waits():
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "custom"])
+@pytest.mark.slow
 def test_every_grid_reads_back_to_the_same_schedule(name):
     schedule = build(name, 4, 8, virtual=SCHEDULES[name].virtual or 3)
     for text in (

@@ -135,6 +135,7 @@ def test_elsewhere_zero_bubble_by_hand_idles_no_less_than_published_and_no_more_
 @pytest.mark.parametrize(("name", "hands"), [("zb-1p", ("zb-h1",)), ("zb-2p", ("zb-h1", "zb-h2"))])
 @few
 @given(data=st.data())
+@pytest.mark.slow
 def test_the_search_is_never_worse_than_what_is_written_by_hand(name, hands, data):
     schedule, shape = data.draw(cases(name))
     longest = max(line[-1][1] - line[0][0] for line in spans(schedule, shape.times))
@@ -159,6 +160,7 @@ def test_elsewhere_dualpipe_takes_at_least_its_work(name, data):
 @pytest.mark.parametrize("name", ZB)
 @few
 @given(data=st.data(), travel=st.sampled_from([0.1, 0.5, 2.0]))
+@pytest.mark.slow
 def test_travel_between_ranks_never_makes_a_schedule_shorter(name, data, travel):
     schedule, shape = data.draw(cases(name))
     late, soon = spans(schedule, Times(shape.times.each, comm=travel)), spans(schedule, shape.times)
@@ -168,6 +170,7 @@ def test_travel_between_ranks_never_makes_a_schedule_shorter(name, data, travel)
 @pytest.mark.parametrize("limit", [1, 2, 3, 5.5, 8])
 @few
 @given(ranks=st.integers(1, 6), micro_batches=st.integers(1, 20), f=whole, i=whole, w=whole)
+@pytest.mark.slow
 def test_the_search_keeps_any_memory_limit(limit, ranks, micro_batches, f, i, w):
     schedule = build("zb-1p", ranks, micro_batches, times={"F": f, "I": i, "W": w}, limit=limit)
     check(schedule)
@@ -177,6 +180,7 @@ def test_the_search_keeps_any_memory_limit(limit, ranks, micro_batches, f, i, w)
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "custom"])
 @few
 @given(data=st.data())
+@pytest.mark.slow
 def test_every_stage_stands_where_its_family_says(name, data):
     ranks, micro_batches, options = data.draw(sizes(name))
     schedule, family = build(name, ranks, micro_batches, **options), SCHEDULES[name]

@@ -11,6 +11,7 @@ NAMES = [name for name in SCHEDULES if name != "custom"]
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_every_schedule_runs_as_a_step_and_folds_exactly(name):
     one = scenario(schedule__name=name, layout__pp=2, layout__stages="balanced")
     folded, unfolded = (simulated(one, folded=how) for how in (True, False))

@@ -167,6 +167,7 @@ def test_a_workloads_figures_name_their_sources_and_its_assumptions_their_keys(n
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.slow
 def test_a_workloads_degrees_divide_where_it_was_published(name):
     run = tree("workloads", name).data
     topology = run.get("published_on", ELSEWHERE.get(name, "h800-512"))
@@ -178,6 +179,7 @@ def test_a_workloads_degrees_divide_where_it_was_published(name):
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.slow
 def test_a_workloads_model_counts_as_its_source_says(name):
     run, _, model = changed(name, "h100-node")
     for row in run.get("reference", []):
@@ -256,6 +258,7 @@ def test_a_case_names_what_exists_and_divides_with_each_alternative(name):
         check_degrees(*changed(row["workload"], row["topology"], row.get("set")))
 
 
+@pytest.mark.slow
 def test_cases_that_reduce_gradients_after_the_backward_pass_say_so_to_the_simulator():
     # Found by their words; the alternative that overlaps them then differs from the case.
     late = [
@@ -271,6 +274,7 @@ def test_cases_that_reduce_gradients_after_the_backward_pass_say_so_to_the_simul
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.slow
 def test_what_a_workload_takes_from_pre_training_is_what_stands_there(name):
     run, base = tree("workloads", name).data, tree("workloads", "deepseek-v3").data
     for row in run.get("assumed", ()):
@@ -289,6 +293,7 @@ def test_no_alternative_of_a_case_is_the_case_itself(case):
         assert scenario.WorkloadConfig(**other) != scenario.WorkloadConfig(**chosen)
 
 
+@pytest.mark.slow
 def test_no_two_cases_have_one_name():
     names = [
         row["case"]

@@ -35,6 +35,7 @@ def test_the_draw_is_half_normal():
     assert (slower > 0.04).mean() == pytest.approx(1 / 22, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_cluster_and_another_seed_another():
     speeds = [
         network(scenario(jitter={"deviation": 0.02, "seed": seed}).topology).speed.tolist()
@@ -57,6 +58,7 @@ def test_a_fault_and_jitter_multiply():
 # In a step
 
 
+@pytest.mark.slow
 def test_a_lone_gpu_loses_what_its_kernels_lose():
     # No communication: the step is 1 + |x| times that of a healthy GPU.
     ill = lone(jitter={"deviation": 0.1, "seed": 2})
@@ -67,6 +69,7 @@ def test_a_lone_gpu_loses_what_its_kernels_lose():
     assert found == Stragglers(pytest.approx(healthy / speed - healthy, rel=1e-9), speed, 1)
 
 
+@pytest.mark.slow
 def test_replicas_wait_for_the_slowest_of_them():
     # Two replicas, no pipeline: both end with the gradients' reduce-scatter, so that one GPU at 0.8
     # makes everybody's kernels before it a quarter longer; what follows it (the optimizer,
@@ -98,6 +101,7 @@ def test_replicas_wait_for_the_slowest_of_them():
 
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
 @pytest.mark.parametrize("jitter", [{"deviation": 0.03}, {"deviation": 0.03, "gpus": 3, "seed": 1}])
+@pytest.mark.slow
 def test_folded_and_unfolded_agree_with_jitter(name, jitter):
     ill = scenario(schedule__name=name, jitter=jitter)
     assert step(ill) == pytest.approx(step(ill, folded=False), rel=1e-9)
@@ -120,6 +124,7 @@ def test_a_step_never_gains_by_a_slower_gpu():
         assert step(scenario(jitter={"deviation": 0.05, "seed": seed})) > healthy
 
 
+@pytest.mark.slow
 def test_more_deviation_costs_more():
     lost = [
         study(scenario(jitter={"deviation": deviation})).stragglers.lost
@@ -138,6 +143,7 @@ def test_a_cluster_at_full_speed_has_no_stragglers():
     assert report.as_dict()["stragglers"] is None
 
 
+@pytest.mark.slow
 def test_what_is_down_or_cut_stays_so_when_stragglers_are_taken_out():
     # Only speed is set to full: the NIC that is down and the slower NVLink stay.
     other = [{"nic": [1, 0], "down": True}, {"gpu": 2, "nvlink": "100 GB/s bidirectional"}]

@@ -125,6 +125,7 @@ def test_rows_hold_axes_inputs_outputs_and_derived_columns(write, at_home, capsy
     assert float(one["memory.peak_bytes"]) == report.worst_memory.peak
 
 
+@pytest.mark.slow
 def test_brackets_in_names_are_shown_as_they_are(write, at_home, capsys):
     write(name="[b]", axes={"experts.distribution": ["balanced", "[red]"]}, derived={"x[i]": "1"})
     assert _main(["sweep", "s.yaml"]) == 0
@@ -157,6 +158,7 @@ def test_an_illegal_point_is_a_row_that_says_why(write, at_home):
     assert all(row["workload.layout.ep"] == "3" for row in illegal)
 
 
+@pytest.mark.slow
 def test_penalties_add_their_columns(write, at_home):
     write(
         penalties=True,
@@ -178,6 +180,7 @@ def test_penalties_add_their_columns(write, at_home):
     assert "imbalance.lost_s" not in plain
 
 
+@pytest.mark.slow
 def test_files_can_be_an_axis(write, at_home, tmp_path):
     slow = json.loads((tmp_path / "mine.yaml").read_text(encoding="utf-8")) | {
         "name": "slow",
@@ -200,6 +203,7 @@ def test_a_wrong_derived_name_is_told_at_the_first_point(write, at_home, capsys)
     assert len(list(Path("trial/points").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_equal_points_are_simulated_once(write, at_home):
     write(mode="list", axes={"layout.ep": [2, 4, 2]}, derived={})
     _main(["sweep", "s.yaml"])
@@ -272,6 +276,7 @@ def test_no_output_takes_the_place_of_a_sweeps_own_file(write, at_home, capsys, 
     assert files() == before
 
 
+@pytest.mark.slow
 def test_figures_may_lie_next_to_a_sweeps_own_files(write, at_home):
     write(axes={"layout.ep": [1]})
     assert _main(["sweep", "s.yaml"]) == 0
@@ -512,6 +517,7 @@ def test_a_figure_of_all_panels_is_the_same_bytes_again(write, at_home):
         {"kind": "bars", "x": "layout.ep", "value": "workload.name"},
     ],
 )
+@pytest.mark.slow
 def test_a_figure_of_what_is_not_there_is_bad_input(write, at_home, capsys, keys):
     write(figures=[keys], axes={"layout.ep": [1, 2]})
     assert _main(["sweep", "s.yaml", "--plot", "x.png"]) == 2
@@ -541,6 +547,7 @@ def test_the_sweep_over_nvlink_has_at_least_24_points_of_deepseek_v3():
     assert {tuple(point.values) for point in chosen} == {("layout.ep", "topology.node.nvlink")}
 
 
+@pytest.mark.slow
 def test_points_come_first_from_the_folder(write, at_home):
     sweep, folder = read("s.yaml"), Folder(Path("trial"))
     with folder.open():

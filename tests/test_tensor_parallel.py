@@ -46,6 +46,7 @@ def test_all_gpus_together_execute_the_same_flops_however_the_model_is_cut(uncut
 
 
 @pytest.mark.parametrize("tp", [2, 4])
+@pytest.mark.slow
 def test_key_value_heads_that_are_fewer_than_gpus_are_computed_on_several(tp):
     # 2 key-value heads of 128: with tp 4 each is computed twice. Forward, input and weight gradient
     # of 2 x 128 more columns, 1,024 wide, in 4 layers.
@@ -57,6 +58,7 @@ def test_key_value_heads_that_are_fewer_than_gpus_are_computed_on_several(tp):
     assert cut - one == pytest.approx(6 * 16 * 512 * 4 * 2 * extra * 128 * 1024, rel=1e-6, abs=1.0)
 
 
+@pytest.mark.slow
 def test_without_sequence_parallelism_every_gpu_compresses_all_tokens():
     # MLA's compressions, 384 and 256 + 32 columns from 1,024: 6 FLOPs per weight and token on one
     # GPU more, 4 layers.
@@ -123,6 +125,7 @@ def nvlink(kind: str, **given: object) -> float:
 
 @pytest.mark.parametrize("tp", [2, 4])
 @pytest.mark.parametrize("model", [DENSE, GPT], ids=["gqa", "gpt"])
+@pytest.mark.slow
 def test_tensor_parallelism_with_sequence_parallelism_by_hand(tp, model):
     # Per layer: forward, the inputs of attention and of the FFN are gathered, their outputs
     # scattered; backward, the outputs' gradients are gathered, the inputs gathered again, the
@@ -135,6 +138,7 @@ def test_tensor_parallelism_with_sequence_parallelism_by_hand(tp, model):
 
 
 @pytest.mark.parametrize("tp", [2, 4])
+@pytest.mark.slow
 def test_tensor_parallelism_with_all_reduces_by_hand(tp):
     # Megatron's first form (arXiv 1909.08053): two all-reduces forward and two backward per layer,
     # each two passes; one behind the embedding, one behind the head's input gradient.
@@ -159,6 +163,7 @@ def test_mla_gathers_its_compressed_vectors_instead_of_the_residual_stream():
     [(DENSE, 4 * 128 + 4 * 128), ({**DENSE, **MLA}, 8 * 96 + 8 * 64)],
     ids=["gqa", "mla"],
 )
+@pytest.mark.slow
 def test_context_parallelism_by_hand(way, model, width):
     # Keys and values of the whole sequence pass forward once. Backward: in the ring once more,
     # their gradients with them; gathered once more, their gradients scattered. 3/4 of 512 x width x
@@ -177,6 +182,7 @@ def test_tensor_parallelism_cuts_what_context_parallelism_moves():
     )
 
 
+@pytest.mark.slow
 def test_expert_tensor_parallelism_by_hand():
     # etp 2 x ep 2: a GPU gathers what its peer received, and scatters the results; gradients
     # likewise: 4 passes of 1/2 of 2 x received x 1,024 x 2 B. 3 MoE layers, 16 / 4 micro-batches.
@@ -187,6 +193,7 @@ def test_expert_tensor_parallelism_by_hand():
     assert nvlink("tensor", **SHORT, layout__ep=2, layout__etp=2) == pytest.approx(due, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_dispatch_carries_each_gpus_own_tokens_alone():
     # With tp 2 and sequence parallelism a GPU dispatches half of the tokens; twice the
     # micro-batches of tp 1.
@@ -208,6 +215,7 @@ def with_and_without_overlap(**given: object) -> tuple[Program, Program]:
 
 
 @pytest.mark.parametrize("wide", [WIDE, {}], ids=["wide", "narrow"])
+@pytest.mark.slow
 def test_overlap_moves_the_same_bytes_in_less_time_and_longer_kernels(wide):
     # Pieces read all weights each, fill the last wave worse, and some leave SMs to the transfer.
     overlapping, plain = with_and_without_overlap(**wide)
@@ -217,12 +225,14 @@ def test_overlap_moves_the_same_bytes_in_less_time_and_longer_kernels(wide):
     assert busy > 1.02 * whole
 
 
+@pytest.mark.slow
 def test_without_sequence_parallelism_nothing_is_overlapped():
     # An all-reduce behind each pair of layers: Megatron turns the overlap off.
     one, other = with_and_without_overlap(**WIDE, layout__sequence_parallel=False)
     assert run(one).step_time == run(other).step_time
 
 
+@pytest.mark.slow
 def test_gpus_with_loads_of_their_own_gather_their_own_bytes_in_expert_tensor_groups():
     keys = {"layout__ep": 2, "layout__etp": 2, "layout__tp": 2, "layout__pp": 1}
     unlike = {"distribution": "log_normal", "sigma": 0.5, "seed": 3}

@@ -356,6 +356,7 @@ def test_whole_numbers_are_written_as_such(key, value, remedy):
 # Cost
 
 
+@pytest.mark.slow
 def test_networkx_is_imported_only_when_a_graph_is_built():
     code = "import sys, simulator.topology; sys.exit('networkx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

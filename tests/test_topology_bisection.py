@@ -80,6 +80,7 @@ def test_halves_are_halves(nodes):
         assert len(first) == nodes // 2
 
 
+@pytest.mark.slow
 def test_a_large_damaged_cluster_is_described_in_seconds():
     config = cluster(
         "rail_optimised", nodes=256, gpus=8, ports=64, faults=[{"nic": [3, 0], "down": True}]

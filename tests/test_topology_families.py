@@ -139,6 +139,7 @@ def test_the_shares_of_a_spread_are_conserved(small, kind, number, routing):
 
 
 @pytest.mark.parametrize(("kind", "number"), CASES)
+@pytest.mark.slow
 def test_every_diameter_is_that_of_the_graph(small, kind, number):
     # Oracle: breadth-first search of networkx between the switches that hold NICs, in each part of
     # the fabric.
@@ -154,6 +155,7 @@ def test_every_diameter_is_that_of_the_graph(small, kind, number):
     ("kind", "number"),
     [case for case in CASES if case[0] not in ("single_node", "custom", "nvl72")],
 )
+@pytest.mark.slow
 def test_the_closed_form_of_the_bisection_is_the_smallest_maximum_flow_between_halves(
     small, kind, number
 ):
@@ -201,6 +203,7 @@ def test_every_shipped_topology_is_valid_and_reaches_its_last_gpu(name):
         ("fat_tree_3", 8192, 65536, 5120, 131072),
     ],
 )
+@pytest.mark.slow
 def test_the_counts_are_those_of_deepseeks_table(kind, nodes, endpoints, switches, links):
     built = FABRICS[kind].build(cluster(kind, nodes=nodes, gpus=8, ports=64))
     assert (len(built.home), len(built.graph), built.cables) == (endpoints, switches, links)
@@ -271,6 +274,7 @@ def test_a_dragonfly_counts_as_its_formula_and_joins_all_groups(a, h, p, groups)
     assert nx.diameter(built.graph) <= 3
 
 
+@pytest.mark.slow
 def test_llamas_pods_have_full_bisection_and_leave_with_a_seventh():
     # arXiv 2407.21783, section 3.3.1: racks of 16 GPUs, pods of 3,072, 1:7 above. A pod's NICs:
     # 3,072 x 50 GB/s.

@@ -191,6 +191,7 @@ def test_a_slot_says_its_direction_and_carries_something(value):
     "changes",
     [{}, {"node__nics": 2}, {"nodes": 4, "layout__ep": 8, "training__global_batch_size": 64}],
 )
+@pytest.mark.slow
 def test_folding_is_exact_with_slots(name, changes):
     one = scenario(schedule__name=name, node__pcie="10 GB/s per direction", **changes)
     folded, whole = (summarise(simulated(one, folded=folded)) for folded in (True, False))

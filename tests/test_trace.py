@@ -216,6 +216,7 @@ def test_a_dispatcher_that_sends_straight_is_given_every_copy_of_a_token():
 
 
 @pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.slow
 def test_tensor_parallel_transfers_are_gathers_and_scatters_or_sums(parallel):
     changes = {
         "model__n_routed_experts": 0,
@@ -256,6 +257,7 @@ def test_tensor_parallel_transfers_are_gathers_and_scatters_or_sums(parallel):
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_a_group_holds_the_rank_that_calls_and_every_call_moves_elements(changes):
     timeline = run(lower(scenario(**changes)))
     calls = [
@@ -361,6 +363,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_run(name, rule, tm
         check_target(f"{tmp_path}/{name}")
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_trace_that_it_can_read_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name, document in (("mine.yaml", CLUSTER), ("tiny.yaml", TRAINING)):
@@ -393,6 +396,7 @@ def timeline_of(rows):
     return Timeline(program, start, start, start, start, end, "hand", 0)
 
 
+@pytest.mark.slow
 def test_overlap_is_the_part_of_communication_that_compute_covers():
     # Communication 0-2 and 1-4 (merged 0-4), and 6-7; compute 1-3, 2-3.5 (merged 1-3.5) and 6.5-9:
     # 5 s of communication, of which 2.5 + 0.5 s are covered.

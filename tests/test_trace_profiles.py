@@ -150,6 +150,7 @@ def test_every_rule_has_a_name_of_its_own_and_the_last_fits_all():
 @pytest.mark.parametrize(
     "changes", [{}, {"layout__tp": 2, "layout__etp": 1}, {"schedule__name": "gpipe"}]
 )
+@pytest.mark.slow
 def test_our_own_traces_say_what_the_timeline_says(changes):
     timeline = run(lower(scenario(**changes)))
     processes = summaries(of_tree(tree(timeline, range(timeline.program.ranks)), "own.json"))
@@ -215,6 +216,7 @@ def test_the_command_shows_streams_classes_and_overlap(tmp_path, capsys):
         assert part in text
 
 
+@pytest.mark.slow
 def test_a_simulated_chunk_is_compared_with_a_profile_by_name(tmp_path, capsys):
     path = tmp_path / "p.json"
     path.write_text(json.dumps(PROFILE), encoding="utf-8")
@@ -234,6 +236,7 @@ def test_a_simulated_chunk_is_compared_with_a_profile_by_name(tmp_path, capsys):
 @pytest.mark.skipif(
     not DEEPSEEK.exists(), reason="needs DeepSeek's profile beside the project: shared/reference"
 )
+@pytest.mark.slow
 def test_deepseeks_profile_is_summed_up_as_our_table_of_it_says():
     published = inputs.data("measured", "deepseek_v3_chunk").data
     (found,) = summaries(of_tree(read_trace(DEEPSEEK), "train.json"))

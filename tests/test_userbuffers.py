@@ -258,6 +258,7 @@ def test_a_layer_exposes_the_last_parts_of_its_two_sums_alone():
     assert sum(hop.concurrent == LATE for hop in found) == 2
 
 
+@pytest.mark.slow
 def test_gathers_carry_fp8_where_gemms_read_it():
     sizes = {}
     for recipe in ("bf16", "fp8_tensor"):
@@ -267,6 +268,7 @@ def test_gathers_carry_fp8_where_gemms_read_it():
 
 
 @pytest.mark.parametrize("kind", ["embedding", "head"])
+@pytest.mark.slow
 def test_embedding_and_head_have_no_buffers_to_overlap_with(kind):
     assert {hop.group for hop in hops(kind)} == {"tp"}
 

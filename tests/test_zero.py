@@ -35,6 +35,7 @@ def data(**changes: object) -> tuple[float, float]:
     ids=["0", "1", "2", "3", "3 without resharding"],
 )
 @pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.slow
 def test_gathers_and_scatters_by_hand(changes, each, overlap):
     # Over NVLink of one node: 3/4 of what passes.
     count = dense(**FOUR).model.parameters
@@ -48,6 +49,7 @@ def test_gathers_and_scatters_by_hand(changes, each, overlap):
 
 
 @pytest.mark.parametrize(("zero", "scatters", "gathers"), [(1, 1, 1), (2, 2, 1), (3, 2, 4)])
+@pytest.mark.slow
 def test_hybrid_sharding_by_hand(zero, scatters, gathers):
     # 2 nodes of 4, shards within a node: what is scattered and gathered stays on NVLink; a quarter
     # of the gradients is then summed with the other node's over the NIC, an all-reduce of 2 GPUs: 2
@@ -58,6 +60,7 @@ def test_hybrid_sharding_by_hand(zero, scatters, gathers):
     assert nic == pytest.approx(scatters * 2 * 1 / 2 * count / 4 * 4, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_context_parallel_ranks_share_parameters_too():
     # cp 2 x dp 2: 4 GPUs hold the same parameters, as without cp; the micro-batches are 8, and
     # gradients wait for all.
@@ -65,6 +68,7 @@ def test_context_parallel_ranks_share_parameters_too():
     assert data(**FOUR, layout__cp=2) == (0.0, pytest.approx(3 / 4 * 6 * count, rel=1e-12))
 
 
+@pytest.mark.slow
 def test_tensor_parallel_ranks_share_nothing():
     # tp 2 x dp 2: half of the parameters among 2.
     count = dense(**FOUR).model.parameters
@@ -102,6 +106,7 @@ def blocks(timeline: Timeline, kind: str) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("nvlink", ["400 GB/s bidirectional", "20 GB/s bidirectional"])
+@pytest.mark.slow
 def test_zero_3_gathers_one_block_ahead(nvlink):
     # A block's gather begins when the block before the one before it has computed, or when the last
     # gather is done: forward passes embedding, 4 layers, head, then the same backwards.
@@ -121,6 +126,7 @@ def test_zero_3_gathers_one_block_ahead(nvlink):
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.slow
 def test_a_blocks_gradients_travel_beside_the_backward_pass_of_the_block_before_it(zero):
     # Fast links, long sequences: each reduce-scatter begins when its block's weight gradients are
     # there, and is done before the next.
@@ -140,6 +146,7 @@ def test_a_blocks_gradients_travel_beside_the_backward_pass_of_the_block_before_
         assert timeline.end[row] < timeline.end[after]
 
 
+@pytest.mark.slow
 def test_overlap_shortens_the_step():
     times = {
         (grad, param): step(
@@ -152,6 +159,7 @@ def test_overlap_shortens_the_step():
     assert max(times[True, False], times[False, True]) < times[False, False]
 
 
+@pytest.mark.slow
 def test_gradients_that_do_not_overlap_are_exposed_in_full():
     # Without overlap everything that the data parallel ranks share lies outside of compute.
     timeline = step(layout__overlap_grad_reduce=False, layout__overlap_param_gather=False)
@@ -168,6 +176,7 @@ def test_gradients_that_do_not_overlap_are_exposed_in_full():
     ("zero", "shares"), [(0, (1, 1, 1)), (1, (1, 1, 4)), (2, (1, 4, 4)), (3, (4, 4, 4))]
 )
 @pytest.mark.parametrize("shard", [0, 2])
+@pytest.mark.slow
 def test_each_stage_shards_one_thing_more(zero, shares, shard):
     # Parameters in BF16, gradients in FP32, three optimizer states in FP32, over 4 replicas or
     # hybrid groups of 2.
