@@ -14,7 +14,7 @@ microscaling, 32 elements to an 8-bit scale, in hardware from Blackwell on; othe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Dtype = Literal["bf16", "fp8", "fp8_blockwise", "fp8_tensor", "mxfp8"]
@@ -104,8 +104,21 @@ class Recipe:
         return BYTES[self.gemm]
 
 
-RECIPES: dict[str, Recipe] = {
-    "fp8_block": Recipe(
+_MIXED = Recipe(
+    name="bf16",
+    gemm="bf16",
+    dispatch="bf16",
+    parameter=2,
+    gradient=4,
+    master=4,
+    moments=8,
+    saved_attention_output=2.0,
+)
+"""Megatron-LM's mixed precision, which Transformer Engine's recipes change in GEMMs and casts alone."""
+_CAST_ONCE = replace(_MIXED, cast="cast_transpose")
+
+_ROWS = (
+    Recipe(
         name="fp8_block",
         gemm="fp8",
         dispatch="fp8",
@@ -118,63 +131,15 @@ RECIPES: dict[str, Recipe] = {
         cast_bytes=3.0,
         norm="norm",  # its norms are those of DeepSeek's published profile
     ),
-    "bf16": Recipe(
-        name="bf16",
-        gemm="bf16",
-        dispatch="bf16",
-        parameter=2,
-        gradient=4,
-        master=4,
-        moments=8,
-        saved_attention_output=2.0,
-    ),
-    "fp8_tensor": Recipe(
-        name="fp8_tensor",
-        gemm="fp8_tensor",
-        dispatch="bf16",
-        parameter=2,
-        gradient=4,
-        master=4,
-        moments=8,
-        saved_attention_output=2.0,
-        cast="cast_transpose",
-        cast_bytes=4.0,
-    ),
-    "fp8_current": Recipe(
-        name="fp8_current",
-        gemm="fp8_tensor",
-        dispatch="bf16",
-        parameter=2,
-        gradient=4,
-        master=4,
-        moments=8,
-        saved_attention_output=2.0,
-        cast="cast_transpose",
-        cast_bytes=4.0,
-        amax_bytes=2.0,
-    ),
-    "fp8_blockwise": Recipe(
+    _MIXED,
+    replace(_CAST_ONCE, name="fp8_tensor", gemm="fp8_tensor", cast_bytes=4.0),
+    replace(_CAST_ONCE, name="fp8_current", gemm="fp8_tensor", cast_bytes=4.0, amax_bytes=2.0),
+    replace(
+        _CAST_ONCE,
         name="fp8_blockwise",
         gemm="fp8_blockwise",
-        dispatch="bf16",
-        parameter=2,
-        gradient=4,
-        master=4,
-        moments=8,
-        saved_attention_output=2.0,
-        cast="cast_transpose",
         cast_bytes=2.0 + 2.0 * BYTES["fp8_blockwise"],
     ),
-    "mxfp8": Recipe(
-        name="mxfp8",
-        gemm="mxfp8",
-        dispatch="bf16",
-        parameter=2,
-        gradient=4,
-        master=4,
-        moments=8,
-        saved_attention_output=2.0,
-        cast="cast_transpose",
-        cast_bytes=2.0 + 2.0 * BYTES["mxfp8"],
-    ),
-}
+    replace(_CAST_ONCE, name="mxfp8", gemm="mxfp8", cast_bytes=2.0 + 2.0 * BYTES["mxfp8"]),
+)
+RECIPES: dict[str, Recipe] = {row.name: row for row in _ROWS}

@@ -209,7 +209,7 @@ class _Second:
 
 def cut(*ops: Op | Moves) -> list[float | int]:
     """Return a phase's items: seconds of a segment, minus one less `concurrent` of a transfer."""
-    items = phase_cost(ops, _Second(), overlapped=False).items  # type: ignore[arg-type]
+    items = phase_cost(ops, _Second(), overlapped=False).items
     return [item.total if isinstance(item, Segment) else -1 - item.concurrent for item in items]
 
 
@@ -229,7 +229,7 @@ def test_a_late_transfer_ends_a_segment_and_nothing_else():
 
 
 def test_an_op_that_joins_begins_a_segment():
-    items = phase_cost((OP, OP._replace(joins=True), OP), _Second(), overlapped=False).items  # type: ignore[arg-type]
+    items = phase_cost((OP, OP._replace(joins=True), OP), _Second(), overlapped=False).items
     assert [type(item) for item in items] == [Segment, Join, Segment]
 
 

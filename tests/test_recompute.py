@@ -167,7 +167,7 @@ S, H, A = 2048, 12288, 96
 
 def layer(b: int = 1, **more: object) -> float:
     """Return the bytes that a layer of GPT-3 keeps of b sequences of 2,048 tokens."""
-    work = Work(GPT3, RECIPES["bf16"], b * S, S, **{"unfused": True, **more})  # type: ignore[arg-type]
+    work = Work(GPT3, RECIPES["bf16"], b * S, S, **{"unfused": True, **more})
     (ops,) = block_ops("dense", work)
     return saved(ops.forward)
 

@@ -49,7 +49,7 @@ class _Links:
 
 
 def seconds(ops: Any) -> float:
-    return elapsed(ops, _Kernels(), _Links())  # type: ignore[arg-type]
+    return elapsed(ops, _Kernels(), _Links())
 
 
 def gathered_piece_by_piece(ranks: int, one: float, step: float) -> float:

@@ -7,9 +7,7 @@ longest tile or the last one is done.
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-
+from simulator.compute.curves import between
 from simulator.errors import InputError
 from simulator.hardware import AttentionModel, GpuConfig, KernelConfig
 from simulator.ops import Op
@@ -26,7 +24,7 @@ def attention_seconds(op: Op, gpu: GpuConfig, model: AttentionModel, sms: int) -
     tail = model.tail.backward if backward else model.tail.forward
     # The width that was measured nearest to the op's, of two the smaller: the first one.
     nearest = min(sorted(table), key=lambda measured: abs(measured - width))
-    measured_rate = _interpolate(table[nearest], op.seq_length)  # on all SMs [FLOP/s]
+    measured_rate = between(table[nearest], op.seq_length)  # on all SMs [FLOP/s]
     rate = measured_rate * sms / gpu.sms
     # The benchmark had its own tail, which is part of its rate.
     benchmark = model.measured[nearest].sequence_heads(op.seq_length)
@@ -68,18 +66,3 @@ def implementation(table: KernelConfig, name: str, width: int, gpu: str) -> Atte
         return chosen
     measured = (model for model in table.attention.values() if width in model.forward)
     return next(measured, chosen)
-
-
-def _interpolate(curve: dict[int, float], at: int) -> float:
-    """Return the curve at a point: linear in the logarithm, constant beyond its ends."""
-    points = sorted(curve)
-    index = bisect_left(points, at)
-    if index == 0:
-        return curve[points[0]]
-    if index == len(points):
-        return curve[points[-1]]
-    low, high = points[index - 1], points[index]
-    # Sequence lengths are measured at powers of two, each as far from the next as the one before.
-    span = math.log(high / low)
-    weight = math.log(at / low) / span
-    return curve[low] * (1 - weight) + curve[high] * weight

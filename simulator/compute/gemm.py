@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
 from collections.abc import Mapping
 
+from simulator.compute.curves import between
 from simulator.compute.grid import grid, loop_seconds, ratio
 from simulator.compute.waves import waves
 from simulator.hardware import GemmModel, GpuConfig
@@ -56,12 +55,4 @@ def burst(curve: Mapping[float, float], seconds: float) -> float:
     """
     if not curve:
         return 1.0
-    lengths = sorted(curve)
-    index = bisect_left(lengths, seconds)
-    if index == 0:
-        return curve[lengths[0]]
-    if index == len(lengths):
-        return curve[lengths[-1]]
-    low, high = lengths[index - 1], lengths[index]
-    weight = math.log(seconds / low) / math.log(high / low)
-    return curve[low] * (1.0 - weight) + curve[high] * weight
+    return between(curve, seconds)
