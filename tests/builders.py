@@ -74,6 +74,7 @@ _HOMES = {
     "price": CLUSTER,
     "faults": CLUSTER,
     "jitter": CLUSTER,
+    "spread": CLUSTER,
 }
 
 
