@@ -24,6 +24,7 @@ import published
 import rankings
 import scaling
 import steps
+import trust
 from cells import row
 
 from simulator import inputs, load, lower, plot, run, summarise
@@ -44,7 +45,8 @@ BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
 
 TABLES: dict[str, Callable[[], str]] = {}
 """file -> what it should hold; filled at the end of this file."""
-SLOW = ("published.md", "rankings.md", "ledgers.md")
+TRUST = "../simulator/data/trust"
+SLOW = ("published.md", f"{TRUST}/published.csv", "rankings.md", "ledgers.md")
 """files that take minutes: written by name, and checked with --all"""
 
 
@@ -354,6 +356,8 @@ TABLES |= {
     "overlap.md": overlaps.table,
     "schedules.md": steps.schedules,
     "published.md": published.page,
+    f"{TRUST}/published.csv": trust.table,
+    f"{TRUST}/kernels.csv": trust.kernels,
     "rankings.md": rankings.page,
     "ledgers.md": ledgers.page,
     "scaling.md": scaling.page,
