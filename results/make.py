@@ -17,6 +17,7 @@ from pathlib import Path
 
 import dispatch
 import gallery
+import gpus
 import ledgers
 import left_out
 import overlaps
@@ -350,6 +351,7 @@ TABLES |= {
     "dispatch.md": dispatch.table,
     "topologies.md": topologies,
     "kernels.md": kernels,
+    "gpus.md": gpus.page,
     "overlap.md": overlaps.table,
     "schedules.md": steps.schedules,
     "published.md": published.page,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from simulator import inputs
 from simulator.errors import InputError, LayoutError
-from simulator.hardware import GpuConfig, HostConfig, KernelConfig, StackConfig
+from simulator.hardware import GpuConfig, HostConfig, KernelConfig, PowerLaw, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
@@ -39,6 +39,7 @@ def cross_check(
     _check_recompute(workload, architecture)
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
+    _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
     _check_sequence(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
@@ -121,6 +122,28 @@ def _runs(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> bool:
 
 def _gpu(name: str) -> GpuConfig:
     return inputs.validate(inputs.data("gpus", name), GpuConfig)
+
+
+def _check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
+    """Refuse a power limit that nothing meets, or at which no SM runs. Errors: InputError."""
+    limit = site.node.power_limit
+    if limit is None:
+        return
+    law = inputs.validate(inputs.data("power", "limit"), PowerLaw)
+    known = _gpu(gpu.relative) if gpu.relative else gpu
+    least = law.drawn(known) * gpu.sms
+    rule = ""
+    if limit > gpu.power:
+        rule = f"exceeds the limit that {gpu.name} comes with"
+    elif limit <= least:
+        rule = f"leaves no power for the clock of {gpu.name}'s SMs"
+    if rule:
+        raise InputError(
+            rule,
+            key="topology.node.power_limit",
+            value=f"{limit:g} W",
+            remedy=f"Write more than {least:.0f} W and at most {gpu.power:g} W.",
+        )
 
 
 def _check_attention(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> None:
