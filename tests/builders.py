@@ -103,7 +103,8 @@ def hosted(**changes: object) -> Scenario:
 def host_free(one: Scenario) -> Scenario:
     """Return a scenario with hosts that take no time and wait for nothing."""
     waits = one.stack.host.model_copy(update={"drains": ()})
-    stack = one.stack.model_copy(update={"host": waits})
+    sharding = one.stack.sharding.model_copy(update={"host": 0.0})
+    stack = one.stack.model_copy(update={"host": waits, "sharding": sharding})
     return replace(one, host=AT_ONCE.config, stack=stack)
 
 
@@ -302,6 +303,8 @@ def configurations() -> list[dict[str, object]]:
         {"training__recompute": ["norm", "swiglu"]},
         {"model__num_nextn_predict_layers": 1},
         {"training__micro_batch_size": 2, "training__global_batch_size": 32},
+        {"layout__zero": 3, "stack": "fsdp1"},
+        {"layout__zero": 3, "stack": "fsdp2"},
     ]
     return every + [
         {**one, "schedule__name": name} for one in extra for name in ("1f1b", "dualpipe")

@@ -20,6 +20,7 @@ from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
 from simulator.hardware.power import PowerLaw
+from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
@@ -49,6 +50,7 @@ __all__ = [
     "OverlapSlowdown",
     "Overlaps",
     "PowerLaw",
+    "Sharding",
     "SmCopies",
     "StackConfig",
     "StackHost",
