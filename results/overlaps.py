@@ -96,8 +96,8 @@ INTERFERENCE_NOTES = [
     "- Spans are missed where a transfer may not have covered the whole kernel: 1.3 to 1.4 is what the rule gives at",
     "  70 to 85% of cover.",
     "- The 256 x 128 GEMM lost 205 of the 300 us of its all-reduce, more than a kernel that spreads over what is left:",
-    "  a persistent kernel with one block per SM leaves the tiles of those that wait. The gather of pull request 172714",
-    "  cost its GEMM a third of its length.",
+    "  a persistent kernel with one block per SM leaves the tiles of those that wait. The gather of PyTorch's pull",
+    "  request cost its GEMM a third of its length.",
     "- NCCL keeps its rate next to kernels; dispatch and combine are slower by what DeepSeek's trace shows.",
 ]
 
