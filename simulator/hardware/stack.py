@@ -83,6 +83,36 @@ class OptimizerKernels(Data):
     copies: bool = Field(
         description="Whether a kernel of its own reads master weights and writes parameters."
     )
+    casts_moments: bool = Field(
+        False,
+        description=(
+            "Whether moments that are kept in BF16 are copied to FP32 before the update, and back "
+            "behind it."
+        ),
+    )
+    copies_gradients: bool = Field(
+        False,
+        description="Whether gradients that are summed in BF16 are copied to FP32 for the update.",
+    )
+
+
+class StackMemory(Data):
+    """What a stack keeps of sharded parameters (ZeRO stage 3)."""
+
+    shards_masters: bool = Field(
+        False,
+        description=(
+            "Whether the shards are the FP32 master weights, cast as they are gathered, with no "
+            "BF16 copy of their own."
+        ),
+    )
+    keeps_root: bool = Field(
+        False,
+        description=(
+            "Whether embedding and head stay gathered from the forward pass to the end of the "
+            "backward pass, with their whole gradients."
+        ),
+    )
 
 
 class StackConfig(Data):
@@ -98,10 +128,14 @@ class StackConfig(Data):
     )
     experts: ExpertKernels = Field(description="The kernels of routed experts.")
     optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
+    memory: StackMemory = Field(StackMemory(), description="What it keeps of sharded parameters.")
     norm: Literal["norm", "fused_norm", "compiled_norm"] = Field(
         description=(
             "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."
         )
+    )
+    loss: Literal["fused", "compiled", "vocab_parallel", "unfused"] = Field(
+        description="How it computes the cross-entropy by default, see training.loss."
     )
     attention: str = Field(
         "",
