@@ -23,6 +23,7 @@ import memory_page
 import overlaps
 import published
 import rankings
+import scaling
 import steps
 from cells import row
 
@@ -357,6 +358,7 @@ TABLES |= {
     "published.md": published.page,
     "rankings.md": rankings.page,
     "ledgers.md": ledgers.page,
+    "scaling.md": scaling.page,
     "../README.md": readme,
     **gallery.TABLES,
 }

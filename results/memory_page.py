@@ -25,7 +25,7 @@ TAIL = """
   allows, where a chunk that waits for its weight gradients counts by what those read (its table 1). With every chunk
   counted whole until then, as the simulator first did, ZB rows came out 9 to 12% high; corrected with the errors known.
 - Moonlight's four kinds of recomputation come out alike because their peak is not in a layer: Transformer Engine's
-  AdamW copies both BF16 moments of all routed experts to FP32 at once. Without recomputation the measured peak is 0.7 GB
+  AdamW copies both BF16 moments of all routed experts to FP32 at once. Without recomputation the measured one is 0.7 GB
   higher: in a layer, it seems, of experts that were not balanced; here they are.
 - torchtitan reads what the allocator has reserved. Its unfused loss has the logits in BF16 and three times in FP32
   over a step; the rest of what it misses is blocks of the allocator that no later tensor fits.

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from simulator.hardware.data import Data
+from simulator.hardware.sharding import Sharding
 from simulator.hardware.tensor_overlap import TensorOverlap
 from simulator.units import Integer
 
@@ -96,25 +97,6 @@ class OptimizerKernels(Data):
     )
 
 
-class StackMemory(Data):
-    """What a stack keeps of sharded parameters (ZeRO stage 3)."""
-
-    shards_masters: bool = Field(
-        False,
-        description=(
-            "Whether the shards are the FP32 master weights, cast as they are gathered, with no "
-            "BF16 copy of their own."
-        ),
-    )
-    keeps_root: bool = Field(
-        False,
-        description=(
-            "Whether embedding and head stay gathered from the forward pass to the end of the "
-            "backward pass, with their whole gradients."
-        ),
-    )
-
-
 class StackConfig(Data):
     """A software stack."""
 
@@ -128,7 +110,9 @@ class StackConfig(Data):
     )
     experts: ExpertKernels = Field(description="The kernels of routed experts.")
     optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
-    memory: StackMemory = Field(StackMemory(), description="What it keeps of sharded parameters.")
+    sharding: Sharding = Field(
+        Sharding(), description="How it gathers sharded parameters and scatters gradients."
+    )
     norm: Literal["norm", "fused_norm", "compiled_norm"] = Field(
         description=(
             "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."

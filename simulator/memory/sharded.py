@@ -10,9 +10,6 @@ from simulator.model import BlockKind
 from simulator.ops.optimizer import temporaries
 from simulator.scenario import Scenario
 
-ROOT = ("embedding", "head")
-"""Blocks that FSDP2 wraps with the model itself: they are gathered once, until the backward pass."""
-
 
 class States(NamedTuple):
     """What stays on a rank for the whole step."""
@@ -41,13 +38,20 @@ def states(
     optimizer = shard * (recipe.master + recipe.moments)
     if resharded(scenario):
         parameters = shard * recipe.parameter
-        if scenario.stack.memory.shards_masters:
+        if scenario.stack.sharding.masters:
             # The shards are the master weights, cast as they are gathered.
             parameters = shard * recipe.master
             optimizer = shard * recipe.moments
-    gradients = shard if scenario.layout.zero >= ZeroStage.GRADIENTS else count
+    gradients = shard if shards_gradients(scenario) else count
     update = temporaries(recipe, scenario.stack.optimizer, of_kind.dense, of_kind.routed)
     return States(parameters, gradients * recipe.gradient, optimizer, update)
+
+
+def shards_gradients(scenario: Scenario) -> bool:
+    """Tell whether a rank keeps only its shard of the gradients between two micro-batches."""
+    # Sums wait for the last micro-batch's, whole, where they are not reduced after every one.
+    sharded = scenario.layout.zero >= ZeroStage.GRADIENTS
+    return sharded and scenario.workload.layout.syncs_every_pass
 
 
 def resharded(scenario: Scenario) -> bool:
@@ -62,18 +66,21 @@ def whole_blocks(scenario: Scenario, costs: Costs, stages: tuple[int, ...]) -> f
     Two blocks' parameters where these are sharded, the one that runs and the next, and one block's
     gradients where those are.
     """
+    sharding = scenario.stack.sharding
     kinds = [kind for stage in stages for kind in costs.stages[stage]]
-    root: list[BlockKind] = []
-    if resharded(scenario) and scenario.stack.memory.keeps_root:
-        root = [kind for kind in kinds if kind in ROOT]
-        kinds = [kind for kind in kinds if kind not in ROOT]
+    whole: list[BlockKind] = []
+    if resharded(scenario):
+        # What stays gathered has its whole gradients too, from the loss on.
+        whole = [kind for kind in kinds if kind in sharding.kept]
+        kinds = [kind for kind in kinds if kind not in sharding.kept]
     # Buffers are reused from block to block, so they have the size of the largest one.
     largest = max((sum(costs.held([kind])) for kind in kinds), default=0.0)
     recipe = scenario.recipe
-    size = 0.0
-    if scenario.layout.zero >= ZeroStage.GRADIENTS:
+    size = 2 * sum(costs.held(whole)) * recipe.parameter
+    if shards_gradients(scenario):
         size += largest * recipe.gradient
+        if sharding.copies_in:  # from the gradients that autograd has made
+            size += largest * recipe.parameter
     if resharded(scenario):
         size += 2 * largest * recipe.parameter
-    # The root's gradients are whole from the loss on, in the format of the parameters.
-    return size + 2 * sum(costs.held(root)) * recipe.parameter
+    return size
