@@ -20,6 +20,7 @@ import gallery
 import gpus
 import ledgers
 import left_out
+import memory_page
 import overlaps
 import published
 import rankings
@@ -354,6 +355,7 @@ TABLES |= {
     "kernels.md": kernels,
     "gpus.md": gpus.page,
     "overlap.md": overlaps.table,
+    "memory.md": memory_page.page,
     "schedules.md": steps.schedules,
     "published.md": published.page,
     "rankings.md": rankings.page,
