@@ -30,7 +30,6 @@ from simulator.ops import BlockOps, Op, Pass, Phase, Transfer, Work, block_ops
 from simulator.precision import BYTES
 from simulator.scenario import Scenario
 
-
 LEAST_ROWS = {"mxfp8": 32, "nvfp4": 64}
 """Format -> what rows of an expert are padded to at least: a block of 32 elements has a scale of
 MXFP8, and a padded row must not share one; NVFP4's grouped casts take 64 (TransformerEngine pull
