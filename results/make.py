@@ -17,8 +17,10 @@ from pathlib import Path
 
 import dispatch
 import gallery
+import gpus
 import ledgers
 import left_out
+import memory_page
 import overlaps
 import published
 import rankings
@@ -353,7 +355,9 @@ TABLES |= {
     "dispatch.md": dispatch.table,
     "topologies.md": topologies,
     "kernels.md": kernels,
+    "gpus.md": gpus.page,
     "overlap.md": overlaps.table,
+    "memory.md": memory_page.page,
     "schedules.md": steps.schedules,
     "published.md": published.page,
     f"{TRUST}/published.csv": trust.table,

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simulator.compute.attention import attention_seconds, implementation
-from simulator.compute.gemm import burst, gemm_seconds, inside
+from simulator.compute.contention import INSENSITIVE, Sensitivity, sensitivity
+from simulator.compute.gemm import Clock, burst, gemm_seconds, inside
 from simulator.compute.grouped import grouped_seconds
+from simulator.compute.power import stretch
 from simulator.errors import InputError
 from simulator.hardware import GemmModel, GpuConfig, KernelConfig
 from simulator.ops import Op
@@ -37,6 +39,8 @@ class Processor:
 
     In a benchmark's loop of short kernels it has not.
     """
+    power_limit: float = 0.0
+    """Of the GPU [W]; 0: the one that it comes with."""
 
     def seconds(self, ops: Iterable[Op], *, overlapped: bool) -> float:
         """Return the time of kernels run one after another [s], gaps included.
@@ -57,6 +61,30 @@ class Processor:
         if op.flops:
             return self._attention(op, overlapped=overlapped)
         return self._memory_bound(op, overlapped=overlapped)
+
+    def sensitivity(self, op: Op, alone: float) -> Sensitivity:
+        """Return how much of what transfers take is missing to a kernel. alone: its time [s]."""
+        model = self.kernels.contention
+        if not op.flops:
+            return sensitivity(model.memory_sms, 1.0)
+        if op.taken.seconds or op.taken.sms:
+            return INSENSITIVE  # its time holds the transfer next to it
+        # The nearer to HBM's bandwidth a kernel runs, the more it needs what transfers take.
+        asked = op.bytes / self.gpu.memory.bandwidth / alone
+        hbm = max(model.compute_hbm, min(1.0, asked))
+        return sensitivity(self._lost_waves(op, alone), hbm)
+
+    def _lost_waves(self, op: Op, alone: float) -> float:
+        """Return a kernel's sensitivity to SMs: by its waves on those that NCCL leaves."""
+        held = self.kernels.communication["nccl"].ctas
+        left = self.gpu.sms - held
+        if op.kind not in ("gemm", "wgrad"):
+            fewer = self._attention_on(op, left)
+        elif self.reserved_sms:
+            return 0.0  # it leaves SMs to transfers all the time
+        else:
+            fewer = self._gemm_on(op, left)
+        return max(0.0, (fewer / alone - 1.0) * left / held)
 
     def gaps(self, op: Op) -> float:
         """Return the time between an op's kernels, and to the one before [s]."""
@@ -114,7 +142,11 @@ class Processor:
         peak = self.peak(op.dtype)
         if op.shape.groups > 1 and not self.own_grouped:
             return self._grouped(op, peak, sms)
-        return gemm_seconds(op, self.gpu, self._model(op), peak, sms, sustained=self.sustained)
+        return gemm_seconds(op, self.gpu, self._model(op), peak, sms, self._clock)
+
+    @property
+    def _clock(self) -> Clock:
+        return Clock(self.sustained, stretch(self.gpu, self.power_limit))
 
     def _model(self, op: Op) -> GemmModel:
         table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
@@ -127,16 +159,21 @@ class Processor:
         if not self.sustained:
             return in_loop
         # Its clock gives way as that of a dense GEMM of its length.
-        known = self._model(op).measured.get(self.gpu.name)
-        slower = burst(known.burst, in_loop) if known else 1.0
+        known = self._model(op).measured.get(self.gpu.relative or self.gpu.name)
+        slower = self._clock.slower(burst(known.burst, in_loop) if known else 1.0)
         return grouped_seconds(op, self.gpu, model, peak, sms, slower) * model.sustained
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
-        model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)
         sms = self.gpu.sms
         if overlapped:
             sms -= self.reserved_sms
-        return attention_seconds(op, self.gpu, model, sms)
+        return self._attention_on(op, sms)
+
+    def _attention_on(self, op: Op, sms: int) -> float:
+        """Return the time of fused attention on some SMs [s]."""
+        model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)
+        # A figure of attention holds what its GPU's own limit does to the clock.
+        return attention_seconds(op, self.gpu, model, sms) * self._clock.slower(1.0)
 
 
 def _runs(op: Op) -> bool:
