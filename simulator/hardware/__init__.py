@@ -18,7 +18,8 @@ from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
-from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
+from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
+from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
@@ -32,6 +33,7 @@ __all__ = [
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
+    "Contention",
     "CopyModel",
     "Drain",
     "ExpertKernels",
@@ -47,6 +49,7 @@ __all__ = [
     "OverlapMethod",
     "OverlapSlowdown",
     "Overlaps",
+    "Sharding",
     "SmCopies",
     "StackConfig",
     "StackHost",
