@@ -97,14 +97,19 @@ class DataParallel:
             for number in range(len(self.costs.stages[stage]))
         ]
 
-    def gather_parameters(self, template: Template, chunk: Chunk) -> dict[Mark, list[int]]:
-        """Gather what an action's blocks wait for, if parameters are resharded; return the rows."""
+    def gather_parameters(
+        self, template: Template, chunk: Chunk, *, before: int
+    ) -> dict[Mark, list[int]]:
+        """Gather what an action's blocks wait for, if parameters are resharded; return the rows.
+
+        before: rows of the action that stand between the gathers and its chunk.
+        """
         if not self.resharded:
             return {}
         template.kinds.append(UPDATE)
         # The chunk's own rows come behind the gathers, of which there are as many:
         gathers = sum(self._gathers(mark) for mark in chunk.begins)
-        chunk_start = len(template.stream) + gathers
+        chunk_start = len(template.stream) + gathers + before
         rows: dict[Mark, list[int]] = {}
         previous = 0  # row at which the block before begins
         for mark, begin in chunk.begins.items():

@@ -9,20 +9,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.costs import Busy, Costs
+from simulator.costs import NO_LAUNCH, Busy, Costs
 from simulator.layout import ZeroStage
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
 from simulator.program.chunks import chunk
 from simulator.program.coflows import CoflowKey, Coflows, stage_hosts
-from simulator.program.data_parallel import DataParallel, OwedAt
+from simulator.program.data_parallel import UPDATE, DataParallel, OwedAt
 from simulator.program.folding import members
-from simulator.program.orders import Key, Order, orders
+from simulator.program.orders import Key, Operations, Order, Post, orders
 from simulator.program.program import Ints
 from simulator.program.templates import FarWait, Handed, Template
 from simulator.scenario import Scenario
-from simulator.schedules import Action, Schedule
+from simulator.schedules import Action, PipelineOverlap, Schedule, posts
 
+_HALVES = {"F": Handed.FORWARD, "B": Handed.GRADIENT}
 _INPUTS = {FORWARD_INPUT: Handed.FORWARD, GRADIENT_INPUT: Handed.GRADIENT}
 
 
@@ -61,6 +62,8 @@ class RankRows:
     """Different templates, as many as it has different actions and two."""
     sequence: Ints
     """Index into templates [slot]."""
+    awaited: Ints
+    """Slot whose messages an action waits for, -1 if none [position]."""
     far: list[FarWait]
     """Waits between slots, besides those for inputs and for reductions."""
     totals: Totals
@@ -82,7 +85,12 @@ class RankBuilder:
         self.hosts = stage_hosts(step.schedule)
         self.virtual = step.schedule.stages // len(step.schedule.ranks)
         self.members = members(layout) if step.costs.per_gpu else ()
-        self.orders = orders(step.schedule, every_pass=layout.zero >= ZeroStage.GRADIENTS)
+        self.sends = step.scenario.pipeline.sends
+        self.orders = orders(
+            step.schedule,
+            posts(step.schedule, self.sends),
+            every_pass=layout.zero >= ZeroStage.GRADIENTS,
+        )
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
         # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
         # pair (arXiv 2412.19437, figure 4).
@@ -109,9 +117,13 @@ class RankBuilder:
         )
         # Each different action is written once, in whatever order: `sequence` says where it stands.
         begin = data.begin_step(order.first)
+        self._post(begin, order.posts[0], rank, ())
         actions = []
         for key, rows in zip(order.keys, chunks, strict=True):
-            actions.append(self._template(key, rows, data))
+            template = self._template(key, rows, data)
+            if key.posts >= 0:
+                self._post(template, order.posts[key.posts], rank, template.latest(rows.latest))
+            actions.append(template)
         last_slot = len(order.code) + 1
         end = data.end_step(_owed(actions, order), last_slot)
         last_template = len(actions) + 1
@@ -119,6 +131,7 @@ class RankBuilder:
             pipeline_index=index,
             templates=[begin, *actions, end.template],
             sequence=np.concatenate([[0], 1 + order.code, [last_template]]),
+            awaited=order.awaited,
             far=[*end.waits, *_parameter_waits(order, actions, chunks, data)],
             totals=_totals(chunks, order.code, end.template),
         )
@@ -135,10 +148,14 @@ class RankBuilder:
     def _template(self, key: Key, rows: Chunk, data: DataParallel) -> Template:
         """Return the rows of an action and of what goes with it."""
         template = Template(data.speed)
-        gathered = data.gather_parameters(template, rows)
+        waits = key.receives or key.awaits
+        handed_over = self._handed_over(key)
+        gathered = data.gather_parameters(template, rows, before=int(waits))
         template.kinds.append(str(key.kind))
+        if waits:
+            self._wait(template, key, handed_over)
         template.chunk_start = len(template.stream)
-        self._add_chunk(template, key, rows, data.rank)
+        self._add_chunk(template, rows, data.rank, {} if key.receives else handed_over)
         if 0 <= key.forward < self.step.schedule.stages - 1:
             self._hand_on(template, Handed.FORWARD, rows.forward_out, key.to, data.rank)
         if key.backward > 0:
@@ -147,33 +164,54 @@ class RankBuilder:
         data.reduce_gradients(template, rows, final=key.final)
         return template
 
-    def _add_chunk(self, template: Template, key: Key, rows: Chunk, rank: int) -> None:
-        start = template.chunk_start
-        index = self.step.table.index
+    def _handed_over(self, key: Key) -> dict[int, bool]:
+        """Tell which inputs another action hands over."""
         # The first stage reads its input from the data, the last one makes its gradient from the
         # loss: nobody hands them over.
         last_stage = self.step.schedule.stages - 1
-        handed_over = {
+        return {
             FORWARD_INPUT: key.forward > 0,
             GRADIENT_INPUT: 0 <= key.backward < last_stage,
         }
+
+    def _add_chunk(
+        self, template: Template, rows: Chunk, rank: int, handed_over: dict[int, bool]
+    ) -> None:
+        """Add the rows of an action. handed_over: inputs that they wait for; nothing if the row before them does."""
+        start = template.chunk_start
+        index = self.step.table.index
         columns = zip(rows.stream, rows.label, rows.busy, rows.exchange, rows.after, strict=True)
         for stream, label, busy, call, after in columns:
             coflow = -1
             if call.kind:
                 coflow = index[CoflowKey(*call)][rank]
-            takes = any(due < 0 and handed_over[due] for due in after)
-            launched = self._receiving(busy) if takes else busy
+            takes = any(handed_over.get(due) for due in after)
+            launched = self._receiving(busy, self.virtual) if takes else busy
             row = template.row(stream, label, launched, coflow)
             for due in after:
                 if due >= 0:
                     template.wait(row, (start + due,))
+                elif not handed_over:
+                    template.wait(row, (start - 1,))
                 elif handed_over[due]:
                     template.wait_for_input(row, _INPUTS[due])
 
-    def _receiving(self, busy: Busy) -> Busy:
+    def _receiving(self, busy: Busy, virtual: int) -> Busy:
         """Return what a row that takes what another stage sends keeps busy."""
-        return self.step.costs.hosts.receive(busy, self.virtual)
+        return self.step.costs.hosts.receive(busy, virtual)
+
+    def _wait(self, template: Template, key: Key, handed_over: dict[int, bool]) -> None:
+        """Add a row at which the compute stream waits for messages, as it does for an event."""
+        nothing = Busy(0.0)
+        # Megatron synchronises behind batched messages, which are those that do not overlap.
+        blocks = self.sends is PipelineOverlap.NONE and key.awaits
+        busy = self._receiving(nothing, 1) if blocks else nothing
+        row = template.row(Stream.COMPUTE, "wait", busy)
+        if key.awaits:
+            template.wait_for_input(row, Handed.POSTED)
+        for due, comes in handed_over.items():
+            if comes:
+                template.wait_for_input(row, _INPUTS[due])
 
     def _hand_on(
         self, template: Template, kind: Handed, made: After, taker: int, rank: int
@@ -187,6 +225,8 @@ class RankBuilder:
         rows = [template.chunk_start + row for row in made if row >= 0]
         # A rank that holds both stages, as in a V-shaped schedule, sends nothing.
         edge = self.step.table.edges.get((direction, index, taker))
+        if edge is not None and self.step.table.meets:
+            return  # `_post` does
         if edge is not None:
             coflow = self.step.table.index[CoflowKey(direction, edge)][rank]
             busy = self.step.costs.hosts.collective()
@@ -194,6 +234,39 @@ class RankBuilder:
             template.wait(sent, rows)
             rows = [sent]
         template.handed[kind].extend(rows)
+
+    def _post(
+        self, template: Template, operations: Operations, rank: int, after: Sequence[int]
+    ) -> None:
+        """Add both kinds of ends of messages.
+
+        after: rows of the template behind which the first operation begins.
+        """
+        if operations and not template.kinds:
+            template.kinds.append(UPDATE)
+        for operation in operations:
+            rows: list[int] = []
+            for message in operation:
+                # The messages of an operation are launched by one call.
+                busy = NO_LAUNCH if rows else self.step.costs.hosts.collective()
+                row = template.row(Stream.SEND, message.label, busy, self._coflow_of(message, rank))
+                template.wait(row, after)
+                rows.append(row)
+                if self.sends is PipelineOverlap.NONE:
+                    template.handed[Handed.POSTED].append(row)
+                elif message.sends:
+                    template.handed[Handed.POSTED].append(row)
+                    template.handed[_HALVES[message.half]].append(row)
+            after = rows
+
+    def _coflow_of(self, message: Post, rank: int) -> int:
+        """Return the coflow of a message between a rank and its peer."""
+        layout = self.step.scenario.layout
+        index = layout.pipeline_index(rank)
+        source, target = (index, message.peer) if message.sends else (message.peer, index)
+        edge = self.step.table.edges[message.half, source, target]
+        sender = layout.rank(source, layout.local_rank(rank))
+        return self.step.table.index[CoflowKey(message.half, edge)][sender]
 
 
 def _owed(actions: Sequence[Template], order: Order) -> list[OwedAt]:
