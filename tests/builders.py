@@ -74,6 +74,7 @@ _HOMES = {
     "price": CLUSTER,
     "faults": CLUSTER,
     "jitter": CLUSTER,
+    "spread": CLUSTER,
 }
 
 
@@ -102,7 +103,8 @@ def hosted(**changes: object) -> Scenario:
 def host_free(one: Scenario) -> Scenario:
     """Return a scenario with hosts that take no time and wait for nothing."""
     waits = one.stack.host.model_copy(update={"drains": ()})
-    stack = one.stack.model_copy(update={"host": waits})
+    sharding = one.stack.sharding.model_copy(update={"host": 0.0})
+    stack = one.stack.model_copy(update={"host": waits, "sharding": sharding})
     return replace(one, host=AT_ONCE.config, stack=stack)
 
 
@@ -301,6 +303,8 @@ def configurations() -> list[dict[str, object]]:
         {"training__recompute": ["norm", "swiglu"]},
         {"model__num_nextn_predict_layers": 1},
         {"training__micro_batch_size": 2, "training__global_batch_size": 32},
+        {"layout__zero": 3, "stack": "fsdp1"},
+        {"layout__zero": 3, "stack": "fsdp2"},
     ]
     return every + [
         {**one, "schedule__name": name} for one in extra for name in ("1f1b", "dualpipe")
@@ -378,6 +382,8 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
         name: model.model_copy(
             update={
                 "setup": model.setup / k,
+                "setups": _sooner(model.setups, k),
+                "cast": model.cast * k,
                 "own_part": model.own_part * k,
                 "measured_on": _measured(model, k),
                 "copies": _copied_faster(model.copies, k),
@@ -417,6 +423,17 @@ def _copied_faster(copies, k: float):
         for way in ("inside", "across")
     }
     return copies.model_copy(update=ways)
+
+
+def _sooner(setups, k: float):
+    """Return what precedes a kernel by ranks in 1/k of the time; none where it has none."""
+    if setups is None:
+        return None
+    ways = {
+        way: {ranks: seconds / k for ranks, seconds in getattr(setups, way).items()}
+        for way in ("inside", "across")
+    }
+    return setups.model_copy(update=ways)
 
 
 def _sped_up(measured, k: float):

@@ -46,6 +46,8 @@ class Hosts:
     """What they wait for."""
     graphs: str
     """`training.cuda_graphs`."""
+    sharded: float = 0.0
+    """What a gather of sharded parameters takes, the profiler on; 0: as any collective [s]."""
 
     def captured(self, phase: Phase) -> bool:
         """Tell whether a phase is launched as a graph."""
@@ -73,13 +75,23 @@ class Hosts:
         host = self.config.communication / self.config.profiler
         return Busy(0.0, Launches((host,), (0.0,)), drains)
 
+    def of_shards(self, *, drains: bool = False) -> Busy:
+        """Return what a gather of sharded parameters, or a reduction to shards, takes."""
+        if not self.sharded:
+            return self.collective(drains=drains)
+        host = self.sharded / self.config.profiler
+        return Busy(0.0, Launches((host,), (0.0,)), drains)
+
+    def copy(self, seconds: float) -> Busy:
+        """Return what a copy outside of phases takes. seconds: on a healthy GPU [s]."""
+        config = self.config
+        host = config.forward["elementwise"] * config.launches / config.profiler
+        return Busy(seconds, Launches((host,), (seconds,)))
+
     def optimizer(self, seconds: float) -> Busy:
         """Return what the update takes. seconds: on a healthy GPU [s]."""
         # The norm of the gradients is read on the host before parameters are updated.
-        config = self.config
-        host = config.forward["elementwise"] * config.launches / config.profiler
-        drains = "gradient_norm" in self.drains
-        return Busy(seconds, Launches((host,), (seconds,)), drains)
+        return self.copy(seconds)._replace(drains="gradient_norm" in self.drains)
 
     def receive(self, busy: Busy, virtual: int) -> Busy:
         """Return what the first row behind what another stage sends takes. virtual: stages per rank."""

@@ -65,7 +65,8 @@ def _hosts(scenario: Scenario) -> Hosts:
     drains = scenario.stack.host.drains
     if not dispatcher_of(scenario).synchronises:
         drains = tuple(drain for drain in drains if drain != "token_counts")
-    return Hosts(scenario.host, drains, scenario.workload.training.cuda_graphs)
+    sharded = scenario.stack.sharding.host
+    return Hosts(scenario.host, drains, scenario.workload.training.cuda_graphs, sharded)
 
 
 def _loaded_keys(

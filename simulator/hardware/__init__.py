@@ -19,6 +19,7 @@ from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
+from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
@@ -47,6 +48,7 @@ __all__ = [
     "OverlapMethod",
     "OverlapSlowdown",
     "Overlaps",
+    "Sharding",
     "SmCopies",
     "StackConfig",
     "StackHost",

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from simulator.hardware.data import Data
+from simulator.hardware.sharding import Sharding
 from simulator.hardware.tensor_overlap import TensorOverlap
 from simulator.units import Integer
 
@@ -114,6 +115,9 @@ class StackConfig(Data):
     pipeline: PipelineSends = Field(description="Its sends between pipeline stages.")
     experts: ExpertKernels = Field(description="The kernels of routed experts.")
     optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
+    sharding: Sharding = Field(
+        Sharding(), description="How it gathers sharded parameters and scatters gradients."
+    )
     norm: Literal["norm", "fused_norm", "compiled_norm"] = Field(
         description=(
             "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."

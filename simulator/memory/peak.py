@@ -94,7 +94,6 @@ def _rank_memory(
     order: its actions. hosts: stage -> pipeline indices that hold it.
     """
     recipe = scenario.recipe
-    zero = scenario.layout.zero
     stages = tuple(stage for stage, indices in hosts.items() if index in indices)
     # Dense and routed parameters, before and after ZeRO shards them.
     count = sum(sum(costs.parameters(stage)) for stage in stages)
@@ -103,7 +102,7 @@ def _rank_memory(
     activations = _peak_activations(costs, order)
     buffers = _buffers(scenario, costs, stages)
     parameters = shard if _resharded(scenario) else count
-    gradients = shard if zero >= ZeroStage.GRADIENTS else count
+    gradients = shard if _sharded_gradients(scenario) else count
     by_category = {
         "parameters": parameters * recipe.parameter,
         "gradients": gradients * recipe.gradient,
@@ -113,6 +112,13 @@ def _rank_memory(
         "margin": scenario.workload.training.fragmentation * (activations + buffers),
     }
     return RankMemory(index, stages, by_category)
+
+
+def _sharded_gradients(scenario: Scenario) -> bool:
+    """Tell whether a rank keeps only its shard of the gradients between two micro-batches."""
+    # Sums wait for the last micro-batch's, whole, where they are not reduced after every one.
+    sharded = scenario.layout.zero >= ZeroStage.GRADIENTS
+    return sharded and scenario.workload.layout.syncs_every_pass
 
 
 def _resharded(scenario: Scenario) -> bool:
@@ -208,7 +214,7 @@ def _whole_blocks(scenario: Scenario, costs: Costs, stages: tuple[int, ...]) -> 
     # Buffers are reused from block to block, so they have the size of the largest one.
     largest = max((sum(costs.held([kind])) for kind in kinds), default=0.0)
     size = 0.0
-    if scenario.layout.zero >= ZeroStage.GRADIENTS:
+    if _sharded_gradients(scenario):
         size += largest * scenario.recipe.gradient
     if _resharded(scenario):
         size += 2 * largest * scenario.recipe.parameter

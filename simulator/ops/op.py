@@ -32,6 +32,8 @@ KINDS = (
     "amax",
     "rope",
     "copy",
+    "shard_copy",
+    "shard_cast",
     "elementwise",
     "activation",
     "bias_gelu",

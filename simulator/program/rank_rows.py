@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.costs import NO_LAUNCH, Busy, Costs
-from simulator.layout import ZeroStage
 from simulator.ops.streams import Stream
+from simulator.program.block_traffic import BlockTraffic
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
 from simulator.program.chunks import chunk
 from simulator.program.coflows import CoflowKey, Coflows, stage_hosts
@@ -86,10 +86,11 @@ class RankBuilder:
         self.virtual = step.schedule.stages // len(step.schedule.ranks)
         self.members = members(layout) if step.costs.per_gpu else ()
         self.sends = step.scenario.pipeline.sends
+        self.syncs_every_pass = step.scenario.workload.layout.syncs_every_pass
         self.orders = orders(
             step.schedule,
             posts(step.schedule, self.sends),
-            every_pass=layout.zero >= ZeroStage.GRADIENTS,
+            every_pass=self.syncs_every_pass,
         )
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
         # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
@@ -133,7 +134,7 @@ class RankBuilder:
             sequence=np.concatenate([[0], 1 + order.code, [last_template]]),
             awaited=order.awaited,
             far=[*end.waits, *_parameter_waits(order, actions, chunks, data)],
-            totals=_totals(chunks, order.code, end.template),
+            totals=_totals(chunks, actions, order.code, end.template),
         )
 
     def _chunk(self, key: Key, member: int) -> Chunk:
@@ -147,21 +148,18 @@ class RankBuilder:
 
     def _template(self, key: Key, rows: Chunk, data: DataParallel) -> Template:
         """Return the rows of an action and of what goes with it."""
-        template = Template(data.speed)
-        waits = key.receives or key.awaits
+        kinds = [UPDATE] if data.resharded else []
+        template = Template(data.speed, kinds=[*kinds, str(key.kind)])
         handed_over = self._handed_over(key)
-        gathered = data.gather_parameters(template, rows, before=int(waits))
-        template.kinds.append(str(key.kind))
-        if waits:
+        if key.receives or key.awaits:
             self._wait(template, key, handed_over)
-        template.chunk_start = len(template.stream)
-        self._add_chunk(template, rows, data.rank, {} if key.receives else handed_over)
+        traffic = BlockTraffic(data, template, rows, syncs=key.final or self.syncs_every_pass)
+        # Where compute waits for what comes, rows wait for that.
+        self._add_chunk(template, rows, traffic, {} if key.receives else handed_over)
         if 0 <= key.forward < self.step.schedule.stages - 1:
             self._hand_on(template, Handed.FORWARD, rows.forward_out, key.to, data.rank)
         if key.backward > 0:
             self._hand_on(template, Handed.GRADIENT, rows.gradient_out, key.to_b, data.rank)
-        data.wait_for_parameters(template, rows, gathered)
-        data.reduce_gradients(template, rows, final=key.final)
         return template
 
     def _handed_over(self, key: Key) -> dict[int, bool]:
@@ -175,26 +173,34 @@ class RankBuilder:
         }
 
     def _add_chunk(
-        self, template: Template, rows: Chunk, rank: int, handed_over: dict[int, bool]
+        self, template: Template, rows: Chunk, traffic: BlockTraffic, handed_over: dict[int, bool]
     ) -> None:
-        """Add the rows of an action. handed_over: inputs that they wait for; nothing if the row before them does."""
-        start = template.chunk_start
+        """Add an action's own rows, and among them what its blocks gather and reduce.
+
+        handed_over: inputs that rows wait for themselves, nothing if the first row of the template does.
+        """
+        rank = traffic.data.rank
         index = self.step.table.index
         columns = zip(rows.stream, rows.label, rows.busy, rows.exchange, rows.after, strict=True)
-        for stream, label, busy, call, after in columns:
+        for number, (stream, label, busy, call, after) in enumerate(columns):
+            parameters = traffic.before(number)
             coflow = -1
             if call.kind:
                 coflow = index[CoflowKey(*call)][rank]
             takes = any(handed_over.get(due) for due in after)
             launched = self._receiving(busy, self.virtual) if takes else busy
             row = template.row(stream, label, launched, coflow)
+            template.place.append(row)
+            template.wait(row, parameters)
             for due in after:
                 if due >= 0:
-                    template.wait(row, (start + due,))
+                    template.wait(row, template.placed((due,)))
                 elif not handed_over:
-                    template.wait(row, (start - 1,))
+                    template.wait(row, (0,))  # the first row of the template waits for them
                 elif handed_over[due]:
                     template.wait_for_input(row, _INPUTS[due])
+            traffic.behind(number)
+        traffic.finish()
 
     def _receiving(self, busy: Busy, virtual: int) -> Busy:
         """Return what a row that takes what another stage sends keeps busy."""
@@ -222,7 +228,7 @@ class RankBuilder:
         """
         direction = "F" if kind == Handed.FORWARD else "B"
         index = self.step.scenario.layout.pipeline_index(rank)
-        rows = [template.chunk_start + row for row in made if row >= 0]
+        rows = template.placed(row for row in made if row >= 0)
         # A rank that holds both stages, as in a V-shaped schedule, sends nothing.
         edge = self.step.table.edges.get((direction, index, taker))
         if edge is not None and self.step.table.meets:
@@ -293,20 +299,30 @@ def _parameter_waits(
             this_pass = mark.direction == "F" and mark.stage == stage
             if not this_pass or begin >= len(rows.stream):
                 continue
-            row = actions[number].chunk_start + begin
+            row = actions[number].place[begin]
             for gather in data.gathers.get(mark, ()):
                 waits.append(FarWait(position + 1, row, 0, gather))
     return waits
 
 
-def _totals(chunks: Sequence[Chunk], code: Ints, end: Template) -> Totals:
-    """Return a rank's sums. code: chunk of each action [position]. end: holds the optimizer."""
+def _totals(
+    chunks: Sequence[Chunk], actions: Sequence[Template], code: Ints, end: Template
+) -> Totals:
+    """Return a rank's sums.
+
+    actions: their templates, [chunk] as chunks. code: chunk of each action [position]. end: holds
+    the optimizer.
+    """
     # Chunks are written for a healthy GPU, and shared by ranks of other speeds.
     classes = []
-    for rows in chunks:
+    for rows, template in zip(chunks, actions, strict=True):
         at_speed = {name: seconds / end.speed for name, seconds in rows.classes.items()}
+        for name, copied in template.copies.items():
+            at_speed[name] = at_speed.get(name, 0.0) + copied
         classes.append(at_speed)
     seconds = _sums(classes, code)
+    for name, copied in end.copies.items():
+        seconds[name] = seconds.get(name, 0.0) + copied
     optimizer = end.seconds[end.optimizer]
     seconds["optimizer"] = seconds.get("optimizer", 0.0) + optimizer
     flops = _sums([rows.flops for rows in chunks], code)

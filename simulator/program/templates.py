@@ -94,13 +94,17 @@ class Template:
     """Rows that sum gradients, which the optimizer waits for."""
     owed: list[Owed] = field(default_factory=list)
     """Gradients that are summed at the end of the step."""
-    chunk_start: int = 0
-    """Where the rows of the action's chunk begin."""
+    place: list[int] = field(default_factory=list)
+    """Row of the template of each row of the action's chunk [chunk row]."""
+    copies: dict[str, float] = field(default_factory=dict)
+    """Class of op -> time of kernels that stand outside of chunks, at the rank's speed [s]."""
     optimizer: int = -1
     """Row of the optimizer, in the last template of a rank."""
 
-    def row(self, stream: Stream, label: str, busy: Busy, coflow: int = -1) -> int:
-        """Add a row; return its number."""
+    def row(
+        self, stream: Stream, label: str, busy: Busy, coflow: int = -1, *, action: int = -1
+    ) -> int:
+        """Add a row; return its number. action: index into `kinds`, -1 for the last."""
         self.stream.append(stream)
         self.label.append(label)
         self.seconds.append(busy.seconds / self.speed)
@@ -109,8 +113,7 @@ class Template:
         self.lag.append(busy.launches.lag(self.speed))
         self.drains.append(busy.drains)
         self.coflow.append(coflow)
-        # Rows come behind the action that they belong to: the kind last added is theirs.
-        self.action.append(len(self.kinds) - 1)
+        self.action.append(action % len(self.kinds))
         return len(self.stream) - 1
 
     def wait(self, row: int, on: Iterable[int]) -> None:
@@ -120,12 +123,19 @@ class Template:
             self.wait_on.append(other)
 
     def latest(self, rows: Mapping[Stream, int]) -> list[int]:
-        """Return the last row of the action's chunk on each stream, or the row before it if it has none.
+        """Return the last row of the action's chunk on each stream, or the wait before it if it has none.
 
         rows: last row of each stream, counted from where the chunk begins.
         """
-        start = self.chunk_start
-        return [start + row for row in rows.values()] or list(range(max(0, start - 1), start))
+        return self.placed(rows.values()) or list(range(len(self.stream)))
+
+    def rows_of(self, label: str) -> list[int]:
+        """Return the rows of a label."""
+        return [row for row, name in enumerate(self.label) if name == label]
+
+    def placed(self, rows: Iterable[int]) -> list[int]:
+        """Return rows of the template. rows: of the action's chunk."""
+        return [self.place[row] for row in rows]
 
     def wait_for_input(self, row: int, kind: Handed) -> None:
         """Make a row wait for what another action hands over."""
