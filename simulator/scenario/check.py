@@ -15,6 +15,7 @@ from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
 from simulator.scenario.pipeline import pipeline
+from simulator.scenario.sends import with_sends
 from simulator.scenario.value import Documents, ExpertCounts, Scenario
 from simulator.topology import Network, TopologyConfig
 
@@ -45,7 +46,11 @@ def cross_check(
     _check_sequence(workload, ranks)
     _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
-    line = pipeline(workload.schedule, ranks, micro_batches, run)
+    line = with_sends(
+        pipeline(workload.schedule, ranks, micro_batches, run),
+        workload.communication.pipeline.overlap,
+        stack,
+    )
     if not isinstance(workload.layout.stages, str):
         # A list of stages is only checked here: costs read it again, next to the rules.
         parse_stages(workload.layout.stages, line.stages, architecture)
