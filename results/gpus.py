@@ -18,7 +18,8 @@ def page() -> str:
         "# GPUs",
         "",
         "What `gpu:` of a topology may name. Peaks are dense; memory is what the driver reports where that was",
-        "published, else nominal; the host link counts one direction. How well kernels are described: [kernels.md](kernels.md).",
+        "published, else nominal; the host link counts one direction. How well",
+        "kernels are described: [kernels.md](kernels.md).",
         "",
         "| GPU | SMs | memory | its bandwidth | "
         + " | ".join(f"{name.upper()}, TFLOP/s" for name in FORMATS)
