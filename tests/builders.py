@@ -154,12 +154,23 @@ def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: obj
 
 HOST_FREE = {"host": 0.0, "lead": 0.0, "lag": 0.0, "drains": False}
 """Columns of a row that its host launches in no time."""
+INSENSITIVE = {"sms": 0.0, "hbm": 0.0, "both": 0.0}
+"""Columns of a row that no transfer slows."""
 
 
 def kernel(
-    rank: int, seconds: float, *after: int, stream: str = "compute", label: str = "kernel"
+    rank: int,
+    seconds: float,
+    *after: int,
+    stream: str = "compute",
+    label: str = "kernel",
+    sensitive: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any]:
-    """Return a row that computes. after: rows that it waits for, besides its stream's order."""
+    """Return a row that computes. after: rows that it waits for, besides its stream's order.
+
+    sensitive: to SMs that transfers hold, and to HBM bandwidth that they take.
+    """
+    sms, hbm = sensitive
     return {
         "rank": rank,
         "stream": stream,
@@ -168,6 +179,9 @@ def kernel(
         "coflow": -1,
         "instance": -1,
         **HOST_FREE,
+        "sms": sms,
+        "hbm": hbm,
+        "both": sms * hbm,
         "after": after,
     }
 
@@ -190,6 +204,7 @@ def transfer(
         "coflow": coflow,
         "instance": number,
         **HOST_FREE,
+        **INSENSITIVE,
         "after": after,
     }
 
@@ -201,10 +216,14 @@ def flow(
     rate: float = 50e9,
     beside: float = 1.0,
     latency: float = 0.0,
+    takes: tuple[float, float] = (0.0, 0.0),
 ) -> Coflow:
-    """Return a coflow of `size` bytes on its slowest link, link 0 unless said."""
+    """Return a coflow of `size` bytes on its slowest link, link 0 unless said.
+
+    takes: shares of its members' SMs and, at its rate, of their HBM bandwidth.
+    """
     return Coflow(
-        ("dispatch", 0), "expert", members, links, size, rate, beside, latency, (size, 0.0)
+        ("dispatch", 0), "expert", members, links, size, rate, beside, latency, (size, 0.0), *takes
     )
 
 
@@ -235,6 +254,9 @@ def program(
         stream=_ints(STREAMS.index(row["stream"]) for row in rows),
         label=_ints(labels.index(row["label"]) for row in rows),
         seconds=np.array([row["seconds"] for row in rows]),
+        sms=np.array([row["sms"] for row in rows]),
+        hbm=np.array([row["hbm"] for row in rows]),
+        both=np.array([row["both"] for row in rows]),
         host=np.array([row["host"] for row in rows]),
         lead=np.array([row["lead"] for row in rows]),
         lag=np.array([row["lag"] for row in rows]),

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from simulator.compute import INSENSITIVE, Sensitivity
 from simulator.model import BlockKind
 from simulator.ops import Phase, Transfer
 
@@ -58,6 +59,8 @@ class Busy(NamedTuple):
     """The host."""
     drains: bool = False
     """Whether the host waits for what the row waits for before it launches it."""
+    sensitivity: Sensitivity = INSENSITIVE
+    """Of its kernels to transfers that run next to them, mean over their time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Segment:
     """How the host launches them."""
     measured: float = 0.0
     """Of the time of its GEMMs, that of shapes between measured ones [s]."""
+    sensitivity: Sensitivity = INSENSITIVE
+    """To transfers that run next to it, mean over its time."""
 
     @property
     def total(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simulator.compute import Sensitivity
 from simulator.costs.blocks import Busy, Launches
 from simulator.hardware import LAUNCHES, Drain, HostConfig
 from simulator.ops import Op, Pass, Phase
@@ -82,16 +83,17 @@ class Hosts:
         host = self.sharded / self.config.profiler
         return Busy(0.0, Launches((host,), (0.0,)), drains)
 
-    def copy(self, seconds: float) -> Busy:
+    def copy(self, seconds: float, sensitivity: Sensitivity) -> Busy:
         """Return what a copy outside of phases takes. seconds: on a healthy GPU [s]."""
         config = self.config
         host = config.forward["elementwise"] * config.launches / config.profiler
-        return Busy(seconds, Launches((host,), (seconds,)))
+        return Busy(seconds, Launches((host,), (seconds,)), sensitivity=sensitivity)
 
-    def optimizer(self, seconds: float) -> Busy:
+    def optimizer(self, seconds: float, sensitivity: Sensitivity) -> Busy:
         """Return what the update takes. seconds: on a healthy GPU [s]."""
         # The norm of the gradients is read on the host before parameters are updated.
-        return self.copy(seconds)._replace(drains="gradient_norm" in self.drains)
+        copying = self.copy(seconds, sensitivity)
+        return copying._replace(drains="gradient_norm" in self.drains)
 
     def receive(self, busy: Busy, virtual: int) -> Busy:
         """Return what the first row behind what another stage sends takes. virtual: stages per rank."""

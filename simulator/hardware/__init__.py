@@ -18,7 +18,7 @@ from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
-from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
+from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
 from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
@@ -33,6 +33,7 @@ __all__ = [
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
+    "Contention",
     "CopyModel",
     "Drain",
     "ExpertKernels",

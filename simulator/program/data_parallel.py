@@ -196,7 +196,7 @@ class DataParallel:
         gap = processor.gaps(op)
         for name, seconds in (("memory_bound", kernel), ("kernel_gaps", gap)):
             template.copies[name] = template.copies.get(name, 0.0) + seconds / self.speed
-        busy = self.costs.hosts.copy(kernel + gap)
+        busy = self.costs.hosts.copy(kernel + gap, processor.sensitivity(op, kernel))
         return template.row(Stream.COMPUTE, op.name, busy)
 
     def _optimizer(self) -> Busy:
@@ -211,8 +211,10 @@ class DataParallel:
             *update(recipe, self.scenario.stack.optimizer, updated, held),
             *cast_weights(recipe, self._linear_weights()),
         )
-        seconds = self.costs.processor.seconds(ops, overlapped=False)
-        return self.costs.hosts.optimizer(seconds)
+        processor = self.costs.processor
+        seconds = processor.seconds(ops, overlapped=False)
+        # All of it moves bytes: each of its kernels is as sensitive as the first one.
+        return self.costs.hosts.optimizer(seconds, processor.sensitivity(ops[0], seconds))
 
     def _linear_weights(self) -> float:
         """Return the parameters of the rank's layers; embedding and head stay in BF16."""

@@ -64,6 +64,12 @@ class Template:
     """What traces call it [row]."""
     seconds: list[float] = field(default_factory=list)
     """Of kernels at the rank's speed, 0 of transfers [row] s."""
+    sms: list[float] = field(default_factory=list)
+    """Sensitivity of kernels to SMs that transfers hold [row]."""
+    hbm: list[float] = field(default_factory=list)
+    """The same, to HBM bandwidth [row]."""
+    both: list[float] = field(default_factory=list)
+    """The mean product of both [row]."""
     host: list[float] = field(default_factory=list)
     """How long the host is busy with it [row] s."""
     lead: list[float] = field(default_factory=list)
@@ -106,6 +112,9 @@ class Template:
         self.stream.append(stream)
         self.label.append(label)
         self.seconds.append(busy.seconds / self.speed)
+        self.sms.append(busy.sensitivity.sms)
+        self.hbm.append(busy.sensitivity.hbm)
+        self.both.append(busy.sensitivity.both)
         self.host.append(busy.launches.total)
         self.lead.append(busy.launches.first)
         self.lag.append(busy.launches.lag(self.speed))
