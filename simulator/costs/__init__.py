@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simulator.costs.blocks import (
     BlockCost,
+    BlockMemory,
     Busy,
     Held,
     Hop,
@@ -21,13 +22,15 @@ from simulator.costs.blocks import (
     Stages,
 )
 from simulator.costs.coverage import Coverage, coverage
-from simulator.costs.hosts import Hosts
+from simulator.costs.hosts import NO_LAUNCH, Hosts
 from simulator.costs.loads import layer_visits, loads
 from simulator.costs.pricing import block_seconds, price, price_loads, work
 from simulator.costs.table import Costs, Part
 
 __all__ = [
+    "NO_LAUNCH",
     "BlockCost",
+    "BlockMemory",
     "Busy",
     "Costs",
     "Coverage",

@@ -39,6 +39,21 @@ class StackHost(Data):
     )
 
 
+PostsOverlap: TypeAlias = Literal["none", "steady", "all"]
+"""Which sends and receives between stages travel next to compute, as `communication.pipeline.overlap`."""
+
+
+class PipelineSends(Data):
+    """How a stack sends between the stages of a pipeline."""
+
+    single: PostsOverlap = Field(
+        description="Which sends and receives overlap compute with one stage per rank."
+    )
+    virtual: PostsOverlap = Field(
+        description="Which sends and receives overlap compute with several stages per rank."
+    )
+
+
 class ExpertKernels(Data):
     """Which kernels a stack runs for the routed experts of a GPU."""
 
@@ -84,6 +99,17 @@ class OptimizerKernels(Data):
     copies: bool = Field(
         description="Whether a kernel of its own reads master weights and writes parameters."
     )
+    casts_moments: bool = Field(
+        False,
+        description=(
+            "Whether moments that are kept in BF16 are copied to FP32 before the update, and back "
+            "behind it."
+        ),
+    )
+    copies_gradients: bool = Field(
+        False,
+        description="Whether gradients that are summed in BF16 are copied to FP32 for the update.",
+    )
 
 
 class StackConfig(Data):
@@ -97,6 +123,7 @@ class StackConfig(Data):
         TensorOverlap(),
         description="How GEMMs overlap the collectives of tensor parallelism (tp_comm_overlap).",
     )
+    pipeline: PipelineSends = Field(description="Its sends between pipeline stages.")
     experts: ExpertKernels = Field(description="The kernels of routed experts.")
     optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
     sharding: Sharding = Field(
@@ -106,6 +133,9 @@ class StackConfig(Data):
         description=(
             "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."
         )
+    )
+    loss: Literal["fused", "compiled", "vocab_parallel", "unfused"] = Field(
+        description="How it computes the cross-entropy by default, see training.loss."
     )
     attention: str = Field(
         "",

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simulator import inputs
-from simulator.errors import InputError, LayoutError
-from simulator.hardware import GpuConfig, HostConfig, KernelConfig, StackConfig
+from simulator.errors import InputError, LayoutError, leave_out
+from simulator.hardware import GpuConfig, HostConfig, KernelConfig, PowerLaw, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
 from simulator.scenario.pipeline import pipeline
+from simulator.scenario.sends import with_sends
 from simulator.scenario.value import Documents, ExpertCounts, Scenario
 from simulator.topology import Network, TopologyConfig
 
@@ -39,10 +40,21 @@ def cross_check(
     _check_recompute(workload, architecture)
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
+    _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
+<<<<<<< HEAD
     _check_sequence(workload, architecture, ranks)
+=======
+    _check_used(workload, ranks)
+    _check_sequence(workload, ranks)
+    _check_loss(workload, ranks)
+>>>>>>> main
     micro_batches = _micro_batches(workload.training, ranks)
-    line = pipeline(workload.schedule, ranks, micro_batches, run)
+    line = with_sends(
+        pipeline(workload.schedule, ranks, micro_batches, run),
+        workload.communication.pipeline.overlap,
+        stack,
+    )
     if not isinstance(workload.layout.stages, str):
         # A list of stages is only checked here: costs read it again, next to the rules.
         parse_stages(workload.layout.stages, line.stages, architecture)
@@ -96,9 +108,12 @@ def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> 
             value=recipe.name,
             remedy=_other_recipes(recipe, gpu, kernels),
         )
-    if workload.precision.gradients == "bf16":
-        return replace(recipe, gradient=2)
-    return recipe
+    precision = workload.precision
+    gradient = 2.0 if precision.gradients == "bf16" else recipe.gradient
+    master = 2.0 if precision.master == "remainders" else recipe.master
+    # Both moments of a parameter together.
+    moments = {"recipe": recipe.moments, "fp32": 8.0, "bf16": 4.0}[precision.moments]
+    return replace(recipe, gradient=gradient, master=master, moments=moments)
 
 
 def _other_recipes(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> str:
@@ -121,6 +136,28 @@ def _runs(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> bool:
 
 def _gpu(name: str) -> GpuConfig:
     return inputs.validate(inputs.data("gpus", name), GpuConfig)
+
+
+def _check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
+    """Refuse a power limit that nothing meets, or at which no SM runs. Errors: InputError."""
+    limit = site.node.power_limit
+    if limit is None:
+        return
+    law = inputs.validate(inputs.data("power", "limit"), PowerLaw)
+    known = _gpu(gpu.relative) if gpu.relative else gpu
+    least = law.drawn(known) * gpu.sms
+    rule = ""
+    if limit > gpu.power:
+        rule = f"exceeds the limit that {gpu.name} comes with"
+    elif limit <= least:
+        rule = f"leaves no power for the clock of {gpu.name}'s SMs"
+    if rule:
+        raise InputError(
+            rule,
+            key="topology.node.power_limit",
+            value=f"{limit:g} W",
+            remedy=f"Write more than {least:.0f} W and at most {gpu.power:g} W.",
+        )
 
 
 def _check_attention(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> None:
@@ -165,7 +202,32 @@ def _check_experts(
         )
 
 
+<<<<<<< HEAD
 def _check_sequence(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
+=======
+def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
+    """Refuse keys that would do nothing in the layout. Errors: InputError."""
+    if workload.layout.tp_comm_overlap and ranks.tp == 1:
+        raise _unused("layout.tp_comm_overlap", True, "with layout.tp 1, which has no collectives")
+    if workload.layout.tp_comm_overlap and not workload.layout.sequence_parallel:
+        # Megatron-LM asserts as much: what is summed whole has no parts to pass on.
+        raise _unused("layout.tp_comm_overlap", True, "without layout.sequence_parallel")
+    experts = workload.experts
+    if ranks.ep > 1:
+        return
+    for key in ("dispatcher", "sms"):
+        value = getattr(experts, key)
+        if value != type(experts).model_fields[key].default:
+            raise _unused(f"experts.{key}", value, "with layout.ep 1: tokens stay on their GPU")
+
+
+def _unused(key: str, value: object, where: str) -> InputError:
+    """Return what to say of a key that would do nothing."""
+    return InputError(f"does nothing {where}", key=key, value=value, remedy=leave_out(key))
+
+
+def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
+>>>>>>> main
     """Refuse sequences that cannot be cut evenly, and attention that cannot run on a part."""
     training = workload.training
     # Sequence parallelism cuts each context parallel part once more, between tensor parallel ranks.
@@ -189,6 +251,7 @@ def _check_sequence(workload: WorkloadConfig, architecture: ModelConfig, ranks: 
         )
 
 
+<<<<<<< HEAD
 def _check_heads(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
     """Refuse heads that context parallel ranks cannot share evenly, where they share heads."""
     if workload.layout.cp_comm != "a2a":
@@ -205,6 +268,16 @@ def _check_heads(workload: WorkloadConfig, architecture: ModelConfig, ranks: Lay
             key="layout.cp_comm",
             value="a2a",
             remedy="Write p2p or all_gather, or a cp that divides the heads.",
+=======
+def _check_loss(workload: WorkloadConfig, ranks: Layout) -> None:
+    """Refuse a loss by parts of the sequence where the head is cut by the vocabulary."""
+    if workload.training.loss == "chunked" and ranks.tp > 1:
+        raise InputError(
+            f"needs the whole head on a GPU, and tp {ranks.tp} cuts it",
+            key="training.loss",
+            value="chunked",
+            remedy="Write loss: fused, or tp: 1.",
+>>>>>>> main
         )
 
 

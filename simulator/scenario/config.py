@@ -93,6 +93,16 @@ class TrainingConfig(_Section):
         ),
         examples=["flash", "flash2", "cudnn", "unfused"],
     )
+    loss: Literal["stack", "fused", "compiled", "vocab_parallel", "unfused", "chunked"] = Field(
+        "stack",
+        description=(
+            "How the cross-entropy over the vocabulary is computed: fused (one kernel writes the "
+            "gradient over the BF16 logits), compiled (torch.compile), vocab_parallel "
+            "(Megatron-LM's own, which keeps an FP32 softmax), unfused (PyTorch's, of an FP32 copy "
+            "of the logits), chunked (head and loss by parts of the sequence, whose logits are "
+            "never there as a whole), or stack: as the software stack does it."
+        ),
+    )
     cuda_graphs: Literal["none", "attention", "full"] = Field(
         "none",
         description=(
@@ -147,6 +157,20 @@ class PrecisionConfig(_Section):
     gradients: Literal["fp32", "bf16"] = Field(
         "fp32", description="Number format in which gradients are summed and kept."
     )
+    master: Literal["fp32", "remainders"] = Field(
+        "fp32",
+        description=(
+            "How the optimizer keeps master weights: fp32, or remainders: the 16 bits that the BF16 "
+            "parameters lack (Transformer Engine's store_param_remainders)."
+        ),
+    )
+    moments: Literal["recipe", "fp32", "bf16"] = Field(
+        "recipe",
+        description=(
+            "Number format of Adam's two moments (Megatron's exp_avg_dtype and exp_avg_sq_dtype); "
+            "recipe: FP32, but BF16 in fp8_block."
+        ),
+    )
 
     @field_validator("recipe")
     @classmethod
@@ -186,8 +210,23 @@ class ExpertGroupConfig(_Section):
     )
 
 
+class PipelineGroupConfig(_Section):
+    """How stages hand on to each other."""
+
+    overlap: Literal["stack", "none", "steady", "all"] = Field(
+        "stack",
+        description=(
+            "Which sends and receives between stages travel next to compute: none (compute waits "
+            "for each), steady (those between a forward and a backward pass, as Megatron's "
+            "overlap_p2p_comm), all (receivers are always ready), or what the stack does for the "
+            "schedule. Zero-bubble and DualPipe schedules overlap all, as their code does."
+        ),
+        examples=["none"],
+    )
+
+
 class CommunicationConfig(_Section):
-    """The collective algorithms of the process groups."""
+    """The collective algorithms of the process groups, and what overlaps between stages."""
 
     tensor: GroupConfig = Field(
         GroupConfig(), description="Tensor parallel groups, those of experts included."
@@ -197,6 +236,9 @@ class CommunicationConfig(_Section):
         GroupConfig(), description="Groups of ranks that hold the same parameters."
     )
     expert: ExpertGroupConfig = Field(ExpertGroupConfig(), description="Expert parallel groups.")
+    pipeline: PipelineGroupConfig = Field(
+        PipelineGroupConfig(), description="Neighbours in a pipeline."
+    )
 
 
 def _reported(name: str) -> str:
@@ -270,7 +312,8 @@ class WorkloadConfig(_Section):
         ExpertsConfig(), description="How tokens choose experts, and what the exchange costs."
     )
     communication: CommunicationConfig = Field(
-        CommunicationConfig(), description="Collective algorithms of the process groups."
+        CommunicationConfig(),
+        description="Collective algorithms of the process groups, and what overlaps between stages.",
     )
     assumed: tuple[Assumption, ...] = Field(
         (),

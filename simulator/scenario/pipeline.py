@@ -10,7 +10,7 @@ from simulator.errors import InputError, leave_out
 from simulator.inputs import Document
 from simulator.layout import Layout
 from simulator.scenario.config import ScheduleConfig
-from simulator.schedules import SCHEDULES, Schedule, Shape, Times
+from simulator.schedules import SCHEDULES, PipelineOverlap, Schedule, Shape, Times
 
 _READ_BY = {
     "file": ("custom",),
@@ -34,13 +34,18 @@ class Pipeline:
     """Whether forward and backward passes run as overlapped pairs."""
     fixed: Schedule | None
     """The schedule; None where the order of its actions follows from the times of chunks."""
+    sends: PipelineOverlap = PipelineOverlap.ALL
+    """Which sends and receives between its ranks travel next to compute."""
 
-    def schedule(self, times: Times) -> Schedule:
-        """Return the schedule for chunks of these times. Errors: ScheduleError."""
+    def schedule(self, times: Times, kept: float = 1.0) -> Schedule:
+        """Return the schedule for chunks of these times. Errors: ScheduleError.
+
+        kept: share of a chunk's activations that is held from its input to its weight gradient.
+        """
         if self.fixed:
             return self.fixed
         # Zero-bubble schedules place weight gradients by how long chunks take.
-        shape = replace(self.shape, times=times)
+        shape = replace(self.shape, times=times, kept=kept)
         built = SCHEDULES[self.name].build(shape)
         schedules.check(built)
         return built
