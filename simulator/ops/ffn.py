@@ -23,6 +23,7 @@ from simulator.ops.op import (
     quantise,
     recomputed,
     transpose,
+    unkept,
     wgrad,
 )
 from simulator.precision import BYTES
@@ -41,6 +42,8 @@ class Ffn(NamedTuple):
     """Equal groups of rows: the experts on this GPU."""
     launches: int = 1
     """Kernels of each of its GEMMs and casts."""
+    repeats: str = ""
+    """What the backward pass recomputes of it: nothing, its activation, or all."""
 
     @property
     def rows_per_group(self) -> float:
@@ -82,19 +85,34 @@ class Forward(NamedTuple):
 
 
 def _dense(work: Work) -> Ffn:
-    return Ffn(work, work.tokens, work.model.intermediate_size // work.tp)
+    width = work.model.intermediate_size // work.tp
+    return Ffn(work, work.tokens, width, repeats=_repeats(work, "swiglu", "mlp"))
 
 
 def _shared(work: Work) -> Ffn | None:
     """Return the shared experts as one FFN, None where the model has none."""
     width = work.model.shared_expert_width // work.tp
-    return Ffn(work, work.tokens, width) if width else None
+    if not width:
+        return None
+    return Ffn(work, work.tokens, width, repeats=_repeats(work, "swiglu", "shared_experts"))
 
 
 def _routed(work: Work) -> Ffn:
     width = work.model.moe_intermediate_size // work.etp
     rows = expert_kernels.padded_rows(work)
-    return Ffn(work, rows, width, work.local_experts, expert_kernels.launches(work))
+    # The activation of routed experts has a name of its own next to that of all.
+    name = "moe_act" if "moe_act" in work.recompute else "swiglu"
+    repeats = _repeats(work, name, "moe")
+    return Ffn(work, rows, width, work.local_experts, expert_kernels.launches(work), repeats)
+
+
+def _repeats(work: Work, activation: str, whole: str) -> str:
+    """Return what is recomputed of an FFN. activation, whole: names of its parts."""
+    # What a MoE layer recomputes as a whole it does not recompute by parts.
+    names = work.recompute
+    if whole in names or (whole == "shared_experts" and "moe" in names):
+        return "all"
+    return "activation" if activation in names else ""
 
 
 def forward(ffn: Ffn) -> Forward:
@@ -113,7 +131,7 @@ def _forward(ffn: Ffn) -> Forward:
     input_bytes = recipe.activation if recipe.keeps_coded else 2.0
     kept_input = input_bytes * ffn.rows * wide
     kept_output = 0.0
-    if "swiglu" not in work.recompute:
+    if ffn.repeats != "activation":
         kept_output = recipe.activation * ffn.rows * ffn.width
     # It reads the first layer's output in BF16 and writes the second layer's input: DeepSeek's
     # kernel writes FP8, and so needs no cast behind it.
@@ -175,7 +193,7 @@ def _backward(ffn: Ffn) -> Gradient:
 
 def _recompute_activation(ffn: Ffn) -> Ops:
     """Return the activation once more, where it is recomputed."""
-    if "swiglu" not in ffn.work.recompute:
+    if ffn.repeats != "activation":
         return ()
     bytes_per_element = 2.0 * ffn.first_width / ffn.width + 2.0
     activation = moved("activation", ffn.activation, ffn.rows * ffn.width, bytes_per_element)
@@ -203,12 +221,19 @@ def weights(ffn: Ffn) -> Ops:
 
 def dense_forward(work: Work) -> Ops:
     """Return a dense FFN with the addition to the residual stream."""
+    ops = _dense_layers(work)
+    if _dense(work).repeats == "all":
+        ops = unkept(ops)
+    return (*ops, residual(work))
+
+
+def _dense_layers(work: Work) -> Ops:
+    """Return both layers of a dense FFN with their collectives."""
     inner, outer = forward(_dense(work))
     first = (*_dense_input(work), *inner)
     return (
         *parallel.gathered(work, "fc1_fprop", first),
         *parallel.scatter(work, outer, "fc2_fprop"),
-        residual(work),
     )
 
 
@@ -232,7 +257,10 @@ def dense_backward(work: Work) -> Ops:
         *_norm_recomputed(work),
         *inner,
     )
-    return (*dropout_backward(work), *parallel.gathered(work, "fc2_dgrad", second), *outer)
+    again: Ops = ()
+    if _dense(work).repeats == "all":
+        again = recomputed(_dense_layers(work))
+    return (*again, *dropout_backward(work), *parallel.gathered(work, "fc2_dgrad", second), *outer)
 
 
 def dense_wgrad(work: Work) -> Ops:
@@ -266,7 +294,7 @@ def experts_forward(work: Work) -> Ops:
     received = work.received * work.etp
     weight = work.local_experts * model.expert_parameters / work.etp
     dispatched = BYTES[work.recipe.dispatch]
-    return (
+    ops: Ops = (
         *_shared_forward(work),
         *parallel.gather_tokens(work, "gather received tokens"),
         moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0)._replace(
@@ -287,6 +315,7 @@ def experts_forward(work: Work) -> Ops:
         # The weight gradients read what dispatch brought, or the rows that were picked from it.
         Op("received tokens", "copy", saved=dispatched * min(received, rows) * h),
     )
+    return unkept(ops) if "moe" in work.recompute else ops
 
 
 def experts_backward(work: Work) -> Ops:
@@ -296,7 +325,10 @@ def experts_backward(work: Work) -> Ops:
     received = work.received * work.etp
     inner, outer = backward(_routed(work))
     dispatched = BYTES[work.recipe.dispatch]
+    # Experts and their exchanges are run once more by the program, in front of this.
+    again: Ops = recomputed(router.route(work)) if "moe" in work.recompute else ()
     return (
+        *again,
         *_shared_backward(work),
         *router.permute(work, "permute result gradients", dispatched),
         *parallel.gather_tokens(work, "gather result gradients"),
@@ -335,6 +367,12 @@ def _shared_forward(work: Work) -> Ops:
     shared = _shared(work)
     if shared is None:
         return ()
+    ops = _shared_layers(work, shared)
+    return unkept(ops) if shared.repeats == "all" else ops
+
+
+def _shared_layers(work: Work, shared: Ffn) -> Ops:
+    """Return both layers of the shared experts with their collectives."""
     inner, outer = forward(shared)
     first = (*_shared_input(work, "gather input"), *inner)
     return (
@@ -359,9 +397,13 @@ def _shared_backward(work: Work) -> Ops:
     shared = _shared(work)
     if shared is None:
         return ()
+    again: Ops = ()
+    if shared.repeats == "all" and "moe" not in work.recompute:
+        again = recomputed(_shared_layers(work, shared))
     inner, outer = backward(shared)
     second = (*_shared_input(work, "gather output gradient"), *inner)
     return (
+        *again,
         *parallel.gathered(work, "fc2_dgrad", second),
         *parallel.input_gradient(work, outer, "fc1_dgrad"),
     )
