@@ -232,7 +232,7 @@ def dense_backward(work: Work) -> Ops:
     if not work.model.parallel_residual:
         outer = parallel.input_gradient(work, outer, "fc1_dgrad")
     second = (
-        *parallel.cast_and_gather(work, "gather output gradient"),
+        *parallel.gather_gradient(work),
         *by_channel(work.recipe, work.tokens * work.model.hidden_size),
         # The weight gradient of the first layer reads the norm's output.
         *norm_recomputed(work),
@@ -241,7 +241,13 @@ def dense_backward(work: Work) -> Ops:
     again: Ops = ()
     if _dense(work).repeats == "all":
         again = recomputed(_dense_layers(work))
-    return (*again, *dropout_backward(work), *parallel.gathered(work, "fc2_dgrad", second), *outer)
+    return (
+        *again,
+        *dropout_backward(work),
+        *parallel.gathered(work, "fc2_dgrad", second),
+        *parallel.transpose_gradient(work),
+        *outer,
+    )
 
 
 def dense_wgrad(work: Work) -> Ops:

@@ -27,19 +27,26 @@ def shared_forward(work: Work) -> Ops:
 def _layers(work: Work, shared: Ffn) -> Ops:
     """Return both layers of the shared experts with their collectives."""
     inner, outer = forward(shared)
-    first = (*_input(work, "gather input"), *inner)
+    first = (*_input(work), *inner)
     return (
         *parallel.gathered(work, "fc1_fprop", first),
         *parallel.scatter(work, outer, "fc2_fprop"),
     )
 
 
-def _input(work: Work, name: str) -> Ops:
+def _input(work: Work) -> Ops:
     """Return the cast of what shared experts read, and its gather."""
     # What was cast before it travels to routed experts serves the shared ones too.
     if router.travels_cast(work):
-        return parallel.gather(work, name)
-    return parallel.cast_and_gather(work, name)
+        return parallel.gather(work)
+    return parallel.cast_and_gather(work)
+
+
+def _gradient(work: Work) -> Ops:
+    """Return the cast of the gradient of the shared experts' output, and its gather."""
+    if router.travels_cast(work):
+        return parallel.gather(work, parallel.GRADIENT)
+    return parallel.gather_gradient(work)
 
 
 def shared_backward(work: Work) -> Ops:
@@ -54,10 +61,11 @@ def shared_backward(work: Work) -> Ops:
     if shared.repeats == "all" and "moe" not in work.recompute:
         again = recomputed(_layers(work, shared))
     inner, outer = backward(shared)
-    second = (*_input(work, "gather output gradient"), *inner)
+    second = (*_gradient(work), *inner)
     return (
         *again,
         *parallel.gathered(work, "fc2_dgrad", second),
+        *parallel.transpose_gradient(work),
         *parallel.input_gradient(work, outer, "fc1_dgrad"),
     )
 
