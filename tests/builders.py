@@ -62,7 +62,13 @@ TRAINING = {
     "model": MODEL,
     "layout": {"pp": 2, "ep": 2, "zero": 1, "stages": "even"},
     "schedule": {"name": "1f1b"},
-    "training": {"global_batch_size": 16, "micro_batch_size": 1, "seq_length": 2048, "tokens": 1e9},
+    "training": {
+        "global_batch_size": 16,
+        "micro_batch_size": 1,
+        "seq_length": 2048,
+        "tokens": 1e9,
+        "loss": "fused",
+    },
     "precision": {"recipe": "bf16"},
 }
 

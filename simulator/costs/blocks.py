@@ -149,7 +149,22 @@ class PhaseKey(NamedTuple):
     """Whether communication kernels take SMs and bandwidth meanwhile."""
 
 
-# Memory is kept next to the time of what it serves, because recompute trades one for the other.
+class BlockMemory(NamedTuple):
+    """The activations of one block, or one part of an MTP module, for one micro-batch."""
+
+    saved: float
+    """Kept until the backward pass [B]."""
+    recompute: bool = False
+    """Whether the backward pass runs the whole forward pass first (full recompute)."""
+    forward: float = 0.0
+    """There besides while the forward pass runs [B]."""
+    transient: float = 0.0
+    """There besides while the backward pass runs: what it recomputes, and its gradients [B]."""
+    weights: float = 0.0
+    """What the weight gradients read: what a split backward pass holds until they have run [B]."""
+
+
+# Memory stands next to the time of what it serves, because recompute trades one for the other.
 @dataclass(frozen=True, slots=True)
 class BlockCost:
     """One block, or one part of an MTP module, for one micro-batch."""
@@ -158,16 +173,20 @@ class BlockCost:
     """Which of the scenario's expert loads its exchanges carry; -1 if no token travels."""
     phases: dict[PhaseKey, PhaseCost]
     """Phase, overlapped with communication or not -> cost."""
-    saved: float
-    """Bytes kept until the backward pass [B]."""
-    recompute: bool = False
-    """Whether its backward pass runs the whole forward pass first (full recompute)."""
-    transient: float = 0.0
-    """Bytes that exist again while the backward pass recomputes them [B]."""
-    reread: float = 0.0
-    """Of `transient`, what the weight gradients read: a split backward pass holds it until then."""
+    memory: BlockMemory
+    """What it keeps, and what is there while its passes run."""
     mean: BlockCost | None = None
     """What the block costs a GPU of mean load, where this is the cost of the busiest one."""
+
+    @property
+    def saved(self) -> float:
+        """Return the bytes kept until the backward pass [B]."""
+        return self.memory.saved
+
+    @property
+    def recompute(self) -> bool:
+        """Tell whether its backward pass runs the whole forward pass first (full recompute)."""
+        return self.memory.recompute
 
     @property
     def exchanges_experts(self) -> bool:

@@ -66,6 +66,13 @@ class Sharding(Data):
         description="Kinds of blocks that stay gathered from their forward to their backward pass.",
         examples=[["embedding", "head"]],
     )
+    masters: bool = Field(
+        False,
+        description=(
+            "Whether the shards are the FP32 master weights, cast as they are gathered, with no "
+            "BF16 copy of their own."
+        ),
+    )
     host: Seconds = Field(
         0.0,
         ge=0,

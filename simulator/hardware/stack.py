@@ -84,6 +84,17 @@ class OptimizerKernels(Data):
     copies: bool = Field(
         description="Whether a kernel of its own reads master weights and writes parameters."
     )
+    casts_moments: bool = Field(
+        False,
+        description=(
+            "Whether moments that are kept in BF16 are copied to FP32 before the update, and back "
+            "behind it."
+        ),
+    )
+    copies_gradients: bool = Field(
+        False,
+        description="Whether gradients that are summed in BF16 are copied to FP32 for the update.",
+    )
 
 
 class StackConfig(Data):
@@ -106,6 +117,9 @@ class StackConfig(Data):
         description=(
             "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."
         )
+    )
+    loss: Literal["fused", "compiled", "vocab_parallel", "unfused"] = Field(
+        description="How it computes the cross-entropy by default, see training.loss."
     )
     attention: str = Field(
         "",

@@ -29,6 +29,8 @@ KINDS = (
     "quantise",
     "transpose",
     "cast_transpose",
+    "mx_cast",
+    "nvfp4_cast",
     "amax",
     "rope",
     "copy",
@@ -173,6 +175,8 @@ class Work:
     """Time in which a byte of a buffer passes round the tensor parallel group, alone [s]."""
     cp_gather: bool = False
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
+    loss: str = "fused"
+    """How the loss is computed, see `ops.loss`."""
     unfused: bool = False
     """Whether attention runs as two batched GEMMs and a softmax."""
     expert_kernels: str = "deepseek"
@@ -263,7 +267,8 @@ def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
         if recipe.amax_bytes:
             largest = moved("largest value", "amax", count, recipe.amax_bytes)
             ops.append(largest._replace(launches=AMAX_KERNELS))
-        ops.append(moved("cast", recipe.cast, count, recipe.cast_bytes))
+        cast = moved("cast", recipe.cast, count, recipe.cast_bytes)
+        ops.append(cast._replace(launches=recipe.cast_kernels))
     return tuple(ops)
 
 
@@ -322,8 +327,3 @@ def _repeated(op: Item) -> Item:
 def saved(ops: Iterable[Item]) -> float:
     """Return the bytes that ops keep until the backward pass [B]."""
     return sum(op.saved for op in ops if isinstance(op, Op))
-
-
-def keep(op: Op, saved: float) -> Op:
-    """Return the op with bytes kept for the backward pass [B]."""
-    return op._replace(saved=saved)

@@ -201,7 +201,7 @@ class DataParallel:
 
     def _optimizer(self) -> Busy:
         """Return what AdamW, and what surrounds it, takes."""
-        updated = buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages)
+        updated = sum(buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages))
         held = updated
         # Below ZeRO 2 a GPU holds all gradients of its stages, also those that others update.
         if self.zero < ZeroStage.GRADIENTS:

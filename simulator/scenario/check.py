@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from simulator import inputs
 from simulator.errors import InputError, LayoutError
-from simulator.hardware import GpuConfig, HostConfig, KernelConfig, StackConfig
+from simulator.hardware import GpuConfig, HostConfig, KernelConfig, PowerLaw, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
@@ -39,8 +39,10 @@ def cross_check(
     _check_recompute(workload, architecture)
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
+    _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
     _check_sequence(workload, ranks)
+    _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
     line = pipeline(workload.schedule, ranks, micro_batches, run)
     if not isinstance(workload.layout.stages, str):
@@ -96,9 +98,12 @@ def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> 
             value=recipe.name,
             remedy=_other_recipes(recipe, gpu, kernels),
         )
-    if workload.precision.gradients == "bf16":
-        return replace(recipe, gradient=2)
-    return recipe
+    precision = workload.precision
+    gradient = 2.0 if precision.gradients == "bf16" else recipe.gradient
+    master = 2.0 if precision.master == "remainders" else recipe.master
+    # Both moments of a parameter together.
+    moments = {"recipe": recipe.moments, "fp32": 8.0, "bf16": 4.0}[precision.moments]
+    return replace(recipe, gradient=gradient, master=master, moments=moments)
 
 
 def _other_recipes(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> str:
@@ -121,6 +126,28 @@ def _runs(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> bool:
 
 def _gpu(name: str) -> GpuConfig:
     return inputs.validate(inputs.data("gpus", name), GpuConfig)
+
+
+def _check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
+    """Refuse a power limit that nothing meets, or at which no SM runs. Errors: InputError."""
+    limit = site.node.power_limit
+    if limit is None:
+        return
+    law = inputs.validate(inputs.data("power", "limit"), PowerLaw)
+    known = _gpu(gpu.relative) if gpu.relative else gpu
+    least = law.drawn(known) * gpu.sms
+    rule = ""
+    if limit > gpu.power:
+        rule = f"exceeds the limit that {gpu.name} comes with"
+    elif limit <= least:
+        rule = f"leaves no power for the clock of {gpu.name}'s SMs"
+    if rule:
+        raise InputError(
+            rule,
+            key="topology.node.power_limit",
+            value=f"{limit:g} W",
+            remedy=f"Write more than {least:.0f} W and at most {gpu.power:g} W.",
+        )
 
 
 def _check_attention(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> None:
@@ -185,6 +212,17 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
             key="training.attention",
             value="unfused",
             remedy="Write attention: flash, or cp: 1.",
+        )
+
+
+def _check_loss(workload: WorkloadConfig, ranks: Layout) -> None:
+    """Refuse a loss by parts of the sequence where the head is cut by the vocabulary."""
+    if workload.training.loss == "chunked" and ranks.tp > 1:
+        raise InputError(
+            f"needs the whole head on a GPU, and tp {ranks.tp} cuts it",
+            key="training.loss",
+            value="chunked",
+            remedy="Write loss: fused, or tp: 1.",
         )
 
 
