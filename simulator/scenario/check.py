@@ -43,7 +43,7 @@ def cross_check(
     _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
     _check_used(workload, ranks)
-    _check_sequence(workload, ranks)
+    _check_sequence(workload, architecture, ranks)
     _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
     line = with_sends(
@@ -219,7 +219,7 @@ def _unused(key: str, value: object, where: str) -> InputError:
     return InputError(f"does nothing {where}", key=key, value=value, remedy=leave_out(key))
 
 
-def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
+def _check_sequence(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
     """Refuse sequences that cannot be cut evenly, and attention that cannot run on a part."""
     training = workload.training
     # Sequence parallelism cuts each context parallel part once more, between tensor parallel ranks.
@@ -233,12 +233,32 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
             value=training.seq_length,
             remedy=f"Write a multiple of {parts}.",
         )
+    _check_heads(workload, architecture, ranks)
     if training.attention == "unfused" and ranks.cp > 1:
         raise LayoutError(
             "needs the whole sequence on a GPU, and cp cuts it",
             key="training.attention",
             value="unfused",
             remedy="Write attention: flash, or cp: 1.",
+        )
+
+
+def _check_heads(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
+    """Refuse heads that context parallel ranks cannot share evenly, where they share heads."""
+    if workload.layout.cp_comm != "a2a":
+        return
+    # MLA expands a key and a value for each query head.
+    fewest = architecture.num_attention_heads
+    if not architecture.is_mla:
+        fewest = min(fewest, architecture.kv_heads)
+    heads = max(1, fewest // ranks.tp)
+    if heads % ranks.cp:
+        raise LayoutError(
+            f"spreads heads over cp {ranks.cp}, and a tensor parallel rank has {heads} of keys and "
+            "values",
+            key="layout.cp_comm",
+            value="a2a",
+            remedy="Write p2p or all_gather, or a cp that divides the heads.",
         )
 
 
