@@ -12,6 +12,7 @@ from simulator.hardware.communication import (
     CommunicationModel,
     CopyModel,
     MeasuredLinks,
+    Ramp,
     SmCopies,
 )
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
@@ -19,6 +20,7 @@ from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
+from simulator.hardware.nccl import PROTOCOLS, Tuner, TunerLimits
 from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
@@ -29,6 +31,7 @@ from simulator.hardware.tensor_overlap import (
 
 __all__ = [
     "LAUNCHES",
+    "PROTOCOLS",
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
@@ -47,10 +50,13 @@ __all__ = [
     "OverlapMethod",
     "OverlapSlowdown",
     "Overlaps",
+    "Ramp",
     "SmCopies",
     "StackConfig",
     "StackHost",
     "Tail",
     "TensorGroup",
     "TensorOverlap",
+    "Tuner",
+    "TunerLimits",
 ]
