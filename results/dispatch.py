@@ -162,8 +162,10 @@ NOTES = [
     "- An SM copies a token once for each node and once for each GPU that it goes to; DeepEP between nodes costs SMs",
     "  the same for either. A link is filled from some number of SMs on. NVLink reaches 0.69 and 0.73 of its rate by",
     "  the README's figures on H800, less the time to fill, and 0.66 and 0.70 in the H100 table: one share for both.",
-    "- The nine rows of dispatch on two nodes with 12 SMs cannot be expressed: they take 1.8 times as long as with 16",
-    "  SMs, and their notifications five times, while combine is in line. No fit takes them.",
+    "- Of the 774 rows of 1, 2 and 4 nodes nine are missed by more than 12%, and cannot be expressed: dispatch on",
+    "  two nodes with 12 SMs, of 512 to 131,072 tokens (-13, -17, -19, -24, -28, -30, -31, -31, -31%). It takes 1.5 to",
+    "  1.9 times as long as with 16 SMs and hardly less than with 8, its notification five times as long as with",
+    "  either, while combine of the same calls is in line: one disturbed run. No fit takes them.",
     "- On eight nodes ranks of that cluster drift apart: of 4,096 tokens with 20 SMs combine's payload takes 4,461 us,",
     "  as the README's rate says, dispatch's 5,516, 2.6 times as long, and combine's notification 8,048. They are",
     "  evidence for waits, which are not modelled here.",
@@ -171,6 +173,10 @@ NOTES = [
     "  steps.",
     "- HybridEP between nodes is bound by what SMs send to nodes, not by the GPUs there. Inside eight H100 nothing was",
     "  published: as on Blackwell. FP8 on 32 GB200 with 16 SMs takes twice as long as on 8: not expressed.",
+    "- What a call of HybridEP from Python takes besides its kernel and the copy between the library's buffer and the",
+    "  caller's tensor (permutes make it in a step) is charged by family and ranks: dispatch 251, 408 and 939 us on",
+    "  16, 32 and 64 H100, 79 to 95 on 8 to 32 Blackwell; combine 88 to 153 and 39 to 103. Why dispatch grows is not",
+    "  said.",
     "- NCCL's kernels take as few CTAs as fill the links (NVIDIA/nccl issue 689), so that fewer reach their share.",
 ]
 STEPS = [

@@ -22,6 +22,7 @@ import left_out
 import overlaps
 import published
 import rankings
+import scaling
 import steps
 from cells import row
 
@@ -355,6 +356,7 @@ TABLES |= {
     "published.md": published.page,
     "rankings.md": rankings.page,
     "ledgers.md": ledgers.page,
+    "scaling.md": scaling.page,
     "../README.md": readme,
     **gallery.TABLES,
 }

@@ -74,6 +74,7 @@ _HOMES = {
     "price": CLUSTER,
     "faults": CLUSTER,
     "jitter": CLUSTER,
+    "spread": CLUSTER,
 }
 
 
@@ -378,6 +379,8 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
         name: model.model_copy(
             update={
                 "setup": model.setup / k,
+                "setups": _sooner(model.setups, k),
+                "cast": model.cast * k,
                 "own_part": model.own_part * k,
                 "measured_on": _measured(model, k),
                 "copies": _copied_faster(model.copies, k),
@@ -417,6 +420,17 @@ def _copied_faster(copies, k: float):
         for way in ("inside", "across")
     }
     return copies.model_copy(update=ways)
+
+
+def _sooner(setups, k: float):
+    """Return what precedes a kernel by ranks in 1/k of the time; none where it has none."""
+    if setups is None:
+        return None
+    ways = {
+        way: {ranks: seconds / k for ranks, seconds in getattr(setups, way).items()}
+        for way in ("inside", "across")
+    }
+    return setups.model_copy(update=ways)
 
 
 def _sped_up(measured, k: float):

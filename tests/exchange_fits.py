@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from calibration import processor
 from scipy.optimize import least_squares
 
 from simulator import inputs
@@ -271,3 +272,34 @@ def hybrid_inside(op):
     start = (0.7, 40.0, 1.0) if op == "dispatch" else (0.7, 40.0)
     found = least_squares(errors, start).x
     return found[0], found[1] * 1e9, found[2] * 1e3 if op == "dispatch" else 0.0
+
+
+def hybrid_setups(op, where):
+    """Return what precedes the kernels by ranks [s]: calls from Python less kernels and copies.
+
+    A call copies what the kernel has received out of the library's buffer, or what it sends into
+    it; in a step the permutes of tokens to experts do so (`dispatch_with_permute`), which are ops
+    of their own. Between nodes a call copies its own tokens into the buffer of the NIC as well,
+    which stays. where: as `hybrid_points`. Median over formats and SMs.
+    """
+    part = processor("h100" if where == "hopper" else "b200")
+    copying = part.gpu.memory.bandwidth * part.kernels.memory["copy"]
+    copying *= part.kernels.overlap_slowdown.memory  # nothing else runs
+    found = {}
+    for row in inputs.data("measured", "hybrid_ep").data[where]:
+        ranks, gpu = row["ranks"], row.get("gpu", "h100")
+        nodes = ranks // 8 if where == "hopper" else 1
+        for column, (kind, width) in HYBRID.items():
+            if kind != op:
+                continue
+            setting = Setting(
+                gpu, nodes, 7168, 8, 8 * ranks, "hybridep", kind, width, ranks // nodes
+            )
+            call, alone = (
+                at_rate(setting, row["sms"], row[what][column]).seconds
+                for what in ("api", "kernel")
+            )
+            _, routing = routing_of(setting._replace(op=CoflowKind.DISPATCH, width=0.0))
+            copied = 2 * TOKENS * routing.gpus * 7168 * width  # read and written
+            found.setdefault(ranks, []).append(call - alone - copied / copying)
+    return {ranks: float(np.median(left)) for ranks, left in found.items()}

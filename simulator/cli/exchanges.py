@@ -50,7 +50,7 @@ def exchange_row(net: Network, ranks: int, table: KernelConfig, options: Exchang
     kernel = kernels.models[op]
     # Whether layouts and handles are timed too is the benchmark's choice.
     if not dispatcher.setup_counts:
-        kernel = kernel.model_copy(update={"setup": 0.0})
+        kernel = kernel.alone()
     token = model.hidden_size * 2.0  # what returns is BF16
     if not op.returns:
         width = BYTES[RECIPES[run.precision.recipe].dispatch]

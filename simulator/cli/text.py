@@ -15,6 +15,7 @@ from simulator.report import Report, mean_share
 from simulator.report.parts import PARTS
 from simulator.units import format_bytes, format_seconds
 from simulator.whatif import HostInterval, Imbalance, Stragglers, Study
+from simulator.whatif.sentences import spread_sentence, waits_sentence
 
 
 def study_text(study: Study) -> Iterator[RenderableType]:
@@ -181,6 +182,10 @@ def _penalties(study: Study) -> Iterator[str]:
         yield _imbalance(study.report, study.imbalance)
     if study.stragglers:
         yield _stragglers(study.report, study.stragglers)
+    if study.spread:
+        yield spread_sentence(study.report, study.spread)
+    if study.waits:
+        yield waits_sentence(study.report, study.waits)
     if study.hosts:
         yield _hosts(study.report, study.hosts)
 

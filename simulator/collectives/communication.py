@@ -17,6 +17,7 @@ from simulator.collectives.units import unit
 from simulator.errors import InputError
 from simulator.experts import Load
 from simulator.hardware import CommunicationModel, KernelConfig
+from simulator.precision import BYTES
 from simulator.scenario import Scenario
 from simulator.topology import Network
 
@@ -132,8 +133,21 @@ class Communication:
             copies=self.dispatcher.copied(load),
             across=load.ep_nodes > 1,
         )
+        cast = self._cast(kind, size, tokens)
+        kernel = kernel.started(len(members), across=work.across, cast_bytes=cast)
         runs = limited(network, asked, kernel, work)
         return Exchange(asked, runs.kernel, runs.share)
+
+    def _cast(self, kind: CoflowKind, size: float, tokens: float) -> float:
+        """Return what a cast before an exchange reads and writes [B]; 0 where there is none.
+
+        What dispatch carries in the forward pass was cast with the input of the experts' GEMMs.
+        """
+        cast = BYTES[self.scenario.recipe.dispatch] < BYTES["bf16"]
+        if kind is not CoflowKind.CACHED_DISPATCH or not cast:
+            return 0.0
+        read = tokens * self.scenario.model.hidden_size * BYTES["bf16"]
+        return read + size
 
     def _token_kernels(self) -> TokenKernels:
         try:

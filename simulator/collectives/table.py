@@ -184,7 +184,8 @@ def _at_once(timed: Timed, routing: Routing, visits: Visits) -> Row:
     load = worst_load(visits, way=timed.dispatcher.way)
     batch = Batch(network, tuple(range(ranks)), load, timed.op, timed.kernel, "")
     wanted = timed.dispatcher.demand(batch).scaled(timed.payload)
-    kernel = limited(network, wanted, timed.kernel, timed.work(load)).kernel
+    starts = timed.kernel.started(ranks, across=routing.ep_nodes > 1)
+    kernel = limited(network, wanted, starts, timed.work(load)).kernel
     # DeepEP counts copies per node between nodes, and per GPU inside one; what crosses the link
     # is fewer, for the own node's or the own GPU's stays.
     if load.received == ranks:  # every GPU gets every token
@@ -218,7 +219,8 @@ def _in_rounds(timed: Timed, visits: Visits) -> Row:
     rounds = straight(sent)
     asked = demand(network, rounds, timed.kernel)
     work = timed.work(worst_load(visits, way=way))
-    kernel = limited(network, asked, timed.kernel, work).kernel
+    starts = timed.kernel.started(len(visits.gpus), across=work.across)
+    kernel = limited(network, asked, starts, work).kernel
     copies = float(way.met(visits).sum())
     nic, nvlink = sent.busiest()
     busiest = nic if len(visits.nodes) > 1 else nvlink

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from pydantic import Field
 
 from simulator.hardware.data import Data
@@ -68,6 +70,27 @@ class Ramp(Data):
     most: Seconds = Field(description="Time to fill with whole chunks [s].", examples=["46 us"])
 
 
+class RankSetups(Data):
+    """What precedes a kernel on its stream, by ranks of the group; between them in proportion."""
+
+    inside: dict[int, Seconds] = Field(
+        description="Ranks of a group on one node -> time [s].", examples=[{8: "72 us"}]
+    )
+    across: dict[int, Seconds] = Field(
+        description="Ranks of a group on several nodes -> time [s].", examples=[{64: "916 us"}]
+    )
+
+    def seconds(self, ranks: int, *, across: bool) -> float:
+        """Return the time for a group [s]; beyond what was measured that of the nearest size."""
+        measured = self.across if across else self.inside
+        least, most = min(measured), max(measured)
+        ranks = min(max(ranks, least), most)
+        for (below, first), (above, second) in pairwise(sorted(measured.items())):
+            if ranks <= above:
+                return first + (second - first) * (ranks - below) / (above - below)
+        return measured[most]
+
+
 class CommunicationModel(Data):
     """What one kind of communication kernel reaches on the links that it crosses."""
 
@@ -108,10 +131,21 @@ class CommunicationModel(Data):
     setup: Seconds = Field(
         0.0,
         description=(
-            "Time of the kernels that precede it on its stream, such as layout and casts, and of "
-            "its launch [s]."
+            "Time of the kernels that precede it on its stream, such as layout, and of its launch "
+            "[s]."
         ),
-        examples=["52 us"],
+        examples=["74 us"],
+    )
+    setups: RankSetups | None = Field(
+        None, description="The same of kernels whose preparation was measured by ranks, on top."
+    )
+    cast: MemoryBandwidth = Field(
+        0.0,
+        description=(
+            "Rate at which a kernel before it casts tokens that travel in FP8 and were not cast "
+            "before, bytes read and written [B/s]; 0: there is none."
+        ),
+        examples=["1711 GB/s"],
     )
     own_part: MemoryBandwidth = Field(
         0.0,
@@ -162,3 +196,20 @@ class CommunicationModel(Data):
         if self.ramp is None:
             return exposed
         return exposed + min(self.ramp.share * transfer, self.ramp.most)
+
+    def alone(self) -> CommunicationModel:
+        """Return the kernel without what precedes it on its stream."""
+        return self.model_copy(update={"setup": 0.0, "setups": None, "cast": 0.0})
+
+    def started(self, ranks: int, *, across: bool, cast_bytes: float = 0.0) -> CommunicationModel:
+        """Return the kernel with all that precedes it in a group in one setup.
+
+        ranks: of the group. across: whether it spans nodes. cast_bytes: what a cast before it
+        reads and writes [B].
+        """
+        setup = self.setup
+        if self.setups:
+            setup += self.setups.seconds(ranks, across=across)
+        if cast_bytes and self.cast:
+            setup += cast_bytes / self.cast
+        return self.model_copy(update={"setup": setup, "setups": None, "cast": 0.0})

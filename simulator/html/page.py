@@ -16,6 +16,7 @@ from simulator.html.spans import Scene
 from simulator.inputs import Document
 from simulator.plot.sweep_values import Columns, SweepFigure
 from simulator.whatif import Study
+from simulator.whatif.sentences import spread_sentence, waits_sentence
 
 MOST_SCENES = 6
 """A timeline takes about a megabyte: a page has those of so many scenarios."""
@@ -148,6 +149,10 @@ def _penalties(study: Study) -> str:
     if study.stragglers:
         share = study.stragglers.lost / step
         sentences.append(f"Slow GPUs cost {share:.1%} of the step.")
+    if study.spread:
+        sentences.append(f"{spread_sentence(study.report, study.spread)}.")
+    if study.waits:
+        sentences.append(f"{waits_sentence(study.report, study.waits)}.")
     return " ".join(sentences)
 
 

@@ -3,14 +3,15 @@
 In the order in which `lower` calls them: `timed` gives a searched schedule its times, `coflows`
 lists every transfer of the cluster, `folding` finds the ranks that are alike, `rank_rows` writes
 down one rank of each class (`orders` says which actions it runs, `chunks` orders an action's ops on
-streams, `data_parallel` adds gathers and reductions), `laying` puts the columns together, and
-`quotient` keeps one coflow of each class.
+streams, `data_parallel` adds gathers and reductions; `pace` slows them where GPUs are unequal),
+`laying` puts the columns together, and `quotient` keeps one coflow of each class.
 """
 
 from __future__ import annotations
 
 from simulator.ops.streams import Stream
 from simulator.program.lowering import lower, lower_schedule
+from simulator.program.pace import expected_paces, filling
 from simulator.program.program import Coflow, Program, RankAction
 from simulator.program.timed import chunk_times, schedule_of
 
@@ -23,6 +24,8 @@ __all__ = [
     "Program",
     "RankAction",
     "chunk_times",
+    "expected_paces",
+    "filling",
     "lower",
     "lower_schedule",
     "schedule_of",

@@ -6,11 +6,14 @@ Of each rank the different templates are written down (`rank_rows`), then all ro
 
 from __future__ import annotations
 
+import numpy as np
+
 from simulator.costs import Costs, price
 from simulator.program.coflows import Coflows, coflows
-from simulator.program.folding import Partition, fold, members, unfolded
+from simulator.program.folding import Partition, fold, members, program_colours, unfolded
 from simulator.program.laying import lay
-from simulator.program.program import Program
+from simulator.program.pace import expected_paces, filling, paces
+from simulator.program.program import Floats, Program
 from simulator.program.rank_rows import RankBuilder, Step
 from simulator.program.timed import schedule_of
 from simulator.scenario import Scenario
@@ -31,10 +34,30 @@ def lower_schedule(
     step = Step(scenario, schedule, costs, table)
     parts = _partition(step) if folded else _whole(scenario, table)
     builder = RankBuilder(step)
-    speed = scenario.network.speed
+    speed = _speeds(step, builder)
     # One rank of each class speaks for all; the builder keeps what the ranks of a stage share.
     ranks = [builder.build(rank, float(speed[rank])) for rank in parts.first_rank.tolist()]
     return lay(step, parts, ranks)
+
+
+def _speeds(step: Step, builder: RankBuilder) -> Floats:
+    """Return the speed of each GPU, and with a spread that of those that it waits for [gpu]."""
+    scenario = step.scenario
+    layout, deviation = scenario.layout, scenario.topology.spread
+    speed = scenario.network.speed
+    if deviation is None:
+        return speed
+    # Kernels of one rank of each pipeline index; the builder has them again for the rows.
+    firsts = [layout.rank(index, 0) for index in range(layout.pp)]
+    totals = [builder.build(rank, 1.0).totals for rank in firsts]
+    kernels = [sum(total.seconds.values()) for total in totals]
+    ramp = filling(kernels, scenario.micro_batches)
+    expected = expected_paces(layout, kernels, ramp, deviation)
+    pace = paces(layout, program_colours(step.schedule), kernels, expected)
+    every = np.arange(layout.gpus)
+    index = every // layout.inner() % layout.pp  # Layout.pipeline_index of every rank
+    of_gpu: Floats = speed / pace[index]
+    return of_gpu
 
 
 def _partition(step: Step) -> Partition:

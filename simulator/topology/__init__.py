@@ -4,9 +4,9 @@
 simulation runs on).
 
 `cluster`, `config`: what a topology file says. `families`: one function and one row of FABRICS
-each. `faults`: what is down or slow. `jitter`: what is slower by chance. `routing`: ways between
-switches. `assembly`: servers put on the fabric. `network`: the result. `graph`: all of it for
-networkx. `bisection`: what two halves can send each other.
+each. `faults`: what is down or slow. `jitter`: what is slower by chance, `spread`: how slow that
+makes a group. `routing`: ways between switches. `assembly`: servers put on the fabric. `network`:
+the result. `graph`: all of it for networkx. `bisection`: what two halves can send each other.
 """
 
 from __future__ import annotations
@@ -21,9 +21,16 @@ from simulator.topology.graph import as_graph
 from simulator.topology.jitter import Jitter
 from simulator.topology.link_kind import LinkKind
 from simulator.topology.network import Network
+from simulator.topology.spread import (
+    Crowd,
+    deviation_of_largest,
+    expected_largest,
+    expected_slowest,
+)
 
 __all__ = [
     "FABRICS",
+    "Crowd",
     "Fabric",
     "Fault",
     "Jitter",
@@ -34,5 +41,8 @@ __all__ = [
     "TopologyConfig",
     "as_graph",
     "describe",
+    "deviation_of_largest",
+    "expected_largest",
+    "expected_slowest",
     "network",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from simulator.errors import InputError, leave_out
 from simulator.topology.cluster import Cluster, Fabric, Prices
 from simulator.topology.families import FABRICS
 from simulator.topology.faults import Fault
 from simulator.topology.jitter import Jitter
-from simulator.units import Price
+from simulator.units import Number, Price
 
 _COMMON = {"kind", "switch_ports", "latency", "leaf_latency", "routing", "seed"}
 """Keys of `fabric` that every family takes."""
@@ -30,6 +30,16 @@ class TopologyConfig(Cluster):
         examples=[[{"nic": [3, 0], "down": True}, {"gpu": 7, "speed": 0.9}]],
     )
     jitter: Jitter | None = Field(None, description="GPUs that are slower by chance.")
+    spread: Number | None = Field(
+        None,
+        gt=0,
+        le=0.2,
+        description=(
+            "Standard deviation of the time that kernels take from GPU to GPU, relative: every group "
+            "is as slow as its slowest member is expected to be. Default: GPUs are alike."
+        ),
+        examples=[0.01],
+    )
 
     @field_validator("fabric")
     @classmethod
@@ -56,6 +66,17 @@ class TopologyConfig(Cluster):
                 remedy="Write routing: ecmp, or leave it out: --set fabric.seed=null removes it.",
             )
         return fabric
+
+    @model_validator(mode="after")
+    def _one_kind_of_chance(self) -> TopologyConfig:
+        if self.spread and self.jitter:
+            raise InputError(
+                "is what jitter draws GPU by GPU",
+                key="spread",
+                value=self.spread,
+                remedy="Leave out one of them: --set spread=null or --set jitter=null.",
+            )
+        return self
 
     @property
     def at_full_speed(self) -> TopologyConfig:

@@ -9,7 +9,9 @@ from simulator.whatif.alternatives import Alternative, Span, spans
 from simulator.whatif.hosts import HostInterval, host_interval
 from simulator.whatif.penalties import Imbalance, Stragglers, imbalance, stragglers
 from simulator.whatif.remedies import Remedy, remedies
+from simulator.whatif.spread import Spread, SpreadCost, spread_cost
 from simulator.whatif.studies import Study, simulate, study
+from simulator.whatif.waits import Waits, waits
 
 __all__ = [
     "Alternative",
@@ -17,13 +19,18 @@ __all__ = [
     "Imbalance",
     "Remedy",
     "Span",
+    "Spread",
+    "SpreadCost",
     "Stragglers",
     "Study",
+    "Waits",
     "host_interval",
     "imbalance",
     "remedies",
     "simulate",
     "spans",
+    "spread_cost",
     "stragglers",
     "study",
+    "waits",
 ]

@@ -15,6 +15,8 @@ from simulator.whatif.alternatives import Span, spans
 from simulator.whatif.hosts import HostInterval, host_interval
 from simulator.whatif.penalties import Imbalance, Stragglers, imbalance, stragglers
 from simulator.whatif.remedies import Remedy, remedies
+from simulator.whatif.spread import Spread, SpreadCost, spread_cost
+from simulator.whatif.waits import Waits, waits
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Study:
     """What unequal experts cost; None where they are equal."""
     stragglers: Stragglers | None = None
     """What slow GPUs cost; None where none is slow."""
+    spread: Spread | None = None
+    """What unequal GPUs cost, or would cost; None where it was not asked for."""
+    waits: Waits | None = None
+    """What waiting for peers at exchanges may add; None where nobody waits."""
     hosts: HostInterval | None = None
     """The step at other paces of hosts; None where the stack's own was measured."""
     assumed: tuple[Span, ...] = ()
@@ -50,6 +56,8 @@ class Study:
         tree["engine"]["wall_s"] = self.wall
         tree["imbalance"] = imbalance
         tree["stragglers"] = stragglers
+        tree["spread"] = _spread(self.spread) if self.spread else None
+        tree["waits"] = _waits(self.waits) if self.waits else None
         tree["host"] = _hosts(self.hosts) if self.hosts else None
         tree["assumed"] = assumed
         return tree
@@ -81,6 +89,8 @@ def study(scenario: Scenario, *, penalties: bool = True, alternatives: bool = Fa
         remedies=() if report.fits else remedies(scenario),
         imbalance=imbalance(report),
         stragglers=stragglers(report),
+        spread=spread_cost(timeline, report),
+        waits=waits(timeline.program),
         hosts=host_interval(report),
         assumed=assumed,
     )
@@ -109,6 +119,28 @@ def _stragglers(penalty: Stragglers) -> dict[str, Any]:
         "lost_s": penalty.lost,
         "slowest_speed": penalty.slowest,
         "gpus_slow": penalty.gpus,
+    }
+
+
+def _spread(spread: Spread) -> dict[str, Any]:
+    return {
+        "own": _spread_cost(spread.own) if spread.own else None,
+        "would_cost": [_spread_cost(cost) for cost in spread.costs],
+    }
+
+
+def _spread_cost(cost: SpreadCost) -> dict[str, float]:
+    return {"deviation": cost.deviation, "lost_s": cost.lost}
+
+
+def _waits(found: Waits) -> dict[str, Any]:
+    return {
+        "exchanges": found.exchanges,
+        "nodes": found.nodes,
+        "least_s": found.least,
+        "most_s": found.most,
+        "added_at_most_s": found.added,
+        "source": found.source,
     }
 
 

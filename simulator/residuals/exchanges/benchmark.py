@@ -107,7 +107,7 @@ def timed(setting: Setting, run: Run) -> Row:
         op=setting.op,
         dispatcher=dispatcher,
         name=setting.dispatcher,
-        kernel=kernel.model_copy(update={"setup": 0.0}),
+        kernel=kernel.alone(),
         tokens=run.tokens,
         token=setting.hidden * setting.width,
         sms=run.sms,
