@@ -154,7 +154,9 @@ def _latency(op: str, algorithm: str, protocol: str, group: Shape) -> float:
     far = known.network[TREE if group.local == 1 else algorithm][column]
     doublings = math.floor(math.log2(group.nodes))
     if algorithm == RING:
-        return base + _round_latency(op, protocol, group, near, far)
+        latency = base + _round_latency(op, protocol, group, near, far)
+        plateau = group.nodes > 1 and op == "all_reduce" and protocol == "Simple"
+        return latency * known.plateau if plateau else latency
     if algorithm == TREE:
         return base + 2 * ((group.local - 1) * near + doublings * far)
     return base + near + 2 * doublings * far

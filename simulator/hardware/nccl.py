@@ -47,21 +47,46 @@ class TunerLimits(Data):
 class Tuner(Data):
     """The constants of NCCL's estimate that all GPUs share."""
 
-    base: Latencies = Field(description="Algorithm -> latency of a call [s].")
-    nvlink: Latencies = Field(description="Algorithm -> latency of a round inside a node [s].")
-    network: Latencies = Field(description="Algorithm -> latency of a round between nodes [s].")
+    base: Latencies = Field(
+        description="Algorithm -> latency of a call [s].",
+        examples=[{"ring": ["6.6 us", "14 us", "8.4 us"]}],
+    )
+    nvlink: Latencies = Field(
+        description="Algorithm -> latency of a round inside a node [s].",
+        examples=[{"ring": ["0.6 us", "1.9 us", "3.4 us"]}],
+    )
+    network: Latencies = Field(
+        description="Algorithm -> latency of a round between nodes [s].",
+        examples=[{"ring": ["2.7 us", "4 us", "14 us"]}],
+    )
     overhead: Seconds = Field(
-        description="Least latency of a ring's rounds over several nodes, by LL and LL128 [s]."
+        description="Least latency of a ring's rounds over several nodes, by LL and LL128 [s].",
+        examples=["1 us"],
+    )
+    plateau: Number = Field(
+        gt=0,
+        description=(
+            "Factor on the latencies of all-reduces in rings over several nodes with Simple."
+        ),
+        examples=[1.4],
     )
     ll_across: tuple[MemoryBandwidth, MemoryBandwidth] = Field(
-        description="Most that LL reaches on 2 and on more nodes [B/s]."
+        description="Most that LL reaches on 2 and on more nodes [B/s].",
+        examples=[["39 GB/s", "20.4 GB/s"]],
     )
     nvls_tree_channel: tuple[MemoryBandwidth, MemoryBandwidth] = Field(
-        description="Most that a channel of NVLSTree reaches on 2 and on more nodes [B/s]."
+        description="Most that a channel of NVLSTree reaches on 2 and on more nodes [B/s].",
+        examples=[["57.7 GB/s", "45.5 GB/s"]],
     )
     nvls_channels: Integer = Field(description="Channels of NVLS.")
-    send_ll: Bytes = Field(description="Largest message to a peer that goes by LL [B].")
-    tree_correction: dict[str, tuple[Number, ...]] = Field(
-        description="Protocol -> share of a tree's bandwidth, for each doubling from 64 B on."
+    send_ll: Bytes = Field(
+        description="Largest message to a peer that goes by LL [B].", examples=["16384 B"]
     )
-    source: str = Field(description="Where the constants are published.")
+    tree_correction: dict[str, tuple[Number, ...]] = Field(
+        description="Protocol -> share of a tree's bandwidth, for each doubling from 64 B on.",
+        examples=[{"LL": [1.0, 1.0, 0.9]}],
+    )
+    source: str = Field(
+        description="Where the constants are published.",
+        examples=["NVIDIA NCCL 2.28, src/graph/tuning.cc"],
+    )
