@@ -126,12 +126,15 @@ def latencies(network: Network, model: CommunicationModel | None) -> Floats:
     """Return what a link adds to a round of this kernel, [link] s."""
     if model is None:
         return network.latency
-    return _scaled(network, model.nvlink_latency, model.nic_latency)
+    return _delays(network, model.nvlink_latency, model.nic_overhead)
 
 
 @lru_cache(maxsize=64)  # thousands of groups ask for it
-def _scaled(network: Network, nvlink: float, nic: float) -> Floats:
-    delay: Floats = network.latency * by_kind(network, nvlink, nic)
+def _delays(network: Network, nvlink: float, overhead: float) -> Floats:
+    delay: Floats = network.latency * by_kind(network, nvlink, 1.0)
+    # A way between nodes crosses two NICs.
+    nic = np.array(network.kind) == LinkKind.NIC  # [link]
+    delay = np.where(nic, delay + overhead / 2, delay)
     delay.flags.writeable = False  # all of them share it
     return delay
 

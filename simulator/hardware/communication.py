@@ -161,11 +161,13 @@ class CommunicationModel(Data):
         description="Latency of a round over NVLink relative to the topology's for 64 B.",
         examples=[0.18],
     )
-    nic_latency: Number = Field(
-        1.0,
-        ge=0,
-        description="Latency of a round beyond the NIC relative to the topology's for 64 B.",
-        examples=[3.784],
+    nic_overhead: Seconds = Field(
+        0.0,
+        description=(
+            "What a round beyond the NIC takes besides the topology's latency: proxies, "
+            "completions, flushes [s]."
+        ),
+        examples=["10.3 us"],
     )
     hidden: Number = Field(
         0.0,
