@@ -19,6 +19,7 @@ import dispatch
 import gallery
 import ledgers
 import left_out
+import memory_page
 import overlaps
 import published
 import rankings
@@ -352,6 +353,7 @@ TABLES |= {
     "topologies.md": topologies,
     "kernels.md": kernels,
     "overlap.md": overlaps.table,
+    "memory.md": memory_page.page,
     "schedules.md": steps.schedules,
     "published.md": published.page,
     "rankings.md": rankings.page,

@@ -1,4 +1,4 @@
-"""Tensor parallel layers, alone and overlapped, compared with what was measured."""
+"""Kernels next to transfers, and tensor parallel layers overlapped, compared with what was measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from cells import row
 
+from simulator.residuals.interference import Neighbours, neighbours, not_expressible
 from simulator.residuals.overlaps import Pieces, Row, measured_overlaps, measured_pieces
 
 NAMES = {
@@ -22,7 +23,7 @@ def table() -> str:
     rows = list(measured_overlaps())
     expressed = [layer for layer in rows if layer.computed]
     lines = [
-        "# Tensor parallel layers with their collectives",
+        "# Tensor parallel layers with their collectives, and kernels next to transfers",
         "",
         "A GEMM and its all-gather or reduce-scatter on eight GPUs of a node, one after the other and overlapped as",
         "`layout.tp_comm_overlap` overlaps them. Times come from the kernel and link tables; none of these rows sets a",
@@ -46,10 +47,59 @@ def table() -> str:
         "",
         *NOTES,
         "",
+        *interference(),
+        "",
         "Reproduce: `python results/make.py overlap.md`.",
         "",
     ]
     return "\n".join(lines)
+
+
+def interference() -> list[str]:
+    """Return every measured pair of kernel and transfer next to what is computed."""
+    return [
+        "## Kernels next to transfers",
+        "",
+        "Time of a kernel next to a transfer over its time alone, by `simulator/compute/contention.py`. The four rows",
+        "in italics set its two constants, together. Where the source does not say enough of the kernel or of how much",
+        "of it the transfer covers, what is computed is for a kernel of many waves that is covered whole, next to the",
+        "span of what was measured.",
+        "",
+        "| what | GPU | measured | computed | error | source |",
+        "|---|---|---:|---:|---:|---|",
+        *(pair(row) for row in neighbours()),
+        "",
+        *INTERFERENCE_NOTES,
+        "",
+        "Not expressible:",
+        "",
+        *(f"- {row['what']} ({row['source']}): {row['why']}." for row in not_expressible()),
+    ]
+
+
+def pair(found: Neighbours) -> str:
+    """Return a kernel next to a transfer as a row."""
+    measured, error = f"{found.measured:.3f}", f"{found.error:+.1%}" if found.measured else ""
+    if not found.measured:
+        low, high = found.span
+        measured, error = f"{low:.2f} to {high:.2f}", "inside"
+        if not found.inside:
+            nearest = high if found.computed > high else low
+            error = f"{found.computed / nearest - 1.0:+.1%} beyond"
+    what = f"*{found.what}*" if found.fitted else found.what
+    return row(what, found.gpu.upper(), measured, f"{found.computed:.3f}", error, found.source)
+
+
+INTERFERENCE_NOTES = [
+    "- The power limit has no term of its own: what was measured next to transfers was measured at the clock that both",
+    "  left, so that a fall of the clock is in the sensitivity to HBM.",
+    "- Spans are missed where a transfer may not have covered the whole kernel: 1.3 to 1.4 is what the rule gives at",
+    "  70 to 85% of cover.",
+    "- The 256 x 128 GEMM lost 205 of the 300 us of its all-reduce, more than a kernel that spreads over what is left:",
+    "  a persistent kernel with one block per SM leaves the tiles of those that wait. The gather of PyTorch's pull",
+    "  request cost its GEMM a third of its length.",
+    "- NCCL keeps its rate next to kernels; dispatch and combine are slower by what DeepSeek's trace shows.",
+]
 
 
 class Layer(NamedTuple):

@@ -38,6 +38,8 @@ class Timeline:
     """When each op started; a transfer, when its last member arrived [op] s."""
     end: Floats
     """When each op ended [op] s."""
+    slowed: Floats
+    """How much longer than alone each op's kernels took, for transfers next to them [op] s."""
     executor: str
     """Who ran it: a row of `engine.EXECUTORS`."""
     events: int

@@ -62,7 +62,13 @@ TRAINING = {
     "model": MODEL,
     "layout": {"pp": 2, "ep": 2, "zero": 1, "stages": "even"},
     "schedule": {"name": "1f1b"},
-    "training": {"global_batch_size": 16, "micro_batch_size": 1, "seq_length": 2048, "tokens": 1e9},
+    "training": {
+        "global_batch_size": 16,
+        "micro_batch_size": 1,
+        "seq_length": 2048,
+        "tokens": 1e9,
+        "loss": "fused",
+    },
     "precision": {"recipe": "bf16"},
 }
 
@@ -103,7 +109,8 @@ def hosted(**changes: object) -> Scenario:
 def host_free(one: Scenario) -> Scenario:
     """Return a scenario with hosts that take no time and wait for nothing."""
     waits = one.stack.host.model_copy(update={"drains": ()})
-    stack = one.stack.model_copy(update={"host": waits})
+    sharding = one.stack.sharding.model_copy(update={"host": 0.0})
+    stack = one.stack.model_copy(update={"host": waits, "sharding": sharding})
     return replace(one, host=AT_ONCE.config, stack=stack)
 
 
@@ -153,12 +160,23 @@ def pair_program(layers: int = 1, *, kinds: tuple[str, ...] = (), **changes: obj
 
 HOST_FREE = {"host": 0.0, "lead": 0.0, "lag": 0.0, "drains": False}
 """Columns of a row that its host launches in no time."""
+INSENSITIVE = {"sms": 0.0, "hbm": 0.0, "both": 0.0}
+"""Columns of a row that no transfer slows."""
 
 
 def kernel(
-    rank: int, seconds: float, *after: int, stream: str = "compute", label: str = "kernel"
+    rank: int,
+    seconds: float,
+    *after: int,
+    stream: str = "compute",
+    label: str = "kernel",
+    sensitive: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any]:
-    """Return a row that computes. after: rows that it waits for, besides its stream's order."""
+    """Return a row that computes. after: rows that it waits for, besides its stream's order.
+
+    sensitive: to SMs that transfers hold, and to HBM bandwidth that they take.
+    """
+    sms, hbm = sensitive
     return {
         "rank": rank,
         "stream": stream,
@@ -167,6 +185,9 @@ def kernel(
         "coflow": -1,
         "instance": -1,
         **HOST_FREE,
+        "sms": sms,
+        "hbm": hbm,
+        "both": sms * hbm,
         "after": after,
     }
 
@@ -189,6 +210,7 @@ def transfer(
         "coflow": coflow,
         "instance": number,
         **HOST_FREE,
+        **INSENSITIVE,
         "after": after,
     }
 
@@ -200,10 +222,14 @@ def flow(
     rate: float = 50e9,
     beside: float = 1.0,
     latency: float = 0.0,
+    takes: tuple[float, float] = (0.0, 0.0),
 ) -> Coflow:
-    """Return a coflow of `size` bytes on its slowest link, link 0 unless said."""
+    """Return a coflow of `size` bytes on its slowest link, link 0 unless said.
+
+    takes: shares of its members' SMs and, at its rate, of their HBM bandwidth.
+    """
     return Coflow(
-        ("dispatch", 0), "expert", members, links, size, rate, beside, latency, (size, 0.0)
+        ("dispatch", 0), "expert", members, links, size, rate, beside, latency, (size, 0.0), *takes
     )
 
 
@@ -234,6 +260,9 @@ def program(
         stream=_ints(STREAMS.index(row["stream"]) for row in rows),
         label=_ints(labels.index(row["label"]) for row in rows),
         seconds=np.array([row["seconds"] for row in rows]),
+        sms=np.array([row["sms"] for row in rows]),
+        hbm=np.array([row["hbm"] for row in rows]),
+        both=np.array([row["both"] for row in rows]),
         host=np.array([row["host"] for row in rows]),
         lead=np.array([row["lead"] for row in rows]),
         lag=np.array([row["lag"] for row in rows]),
@@ -302,6 +331,8 @@ def configurations() -> list[dict[str, object]]:
         {"training__recompute": ["norm", "swiglu"]},
         {"model__num_nextn_predict_layers": 1},
         {"training__micro_batch_size": 2, "training__global_batch_size": 32},
+        {"layout__zero": 3, "stack": "fsdp1"},
+        {"layout__zero": 3, "stack": "fsdp2"},
     ]
     return every + [
         {**one, "schedule__name": name} for one in extra for name in ("1f1b", "dualpipe")

@@ -218,8 +218,17 @@ def chunk_rows(phase):
     )
 
 
+def slope(rows):
+    """Return the slowdown of kernels that communication covers; see `method` in the file."""
+    return _regressed(rows, per_row=True)[0]
+
+
 def slowdown(rows, *, per_row):
     """Return the mean slowdown over the chunk; see `method` in the file. per_row: divide by the layer's expert rows."""
+    return _regressed(rows, per_row=per_row)[1]
+
+
+def _regressed(rows, *, per_row):
     x, y, weight, time, share = [], [], [], [], []
     for row in rows:
         us, overlapped = np.array(row["us"], dtype=float), np.array(row["overlapped"])
@@ -232,7 +241,7 @@ def slowdown(rows, *, per_row):
         share.append(overlapped)
     x, y, weight, time, share = map(np.concatenate, (x, y, weight, time, share))
     full = np.exp((weight * x * y).sum() / (weight * x * x).sum())
-    return time.sum() / (time / (1 + (full - 1) * share)).sum()
+    return full, time.sum() / (time / (1 + (full - 1) * share)).sum()
 
 
 OBSERVED = defaultdict(list)

@@ -61,7 +61,7 @@ def test_kinds_are_scored_apart_and_those_without_a_scored_case_left_out():
             {"precision.recipe": "fp8_current"},
             DENSE._replace(precision="FP8"),
         ),
-        ("a100-node", "mpt-30b", {}, Kind("A100", "dense", "BF16", "fsdp2")),
+        ("a100-node", "mpt-30b", {}, Kind("A100", "dense", "BF16", "fsdp1")),
     ],
 )
 @pytest.mark.slow

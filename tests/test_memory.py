@@ -79,6 +79,10 @@ def test_fp8_training_keeps_bf16_moments():
 
 # Activations
 
+# What a layer needs while its backward pass runs: two residual streams of 2,048 x 1,024 and the
+# gradients of gate and up, 2 x 4,096 wide, in BF16.
+WORKING = 2048 * 2 * (2 * 1024 + 2 * 4096)
+
 
 def test_what_a_dense_layer_keeps_for_its_backward_pass():
     # BF16, per token: two residual streams and two norm outputs, 4 x 1,024; Q of 8 heads, K and V
@@ -99,40 +103,53 @@ def test_recompute_keeps_neither_norms_nor_swiglu():
 @pytest.mark.parametrize(("batch", "micro_batches"), [(16, 8), (32, 16), (4, 2)])
 @pytest.mark.slow
 def test_1f1b_keeps_as_many_micro_batches_as_stages_are_left(batch, micro_batches):
-    # pp 4 x dp 2: rank r keeps min(4 - r, micro-batches) micro-batches of its one layer.
+    # pp 4 x dp 2: rank r keeps min(4 - r, micro-batches) micro-batches of its one layer. While a
+    # backward pass runs, two residual streams and the gradients of gate and up are there besides,
+    # less what the head behind the last layer has freed by then.
+    head = 2048 * (4 * 1024 + 2 * 4096)
     one = dense(layout__pp=4, training__global_batch_size=batch)
     costs, held = price(one), by_index(one)
     assert one.micro_batches == micro_batches
     for rank in range(4):
-        assert held[rank]["activations"] == min(4 - rank, micro_batches) * costs.saved(rank)
+        besides = WORKING - (head if rank == 3 else 0)
+        assert held[rank]["activations"] == (
+            min(4 - rank, micro_batches) * costs.saved(rank) + besides
+        )
 
 
 @pytest.mark.parametrize("stages", [2, 4])
 @pytest.mark.slow
 def test_dualpipe_keeps_one_chunk_more_than_it_has_ranks(stages):
     # With equal stages: P + 1 chunks on every rank (github.com/deepseek-ai/DualPipe: PP + 1 times
-    # the activations).
+    # the activations), and what the passes of the last pair need besides.
     one = scenario(schedule__name="dualpipe", layout__pp=stages, training__global_batch_size=32)
     equal = replace(price(one), stages=(("moe",),) * stages)
     held = memory(lower_schedule(one, one.pipeline.fixed, equal, folded=False))
     assert peak_in_flight(one.pipeline.fixed) == [stages + 1] * stages
-    assert [rank.by_category["activations"] for rank in held] == [
-        (stages + 1) * equal.saved(0)
-    ] * stages
+    (memory_,) = (block.memory for block in equal.stage(0))
+    most = max(memory_.forward, memory_.transient)
+    for rank in held:
+        chunks = rank.by_category["activations"] / equal.saved(0)
+        assert stages + 1 <= chunks <= stages + 1 + most / equal.saved(0)
 
 
-def test_a_split_backward_pass_keeps_activations_until_its_weight_gradient():
-    # F0 I0 F1 I1 W0 W1: both micro-batches are kept until W0; with full backward passes one at a
-    # time.
+def test_a_split_backward_pass_keeps_what_its_weight_gradients_read():
+    # F0 I0 F1 I1 W0 W1. Per token and layer, in BF16, W reads the inputs of qkv (1,024), o (1,024),
+    # gate and up (1,024), down (4,096), and the gradients of their outputs: 2,048, 1,024, 8,192,
+    # 1,024; of the head 1,024 and 4,096 logits; of the embedding nothing.
     one = lone(training__global_batch_size=2)
     costs = price(one)
+    for_weights = 2048 * 2 * (4 * (7168 + 12288) + 1024 + 4096)
 
     def peak(*texts: str) -> float:
         schedule = Schedule("by hand", 1, 2, (tuple(Action.parse(text) for text in texts),))
         return memory(lower_schedule(one, schedule, costs))[0].by_category["activations"]
 
-    assert peak("F0@0", "I0@0", "F1@0", "I1@0", "W0@0", "W1@0") == 2 * costs.saved(0)
-    assert peak("F0@0", "I0@0", "W0@0", "F1@0", "B1@0") == costs.saved(0)
+    # W frees what is left of a micro-batch, so the second one is alone.
+    alone = peak("F0@0", "I0@0", "W0@0")
+    assert peak("F0@0", "I0@0", "W0@0", "F1@0", "I1@0", "W1@0") == alone
+    assert peak("F0@0", "I0@0", "F1@0", "I1@0", "W0@0", "W1@0") == alone + for_weights
+    assert peak("F0@0", "I0@0", "W0@0", "F1@0", "B1@0") == alone
 
 
 def test_buffers_are_for_what_an_exchange_brings_and_for_the_sends():
@@ -157,7 +174,8 @@ def test_every_pipeline_index_is_reported_with_every_category(changes):
     assert [rank.pipeline_index for rank in held] == list(range(len(held)))
     for rank in held:
         assert tuple(rank.by_category) == CATEGORIES
-        assert min(rank.by_category.values()) > 0
+        # FP32 moments are updated in place: the update needs nothing besides.
+        assert [name for name, size in rank.by_category.items() if size <= 0] == ["update"]
         assert rank.peak == pytest.approx(sum(rank.by_category.values()))
 
 
@@ -192,12 +210,11 @@ def test_the_report_says_the_same():
 
 def test_full_recompute_peaks_while_the_backward_pass_has_a_layer_whole_again():
     # 2,048 tokens, one micro-batch. Kept: the inputs of 4 layers, 2,048 x 1,024 x 2 B = 4,194,304
-    # each; the head's norm, 4 x 1,024, and logits, 2 x 4,096, per token: 25,165,824. A layer that
-    # is recomputed has all 38,944 B per token (see above) but its input: 75,563,008 more. Nothing
-    # of it may be freed before the backward pass that reads it.
+    # each. A layer that is recomputed has all 38,944 B per token (see above) but its input,
+    # 75,563,008 more, and its gradients; by then the head has freed its norm and its logits.
     one = lone(training__global_batch_size=1, training__recompute=["full"])
     (held,) = by_index(one).values()
-    assert held["activations"] == 4 * 4_194_304 + 25_165_824 + 75_563_008
+    assert held["activations"] == 4 * 4_194_304 + 75_563_008 + WORKING
 
 
 def test_activations_are_taken_when_a_forward_pass_starts_and_freed_when_a_backward_pass_ends():

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from builders import flow, kernel, program, scenario, transfer
 
+from simulator.compute import Sensitivity
 from simulator.costs import BlockCost, Hop, Join, PhaseCost, PhaseKey, Segment, price
 from simulator.costs.hosts import AT_ONCE
 from simulator.costs.phases import phase_cost
@@ -205,6 +206,9 @@ class _Second:
 
     def kernel(self, op: Op, *, overlapped: bool) -> float:
         return 1.0
+
+    def sensitivity(self, op: Op, alone: float) -> Sensitivity:
+        return Sensitivity()
 
 
 def cut(*ops: Op | Moves) -> list[float | int]:

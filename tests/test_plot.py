@@ -142,15 +142,15 @@ def test_links_are_as_busy_as_the_report_says(small):
 
 
 def test_memory_adds_up_to_no_more_than_the_reported_peak(small):
-    # Nothing is run again here, and a forward pass takes its bytes whole: the peak is reached.
+    # Only what a pass needs besides what is kept is not drawn: the peak is nearly reached.
     timeline, report = small
     for rank in range(timeline.program.ranks):
         times, held = by_category(timeline, report, rank)
         peak = report.memory[timeline.program.pipeline_index(rank)]
         assert tuple(held) == ORDER
-        assert set(ORDER) == set(peak.by_category)
+        assert {*ORDER, "update"} == set(peak.by_category)
         assert times[-1] == timeline.step_time
-        assert 0.9 * peak.peak < sum(held.values()).max() <= peak.peak * (1 + 1e-9)
+        assert 0.8 * peak.peak < sum(held.values()).max() <= peak.peak * (1 + 1e-9)
 
 
 def test_the_matrix_holds_the_bytes_that_the_run_dispatches(small):

@@ -605,7 +605,7 @@ def test_chunk_times_count_the_transfers_that_kernels_wait_for(pp, forward, back
     # time, the other half copied by the GPU that keeps it, the start of the call and a round. A backward pass waits for what it gathers of the two gradients
     # of each layer; its other transfers run next to kernels.
     one = dense(layout__tp=2, layout__pp=pp)
-    kernel = one.kernels.communication["nccl_tensor"]
+    kernel = one.kernels.communication["nccl_simple"]
     round_ = kernel.nvlink_latency * one.topology.node.nvlink_latency
     half = 2_097_152 / (kernel.nvlink * 200e9) + 2_097_152 / kernel.own_part
     each = kernel.setup + round_ + half

@@ -32,6 +32,7 @@ MEMORY_KEYS = {
     "set",
     "what",
     "stage",
+    "measure",
     "published_gib",
     "published_gb",
     "source",

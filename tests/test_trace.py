@@ -393,7 +393,7 @@ def timeline_of(rows):
         multiplicity=np.array([8]),
     )
     start, end = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    return Timeline(program, start, start, start, start, end, "hand", 0)
+    return Timeline(program, start, start, start, start, end, 0 * end, "hand", 0)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from builders import dense, scenario
 from pydantic import ValidationError
 
 from simulator import inputs
+from simulator.compute import Sensitivity
 from simulator.costs import price
 from simulator.errors import InputError
 from simulator.hardware import OverlapMethod, StackConfig, TensorGroup, TensorOverlap
@@ -39,6 +40,9 @@ class _Kernels:
 
     def measured(self, op: Op) -> bool:
         return False
+
+    def sensitivity(self, op: Op, alone: float) -> Sensitivity:
+        return Sensitivity()
 
 
 class _Links:

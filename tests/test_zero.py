@@ -119,7 +119,7 @@ def test_zero_3_gathers_one_block_ahead(nvlink):
     for computes, own in ((ahead, gathers[:6]), (back, gathers[6:])):
         for number, row in enumerate(own):
             assert timeline.end[row] <= computes[number][0]
-            before = timeline.end[row - 1] if one.stream[row - 1] == STREAMS.index("data") else 0.0
+            before = timeline.end[own[number - 1]] if number else 0.0
             due = computes[number - 2][1] if number > 1 else 0.0
             if number > 1:
                 assert timeline.start[row] == pytest.approx(max(before, due), rel=1e-12)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simulator.compute.attention import attention_seconds, implementation
+from simulator.compute.contention import INSENSITIVE, Sensitivity, sensitivity
 from simulator.compute.gemm import burst, gemm_seconds, inside
 from simulator.compute.grouped import grouped_seconds
 from simulator.errors import InputError
@@ -57,6 +58,30 @@ class Processor:
         if op.flops:
             return self._attention(op, overlapped=overlapped)
         return self._memory_bound(op, overlapped=overlapped)
+
+    def sensitivity(self, op: Op, alone: float) -> Sensitivity:
+        """Return how much of what transfers take is missing to a kernel. alone: its time [s]."""
+        model = self.kernels.contention
+        if not op.flops:
+            return sensitivity(model.memory_sms, 1.0)
+        if op.taken.seconds or op.taken.sms:
+            return INSENSITIVE  # its time holds the transfer next to it
+        # The nearer to HBM's bandwidth a kernel runs, the more it needs what transfers take.
+        asked = op.bytes / self.gpu.memory.bandwidth / alone
+        hbm = max(model.compute_hbm, min(1.0, asked))
+        return sensitivity(self._lost_waves(op, alone), hbm)
+
+    def _lost_waves(self, op: Op, alone: float) -> float:
+        """Return a kernel's sensitivity to SMs: by its waves on those that NCCL leaves."""
+        held = self.kernels.communication["nccl_simple"].ctas
+        left = self.gpu.sms - held
+        if op.kind not in ("gemm", "wgrad"):
+            fewer = self._attention_on(op, left)
+        elif self.reserved_sms:
+            return 0.0  # it leaves SMs to transfers all the time
+        else:
+            fewer = self._gemm_on(op, left)
+        return max(0.0, (fewer / alone - 1.0) * left / held)
 
     def gaps(self, op: Op) -> float:
         """Return the time between an op's kernels, and to the one before [s]."""
@@ -132,10 +157,14 @@ class Processor:
         return grouped_seconds(op, self.gpu, model, peak, sms, slower) * model.sustained
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
-        model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)
         sms = self.gpu.sms
         if overlapped:
             sms -= self.reserved_sms
+        return self._attention_on(op, sms)
+
+    def _attention_on(self, op: Op, sms: int) -> float:
+        """Return the time of fused attention on some SMs [s]."""
+        model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)
         return attention_seconds(op, self.gpu, model, sms)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simulator.costs.blocks import (
     BlockCost,
+    BlockMemory,
     Busy,
     Held,
     Hop,
@@ -28,6 +29,7 @@ from simulator.costs.table import Costs, Part
 
 __all__ = [
     "BlockCost",
+    "BlockMemory",
     "Busy",
     "Costs",
     "Coverage",

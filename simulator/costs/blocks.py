@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from simulator.compute import INSENSITIVE, Sensitivity
 from simulator.model import BlockKind
 from simulator.ops import Phase, Transfer
 
@@ -58,6 +59,8 @@ class Busy(NamedTuple):
     """The host."""
     drains: bool = False
     """Whether the host waits for what the row waits for before it launches it."""
+    sensitivity: Sensitivity = INSENSITIVE
+    """Of its kernels to transfers that run next to them, mean over their time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Segment:
     """How the host launches them."""
     measured: float = 0.0
     """Of the time of its GEMMs, that of shapes between measured ones [s]."""
+    sensitivity: Sensitivity = INSENSITIVE
+    """To transfers that run next to it, mean over its time."""
 
     @property
     def total(self) -> float:
@@ -144,7 +149,22 @@ class PhaseKey(NamedTuple):
     """Whether communication kernels take SMs and bandwidth meanwhile."""
 
 
-# Memory is kept next to the time of what it serves, because recompute trades one for the other.
+class BlockMemory(NamedTuple):
+    """The activations of one block, or one part of an MTP module, for one micro-batch."""
+
+    saved: float
+    """Kept until the backward pass [B]."""
+    recompute: bool = False
+    """Whether the backward pass runs the whole forward pass first (full recompute)."""
+    forward: float = 0.0
+    """There besides while the forward pass runs [B]."""
+    transient: float = 0.0
+    """There besides while the backward pass runs: what it recomputes, and its gradients [B]."""
+    weights: float = 0.0
+    """What the weight gradients read: what a split backward pass holds until they have run [B]."""
+
+
+# Memory stands next to the time of what it serves, because recompute trades one for the other.
 @dataclass(frozen=True, slots=True)
 class BlockCost:
     """One block, or one part of an MTP module, for one micro-batch."""
@@ -153,16 +173,20 @@ class BlockCost:
     """Which of the scenario's expert loads its exchanges carry; -1 if no token travels."""
     phases: dict[PhaseKey, PhaseCost]
     """Phase, overlapped with communication or not -> cost."""
-    saved: float
-    """Bytes kept until the backward pass [B]."""
-    recompute: bool = False
-    """Whether its backward pass runs the whole forward pass first (full recompute)."""
-    transient: float = 0.0
-    """Bytes that exist again while the backward pass recomputes them [B]."""
-    reread: float = 0.0
-    """Of `transient`, what the weight gradients read: a split backward pass holds it until then."""
+    memory: BlockMemory
+    """What it keeps, and what is there while its passes run."""
     mean: BlockCost | None = None
     """What the block costs a GPU of mean load, where this is the cost of the busiest one."""
+
+    @property
+    def saved(self) -> float:
+        """Return the bytes kept until the backward pass [B]."""
+        return self.memory.saved
+
+    @property
+    def recompute(self) -> bool:
+        """Tell whether its backward pass runs the whole forward pass first (full recompute)."""
+        return self.memory.recompute
 
     @property
     def exchanges_experts(self) -> bool:

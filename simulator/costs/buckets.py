@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.costs.blocks import Held
 from simulator.costs.table import Costs
 from simulator.layout import Layout
 
@@ -99,21 +100,19 @@ def updated(
     layout: Layout,
     hosts: dict[int, tuple[int, ...]],
     stages: Iterable[int],
-) -> float:
+) -> Held:
     """Return the parameters whose optimizer states one rank holds.
 
     Those are its shard of each stage under ZeRO, else all. hosts: stage -> its pipeline indices.
     """
-    count = 0.0
+    dense = routed = 0.0
     for stage in stages:
         held = costs.parameters(stage)
+        # Every level of ZeRO, from the first on, spreads the optimizer's states.
         holding = len(hosts[stage])
-        of_group = {"data": held.dense, "expert_data": held.routed}
-        for group, parameters in of_group.items():
-            # Every level of ZeRO, from the first on, spreads the optimizer's states.
-            ranks = replicas(layout, group, holding) if layout.zero else 1
-            count += parameters / ranks
-    return count
+        dense += held.dense / (replicas(layout, "data", holding) if layout.zero else 1)
+        routed += held.routed / (replicas(layout, "expert_data", holding) if layout.zero else 1)
+    return Held(dense, routed)
 
 
 def replicas(layout: Layout, group: str, hosts: int) -> int:

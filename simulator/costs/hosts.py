@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simulator.compute import Sensitivity
 from simulator.costs.blocks import Busy, Launches
 from simulator.hardware import LAUNCHES, Drain, HostConfig
 from simulator.ops import Op, Pass, Phase
@@ -46,6 +47,8 @@ class Hosts:
     """What they wait for."""
     graphs: str
     """`training.cuda_graphs`."""
+    sharded: float = 0.0
+    """What a gather of sharded parameters takes, the profiler on; 0: as any collective [s]."""
 
     def captured(self, phase: Phase) -> bool:
         """Tell whether a phase is launched as a graph."""
@@ -73,13 +76,24 @@ class Hosts:
         host = self.config.communication / self.config.profiler
         return Busy(0.0, Launches((host,), (0.0,)), drains)
 
-    def optimizer(self, seconds: float) -> Busy:
-        """Return what the update takes. seconds: on a healthy GPU [s]."""
-        # The norm of the gradients is read on the host before parameters are updated.
+    def of_shards(self, *, drains: bool = False) -> Busy:
+        """Return what a gather of sharded parameters, or a reduction to shards, takes."""
+        if not self.sharded:
+            return self.collective(drains=drains)
+        host = self.sharded / self.config.profiler
+        return Busy(0.0, Launches((host,), (0.0,)), drains)
+
+    def copy(self, seconds: float, sensitivity: Sensitivity) -> Busy:
+        """Return what a copy outside of phases takes. seconds: on a healthy GPU [s]."""
         config = self.config
         host = config.forward["elementwise"] * config.launches / config.profiler
-        drains = "gradient_norm" in self.drains
-        return Busy(seconds, Launches((host,), (seconds,)), drains)
+        return Busy(seconds, Launches((host,), (seconds,)), sensitivity=sensitivity)
+
+    def optimizer(self, seconds: float, sensitivity: Sensitivity) -> Busy:
+        """Return what the update takes. seconds: on a healthy GPU [s]."""
+        # The norm of the gradients is read on the host before parameters are updated.
+        copying = self.copy(seconds, sensitivity)
+        return copying._replace(drains="gradient_norm" in self.drains)
 
     def receive(self, busy: Busy, virtual: int) -> Busy:
         """Return what the first row behind what another stage sends takes. virtual: stages per rank."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from simulator.compute import Processor
+from simulator.compute import INSENSITIVE, Processor, Sensitivity
 from simulator.costs.blocks import Hop, Join, Launches, PhaseCost, Segment
 from simulator.ops import Op, Transfer
 
@@ -125,6 +125,8 @@ class _Sums:
     """Of launches [s]."""
     kernels: list[float] = field(default_factory=list)
     """Each with its gap [s]."""
+    sensitivity: Sensitivity = INSENSITIVE
+    """Times seconds, of kernels whose time does not hold what transfers take from them."""
 
     def time(self, op: Op, processor: Processor, *, overlapped: bool) -> None:
         """Add a kernel's time."""
@@ -134,6 +136,8 @@ class _Sums:
         self.seconds[name] += kernel
         self.seconds["kernel_gaps"] += gap
         self.kernels.append(kernel + gap)
+        if not overlapped:
+            self.sensitivity = self.sensitivity.plus(processor.sensitivity(op, kernel), kernel)
         if name == "gemm" and processor.measured(op):
             self.measured += kernel
 
@@ -145,4 +149,5 @@ class _Sums:
             recomputed=self.recomputed,
             launches=Launches(tuple(self.host), tuple(self.kernels)),
             measured=self.measured,
+            sensitivity=self.sensitivity.mean(sum(self.seconds.values())),
         )

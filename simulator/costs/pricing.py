@@ -8,8 +8,17 @@ from itertools import zip_longest
 
 from simulator.collectives import dispatcher_of, sms_of
 from simulator.compute import Processor
-from simulator.costs.blocks import BlockCost, LoadedKey, Parts, PhaseCost, PhaseKey, Stages
+from simulator.costs.blocks import (
+    BlockCost,
+    BlockMemory,
+    LoadedKey,
+    Parts,
+    PhaseCost,
+    PhaseKey,
+    Stages,
+)
 from simulator.costs.hosts import Hosts
+from simulator.costs.kept import kept
 from simulator.costs.loads import loads
 from simulator.costs.phases import phase_cost
 from simulator.costs.table import WITH_EXPERTS, Costs
@@ -17,13 +26,9 @@ from simulator.experts import Load, Loads
 from simulator.hardware import Overlaps, TensorGroup
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Op, Pass, Phase, Transfer, Work, block_ops, forward_ops, saved
+from simulator.ops import BlockOps, Op, Pass, Phase, Transfer, Work, block_ops
 from simulator.precision import BYTES
 from simulator.scenario import Scenario
-
-READ_BY_WEIGHTS = frozenset({"norm", "swiglu"})
-"""Names of `training.recompute` whose output a linear layer's weight gradient reads; what attention
-recomputes only attention reads."""
 
 
 def price(scenario: Scenario, *, pairs: bool | None = None) -> Costs:
@@ -65,7 +70,8 @@ def _hosts(scenario: Scenario) -> Hosts:
     drains = scenario.stack.host.drains
     if not dispatcher_of(scenario).synchronises:
         drains = tuple(drain for drain in drains if drain != "token_counts")
-    return Hosts(scenario.host, drains, scenario.workload.training.cuda_graphs)
+    sharded = scenario.stack.sharding.host
+    return Hosts(scenario.host, drains, scenario.workload.training.cuda_graphs, sharded)
 
 
 def _loaded_keys(
@@ -148,8 +154,15 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         tp_overlap=_overlaps(scenario),
         tp_pass=_pass_seconds(scenario),
         cp_gather=config.cp_comm == "all_gather",
+        loss=_loss(scenario),
         unfused=training.attention == "unfused",
     )
+
+
+def _loss(scenario: Scenario) -> str:
+    """Return how the loss is computed: as the run says, or as its software stack does."""
+    asked = scenario.workload.training.loss
+    return scenario.stack.loss if asked == "stack" else asked
 
 
 def _row_multiple(scenario: Scenario) -> int:
@@ -208,7 +221,7 @@ class _Pricer:
         work_ = work(self.scenario, load)
         ops = block_ops(kind, work_)
         number = 0 if self.travels else -1
-        memory = self._memory(kind, work_, ops)
+        memory = kept(kind, work_, ops)
         pairs = zip(ops, memory, strict=True)
         return tuple(self._block(part, number, held, None) for part, held in pairs)
 
@@ -220,14 +233,14 @@ class _Pricer:
         work_ = work(self.scenario, load, key.member)
         ops = block_ops(key.kind, work_)
         number = key.load if self.travels else -1
-        memory = self._memory(key.kind, work_, ops)
+        memory = kept(key.kind, work_, ops)
         return tuple(
             self._block(part, number, held, known)
             for part, held, known in zip_longest(ops, memory, even_parts)
         )
 
     def _block(
-        self, ops: BlockOps, load: int, memory: _Memory, known: BlockCost | None
+        self, ops: BlockOps, load: int, memory: BlockMemory, known: BlockCost | None
     ) -> BlockCost:
         """Return what one part of a block costs.
 
@@ -246,10 +259,7 @@ class _Pricer:
         return BlockCost(
             load=load if ops.exchanges_experts else -1,
             phases=phases,
-            saved=memory.saved,
-            recompute=memory.recompute,
-            transient=memory.transient,
-            reread=memory.reread,
+            memory=memory,
             mean=known,
         )
 
@@ -258,47 +268,6 @@ class _Pricer:
             return self.hosts.seconds(op, key.phase, first=first)
 
         return phase_cost(ops, self.processor, overlapped=key.overlapped, launcher=launcher)
-
-    def _memory(
-        self, kind: BlockKind, work_: Work, ops: tuple[BlockOps, ...]
-    ) -> tuple[_Memory, ...]:
-        """Return what each part of a block keeps for its backward pass, and what it recomputes."""
-        full = "full" in work_.recompute and kind not in ("embedding", "head")
-        # The same block with less recomputed keeps more: the difference exists again for a while.
-        without = replace(work_, recompute=frozenset())
-        nothing_recomputed = forward_ops(kind, without)
-        # What is left if nothing that weight gradients read is recomputed.
-        unread = replace(work_, recompute=work_.recompute - READ_BY_WEIGHTS)
-        inputs_kept = forward_ops(kind, unread)
-        layer_input = 2.0 * work_.own * work_.model.hidden_size  # BF16
-        parts = []
-        variants = zip(ops, nothing_recomputed, inputs_kept, strict=True)
-        for part, whole, with_inputs in variants:
-            kept = layer_input if full else saved(part.forward)
-            transient = max(0.0, saved(whole) - kept)
-            # Of a layer that is recomputed as a whole nearly everything is some linear layer's
-            # input: an upper end.
-            reread = transient
-            if not full:
-                reread = max(0.0, saved(with_inputs) - kept)
-            parts.append(
-                _Memory(saved=kept, recompute=full, transient=transient, reread=reread),
-            )
-        return tuple(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """What a part of a block keeps; fields as in `BlockCost`."""
-
-    saved: float
-    """Kept until the backward pass [B]."""
-    recompute: bool
-    """Whether the whole forward pass is run once more."""
-    transient: float
-    """There again while the backward pass recomputes it [B]."""
-    reread: float
-    """Of `transient`, what the weight gradients read [B]."""
 
 
 def block_seconds(parts: tuple[BlockCost, ...]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from simulator.compiled import inner
+from simulator.engine.pace import disturb, pace
 from simulator.engine.records import (
     CHANGED,
     ENDED,
@@ -43,6 +44,7 @@ def close(s: State, number: int, now: float) -> None:
     call.state = ENDED
     _leave_links(s, call)
     _leave_ranks(s.row, s.rank, call, s.kind[call.kind])
+    disturb(s, call)
     row = call.first
     while row >= 0:
         finish(s, row, now)
@@ -52,6 +54,7 @@ def close(s: State, number: int, now: float) -> None:
 @inner
 def settle(s: State, now: float) -> None:
     """Give out SMs and links, once all that an instant ends is ended."""
+    settled = s.counts[UNSETTLED]
     grant(s, now)
     _tell(s)
     calls, counts = s.call, s.counts
@@ -65,6 +68,7 @@ def settle(s: State, now: float) -> None:
             call.mark = counts[STAMP]
             s.sharing[0] = s.changed[i]
             share(s, now)
+    pace(s, settled, now)
 
 
 @inner
@@ -77,9 +81,11 @@ def _tell(s: State) -> None:
         computing = 1 if rank.sms >= 0 else 0
         if computing != rank.computing:
             rank.computing = computing
-            row = rank.slowed
+            row = rank.moving
             while row >= 0:
-                _change(s, s.row[row].call)
+                call = s.row[row].call
+                if s.kind[s.call[call].kind].overlap_slowdown > 1.0:
+                    _change(s, call)
                 row = s.row[row].later
 
 
@@ -135,33 +141,39 @@ def _leave_links(s: State, call: Any) -> None:
 
 
 @inner
+def _meets_kernels(kind: Any) -> bool:
+    """Tell whether kernels slow a coflow, or it slows them."""
+    return bool(kind.overlap_slowdown > 1.0 or kind.sms != 0.0 or kind.hbm != 0.0)
+
+
+@inner
 def _enter_ranks(rows: Records, ranks: Records, call: Any, kind: Any) -> None:
-    """Put a coflow that compute slows behind the others at its ranks."""
-    row = call.first if kind.overlap_slowdown > 1.0 else NONE
+    """Put a coflow behind the others at its ranks."""
+    row = call.first if _meets_kernels(kind) else NONE
     while row >= 0:
         rank = ranks[rows[row].rank]
-        rows[row].earlier = rank.last_slowed
-        if rank.last_slowed < 0:
-            rank.slowed = row
+        rows[row].earlier = rank.last_moving
+        if rank.last_moving < 0:
+            rank.moving = row
         else:
-            rows[rank.last_slowed].later = row
-        rank.last_slowed = row
+            rows[rank.last_moving].later = row
+        rank.last_moving = row
         row = rows[row].following
 
 
 @inner
 def _leave_ranks(rows: Records, ranks: Records, call: Any, kind: Any) -> None:
-    """Take a coflow that compute slows off its ranks."""
-    member = call.first if kind.overlap_slowdown > 1.0 else NONE
+    """Take a coflow off its ranks."""
+    member = call.first if _meets_kernels(kind) else NONE
     while member >= 0:
         row = rows[member]
         rank = ranks[row.rank]
         if row.earlier < 0:
-            rank.slowed = row.later
+            rank.moving = row.later
         else:
             rows[row.earlier].later = row.later
         if row.later < 0:
-            rank.last_slowed = row.earlier
+            rank.last_moving = row.earlier
         else:
             rows[row.later].earlier = row.earlier
         member = row.following

@@ -4,7 +4,7 @@ An event is a number: rank r ends its kernel, or call c of a coflow ends its lat
 Sums are taken in the order of `reference` and of `fairshare.max_min_few`.
 
 `records` says what there is, `rows` and `coflows` what happens to it, `sharing` how fast bytes
-move. Only the outermost function is cached, with the others in it.
+move, `pace` how fast kernels run. Only the outermost function is cached, with the others in it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def run(program: Program) -> Timeline:
         arrive=np.ascontiguousarray(rows["arrive"]),
         start=np.ascontiguousarray(rows["start"]),
         end=np.ascontiguousarray(rows["end"]),
+        slowed=np.ascontiguousarray(rows["slowed"]),
         executor="compiled",
         events=int(state.counts[DONE]),
     )

@@ -22,9 +22,9 @@ Records: TypeAlias = NDArray[Any]
 NONE = -1
 """Ends a chain."""
 
-HEAP, ORDER, DONE, STAMP, UNSETTLED, CHANGED, FAILED, COUNTS = range(8)
+HEAP, ORDER, DONE, STAMP, UNSETTLED, CHANGED, DISTURBED, FAILED, COUNTS = range(9)
 """Places in State.counts: events in the heap, times given, rows ended, searches begun, ranks to settle, calls to give
-new rates, and whether a rate is unbounded; and how many places there are."""
+new rates, ranks to give new speeds, and whether a rate is unbounded; and how many places there are."""
 
 OPENING, MOVING, ENDED = range(3)
 """States of a call: before its latency is over, while it moves bytes, and afterwards."""
@@ -46,6 +46,10 @@ ROW = _record(
     ("arrive", "f8"),
     ("start", "f8"),
     ("end", "f8"),
+    ("slowed", "f8"),
+    ("sms", "f8"),  # see Program
+    ("hbm", "f8"),
+    ("both", "f8"),
     ("rank", "i4"),
     ("call", "i4"),  # that it is a member of, or NONE for a kernel
     ("begin", "i4"),  # of its followers in State.follower; they end where the next row's begin
@@ -53,24 +57,32 @@ ROW = _record(
     ("since", "i4"),  # see Hosts
     ("gate", "i4"),
     ("following", "i4"),  # row behind it among its rank's held ones, in its queue, or in its call
-    ("later", "i4"),  # neighbours in the chain `slowed` of its rank
+    ("later", "i4"),  # neighbours in the chain `moving` of its rank
     ("earlier", "i4"),
 )
 RANK = _record(
     ("host", "f8"),  # when its host begins [s]
+    ("left", "f8"),  # of the row that has the SMs, at its speed alone, at the time `since` [s]
+    ("since", "f8"),
+    ("speed", "f8"),  # at which that one has run since, relative to its speed alone
+    ("done", "f8"),  # when its kernels are over, were the host quick enough [s]
     ("gate", "i4"),  # next row that drains it
     ("held", "i4"),  # first of the rows behind that one which wait for nothing else
     ("sms", "i4"),  # row that has the SMs
     ("queue", "i4"),  # first row that waits for them
     ("computing", "i4"),  # whether a kernel ran when coflows were last told
-    ("slowed", "i4"),  # first member of a call that moves bytes, slower while the rank computes
-    ("last_slowed", "i4"),
+    ("moving", "i4"),  # first member of a call that moves bytes, and slows kernels or is slowed
+    ("last_moving", "i4"),
+    ("versions", "i4"),  # how often the speed has changed
+    ("disturbed", "i4"),  # whether it is in State.disturbed
 )
 KIND = _record(
     ("size", "f8"),  # bytes on its slowest link [B]
     ("rate", "f8"),  # of its kernel [B/s]
     ("overlap_slowdown", "f8"),  # what divides the rate while a member computes
     ("latency", "f8"),  # [s]
+    ("sms", "f8"),  # see Coflow
+    ("hbm", "f8"),
     ("begin", "i4"),  # of its parts; they end where the next kind's begin
     ("members", "i4"),  # how many
     ("unhindered", "i4"),  # whether alone on its links it moves as fast as its kernel allows
@@ -156,5 +168,7 @@ class State(NamedTuple):
     """Links of the calls in `sharing`."""
     unsettled: Ids
     """Ranks whose SMs were asked for or left in this instant."""
+    disturbed: Ids
+    """Ranks whose transfers did something in this instant."""
     counts: Counts
     """Counters, see HEAP and so on."""

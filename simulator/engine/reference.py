@@ -13,8 +13,9 @@ is ready.
 All that is due at one instant happens as one: what ends is ended and what it was awaited by made
 ready, then each rank whose SMs are free gives them to what has been ready longest, to the row that
 comes first in its program among those that became ready together, and at last links are shared
-anew. So the order in which events of an instant come, which hangs on the last bit of sums of
-times, decides nothing. See `instants`.
+anew, then each kernel whose transfers did something gets another speed, see `contention`. So the
+order in which events of an instant come, which hangs on the last bit of sums of times, decides
+nothing. See `instants`.
 
 State lives in `_Run` and dies with it.
 """
@@ -23,15 +24,16 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import simpy
 
+from simulator.compute.contention import Sensitivity, speed
 from simulator.engine.hosts import hosts_of
 from simulator.engine.instants import INSTANT
+from simulator.engine.running import Call, Due, Flow, Flows, Kernels, Waiting
 from simulator.fairshare import max_min_few
 from simulator.program import Coflow, Program
 from simulator.timeline import Timeline
@@ -48,62 +50,10 @@ def run(program: Program) -> Timeline:
         arrive=np.array(state.arrive),
         start=np.array(state.start),
         end=np.array(state.end),
+        slowed=np.array(state.slowed),
         executor="simpy",
         events=state.events,
     )
-
-
-@dataclass(slots=True, eq=False)
-class _Flow:
-    """A coflow that is moving bytes."""
-
-    kind: Coflow
-    """What it is."""
-    instance: int
-    """Which of the calls of its kind."""
-    left: float
-    """Bytes of its slowest link that were left at the time `since` [B]."""
-    since: float
-    """When `left` was true [s]."""
-    rate: float = 0.0
-    """At which it has moved since [B/s]."""
-    version: int = 0
-    """How often its rate has changed. SimPy cannot cancel a timeout: wake-ups of older versions are ignored."""
-    moving: bool = True
-    """Whether it has not ended."""
-
-
-_Flows = dict[_Flow, None]
-
-
-@dataclass(slots=True)
-class _Call:
-    """One instance of a coflow before it starts."""
-
-    rows: list[int] = field(default_factory=list)
-    """Of the members that have arrived."""
-
-
-class _Due(NamedTuple):
-    """Something that is due, in the order in which it is done."""
-
-    at: float
-    """When [s]."""
-    order: int
-    """How many things were planned before it."""
-    act: Callable[[], None]
-    """What to do."""
-    holds: Callable[[], bool]
-    """Tells whether it has not been replaced since."""
-
-
-class _Waiting(NamedTuple):
-    """A row that waits for SMs, in the order in which they get them."""
-
-    since: float
-    """When it became ready [s]."""
-    row: int
-    """Among those of one instant the first of the program is the first."""
 
 
 class _Run:
@@ -112,7 +62,7 @@ class _Run:
         self.env = simpy.Environment()
         self.now = 0.0
         self.planned = 0
-        self.due: list[_Due] = []  # of the instant that is collected
+        self.due: list[Due] = []  # of the instant that is collected
         self.events = 0
         rows = len(program.rank)
         ranks = program.ranks
@@ -140,17 +90,21 @@ class _Run:
         self.arrive = [0.0] * rows
         self.start = [0.0] * rows
         self.end = [-1.0] * rows
+        self.slowed = [0.0] * rows
+        columns = (program.sms.tolist(), program.hbm.tolist(), program.both.tolist())
+        self.sensitive = [Sensitivity(*row) for row in zip(*columns, strict=True)]
         # Of each rank: the row that has its SMs, those that wait for them with the time since when,
         # and whether flows were told that it computes.
-        self.on_sms = [-1] * ranks
-        self.queue: list[list[_Waiting]] = [[] for _ in range(ranks)]
+        self.on_sms: list[Kernels | None] = [None] * ranks
+        self.queue: list[list[Waiting]] = [[] for _ in range(ranks)]
         self.computing = [False] * ranks
         self.unsettled: list[int] = []  # ranks whose SMs were asked for or left in this instant
-        self.calls: dict[int, _Call] = {}
+        self.calls: dict[int, Call] = {}
         # Dicts as sets that keep their order: rates are found in it, and their bits depend on it.
-        self.on_link: list[_Flows] = [{} for _ in self.capacity]
-        self.at_rank: list[_Flows] = [{} for _ in range(ranks)]
-        self.changed: _Flows = {}  # flows that began, or whose links or ranks did, in this instant
+        self.on_link: list[Flows] = [{} for _ in self.capacity]
+        self.at_rank: list[Flows] = [{} for _ in range(ranks)]
+        self.disturbed: dict[int, None] = {}  # ranks whose transfers did something in this instant
+        self.changed: Flows = {}  # flows that began, or whose links or ranks did, in this instant
         self.unhindered: dict[Coflow, bool] = {}
         for kind in program.coflows:
             self.unhindered[kind] = _unhindered(kind, self.capacity)
@@ -170,14 +124,14 @@ class _Run:
 
     def _plan(self, at: float, act: Callable[[], None], holds: Callable[[], bool]) -> None:
         """Do something at a time, unless it is replaced before."""
-        due = _Due(at, self.planned, act, holds)
+        due = Due(at, self.planned, act, holds)
         self.planned += 1
         # SimPy's clock may stand at a wake-up that was replaced, a little later than ours.
         timeout = self.env.timeout(max(0.0, at - self.env.now), due)
         timeout.callbacks.append(self._note)
 
     def _note(self, event: simpy.Event) -> None:
-        due = cast(_Due, event.value)
+        due = cast(Due, event.value)
         if due.holds():
             self.due.append(due)
 
@@ -229,23 +183,54 @@ class _Run:
         if self.coflow[row] >= 0:
             self._join(row)
         else:
-            insort(self.queue[rank], _Waiting(self.now, row))
+            insort(self.queue[rank], Waiting(self.now, row))
             self.unsettled.append(rank)
 
     def _compute(self, row: int) -> None:
+        """Let a row have the SMs of its rank; its speed is found once transfers have theirs."""
         self.start[row] = self.now
-        self.on_sms[self.rank[row]] = row
-        end = self.now + self.seconds[row]
+        self.on_sms[self.rank[row]] = Kernels(row, left=self.seconds[row], since=self.now)
+
+    def _pace(self, rank: int) -> None:
+        """Let what a rank computes run at the speed that its transfers leave."""
+        kernels = self.on_sms[rank]
+        if kernels is None:
+            return
+        fresh = self._speed_next_to_transfers(rank, kernels.row)
+        if fresh == kernels.speed:
+            return
+        left = kernels.left - kernels.speed * (self.now - kernels.since)
+        # What only waits for its host has nothing left that could run slower.
+        if left <= 0.0 and kernels.version:
+            return
+        kernels.left = left
+        kernels.since = self.now
+        kernels.speed = fresh
+        kernels.done = end = self.now + left / fresh
+        kernels.version += 1
+        version = kernels.version
         # Its later kernels may have to wait for the host.
-        late = self.issue[row] + self.lag[row]
+        late = self.issue[kernels.row] + self.lag[kernels.row]
         if late > end + INSTANT:
             end = late
-        self._plan(end, lambda: self._computed(row), _always)
+        self._plan(end, lambda: self._computed(rank, kernels), lambda: kernels.version == version)
 
-    def _computed(self, row: int) -> None:
-        rank = self.rank[row]
-        self.on_sms[rank] = -1
+    def _speed_next_to_transfers(self, rank: int, row: int) -> float:
+        """Return the speed of a row next to the transfers of its rank, relative to that alone."""
+        held = 0.0
+        taken = 0.0
+        for flow in self.at_rank[rank]:
+            held += flow.kind.sms
+            taken += flow.kind.hbm * (flow.rate / flow.kind.rate)
+        return speed(self.sensitive[row], held, taken)
+
+    def _computed(self, rank: int, kernels: Kernels) -> None:
+        row = kernels.row
+        self.on_sms[rank] = None
         self.unsettled.append(rank)
+        # Of what no transfer has slowed, nothing may be left but rounding.
+        if kernels.version > 1 or kernels.speed != 1.0:
+            self.slowed[row] = max(0.0, kernels.done - self.start[row] - self.seconds[row])
         self._finish(row)
 
     def _finish(self, row: int) -> None:
@@ -263,7 +248,7 @@ class _Run:
         """Arrive at a coflow; the last member starts it."""
         kind = self.program.coflows[self.coflow[row]]
         instance = self.instance[row]
-        call = self.calls.setdefault(instance, _Call())
+        call = self.calls.setdefault(instance, Call())
         call.rows.append(row)
         if len(call.rows) < len(kind.members):
             return
@@ -273,7 +258,7 @@ class _Run:
 
     def _open(self, kind: Coflow, instance: int) -> None:
         """Begin to move bytes, after the latency."""
-        flow = _Flow(kind, instance, left=kind.size, since=self.now)
+        flow = Flow(kind, instance, left=kind.size, since=self.now)
         for link, _ in kind.links:
             self.on_link[link][flow] = None
         for rank in kind.members:
@@ -283,7 +268,7 @@ class _Run:
         else:
             self._close(flow)
 
-    def _close(self, flow: _Flow) -> None:
+    def _close(self, flow: Flow) -> None:
         """End a coflow for all its members, and note that others may have what it leaves of the links."""
         flow.moving = False
         for link, _ in flow.kind.links:
@@ -292,6 +277,7 @@ class _Run:
             self.changed.update(users)
         for rank in flow.kind.members:
             del self.at_rank[rank][flow]
+        self._disturb(flow)
         for row in self.calls.pop(flow.instance).rows:
             self._finish(row)
 
@@ -299,21 +285,30 @@ class _Run:
         """Give out SMs and links, once all that an instant ends is ended."""
         ranks, self.unsettled = self.unsettled, []
         for rank in ranks:
-            if self.on_sms[rank] < 0 and self.queue[rank]:
+            if self.on_sms[rank] is None and self.queue[rank]:
                 self._compute(self.queue[rank].pop(0).row)
         for rank in ranks:
-            busy = self.on_sms[rank] >= 0
+            busy = self.on_sms[rank] is not None
             if busy != self.computing[rank]:
                 self.computing[rank] = busy
                 slowed = (flow for flow in self.at_rank[rank] if flow.kind.overlap_slowdown > 1.0)
                 self.changed.update(dict.fromkeys(slowed))
         changed, self.changed = self.changed, {}
-        shared: _Flows = {}
+        shared: Flows = {}
         for flow in changed:
             if flow.moving and flow not in shared:
                 shared.update(dict.fromkeys(self._share(flow)))
+        disturbed, self.disturbed = self.disturbed, {}
+        for rank in (*ranks, *disturbed):
+            self._pace(rank)
 
-    def _share(self, changed: _Flow) -> list[_Flow]:
+    def _disturb(self, flow: Flow) -> None:
+        """Note that the kernels next to a transfer may get another speed."""
+        if flow.kind.sms or flow.kind.hbm:
+            rows = self.calls[flow.instance].rows
+            self.disturbed.update(dict.fromkeys(self.rank[row] for row in rows))
+
+    def _share(self, changed: Flow) -> list[Flow]:
         """Give new rates to a flow and to all that share links with it, directly or through others; return them."""
         # Rates outside of the component cannot change: no link of theirs has other users now.
         flows = self._component(changed)
@@ -329,19 +324,20 @@ class _Run:
                 self._speed(flow, rate)
         return flows
 
-    def _speed(self, flow: _Flow, rate: float) -> None:
+    def _speed(self, flow: Flow, rate: float) -> None:
         """Let a flow move at another rate from now on [B/s]."""
         elapsed = self.now - flow.since
         flow.left -= flow.rate * elapsed
         flow.since = self.now
         flow.rate = rate
+        self._disturb(flow)
         flow.version += 1
         version = flow.version
         # Rounding may leave less than nothing.
         end = self.now + max(0.0, flow.left) / rate
         self._plan(end, lambda: self._close(flow), lambda: flow.version == version)
 
-    def _cap(self, flow: _Flow) -> float:
+    def _cap(self, flow: Flow) -> float:
         """Return the fastest that a flow's kernel may go [B/s]."""
         kind = flow.kind
         # One member that computes is enough: all move at the pace of the slowest.
@@ -350,7 +346,7 @@ class _Run:
             return kind.rate / kind.overlap_slowdown
         return kind.rate
 
-    def _component(self, flow: _Flow) -> list[_Flow]:
+    def _component(self, flow: Flow) -> list[Flow]:
         """Return all flows that are connected with one over links, in a fixed order."""
         connected = {flow: None}
         frontier = [flow]

@@ -97,12 +97,11 @@ def grant(s: State, now: float) -> None:
             rank.queue = rows[row].following
             rank.sms = row
             rows[row].start = now
-            end = now + rows[row].seconds
-            # Its later kernels may have to wait for the host.
-            late = rows[row].issue + rows[row].lag
-            if late > end + INSTANT:
-                end = late
-            schedule(s.event, s.heap, s.counts, number, end)
+            # Its speed is found once transfers have theirs, see `pace`.
+            rank.left = rows[row].seconds
+            rank.since = now
+            rank.speed = 0.0
+            rank.versions = 0
 
 
 @inner
@@ -112,6 +111,10 @@ def computed(s: State, number: int, now: float) -> None:
     row = rank.sms
     rank.sms = NONE
     _unsettle(s, number)
+    # Of what no transfer has slowed, nothing may be left but rounding.
+    if rank.versions > 1 or rank.speed != 1.0:
+        line = s.row[row]
+        line.slowed = max(0.0, rank.done - line.start - line.seconds)
     finish(s, row, now)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from simulator.compiled import inner
 from simulator.engine.heap import schedule
+from simulator.engine.pace import disturb
 from simulator.engine.records import FAILED, STAMP, Ids, Records, State
 from simulator.fairshare import TOGETHER
 
@@ -35,6 +36,7 @@ def share(s: State, now: float) -> None:
             call.left -= call.rate * (now - call.since)
             call.since = now
             call.rate = call.fresh
+            disturb(s, call)
             end = now + max(0.0, call.left) / call.rate
             schedule(s.event, s.heap, s.counts, len(s.rank) + sharing[i], end)
 

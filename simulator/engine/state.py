@@ -49,8 +49,8 @@ def state_of(program: Program) -> State:
             held=NONE,
             sms=NONE,
             queue=NONE,
-            slowed=NONE,
-            last_slowed=NONE,
+            moving=NONE,
+            last_moving=NONE,
         ),
         kind=kind,
         part=part,
@@ -73,6 +73,7 @@ def state_of(program: Program) -> State:
         touched=_room(links),
         # In an instant a rank ends a kernel, and each of its rows may ask for SMs.
         unsettled=_room(ranks + len(program.rank)),
+        disturbed=_room(ranks),
         counts=np.zeros(COUNTS, dtype=np.int64),
     )
 
@@ -98,7 +99,7 @@ def _rows(program: Program, hosts: Hosts) -> tuple[Records, Ids]:
     )
     row["rank"][:-1] = program.rank
     row["waiting"][:-1] = waits
-    for name in ("seconds", "lead", "lag"):
+    for name in ("seconds", "lead", "lag", "sms", "hbm", "both"):
         row[name][:-1] = getattr(program, name)
     for name in ("since", "before", "gate"):
         row[name][:-1] = getattr(hosts, name)
@@ -140,7 +141,7 @@ def _kinds(program: Program) -> tuple[Records, Records]:
     kind = _fresh(KIND, len(flows) + 1, begin=_ends(lengths))
     kinds = kind[:-1]  # a view: what is written here is in the records
     kinds["members"] = [len(flow.members) for flow in flows]
-    for name in ("size", "rate", "overlap_slowdown", "latency"):
+    for name in ("size", "rate", "overlap_slowdown", "latency", "sms", "hbm"):
         kinds[name] = [getattr(flow, name) for flow in flows]
     part = _fresh(PART, lengths.sum())
     crossed = list(chain.from_iterable(flow.links for flow in flows))

@@ -19,8 +19,9 @@ from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
-from simulator.hardware.kernels import KernelConfig, OverlapSlowdown
+from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
 from simulator.hardware.nccl import PROTOCOLS, Tuner, TunerLimits
+from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
@@ -35,6 +36,7 @@ __all__ = [
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
+    "Contention",
     "CopyModel",
     "Drain",
     "ExpertKernels",
@@ -51,6 +53,7 @@ __all__ = [
     "OverlapSlowdown",
     "Overlaps",
     "Ramp",
+    "Sharding",
     "SmCopies",
     "StackConfig",
     "StackHost",

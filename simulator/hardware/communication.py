@@ -7,7 +7,7 @@ from itertools import pairwise
 from pydantic import Field
 
 from simulator.hardware.data import Data
-from simulator.units import Bandwidth, Bytes, MemoryBandwidth, Number, Seconds
+from simulator.units import Bandwidth, Bytes, Integer, MemoryBandwidth, Number, Seconds
 
 
 class MeasuredLinks(Data):
@@ -127,6 +127,21 @@ class CommunicationModel(Data):
             "Links on which overlap_slowdown was measured: slower links hide it, and faster ones "
             "do not help."
         ),
+    )
+    ctas: Integer = Field(
+        0,
+        ge=0,
+        description=(
+            "SMs that it holds while it runs, one per CTA; 0 of copy engines, and of kernels "
+            "whose SMs something else says."
+        ),
+        examples=[24],
+    )
+    hbm: Number = Field(
+        0.0,
+        ge=0,
+        description="Bytes that it moves through a GPU's HBM for each byte that the GPU sends.",
+        examples=[2.5],
     )
     setup: Seconds = Field(
         0.0,

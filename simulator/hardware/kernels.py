@@ -34,6 +34,24 @@ class OverlapSlowdown(Data):
     )
 
 
+class Contention(Data):
+    """How sensitive kernels are to what transfers next to them take, see `compute.contention`."""
+
+    compute_hbm: Number = Field(
+        ge=0,
+        description=(
+            "Sensitivity of GEMMs and attention to HBM bandwidth that transfers take: what they "
+            "lose next to copies that hold no SM, the clock's fall included."
+        ),
+        examples=[0.68],
+    )
+    memory_sms: Number = Field(
+        ge=0,
+        description="Sensitivity of memory-bound kernels to SMs that transfers hold.",
+        examples=[0.56],
+    )
+
+
 class KernelConfig(Data):
     """Measured efficiencies of the kernels of one GPU architecture."""
 
@@ -85,6 +103,9 @@ class KernelConfig(Data):
     )
     overlap_slowdown: OverlapSlowdown = Field(
         description="How much longer kernels take while communication is in flight."
+    )
+    contention: Contention = Field(
+        description="How much of what transfers next to them take is missing to kernels."
     )
     communication: dict[str, CommunicationModel] = Field(
         description="Kind of communication kernel -> what it reaches."

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from simulator.hardware.data import Data
+from simulator.hardware.sharding import Sharding
 from simulator.hardware.tensor_overlap import TensorOverlap
 from simulator.units import Integer
 
@@ -83,6 +84,17 @@ class OptimizerKernels(Data):
     copies: bool = Field(
         description="Whether a kernel of its own reads master weights and writes parameters."
     )
+    casts_moments: bool = Field(
+        False,
+        description=(
+            "Whether moments that are kept in BF16 are copied to FP32 before the update, and back "
+            "behind it."
+        ),
+    )
+    copies_gradients: bool = Field(
+        False,
+        description="Whether gradients that are summed in BF16 are copied to FP32 for the update.",
+    )
 
 
 class StackConfig(Data):
@@ -98,10 +110,16 @@ class StackConfig(Data):
     )
     experts: ExpertKernels = Field(description="The kernels of routed experts.")
     optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
+    sharding: Sharding = Field(
+        Sharding(), description="How it gathers sharded parameters and scatters gradients."
+    )
     norm: Literal["norm", "fused_norm", "compiled_norm"] = Field(
         description=(
             "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."
         )
+    )
+    loss: Literal["fused", "compiled", "vocab_parallel", "unfused"] = Field(
+        description="How it computes the cross-entropy by default, see training.loss."
     )
     attention: str = Field(
         "",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from simulator.errors import InputError, LayoutError
+from simulator.layout.zero import ZeroStage
 from simulator.units import Integer, integer
 
 STAGE_RULES = ("balanced", "even")
@@ -98,6 +99,15 @@ class LayoutConfig(BaseModel):
         True,
         description="Whether ZeRO stage 3 gathers parameters again before each backward pass.",
     )
+    grad_sync: Literal["every_micro_batch", "last"] | None = Field(
+        None,
+        description=(
+            "When data parallel ranks sum gradients: after every_micro_batch, or after the last one, "
+            "until which each keeps all of them. Default: every_micro_batch under ZeRO 2 and 3, else "
+            "last."
+        ),
+        examples=["last"],
+    )
     overlap_grad_reduce: bool = Field(
         True,
         description=(
@@ -124,6 +134,13 @@ class LayoutConfig(BaseModel):
         ),
         examples=["even", ["embedding 0-4", "5-10 head"]],
     )
+
+    @property
+    def syncs_every_pass(self) -> bool:
+        """Tell whether gradients are summed after the backward pass of every micro-batch."""
+        if self.grad_sync:
+            return self.grad_sync == "every_micro_batch"
+        return self.zero >= ZeroStage.GRADIENTS
 
     @field_validator("order")
     @classmethod

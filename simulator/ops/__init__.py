@@ -15,6 +15,8 @@ from simulator.model import BlockKind
 from simulator.ops import attention, embedding_head, ffn, projections, router
 from simulator.ops.op import LATE, Op, Ops, Transfer, Work, saved
 from simulator.ops.phases import Pass, Phase
+from simulator.ops.working import Working
+from simulator.ops.working import working as _working
 
 __all__ = [
     "BLOCKS",
@@ -25,9 +27,11 @@ __all__ = [
     "Phase",
     "Transfer",
     "Work",
+    "Working",
     "block_ops",
     "forward_ops",
     "saved",
+    "working",
 ]
 
 
@@ -194,6 +198,11 @@ def forward_ops(kind: BlockKind | str, work: Work) -> tuple[Ops, ...]:
     """
     passes = [FORWARD[part](work) for part in _parts(kind, work)]
     return tuple(ops.attention + ops.mlp for ops in passes)
+
+
+def working(kind: BlockKind | str, work: Work) -> tuple[Working, ...]:
+    """Return what each part of a block needs next to what it keeps."""
+    return tuple(_working(part, work) for part in _parts(kind, work))
 
 
 def _parts(kind: BlockKind | str, work: Work) -> tuple[str, ...]:

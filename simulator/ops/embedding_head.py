@@ -5,8 +5,8 @@ Embedding and head are cut over the tensor parallel group by the vocabulary.
 
 from __future__ import annotations
 
-from simulator.ops import parallel
-from simulator.ops.op import Ops, Work, gemm, keep, moved, norm, norm_backward, quantise, wgrad
+from simulator.ops import loss, parallel
+from simulator.ops.op import Item, Op, Ops, Work, gemm, moved, norm, norm_backward, quantise, wgrad
 
 
 def embed(work: Work) -> Ops:
@@ -35,29 +35,55 @@ def head_forward(work: Work) -> Ops:
     """Return the final norm, the output head (BF16) and the cross-entropy over the vocabulary."""
     h = work.model.hidden_size
     vocabulary = _vocabulary(work)
-    logits = work.tokens * vocabulary
     normed = work.own * h
+    # Kept: the residual stream and the norm's output, both in BF16.
+    final_norm = norm(work.recipe, "final norm", normed, 4.0 * normed)
+    if work.loss == loss.CHUNKED:
+        return (final_norm, *_chunks(work))
     return (
-        # Kept: the residual stream and the norm's output, both in BF16.
-        norm(work.recipe, "final norm", normed, 4.0 * normed),
+        final_norm,
         *parallel.gather(work, bytes_per_element=2.0),
         gemm("head", work.tokens, vocabulary, h, "bf16"),
-        # Fused cross-entropy reads the BF16 logits and writes their gradient over them.
-        keep(moved("loss", "loss", logits, 4.0), 2.0 * logits),
+        *loss.forward(work, work.tokens * vocabulary),
     )
+
+
+def _chunks(work: Work) -> Ops:
+    """Return head and loss by parts of the sequence, each with its gradients before the next.
+
+    Kept instead of logits: the gradient of the head's input, BF16. The head's weight gradient is
+    added up where gradients are (Liger Kernel, ops/fused_linear_cross_entropy.py).
+    """
+    h = work.model.hidden_size
+    vocabulary = _vocabulary(work)
+    count = loss.chunks(work)
+    rows = work.tokens / count
+    chunk: tuple[Item, ...] = (
+        gemm("head", rows, vocabulary, h, "bf16"),
+        moved("loss", "loss", rows * vocabulary, 4.0),
+        gemm("head dgrad", rows, h, vocabulary, "bf16"),
+        wgrad("head wgrad", vocabulary, h, round(rows), "bf16"),
+    )
+    return (*chunk * count, Op("input gradient", "copy", saved=2.0 * work.tokens * h))
 
 
 def head_backward(work: Work) -> tuple[Ops, Ops]:
     """Return the input gradient of the output head in two parts, as `attention.input_gradient`."""
     h = work.model.hidden_size
-    dgrad = gemm("head dgrad", work.tokens, h, _vocabulary(work), "bf16")
-    first = parallel.input_gradient(work, (dgrad,), bytes_per_element=2.0)
+    vocabulary = _vocabulary(work)
+    first: Ops = ()
+    if work.loss != loss.CHUNKED:  # whose forward pass has computed it
+        dgrad = gemm("head dgrad", work.tokens, h, vocabulary, "bf16")
+        logits = loss.backward(work, work.tokens * vocabulary)
+        first = (*logits, *parallel.input_gradient(work, (dgrad,), bytes_per_element=2.0))
     last = (norm_backward(work.recipe, "final norm backward", work.own * h),)
     return parallel.split_at_sum(work, first, last)
 
 
 def head_wgrad(work: Work) -> Ops:
     """Return the weight gradient of the output head, accumulated in FP32."""
+    if work.loss == loss.CHUNKED:
+        return ()
     h = work.model.hidden_size
     return (wgrad("head wgrad", _vocabulary(work), h, work.tokens, "bf16"),)
 

@@ -32,6 +32,8 @@ KINDS = (
     "amax",
     "rope",
     "copy",
+    "shard_copy",
+    "shard_cast",
     "elementwise",
     "activation",
     "bias_gelu",
@@ -171,6 +173,8 @@ class Work:
     """Time in which a byte of a buffer passes round the tensor parallel group, alone [s]."""
     cp_gather: bool = False
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
+    loss: str = "fused"
+    """How the loss is computed, see `ops.loss`."""
     unfused: bool = False
     """Whether attention runs as two batched GEMMs and a softmax."""
     expert_kernels: str = "deepseek"
@@ -320,8 +324,3 @@ def _repeated(op: Item) -> Item:
 def saved(ops: Iterable[Item]) -> float:
     """Return the bytes that ops keep until the backward pass [B]."""
     return sum(op.saved for op in ops if isinstance(op, Op))
-
-
-def keep(op: Op, saved: float) -> Op:
-    """Return the op with bytes kept for the backward pass [B]."""
-    return op._replace(saved=saved)

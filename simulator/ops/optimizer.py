@@ -6,6 +6,11 @@ from simulator.hardware import OptimizerKernels
 from simulator.ops.op import Op, moved, quantise
 from simulator.precision import Recipe
 
+BYTES_FP32 = 4.0
+"""Size of a gradient in FP32 [B]."""
+FP32_MOMENTS = 8.0
+"""Size of both moments of a parameter in FP32 [B]."""
+
 
 def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float) -> tuple[Op, ...]:
     """Return the kernels of an update.
@@ -21,9 +26,15 @@ def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float)
         copied = recipe.master + recipe.parameter
     else:
         adamw += recipe.parameter
+    # Moments in BF16 are read and written in FP32 before the update, and written back behind it.
+    cast = 0.0
+    if stack.casts_moments and recipe.moments < FP32_MOMENTS:
+        cast = 2 * (recipe.moments + FP32_MOMENTS)
+        adamw += 2 * (FP32_MOMENTS - recipe.moments)
     ops = (
         moved("scale and zero gradients", "optimizer", held, stack.held_passes * recipe.gradient),
         moved("clip gradients", "optimizer", updated, stack.shard_passes * recipe.gradient),
+        moved("cast moments", "optimizer", updated, cast),
         moved("adamw", "optimizer", updated, adamw),
         moved("copy parameters", "optimizer", updated, copied),
     )
@@ -39,3 +50,17 @@ def cast_weights(recipe: Recipe, weights: float) -> tuple[Op, ...]:
     if not recipe.casts_once:
         return ()
     return quantise(recipe, weights)
+
+
+def temporaries(recipe: Recipe, stack: OptimizerKernels, dense: float, routed: float) -> float:
+    """Return what the update needs besides the states, at most [B].
+
+    dense, routed: parameters that it updates. Each kind has an optimizer of its own, and they run
+    one after another.
+    """
+    if stack.casts_moments and recipe.moments < FP32_MOMENTS:
+        return max(dense, routed) * FP32_MOMENTS
+    if stack.copies_gradients and recipe.gradient < BYTES_FP32:
+        # Gradients of both are copied before either is updated.
+        return (dense + routed) * BYTES_FP32
+    return 0.0

@@ -51,8 +51,8 @@ class Held(NamedTuple):
 def memory(timeline: Timeline, report: Report, path: Path) -> None:
     """Draw memory over time: the fullest GPU by category, and below it the totals of all classes of ranks.
 
-    The reported peak lies above the categories by what a backward pass recomputes, which is there
-    for that pass only.
+    The reported peak lies above the categories by what a pass needs besides what is kept, which is
+    there for that pass only; or by what the update of the optimizer needs.
     """
     program = timeline.program
     held: list[Held] = []  # [rank class]

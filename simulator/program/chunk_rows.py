@@ -167,7 +167,9 @@ class Chunk:
                 layer.after = (*layer.after, *late)
             else:
                 self._count(item, next(mean_segments))
-                layer.kernels(Busy(item.total, item.launches))
+                layer.kernels(
+                    Busy(item.total, item.launches, sensitivity=item.sensitivity),
+                )
         return layer.done()
 
     def _count(self, busiest: Segment, mean: Segment) -> None:

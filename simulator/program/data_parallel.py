@@ -2,7 +2,8 @@
 
 ZeRO 0 sums gradients at the end of a step's backward passes; 1 scatters the sums, updates a shard
 and gathers the parameters; 2 scatters after every backward pass; 3 gathers parameters before each
-pass too, one block ahead (arXiv 1910.02054; PyTorch FSDP, arXiv 2304.11277).
+pass too (arXiv 1910.02054; PyTorch FSDP, arXiv 2304.11277). `block_traffic` says where that stands
+among the rows of an action.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import NamedTuple
 
 from simulator.costs import Busy, Costs, buckets
 from simulator.layout import ZeroStage
+from simulator.ops import Op
 from simulator.ops.optimizer import cast_weights, update
+from simulator.ops.sharding import copy_in, copy_out
 from simulator.ops.streams import Stream
-from simulator.program.chunk_rows import Chunk, Mark
+from simulator.program.chunk_rows import Mark
 from simulator.program.coflows import CoflowKey, Coflows
 from simulator.program.templates import FarWait, Owed, Template
 from simulator.scenario import Scenario
@@ -76,6 +79,8 @@ class DataParallel:
         # run.
         whole = self.zero == ZeroStage.PARAMETERS or self.config.overlap_param_gather
         self.early = whole and not self.resharded
+        self.stack = self.scenario.stack.sharding
+        self.sharded = self.zero >= ZeroStage.GRADIENTS
 
     def begin_step(self, stages: Iterable[int]) -> Template:
         """Gather the parameters that the step before updated.
@@ -86,7 +91,7 @@ class DataParallel:
         if self.zero and self.early:
             template.kinds.append(UPDATE)
             for mark in self._blocks(stages):
-                self.gathers[mark] = self._collect(template, "all_gather", mark, ())
+                self.gathers[mark] = self.collect(template, "all_gather", mark, ())
         return template
 
     def _blocks(self, stages: Iterable[int]) -> list[Mark]:
@@ -97,54 +102,6 @@ class DataParallel:
             for number in range(len(self.costs.stages[stage]))
         ]
 
-    def gather_parameters(self, template: Template, chunk: Chunk) -> dict[Mark, list[int]]:
-        """Gather what an action's blocks wait for, if parameters are resharded; return the rows."""
-        if not self.resharded:
-            return {}
-        template.kinds.append(UPDATE)
-        # The chunk's own rows come behind the gathers, of which there are as many:
-        gathers = sum(self._gathers(mark) for mark in chunk.begins)
-        chunk_start = len(template.stream) + gathers
-        rows: dict[Mark, list[int]] = {}
-        previous = 0  # row at which the block before begins
-        for mark, begin in chunk.begins.items():
-            # One block ahead: while the block before computes, as soon as the one before that is
-            # done.
-            due = [chunk_start + previous - 1] if previous else []
-            rows[mark] = self._collect(template, "all_gather", mark, due)
-            previous = begin
-        return rows
-
-    def _gathers(self, mark: Mark) -> int:
-        """Return how many rows gather a block's parameters."""
-        blocks = buckets.of_block(self.costs, mark.stage, mark.number)
-        return sum(self._coflow("all_gather", bucket) >= 0 for bucket in blocks)
-
-    def wait_for_parameters(
-        self, template: Template, chunk: Chunk, gathered: dict[Mark, list[int]]
-    ) -> None:
-        """Make an action's blocks wait for the rows that gather their parameters."""
-        for mark, rows in gathered.items():
-            begin = chunk.begins[mark]
-            # The last block of an action may have no rows of its own.
-            if begin < len(chunk.stream):
-                template.wait(template.chunk_start + begin, rows)
-
-    def reduce_gradients(self, template: Template, chunk: Chunk, *, final: bool) -> None:
-        """Reduce the gradients that an action completes, or note that they are owed.
-
-        final: whether it is the last backward pass of its stage.
-        """
-        # Below ZeRO 2 gradients add up locally, and are reduced once.
-        if self.zero < ZeroStage.GRADIENTS and not final:
-            return
-        for mark, ends in chunk.ends.items():
-            made = [template.chunk_start + row for row in ends]
-            if self.config.overlap_grad_reduce:
-                self._reduce(template, mark, made)
-            else:
-                template.owed.append(Owed(mark, made))
-
     def end_step(self, owed: Sequence[OwedAt], slot: int) -> EndOfStep:
         """Reduce what is left, update, gather. slot: its own within the rank.
 
@@ -154,7 +111,7 @@ class DataParallel:
         waits: list[FarWait] = []
         for gradients in owed:
             before = len(template.stream)
-            self._reduce(template, gradients.gradients.block, ())
+            self.reduce(template, gradients.gradients.block, ())
             added = range(before, len(template.stream))
             # None begins before the last weight gradient is there.
             for due in (gradients, owed[-1]):
@@ -162,7 +119,7 @@ class DataParallel:
         template.optimizer = template.row(Stream.COMPUTE, "optimizer", self._optimizer())
         if ZeroStage.OPTIMIZER <= self.zero < ZeroStage.PARAMETERS and not self.early:
             for mark in self._blocks(sorted(self.stages)):
-                self._collect(template, "all_gather", mark, [template.optimizer])
+                self.collect(template, "all_gather", mark, [template.optimizer])
         return EndOfStep(template, waits)
 
     def _coflow(self, kind: str, bucket: buckets.Bucket) -> int:
@@ -170,17 +127,35 @@ class DataParallel:
         bucket_number = self.table.buckets.get(bucket, -1)
         return self.table.find(CoflowKey(kind, bucket_number), self.rank)
 
-    def _reduce(self, template: Template, mark: Mark, made: Iterable[int]) -> None:
+    def copy_out(self, template: Template, mark: Mark, gathered: Sequence[int]) -> list[int]:
+        """Add the copies of a block's gathered parameters; return the rows that have them whole.
+
+        gathered: rows that gather them; none of a block that is whole.
+        """
+        if not gathered or not self.stack.copies_out:
+            return list(gathered)
+        return self._copies(template, "all_gather", mark, gathered)
+
+    def reduce(self, template: Template, mark: Mark, made: Iterable[int]) -> None:
         """Sum a block's gradients over all its holders."""
+        stream = Stream.GRADIENT
+        if self.sharded and self.stack.copies_in:
+            # Its buffers are freed once they are reduced: the next block's wait for that.
+            limit = self.stack.reductions
+            earlier = template.rows_of("reduce-scatter")
+            freed = earlier[-limit:][:1] if limit else []
+            made = self._copies(template, "reduce_scatter", mark, (*made, *freed))
+        if self.sharded and self.stack.one_stream:
+            stream = Stream.DATA
         # A ring all-reduce is a scatter of sums and a gather of them (without ZeRO); under ZeRO the
         # sums stay scattered. Hybrid sharding adds shards over the groups that hold the same one.
         kinds = ["reduce_scatter", "all_reduce"]
         if not self.zero:
             kinds.append("all_gather")
         for kind in kinds:
-            template.reduced += self._collect(template, kind, mark, made, Stream.GRADIENT)
+            template.reduced += self.collect(template, kind, mark, made, stream)
 
-    def _collect(
+    def collect(
         self,
         template: Template,
         kind: str,
@@ -189,19 +164,44 @@ class DataParallel:
         stream: Stream = Stream.DATA,
     ) -> list[int]:
         """Add a collective of a block's dense and routed parameters; return its rows."""
+        hosts = self.costs.hosts
+        busy = hosts.of_shards() if self.sharded else hosts.collective()
+        # Parameters are gathered ahead of the action that reads them, and have no position.
+        action = 0 if kind == "all_gather" and self.zero else -1
         rows = []
         for bucket in buckets.of_block(self.costs, mark.stage, mark.number):
             coflow = self._coflow(kind, bucket)
             if coflow >= 0:
-                busy = self.costs.hosts.collective()
-                row = template.row(stream, kind.replace("_", "-"), busy, coflow)
+                label = kind.replace("_", "-")
+                row = template.row(stream, label, busy, coflow, action=action)
                 template.wait(row, after)
                 rows.append(row)
         return rows
 
+    def _copies(self, template: Template, kind: str, mark: Mark, after: Iterable[int]) -> list[int]:
+        """Add the copies beside a collective of a block; return their rows, none without peers."""
+        copied = copy_out if kind == "all_gather" else copy_in
+        rows = []
+        for bucket in buckets.of_block(self.costs, mark.stage, mark.number):
+            if self._coflow(kind, bucket) >= 0:
+                op = copied(self.scenario.recipe, bucket.parameters)
+                rows.append(self._copy(template, op))
+                template.wait(rows[-1], after)
+        return rows
+
+    def _copy(self, template: Template, op: Op) -> int:
+        """Add a kernel that stands between the blocks of a chunk; return its row."""
+        processor = self.costs.processor
+        kernel = processor.kernel(op, overlapped=False)
+        gap = processor.gaps(op)
+        for name, seconds in (("memory_bound", kernel), ("kernel_gaps", gap)):
+            template.copies[name] = template.copies.get(name, 0.0) + seconds / self.speed
+        busy = self.costs.hosts.copy(kernel + gap, processor.sensitivity(op, kernel))
+        return template.row(Stream.COMPUTE, op.name, busy)
+
     def _optimizer(self) -> Busy:
         """Return what AdamW, and what surrounds it, takes."""
-        updated = buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages)
+        updated = sum(buckets.updated(self.costs, self.scenario.layout, self.hosts, self.stages))
         held = updated
         # Below ZeRO 2 a GPU holds all gradients of its stages, also those that others update.
         if self.zero < ZeroStage.GRADIENTS:
@@ -211,8 +211,10 @@ class DataParallel:
             *update(recipe, self.scenario.stack.optimizer, updated, held),
             *cast_weights(recipe, self._linear_weights()),
         )
-        seconds = self.costs.processor.seconds(ops, overlapped=False)
-        return self.costs.hosts.optimizer(seconds)
+        processor = self.costs.processor
+        seconds = processor.seconds(ops, overlapped=False)
+        # All of it moves bytes: each of its kernels is as sensitive as the first one.
+        return self.costs.hosts.optimizer(seconds, processor.sensitivity(ops[0], seconds))
 
     def _linear_weights(self) -> float:
         """Return the parameters of the rank's layers; embedding and head stay in BF16."""

@@ -49,6 +49,10 @@ class Coflow:
     """Before the first byte [s]."""
     sent: Sent
     """Over NICs and over NVLink by all coflows of the class together [B]."""
+    sms: float = 0.0
+    """Share of a member's SMs that its kernel holds."""
+    hbm: float = 0.0
+    """Share of a member's HBM bandwidth that it takes at its rate."""
     sm_share: float = 1.0
     """Share of its rate with SMs enough: below 1 SMs hold an exchange up, not its links."""
 
@@ -85,6 +89,12 @@ class Program:
     """Index into labels [op]."""
     seconds: Floats
     """Of kernels at the speed of their rank; 0 of transfers [op] s."""
+    sms: Floats
+    """How sensitive kernels are to SMs that transfers hold, see `compute.Sensitivity` [op]."""
+    hbm: Floats
+    """The same, to HBM bandwidth that transfers take [op]."""
+    both: Floats
+    """The mean product of both [op]."""
     host: Floats
     """How long the host is busy with it; hosts launch the rows of their rank in order [op] s."""
     lead: Floats

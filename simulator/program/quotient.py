@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simulator.collectives import sms_of
 from simulator.collectives.kinds import EXCHANGES
 from simulator.experts import Loads
 from simulator.hardware import CommunicationModel
@@ -15,6 +16,7 @@ from simulator.program.coflows import Coflows, Label
 from simulator.program.folding import Partition
 from simulator.program.program import Coflow, Floats, Ints, Sent
 from simulator.program.ragged import flat
+from simulator.scenario import Scenario
 from simulator.topology import LinkKind, Network
 
 
@@ -30,7 +32,8 @@ def fold_coflows(
     load = _load(crossings, parts)
     touched = np.unique(load.link)
     number = {link: index for index, link in enumerate(touched.tolist())}
-    folding = _Folding(net, table, parts, number)
+    alike = np.bincount(parts.coflow, minlength=len(parts.first_coflow))
+    folding = _Folding(net, table, parts, number, alike)
     of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
     columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
     for coflow, link, size in zip(*columns, strict=True):
@@ -147,6 +150,8 @@ class _Folding:
     """Their classes."""
     number: dict[int, int]
     """Class of links -> its index among the touched ones."""
+    alike: Ints
+    """How many coflows of the cluster each class stands for [coflow class]."""
 
     def coflow(self, first: int, load: dict[int, float], sent: Sent) -> Coflow:
         """Return the class that coflow `first` represents.
@@ -176,8 +181,35 @@ class _Folding:
             overlap_slowdown=self._slowdown(first, kernel, size / rate),
             latency=self.table.latency[first] + kernel.setup,
             sent=sent,
+            sms=self._ctas(label, kernel) / self._scenario.gpu.sms,
+            hbm=self._hbm(first, kernel, sent, size / rate),
             sm_share=self.table.sm_share[first],
         )
+
+    @property
+    def _scenario(self) -> Scenario:
+        return self.table.communication.scenario
+
+    def _ctas(self, label: Label, kernel: CommunicationModel) -> int:
+        """Return the SMs of each member that a kernel holds."""
+        if label.kind in EXCHANGES:
+            return sms_of(self._scenario)
+        if label.kind.one_sided:
+            return self._scenario.kernels.communication["send_recv"].ctas
+        return kernel.ctas
+
+    def _hbm(self, first: int, kernel: CommunicationModel, sent: Sent, alone: float) -> float:
+        """Return the share of HBM's bandwidth that a coflow takes of each member, mean over these.
+
+        sent: over NICs and over NVLink by all of its class [B]. alone: its time [s].
+        """
+        if not alone:
+            return 0.0
+        label = self.table.label[first]
+        alike = self.alike[self.parts.coflow[first]]
+        senders = 1 if label.kind.one_sided else len(self.table.members[first])
+        moved = kernel.hbm * (sent.nic + sent.nvlink) / (alike * senders)  # [B]
+        return float(moved / alone / self._scenario.gpu.memory.bandwidth)
 
     def _slowest(self, first: int, kernel: CommunicationModel) -> tuple[float, float]:
         """Return (bytes that it is busy for, bandwidth) of a coflow's own slowest link."""

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.costs import Busy, Costs
-from simulator.layout import ZeroStage
 from simulator.ops.streams import Stream
+from simulator.program.block_traffic import BlockTraffic
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
 from simulator.program.chunks import chunk
 from simulator.program.coflows import CoflowKey, Coflows, stage_hosts
-from simulator.program.data_parallel import DataParallel, OwedAt
+from simulator.program.data_parallel import UPDATE, DataParallel, OwedAt
 from simulator.program.folding import members
 from simulator.program.orders import Key, Order, orders
 from simulator.program.program import Ints
@@ -82,7 +82,8 @@ class RankBuilder:
         self.hosts = stage_hosts(step.schedule)
         self.virtual = step.schedule.stages // len(step.schedule.ranks)
         self.members = members(layout) if step.costs.per_gpu else ()
-        self.orders = orders(step.schedule, every_pass=layout.zero >= ZeroStage.GRADIENTS)
+        self.syncs_every_pass = step.scenario.workload.layout.syncs_every_pass
+        self.orders = orders(step.schedule, every_pass=self.syncs_every_pass)
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
         # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
         # pair (arXiv 2412.19437, figure 4).
@@ -120,7 +121,7 @@ class RankBuilder:
             templates=[begin, *actions, end.template],
             sequence=np.concatenate([[0], 1 + order.code, [last_template]]),
             far=[*end.waits, *_parameter_waits(order, actions, chunks, data)],
-            totals=_totals(chunks, order.code, end.template),
+            totals=_totals(chunks, actions, order.code, end.template),
         )
 
     def _chunk(self, key: Key, member: int) -> Chunk:
@@ -134,21 +135,19 @@ class RankBuilder:
 
     def _template(self, key: Key, rows: Chunk, data: DataParallel) -> Template:
         """Return the rows of an action and of what goes with it."""
-        template = Template(data.speed)
-        gathered = data.gather_parameters(template, rows)
-        template.kinds.append(str(key.kind))
-        template.chunk_start = len(template.stream)
-        self._add_chunk(template, key, rows, data.rank)
+        kinds = [UPDATE] if data.resharded else []
+        template = Template(data.speed, kinds=[*kinds, str(key.kind)])
+        traffic = BlockTraffic(data, template, rows, syncs=key.final or self.syncs_every_pass)
+        self._add_chunk(template, key, rows, traffic)
         if 0 <= key.forward < self.step.schedule.stages - 1:
             self._hand_on(template, Handed.FORWARD, rows.forward_out, key.to, data.rank)
         if key.backward > 0:
             self._hand_on(template, Handed.GRADIENT, rows.gradient_out, key.to_b, data.rank)
-        data.wait_for_parameters(template, rows, gathered)
-        data.reduce_gradients(template, rows, final=key.final)
         return template
 
-    def _add_chunk(self, template: Template, key: Key, rows: Chunk, rank: int) -> None:
-        start = template.chunk_start
+    def _add_chunk(self, template: Template, key: Key, rows: Chunk, traffic: BlockTraffic) -> None:
+        """Add an action's own rows, and among them what its blocks gather and reduce."""
+        rank = traffic.data.rank
         index = self.step.table.index
         # The first stage reads its input from the data, the last one makes its gradient from the
         # loss: nobody hands them over.
@@ -158,18 +157,23 @@ class RankBuilder:
             GRADIENT_INPUT: 0 <= key.backward < last_stage,
         }
         columns = zip(rows.stream, rows.label, rows.busy, rows.exchange, rows.after, strict=True)
-        for stream, label, busy, call, after in columns:
+        for number, (stream, label, busy, call, after) in enumerate(columns):
+            parameters = traffic.before(number)
             coflow = -1
             if call.kind:
                 coflow = index[CoflowKey(*call)][rank]
             takes = any(due < 0 and handed_over[due] for due in after)
             launched = self._receiving(busy) if takes else busy
             row = template.row(stream, label, launched, coflow)
+            template.place.append(row)
+            template.wait(row, parameters)
             for due in after:
                 if due >= 0:
-                    template.wait(row, (start + due,))
+                    template.wait(row, template.placed((due,)))
                 elif handed_over[due]:
                     template.wait_for_input(row, _INPUTS[due])
+            traffic.behind(number)
+        traffic.finish()
 
     def _receiving(self, busy: Busy) -> Busy:
         """Return what a row that takes what another stage sends keeps busy."""
@@ -184,7 +188,7 @@ class RankBuilder:
         """
         direction = "F" if kind == Handed.FORWARD else "B"
         index = self.step.scenario.layout.pipeline_index(rank)
-        rows = [template.chunk_start + row for row in made if row >= 0]
+        rows = template.placed(row for row in made if row >= 0)
         # A rank that holds both stages, as in a V-shaped schedule, sends nothing.
         edge = self.step.table.edges.get((direction, index, taker))
         if edge is not None:
@@ -220,20 +224,30 @@ def _parameter_waits(
             this_pass = mark.direction == "F" and mark.stage == stage
             if not this_pass or begin >= len(rows.stream):
                 continue
-            row = actions[number].chunk_start + begin
+            row = actions[number].place[begin]
             for gather in data.gathers.get(mark, ()):
                 waits.append(FarWait(position + 1, row, 0, gather))
     return waits
 
 
-def _totals(chunks: Sequence[Chunk], code: Ints, end: Template) -> Totals:
-    """Return a rank's sums. code: chunk of each action [position]. end: holds the optimizer."""
+def _totals(
+    chunks: Sequence[Chunk], actions: Sequence[Template], code: Ints, end: Template
+) -> Totals:
+    """Return a rank's sums.
+
+    actions: their templates, [chunk] as chunks. code: chunk of each action [position]. end: holds
+    the optimizer.
+    """
     # Chunks are written for a healthy GPU, and shared by ranks of other speeds.
     classes = []
-    for rows in chunks:
+    for rows, template in zip(chunks, actions, strict=True):
         at_speed = {name: seconds / end.speed for name, seconds in rows.classes.items()}
+        for name, copied in template.copies.items():
+            at_speed[name] = at_speed.get(name, 0.0) + copied
         classes.append(at_speed)
     seconds = _sums(classes, code)
+    for name, copied in end.copies.items():
+        seconds[name] = seconds.get(name, 0.0) + copied
     optimizer = end.seconds[end.optimizer]
     seconds["optimizer"] = seconds.get("optimizer", 0.0) + optimizer
     flops = _sums([rows.flops for rows in chunks], code)

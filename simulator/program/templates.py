@@ -64,6 +64,12 @@ class Template:
     """What traces call it [row]."""
     seconds: list[float] = field(default_factory=list)
     """Of kernels at the rank's speed, 0 of transfers [row] s."""
+    sms: list[float] = field(default_factory=list)
+    """Sensitivity of kernels to SMs that transfers hold [row]."""
+    hbm: list[float] = field(default_factory=list)
+    """The same, to HBM bandwidth [row]."""
+    both: list[float] = field(default_factory=list)
+    """The mean product of both [row]."""
     host: list[float] = field(default_factory=list)
     """How long the host is busy with it [row] s."""
     lead: list[float] = field(default_factory=list)
@@ -92,23 +98,29 @@ class Template:
     """Rows that sum gradients, which the optimizer waits for."""
     owed: list[Owed] = field(default_factory=list)
     """Gradients that are summed at the end of the step."""
-    chunk_start: int = 0
-    """Where the rows of the action's chunk begin."""
+    place: list[int] = field(default_factory=list)
+    """Row of the template of each row of the action's chunk [chunk row]."""
+    copies: dict[str, float] = field(default_factory=dict)
+    """Class of op -> time of kernels that stand outside of chunks, at the rank's speed [s]."""
     optimizer: int = -1
     """Row of the optimizer, in the last template of a rank."""
 
-    def row(self, stream: Stream, label: str, busy: Busy, coflow: int = -1) -> int:
-        """Add a row; return its number."""
+    def row(
+        self, stream: Stream, label: str, busy: Busy, coflow: int = -1, *, action: int = -1
+    ) -> int:
+        """Add a row; return its number. action: index into `kinds`, -1 for the last."""
         self.stream.append(stream)
         self.label.append(label)
         self.seconds.append(busy.seconds / self.speed)
+        self.sms.append(busy.sensitivity.sms)
+        self.hbm.append(busy.sensitivity.hbm)
+        self.both.append(busy.sensitivity.both)
         self.host.append(busy.launches.total)
         self.lead.append(busy.launches.first)
         self.lag.append(busy.launches.lag(self.speed))
         self.drains.append(busy.drains)
         self.coflow.append(coflow)
-        # Rows come behind the action that they belong to: the kind last added is theirs.
-        self.action.append(len(self.kinds) - 1)
+        self.action.append(action % len(self.kinds))
         return len(self.stream) - 1
 
     def wait(self, row: int, on: Iterable[int]) -> None:
@@ -116,6 +128,14 @@ class Template:
         for other in on:
             self.wait_row.append(row)
             self.wait_on.append(other)
+
+    def rows_of(self, label: str) -> list[int]:
+        """Return the rows of a label."""
+        return [row for row, name in enumerate(self.label) if name == label]
+
+    def placed(self, rows: Iterable[int]) -> list[int]:
+        """Return rows of the template. rows: of the action's chunk."""
+        return [self.place[row] for row in rows]
 
     def wait_for_input(self, row: int, kind: Handed) -> None:
         """Make a row wait for what another action hands over."""

@@ -16,7 +16,22 @@ def schedule_of(scenario: Scenario, costs: Costs) -> Schedule:
     """Return a scenario's schedule; one whose order follows from times is built for its costs."""
     if scenario.pipeline.fixed:
         return scenario.pipeline.fixed
-    return scenario.pipeline.schedule(chunk_times(scenario, costs))
+    return scenario.pipeline.schedule(chunk_times(scenario, costs), _held_for_weights(costs))
+
+
+def _held_for_weights(costs: Costs) -> float:
+    """Return the share of a chunk that its weight gradients still read, on the stage of most.
+
+    Zero Bubble's limits count it (arXiv 2401.10241, section 3.1: M_B and M_W).
+    """
+    shares = [0.0]
+    for stage in range(len(costs.stages)):
+        memories = [block.memory for block in costs.stage(stage)]
+        saved = sum(memory.saved for memory in memories)
+        weights = sum(memory.weights for memory in memories)
+        if saved:
+            shares.append(min(1.0, weights / saved))
+    return max(shares)
 
 
 def chunk_times(scenario: Scenario, costs: Costs) -> Times:

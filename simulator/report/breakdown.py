@@ -34,6 +34,7 @@ def breakdown(timeline: Timeline) -> dict[str, float]:
             # Unequal experts made some of the waiting part of the kernels.
             seconds[name][rank] += idle
         seconds["host_exposed"][rank] += _between_kernels(timeline, rows)
+        seconds["interference"][rank] = timeline.slowed[rows.kernels].sum()
     present = [part.name for part in PARTS if part.name in seconds]
     return {name: program.mean(seconds[name]) for name in present}
 
@@ -136,6 +137,6 @@ def _between_kernels(timeline: Timeline, rows: _Rows) -> float:
     """Return how much longer one rank's rows take than their kernels, which wait for the host [s]."""
     kernels = rows.kernels
     lasts = timeline.end[kernels] - timeline.start[kernels]
-    late = lasts - timeline.program.seconds[kernels]
+    late = lasts - timeline.program.seconds[kernels] - timeline.slowed[kernels]
     # Less is the rounding of an instant.
     return float(late[late > INSTANT].sum())

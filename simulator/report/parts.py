@@ -62,6 +62,7 @@ _CONTEXT = "#B9A3EA"
 _PIPELINE = "#B3125C"
 _DATA = "#7B4A1E"
 _HOST = "#2F8F83"
+_INTERFERENCE = "#C9A227"
 
 PARTS = (
     Part("gemm", "GEMM", "matrix multiplications, including weight gradients", "#3F5172"),
@@ -75,6 +76,13 @@ PARTS = (
     Part("kernel_gaps", "kernel gaps", "gaps between kernels on the same stream", "#C6D6F2"),
     Part(
         "optimizer", "optimizer", "AdamW on this rank's shard, with clipping and copies", _OPTIMIZER
+    ),
+    Part(
+        "interference",
+        "interference",
+        "kernels slowed by transfers that run next to them",
+        _INTERFERENCE,
+        hidden_if_zero=True,
     ),
     Part(
         "host_exposed",

@@ -41,6 +41,7 @@ def cross_check(
     _check_nodes(ranks, site)
     _check_experts(workload, architecture, ranks, gpu)
     _check_sequence(workload, ranks)
+    _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
     line = pipeline(workload.schedule, ranks, micro_batches, run)
     if not isinstance(workload.layout.stages, str):
@@ -96,9 +97,12 @@ def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> 
             value=recipe.name,
             remedy=_other_recipes(recipe, gpu, kernels),
         )
-    if workload.precision.gradients == "bf16":
-        return replace(recipe, gradient=2)
-    return recipe
+    precision = workload.precision
+    gradient = 2.0 if precision.gradients == "bf16" else recipe.gradient
+    master = 2.0 if precision.master == "remainders" else recipe.master
+    # Both moments of a parameter together.
+    moments = {"recipe": recipe.moments, "fp32": 8.0, "bf16": 4.0}[precision.moments]
+    return replace(recipe, gradient=gradient, master=master, moments=moments)
 
 
 def _other_recipes(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> str:
@@ -185,6 +189,17 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
             key="training.attention",
             value="unfused",
             remedy="Write attention: flash, or cp: 1.",
+        )
+
+
+def _check_loss(workload: WorkloadConfig, ranks: Layout) -> None:
+    """Refuse a loss by parts of the sequence where the head is cut by the vocabulary."""
+    if workload.training.loss == "chunked" and ranks.tp > 1:
+        raise InputError(
+            f"needs the whole head on a GPU, and tp {ranks.tp} cuts it",
+            key="training.loss",
+            value="chunked",
+            remedy="Write loss: fused, or tp: 1.",
         )
 
 

@@ -93,6 +93,16 @@ class TrainingConfig(_Section):
         ),
         examples=["flash", "flash2", "cudnn", "unfused"],
     )
+    loss: Literal["stack", "fused", "compiled", "vocab_parallel", "unfused", "chunked"] = Field(
+        "stack",
+        description=(
+            "How the cross-entropy over the vocabulary is computed: fused (one kernel writes the "
+            "gradient over the BF16 logits), compiled (torch.compile), vocab_parallel "
+            "(Megatron-LM's own, which keeps an FP32 softmax), unfused (PyTorch's, of an FP32 copy "
+            "of the logits), chunked (head and loss by parts of the sequence, whose logits are "
+            "never there as a whole), or stack: as the software stack does it."
+        ),
+    )
     cuda_graphs: Literal["none", "attention", "full"] = Field(
         "none",
         description=(
@@ -146,6 +156,20 @@ class PrecisionConfig(_Section):
     )
     gradients: Literal["fp32", "bf16"] = Field(
         "fp32", description="Number format in which gradients are summed and kept."
+    )
+    master: Literal["fp32", "remainders"] = Field(
+        "fp32",
+        description=(
+            "How the optimizer keeps master weights: fp32, or remainders: the 16 bits that the BF16 "
+            "parameters lack (Transformer Engine's store_param_remainders)."
+        ),
+    )
+    moments: Literal["recipe", "fp32", "bf16"] = Field(
+        "recipe",
+        description=(
+            "Number format of Adam's two moments (Megatron's exp_avg_dtype and exp_avg_sq_dtype); "
+            "recipe: FP32, but BF16 in fp8_block."
+        ),
     )
 
     @field_validator("recipe")

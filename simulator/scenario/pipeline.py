@@ -35,12 +35,15 @@ class Pipeline:
     fixed: Schedule | None
     """The schedule; None where the order of its actions follows from the times of chunks."""
 
-    def schedule(self, times: Times) -> Schedule:
-        """Return the schedule for chunks of these times. Errors: ScheduleError."""
+    def schedule(self, times: Times, kept: float = 1.0) -> Schedule:
+        """Return the schedule for chunks of these times. Errors: ScheduleError.
+
+        kept: share of a chunk's activations that is held from its input to its weight gradient.
+        """
         if self.fixed:
             return self.fixed
         # Zero-bubble schedules place weight gradients by how long chunks take.
-        shape = replace(self.shape, times=times)
+        shape = replace(self.shape, times=times, kept=kept)
         built = SCHEDULES[self.name].build(shape)
         schedules.check(built)
         return built

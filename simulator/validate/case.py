@@ -85,6 +85,13 @@ class MemoryCase(_Published):
     stage: Literal["first", "middle", "largest"] = Field(
         description="Pipeline stage on which it was counted."
     )
+    measure: Literal["allocated", "reserved", "process"] = Field(
+        "allocated",
+        description=(
+            "Of a peak, who counted it: allocated and reserved are PyTorch's two (tensors, and "
+            "what its allocator has taken from CUDA), process is nvidia-smi's."
+        ),
+    )
     published_gib: Number = Field(
         0.0, ge=0, description="The published figure [GiB].", examples=[45.56]
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from simulator.costs import price
+from simulator.costs import BlockCost, BlockMemory, Costs, price
 from simulator.errors import InputError
 from simulator.memory import RankMemory, memory_of
 from simulator.program import schedule_of
@@ -97,6 +97,8 @@ def memory_check(case: MemoryCase, source: str) -> Check:
     """Return published bytes compared with those that the simulator counts."""
     scenario = case.scenario()
     costs = price(scenario)
+    if case.what == "activations":
+        costs = _layers_alone(costs)
     ranks = memory_of(scenario, costs, schedule_of(scenario, costs))
     if case.stage == "largest":
         rank = max(ranks, key=lambda memory: memory.peak)
@@ -115,10 +117,27 @@ def memory_check(case: MemoryCase, source: str) -> Check:
     )
 
 
+def _layers_alone(costs: Costs) -> Costs:
+    """Return costs whose memory is what transformer layers keep, as formulas of papers count it.
+
+    They leave out the head with the loss, and what is there only while a pass runs.
+    """
+
+    def of_part(kind: str, part: BlockCost) -> BlockCost:
+        kept = 0.0 if kind in ("embedding", "head") else part.saved
+        return replace(part, memory=BlockMemory(kept))
+
+    blocks = {
+        kind: tuple(of_part(kind, part) for part in parts) for kind, parts in costs.blocks.items()
+    }
+    return replace(costs, blocks=blocks)
+
+
 def _bytes(case: MemoryCase, rank: RankMemory) -> float:
     """Return what a case counts of the memory of a rank [B]."""
     if case.what == "peak":
-        return rank.peak
+        outside = {"allocated": ("margin",), "reserved": (), "process": ()}[case.measure]
+        return rank.peak - sum(rank.by_category[name] for name in outside)
     if case.what == "activations":
         return rank.by_category["activations"]
     # What papers call "parameters and optimizer states" includes the gradients.

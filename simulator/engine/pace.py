@@ -1,0 +1,90 @@
+"""Speeds of the compiled executor's kernels, which transfers next to them slow down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simulator.compiled import inner
+from simulator.compute.contention import MOST
+from simulator.engine.heap import schedule
+from simulator.engine.instants import INSTANT
+from simulator.engine.records import DISTURBED, State
+
+
+@inner
+def _speed(row: Any, held: float, taken: float) -> float:
+    """See `contention.speed`, from which no bit differs."""
+    held = min(held, MOST)
+    taken = min(taken, MOST)
+    fewer = held / (1.0 - held)
+    slower = taken / (1.0 - taken)
+    lost = row.sms * fewer + row.hbm * slower + row.both * fewer * slower
+    return float(1.0 / (1.0 + lost))
+
+
+@inner
+def disturb(s: State, call: Any) -> None:
+    """Note that the kernels next to a transfer may get another speed."""
+    kind = s.kind[call.kind]
+    row = call.first if kind.sms != 0.0 or kind.hbm != 0.0 else -1
+    while row >= 0:
+        number = s.row[row].rank
+        if not s.rank[number].disturbed:
+            s.rank[number].disturbed = 1
+            s.disturbed[s.counts[DISTURBED]] = number
+            s.counts[DISTURBED] += 1
+        row = s.row[row].following
+
+
+@inner
+def pace(s: State, settled: int, now: float) -> None:
+    """Let kernels run at the speed that transfers leave. settled: how many of s.unsettled there were."""
+    for i in range(settled):
+        _pace(s, s.unsettled[i], now)
+    disturbed, s.counts[DISTURBED] = s.counts[DISTURBED], 0
+    for i in range(disturbed):
+        number = s.disturbed[i]
+        s.rank[number].disturbed = 0
+        _pace(s, number, now)
+
+
+@inner
+def _pace(s: State, number: int, now: float) -> None:
+    """Let what a rank computes run at the speed that its transfers leave."""
+    rank = s.rank[number]
+    if rank.sms < 0:
+        return
+    row = s.row[rank.sms]
+    fresh = _next_to_transfers(s, rank, row)
+    if fresh == rank.speed:
+        return
+    left = rank.left - rank.speed * (now - rank.since)
+    # What only waits for its host has nothing left that could run slower.
+    if left <= 0.0 and rank.versions:
+        return
+    rank.left = left
+    rank.since = now
+    rank.speed = fresh
+    end = now + left / fresh
+    rank.done = end
+    rank.versions += 1
+    # Its later kernels may have to wait for the host.
+    late = row.issue + row.lag
+    if late > end + INSTANT:
+        end = late
+    schedule(s.event, s.heap, s.counts, number, end)
+
+
+@inner
+def _next_to_transfers(s: State, rank: Any, row: Any) -> float:
+    """Return the speed of a row next to the transfers of its rank, relative to that alone."""
+    held = 0.0
+    taken = 0.0
+    member = rank.moving
+    while member >= 0:
+        call = s.call[s.row[member].call]
+        kind = s.kind[call.kind]
+        held += kind.sms
+        taken += kind.hbm * (call.rate / kind.rate)
+        member = s.row[member].later
+    return _speed(row, held, taken)

@@ -1,0 +1,24 @@
+"""The copies beside gathers of sharded parameters and reductions of their gradients.
+
+Where each parameter is cut into shards of its own (FSDP2), what a gather brings is laid out by rank
+and has to be copied into parameters, and gradients into the buffer that is scattered by rank.
+"""
+
+from __future__ import annotations
+
+from simulator.ops.op import Op, moved
+from simulator.precision import Recipe
+
+_AUTOGRAD = 2.0
+"""Bytes of a gradient as autograd makes it: BF16, whatever it is summed in."""
+
+
+def copy_out(recipe: Recipe, parameters: float) -> Op:
+    """Return the copy of gathered parameters: reads each, and writes it (split_with_sizes_copy)."""
+    return moved("copy out", "shard_copy", parameters, 2 * recipe.parameter)
+
+
+def copy_in(recipe: Recipe, parameters: float) -> Op:
+    """Return the copy of gradients: reads BF16, writes what is summed (chunk_cat)."""
+    kind = "shard_copy" if recipe.gradient == _AUTOGRAD else "shard_cast"
+    return moved("copy in", kind, parameters, _AUTOGRAD + recipe.gradient)

@@ -1,0 +1,182 @@
+"""Kernels next to transfers: literal timelines, laws, and where the tables' sensitivities come from."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from builders import configurations, faster, flow, kernel, program, scenario, transfer
+from calibration import CHUNK, ROUTING, TOKENS
+from test_calibration import OBSERVED, slope
+
+from simulator import engine
+from simulator.compute import Sensitivity, speed
+from simulator.compute.contention import MOST, sensitivity
+from simulator.engine import EXECUTORS
+from simulator.program import lower
+from simulator.report import summarise
+from simulator.residuals.interference import measured, neighbours
+
+GB = 1e9
+
+
+@pytest.fixture(params=EXECUTORS, scope="module")
+def run(request):
+    return lambda one: engine.run(one, request.param)
+
+
+def timeline(run, rows, *flows, capacity=(50e9,)):
+    done = run(program(rows, flows, capacity))
+    columns = zip(done.start.tolist(), done.end.tolist(), done.slowed.tolist(), strict=True)
+    return [tuple(round(value, 12) for value in row) for row in columns]
+
+
+# The rule
+
+
+def test_what_is_left_of_a_resource_is_what_bound_work_runs_on():
+    # A quarter of the SMs: bound work takes 4/3 of its time. A fifth of HBM: 5/4. Both: 5/3.
+    assert speed(sensitivity(1, 0), 0.25, 0.2) == pytest.approx(3 / 4)
+    assert speed(sensitivity(0, 1), 0.25, 0.2) == pytest.approx(4 / 5)
+    assert speed(sensitivity(1, 1), 0.25, 0.2) == pytest.approx(3 / 5)
+    assert speed(sensitivity(1, 1), 0, 0) == 1.0
+
+
+def test_two_kernels_in_a_row_take_the_sum_of_their_times():
+    # 1 s at 3/4 and 3 s at 4/5 of their speeds: 4/3 + 15/4 s.
+    total = Sensitivity().plus(sensitivity(1, 0), 1.0).plus(sensitivity(0, 1), 3.0)
+    assert 4.0 / speed(total.mean(4.0), 0.25, 0.2) == pytest.approx(4 / 3 + 15 / 4)
+
+
+def test_transfers_leave_kernels_some_of_everything():
+    assert speed(sensitivity(1, 1), 3.0, 3.0) == pytest.approx((1 - MOST) ** 2)
+
+
+# The engine
+
+
+def test_a_kernel_runs_slower_while_a_transfer_holds_sms(run):
+    # The transfer lasts 0.5 s and holds a third of the SMs: 2/3 of the speed, 1/3 s done by then, and
+    # 2/3 s behind it. Lost: 1/6 s.
+    rows = [kernel(0, 1.0, sensitive=(1, 0)), transfer(0, 0)]
+    assert timeline(run, rows, flow(25 * GB, 0, takes=(1 / 3, 0))) == [
+        (0, pytest.approx(7 / 6), pytest.approx(1 / 6)),
+        (0, 0.5, 0),
+    ]
+
+
+def test_a_kernel_is_slowed_by_what_begins_next_to_it(run):
+    # From 1 s on for 1 s, half of the HBM bandwidth: half the speed. 2 s of work end at 2.5 s.
+    rows = [kernel(0, 2.0, sensitive=(0, 1)), kernel(1, 1.0), transfer(0, 0), transfer(1, 0)]
+    rows[2]["after"] = rows[3]["after"] = (1,)
+    spans = timeline(run, rows, flow(50 * GB, 0, 1, takes=(0, 0.5)))
+    assert spans[0] == (0, 2.5, 0.5)
+    assert spans[2] == (1, 2, 0)
+
+
+def test_a_transfer_takes_hbm_as_fast_as_it_moves(run):
+    # Two transfers on one link move at half their rate, so each takes a quarter of HBM, not a half;
+    # the kernel of rank 0 runs next to one of them alone: at 3/4 for 1 s.
+    rows = [kernel(0, 3.0, sensitive=(0, 1)), transfer(0, 0), transfer(1, 1)]
+    both = [flow(25 * GB, rank, takes=(0, 0.5)) for rank in (0, 1)]
+    assert timeline(run, rows, *both)[0] == (0, 3.25, 0.25)
+
+
+def test_what_the_host_holds_up_hides_what_transfers_take(run):
+    # The last kernel cannot end before 2 s, as late as its host launches it: 1 s of work that is
+    # spread over them has 1 s to spare, of which a transfer takes 0.5 s.
+    rows = [kernel(0, 1.0, sensitive=(1, 0)), transfer(0, 0)]
+    rows[0]["lag"] = 2.0
+    assert timeline(run, rows, flow(50 * GB, 0, takes=(0.5, 0)))[0] == (0, 2, 0.5)
+
+
+def test_a_step_is_not_slowed_by_transfers_that_nothing_runs_next_to(run):
+    # One behind the other: not a bit differs from a run in which transfers take nothing.
+    rows = [
+        kernel(0, 0.1, sensitive=(1, 1)),
+        transfer(0, 0, 0),
+        kernel(0, 0.2, 1, sensitive=(1, 1)),
+    ]
+    taking = run(program(rows, (flow(25 * GB, 0, takes=(0.2, 0.2)),)))
+    free = run(program(rows, (flow(25 * GB, 0),)))
+    assert taking.end.tolist() == free.end.tolist()
+    assert not taking.slowed.any()
+
+
+# Steps
+
+
+CASES = configurations()[::3]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def lowered(request):
+    return lower(scenario(**request.param))
+
+
+@pytest.mark.slow
+def test_the_executors_agree_bit_for_bit(lowered):
+    simpy, compiled = (engine.run(lowered, name) for name in EXECUTORS)
+    for column in ("start", "end", "slowed"):
+        assert getattr(simpy, column).tolist() == getattr(compiled, column).tolist()
+
+
+@pytest.mark.slow
+def test_no_step_is_shorter_for_what_transfers_take(lowered):
+    free = replace(
+        lowered, coflows=tuple(replace(flow, sms=0.0, hbm=0.0) for flow in lowered.coflows)
+    )
+    step = engine.run(lowered)
+    assert step.step_time >= engine.run(free).step_time
+    assert sum(summarise(step).breakdown.values()) == pytest.approx(step.step_time, rel=1e-12)
+
+
+@pytest.mark.slow
+def test_twice_as_fast_a_cluster_takes_half_as_long():
+    # What a transfer takes of HBM is its rate over HBM's, which both double.
+    one = scenario(layout__overlap_grad_reduce=True)
+    twice = engine.run(lower(faster(one, 2.0)))
+    assert engine.run(lower(one)).step_time == pytest.approx(2 * twice.step_time, rel=1e-9)
+
+
+# Where the sensitivities come from
+
+
+def _logs(**contention):
+    rows = [row for row in neighbours(contention) if row.fitted]
+    return np.array([np.log(row.computed / row.measured) for row in rows])
+
+
+def test_sensitivities_are_least_squares_over_the_fitted_rows():
+    # Jointly: the copies alone, NCCL's SMs on top, DeepSeek's GEMMs; its memory-bound kernels.
+    def squares(sensitive, sms):
+        return (_logs(compute_hbm=sensitive, memory_sms=sms) ** 2).sum()
+
+    best = squares(0.68, 0.56)
+    for step in (-0.01, 0.01):
+        assert squares(0.68 + step, 0.56) > best
+        assert squares(0.68, 0.56 + step) > best
+
+
+def test_pairs_whose_geometry_is_known_are_within_15_percent():
+    rows = [row for row in neighbours() if row.measured]
+    errors = {row.what: row.error for row in rows}
+    assert len(rows) == 6
+    assert max(map(abs, errors.values())) < 0.15, errors
+    # Two spans are missed, by 7% and 15%: kernels that the transfer may not have covered.
+    outside = [row.what for row in neighbours() if not row.measured and not row.inside]
+    assert outside == [
+        "matmuls overlapped by NCCL, 8 GPUs",
+        "GEMM next to an all-reduce of 25 MB, 8 GPUs",
+    ]
+
+
+def test_deepseeks_rows_are_its_regression_and_its_payloads():
+    gemms, memory, *_ = (row for row in measured() if row["gpu"] == "h800")
+    assert slope(OBSERVED["gemm"] + OBSERVED["gemm_grouped"]) == pytest.approx(
+        gemms["beside"], abs=0.001
+    )
+    assert slope(OBSERVED["memory"]) == pytest.approx(memory["beside"], abs=0.001)
+    tokens = TOKENS * 7 / 8 * (ROUTING.nodes + ROUTING.gpus)
+    token = 2 * 7168 * (1 + 4 / 128) + 2 * 7168 * 2  # two dispatches, two combines [B]
+    payload = sum(np.mean(kind["payload"]) for kind in CHUNK["communication_us"].values())
+    assert tokens * token / payload * 1e-3 == pytest.approx(gemms["sends"], rel=0.005)
