@@ -17,6 +17,7 @@ from pathlib import Path
 
 import dispatch
 import gallery
+import gpus
 import ledgers
 import left_out
 import memory_page
@@ -25,6 +26,7 @@ import published
 import rankings
 import scaling
 import steps
+import trust
 from cells import row
 
 from simulator import inputs, load, lower, plot, run, summarise
@@ -45,7 +47,8 @@ BEGIN, END = "<!-- written by results/make.py -->", "<!-- end -->"
 
 TABLES: dict[str, Callable[[], str]] = {}
 """file -> what it should hold; filled at the end of this file."""
-SLOW = ("published.md", "rankings.md", "ledgers.md")
+TRUST = "../simulator/data/trust"
+SLOW = ("published.md", f"{TRUST}/published.csv", "rankings.md", "ledgers.md")
 """files that take minutes: written by name, and checked with --all"""
 
 
@@ -352,10 +355,13 @@ TABLES |= {
     "dispatch.md": dispatch.table,
     "topologies.md": topologies,
     "kernels.md": kernels,
+    "gpus.md": gpus.page,
     "overlap.md": overlaps.table,
     "memory.md": memory_page.page,
     "schedules.md": steps.schedules,
     "published.md": published.page,
+    f"{TRUST}/published.csv": trust.table,
+    f"{TRUST}/kernels.csv": trust.kernels,
     "rankings.md": rankings.page,
     "ledgers.md": ledgers.page,
     "scaling.md": scaling.page,

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from simulator.report import Report
 from simulator.scenario import Scenario
+from simulator.trust import Paced, Resolution, resolution, resolution_dict
 from simulator.units import format_bandwidth, format_bytes, format_seconds, format_value
 from simulator.whatif import Study
 
@@ -192,6 +193,15 @@ def why(first: Report, other: Report) -> tuple[str, ...]:
     )
 
 
+def told_apart(first: Study, other: Study) -> Resolution:
+    """Return whether two steps differ, as far as the simulator can tell."""
+    return resolution(_paced(first), _paced(other))
+
+
+def _paced(study: Study) -> Paced:
+    return Paced(study.report, study.hosts.steps if study.hosts else {})
+
+
 def _moved(first: Report, other: Report) -> str:
     """Return by how much each part of the step changed, largest first; small changes left out."""
     delta = abs(other.step_time - first.step_time)
@@ -246,6 +256,7 @@ def as_dict(studies: Sequence[Study]) -> dict[str, Any]:
         "rows": [_row(row) for row in rows(reports)],
         "differences": [_changes(first, report) for report in reports],
         "why": [list(why(first, report)) for report in others],
+        "resolution": [resolution_dict(told_apart(studies[0], study)) for study in studies[1:]],
     }
 
 

@@ -8,8 +8,12 @@ one scale per tensor: every GEMM input is cast once, by a kernel that writes its
 since Hopper's FP8 GEMM reads K-major only; weights stay BF16, dispatch is BF16. fp8_current: its
 current scaling: a pass over the tensor finds its largest value before the cast. fp8_blockwise: its
 Float8BlockScaling, DeepSeek's scales in cuBLAS: tiles of 1x128 and blocks of 128x128, found and
-cast both ways by one kernel; otherwise as fp8_tensor. mxfp8: OCP's
-microscaling, 32 elements to an 8-bit scale, in hardware from Blackwell on; otherwise as fp8_tensor.
+cast both ways by one kernel; otherwise as fp8_tensor. mxfp8: its MXFP8BlockScaling, OCP's
+microscaling, 32 elements to an 8-bit scale, in hardware from Blackwell on: one kernel casts both
+ways, one for each way puts the scales in the order that the GEMM reads. nvfp4: its
+NVFP4BlockScaling (arXiv 2509.25149), 16 elements to an FP8 scale, those to a scale of the tensor: a
+pass finds the largest value, one kernel casts by rows, with stochastic rounding where it casts
+gradients, one by columns behind a random Hadamard transform, and the scales are put in order.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Dtype = Literal["bf16", "fp8", "fp8_blockwise", "fp8_tensor", "mxfp8"]
+Dtype = Literal["bf16", "fp8", "fp8_blockwise", "fp8_tensor", "mxfp8", "nvfp4"]
 
+BOTH_WAYS = ("cast_transpose", "mx_cast", "nvfp4_cast")
+"""Kinds of casts that write what the weight gradient reads as well."""
 RECOMPUTE = ("norm", "mla_up_projection", "swiglu", "core_attention", "full")
 """What the backward pass may recompute instead of keeping, by name."""
 
@@ -28,6 +34,7 @@ BYTES: dict[Dtype, float] = {
     "fp8_blockwise": 1.0 + 4.0 / 128.0,
     "fp8_tensor": 1.0,
     "mxfp8": 1.0 + 1.0 / 32.0,
+    "nvfp4": 0.5 + 1.0 / 16.0,
 }
 """Number format -> size of an element with its share of the scales [B]."""
 PEAK: dict[Dtype, str] = {
@@ -36,6 +43,7 @@ PEAK: dict[Dtype, str] = {
     "fp8_blockwise": "fp8",
     "fp8_tensor": "fp8",
     "mxfp8": "mxfp8",
+    "nvfp4": "nvfp4",
 }
 """dtype of a GEMM -> the datasheet's dtype whose peak bounds it.
 
@@ -67,6 +75,8 @@ class Recipe:
     """Kind of the op that makes a GEMM input of a BF16 tensor; empty where nothing is cast."""
     cast_bytes: float = 0.0
     """What the cast moves per element [B]."""
+    cast_kernels: int = 1
+    """Kernels of a cast, those included that only put its scales in order."""
     amax_bytes: float = 0.0
     """What a pass before the cast reads per element to find the largest value [B].
 
@@ -86,7 +96,7 @@ class Recipe:
 
         It does where it writes the transpose too.
         """
-        return self.cast == "cast_transpose"
+        return self.cast in BOTH_WAYS
 
     @property
     def keeps_coded(self) -> bool:
@@ -140,6 +150,22 @@ _ROWS = (
         gemm="fp8_blockwise",
         cast_bytes=2.0 + 2.0 * BYTES["fp8_blockwise"],
     ),
-    replace(_CAST_ONCE, name="mxfp8", gemm="mxfp8", cast_bytes=2.0 + 2.0 * BYTES["mxfp8"]),
+    replace(
+        _MIXED,
+        name="mxfp8",
+        gemm="mxfp8",
+        cast="mx_cast",
+        cast_bytes=2.0 + 2.0 * BYTES["mxfp8"],
+        cast_kernels=3,
+    ),
+    replace(
+        _MIXED,
+        name="nvfp4",
+        gemm="nvfp4",
+        cast="nvfp4_cast",
+        cast_bytes=2.0 * (2.0 + BYTES["nvfp4"]),  # either way reads the tensor
+        cast_kernels=4,
+        amax_bytes=2.0,
+    ),
 )
 RECIPES: dict[str, Recipe] = {row.name: row for row in _ROWS}

@@ -7,6 +7,7 @@
 | Time      | s                       | `3.7 us`                                             |
 | Size      | B                       | `80 GB`, `1 MiB`                                     |
 | Rate      | FLOP/s                  | `989.4 TFLOP/s`                                      |
+| Power     | W                       | `500 W`                                              |
 | Price     | USD per GPU-hour        | `2 USD per GPU-hour`                                 |
 | Dollars   | USD                     | `20000 USD`, `20 kUSD`                               |
 
@@ -59,6 +60,7 @@ BYTE_RATES = {f"{unit}/s": factor for unit, factor in SIZES.items()}
 BIT_RATES = {f"{prefix}b/s": factor / 8 for prefix, factor in _DECIMAL.items()}
 _RATES = BYTE_RATES | BIT_RATES
 FLOP_RATES = {f"{prefix}FLOP/s": factor for prefix, factor in _DECIMAL.items()}
+POWERS = {"W": 1.0, "kW": 1e3}
 PRICES = {"USD per GPU-hour": 1.0}
 SUMS = {"USD": 1.0, "kUSD": 1e3}
 # Links are full duplex: datasheets add both directions up.
@@ -155,6 +157,11 @@ def flop_rate(value: object) -> float:
     return parse(value, FLOP_RATES, "989.4 TFLOP/s")
 
 
+def power(value: object) -> float:
+    """Return a power [W]."""
+    return parse(value, POWERS, "500 W")
+
+
 def price(value: object) -> float:
     """Return a price [USD per GPU-hour]."""
     return parse(value, PRICES, "2 USD per GPU-hour")
@@ -226,6 +233,7 @@ Bytes = Annotated[float, BeforeValidator(size), _text("size", SIZES, "80 GB")]
 FlopRate = Annotated[
     float, BeforeValidator(flop_rate), _text("compute rate", FLOP_RATES, "989.4 TFLOP/s")
 ]
+Power = Annotated[float, BeforeValidator(power), _text("power", POWERS, "500 W")]
 Price = Annotated[float, BeforeValidator(price), _text("price", PRICES, "2 USD per GPU-hour")]
 Dollars = Annotated[float, BeforeValidator(dollars), _text("sum of money", SUMS, "20000 USD")]
 

@@ -8,12 +8,14 @@ import math
 
 import numpy as np
 import pytest
-from calibration import measured, processor
+from calibration import measured, measured_csv, processor
 
 from simulator.collectives import Kernels, choices, chosen, open_to
 from simulator.compute import Processor
 from simulator.inputs import find, read, validate
 from simulator.ops.op import gemm
+from simulator.precision import BYTES
+from simulator.residuals.fp8_training import fp8_training
 from simulator.topology import TopologyConfig, network
 
 TABLES = measured("blackwell")
@@ -22,9 +24,9 @@ KERNELS = GB200.kernels
 
 
 def bare(part, row, dtype):
-    """Return TFLOP/s of one GEMM in a benchmark loop."""
+    """Return TFLOP/s of one GEMM at the clock that the power limit leaves."""
     op = gemm("", row["m"], row["n"], row["k"], dtype)
-    return op.flops / (part.kernel(op, overlapped=False) / KERNELS.gemm[dtype].sustained) / 1e12
+    return op.flops / part.kernel(op, overlapped=False) / 1e12
 
 
 def site(name, **changes):
@@ -82,9 +84,9 @@ def test_sustained_fp8_gemms_of_azure_follow_from_the_grid_and_the_power_limit()
     off = np.array([bare(GB200, row, "fp8_tensor") / row["tflops"] - 1 for row in rows])
     assert len(off) == 6
     # 2,048^3 takes 11 us, less than what is subtracted for its casts.
-    assert off[1:].mean() == pytest.approx(0.06, abs=0.03)
+    assert off[1:].mean() == pytest.approx(-0.04, abs=0.03)
     assert np.abs(off[1:]).max() < 0.23
-    assert off[0] == pytest.approx(-0.25, abs=0.03)
+    assert off[0] == pytest.approx(-0.30, abs=0.03)
 
 
 def test_attention_is_cudnns():
@@ -175,3 +177,103 @@ def test_racks_meet_on_four_rails():
         "leaf1.0->nic1.5",
     ]
     assert [net.kind[link] for link in net.route(4, 77)[0]] == ["nvlink", "nvlink", "nic", "nic"]
+
+
+# Formats of Blackwell: Transformer Engine's linear layers on B300, casts on B200
+
+
+TRAINING = measured("blackwell_training")
+LAYERS = TRAINING["linear_layers"]
+
+
+def passes():
+    """Yield the name of each pass of a layer and the elements of its operands, all four GEMMs together."""
+    rows = LAYERS["rows"]
+    weights = sum(n * k for n, k in LAYERS["layers"])
+    inputs = rows * sum(k for _, k in LAYERS["layers"])
+    gradients = rows * sum(n for n, _ in LAYERS["layers"])
+    yield "forward", inputs + weights
+    yield "dgrad", gradients + weights
+    yield "wgrad", inputs + gradients
+
+
+def test_mxfp8_is_as_much_slower_than_one_scale_per_tensor_as_transformer_engines():
+    before = LAYERS["cast_before"]
+    speeds = [before[way]["fp8_current"] / before[way]["mxfp8"] for way in before]
+    assert [round(speed, 3) for speed in sorted(speeds)] == [0.912, 0.969, 0.972]
+    for gpu in ("b200", "gb200", "b300", "gb300"):
+        known = KERNELS.gemm["mxfp8"].measured[gpu]
+        assert known.speed == pytest.approx(np.mean(speeds), abs=0.001)
+        assert known.burst == KERNELS.gemm["fp8_tensor"].measured[gpu].burst
+    # Beyond grids the same: the SMs' rate over that, the fixed times over that.
+    mx, tensor = KERNELS.gemm["mxfp8"], KERNELS.gemm["fp8_tensor"]
+    assert mx.mainloop == pytest.approx(tensor.mainloop * known.speed, abs=0.001)
+    assert (mx.tile, mx.ramp) == pytest.approx(
+        (tensor.tile / known.speed, tensor.ramp / known.speed), rel=0.002
+    )
+
+
+def test_the_cast_to_mxfp8_both_ways_is_what_was_measured_on_b200():
+    table = TRAINING["mxfp8_casts"]
+    moved = table["rows"] * table["columns"] * (2.0 + 2.0 * BYTES["mxfp8"])
+    seconds = np.mean(list(table["us"]["both"].values())) * 1e-6 - KERNELS.start["mx_cast"]
+    alone = moved / seconds / B200.gpu.memory.bandwidth
+    assert KERNELS.memory["mx_cast"] * KERNELS.overlap_slowdown.memory == pytest.approx(
+        alone, abs=0.002
+    )
+    # One way alone, by rows, it is faster, by columns slower than these constants say.
+    one_way = table["rows"] * table["columns"] * (2.0 + BYTES["mxfp8"])
+    found = one_way / alone / B200.gpu.memory.bandwidth + KERNELS.start["mx_cast"]
+    assert table["us"]["rowwise"]["bf16"] < found * 1e6 < table["us"]["colwise"]["bf16"]
+
+
+def test_the_cast_to_nvfp4_is_what_it_adds_to_transformer_engines_layers():
+    part = processor("b300")
+    bandwidth, beside = part.gpu.memory.bandwidth, KERNELS.overlap_slowdown.memory
+    elements = sum(count for _, count in passes())
+    added = 1e-3 * sum(
+        LAYERS["with_casts"][way]["nvfp4"] - LAYERS["cast_before"][way]["nvfp4"]
+        for way, _ in passes()
+    )
+    operands = 2 * len(LAYERS["layers"]) * 3
+    largest = 2.0 * elements / (bandwidth * KERNELS.memory["amax"] * beside)
+    starts = operands * (3 * KERNELS.start["amax"] + 2 * KERNELS.start["nvfp4_cast"])
+    alone = (2.0 + BYTES["nvfp4"]) * elements / (added - largest - starts) / bandwidth
+    assert alone == pytest.approx(0.467, abs=0.002)
+    assert KERNELS.memory["nvfp4_cast"] == pytest.approx(alone / beside, abs=0.002)
+    # vLLM's kernel of July 2025 reaches 0.37 to 0.41, FlashInfer's 0.70.
+    table = TRAINING["nvfp4_casts"]
+    for row in table["rows"]:
+        flops = 2.0 * row["m"] * table["n"] * table["k"]
+        seconds = flops / 1e12 * (1 / row["with_cast"] - 1 / row["without"])
+        moved = row["m"] * table["k"] * (2.0 + BYTES["nvfp4"])
+        assert 0.36 < moved / seconds / B200.gpu.memory.bandwidth < 0.42
+
+
+def test_what_is_subtracted_for_the_casts_of_nvfp4s_grid_is_flashinfers_cast():
+    table = measured_csv("nvfp4_casts")
+    shares = []
+    for gpu, m, k, us in zip(*(table[key] for key in ("gpu", "m", "k", "us")), strict=True):
+        moved = int(m) * int(k) * (2.0 + 2.0 * BYTES["nvfp4"])
+        shares.append(moved / float(us) * 1e6 / processor(gpu).gpu.memory.bandwidth)
+    assert len(shares) == 24
+    assert np.median(shares) == pytest.approx(0.70, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "bias"),
+    [
+        ("cast before, bf16", -0.014),
+        ("cast before, mxfp8", -0.052),
+        ("cast before, nvfp4", 0.090),
+        ("with casts, fp8_tensor", -0.014),
+        ("with casts, fp8_current", -0.067),
+        ("with casts, mxfp8", -0.083),
+        ("with casts, nvfp4", 0.051),
+    ],
+)
+def test_transformer_engines_layers_on_b300_come_out_within_a_tenth(name, bias):
+    # Another laboratory's GPU at its power limit: only MXFP8's speed and NVFP4's cast are from here.
+    (found,) = [row for row in fp8_training() if row.gpu == "b300" and name in row.name]
+    assert found.bias == pytest.approx(bias, abs=0.003)
+    assert found.rms < 0.10

@@ -287,7 +287,7 @@ def test_duplicate_keys_in_json_are_refused_as_in_yaml(read):
             "nodes: 3",
             "nodes: 3\ntorus: 5",
             "mine.yaml:4: torus: 'torus' is not a key here. Choose from: name, gpu, nodes, node, fabric, price, "
-            "prices, faults, jitter.",
+            "prices, faults, jitter, spread.",
         ),
         (
             "400 GB/s bidirectional",

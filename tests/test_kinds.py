@@ -3,9 +3,9 @@
 import pytest
 
 from simulator.scenario import load
+from simulator.trust import kind_of
 from simulator.validate import Check, Kind, by_kind, score
 from simulator.validate.case import StepCase, files
-from simulator.validate.kinds import kind_of
 
 DENSE = Kind("H100", "dense", "BF16", "megatron")
 MOE = Kind("H100", "MoE", "FP8", "megatron")

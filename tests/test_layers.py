@@ -26,6 +26,7 @@ ROWS = [
     {"memory", "bounds", "timeline", "residuals"},
     {"engine"},
     {"report"},
+    {"trust"},
     {"whatif"},
     {"pool", "store"},
     {"campaign", "compare"},

@@ -44,7 +44,8 @@ KERNELS = {
 DTYPES = {
     "ampere": {"bf16"},
     "hopper": {"bf16", "fp8", "fp8_tensor"},
-    "blackwell": {"bf16", "fp8", "fp8_tensor", "mxfp8"},
+    "blackwell": {"bf16", "fp8", "fp8_tensor", "mxfp8", "nvfp4"},
+    "ada": {"bf16", "fp8", "fp8_tensor"},
 }
 """kernel table -> the number formats whose GEMMs it knows"""
 

@@ -18,11 +18,15 @@ LIMITS = {
     "link": (0.05, 0.09),
 }
 SCATTERED = {
-    # class -> the same, where one share stands for sizes that differ
-    "compiled_norm, torch_compile, forward": (0.005, 0.15),
-    "compiled_norm, torch_compile, backward": (0.005, 0.12),
+    # class -> the same, where one share stands for sizes that differ, or one model for kernels that
+    # a library chooses unevenly; a step takes their grids, not the model alone
+    "l40s BF16, wave model alone": (0.02, 0.11),
+    "l40s FP8, per tensor, wave model alone": (0.02, 0.11),
+    "b200 NVFP4, wave model alone": (0.02, 0.165),
+    "h200 compiled_norm, torch_compile, forward": (0.005, 0.15),
+    "h200 compiled_norm, torch_compile, backward": (0.005, 0.12),
     # Two of the smallest on 8 H100 took twice as long as on 4.
-    "all-to-all, 2 to 8 GPUs, 16 KiB to 32 MB": (0.03, 0.11),
+    "h100 all-to-all, 2 to 8 GPUs, 16 KiB to 32 MB": (0.03, 0.11),
 }
 
 
@@ -37,7 +41,7 @@ def test_errors_are_signed_and_relative():
     "row", [row for row in CLASSES if row.fitted], ids=lambda row: f"{row.gpu} {row.name}"
 )
 def test_every_fitted_class_is_described_without_bias_and_within_its_scatter(row):
-    bias, rms = SCATTERED.get(row.name, LIMITS[row.group])
+    bias, rms = SCATTERED.get(f"{row.gpu} {row.name}", LIMITS[row.group])
     assert abs(row.bias) <= bias
     assert row.rms <= rms
 

@@ -53,7 +53,7 @@ def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **outputs: 
         from simulator import html as pages
 
         write_page(html, lambda given: pages.comparison(studies, given))
-    text = comparison_text(reports)
+    text = comparison_text(studies)
     emit(
         lambda: as_dict(studies),
         outputs["json"],

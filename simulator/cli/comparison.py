@@ -9,15 +9,16 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from simulator.cli.tables import number, table
-from simulator.compare import Row, binding, names, rows, why
-from simulator.report import Report
+from simulator.compare import Row, binding, names, rows, told_apart, why
 from simulator.units import format_bytes, format_seconds
+from simulator.whatif import Study
 
 
-def comparison_text(reports: Sequence[Report]) -> Iterator[RenderableType]:
+def comparison_text(studies: Sequence[Study]) -> Iterator[RenderableType]:
     """Yield the parts of a comparison."""
+    reports = [study.report for study in studies]
     first_label, *labels = names(reports)
-    first, *others = reports
+    first = reports[0]
     # Values and ratios to the first scenario alternate, so that a ratio stands next to its value.
     heads = [first_label]
     for label in labels:
@@ -26,11 +27,12 @@ def comparison_text(reports: Sequence[Report]) -> Iterator[RenderableType]:
     for row in rows(reports):
         figures.add_row(*_cells(row))
     yield figures
-    for report, label in zip(others, labels, strict=True):
+    for study, label in zip(studies[1:], labels, strict=True):
         yield Text()
         yield Text(f"{label} against {first_label}", style="bold")
-        for line in why(first, report):
+        for line in why(first, study.report):
             yield Text(f"  {line}")
+        yield Text(f"  {told_apart(studies[0], study).sentence}", style="bold")
     yield Text()
     yield Text(f"{first_label}: {binding(first)}")
 

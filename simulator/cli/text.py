@@ -13,6 +13,7 @@ from simulator.compare import memory_line
 from simulator.layout import Layout
 from simulator.report import Report, mean_share
 from simulator.report.parts import PARTS
+from simulator.trust import sentences
 from simulator.units import format_bytes, format_seconds
 from simulator.whatif import HostInterval, Imbalance, Stragglers, Study
 from simulator.whatif.sentences import spread_sentence, waits_sentence
@@ -28,6 +29,7 @@ def study_text(study: Study) -> Iterator[RenderableType]:
     yield from _scenario(report)
     yield Text()
     yield _step(report)
+    yield from _trust(study)
     yield Text()
     yield _run(report)
     yield Text()
@@ -129,6 +131,14 @@ def _step(report: Report) -> Table:
         "everything that ran, including recompute and MTP; same peak",
     )
     return rows
+
+
+def _trust(study: Study) -> Iterator[Text]:
+    """Yield the interval on the step, and where it comes from."""
+    interval, *sources = sentences(study.trust)
+    yield Text(interval, style="bold")
+    for source in sources:
+        yield Text(f"  {source}", style="dim")
 
 
 def _run(report: Report) -> Table:

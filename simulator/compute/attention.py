@@ -8,10 +8,14 @@ longest tile or the last one is done.
 from __future__ import annotations
 
 from simulator.compute.curves import between
+from simulator.compute.power import measured_on
 from simulator.errors import InputError
 from simulator.hardware import AttentionModel, GpuConfig, KernelConfig
 from simulator.ops import Op
 
+REACHED = 0.948
+"""Share of their peak that tensor cores reach which nothing else holds up: H20, 16,384 tokens of
+heads 256 wide (alibaba/InferSim, bench_data/mha/prefill/h20/16-1-256.csv)."""
 ROWS = 128
 """Queries of one tile: FlashAttention 2 and 3 for heads of 128 (arXiv 2307.08691, 2407.08608)."""
 
@@ -25,12 +29,23 @@ def attention_seconds(op: Op, gpu: GpuConfig, model: AttentionModel, sms: int) -
     # The width that was measured nearest to the op's, of two the smaller: the first one.
     nearest = min(sorted(table), key=lambda measured: abs(measured - width))
     measured_rate = between(table[nearest], op.seq_length)  # on all SMs [FLOP/s]
-    rate = measured_rate * sms / gpu.sms
+    rate = _on_gpu(measured_rate, gpu) * sms / gpu.sms
     # The benchmark had its own tail, which is part of its rate.
     benchmark = model.measured[nearest].sequence_heads(op.seq_length)
     fill = _stretch(op.shape.groups, op.seq_length, sms, tail)
     fill /= _stretch(benchmark, op.seq_length, sms, tail)
     return op.flops / rate * fill
+
+
+def _on_gpu(rate: float, gpu: GpuConfig) -> float:
+    """Return a relative's rate of attention on a GPU without figures of its own [FLOP/s].
+
+    Exponentials and the order of instructions bind an SM as they bind the relative's, its tensor
+    cores at their peak.
+    """
+    if not gpu.relative:
+        return rate
+    return min(rate * gpu.sms / measured_on(gpu).sms, REACHED * gpu.peak["bf16"])
 
 
 def _stretch(matrices: float, length: int, sms: int, tail: float) -> float:

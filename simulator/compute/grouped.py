@@ -19,7 +19,8 @@ def grouped_seconds(
 
     peak: of its dtype on all SMs [FLOP/s]. sms: those that it may use. slower: their clock.
     """
-    rate = peak / gpu.sms * model.mainloop  # of one SM [FLOP/s]
+    mainloop = model.mainloop_of.get(gpu.name, model.mainloop)
+    rate = peak / gpu.sms * mainloop  # of one SM [FLOP/s]
     on_sms = _waves(op, model, rate, sms) * slower
     on_memory = op.bytes / (gpu.memory.bandwidth * model.memory)
     # One kernel per problem: those of different streams fill and drain while others multiply.

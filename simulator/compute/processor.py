@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from simulator.compute.attention import attention_seconds, implementation
 from simulator.compute.contention import INSENSITIVE, Sensitivity, sensitivity
-from simulator.compute.gemm import burst, gemm_seconds, inside
+from simulator.compute.gemm import Clock, burst, gemm_seconds, inside
 from simulator.compute.grouped import grouped_seconds
+from simulator.compute.power import stretch
 from simulator.errors import InputError
 from simulator.hardware import GemmModel, GpuConfig, KernelConfig
 from simulator.ops import Op
@@ -38,6 +39,8 @@ class Processor:
 
     In a benchmark's loop of short kernels it has not.
     """
+    power_limit: float = 0.0
+    """Of the GPU [W]; 0: the one that it comes with."""
 
     def seconds(self, ops: Iterable[Op], *, overlapped: bool) -> float:
         """Return the time of kernels run one after another [s], gaps included.
@@ -139,7 +142,11 @@ class Processor:
         peak = self.peak(op.dtype)
         if op.shape.groups > 1 and not self.own_grouped:
             return self._grouped(op, peak, sms)
-        return gemm_seconds(op, self.gpu, self._model(op), peak, sms, sustained=self.sustained)
+        return gemm_seconds(op, self.gpu, self._model(op), peak, sms, self._clock)
+
+    @property
+    def _clock(self) -> Clock:
+        return Clock(self.sustained, stretch(self.gpu, self.power_limit))
 
     def _model(self, op: Op) -> GemmModel:
         table = self.kernels.wgrad if op.kind == "wgrad" else self.kernels.gemm
@@ -152,8 +159,8 @@ class Processor:
         if not self.sustained:
             return in_loop
         # Its clock gives way as that of a dense GEMM of its length.
-        known = self._model(op).measured.get(self.gpu.name)
-        slower = burst(known.burst, in_loop) if known else 1.0
+        known = self._model(op).measured.get(self.gpu.relative or self.gpu.name)
+        slower = self._clock.slower(burst(known.burst, in_loop) if known else 1.0)
         return grouped_seconds(op, self.gpu, model, peak, sms, slower) * model.sustained
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
@@ -165,7 +172,8 @@ class Processor:
     def _attention_on(self, op: Op, sms: int) -> float:
         """Return the time of fused attention on some SMs [s]."""
         model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)
-        return attention_seconds(op, self.gpu, model, sms)
+        # A figure of attention holds what its GPU's own limit does to the clock.
+        return attention_seconds(op, self.gpu, model, sms) * self._clock.slower(1.0)
 
 
 def _runs(op: Op) -> bool:

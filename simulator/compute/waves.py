@@ -57,7 +57,7 @@ def waves(gpu: GpuConfig, model: GemmModel, peak: float) -> Waves:
     """Return a GEMM model on a GPU. peak: of its dtype on all SMs [FLOP/s]."""
     return Waves(
         sms=gpu.sms,
-        rate=peak / gpu.sms * model.mainloop,
+        rate=peak / gpu.sms * model.mainloop_of.get(gpu.name, model.mainloop),
         bandwidth=gpu.memory.bandwidth * model.memory,
         tile=model.tile,
         ramp=model.ramp,

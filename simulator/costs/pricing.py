@@ -30,6 +30,11 @@ from simulator.ops import BlockOps, Op, Pass, Phase, Transfer, Work, block_ops
 from simulator.precision import BYTES
 from simulator.scenario import Scenario
 
+LEAST_ROWS = {"mxfp8": 32, "nvfp4": 64}
+"""Format -> what rows of an expert are padded to at least: a block of 32 elements has a scale of
+MXFP8, and a padded row must not share one; NVFP4's grouped casts take 64 (TransformerEngine pull
+request 2351)."""
+
 
 def price(scenario: Scenario, *, pairs: bool | None = None) -> Costs:
     """Return the costs of a scenario's blocks and its map from blocks to stages.
@@ -100,6 +105,7 @@ def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
         reserved,
         _attention(scenario),
         own_grouped=scenario.stack.experts.kernels == "deepseek",
+        power_limit=scenario.topology.node.power_limit or 0.0,
     )
 
 
@@ -169,8 +175,7 @@ def _row_multiple(scenario: Scenario) -> int:
     """Return what the rows of an expert are padded to."""
     if not scenario.recipe.quantised:
         return 1
-    # A block of 32 elements has a scale of MXFP8, and a padded row must not share one.
-    least = 32 if scenario.recipe.gemm == "mxfp8" else 1
+    least = LEAST_ROWS.get(scenario.recipe.gemm, 1)
     multiple = scenario.stack.experts.row_multiple
     return max(multiple, least) if multiple > 1 else 1
 

@@ -21,6 +21,7 @@ from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
 from simulator.hardware.nccl import PROTOCOLS, Tuner, TunerLimits
+from simulator.hardware.power import PowerLaw
 from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
 from simulator.hardware.tensor_overlap import (
@@ -52,6 +53,7 @@ __all__ = [
     "OverlapMethod",
     "OverlapSlowdown",
     "Overlaps",
+    "PowerLaw",
     "Ramp",
     "Sharding",
     "SmCopies",

@@ -17,7 +17,7 @@ class MeasuredGemms(Data):
         description="Table of their times, `simulator/data/measured/<grid>.csv`.",
         examples=["aic_gemm_h100"],
     )
-    dtype: Literal["bf16", "fp8_tensor"] = Field(
+    dtype: Literal["bf16", "fp8_tensor", "nvfp4"] = Field(
         description="Number format of the table's rows that stand for this one.",
         examples=["bf16"],
     )
@@ -56,6 +56,14 @@ class GemmModel(Data):
         le=1,
         description="Share of an SM's peak that the inner loop reaches.",
         examples=[0.77],
+    )
+    mainloop_of: dict[str, Number] = Field(
+        {},
+        description=(
+            "GPU -> its own share, where its tensor cores are slower than the architecture's and "
+            "wait for nothing else."
+        ),
+        examples=[{"h20": 0.95}],
     )
     tile: Seconds = Field(
         description="Time of the prologue and epilogue of one output tile [s].",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from simulator.hardware.data import Data
-from simulator.units import Bytes, FlopRate, Integer, MemoryBandwidth
+from simulator.units import Bytes, FlopRate, Integer, MemoryBandwidth, Power
 
 
 class Memory(Data):
@@ -27,8 +27,20 @@ class GpuConfig(Data):
         description="Number format -> dense peak, without sparsity [FLOP/s].",
         examples=[{"bf16": "989.4 TFLOP/s", "fp8": "1978.9 TFLOP/s"}],
     )
+    power: Power = Field(
+        gt=0, description="Power limit that it comes with, its TDP [W].", examples=["700 W"]
+    )
     kernels: str = Field(
         description="Name of the kernel table of its architecture.", examples=["hopper"]
+    )
+    relative: str = Field(
+        "",
+        description=(
+            "GPU of the same architecture whose measured GEMMs and attention stand for its own, of "
+            'which none were measured; "": its own are in the kernel table, or the architecture\'s '
+            "constants stand for them."
+        ),
+        examples=["h100"],
     )
     sources: dict[str, str] = Field(
         description="Key of this file -> where its value was published.",

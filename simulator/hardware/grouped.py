@@ -23,6 +23,14 @@ class GroupedModel(Data):
         description="Share of an SM's peak that the inner loop reaches.",
         examples=[0.673],
     )
+    mainloop_of: dict[str, Number] = Field(
+        {},
+        description=(
+            "GPU -> its own share, where its tensor cores are slower than the architecture's and "
+            "wait for nothing else."
+        ),
+        examples=[{"h20": 0.95}],
+    )
     tile: Seconds = Field(
         description="Time of the prologue and epilogue of one output tile [s].", examples=["0.1 us"]
     )

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from simulator import inputs
-from simulator.compare import binding, names, why
+from simulator.compare import binding, names, told_apart, why
 from simulator.html import blocks, charts, provenance, spans, sweeps, tables
 from simulator.html.blocks import Charts, card, chart, items, pair, paragraph, section, text
 from simulator.html.spans import Scene
@@ -65,6 +65,7 @@ def run(study: Study, given: Inputs) -> str:
             paragraph("What compute hides, and how busy the links are."),
         ),
     ]
+    body.append(section("How far to trust it", card(tables.trust(study.trust))))
     if report.references():
         published = card(tables.references(report))
         body.append(section("Compared with publications", published))
@@ -95,7 +96,8 @@ def comparison(studies: Sequence[Study], given: Inputs) -> str:
         if number:
             pair_of_names = text(f"{label} against {labels[0]}")
             changes += f"<h3>{pair_of_names}</h3>"
-            changes += items(why(reports[0], study.report))
+            said = told_apart(studies[0], study).sentence
+            changes += items([*why(reports[0], study.report), said])
     documents = [report.scenario.documents for report in reports]
     body = [
         blocks.head("Side by side", ", ".join(labels)),

@@ -9,6 +9,7 @@ from simulator.compare import Row, memory_line, names, rows
 from simulator.html.blocks import Tile, number, quantity, table, text, tiles
 from simulator.report import Report, mean_share
 from simulator.scenario import Scenario
+from simulator.trust import Interval, Part, sentences
 from simulator.units import format_bytes, format_seconds
 from simulator.whatif import Study
 
@@ -90,6 +91,30 @@ def references(report: Report) -> str:
         body.append((row.quantity, published, simulated, error, row.source))
     heads = ("quantity", "published", "simulated", "error", "source")
     return table(heads, body, numeric=(1, 2, 3))
+
+
+def trust(found: Interval) -> str:
+    """Return the interval on the step, what it comes from, and a bar for each."""
+    said, like, *_ = sentences(found)
+    whole = Part("the step", *found.factors, f"{found.level:.0%} of such runs")
+    parts = (whole, *found.parts)
+    reach = max(max(part.high - 1.0, 1.0 - part.low) for part in parts)
+    body = []
+    for part in parts:
+        ends = f"{part.low - 1:+.1%} to {part.high - 1:+.1%}"
+        body.append((part.name, ends, _bar(part, reach), part.source))
+    lines = f"<p><b>{text(said)}</b></p><p>{text(like)}</p>"
+    return lines + table(("part", "step", "", "where from"), body)
+
+
+def _bar(part: Part, reach: float) -> str:
+    """Return an interval around the simulated step, drawn in characters. reach: half of all."""
+    half = 12  # characters on either side of the simulated step
+    down = round(half * (1.0 - part.low) / reach)
+    up = round(half * (part.high - 1.0) / reach)
+    cells = ["\u2500" if -down <= place <= up else "\u00a0" for place in range(-half, half + 1)]
+    cells[half] = "\u253c"
+    return "".join(cells)
 
 
 def assumed(study: Study) -> str:

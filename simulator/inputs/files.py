@@ -184,12 +184,12 @@ def asset(name: str) -> str:
     return (_folder("page") / name).read_text(encoding="utf-8")
 
 
-def table(name: str) -> list[dict[str, str]]:
-    """Read one of the package's own tables, `simulator/data/measured/<name>.csv`.
+def table(name: str, kind: str = "measured") -> list[dict[str, str]]:
+    """Read one of the package's own tables, `simulator/data/<kind>/<name>.csv`.
 
     Row by row: heading -> text.
     """
-    file = _folder("measured") / f"{name}.csv"
+    file = _folder(kind) / f"{name}.csv"
     content = file.read_text(encoding="utf-8")
     # Sources and conditions are in comments above the heading.
     rows = [line for line in content.splitlines() if not line.startswith("#")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.ops.op import Item, Op, Ops, Work, moved
-from simulator.precision import Recipe
+from simulator.precision import BOTH_WAYS, Recipe
 
 ROUTER = 35
 """Small kernels of the router, in either pass: DeepSeek's profile."""
@@ -11,7 +11,7 @@ MAPPING = 4
 """Small kernels that map tokens to their experts: the same."""
 
 GEMMS = frozenset({"gemm", "wgrad"})
-CASTS = frozenset({"quantise", "cast_transpose", "amax"})
+CASTS = frozenset({"quantise", *BOTH_WAYS, "amax"})
 
 
 def launches(work: Work) -> int:

@@ -29,6 +29,8 @@ KINDS = (
     "quantise",
     "transpose",
     "cast_transpose",
+    "mx_cast",
+    "nvfp4_cast",
     "amax",
     "rope",
     "copy",
@@ -265,7 +267,8 @@ def quantise(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
         if recipe.amax_bytes:
             largest = moved("largest value", "amax", count, recipe.amax_bytes)
             ops.append(largest._replace(launches=AMAX_KERNELS))
-        ops.append(moved("cast", recipe.cast, count, recipe.cast_bytes))
+        cast = moved("cast", recipe.cast, count, recipe.cast_bytes)
+        ops.append(cast._replace(launches=recipe.cast_kernels))
     return tuple(ops)
 
 

@@ -20,7 +20,7 @@ from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.program.orders import handed_to
 from simulator.scenario import Scenario
-from simulator.schedules import Schedule
+from simulator.schedules import PipelineOverlap, Schedule
 from simulator.topology import LinkKind, Network
 
 Ranks: TypeAlias = NDArray[np.int64]
@@ -74,6 +74,8 @@ class Coflows:
     """What the groups of the scenario run."""
     layout: Layout
     """Who is in which group."""
+    meets: bool = False
+    """Whether the receiver of a pipeline send takes part in it."""
     label: list[Label] = field(default_factory=list)
     """What each coflow does [coflow]."""
     links: list[Sequence[int]] = field(default_factory=list)
@@ -94,6 +96,10 @@ class Coflows:
     """Pipeline edge -> its number in keys."""
     buckets: dict[Bucket, int] = field(default_factory=dict)
     """Bucket -> its number in keys."""
+
+    def one_sided(self, label: Label) -> bool:
+        """Tell whether only the source of a coflow makes a call."""
+        return label.kind.one_sided and not self.meets
 
     @property
     def network(self) -> Network:
@@ -302,7 +308,8 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
 def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
     """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
     layout, hosts = scenario.layout, stage_hosts(schedule)
-    table = Coflows(Communication.of(scenario), layout)
+    meets = scenario.pipeline.sends is not PipelineOverlap.ALL
+    table = Coflows(Communication.of(scenario), layout, meets)
     blocks_at: dict[int, list[BlockCost]] = {}
     for stage, indices in hosts.items():
         for index in indices:

@@ -168,7 +168,7 @@ class _Folding:
             weight = total / share / size
             links.append((self.number[link], weight))
         members = self.table.members[first]
-        if label.kind.one_sided:
+        if self.table.one_sided(label):
             members = members[:1]  # the target receives without making a call
         rank_classes = {int(self.parts.rank[rank]) for rank in members}
         return Coflow(

@@ -36,6 +36,7 @@ def fp8_training() -> Iterator[Residuals]:
     layers = table["transformer_engine"]
     for name in ("fp8_tensor", "fp8_current", "fp8_blockwise"):
         yield _layers(layers, name)
+    yield from _blackwell()
     measured = []
     for row in table["deepgemm_wgrad"]:
         measured.append(rated(wgrad_of(row, "fp8"), row["tflops"]))
@@ -68,6 +69,36 @@ def _layers(table: dict[str, Any], name: str) -> Residuals:
     )
 
 
+def _blackwell() -> Iterator[Residuals]:
+    """Yield Transformer Engine's linear layers on B300, at its own power limit: GEMMs, then casts too."""
+    table = measured_table("blackwell_training")["linear_layers"]
+    part = processor("b300")
+    passes = _passes(table)
+    before: tuple[Dtype, ...] = ("bf16", "mxfp8", "nvfp4")
+    for dtype in before:
+        computed = [_seconds(part, one, dtype) for one in passes.values()]
+        label = f"linear layers cast before, {dtype}, sustained"
+        yield _of_b300(label, [table["cast_before"][way][dtype] for way in passes], computed)
+    for name in ("fp8_tensor", "fp8_current", "mxfp8", "nvfp4"):
+        recipe = RECIPES[name]
+        computed = []
+        for one in passes.values():
+            computed.append(_seconds(part, one, recipe.gemm) + _casts(part, one, recipe))
+        label = f"linear layers with casts, {name}, sustained"
+        yield _of_b300(label, [table["with_casts"][way][name] for way in passes], computed)
+
+
+def _of_b300(name: str, milliseconds: list[float], computed: list[float]) -> Residuals:
+    return Residuals(
+        group="GEMM",
+        name=name,
+        gpu="b300",
+        fitted=False,
+        measured=np.array(milliseconds) * 1e-3,
+        computed=np.array(computed),
+    )
+
+
 def _passes(table: dict[str, Any]) -> dict[str, _Pass]:
     rows = table["rows"]
     layers = table["layers"]
@@ -92,6 +123,8 @@ def _seconds(part: Processor, one: _Pass, dtype: Dtype) -> float:
 
 def _casts(part: Processor, one: _Pass, recipe: Recipe) -> float:
     """Return the time of a pass's casts [s]. Each writes only the way that the GEMM reads."""
-    one_way = replace(recipe, cast_bytes=2.0 + BYTES[recipe.gemm])
+    # One kernel casts, and one puts the scales of a block format in order.
+    kernels = min(recipe.cast_kernels, 2)
+    one_way = replace(recipe, cast_bytes=2.0 + BYTES[recipe.gemm], cast_kernels=kernels)
     casts = quantise(one_way, *one.elements)
     return sum(part.kernel(op, overlapped=False) for op in casts)

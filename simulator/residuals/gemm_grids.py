@@ -23,7 +23,11 @@ from simulator.residuals.rows import (
     processor,
 )
 
-LABELS: dict[Dtype, str] = {"bf16": "BF16", "fp8_tensor": "FP8, per tensor"}
+LABELS: dict[Dtype, str] = {
+    "bf16": "BF16",
+    "fp8_tensor": "FP8, per tensor",
+    "nvfp4": "NVFP4",
+}
 """Number format -> what it is called."""
 GROUP = "grid of GEMMs"
 """Kind of figure that these are."""
@@ -34,7 +38,7 @@ LARGE = 1024
 def gemm_grids() -> Iterator[Residuals]:
     """Yield every measured grid: the wave model alone, planes left out, shapes held out."""
     held = inputs.table("aic_gemm_held_out")
-    for gpu in ("a100", "h100", "h200", "b200", "gb200"):
+    for gpu in ("a100", "h100", "h200", "b200", "gb200", "b300", "gb300", "l40s"):
         part = replace(processor(gpu), sustained=False)
         for dtype, label in LABELS.items():
             if dtype not in part.kernels.gemm:
@@ -42,7 +46,7 @@ def gemm_grids() -> Iterator[Residuals]:
             known = part.kernels.gemm[dtype].measured[gpu]
             table = grid(known.grid, dtype)
             # The constants of an architecture come from one of its GPUs.
-            fitted = gpu in ("a100", "h100", "b200")
+            fitted = gpu in ("a100", "h100", "b200", "l40s")
             yield _alone(part, table, dtype, f"{label}, wave model alone", fitted)
             yield _left_out(part, table, dtype, f"{label}, a plane of the grid left out")
             rows = [row for row in held if row["gpu"] == gpu and row["dtype"] == dtype]

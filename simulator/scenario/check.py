@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from simulator import inputs
 from simulator.errors import InputError, LayoutError
-from simulator.hardware import GpuConfig, HostConfig, KernelConfig, StackConfig
+from simulator.hardware import GpuConfig, HostConfig, KernelConfig, PowerLaw, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
 from simulator.scenario.pipeline import pipeline
+from simulator.scenario.sends import with_sends
 from simulator.scenario.value import Documents, ExpertCounts, Scenario
 from simulator.topology import Network, TopologyConfig
 
@@ -39,11 +40,16 @@ def cross_check(
     _check_recompute(workload, architecture)
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
+    _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
     _check_sequence(workload, ranks)
     _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
-    line = pipeline(workload.schedule, ranks, micro_batches, run)
+    line = with_sends(
+        pipeline(workload.schedule, ranks, micro_batches, run),
+        workload.communication.pipeline.overlap,
+        stack,
+    )
     if not isinstance(workload.layout.stages, str):
         # A list of stages is only checked here: costs read it again, next to the rules.
         parse_stages(workload.layout.stages, line.stages, architecture)
@@ -125,6 +131,28 @@ def _runs(recipe: Recipe, gpu: GpuConfig, kernels: KernelConfig) -> bool:
 
 def _gpu(name: str) -> GpuConfig:
     return inputs.validate(inputs.data("gpus", name), GpuConfig)
+
+
+def _check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
+    """Refuse a power limit that nothing meets, or at which no SM runs. Errors: InputError."""
+    limit = site.node.power_limit
+    if limit is None:
+        return
+    law = inputs.validate(inputs.data("power", "limit"), PowerLaw)
+    known = _gpu(gpu.relative) if gpu.relative else gpu
+    least = law.drawn(known) * gpu.sms
+    rule = ""
+    if limit > gpu.power:
+        rule = f"exceeds the limit that {gpu.name} comes with"
+    elif limit <= least:
+        rule = f"leaves no power for the clock of {gpu.name}'s SMs"
+    if rule:
+        raise InputError(
+            rule,
+            key="topology.node.power_limit",
+            value=f"{limit:g} W",
+            remedy=f"Write more than {least:.0f} W and at most {gpu.power:g} W.",
+        )
 
 
 def _check_attention(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> None:

@@ -210,8 +210,23 @@ class ExpertGroupConfig(_Section):
     )
 
 
+class PipelineGroupConfig(_Section):
+    """How stages hand on to each other."""
+
+    overlap: Literal["stack", "none", "steady", "all"] = Field(
+        "stack",
+        description=(
+            "Which sends and receives between stages travel next to compute: none (compute waits "
+            "for each), steady (those between a forward and a backward pass, as Megatron's "
+            "overlap_p2p_comm), all (receivers are always ready), or what the stack does for the "
+            "schedule. Zero-bubble and DualPipe schedules overlap all, as their code does."
+        ),
+        examples=["none"],
+    )
+
+
 class CommunicationConfig(_Section):
-    """The collective algorithms of the process groups."""
+    """The collective algorithms of the process groups, and what overlaps between stages."""
 
     tensor: GroupConfig = Field(
         GroupConfig(), description="Tensor parallel groups, those of experts included."
@@ -221,6 +236,9 @@ class CommunicationConfig(_Section):
         GroupConfig(), description="Groups of ranks that hold the same parameters."
     )
     expert: ExpertGroupConfig = Field(ExpertGroupConfig(), description="Expert parallel groups.")
+    pipeline: PipelineGroupConfig = Field(
+        PipelineGroupConfig(), description="Neighbours in a pipeline."
+    )
 
 
 def _reported(name: str) -> str:
@@ -294,7 +312,8 @@ class WorkloadConfig(_Section):
         ExpertsConfig(), description="How tokens choose experts, and what the exchange costs."
     )
     communication: CommunicationConfig = Field(
-        CommunicationConfig(), description="Collective algorithms of the process groups."
+        CommunicationConfig(),
+        description="Collective algorithms of the process groups, and what overlaps between stages.",
     )
     assumed: tuple[Assumption, ...] = Field(
         (),

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from simulator.errors import InputError
-from simulator.units import Bandwidth, Dollars, Integer, Number, Seconds, format_seconds
+from simulator.units import Bandwidth, Dollars, Integer, Number, Power, Seconds, format_seconds
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 ROUTINGS = ("adaptive", "ecmp", "shortest", "rail_local")
@@ -54,6 +54,16 @@ class Node(BaseModel):
             "(DeepSeek, arXiv 2505.09343, table 5)."
         ),
         examples=["3.33 us"],
+    )
+
+    power_limit: Power | None = Field(
+        None,
+        gt=0,
+        description=(
+            "Power limit of one GPU [W], which takes the clock of its SMs down; default: the TDP of "
+            "its hardware profile."
+        ),
+        examples=["500 W"],
     )
 
     @field_validator("nics")

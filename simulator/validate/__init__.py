@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from simulator.errors import InputError
+from simulator.trust import Kind, kind_of
 from simulator.validate.case import Case, MemoryCase, StepCase, files
-from simulator.validate.check import Check, Kind, Score, score
+from simulator.validate.check import Check, Score, score
 from simulator.validate.chunk import PHASE_NAMES, chunk_pair, pair_program
-from simulator.validate.kinds import KindScore, by_kind, kind_of
+from simulator.validate.kinds import KindScore, by_kind
 from simulator.validate.links import collective_check
 from simulator.validate.steps import memory_check, pre_training, step_check
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from simulator.trust import Kind
+
 RATES = (
     "tokens_per_second",
     "tokens_per_day",
@@ -14,23 +16,6 @@ RATES = (
     "tflops_per_gpu",
 )
 """Quantities of which more means a shorter step."""
-
-
-class Kind(NamedTuple):
-    """What cases that fail for the same reasons have in common."""
-
-    gpu: str
-    """The GPU, such as H100."""
-    model: str
-    """What the model is: dense or MoE."""
-    precision: str
-    """Number format of the GEMMs, such as BF16."""
-    stack: str
-    """The software stack, such as megatron."""
-
-    def __str__(self) -> str:
-        """Print as a table's head does: H100 MoE BF16, megatron."""
-        return f"{self.gpu} {self.model} {self.precision}, {self.stack}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +48,8 @@ class Check:
     """Whether peak memory is below the GPU's; None where it is not known."""
     kind: Kind | None = None
     """Its kind; None where it is not a step."""
+    gpus: int = 0
+    """On how many GPUs; 0 where it is not a step."""
     twin_of: str = ""
     """Case with which it counts once; empty where it counts by itself."""
     published_cost: float = 0.0

@@ -14,9 +14,9 @@ from simulator.memory import RankMemory, memory_of
 from simulator.program import schedule_of
 from simulator.report import Report
 from simulator.scenario import load
+from simulator.trust import kind_of
 from simulator.validate.case import MemoryCase, StepCase
 from simulator.validate.check import RATES, Check
-from simulator.validate.kinds import kind_of
 from simulator.whatif import host_interval, simulate
 
 UNITS = {
@@ -62,6 +62,7 @@ def step_check(case: StepCase, source: str, *, alternatives: bool) -> Check:
         scored=case.scored,
         fits=report.fits,
         kind=kind_of(scenario),
+        gpus=scenario.topology.gpus,
         twin_of=case.twin_of,
     )
     cost = report.step_time * scenario.topology.gpus / scenario.tokens_per_step

@@ -11,6 +11,8 @@ from simulator.program import lower
 from simulator.report import Report, as_dict, summarise
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
+from simulator.trust import Interval, Steps, interval
+from simulator.trust import as_dict as trust_dict
 from simulator.whatif.alternatives import Span, spans
 from simulator.whatif.hosts import HostInterval, host_interval
 from simulator.whatif.penalties import Imbalance, Stragglers, imbalance, stragglers
@@ -44,6 +46,17 @@ class Study:
     assumed: tuple[Span, ...] = ()
     """What was not published, with its alternatives."""
 
+    @property
+    def trust(self) -> Interval:
+        """Return how far to trust the step: an interval, and where it comes from."""
+        paces = self.hosts.steps if self.hosts else {}
+        others = [other.step_time for span in self.assumed for other in span.alternatives]
+        steps = Steps(
+            hosts=tuple(paces.values()),
+            assumed=tuple(step for step in others if step is not None),
+        )
+        return interval(self.report, steps)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the study as `simulate run --json` writes it: the report, and what was asked."""
         remedies = [_remedy(remedy) for remedy in self.remedies]
@@ -60,6 +73,7 @@ class Study:
         tree["waits"] = _waits(self.waits) if self.waits else None
         tree["host"] = _hosts(self.hosts) if self.hosts else None
         tree["assumed"] = assumed
+        tree["trust"] = trust_dict(self.trust, self.report)
         return tree
 
 
