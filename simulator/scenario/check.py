@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simulator import inputs
-from simulator.errors import InputError, LayoutError
+from simulator.errors import InputError, LayoutError, leave_out
 from simulator.hardware import GpuConfig, HostConfig, KernelConfig, PowerLaw, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
@@ -42,6 +42,7 @@ def cross_check(
     _check_nodes(ranks, site)
     _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
+    _check_used(workload, ranks)
     _check_sequence(workload, ranks)
     _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
@@ -195,6 +196,27 @@ def _check_experts(
             value=experts.sms,
             remedy="DeepSeek-V3 keeps 20.",
         )
+
+
+def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
+    """Refuse keys that would do nothing in the layout. Errors: InputError."""
+    if workload.layout.tp_comm_overlap and ranks.tp == 1:
+        raise _unused("layout.tp_comm_overlap", True, "with layout.tp 1, which has no collectives")
+    if workload.layout.tp_comm_overlap and not workload.layout.sequence_parallel:
+        # Megatron-LM asserts as much: what is summed whole has no parts to pass on.
+        raise _unused("layout.tp_comm_overlap", True, "without layout.sequence_parallel")
+    experts = workload.experts
+    if ranks.ep > 1:
+        return
+    for key in ("dispatcher", "sms"):
+        value = getattr(experts, key)
+        if value != type(experts).model_fields[key].default:
+            raise _unused(f"experts.{key}", value, "with layout.ep 1: tokens stay on their GPU")
+
+
+def _unused(key: str, value: object, where: str) -> InputError:
+    """Return what to say of a key that would do nothing."""
+    return InputError(f"does nothing {where}", key=key, value=value, remedy=leave_out(key))
 
 
 def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
