@@ -9,6 +9,7 @@ from builders import (
     dense,
     faster,
     flow,
+    hosted,
     kernel,
     lone,
     program,
@@ -24,7 +25,7 @@ from simulator.program import lower
 from simulator.report import Report, summarise
 
 EVERY = configurations()
-NAMES = ("compute at peak", "compute as profiled", "NIC", "busiest link", "critical path")
+NAMES = ("compute at peak", "compute as profiled", "NIC", "busiest link", "hosts", "critical path")
 
 
 def report(one) -> Report:
@@ -62,7 +63,34 @@ def test_bounds_hold_whether_ranks_are_folded_or_not(name, unfolded):
     assert all(b.seconds <= one.step_time * (1 + 1e-12) for b in one.bounds)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", EVERY[::3], ids=configuration_name)
+def test_no_step_with_the_hosts_of_its_stack_is_shorter_than_any_bound(changes):
+    # On so small a model hosts bind: their bound is near the step.
+    one = report(hosted(**changes))
+    for b in one.bounds:
+        assert 0 <= b.seconds <= one.step_time * (1 + 1e-12), b.name
+    assert bound(one, "hosts") > bound(one, "compute at peak")
+
+
 # Each bound is tight somewhere
+
+
+def test_where_the_host_alone_binds_its_launches_are_the_step():
+    # One GPU whose kernels wait for nothing but their launches, of a second each.
+    one = lone()
+    slow = dict.fromkeys(one.host.forward, 1.0)
+    host = one.host.model_copy(
+        update={"forward": slow, "backward": slow, "repeat": 1.0, "communication": 1.0}
+    )
+    found = report(replace(one, host=host))
+    assert found.step_time > 100
+    assert bound(found, "hosts") == pytest.approx(found.step_time, rel=1e-9)
+
+
+def test_hosts_that_take_no_time_bound_by_their_longest_row():
+    one = lower(lone())
+    assert bound(report(lone()), "hosts") == pytest.approx(one.seconds.max(), rel=1e-12)
 
 
 def test_one_gpu_takes_what_its_kernels_take():

@@ -88,7 +88,9 @@ class Communication:
         if kind is CoflowKind.USERBUFFERS:  # a library of its own, which knows one way
             kernel = self.scenario.kernels.communication[kind]
             return Plan(self.scenario.network, "ring", kind.op, kernel)
-        plan = self._plan(kind.traffic, kind.op, members, size)
+        # An all-to-all is no pass of a ring, whatever the group's gathers run.
+        named = "pairwise" if kind is CoflowKind.ULYSSES else ""
+        plan = self._plan(kind.traffic, kind.op, members, size, named)
         if self._keeps_parts(kind):
             return plan
         return replace(plan, kernel=plan.kernel.model_copy(update={"own_part": 0.0}))
@@ -161,8 +163,11 @@ class Communication:
             )
             raise _located(self.scenario, refused) from error
 
-    def _plan(self, traffic: Traffic, op: str, members: Sequence[int], size: float) -> Plan:
-        name = _chosen(self.scenario, traffic)
+    def _plan(
+        self, traffic: Traffic, op: str, members: Sequence[int], size: float, named: str = ""
+    ) -> Plan:
+        """Return how a group runs an op. named: algorithm; empty: that of the workload."""
+        name = named or _chosen(self.scenario, traffic)
         network = self.scenario.network
         names = (name,) if name in ALGORITHMS else tuple(of_nccl(op))
         kernels = _kernels(self.scenario.kernels, op, names)
@@ -272,6 +277,21 @@ def _check_algorithms(scenario: Scenario) -> None:
             remedy=f"Choose from: {', '.join((*works, NCCL))}.",
         )
     _check_expert_algorithm(scenario)
+    _check_context_algorithm(scenario)
+
+
+def _check_context_algorithm(scenario: Scenario) -> None:
+    """Refuse an algorithm of gathers where context parallel ranks gather nothing."""
+    config = scenario.workload.communication.context
+    if scenario.workload.layout.cp_comm != "a2a" or config.algorithm == type(config)().algorithm:
+        return
+    key = "communication.context.algorithm"
+    raise InputError(
+        "is not used by layout.cp_comm a2a, which runs pairwise all-to-alls",
+        key=key,
+        value=config.algorithm,
+        remedy=f"Leave it out (--set {key}=null removes it), or write layout.cp_comm=all_gather.",
+    )
 
 
 def _check_expert_algorithm(scenario: Scenario) -> None:

@@ -42,9 +42,13 @@ def cross_check(
     _check_nodes(ranks, site)
     _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
+<<<<<<< HEAD
+    _check_sequence(workload, architecture, ranks)
+=======
     _check_used(workload, ranks)
     _check_sequence(workload, ranks)
     _check_loss(workload, ranks)
+>>>>>>> main
     micro_batches = _micro_batches(workload.training, ranks)
     line = with_sends(
         pipeline(workload.schedule, ranks, micro_batches, run),
@@ -198,6 +202,9 @@ def _check_experts(
         )
 
 
+<<<<<<< HEAD
+def _check_sequence(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
+=======
 def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
     """Refuse keys that would do nothing in the layout. Errors: InputError."""
     if workload.layout.tp_comm_overlap and ranks.tp == 1:
@@ -220,6 +227,7 @@ def _unused(key: str, value: object, where: str) -> InputError:
 
 
 def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
+>>>>>>> main
     """Refuse sequences that cannot be cut evenly, and attention that cannot run on a part."""
     training = workload.training
     # Sequence parallelism cuts each context parallel part once more, between tensor parallel ranks.
@@ -233,6 +241,7 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
             value=training.seq_length,
             remedy=f"Write a multiple of {parts}.",
         )
+    _check_heads(workload, architecture, ranks)
     if training.attention == "unfused" and ranks.cp > 1:
         raise LayoutError(
             "needs the whole sequence on a GPU, and cp cuts it",
@@ -242,6 +251,24 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
         )
 
 
+<<<<<<< HEAD
+def _check_heads(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
+    """Refuse heads that context parallel ranks cannot share evenly, where they share heads."""
+    if workload.layout.cp_comm != "a2a":
+        return
+    # MLA expands a key and a value for each query head.
+    fewest = architecture.num_attention_heads
+    if not architecture.is_mla:
+        fewest = min(fewest, architecture.kv_heads)
+    heads = max(1, fewest // ranks.tp)
+    if heads % ranks.cp:
+        raise LayoutError(
+            f"spreads heads over cp {ranks.cp}, and a tensor parallel rank has {heads} of keys and "
+            "values",
+            key="layout.cp_comm",
+            value="a2a",
+            remedy="Write p2p or all_gather, or a cp that divides the heads.",
+=======
 def _check_loss(workload: WorkloadConfig, ranks: Layout) -> None:
     """Refuse a loss by parts of the sequence where the head is cut by the vocabulary."""
     if workload.training.loss == "chunked" and ranks.tp > 1:
@@ -250,6 +277,7 @@ def _check_loss(workload: WorkloadConfig, ranks: Layout) -> None:
             key="training.loss",
             value="chunked",
             remedy="Write loss: fused, or tp: 1.",
+>>>>>>> main
         )
 
 
