@@ -160,11 +160,8 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         tp_overlap=_overlaps(scenario),
         tp_pass=_pass_seconds(scenario),
         cp_gather=config.cp_comm == "all_gather",
-<<<<<<< HEAD
         cp_heads=config.cp_comm == "a2a" and layout.cp > 1,
-=======
         loss=_loss(scenario),
->>>>>>> main
         unfused=training.attention == "unfused",
     )
 

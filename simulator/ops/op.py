@@ -175,13 +175,10 @@ class Work:
     """Time in which a byte of a buffer passes round the tensor parallel group, alone [s]."""
     cp_gather: bool = False
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
-<<<<<<< HEAD
     cp_heads: bool = False
     """Whether each context parallel rank has a part of the heads in attention (cp_comm: a2a)."""
-=======
     loss: str = "fused"
     """How the loss is computed, see `ops.loss`."""
->>>>>>> main
     unfused: bool = False
     """Whether attention runs as two batched GEMMs and a softmax."""
     expert_kernels: str = "deepseek"

@@ -42,13 +42,9 @@ def cross_check(
     _check_nodes(ranks, site)
     _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
-<<<<<<< HEAD
-    _check_sequence(workload, architecture, ranks)
-=======
     _check_used(workload, ranks)
-    _check_sequence(workload, ranks)
+    _check_sequence(workload, architecture, ranks)
     _check_loss(workload, ranks)
->>>>>>> main
     micro_batches = _micro_batches(workload.training, ranks)
     line = with_sends(
         pipeline(workload.schedule, ranks, micro_batches, run),
@@ -202,9 +198,6 @@ def _check_experts(
         )
 
 
-<<<<<<< HEAD
-def _check_sequence(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
-=======
 def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
     """Refuse keys that would do nothing in the layout. Errors: InputError."""
     if workload.layout.tp_comm_overlap and ranks.tp == 1:
@@ -226,8 +219,7 @@ def _unused(key: str, value: object, where: str) -> InputError:
     return InputError(f"does nothing {where}", key=key, value=value, remedy=leave_out(key))
 
 
-def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
->>>>>>> main
+def _check_sequence(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
     """Refuse sequences that cannot be cut evenly, and attention that cannot run on a part."""
     training = workload.training
     # Sequence parallelism cuts each context parallel part once more, between tensor parallel ranks.
@@ -251,7 +243,6 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
         )
 
 
-<<<<<<< HEAD
 def _check_heads(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
     """Refuse heads that context parallel ranks cannot share evenly, where they share heads."""
     if workload.layout.cp_comm != "a2a":
@@ -268,7 +259,9 @@ def _check_heads(workload: WorkloadConfig, architecture: ModelConfig, ranks: Lay
             key="layout.cp_comm",
             value="a2a",
             remedy="Write p2p or all_gather, or a cp that divides the heads.",
-=======
+        )
+
+
 def _check_loss(workload: WorkloadConfig, ranks: Layout) -> None:
     """Refuse a loss by parts of the sequence where the head is cut by the vocabulary."""
     if workload.training.loss == "chunked" and ranks.tp > 1:
@@ -277,7 +270,6 @@ def _check_loss(workload: WorkloadConfig, ranks: Layout) -> None:
             key="training.loss",
             value="chunked",
             remedy="Write loss: fused, or tp: 1.",
->>>>>>> main
         )
 
 
