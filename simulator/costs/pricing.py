@@ -269,14 +269,12 @@ class _Pricer:
         equally popular experts, whose other phases cost the same.
         """
         phases: dict[PhaseKey, PhaseCost] = {}
-        # Each phase twice: which one a step uses depends on its schedule, and that on these costs.
         for phase in Phase:
-            for overlapped in (False, True):
-                key = PhaseKey(phase, overlapped)
-                if known and not phase.depends_on_load:
-                    phases[key] = known.phases[key]
-                else:
-                    phases[key] = self._phase(ops[phase], key)
+            key = PhaseKey(phase, False)
+            if known and not phase.depends_on_load:
+                phases[key] = known.phases[key]
+            else:
+                phases[key] = self._phase(ops[phase], key)
         return BlockCost(
             load=load if ops.exchanges_experts else -1,
             phases=phases,

@@ -140,13 +140,13 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
         rows.ends[block.mark("B")] = rows.last_kernels()
 
 
-def _mlp_weights(rows: Chunk, cost: BlockCost, mlp: Done, *, overlapped: bool = False) -> After:
+def _mlp_weights(rows: Chunk, cost: BlockCost, mlp: Done) -> After:
     """Add the weight gradients of `MLP_F`. mlp: its input gradient."""
     # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of
     # the compute stream.
     after, late = mlp.saved, mlp.late
-    first = rows.compute(cost, Phase.MLP_W, after, overlapped=overlapped, late=late)
-    return rows.compute(cost, Phase.SIDE_W, first.output, overlapped=overlapped).output
+    first = rows.compute(cost, Phase.MLP_W, after, late=late)
+    return rows.compute(cost, Phase.SIDE_W, first.output).output
 
 
 def _weights(rows: Chunk, block: _Block) -> None:
@@ -200,15 +200,15 @@ def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
     # Rows of a stream run in the order in which they are added, so these lines are in the order of
     # the profile: see the figure above.
     arrived_b = rows.exchange_tokens(back, COMBINE_B, rows.gradient_out)
-    attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out, overlapped=True)
-    mlp_b = rows.compute(back, Phase.MLP_B, arrived_b, overlapped=True)
+    attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out)
+    mlp_b = rows.compute(back, Phase.MLP_B, arrived_b)
     arrived_f = rows.exchange_tokens(ahead, DISPATCH_F, attention_f.output)
     home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
-    _mlp_weights(rows, back, mlp_b, overlapped=True)
-    mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f, overlapped=True)
+    _mlp_weights(rows, back, mlp_b)
+    mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f)
     rows.forward_out = rows.exchange_tokens(ahead, COMBINE_F, mlp_f.output)
-    attention_b = rows.compute(back, Phase.ATTENTION_B, home_b, overlapped=True)
-    rows.compute(back, Phase.ATTENTION_W, attention_b.saved, overlapped=True)
-    tail = rows.compute(back, Phase.ATTENTION_T, attention_b.output, overlapped=True)
+    attention_b = rows.compute(back, Phase.ATTENTION_B, home_b)
+    rows.compute(back, Phase.ATTENTION_W, attention_b.saved)
+    tail = rows.compute(back, Phase.ATTENTION_T, attention_b.output)
     rows.gradient_out = tail.output
     rows.ends[backward.mark("B")] = rows.last_kernels()
