@@ -20,6 +20,7 @@ import gallery
 import gpus
 import ledgers
 import left_out
+import links
 import memory_page
 import overlaps
 import published
@@ -355,6 +356,7 @@ TABLES |= {
     "dispatch.md": dispatch.table,
     "topologies.md": topologies,
     "kernels.md": kernels,
+    "links.md": links.page,
     "gpus.md": gpus.page,
     "overlap.md": overlaps.table,
     "memory.md": memory_page.page,
