@@ -137,6 +137,15 @@ class CommunicationModel(Data):
         ),
         examples=[24],
     )
+    rail_ctas: Integer = Field(
+        0,
+        ge=0,
+        description=(
+            "The same of a group that spans nodes, for each NIC that it uses in a node, 16 at most; "
+            "0: as inside a node."
+        ),
+        examples=[4],
+    )
     hbm: Number = Field(
         0.0,
         ge=0,
