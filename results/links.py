@@ -38,9 +38,9 @@ def page() -> str:
     lines = [
         "# Collectives of NCCL, computed and measured",
         "",
-        "NCCL chooses algorithm and protocol by its own estimate (`simulator/data/nccl/tuner.yaml`); how long the choice",
-        "takes is fitted, protocol by protocol, to the 960 collectives of 2, 4 and 8 GPUs of one node in NVIDIA",
-        "AIConfigurator (nccl-tests, NCCL 2.27.3 and 2.29.2). An error is computed over measured, less one.",
+        "NCCL chooses algorithm and protocol by its own estimate (`simulator/data/nccl/tuner.yaml`); how long the",
+        "choice takes is fitted, protocol by protocol, to the 960 collectives of 2, 4 and 8 GPUs of one node in",
+        "NVIDIA AIConfigurator (nccl-tests, NCCL 2.27.3 and 2.29.2). An error is computed over measured, less one.",
         "",
         "| GPU | class | rows | bias | rms | worst |",
         "|---|---|---:|---:|---:|---:|",
@@ -51,14 +51,14 @@ def page() -> str:
     lines += ["", "## Some of them", "", *single(), "", "## Across nodes", "", *across()]
     lines += [
         "",
-        "- Nothing is fitted to what crosses nodes but the rate of a NIC. Overheads of rounds are NCCL's own estimates.",
-        "- Reduce-scatters (NVIDIA/nccl issue 1229) state no size: 4 GiB, one rule for all. Rounds, and LL128 from 64 nodes",
-        "  on, make their rate fall; what was measured falls a tenth more.",
-        "- All-reduces of 5 and more Hopper or Blackwell GPUs run in the NVSwitch (NVLS), whose chunks grow with the buffer.",
+        "- Nothing is fitted to what crosses nodes but the rate of a NIC. Overheads of rounds are NCCL's estimates.",
+        "- Reduce-scatters (NVIDIA/nccl issue 1229) state no size: 4 GiB, one rule for all. Rounds, and LL128 from",
+        "  64 nodes on, make their rate fall; what was measured falls a tenth more.",
+        "- All-reduces of 5 and more Hopper or Blackwell GPUs run in the NVSwitch, whose chunks grow with the buffer.",
         "- Two all-to-alls of 16 and 32 KiB on 8 H100 took twice as long as under the other version of NCCL.",
         "",
-        "Sources: `simulator/data/measured/nccl_one_node.csv`, `nccl_across_nodes.csv`. Reproduce: `python results/make.py",
-        "links.md`.",
+        "Sources: `simulator/data/measured/nccl_one_node.csv`, `nccl_across_nodes.csv`. Reproduce:",
+        "`python results/make.py links.md`.",
         "",
     ]
     return "\n".join(lines)

@@ -30,6 +30,7 @@ from simulator.hardware.tensor_overlap import (
     TensorGroup,
     TensorOverlap,
 )
+from simulator.hardware.transport import Transport
 
 __all__ = [
     "LAUNCHES",
@@ -62,6 +63,7 @@ __all__ = [
     "Tail",
     "TensorGroup",
     "TensorOverlap",
+    "Transport",
     "Tuner",
     "TunerLimits",
 ]
