@@ -7,7 +7,7 @@ measured kernel efficiencies that GPUs of one architecture share, `simulator/dat
 a software stack: what its hosts need to launch kernels. None knows of any training step.
 """
 
-from simulator.hardware.attention import AttentionModel, Benchmark, Tail
+from simulator.hardware.attention import AttentionModel, Benchmark, Speed, Tail
 from simulator.hardware.communication import (
     CommunicationModel,
     CopyModel,
@@ -53,6 +53,7 @@ __all__ = [
     "PowerLaw",
     "Sharding",
     "SmCopies",
+    "Speed",
     "StackConfig",
     "StackHost",
     "Tail",
