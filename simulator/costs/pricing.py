@@ -96,15 +96,18 @@ def _loaded_keys(
 def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     """Return the GPU as GEMMs find it: without the SMs that overlapped pairs keep for exchanges."""
     paired = scenario.pipeline.overlaps if pairs is None else pairs
+    own = scenario.stack.experts.kernels == "deepseek"
     reserved = 0
-    if paired and scenario.layout.ep > 1:
+    # DeepSeek's GEMMs are compiled for the SMs that exchanges leave; other libraries' take all, and
+    # lose those that an exchange holds while it lasts.
+    if paired and own and scenario.layout.ep > 1:
         reserved = sms_of(scenario)
     return Processor(
         scenario.gpu,
         scenario.kernels,
         reserved,
         _attention(scenario),
-        own_grouped=scenario.stack.experts.kernels == "deepseek",
+        own_grouped=own,
         power_limit=scenario.topology.node.power_limit or 0.0,
     )
 
