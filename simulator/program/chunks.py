@@ -90,17 +90,19 @@ def _forward(rows: Chunk, block: _Block) -> None:
 
 
 def _recompute(rows: Chunk, block: _Block) -> None:
-    """Add the forward pass that full recompute repeats, once the gradient has come."""
+    """Add what recompute repeats of the forward pass, once the gradient has come."""
     # It does not read the gradient; run earlier, its outputs would be kept for longer.
     before = sum(rows.flops.values())
-    rows.gradient_out = _layer(rows, block.cost, rows.gradient_out)
+    whole = block.cost.recompute == "full"
+    rows.gradient_out = _layer(rows, block.cost, rows.gradient_out, attention=whole)
     rows.recomputed += sum(rows.flops.values()) - before
 
 
-def _layer(rows: Chunk, cost: BlockCost, after: After) -> After:
-    """Add the forward pass of a block; return the rows that make its output."""
-    attention = rows.compute(cost, Phase.ATTENTION_F, after)
-    arrived = rows.exchange_tokens(cost, DISPATCH_F, attention.output)
+def _layer(rows: Chunk, cost: BlockCost, after: After, *, attention: bool = True) -> After:
+    """Add the forward pass of a block, or of its experts; return the rows that make its output."""
+    if attention:
+        after = rows.compute(cost, Phase.ATTENTION_F, after).output
+    arrived = rows.exchange_tokens(cost, DISPATCH_F, after)
     mlp = rows.compute(cost, Phase.MLP_F, arrived)
     return rows.exchange_tokens(cost, COMBINE_F, mlp.output)
 
