@@ -96,6 +96,9 @@ def _loaded_keys(
 def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     """Return the GPU as GEMMs find it: without the SMs that overlapped pairs keep for exchanges."""
     paired = scenario.pipeline.overlaps if pairs is None else pairs
+    # Megatron's GEMMs run on every SM that they find: what exchanges take is a matter of contention.
+    if scenario.pipeline.shape.overlap_moe_expert_parallel_comm:
+        paired = False
     reserved = 0
     if paired and scenario.layout.ep > 1:
         reserved = sms_of(scenario)

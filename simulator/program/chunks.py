@@ -41,6 +41,8 @@ class _Block(NamedTuple):
     """Of the model's block on that stage."""
     cost: BlockCost
     """What it costs the rank."""
+    layer: bool
+    """Whether it is a layer, and not embedding or head."""
 
     def mark(self, direction: str) -> Mark:
         """Return the block's parameters in a pass. direction: F or B."""
@@ -56,7 +58,23 @@ class _Run(NamedTuple):
     """Block that exchanges tokens."""
 
 
-def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
+class Pairing(NamedTuple):
+    """How a pair runs its blocks."""
+
+    by_layer: bool = False
+    """Whether each layer of one half is paired with one of the other, dense ones too, as Megatron-LM
+    does (core/models/common/model_chunk_schedule_plan.py); else MoE layers, as in DualPipe."""
+    delayed: bool = True
+    """Whether weight gradients of an MLP run behind the exchange that its input gradient goes to."""
+    measured: bool = True
+    """Whether kernels take what they took next to exchanges in DeepSeek's profile, and leave SMs to
+    these; else they take what contention leaves them."""
+
+
+DUALPIPE = Pairing()
+
+
+def chunk(action: Action, costs: Costs, member: int = -1, pairing: Pairing = DUALPIPE) -> Chunk:
     """Return the rows of one action.
 
     member: of the expert group, where its GPUs have loads of their own.
@@ -65,7 +83,10 @@ def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
     ahead = _blocks(costs, action.stage, member)
     if action.kind == "FB":
         back = _blocks(costs, action.stage_b, member)
-        _pairs(rows, ahead, back[::-1])
+        if pairing.by_layer:
+            _layers(rows, ahead, back[::-1], pairing)
+        else:
+            _pairs(rows, ahead, back[::-1])
     elif action.kind == "F":
         for block in ahead:
             _forward(rows, block)
@@ -80,7 +101,11 @@ def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
 
 def _blocks(costs: Costs, stage: int, member: int) -> list[_Block]:
     parts = costs.parts(stage, member)
-    return [_Block(stage, number, cost) for number, cost in parts]
+    kinds = costs.stages[stage]
+    return [
+        _Block(stage, number, cost, kinds[number] not in ("embedding", "head"))
+        for number, cost in parts
+    ]
 
 
 def _forward(rows: Chunk, block: _Block) -> None:
@@ -165,11 +190,54 @@ def _pairs(rows: Chunk, ahead: list[_Block], back: list[_Block]) -> None:
         for block in backward.lone:
             _backward(rows, block, weights=True)
         if forward.moe and backward.moe:
-            _pair(rows, forward.moe, backward.moe)
+            _pair(rows, forward.moe, backward.moe, DUALPIPE)
         elif forward.moe:
             _forward(rows, forward.moe)
         elif backward.moe:
             _backward(rows, backward.moe, weights=True)
+
+
+def _layers(rows: Chunk, ahead: list[_Block], back: list[_Block], pairing: Pairing) -> None:
+    """Pair layers in the order of their passes; what one half has more of follows, backward first.
+
+    The embedding runs before all forward layers and behind all backward ones, the head the other
+    way round.
+    """
+    first, last = _around(ahead)
+    head, embedding = _around(back)
+    for block in first:
+        _forward(rows, block)
+    for block in head:
+        _backward(rows, block, weights=True)
+    forward = [block for block in ahead if block.layer]
+    backward = [block for block in back if block.layer]
+    together = min(len(forward), len(backward))
+    for pair in zip(forward, backward, strict=False):
+        _pair(rows, *pair, pairing)
+    for block in backward[together:]:
+        _backward(rows, block, weights=True)
+    for block in forward[together:]:
+        _forward(rows, block)
+    for block in last:
+        _forward(rows, block)
+    for block in embedding:
+        _backward(rows, block, weights=True)
+
+
+class _Around(NamedTuple):
+    """The blocks of a pass that are no layers."""
+
+    first: list[_Block]
+    """Before its layers."""
+    last: list[_Block]
+    """Behind them."""
+
+
+def _around(blocks: list[_Block]) -> _Around:
+    layers = [place for place, block in enumerate(blocks) if block.layer]
+    if not layers:
+        return _Around(blocks, [])
+    return _Around(blocks[: layers[0]], blocks[layers[-1] + 1 :])
 
 
 def _runs(blocks: list[_Block]) -> list[_Run]:
@@ -187,8 +255,8 @@ def _runs(blocks: list[_Block]) -> list[_Run]:
     return runs
 
 
-def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
-    """Add a forward and a backward pass of MoE blocks, each overlapping the other's exchange."""
+def _pair(rows: Chunk, forward: _Block, backward: _Block, pairing: Pairing) -> None:
+    """Add a forward and a backward pass of two blocks, each overlapping the other's exchange."""
     ahead = forward.cost
     back = backward.cost
     rows.begins.setdefault(forward.mark("F"), len(rows.stream))
@@ -198,15 +266,25 @@ def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
     # Rows of a stream run in the order in which they are added, so these lines are in the order of
     # the profile: see the figure above.
     arrived_b = rows.exchange_tokens(back, COMBINE_B, rows.gradient_out)
-    attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out, overlapped=True)
-    mlp_b = rows.compute(back, Phase.MLP_B, arrived_b, overlapped=True)
+    attention_f = rows.compute(
+        ahead, Phase.ATTENTION_F, rows.forward_out, overlapped=pairing.measured
+    )
+    mlp_b = rows.compute(back, Phase.MLP_B, arrived_b, overlapped=pairing.measured)
     arrived_f = rows.exchange_tokens(ahead, DISPATCH_F, attention_f.output)
-    home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
-    _mlp_weights(rows, back, mlp_b, overlapped=True)
-    mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f, overlapped=True)
+    if pairing.delayed:
+        home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
+        _mlp_weights(rows, back, mlp_b, overlapped=pairing.measured)
+    else:
+        last = _mlp_weights(rows, back, mlp_b, overlapped=pairing.measured)
+        done = Done(last, late=(*mlp_b.late, *mlp_b.gathered))
+        home_b = rows.exchange_tokens(back, DISPATCH_B, done.output)
+    mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f, overlapped=pairing.measured)
     rows.forward_out = rows.exchange_tokens(ahead, COMBINE_F, mlp_f.output)
-    attention_b = rows.compute(back, Phase.ATTENTION_B, home_b, overlapped=True)
-    rows.compute(back, Phase.ATTENTION_W, attention_b.saved, overlapped=True)
-    tail = rows.compute(back, Phase.ATTENTION_T, attention_b.output, overlapped=True)
+    attention_b = rows.compute(back, Phase.ATTENTION_B, home_b, overlapped=pairing.measured)
+    weights = rows.compute(back, Phase.ATTENTION_W, attention_b.saved, overlapped=pairing.measured)
+    after = attention_b.output
+    if not pairing.delayed:
+        after = (*weights.kernels, *after)
+    tail = rows.compute(back, Phase.ATTENTION_T, after, overlapped=pairing.measured)
     rows.gradient_out = tail.output
     rows.ends[backward.mark("B")] = rows.last_kernels()
