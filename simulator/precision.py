@@ -99,6 +99,22 @@ class Recipe:
         return self.cast in BOTH_WAYS
 
     @property
+    def gathers_both(self) -> bool:
+        """Tell whether what both GEMMs of a gradient read is gathered twice, cast along either axis.
+
+        Scales of blocks belong to one axis; one scale per tensor serves both.
+        """
+        return self.casts_once and self.gemm != "fp8_tensor"
+
+    @property
+    def transposes_gathered(self) -> bool:
+        """Tell whether what was gathered in FP8 is transposed for the weight gradient.
+
+        MXFP8 is multiplied in either order.
+        """
+        return self.casts_once and self.gemm != "mxfp8"
+
+    @property
     def keeps_coded(self) -> bool:
         """Tell whether activations are kept in fewer bits, as DeepSeek-V3 keeps them."""
         return self.saved_attention_output < BYTES["bf16"]

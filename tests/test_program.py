@@ -567,11 +567,12 @@ def test_a_send_takes_one_of_several_ways(tmp_path):
         if flow.label.kind == "F":
             names = {program.link_names[link] for link, _ in flow.links}
             found[flow.members[0]] = (names, flow.latency)
-    setup = one.kernels.communication["nccl"].setup
+    kernel = one.kernels.communication["send_recv"]
+    before = kernel.setup + kernel.nic_overhead
     for source in range(4):
         links, latency = one.network.route(source, source + 4)
         names = {one.network.name[link] for link in links}
-        assert found[source] == (names, pytest.approx(latency + setup))
+        assert found[source] == (names, pytest.approx(latency + before))
 
 
 # Times that schedules are searched with
@@ -607,7 +608,7 @@ def test_chunk_times_count_the_transfers_that_kernels_wait_for(pp, forward, back
     # time, the other half copied by the GPU that keeps it, the start of the call and a round. A backward pass waits for what it gathers of the two gradients
     # of each layer; its other transfers run next to kernels.
     one = dense(layout__tp=2, layout__pp=pp)
-    kernel = one.kernels.communication["nccl_tensor"]
+    kernel = one.kernels.communication["nccl_simple"]
     round_ = kernel.nvlink_latency * one.topology.node.nvlink_latency
     half = 2_097_152 / (kernel.nvlink * 200e9) + 2_097_152 / kernel.own_part
     each = kernel.setup + round_ + half

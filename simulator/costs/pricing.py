@@ -163,6 +163,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         tp_overlap=_overlaps(scenario),
         tp_pass=_pass_seconds(scenario),
         cp_gather=config.cp_comm == "all_gather",
+        cp_heads=config.cp_comm == "a2a" and layout.cp > 1,
         loss=_loss(scenario),
         unfused=training.attention == "unfused",
     )

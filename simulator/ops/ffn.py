@@ -226,13 +226,18 @@ def dense_backward(work: Work) -> Ops:
     if not work.model.parallel_residual:
         outer = parallel.input_gradient(work, outer, "fc1_dgrad")
     second = (
-        *parallel.cast_and_gather(work, "gather output gradient"),
+        *parallel.gather_gradient(work),
         *by_channel(work.recipe, work.tokens * work.model.hidden_size),
         # The weight gradient of the first layer reads the norm's output.
         *_norm_recomputed(work),
         *inner,
     )
-    return (*dropout_backward(work), *parallel.gathered(work, "fc2_dgrad", second), *outer)
+    return (
+        *dropout_backward(work),
+        *parallel.gathered(work, "fc2_dgrad", second),
+        *parallel.transpose_gradient(work),
+        *outer,
+    )
 
 
 def dense_wgrad(work: Work) -> Ops:
@@ -336,19 +341,26 @@ def _shared_forward(work: Work) -> Ops:
     if shared is None:
         return ()
     inner, outer = forward(shared)
-    first = (*_shared_input(work, "gather input"), *inner)
+    first = (*_shared_input(work), *inner)
     return (
         *parallel.gathered(work, "fc1_fprop", first),
         *parallel.scatter(work, outer, "fc2_fprop"),
     )
 
 
-def _shared_input(work: Work, name: str) -> Ops:
+def _shared_input(work: Work) -> Ops:
     """Return the cast of what shared experts read, and its gather."""
     # What was cast before it travels to routed experts serves the shared ones too.
     if router.travels_cast(work):
-        return parallel.gather(work, name)
-    return parallel.cast_and_gather(work, name)
+        return parallel.gather(work)
+    return parallel.cast_and_gather(work)
+
+
+def _shared_gradient(work: Work) -> Ops:
+    """Return the cast of the gradient of the shared experts' output, and its gather."""
+    if router.travels_cast(work):
+        return parallel.gather(work, parallel.GRADIENT)
+    return parallel.gather_gradient(work)
 
 
 def _shared_backward(work: Work) -> Ops:
@@ -360,9 +372,10 @@ def _shared_backward(work: Work) -> Ops:
     if shared is None:
         return ()
     inner, outer = backward(shared)
-    second = (*_shared_input(work, "gather output gradient"), *inner)
+    second = (*_shared_gradient(work), *inner)
     return (
         *parallel.gathered(work, "fc2_dgrad", second),
+        *parallel.transpose_gradient(work),
         *parallel.input_gradient(work, outer, "fc1_dgrad"),
     )
 

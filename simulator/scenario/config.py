@@ -202,7 +202,7 @@ class GroupConfig(_Section):
     """How a tensor, context or data parallel group communicates."""
 
     algorithm: str = Field(
-        "hierarchical_ring",
+        "nccl",
         description=(
             "Algorithm of gathers and scatters: hierarchical_ring, ring, halving_doubling or nvls "
             "(inside a node); nccl takes what NCCL would choose among them for the group and the "
