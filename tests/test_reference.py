@@ -335,7 +335,7 @@ def test_a_prefix_of_no_key_is_told_the_nearest(prefix, remedy, capsys):
         ("layout.", "layout.tp", "layout.stages"),
         ("workload.layout.", "layout.tp", "layout.stages"),
         ("topology.node.", "topology.node.gpus", "topology.node.power_limit"),
-        ("node.", "topology.node.gpus", "topology.node.nvlink_latency"),
+        ("node.", "topology.node.gpus", "topology.node.power_limit"),
         ("schedule", "schedule", "schedule.group"),
         ("sweep.figures[].", "sweep.figures[].kind", "sweep.figures[].label"),
     ],
