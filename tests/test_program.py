@@ -635,7 +635,7 @@ def test_an_exchange_is_paced_by_the_link_that_takes_longest(nic, rate):
     assert found == {rate}
 
 
-def test_kernels_of_a_pair_take_as_long_as_next_to_exchanges_and_those_of_other_chunks_as_alone():
+def test_kernels_of_a_pair_and_of_other_chunks_take_their_time_alone():
     one = pair_program()
     (block,) = one.costs.stage(0)
     phases = {
@@ -643,15 +643,16 @@ def test_kernels_of_a_pair_take_as_long_as_next_to_exchanges_and_those_of_other_
         for label in PAIR_COMPUTE
     }
     phases["attn(B)"].append(Phase.ATTENTION_T)
-    for kind, overlapped, labels in (
-        ("FB", True, PAIR_COMPUTE),
-        ("F", False, ["attn(F)", "mlp(F)"]),
-        ("B", False, ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]),
+    for kind, labels in (
+        ("FB", PAIR_COMPUTE),
+        ("F", ["attn(F)", "mlp(F)"]),
+        ("B", ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]),
     ):
         of_action = (one.action == action_of(one, kind)) & (one.rank == 0)
         for label in labels:
             rows = of_action & (one.label == one.labels.index(label))
-            due = [block.phases[PhaseKey(phase, overlapped)].total for phase in phases[label]]
+            due = [block.phases[PhaseKey(phase, False)].total for phase in phases[label]]
             assert one.seconds[rows].sum() == pytest.approx(sum(due), rel=1e-12)
-    slower = block.phases[PhaseKey(Phase.ATTENTION_B, True)].total
-    assert slower > 1.02 * block.phases[PhaseKey(Phase.ATTENTION_B, False)].total
+    # What exchanges next to them take, the engine finds out.
+    slowed = run(one).slowed
+    assert slowed[(one.action == action_of(one, "FB")) & (one.coflow < 0)].sum() > 0

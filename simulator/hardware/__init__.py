@@ -7,7 +7,7 @@ measured kernel efficiencies that GPUs of one architecture share, `simulator/dat
 a software stack: what its hosts need to launch kernels. None knows of any training step.
 """
 
-from simulator.hardware.attention import AttentionModel, Benchmark, Tail
+from simulator.hardware.attention import AttentionModel, Benchmark, Speed, Tail
 from simulator.hardware.communication import (
     CommunicationModel,
     CopyModel,
@@ -57,6 +57,7 @@ __all__ = [
     "Ramp",
     "Sharding",
     "SmCopies",
+    "Speed",
     "StackConfig",
     "StackHost",
     "Tail",

@@ -116,10 +116,10 @@ class CommunicationModel(Data):
         1.0,
         ge=1,
         description=(
-            "Time of a GEMM next to it relative to its time alone on the same SMs: both move bytes "
-            "through HBM and L2, and share the power limit."
+            "Time of a GEMM while it lasts relative to its time alone on the same SMs: both move "
+            "bytes through HBM and L2, and share the power limit."
         ),
-        examples=[1.13],
+        examples=[1.2],
     )
     measured_on: MeasuredLinks | None = Field(
         None,
@@ -136,6 +136,15 @@ class CommunicationModel(Data):
             "whose SMs something else says."
         ),
         examples=[24],
+    )
+    rail_ctas: Integer = Field(
+        0,
+        ge=0,
+        description=(
+            "The same of a group that spans nodes, for each NIC that it uses in a node, 16 at most; "
+            "0: as inside a node."
+        ),
+        examples=[4],
     )
     hbm: Number = Field(
         0.0,

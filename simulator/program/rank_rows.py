@@ -298,7 +298,7 @@ def _pairing(scenario: Scenario) -> Pairing:
     config = scenario.workload.schedule
     if not config.overlap_moe_expert_parallel_comm:
         return DUALPIPE
-    return Pairing(by_layer=True, delayed=config.delay_wgrad_compute, measured=False)
+    return Pairing(by_layer=True, delayed=config.delay_wgrad_compute)
 
 
 def _owed(actions: Sequence[Template], order: Order) -> list[OwedAt]:
