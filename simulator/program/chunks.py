@@ -41,8 +41,6 @@ class _Block(NamedTuple):
     """Of the model's block on that stage."""
     cost: BlockCost
     """What it costs the rank."""
-    layer: bool
-    """Whether it is a layer, and not embedding or head."""
 
     def mark(self, direction: str) -> Mark:
         """Return the block's parameters in a pass. direction: F or B."""
@@ -56,6 +54,17 @@ class _Run(NamedTuple):
     """Blocks whose tokens stay on their GPU."""
     moe: _Block | None
     """Block that exchanges tokens."""
+
+
+class _Around(NamedTuple):
+    """The blocks of a pass: its layers, and what stands around them."""
+
+    first: list[_Block]
+    """Embedding or head in front of the layers."""
+    layers: list[_Block]
+    """Layers, MTP modules among them; a head that an MTP module follows too."""
+    last: list[_Block]
+    """Embedding or head behind the layers."""
 
 
 class Pairing(NamedTuple):
@@ -81,7 +90,7 @@ def chunk(action: Action, costs: Costs, member: int = -1, pairing: Pairing = DUA
     if action.kind == "FB":
         back = _blocks(costs, action.stage_b, member)
         if pairing.by_layer:
-            _layers(rows, ahead, back[::-1], pairing)
+            _layers(rows, _around(costs, ahead), _around(costs, back[::-1]), pairing)
         else:
             _pairs(rows, ahead, back[::-1])
     elif action.kind == "F":
@@ -98,11 +107,7 @@ def chunk(action: Action, costs: Costs, member: int = -1, pairing: Pairing = DUA
 
 def _blocks(costs: Costs, stage: int, member: int) -> list[_Block]:
     parts = costs.parts(stage, member)
-    kinds = costs.stages[stage]
-    return [
-        _Block(stage, number, cost, kinds[number] not in ("embedding", "head"))
-        for number, cost in parts
-    ]
+    return [_Block(stage, number, cost) for number, cost in parts]
 
 
 def _forward(rows: Chunk, block: _Block) -> None:
@@ -196,47 +201,35 @@ def _pairs(rows: Chunk, ahead: list[_Block], back: list[_Block]) -> None:
             _backward(rows, backward.moe, weights=True)
 
 
-def _layers(rows: Chunk, ahead: list[_Block], back: list[_Block], pairing: Pairing) -> None:
+def _layers(rows: Chunk, ahead: _Around, back: _Around, pairing: Pairing) -> None:
     """Pair layers in the order of their passes; what one half has more of follows, backward first.
 
     The embedding runs before all forward layers and behind all backward ones, the head the other
     way round.
     """
-    first, last = _around(ahead)
-    head, embedding = _around(back)
-    for block in first:
+    for block in ahead.first:
         _forward(rows, block)
-    for block in head:
+    for block in back.first:
         _backward(rows, block, weights=True)
-    forward = [block for block in ahead if block.layer]
-    backward = [block for block in back if block.layer]
-    together = min(len(forward), len(backward))
-    for pair in zip(forward, backward, strict=False):
-        _pair(rows, *pair, pairing)
-    for block in backward[together:]:
+    together = min(len(ahead.layers), len(back.layers))
+    for forward, backward in zip(ahead.layers, back.layers, strict=False):
+        _pair(rows, forward, backward, pairing)
+    for block in back.layers[together:]:
         _backward(rows, block, weights=True)
-    for block in forward[together:]:
+    for block in (*ahead.layers[together:], *ahead.last):
         _forward(rows, block)
-    for block in last:
-        _forward(rows, block)
-    for block in embedding:
+    for block in back.last:
         _backward(rows, block, weights=True)
 
 
-class _Around(NamedTuple):
-    """The blocks of a pass that are no layers."""
-
-    first: list[_Block]
-    """Before its layers."""
-    last: list[_Block]
-    """Behind them."""
-
-
-def _around(blocks: list[_Block]) -> _Around:
-    layers = [place for place, block in enumerate(blocks) if block.layer]
+def _around(costs: Costs, blocks: list[_Block]) -> _Around:
+    """Return the blocks of a pass, in its order, cut at the first and behind the last layer."""
+    kinds = [costs.stages[block.stage][block.number] for block in blocks]
+    layers = [place for place, kind in enumerate(kinds) if kind not in ("embedding", "head")]
     if not layers:
-        return _Around(blocks, [])
-    return _Around(blocks[: layers[0]], blocks[layers[-1] + 1 :])
+        return _Around(blocks, [], [])
+    begin, end = layers[0], layers[-1] + 1
+    return _Around(blocks[:begin], blocks[begin:end], blocks[end:])
 
 
 def _runs(blocks: list[_Block]) -> list[_Run]:
