@@ -30,6 +30,7 @@ from simulator.hardware.tensor_overlap import (
     TensorGroup,
     TensorOverlap,
 )
+from simulator.hardware.transport import Transport
 
 __all__ = [
     "LAUNCHES",
@@ -63,6 +64,7 @@ __all__ = [
     "Tail",
     "TensorGroup",
     "TensorOverlap",
+    "Transport",
     "Tuner",
     "TunerLimits",
 ]
