@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import configuration_name, scenario, simulated
+from builders import configuration_name, dense, scenario, simulated
 from test_collectives import cluster, on
 
 from simulator.cli.commands import _main
@@ -482,7 +482,7 @@ def test_the_command_times_every_dispatcher_by_each_of_its_names(op, name, capsy
 
 def test_a_sum_of_a_tensor_group_is_one_all_reduce_which_hopper_runs_in_its_switches():
     # 8 H800 of a node; a transfer counts both passes of an all-reduce of 512 MB.
-    one = scenario(
+    one = dense(
         node__gpus=8, node__nics=8, layout__tp=8, layout__pp=1, layout__sequence_parallel=False
     )
     plan = Communication.of(one).plan(CoflowKind.TENSOR, range(8), 1.024e9)
