@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from simulator.collectives import dispatcher_of, sms_of
+from simulator.collectives import CoflowKind, Communication, dispatcher_of, sms_of
 from simulator.compute import Processor
 from simulator.costs.blocks import (
     BlockCost,
@@ -221,10 +221,16 @@ def _overlaps(scenario: Scenario) -> Overlaps:
 
 
 def _pass_seconds(scenario: Scenario) -> float:
-    """Return the time of a byte that userbuffers pass round a tensor parallel group, alone [s]."""
-    tp = scenario.layout.tp
-    rate = scenario.topology.node.nvlink * scenario.kernels.communication["userbuffers"].nvlink
-    return (tp - 1) / tp / rate
+    """Return the time of a byte that userbuffers pass round a tensor parallel group, alone [s].
+
+    Over NVLink, and over NICs where the group is larger than a node. 0 where nothing overlaps.
+    """
+    if not _overlaps(scenario):
+        return 0.0
+    members = scenario.layout.ranks(0, "tp")[0].tolist()
+    plan = Communication.of(scenario).plan(CoflowKind.USERBUFFERS, members, 1.0)
+    asked = plan.unit(members)
+    return asked.seconds(scenario.network, plan.kernel) - asked.latency
 
 
 @dataclass(frozen=True, slots=True)

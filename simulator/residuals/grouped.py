@@ -24,7 +24,7 @@ from simulator.residuals.rows import (
     wgrad_of,
 )
 
-BLOCK: dict[Dtype, float] = {"bf16": 28e-6, "fp8_tensor": 34e-6}
+BLOCK: dict[Dtype, float] = {"bf16": 28e-6, "fp8_tensor": 34e-6, "nvfp4": 42e-6}
 """Number format -> what TensorRT-LLM needs to sort tokens for their experts, any number [s]: the
 least of its blocks."""
 
@@ -36,8 +36,9 @@ def grouped() -> Iterator[Residuals]:
     yield from _transformer_engine()
     yield _unfused_attention()
     for dtype in BLOCK:
-        for gpu in ("h100", "h200"):
-            yield _expert_blocks(gpu, dtype)
+        for gpu in ("h100", "h200", "b200"):
+            if gpu == "b200" or dtype != "nvfp4":
+                yield _expert_blocks(gpu, dtype)
 
 
 def in_loop(part: Processor, op: Op) -> float:

@@ -31,7 +31,7 @@ def cross_check(
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
     run = documents.workload
     table = inputs.data("kernels", gpu.kernels)
-    kernels = inputs.validate(table, KernelConfig)
+    kernels = inputs.validate(table, KernelConfig).over(site.fabric.carrier)
     stack = _stack(workload)
     # From the plainest to what rests on it, so that the first complaint is the cause: number formats
     # and kernels, then degrees, then what must divide by them, then the schedule.
