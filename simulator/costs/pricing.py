@@ -126,6 +126,7 @@ def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
         reserved,
         _attention(scenario),
         own_grouped=scenario.stack.experts.kernels == "deepseek",
+        streams=scenario.stack.experts.streams,
         power_limit=scenario.topology.node.power_limit or 0.0,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from simulator import inputs
 from simulator.compute import Processor
+from simulator.hardware import StackConfig
 from simulator.ops import Op
 from simulator.ops.op import gemm, moved
 from simulator.precision import BYTES, Dtype
@@ -105,7 +106,8 @@ def published_weight_gradients() -> Iterator[TimedOn]:
 
 
 def _transformer_engine() -> Iterator[Residuals]:
-    part = processor("h100", own_grouped=False)
+    stack = inputs.validate(inputs.data("stacks", "megatron"), StackConfig)
+    part = replace(processor("h100", own_grouped=False), streams=stack.experts.streams)
     rows = measured_table("grouped_training")["transformer_engine"]
     for library, what in (("cutlass", "one kernel"), ("cublas", "one kernel per expert")):
         measured = []
