@@ -101,7 +101,12 @@ def test_offloading_more_is_never_faster_and_bounds_hold(layout):
 
 @pytest.mark.slow
 def test_experts_are_offloaded_under_every_load():
-    one = scenario(**SHORT, training__offload={"activations": 1}, experts__distribution="power_law", experts__exponent=1.0)
+    one = scenario(
+        **SHORT,
+        training__offload={"activations": 1},
+        experts__distribution="power_law",
+        experts__exponent=1.0,
+    )
     assert summarise(run(lower(one))).breakdown["offload"] > 0
 
 
