@@ -100,9 +100,8 @@ class KernelConfig(Data):
     host_copy: Number = Field(
         gt=0,
         le=1,
-        description=(
-            "Share of the link to the host's memory that a copy in one direction reaches."
-        ),
+        description="Share of the link to the host's memory that a copy in one direction reaches.",
+        examples=[0.87],
     )
     start: dict[str, Seconds] = Field(
         {},
