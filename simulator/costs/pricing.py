@@ -14,7 +14,6 @@ from simulator.costs.blocks import (
     LoadedKey,
     Parts,
     PhaseCost,
-    PhaseKey,
     Stages,
 )
 from simulator.costs.hosts import Hosts
@@ -117,15 +116,18 @@ def _loaded_keys(
 def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     """Return the GPU as GEMMs find it: without the SMs that overlapped pairs keep for exchanges."""
     paired = scenario.pipeline.overlaps if pairs is None else pairs
+    own = scenario.stack.experts.kernels == "deepseek"
     reserved = 0
-    if paired and scenario.layout.ep > 1:
+    # DeepSeek's GEMMs are compiled for the SMs that exchanges leave; other libraries' take all, and
+    # lose those that an exchange holds while it lasts.
+    if paired and own and scenario.layout.ep > 1:
         reserved = sms_of(scenario)
     return Processor(
         scenario.gpu,
         scenario.kernels,
         reserved,
         _attention(scenario),
-        own_grouped=scenario.stack.experts.kernels == "deepseek",
+        own_grouped=own,
         streams=scenario.stack.experts.streams,
         power_limit=scenario.topology.node.power_limit or 0.0,
     )
@@ -281,13 +283,12 @@ class _Pricer:
         load: number of its load, which counts where the part has experts. known: the same part with
         equally popular experts, whose other phases cost the same.
         """
-        phases: dict[PhaseKey, PhaseCost] = {}
+        phases: dict[Phase, PhaseCost] = {}
         for phase in Phase:
-            key = PhaseKey(phase, False)
             if known and not phase.depends_on_load:
-                phases[key] = known.phases[key]
+                phases[phase] = known.phases[phase]
             else:
-                phases[key] = self._phase(ops[phase], key)
+                phases[phase] = self._phase(ops[phase], phase)
         return BlockCost(
             load=load if ops.exchanges_experts else -1,
             phases=phases,
@@ -295,11 +296,11 @@ class _Pricer:
             mean=known,
         )
 
-    def _phase(self, ops: Iterable[Op | Transfer], key: PhaseKey) -> PhaseCost:
+    def _phase(self, ops: Iterable[Op | Transfer], phase: Phase) -> PhaseCost:
         def launcher(op: Op, first: bool) -> float:
-            return self.hosts.seconds(op, key.phase, first=first)
+            return self.hosts.seconds(op, phase, first=first)
 
-        return phase_cost(ops, self.processor, overlapped=key.overlapped, launcher=launcher)
+        return phase_cost(ops, self.processor, launcher=launcher)
 
 
 def block_seconds(parts: tuple[BlockCost, ...]) -> float:
@@ -310,8 +311,7 @@ def block_seconds(parts: tuple[BlockCost, ...]) -> float:
     total = 0.0
     for part in parts:
         for phase in Phase:
-            alone = PhaseKey(phase, False)
-            seconds = part.phases[alone].total
+            seconds = part.phases[phase].total
             # What is recomputed as a whole runs once more, in front of the backward pass.
             total += seconds * (2 if part.repeats(phase) else 1)
     return total

@@ -52,6 +52,13 @@ class PipelineSends(Data):
     virtual: PostsOverlap = Field(
         description="Which sends and receives overlap compute with several stages per rank."
     )
+    pairs: bool = Field(
+        False,
+        description=(
+            "Whether it can overlap dispatch and combine with the other micro-batch's compute "
+            "(schedule.overlap_moe_expert_parallel_comm)."
+        ),
+    )
 
 
 class ExpertKernels(Data):
