@@ -6,7 +6,6 @@ from parallel_cases import SHORT
 
 from simulator import inputs
 from simulator.costs import price
-from simulator.costs.blocks import PhaseKey
 from simulator.costs.offload import host_update, link
 from simulator.engine import run
 from simulator.hardware import KernelConfig
@@ -77,9 +76,7 @@ def test_a_layer_waits_for_what_its_copy_takes_longer():
     seconds = LAYER / link(one)  # of a copy, one way
     block = price(one).stage(0)[1]
     of_pass = {
-        kind: sum(
-            block.phases[PhaseKey(phase, False)].total for phase in Phase if phase.computes in kind
-        )
+        kind: sum(block.phases[phase].total for phase in Phase if phase.computes in kind)
         for kind in ((Pass.FORWARD,), (Pass.INPUT, Pass.WEIGHT))
     }
     assert list(of_pass.values()) == pytest.approx([seconds, seconds])

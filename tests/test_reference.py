@@ -336,7 +336,7 @@ def test_a_prefix_of_no_key_is_told_the_nearest(prefix, remedy, capsys):
         ("workload.layout.", "layout.tp", "layout.stages"),
         ("topology.node.", "topology.node.gpus", "topology.node.host_memory"),
         ("node.", "topology.node.gpus", "topology.node.host_memory"),
-        ("schedule", "schedule", "schedule.group"),
+        ("schedule", "schedule", "schedule.delay_wgrad_compute"),
         ("sweep.figures[].", "sweep.figures[].kind", "sweep.figures[].label"),
     ],
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simulator.costs.blocks import BlockCost, Parts, PhaseCost, PhaseKey, Segment
+from simulator.costs.blocks import BlockCost, Parts, PhaseCost, Segment
 from simulator.ops import Pass, Phase
 from simulator.scenario import Scenario
 
@@ -45,20 +45,16 @@ def _part(part: BlockCost, share: float, rate: float) -> BlockCost:
         away=away,
     )
     phases = dict(part.phases)
-    for overlapped in {key.overlapped for key in part.phases}:
-        for passes, last in ((Pass.FORWARD, Phase.MLP_F), (Pass.INPUT, Phase.ATTENTION_T)):
-            busy = _seconds(part, passes, overlapped=overlapped)
-            key = PhaseKey(last, overlapped)
-            phases[key] = _waiting(phases[key], away / rate - busy)
+    for passes, last in ((Pass.FORWARD, Phase.MLP_F), (Pass.INPUT, Phase.ATTENTION_T)):
+        phases[last] = _waiting(phases[last], away / rate - _seconds(part, passes))
     mean = _part(part.mean, share, rate) if part.mean else None
     return replace(part, memory=memory, phases=phases, mean=mean)
 
 
-def _seconds(part: BlockCost, passes: Pass, *, overlapped: bool) -> float:
+def _seconds(part: BlockCost, passes: Pass) -> float:
     """Return how long the layer computes in a forward, or in a full backward pass [s]."""
     kinds = [passes] if passes == Pass.FORWARD else [Pass.INPUT, Pass.WEIGHT]
-    phases = [phase for phase in Phase if phase.computes in kinds]
-    return sum(part.phases[PhaseKey(phase, overlapped)].total for phase in phases)
+    return sum(cost.total for phase, cost in part.phases.items() if phase.computes in kinds)
 
 
 def _waiting(cost: PhaseCost, seconds: float) -> PhaseCost:
