@@ -167,7 +167,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         recompute = ("full",)
     return Work(
         model=model,
-        recipe=replace(scenario.recipe, norm=scenario.stack.norm),
+        recipe=scenario.recipe,
         tokens=tokens,
         seq_length=training.seq_length,
         expert_rows=own * rows * layout.etp,
@@ -175,6 +175,9 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         sent=own * sent,
         local_experts=experts // layout.ep,
         expert_kernels=scenario.stack.experts.kernels,
+        router_kernels=scenario.stack.experts.router,
+        mapping_kernels=scenario.stack.experts.mapping,
+        norm=scenario.stack.norm,
         row_multiple=_row_multiple(scenario),
         recompute=frozenset(recompute),
         tp=layout.tp,
