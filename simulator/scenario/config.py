@@ -92,6 +92,31 @@ class ScheduleConfig(_Section):
     )
 
 
+class OffloadConfig(_Section):
+    """What waits, or lives, in the memory of the host."""
+
+    activations: Number = Field(
+        0,
+        ge=0,
+        le=1,
+        description=(
+            "Share of what transformer layers keep for their backward pass that waits for it in the "
+            "memory of the host."
+        ),
+        examples=[0.5],
+    )
+    optimizer: Number = Field(
+        0,
+        ge=0,
+        le=1,
+        description=(
+            "Share of the optimizer's states that the host keeps and updates (Megatron's "
+            "optimizer_offload_fraction)."
+        ),
+        examples=[1],
+    )
+
+
 class TrainingConfig(_Section):
     """What one step and the whole run train on."""
 
@@ -126,6 +151,9 @@ class TrainingConfig(_Section):
             "with its projections, norms and router, or all kernels and exchanges of a layer (whose "
             "experts then get a fixed number of tokens)."
         ),
+    )
+    offload: OffloadConfig = Field(
+        OffloadConfig(), description="What waits, or lives, in the memory of the host."
     )
     fragmentation: Number = Field(
         0.05,
