@@ -252,12 +252,11 @@ class GroupConfig(_Section):
     algorithm: str = Field(
         "nccl",
         description=(
-            "Algorithm of gathers and scatters: hierarchical_ring, ring, halving_doubling or nvls "
-            "(inside a node); nccl takes what NCCL would choose among them for the group and the "
-            "size. In a step an all-reduce is a reduce-scatter and an all-gather, so algorithms that "
-            "run only all-reduces (tree, nvls_tree, sharp) are refused."
+            "Algorithm of gathers and scatters: ring, hierarchical_ring, halving_doubling or nvls "
+            "(inside a node); nccl, the default, takes what NCCL would choose for the group and the "
+            "size. Algorithms that run only all-reduces (tree, nvls_tree, sharp) are refused."
         ),
-        examples=["nccl"],
+        examples=["ring"],
     )
 
 
