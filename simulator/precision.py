@@ -25,8 +25,24 @@ Dtype = Literal["bf16", "fp8", "fp8_blockwise", "fp8_tensor", "mxfp8", "nvfp4"]
 
 BOTH_WAYS = ("cast_transpose", "mx_cast", "nvfp4_cast")
 """Kinds of casts that write what the weight gradient reads as well."""
-RECOMPUTE = ("norm", "mla_up_projection", "swiglu", "core_attention", "full")
+RECOMPUTE = (
+    "norm",
+    "mla_up_projection",
+    "swiglu",
+    "core_attention",
+    "moe_act",
+    "mlp",
+    "shared_experts",
+    "moe",
+    "full",
+)
 """What the backward pass may recompute instead of keeping, by name."""
+MEGATRON_RECOMPUTE = {
+    "layernorm": "norm",
+    "mla_up_proj": "mla_up_projection",
+    "core_attn": "core_attention",
+}
+"""Names of Megatron-LM's --recompute-modules that have another one here; the others are the same."""
 
 BYTES: dict[Dtype, float] = {
     "bf16": 2.0,

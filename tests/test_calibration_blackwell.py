@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from calibration import measured, measured_csv, processor
 
-from simulator.collectives import choices, fastest, open_to
+from simulator.collectives import Kernels, choices, chosen, open_to
 from simulator.compute import Processor
 from simulator.inputs import find, read, validate
 from simulator.ops.op import gemm
@@ -37,7 +37,7 @@ def site(name, **changes):
 def busbw(net, gpus, algorithm="", size=8 * 2**30):
     """Return the bus bandwidth of an all-reduce [GB/s], of NCCL's choice unless told."""
     table = open_to("all_reduce", algorithm or None)
-    best = fastest(choices(net, range(gpus), KERNELS.communication, "all_reduce", table), size)
+    best = chosen(choices(net, range(gpus), Kernels.of(KERNELS), "all_reduce", table), size)
     return 2 * (gpus - 1) / gpus * size / best.seconds(size) / 1e9
 
 
@@ -131,37 +131,18 @@ def test_expert_kernels_reach_what_deepep_measured_on_the_wire(kind):
         assert getattr(KERNELS.communication[kind], key) == pytest.approx(share, abs=0.0005)
 
 
-def test_nvlink_rates_are_those_of_published_all_reduces():
-    ring, *inside = TABLES["all_reduce"]["rows"]
-    model = KERNELS.communication
-    assert (
-        model["nccl"].nvlink
-        == model["nccl_simple"].nvlink
-        == pytest.approx(ring["busbw_gb_s"] / ring["line_gb_s"], abs=0.0005)
-    )
-    assert model["nccl_ll"].nvlink == pytest.approx(model["nccl_simple"].nvlink / 2, abs=0.001)
-    assert model["nccl_ll128"].nvlink == pytest.approx(
-        model["nccl_simple"].nvlink * 0.92, abs=0.001
-    )
-    shares = [
-        row["busbw_gb_s"] / row["line_gb_s"] * (row["gpus"] + 1) / (2 * (row["gpus"] - 1))
-        for row in inside
-    ]
-    assert model["nvls"].nvlink == pytest.approx(math.prod(shares) ** 0.5, abs=0.001)
-
-
 # What was not fitted, or only together with others
 
 
-def test_the_two_published_nvls_all_reduces_are_missed_by_an_eighth_either_way():
-    eight, rack = (row["busbw_gb_s"] for row in TABLES["all_reduce"]["rows"][1:])
-    assert busbw(site("b200-node"), 8) / eight - 1 == pytest.approx(-0.113, abs=0.01)
-    assert busbw(site("gb200-nvl72"), 72) / rack - 1 == pytest.approx(0.122, abs=0.01)
-
-
-def test_a_ring_on_8_gpus_is_predicted_from_one_on_4():
-    published = TABLES["validation"][0]["busbw_gb_s"]
-    assert busbw(site("b200-node"), 8, "ring") == pytest.approx(published, rel=0.03)
+def test_published_all_reduces_of_other_blackwells_lie_around_those_of_b200():
+    # Fitted to 8 B200 up to 512 MiB (measured/nccl_one_node.csv). In their switches 8 B300 reach
+    # 845 GB/s and the 72 GPUs of a GB200 rack 834.6; in a ring 4 GB200 679.6 and 8 B300 695.
+    ring, eight, rack = (row["busbw_gb_s"] for row in TABLES["all_reduce"]["rows"])
+    assert busbw(site("b200-node"), 8) / eight - 1 == pytest.approx(-0.066, abs=0.01)
+    assert busbw(site("gb200-nvl72"), 72) / rack - 1 == pytest.approx(0.18, abs=0.01)
+    of_four = busbw(site("b200-node"), 4, "ring") / ring - 1
+    of_eight = busbw(site("b200-node"), 8, "ring") / TABLES["validation"][0]["busbw_gb_s"] - 1
+    assert (of_four, of_eight) == pytest.approx((-0.10, -0.12), abs=0.01)
 
 
 def test_two_nodes_of_b200_are_predicted_within_a_tenth():
@@ -246,6 +227,19 @@ def test_the_cast_to_mxfp8_both_ways_is_what_was_measured_on_b200():
     assert table["us"]["rowwise"]["bf16"] < found * 1e6 < table["us"]["colwise"]["bf16"]
 
 
+def test_the_largest_value_takes_what_current_scaling_takes_more_than_delayed_on_b300():
+    more = 1e-3 * sum(
+        row["fp8_current"] - row["fp8_tensor"] for row in LAYERS["with_casts"].values()
+    )
+    elements = sum(count for _, count in passes())
+    operands = 2 * len(LAYERS["layers"]) * 3
+    moving = more - operands * 3 * KERNELS.start["amax"]
+    share = 2.0 * elements / moving / processor("b300").gpu.memory.bandwidth
+    assert share == pytest.approx(0.522, abs=0.002)
+    in_flight = share / KERNELS.overlap_slowdown.memory
+    assert KERNELS.memory["amax"] == pytest.approx(in_flight, abs=0.001)
+
+
 def test_the_cast_to_nvfp4_is_what_it_adds_to_transformer_engines_layers():
     part = processor("b300")
     bandwidth, beside = part.gpu.memory.bandwidth, KERNELS.overlap_slowdown.memory
@@ -258,7 +252,7 @@ def test_the_cast_to_nvfp4_is_what_it_adds_to_transformer_engines_layers():
     largest = 2.0 * elements / (bandwidth * KERNELS.memory["amax"] * beside)
     starts = operands * (3 * KERNELS.start["amax"] + 2 * KERNELS.start["nvfp4_cast"])
     alone = (2.0 + BYTES["nvfp4"]) * elements / (added - largest - starts) / bandwidth
-    assert alone == pytest.approx(0.467, abs=0.002)
+    assert alone == pytest.approx(0.649, abs=0.003)
     assert KERNELS.memory["nvfp4_cast"] == pytest.approx(alone / beside, abs=0.002)
     # vLLM's kernel of July 2025 reaches 0.37 to 0.41, FlashInfer's 0.70.
     table = TRAINING["nvfp4_casts"]
@@ -286,7 +280,7 @@ def test_what_is_subtracted_for_the_casts_of_nvfp4s_grid_is_flashinfers_cast():
         ("cast before, mxfp8", -0.052),
         ("cast before, nvfp4", 0.090),
         ("with casts, fp8_tensor", -0.014),
-        ("with casts, fp8_current", -0.067),
+        ("with casts, fp8_current", -0.013),
         ("with casts, mxfp8", -0.083),
         ("with casts, nvfp4", 0.051),
     ],
@@ -296,3 +290,23 @@ def test_transformer_engines_layers_on_b300_come_out_within_a_tenth(name, bias):
     (found,) = [row for row in fp8_training() if row.gpu == "b300" and name in row.name]
     assert found.bias == pytest.approx(bias, abs=0.003)
     assert found.rms < 0.10
+
+
+@pytest.mark.parametrize("gpu", ["b200", "b300", "gb300"])
+def test_attention_on_other_gpus_is_as_much_faster_as_in_two_serving_frameworks(gpu):
+    table = measured_csv("blackwell_attention")
+    names = ("gpu", "framework", "heads", "batch", "length")
+    keys = zip(*(table[name] for name in names), strict=True)
+    times = dict(zip(keys, map(float, table["us"]), strict=True))
+    ratios = []
+    for framework in ("trtllm", "vllm"):
+        logs = [
+            math.log(times["gb200", *key[1:]] / us)
+            for key, us in times.items()
+            if key[:2] == (gpu, framework)
+        ]
+        assert len(logs) == 18
+        ratios.append(np.mean(logs))
+    speed = KERNELS.attention["cudnn"].speed[gpu]
+    assert speed.forward == pytest.approx(math.exp(np.mean(ratios)), abs=0.002)
+    assert speed.backward == min(1, speed.forward)

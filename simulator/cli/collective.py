@@ -247,8 +247,9 @@ def _cluster(name: str, sets: dict[str, Any]) -> tuple[TopologyConfig, KernelCon
         gpu = inputs.validate(datasheet, GpuConfig)
     except InputError as error:
         raise error.at(**document.locate(("gpu",))) from error
-    kernels = inputs.data("kernels", gpu.kernels)
-    return site, inputs.validate(kernels, KernelConfig)
+    table = inputs.data("kernels", gpu.kernels)
+    kernels = inputs.validate(table, KernelConfig)
+    return site, kernels.over(site.fabric.carrier)
 
 
 def _sizes(text: str) -> list[float]:
@@ -284,10 +285,10 @@ def _rows(
     sizes: Sequence[float],
     algorithm: str | None,
 ) -> list[Row]:
-    from simulator.collectives import BUS_FACTORS, open_to, rows
+    from simulator.collectives import BUS_FACTORS, Kernels, open_to, rows
 
     algorithms = open_to(op, algorithm)
-    timed = rows(net, ranks, kernels.communication, op, sizes, algorithms)
+    timed = rows(net, ranks, Kernels.of(kernels), op, sizes, algorithms)
     # nccl-tests' bus bandwidth: what a link would have to carry whatever the algorithm.
     factor = BUS_FACTORS[op](ranks)
     return [replace(row, bus=factor) for row in timed]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.costs.blocks import BlockCost, PhaseKey
+from simulator.costs.blocks import BlockCost
 from simulator.costs.table import Costs
-from simulator.ops import Pass, Phase
+from simulator.ops import Phase
 
 
 class Coverage(NamedTuple):
@@ -42,10 +42,9 @@ def coverage(costs: Costs) -> Coverage:
 def _block(block: BlockCost) -> Coverage:
     gemm, measured = 0.0, 0.0
     for phase in Phase:
-        # Overlapped or not, all GEMMs take longer by the same factor.
-        cost = block.phases[PhaseKey(phase, False)]
-        # Full recompute runs the forward pass once more.
-        times = 2 if block.recompute and phase.computes == Pass.FORWARD else 1
+        cost = block.phases[phase]
+        # What is recomputed as a whole runs once more.
+        times = 2 if block.repeats(phase) else 1
         gemm += times * cost.seconds.get("gemm", 0.0)
         measured += times * cost.measured
     return Coverage(gemm, measured)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from simulator.collectives import dispatcher_of, sms_of
+from simulator.collectives import CoflowKind, Communication, dispatcher_of, sms_of
 from simulator.compute import Processor
 from simulator.costs.blocks import (
     BlockCost,
@@ -14,7 +14,6 @@ from simulator.costs.blocks import (
     LoadedKey,
     Parts,
     PhaseCost,
-    PhaseKey,
     Stages,
 )
 from simulator.costs.hosts import Hosts
@@ -26,7 +25,7 @@ from simulator.experts import Load, Loads
 from simulator.hardware import Overlaps, TensorGroup
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Op, Pass, Phase, Transfer, Work, block_ops
+from simulator.ops import BlockOps, Op, Phase, Transfer, Work, block_ops
 from simulator.precision import BYTES
 from simulator.scenario import Scenario
 
@@ -59,7 +58,8 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
     for key, load in _loaded_keys(even_blocks, given):
         even_parts = even_blocks[key.kind]
         loaded[key] = pricer.loaded(key, load, even_parts)
-    return Costs(
+    training = scenario.workload.training
+    costs = Costs(
         processor=pricer.processor,
         hosts=pricer.hosts,
         work=work(scenario, even_load),
@@ -68,6 +68,20 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
         blocks=even_blocks,
         loaded=loaded,
     )
+    if not training.recompute_layers:
+        return costs
+    if training.recompute_method == "uniform":
+        return replace(costs, together=training.recompute_layers)
+    plain = price_loads(_unrepeated(scenario), given, pairs=pairs)
+    return replace(costs, plain=plain, repeated=training.recompute_layers)
+
+
+def _unrepeated(scenario: Scenario) -> Scenario:
+    """Return a scenario that recomputes nothing."""
+    nothing: dict[str, object] = {"recompute": (), "recompute_layers": 0}
+    training = scenario.workload.training.model_copy(update=nothing)
+    workload = scenario.workload.model_copy(update={"training": training})
+    return replace(scenario, workload=workload)
 
 
 def _hosts(scenario: Scenario) -> Hosts:
@@ -96,15 +110,19 @@ def _loaded_keys(
 def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     """Return the GPU as GEMMs find it: without the SMs that overlapped pairs keep for exchanges."""
     paired = scenario.pipeline.overlaps if pairs is None else pairs
+    own = scenario.stack.experts.kernels == "deepseek"
     reserved = 0
-    if paired and scenario.layout.ep > 1:
+    # DeepSeek's GEMMs are compiled for the SMs that exchanges leave; other libraries' take all, and
+    # lose those that an exchange holds while it lasts.
+    if paired and own and scenario.layout.ep > 1:
         reserved = sms_of(scenario)
     return Processor(
         scenario.gpu,
         scenario.kernels,
         reserved,
         _attention(scenario),
-        own_grouped=scenario.stack.experts.kernels == "deepseek",
+        own_grouped=own,
+        streams=scenario.stack.experts.streams,
         power_limit=scenario.topology.node.power_limit or 0.0,
     )
 
@@ -200,10 +218,16 @@ def _overlaps(scenario: Scenario) -> Overlaps:
 
 
 def _pass_seconds(scenario: Scenario) -> float:
-    """Return the time of a byte that userbuffers pass round a tensor parallel group, alone [s]."""
-    tp = scenario.layout.tp
-    rate = scenario.topology.node.nvlink * scenario.kernels.communication["userbuffers"].nvlink
-    return (tp - 1) / tp / rate
+    """Return the time of a byte that userbuffers pass round a tensor parallel group, alone [s].
+
+    Over NVLink, and over NICs where the group is larger than a node. 0 where nothing overlaps.
+    """
+    if not _overlaps(scenario):
+        return 0.0
+    members = scenario.layout.ranks(0, "tp")[0].tolist()
+    plan = Communication.of(scenario).plan(CoflowKind.USERBUFFERS, members, 1.0)
+    asked = plan.unit(members)
+    return asked.seconds(scenario.network, plan.kernel) - asked.latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,15 +277,12 @@ class _Pricer:
         load: number of its load, which counts where the part has experts. known: the same part with
         equally popular experts, whose other phases cost the same.
         """
-        phases: dict[PhaseKey, PhaseCost] = {}
-        # Each phase twice: which one a step uses depends on its schedule, and that on these costs.
+        phases: dict[Phase, PhaseCost] = {}
         for phase in Phase:
-            for overlapped in (False, True):
-                key = PhaseKey(phase, overlapped)
-                if known and not phase.depends_on_load:
-                    phases[key] = known.phases[key]
-                else:
-                    phases[key] = self._phase(ops[phase], key)
+            if known and not phase.depends_on_load:
+                phases[phase] = known.phases[phase]
+            else:
+                phases[phase] = self._phase(ops[phase], phase)
         return BlockCost(
             load=load if ops.exchanges_experts else -1,
             phases=phases,
@@ -269,11 +290,11 @@ class _Pricer:
             mean=known,
         )
 
-    def _phase(self, ops: Iterable[Op | Transfer], key: PhaseKey) -> PhaseCost:
+    def _phase(self, ops: Iterable[Op | Transfer], phase: Phase) -> PhaseCost:
         def launcher(op: Op, first: bool) -> float:
-            return self.hosts.seconds(op, key.phase, first=first)
+            return self.hosts.seconds(op, phase, first=first)
 
-        return phase_cost(ops, self.processor, overlapped=key.overlapped, launcher=launcher)
+        return phase_cost(ops, self.processor, launcher=launcher)
 
 
 def block_seconds(parts: tuple[BlockCost, ...]) -> float:
@@ -284,11 +305,9 @@ def block_seconds(parts: tuple[BlockCost, ...]) -> float:
     total = 0.0
     for part in parts:
         for phase in Phase:
-            alone = PhaseKey(phase, False)
-            seconds = part.phases[alone].total
-            # Full recompute runs the forward pass once more, in front of the backward pass.
-            twice = part.recompute and phase.computes == Pass.FORWARD
-            total += seconds * (2 if twice else 1)
+            seconds = part.phases[phase].total
+            # What is recomputed as a whole runs once more, in front of the backward pass.
+            total += seconds * (2 if part.repeats(phase) else 1)
     return total
 
 

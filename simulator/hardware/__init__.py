@@ -7,11 +7,12 @@ measured kernel efficiencies that GPUs of one architecture share, `simulator/dat
 a software stack: what its hosts need to launch kernels. None knows of any training step.
 """
 
-from simulator.hardware.attention import AttentionModel, Benchmark, Tail
+from simulator.hardware.attention import AttentionModel, Benchmark, Speed, Tail
 from simulator.hardware.communication import (
     CommunicationModel,
     CopyModel,
     MeasuredLinks,
+    Ramp,
     SmCopies,
 )
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
@@ -19,6 +20,7 @@ from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
+from simulator.hardware.nccl import PROTOCOLS, Tuner, TunerLimits
 from simulator.hardware.power import PowerLaw
 from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
@@ -28,9 +30,11 @@ from simulator.hardware.tensor_overlap import (
     TensorGroup,
     TensorOverlap,
 )
+from simulator.hardware.transport import Transport
 
 __all__ = [
     "LAUNCHES",
+    "PROTOCOLS",
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
@@ -51,11 +55,16 @@ __all__ = [
     "OverlapSlowdown",
     "Overlaps",
     "PowerLaw",
+    "Ramp",
     "Sharding",
     "SmCopies",
+    "Speed",
     "StackConfig",
     "StackHost",
     "Tail",
     "TensorGroup",
     "TensorOverlap",
+    "Transport",
+    "Tuner",
+    "TunerLimits",
 ]

@@ -64,6 +64,12 @@ class ExpertKernels(Data):
             "deepseek: one too, its own, but one per expert for weight gradients, on two streams."
         )
     )
+    streams: Integer = Field(
+        1,
+        ge=1,
+        description="Streams on which the GEMMs of per_expert run; 1: one after another.",
+        examples=[4],
+    )
     row_multiple: Integer = Field(
         1,
         ge=1,

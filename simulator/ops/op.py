@@ -320,6 +320,11 @@ def recomputed(ops: Iterable[Item]) -> Ops:
     return tuple(_repeated(op) for op in ops)
 
 
+def unkept(ops: Iterable[Item]) -> Ops:
+    """Return ops that keep nothing, since they are recomputed as a whole."""
+    return tuple(op._replace(saved=0.0) if isinstance(op, Op) else op for op in ops)
+
+
 def _repeated(op: Item) -> Item:
     if isinstance(op, Transfer):
         return op

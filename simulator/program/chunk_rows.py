@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from simulator.costs import BlockCost, Busy, Hop, Hosts, Join, PhaseKey, Segment
+from simulator.costs import BlockCost, Busy, Hop, Hosts, Join, Segment
 from simulator.ops import LATE, Phase
 from simulator.ops.streams import Stream
 
@@ -146,21 +146,19 @@ class Chunk:
         phase: Phase,
         after: After,
         *,
-        overlapped: bool = False,
         late: After = (),
     ) -> Done:
         """Add a phase with its transfers; return what waits for it.
 
-        That is `after` where the block has no such phase. overlapped: expert traffic of another
-        block is in flight. late: transfers that an earlier phase left on their way.
+        That is `after` where the block has no such phase. late: transfers that an earlier phase
+        left on their way.
         """
-        key = PhaseKey(phase, overlapped)
         # Rows take as long as on the busiest GPU of an expert group, which all its members wait
         # for; the sums are those of a GPU of mean load.
-        mean = (block.mean or block).phases[key]
+        mean = (block.mean or block).phases[phase]
         mean_segments = iter(mean.segments)
         layer = _PhaseRows(self, phase, after)
-        for item in block.phases[key].items:
+        for item in block.phases[phase].items:
             if isinstance(item, Hop):
                 layer.transfer(item)
             elif isinstance(item, Join):

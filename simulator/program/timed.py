@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from simulator.collectives import CoflowKind, Communication
 from simulator.collectives.kinds import EXCHANGES_OF
-from simulator.costs import BlockCost, Costs, PhaseKey
+from simulator.costs import BlockCost, Costs
 from simulator.ops import Pass, Phase
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule, Times
@@ -26,7 +26,7 @@ def _held_for_weights(costs: Costs) -> float:
     """
     shares = [0.0]
     for stage in range(len(costs.stages)):
-        memories = [block.memory for block in costs.stage(stage)]
+        memories = costs.memories(stage)
         saved = sum(memory.saved for memory in memories)
         weights = sum(memory.weights for memory in memories)
         if saved:
@@ -67,18 +67,20 @@ class _Alone:
 
     def seconds(self, block: BlockCost, kind: Pass) -> float:
         """Return kernels, the transfers that they wait for, and exchanges of one pass [s]."""
-        recomputed = 0.0
+        phases = [phase for phase in Phase if phase.computes == kind]
+        passes = [kind]
         if block.recompute and kind == Pass.INPUT:
-            recomputed = self.seconds(block, Pass.FORWARD)
+            # Dispatch and combine are run once more with all that is.
+            phases += [phase for phase in Phase if block.repeats(phase)]
+            passes.append(Pass.FORWARD)
         exchanges = 0.0
         if block.exchanges_experts:
-            exchanges = sum(self._exchange(block.load, name) for name in EXCHANGES_OF[kind])
-        phases = [phase for phase in Phase if phase.computes == kind]
-        kernels = sum(self._phase(block, phase) for phase in phases)
-        return recomputed + exchanges + kernels
+            names = [name for one in passes for name in EXCHANGES_OF[one]]
+            exchanges = sum(self._exchange(block.load, name) for name in names)
+        return exchanges + sum(self._phase(block, phase) for phase in phases)
 
     def _phase(self, block: BlockCost, phase: Phase) -> float:
-        cost = block.phases[PhaseKey(phase, False)]
+        cost = block.phases[phase]
         waits = 0.0
         for hop in cost.hops:
             # What runs next to kernels takes no time of its own.

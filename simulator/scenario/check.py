@@ -31,7 +31,7 @@ def cross_check(
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
     run = documents.workload
     table = inputs.data("kernels", gpu.kernels)
-    kernels = inputs.validate(table, KernelConfig)
+    kernels = inputs.validate(table, KernelConfig).over(site.fabric.carrier)
     stack = _stack(workload)
     # From the plainest to what rests on it, so that the first complaint is the cause: number formats
     # and kernels, then degrees, then what must divide by them, then the schedule.
@@ -168,13 +168,41 @@ def _check_attention(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelCo
 
 
 def _check_recompute(workload: WorkloadConfig, architecture: ModelConfig) -> None:
-    if "mla_up_projection" in workload.training.recompute and not architecture.is_mla:
+    """Refuse to recompute what the model does not have."""
+    training = workload.training
+    has_experts = "moe" in architecture.blocks
+    present = {
+        "mla_up_projection": architecture.is_mla,
+        "moe_act": has_experts,
+        "moe": has_experts,
+        "shared_experts": has_experts and architecture.shared_expert_width > 0,
+        "mlp": "dense" in architecture.blocks,
+    }
+    for name in training.recompute:
+        if not present.get(name, True):
+            raise InputError(
+                "is not part of this model",
+                key="training.recompute",
+                value=name,
+                remedy=f"Leave it out: {_NEEDS[name]}.",
+            )
+    if training.recompute_layers and "full" not in training.recompute:
         raise InputError(
-            "is not part of this model",
-            key="training.recompute",
-            value="mla_up_projection",
-            remedy="Leave it out: only multi-head latent attention expands compressed vectors.",
+            "counts layers that are recomputed as a whole, and none is",
+            key="training.recompute_layers",
+            value=training.recompute_layers,
+            remedy=f"{leave_out('training.recompute_layers')} Or write recompute: [full].",
         )
+
+
+_NEEDS = {
+    "mla_up_projection": "only multi-head latent attention expands compressed vectors",
+    "moe_act": "only layers with routed experts have it",
+    "moe": "only layers with routed experts have it",
+    "shared_experts": "only layers with shared experts have it",
+    "mlp": "only layers without routed experts have it",
+}
+"""What can be recomputed -> which models have it."""
 
 
 def _check_experts(
