@@ -52,6 +52,13 @@ class PipelineSends(Data):
     virtual: PostsOverlap = Field(
         description="Which sends and receives overlap compute with several stages per rank."
     )
+    pairs: bool = Field(
+        False,
+        description=(
+            "Whether it can overlap dispatch and combine with the other micro-batch's compute "
+            "(schedule.overlap_moe_expert_parallel_comm)."
+        ),
+    )
 
 
 class ExpertKernels(Data):
@@ -69,6 +76,17 @@ class ExpertKernels(Data):
         ge=1,
         description="Streams on which the GEMMs of per_expert run; 1: one after another.",
         examples=[4],
+    )
+    router: Integer = Field(
+        ge=1,
+        description="Number of small kernels of the router in the forward pass.",
+        examples=[35],
+    )
+    router_backward: Integer = Field(
+        ge=1, description="The same in the backward pass.", examples=[35]
+    )
+    mapping: Integer = Field(
+        ge=1, description="Number of small kernels that map tokens to experts.", examples=[4]
     )
     row_multiple: Integer = Field(
         1,

@@ -14,6 +14,7 @@ from simulator.layout import Layout, ZeroStage, parse_stages, resolve
 from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
+from simulator.scenario.pairs import check_pairs
 from simulator.scenario.pipeline import pipeline
 from simulator.scenario.sends import with_sends
 from simulator.scenario.value import Documents, ExpertCounts, Scenario
@@ -46,6 +47,7 @@ def cross_check(
     _check_sequence(workload, architecture, ranks)
     _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
+    check_pairs(workload, ranks, stack)
     line = with_sends(
         pipeline(workload.schedule, ranks, micro_batches, run),
         workload.communication.pipeline.overlap,

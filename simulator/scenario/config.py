@@ -74,6 +74,47 @@ class ScheduleConfig(_Section):
             "Number of micro-batches that a stage of interleaved runs in a row; 0 stands for pp."
         ),
     )
+    overlap_moe_expert_parallel_comm: bool = Field(
+        False,
+        description=(
+            "Whether 1f1b (with pp 1) and interleaved (with vpp 2 or more) run a forward and the "
+            "backward behind it as a pair, layer by layer, so that dispatch and combine of one "
+            "overlap compute of the other, as Megatron's option of that name does; one more "
+            "micro-batch is in flight."
+        ),
+    )
+    delay_wgrad_compute: bool = Field(
+        False,
+        description=(
+            "Whether weight gradients in these pairs run behind the next dispatch rather than "
+            "before it, as Megatron's option of that name has it."
+        ),
+    )
+
+
+class OffloadConfig(_Section):
+    """What waits, or lives, in the memory of the host."""
+
+    activations: Number = Field(
+        0,
+        ge=0,
+        le=1,
+        description=(
+            "Share of what transformer layers keep for their backward pass that waits for it in the "
+            "memory of the host."
+        ),
+        examples=[0.5],
+    )
+    optimizer: Number = Field(
+        0,
+        ge=0,
+        le=1,
+        description=(
+            "Share of the optimizer's states that the host keeps and updates (Megatron's "
+            "optimizer_offload_fraction)."
+        ),
+        examples=[1],
+    )
 
 
 class TrainingConfig(_Section):
@@ -110,6 +151,9 @@ class TrainingConfig(_Section):
             "with its projections, norms and router, or all kernels and exchanges of a layer (whose "
             "experts then get a fixed number of tokens)."
         ),
+    )
+    offload: OffloadConfig = Field(
+        OffloadConfig(), description="What waits, or lives, in the memory of the host."
     )
     fragmentation: Number = Field(
         0.05,
@@ -208,12 +252,11 @@ class GroupConfig(_Section):
     algorithm: str = Field(
         "nccl",
         description=(
-            "Algorithm of gathers and scatters: hierarchical_ring, ring, halving_doubling or nvls "
-            "(inside a node); nccl takes what NCCL would choose among them for the group and the "
-            "size. In a step an all-reduce is a reduce-scatter and an all-gather, so algorithms that "
-            "run only all-reduces (tree, nvls_tree, sharp) are refused."
+            "Algorithm of gathers and scatters: ring, hierarchical_ring, halving_doubling or nvls "
+            "(inside a node); nccl, the default, takes what NCCL would choose for the group and the "
+            "size. Algorithms that run only all-reduces (tree, nvls_tree, sharp) are refused."
         ),
-        examples=["nccl"],
+        examples=["ring"],
     )
 
 
