@@ -18,12 +18,13 @@ def page() -> str:
         "# GPUs",
         "",
         "What `gpu:` of a topology may name. Peaks are dense; memory is what the driver reports where that was",
-        "published, else nominal. How well kernels are described: [kernels.md](kernels.md).",
+        "published, else nominal; the host link counts one direction. How well",
+        "kernels are described: [kernels.md](kernels.md).",
         "",
         "| GPU | SMs | memory | its bandwidth | "
         + " | ".join(f"{name.upper()}, TFLOP/s" for name in FORMATS)
-        + " | power | GEMMs |",
-        "|---|---:|---:|---:|" + "---:|" * len(FORMATS) + "---:|---|",
+        + " | power | host link | GEMMs |",
+        "|---|---:|---:|---:|" + "---:|" * len(FORMATS) + "---:|---:|---|",
     ]
     lines += [_figures(sheet) for sheet in sheets]
     lines += [
@@ -60,6 +61,7 @@ def _figures(sheet: GpuConfig) -> str:
         f"{sheet.memory.bandwidth / 1e12:.3f} TB/s",
         *(f"{peak / 1e12:,.0f}" if peak else "" for peak in peaks),
         f"{sheet.power:,.0f} W",
+        f"{sheet.host_link / 1e9:.0f} GB/s",
         _kernels(sheet),
     )
 

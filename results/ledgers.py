@@ -96,7 +96,7 @@ def with_sets(changes: dict[str, Any], *, experts: bool = False) -> Change:
 def other_dispatcher(case: StepCase) -> Scenario | None:
     """Return a mixture of experts with a plain all-to-all, or with DeepEP where it has that."""
     scenario = case.scenario()
-    if not scenario.model.moe_layers:
+    if scenario.layout.ep == 1:
         return None
     plain = scenario.workload.experts.dispatcher == "all_to_all"
     return case.scenario({"experts.dispatcher": "deepep" if plain else "all_to_all"})
@@ -112,7 +112,7 @@ def bf16(case: StepCase) -> Scenario | None:
 def tensor_overlap(case: StepCase) -> Scenario | None:
     """Return a case with tensor parallel transfers overlapped where they are not, or the other way."""
     layout = case.scenario().workload.layout
-    if layout.tp == 1:
+    if layout.tp == 1 or not layout.sequence_parallel:
         return None
     return case.scenario({"layout.tp_comm_overlap": not layout.tp_comm_overlap})
 

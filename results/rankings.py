@@ -67,6 +67,7 @@ def page() -> str:
     now = _all(views.now for views in groups)
     old = _all(views.before for views in groups)
     slow = _all(views.ordinary for views in groups)
+    fitting = order(pair for pair in _pairs(views.now for views in groups) if pair.fits)
     resolution = rankings().resolution
     lines = [
         "# Orders: which of two runs is faster, and by how much",
@@ -80,6 +81,9 @@ def page() -> str:
         "",
         "Hosts of stacks that nobody profiled run at a lean pace or an ordinary one; with all of them at the ordinary",
         f"pace {_met(slow)} pairs are in order, tau {slow.tau:+.2f}.",
+        "",
+        "Runs marked * do not fit in the memory of their GPUs as simulated, though they ran: what is simulated is",
+        f"not what they did. Without them {_met(fitting)} pairs are in order, tau {fitting.tau:+.2f}.",
         "",
         "| topic | runs | in order | tau | in order before | tau before | ordinary hosts | their tau |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -101,12 +105,17 @@ def page() -> str:
 
 
 def _all(groups: Iterable[Ranking]) -> Order:
-    """Return how well the pairs of all groups are ordered; a pair in two groups counts once."""
+    """Return how well the pairs of all groups are ordered."""
+    return order(_pairs(groups))
+
+
+def _pairs(groups: Iterable[Ranking]) -> Iterable[Pair]:
+    """Return the pairs of all groups; a pair in two groups counts once."""
     pairs: dict[frozenset[str], Pair] = {}
     for group in groups:
         for pair in group.pairs:
             pairs[frozenset((pair.first.case, pair.second.case))] = pair
-    return order(pairs.values())
+    return pairs.values()
 
 
 def _met(found: Order) -> str:
@@ -131,12 +140,18 @@ def _effect_rows(group: Views, resolution: float) -> Iterable[str]:
             effects = ["tie"] * 3  # next to nothing was measured: a ratio says nothing
         yield row(
             group.now.group.topic,
-            now.first.case.split("/")[1],
-            now.second.case.split("/")[1],
+            _name(now.first),
+            _name(now.second),
             f"{now.published:+.1%}",
             f"{now.simulated:+.1%}",
             *effects,
         )
+
+
+def _name(check: Check) -> str:
+    """Return a run's name, marked where it does not fit."""
+    name = check.case.split("/")[1]
+    return f"{name} *" if check.fits is False else name
 
 
 def _notes(groups: Iterable[Views]) -> Iterable[str]:

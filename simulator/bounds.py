@@ -35,6 +35,7 @@ def bounds(program: Program) -> tuple[Bound, ...]:
         _compute_as_profiled(program),
         _nic(program),
         _link(program),
+        _hosts(program),
         Bound(
             name="critical path",
             seconds=critical_path(program),
@@ -60,6 +61,23 @@ def _compute_as_profiled(program: Program) -> Bound:
         name="compute as profiled",
         seconds=max(ranks),
         formula="sum of kernel times on the busiest rank",
+    )
+
+
+def _hosts(program: Program) -> Bound:
+    # A host launches the rows of its rank one after another; what makes it wait only adds to that.
+    # It has launched the first kernel when the step begins.
+    ends = []  # [rank class] s
+    for rank in range(program.ranks):
+        own = np.flatnonzero(program.rank == rank)
+        if len(own):
+            host = program.host[own]  # [row] s
+            begins = np.cumsum(host) - host - program.lead[own[0]]
+            ends.append(float((begins + program.lag[own]).max()))
+    return Bound(
+        name="hosts",
+        seconds=max([0.0, *ends]),
+        formula="launches of a rank one after another, and the kernel behind the last, the busiest host",
     )
 
 

@@ -25,8 +25,24 @@ Dtype = Literal["bf16", "fp8", "fp8_blockwise", "fp8_tensor", "mxfp8", "nvfp4"]
 
 BOTH_WAYS = ("cast_transpose", "mx_cast", "nvfp4_cast")
 """Kinds of casts that write what the weight gradient reads as well."""
-RECOMPUTE = ("norm", "mla_up_projection", "swiglu", "core_attention", "full")
+RECOMPUTE = (
+    "norm",
+    "mla_up_projection",
+    "swiglu",
+    "core_attention",
+    "moe_act",
+    "mlp",
+    "shared_experts",
+    "moe",
+    "full",
+)
 """What the backward pass may recompute instead of keeping, by name."""
+MEGATRON_RECOMPUTE = {
+    "layernorm": "norm",
+    "mla_up_proj": "mla_up_projection",
+    "core_attn": "core_attention",
+}
+"""Names of Megatron-LM's --recompute-modules that have another one here; the others are the same."""
 
 BYTES: dict[Dtype, float] = {
     "bf16": 2.0,
@@ -97,6 +113,22 @@ class Recipe:
         It does where it writes the transpose too.
         """
         return self.cast in BOTH_WAYS
+
+    @property
+    def gathers_both(self) -> bool:
+        """Tell whether what both GEMMs of a gradient read is gathered twice, cast along either axis.
+
+        Scales of blocks belong to one axis; one scale per tensor serves both.
+        """
+        return self.casts_once and self.gemm != "fp8_tensor"
+
+    @property
+    def transposes_gathered(self) -> bool:
+        """Tell whether what was gathered in FP8 is transposed for the weight gradient.
+
+        MXFP8 is multiplied in either order.
+        """
+        return self.casts_once and self.gemm != "mxfp8"
 
     @property
     def keeps_coded(self) -> bool:

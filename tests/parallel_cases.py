@@ -33,6 +33,7 @@ LAYOUTS = [
     {"layout__pp": 1, "layout__tp": 4},
     {"layout__pp": 1, "layout__cp": 2},
     {"layout__pp": 1, "layout__cp": 4, "layout__cp_comm": "all_gather"},
+    {"layout__pp": 1, "layout__cp": 2, "layout__cp_comm": "a2a"},
     {"layout__pp": 2},
     {"layout__pp": 4},
     {"layout__pp": 2, "schedule__name": "dualpipe"},

@@ -9,6 +9,7 @@ from builders import (
     dense,
     faster,
     flow,
+    hosted,
     kernel,
     lone,
     program,
@@ -24,7 +25,7 @@ from simulator.program import lower
 from simulator.report import Report, summarise
 
 EVERY = configurations()
-NAMES = ("compute at peak", "compute as profiled", "NIC", "busiest link", "critical path")
+NAMES = ("compute at peak", "compute as profiled", "NIC", "busiest link", "hosts", "critical path")
 
 
 def report(one) -> Report:
@@ -62,7 +63,34 @@ def test_bounds_hold_whether_ranks_are_folded_or_not(name, unfolded):
     assert all(b.seconds <= one.step_time * (1 + 1e-12) for b in one.bounds)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", EVERY[::3], ids=configuration_name)
+def test_no_step_with_the_hosts_of_its_stack_is_shorter_than_any_bound(changes):
+    # On so small a model hosts bind: their bound is near the step.
+    one = report(hosted(**changes))
+    for b in one.bounds:
+        assert 0 <= b.seconds <= one.step_time * (1 + 1e-12), b.name
+    assert bound(one, "hosts") > bound(one, "compute at peak")
+
+
 # Each bound is tight somewhere
+
+
+def test_where_the_host_alone_binds_its_launches_are_the_step():
+    # One GPU whose kernels wait for nothing but their launches, of a second each.
+    one = lone()
+    slow = dict.fromkeys(one.host.forward, 1.0)
+    host = one.host.model_copy(
+        update={"forward": slow, "backward": slow, "repeat": 1.0, "communication": 1.0}
+    )
+    found = report(replace(one, host=host))
+    assert found.step_time > 100
+    assert bound(found, "hosts") == pytest.approx(found.step_time, rel=1e-9)
+
+
+def test_hosts_that_take_no_time_bound_by_their_longest_row():
+    one = lower(lone())
+    assert bound(report(lone()), "hosts") == pytest.approx(one.seconds.max(), rel=1e-12)
 
 
 def test_one_gpu_takes_what_its_kernels_take():
@@ -104,6 +132,15 @@ def test_kernels_at_their_peak_meet_the_bound_of_the_peak():
     assert bound(ideal, "compute at peak") == pytest.approx(ideal.step_time, rel=2e-4)
 
 
+def rate_alone(table, nic):
+    """Return communication kernels of NCCL that take nothing but their bytes over a share of the NIC."""
+    bare = {"nic": nic, "setup": 0.0, "own_part": 0.0, "nic_overhead": 0.0}
+    return {
+        name: row.model_copy(update=bare) if name.startswith("nccl") else row
+        for name, row in table.items()
+    }
+
+
 def test_where_computing_takes_no_time_the_gradients_way_over_the_nic_is_the_step():
     # Two nodes of one GPU, no pipeline: a reduce-scatter, then an all-gather, over an ideal NIC
     # without latency.
@@ -118,8 +155,7 @@ def test_where_computing_takes_no_time_the_gradients_way_over_the_nic_is_the_ste
         1e15,
         links=False,
     )
-    table = one.kernels.communication
-    perfect = {**table, "nccl": table["nccl"].model_copy(update={"nic": 1.0})}
+    perfect = rate_alone(one.kernels.communication, 1.0)
     ideal = report(replace(one, kernels=one.kernels.model_copy(update={"communication": perfect})))
     assert bound(ideal, "NIC") == pytest.approx(ideal.step_time, rel=1e-6)
 
@@ -137,9 +173,10 @@ def test_a_kernels_share_of_the_line_rate_is_in_the_busiest_links_bound():
         1e15,
         links=False,
     )
-    found = report(one)
+    share = one.kernels.communication["nccl_simple"].nic
+    table = rate_alone(one.kernels.communication, share)
+    found = report(replace(one, kernels=one.kernels.model_copy(update={"communication": table})))
     assert bound(found, "busiest link") == pytest.approx(found.step_time, rel=1e-6)
-    share = one.kernels.communication["nccl"].nic
     assert bound(found, "NIC") == pytest.approx(share * found.step_time, rel=1e-6)
 
 

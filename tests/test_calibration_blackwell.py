@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from calibration import measured, measured_csv, processor
 
-from simulator.collectives import choices, fastest, open_to
+from simulator.collectives import Kernels, choices, chosen, open_to
 from simulator.compute import Processor
 from simulator.inputs import find, read, validate
 from simulator.ops.op import gemm
@@ -37,7 +37,7 @@ def site(name, **changes):
 def busbw(net, gpus, algorithm="", size=8 * 2**30):
     """Return the bus bandwidth of an all-reduce [GB/s], of NCCL's choice unless told."""
     table = open_to("all_reduce", algorithm or None)
-    best = fastest(choices(net, range(gpus), KERNELS.communication, "all_reduce", table), size)
+    best = chosen(choices(net, range(gpus), Kernels.of(KERNELS), "all_reduce", table), size)
     return 2 * (gpus - 1) / gpus * size / best.seconds(size) / 1e9
 
 
@@ -131,37 +131,18 @@ def test_expert_kernels_reach_what_deepep_measured_on_the_wire(kind):
         assert getattr(KERNELS.communication[kind], key) == pytest.approx(share, abs=0.0005)
 
 
-def test_nvlink_rates_are_those_of_published_all_reduces():
-    ring, *inside = TABLES["all_reduce"]["rows"]
-    model = KERNELS.communication
-    assert (
-        model["nccl"].nvlink
-        == model["nccl_simple"].nvlink
-        == pytest.approx(ring["busbw_gb_s"] / ring["line_gb_s"], abs=0.0005)
-    )
-    assert model["nccl_ll"].nvlink == pytest.approx(model["nccl_simple"].nvlink / 2, abs=0.001)
-    assert model["nccl_ll128"].nvlink == pytest.approx(
-        model["nccl_simple"].nvlink * 0.92, abs=0.001
-    )
-    shares = [
-        row["busbw_gb_s"] / row["line_gb_s"] * (row["gpus"] + 1) / (2 * (row["gpus"] - 1))
-        for row in inside
-    ]
-    assert model["nvls"].nvlink == pytest.approx(math.prod(shares) ** 0.5, abs=0.001)
-
-
 # What was not fitted, or only together with others
 
 
-def test_the_two_published_nvls_all_reduces_are_missed_by_an_eighth_either_way():
-    eight, rack = (row["busbw_gb_s"] for row in TABLES["all_reduce"]["rows"][1:])
-    assert busbw(site("b200-node"), 8) / eight - 1 == pytest.approx(-0.113, abs=0.01)
-    assert busbw(site("gb200-nvl72"), 72) / rack - 1 == pytest.approx(0.122, abs=0.01)
-
-
-def test_a_ring_on_8_gpus_is_predicted_from_one_on_4():
-    published = TABLES["validation"][0]["busbw_gb_s"]
-    assert busbw(site("b200-node"), 8, "ring") == pytest.approx(published, rel=0.03)
+def test_published_all_reduces_of_other_blackwells_lie_around_those_of_b200():
+    # Fitted to 8 B200 up to 512 MiB (measured/nccl_one_node.csv). In their switches 8 B300 reach
+    # 845 GB/s and the 72 GPUs of a GB200 rack 834.6; in a ring 4 GB200 679.6 and 8 B300 695.
+    ring, eight, rack = (row["busbw_gb_s"] for row in TABLES["all_reduce"]["rows"])
+    assert busbw(site("b200-node"), 8) / eight - 1 == pytest.approx(-0.066, abs=0.01)
+    assert busbw(site("gb200-nvl72"), 72) / rack - 1 == pytest.approx(0.18, abs=0.01)
+    of_four = busbw(site("b200-node"), 4, "ring") / ring - 1
+    of_eight = busbw(site("b200-node"), 8, "ring") / TABLES["validation"][0]["busbw_gb_s"] - 1
+    assert (of_four, of_eight) == pytest.approx((-0.10, -0.12), abs=0.01)
 
 
 def test_two_nodes_of_b200_are_predicted_within_a_tenth():

@@ -4,13 +4,16 @@ Large messages give the rate, the curve over sizes the rest. Latencies of protoc
 (src/graph/tuning.cc).
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
-from calibration import AMPERE, HOPPER, measured, measured_csv
+from calibration import AMPERE, HOPPER, measured_csv
 from scipy.optimize import least_squares
 
-from simulator.collectives import BUS_FACTORS, choices, fastest, open_to
-from simulator.residuals.links import LINES, one_node
+from simulator.collectives import BUS_FACTORS, Kernels, choices, chosen, open_to
+from simulator.hardware import Ramp
+from simulator.residuals.links import calls, links, passes
 from simulator.residuals.rows import processor
 from simulator.topology import TopologyConfig, network
 
@@ -18,14 +21,8 @@ LINE = {"h100": 450e9, "h800": 200e9, "a100": 300e9}
 KERNELS = {"h100": HOPPER.kernels, "h800": HOPPER.kernels, "a100": AMPERE.kernels}
 NVLINK, NIC = 3.33e-6, 3.7e-6  # DeepSeek, arXiv 2505.09343, table 5: what topologies say
 LL, LL128, SIMPLE = "nccl_ll", "nccl_ll128", "nccl_simple"
-ROUND = {
-    LL: (0.6e-6, 2.7e-6),
-    LL128: (1.9e-6, 4.0e-6),
-    SIMPLE: (None, 14e-6),
-    "nvls": (NVLINK, 18e-6),
-}
-"""row -> NCCL 2.18's latency of a round on NVLink and across nodes; Simple's on NVLink is fitted."""
-LL128_BASE = 7.4e-6  # NCCL 2.18: base latency 14.0 us against LL's 6.6
+ROUND = {LL: 2.7e-6, LL128: 4.0e-6, SIMPLE: 14e-6, "nvls": 18e-6}
+"""row -> NCCL's latency of a round between nodes [s], src/graph/tuning.cc"""
 DECADES = ((1e3, 1e4), (1e5, 1e6), (1e6, 1e7), (1e7, 1e8))
 
 
@@ -53,8 +50,9 @@ def machine(gpu, nodes=1, gpus=8, nic="50 GB/s"):
 
 def seconds(gpu, op, ranks, size, algorithm=None, nodes=1):
     net = machine(gpu, nodes)
-    found = choices(net, range(ranks), KERNELS[gpu].communication, op, open_to(op, algorithm))
-    return fastest(found, size).seconds(size)
+    kernels = Kernels.of(KERNELS[gpu])
+    found = choices(net, range(ranks), kernels, op, open_to(op, algorithm))
+    return chosen(found, size).seconds(size)
 
 
 def busbw(gpu, op, ranks, size=8e9, algorithm=None, nodes=1):
@@ -91,11 +89,10 @@ PUBLISHED = [
 def test_large_all_reduces_reach_the_published_bus_bandwidth(
     gpu, ranks, algorithm, published, source
 ):
-    # Fitted: 370, 480 and 230. The others follow: from the formula of NVLS, and from H800's
-    # narrower NVLink.
-    assert busbw(gpu, "all_reduce", ranks, algorithm=algorithm) == pytest.approx(
-        published, rel=0.03
-    ), source
+    # Not fitted. What was measured up to 512 MiB (measured/nccl_one_node.csv) is lower than what is
+    # published, 350 of 370 in rings of 4 H100 and 445 to 460 of 480 in the switches of 8.
+    found = busbw(gpu, "all_reduce", ranks, algorithm=algorithm)
+    assert -0.08 < found / published - 1 < 0.01, source
 
 
 def test_between_nodes_a_nic_reaches_46_to_49_gb_s():
@@ -115,93 +112,173 @@ def test_two_nodes_reduce_at_the_expected_rate():
 def test_two_nodes_with_narrow_nics_reduce_at_their_rate():
     # 2 x 8 H800 with 8 ConnectX-6 of 100 Gb/s: 161 GB/s (nccl-tests issue 153). NICs bind: S/8 each
     # at 0.94 x 12.5.
-    net, kernels = machine("h800", 2, nic="100 Gb/s"), HOPPER.kernels.communication
+    net, kernels = machine("h800", 2, nic="100 Gb/s"), Kernels.of(HOPPER.kernels)
     found = choices(net, range(16), kernels, "all_reduce", open_to("all_reduce", None))
-    best = fastest(found, 8e9)
+    best = chosen(found, 8e9)
     assert best.algorithm == "nvls_tree"
     assert 8 / best.seconds(8e9) * BUS_FACTORS["all_reduce"](16) == pytest.approx(161, rel=0.10)
 
 
-def nvls_rate(row):
-    g = row["gpus"]
-    return row["busbw_gb_s"] * (g + 1) / (2 * (g - 1)) / row["line_gb_s"]
+# Fitted rows
 
 
-def test_the_rate_of_switches_that_add_is_that_of_eight_h100():
-    rows = [row for row in measured("nccl")["rows"] if row["link"] == "nvls"]
-    assert HOPPER.kernels.communication["nvls"].nvlink == pytest.approx(
-        nvls_rate(rows[0]), abs=0.0005
+GPUS = {"ampere": ("a100",), "hopper": ("h100", "h200"), "blackwell": ("b200",)}
+FREE = {
+    "nccl_ll": ("setup", "nvlink", "nvlink_latency", "own_part"),
+    "nccl_ll128": ("setup", "nvlink", "nvlink_latency"),
+    "nccl_simple": ("setup", "nvlink", "nvlink_latency", "own_part"),
+    "nccl_simple_all_reduce": ("setup", "nvlink", "nvlink_latency", "share", "most"),
+    "nvls": ("setup", "nvlink", "share", "most"),
+    "all_to_all_ll": ("setup", "nvlink"),
+    "all_to_all": ("setup", "nvlink", "own_part", "share", "most"),
+}
+"""row -> what is fitted of it, besides `hidden` on Blackwell"""
+UNIT = {"setup": 1e-6, "own_part": 1e9, "most": 1e-6}
+ROWS = {
+    # row -> measured collectives of each architecture, rms of the fit [%]
+    "ampere": {
+        "nccl_ll": (65, 6.0),
+        "nccl_ll128": (9, 3.2),
+        "nccl_simple": (48, 5.4),
+        "nccl_simple_all_reduce": (22, 4.1),
+        "all_to_all_ll": (9, 3.2),
+        "all_to_all": (39, 6.6),
+    },
+    "hopper": {
+        "nccl_ll": (216, 6.6),
+        "nccl_ll128": (18, 1.9),
+        "nccl_simple": (126, 4.9),
+        "nccl_simple_all_reduce": (45, 4.9),
+        "nvls": (27, 2.0),
+        # Two of 27 take twice as long as the same call of the other GPU.
+        "all_to_all_ll": (27, 16.0),
+        "all_to_all": (117, 5.3),
+    },
+    "blackwell": {
+        "nccl_ll": (81, 6.5),
+        "nccl_simple": (40, 3.2),
+        "nccl_simple_all_reduce": (15, 5.3),
+        "nvls": (8, 2.6),
+        "all_to_all_ll": (9, 4.9),
+        "all_to_all": (39, 5.9),
+    },
+}
+FITS = [(name, row) for name, rows in ROWS.items() for row in rows]
+
+
+@cache
+def measured_calls(name):
+    return tuple(calls(GPUS[name]))
+
+
+def of_row(name, row):
+    """Return the measured collectives that NCCL's estimate gives to a row."""
+    kernel = processor(GPUS[name][0]).kernels.communication[row]
+    return passes([call for call in measured_calls(name) if call.way.kernel == kernel])
+
+
+def constants(model, names):
+    """Return a row's constants as a data file has them."""
+    flat = {**model.model_dump(), **(model.ramp.model_dump() if model.ramp else {})}
+    return np.array([flat[name] / UNIT.get(name, 1.0) for name in names])
+
+
+def with_constants(model, names, values):
+    given = {
+        name: float(value) * UNIT.get(name, 1.0) for name, value in zip(names, values, strict=True)
+    }
+    if "share" in given:
+        given["ramp"] = Ramp.model_construct(share=given.pop("share"), most=given.pop("most"))
+    return model.model_copy(update=given)
+
+
+@pytest.mark.parametrize(("name", "row"), FITS)
+def test_each_row_is_the_least_squares_over_what_nccl_runs_by_it(name, row):
+    model, measured_rows = processor(GPUS[name][0]).kernels.communication[row], of_row(name, row)
+    names = FREE[row]
+    if name == "blackwell" and row.startswith("nccl_simple"):
+        names = (*names, "hidden")
+
+    def errors(x):
+        computed = measured_rows.seconds(with_constants(model, names, x))
+        return computed / measured_rows.measured - 1
+
+    given = constants(model, names)
+    count, rms = ROWS[name][row]
+    assert len(measured_rows.measured) == count
+    assert 100 * rms_of(errors(given)) == pytest.approx(rms, abs=0.06)
+    # From a tenth away in every constant no fit finds anything better; those whose pipelines fill
+    # have kinks, next to which several constants do equally well.
+    robust = {"loss": "soft_l1", "f_scale": 0.1} if row == "all_to_all_ll" else {}
+    start = np.maximum(given * 1.1, 1e-3)
+    exact = dict.fromkeys(("xtol", "ftol", "gtol"), 1e-12)
+    best = least_squares(errors, start, bounds=(0, np.inf), x_scale=start, **robust, **exact)
+    if "share" not in names:
+        assert best.x == pytest.approx(given, rel=5e-3, abs=2e-3)
+    assert rms_of(errors(given)) < 1.002 * rms_of(errors(best.x))
+
+
+def rms_of(errors):
+    return float(np.sqrt((errors**2).mean()))
+
+
+def test_ll128_on_blackwell_is_hoppers_since_nccl_never_takes_it():
+    assert "LL128" not in {call.way.protocol for call in measured_calls("blackwell")}
+    rows = [processor(gpu).kernels.communication["nccl_ll128"] for gpu in ("h100", "b200")]
+    assert constants(rows[0], FREE["nccl_ll128"]) == pytest.approx(
+        constants(rows[1], FREE["nccl_ll128"])
     )
-    assert [nvls_rate(row) for row in rows] == pytest.approx(
-        [nvls_rate(rows[0])] * len(rows), rel=0.025
-    )
-    assert "nvls" not in AMPERE.kernels.communication
-
-
-# The curve over sizes
-
-
-def ring_us(gpu, ranks, size, setup_ll, rate_ll128, setup, hop):
-    """Return the time of a ring all-reduce [us], the fastest of three protocols. Setup and hop in us."""
-    rate, rounds = KERNELS[gpu].communication[SIMPLE].nvlink, 2 * (ranks - 1)
-    ideal = 2 * (ranks - 1) / ranks * size / LINE[gpu] * 1e6
-    return np.minimum.reduce(
-        [
-            setup_ll + rounds * 0.6 + ideal / (rate / 2),
-            setup_ll + 7.4 + rounds * 1.9 + ideal / rate_ll128,
-            setup + rounds * hop + ideal / rate,
-        ]
-    )
-
-
-def fit(gpu, start):
-    """Return LL's setup, LL128's rate, Simple's setup and round: least squares of log time over rows above 100 kB."""
-    ranks, size, time = curve(gpu, "all_reduce")
-    some = size > 1e5
-    rate = KERNELS[gpu].communication[SIMPLE].nvlink
-    bounds = ([0, 0.05, 0, 0.6], [100, 0.92 * rate, 300, 30])
-
-    def error(x):
-        return np.log(ring_us(gpu, ranks[some], size[some], *x) / time[some] * 1e-6)
-
-    return least_squares(error, start, loss="soft_l1", f_scale=0.1, bounds=bounds).x
-
-
-def test_ampere_protocols_are_fitted_to_the_curve():
-    rows = AMPERE.kernels.communication
-    setup_ll, rate, setup, hop = fit("a100", (40, 0.6, 100, 3.4))
-    assert rows[LL].setup == pytest.approx(setup_ll * 1e-6, rel=0.01)
-    assert rows[LL128].nvlink == pytest.approx(rate, rel=0.01)
-    assert rows[SIMPLE].setup == pytest.approx(setup * 1e-6, rel=0.01)
-    assert rows[SIMPLE].nvlink_latency == pytest.approx(hop * 1e-6 / NVLINK, rel=0.01)
-
-
-def test_hopper_setup_is_fitted_to_the_curve():
-    rows = HOPPER.kernels.communication
-    _, _, setup, hop = fit("h100", (40, 0.6, 40, 3.4))
-    assert rows[SIMPLE].setup == pytest.approx(setup * 1e-6, rel=0.01)
-    assert rows[SIMPLE].nvlink_latency == pytest.approx(hop * 1e-6 / NVLINK, rel=0.01)
-    assert rows[LL].setup == rows[SIMPLE].setup  # no row above 100 kB tells them apart
-    assert rows[LL128].nvlink == pytest.approx(0.92 * rows[SIMPLE].nvlink, abs=0.001)
 
 
 @pytest.mark.parametrize("part", [HOPPER, AMPERE], ids=["hopper", "ampere"])
-def test_the_rest_of_the_protocols_is_nccls_own(part):
+def test_rounds_and_rates_across_nodes_are_nccls_own(part):
     rows = part.kernels.communication
-    nic = rows["nccl"].nic
+    nic = rows["send_recv"].nic
     assert [rows[name].nic / nic for name in (LL, LL128, SIMPLE)] == pytest.approx(
         [0.5, 0.92, 1.0], abs=0.001
     )
-    assert rows[LL].nvlink == pytest.approx(rows[SIMPLE].nvlink / 2, abs=0.0006)
-    assert rows[LL128].setup - rows[LL].setup == pytest.approx(LL128_BASE)
-    for name, (near, far) in ROUND.items():
+    for name, far in ROUND.items():
         if name in rows:
-            assert rows[name].nic_latency == pytest.approx(far / NIC, abs=0.001)
-            assert near is None or rows[name].nvlink_latency == pytest.approx(
-                near / NVLINK, abs=0.001
-            )
-    assert rows[SIMPLE].nvlink == pytest.approx(rows["nccl"].nvlink, abs=0.005)
-    assert rows["send_recv"].nic_latency == rows[SIMPLE].nic_latency
+            assert rows[name].nic_overhead == pytest.approx(max(0.0, far - NIC))
+    assert rows["send_recv"].nic_overhead == rows[SIMPLE].nic_overhead
+
+
+@pytest.mark.parametrize("row", list(links()), ids=lambda row: f"{row.gpu} {row.name}")
+def test_every_class_of_collective_is_described(row):
+    small = "16 KiB" in row.name
+    assert row.rms < (0.12 if small else 0.06)
+    assert abs(row.bias) < 0.05
+
+
+def test_nccls_estimate_is_where_the_measured_curves_jump():
+    # Simple takes at least 1.4 times as long as LL at half the size, where both are latency.
+    for gpu, ranks, size in (("a100", 4, 2), ("h100", 4, 4), ("b200", 4, 8), ("b200", 8, 16)):
+        curve_ = {
+            call.bytes: call for call in calls((gpu,), ("all_gather",)) if call.ranks == ranks
+        }
+        before, after = curve_[size * 2**19], curve_[size * 2**20]
+        assert after.measured > 1.6 * before.measured
+        assert (before.way.protocol, after.way.protocol) == ("LL", "Simple")
+
+
+def test_the_closed_form_is_what_the_network_resolves():
+    for call in measured_calls("hopper")[::7]:
+        alone = passes([call]).seconds(call.way.kernel)
+        assert float(alone[0]) == pytest.approx(call.computed, rel=1e-9)
+
+
+SCATTERS = {4: 360, 8: 345, 16: 320, 32: 300, 64: 280, 128: 260}
+"""nodes of 8 H100 -> bus bandwidth of reduce-scatters [GB/s], NVIDIA/nccl issue 1229"""
+
+
+def test_scatters_over_many_nodes_fall_as_they_were_seen_to():
+    # Nothing is fitted to them. The size is not stated: 4 GiB, up to which nccl-tests are usually
+    # run. Latencies of the rounds, and LL128 from 64 nodes on, make the curve fall; what was
+    # measured falls a tenth more.
+    found = {n: busbw("h100", "reduce_scatter", 8 * n, 4 * 2**30, nodes=n) for n in SCATTERS}
+    errors = np.array([found[n] / rate - 1 for n, rate in SCATTERS.items()])
+    assert np.abs(errors).max() < 0.13
+    assert 0 < errors.mean() < 0.08
 
 
 @pytest.mark.parametrize("gpu", ["h100", "a100"])
@@ -227,9 +304,9 @@ def residuals(gpu, op, link="nvlink", algorithm=None):
     each = {int(n): machine(gpu, nodes, 8 if nodes == 1 else 1) for n in set(ranks)}
     table = open_to(op, algorithm)
     ways = {
-        n: choices(net, range(n), KERNELS[gpu].communication, op, table) for n, net in each.items()
+        n: choices(net, range(n), Kernels.of(KERNELS[gpu]), op, table) for n, net in each.items()
     }
-    ours = np.array([fastest(ways[int(n)], s).seconds(s) for n, s in zip(ranks, size, strict=True)])
+    ours = np.array([chosen(ways[int(n)], s).seconds(s) for n, s in zip(ranks, size, strict=True)])
     error = ours / time - 1
     found = {}
     for low, high in DECADES:
@@ -243,10 +320,9 @@ def residuals(gpu, op, link="nvlink", algorithm=None):
 
 
 RESIDUALS = {
-    # rms by decade. 2 kB, the first row of each series, and the few below 1 MB carry the host: 62
-    # us at 2 kB where 338 kB takes 35 us (8 A100), 38 us at 338 kB on 2 H100 and 21 us on 8.
-    ("h100", "all_reduce", "nvlink"): {1e5: 0.45, 1e6: 0.15, 1e7: 0.08},
-    ("a100", "all_reduce", "nvlink"): {1e5: 0.45, 1e6: 0.13, 1e7: 0.06},
+    # rms by decade. All-reduces are a check: PyTorch's launches are in them, nccl-tests' are not.
+    ("h100", "all_reduce", "nvlink"): {1e6: 0.40, 1e7: 0.20},
+    ("a100", "all_reduce", "nvlink"): {1e6: 0.40, 1e7: 0.20},
     ("h100", "send_recv", "nvlink"): {1e5: 0.10, 1e6: 0.08, 1e7: 0.05},
     ("a100", "send_recv", "nvlink"): {1e5: 0.35, 1e6: 0.20, 1e7: 0.16},
 }
@@ -265,60 +341,3 @@ def test_a_lone_send_between_nodes_was_measured_slower_than_a_nic():
     found = residuals("h100", "send_recv", "nic")
     assert found[1e7][1] == pytest.approx(-0.24, abs=0.02), found
     assert abs(found[1e3][1]) < 0.35, found
-
-
-# Collectives of tensor parallelism inside a node
-
-
-PASSES = {
-    "hopper": (("h100", "h200"), 108, 0.037),
-    "ampere": (("a100",), 36, 0.051),
-    "blackwell": (("b200",), 36, 0.059),
-}
-"""kernel table -> its GPUs, gathers and scatters of 16 MiB and more, rms of the fit"""
-
-
-def with_constants(model, setup, round_, share, own):
-    """Return a kernel with constants in us, topology latencies, shares and GB/s."""
-    return model.model_copy(
-        update={
-            "setup": setup * 1e-6,
-            "nvlink_latency": round_,
-            "nvlink": share,
-            "own_part": own * 1e9,
-        }
-    )
-
-
-@pytest.mark.parametrize("name", PASSES)
-def test_gathers_and_scatters_of_tensor_parallelism_are_fitted_to_nccl_tests(name):
-    gpus, count, rms = PASSES[name]
-    passes, line = one_node(gpus), LINES[gpus[0]]
-    model = processor(gpus[0]).kernels.communication["nccl_tensor"]
-
-    def errors(x):
-        return np.log(passes.seconds(with_constants(model, *x), line) / passes.measured)
-
-    assert len(passes.bytes) == count
-    best = least_squares(errors, [20, 0.3, 0.8, 800], x_scale=[10, 0.1, 0.1, 100])
-    given = (model.setup * 1e6, model.nvlink_latency, model.nvlink, model.own_part / 1e9)
-    assert given == pytest.approx(tuple(best.x), rel=5e-3)
-    reached = errors(given)
-    assert np.sqrt((reached**2).mean()) == pytest.approx(rms, abs=0.001)
-    assert abs(reached.mean()) < 0.005
-
-
-def test_a_part_of_ones_own_is_why_two_gpus_reach_less_than_eight():
-    # Without the copy two GPUs would come out 15% too fast and eight too slow.
-    passes = one_node(("h100", "h200"))
-    model = processor("h100").kernels.communication["nccl_tensor"]
-
-    def errors(x):
-        return np.log(passes.seconds(with_constants(model, *x, 0), LINES["h100"]) / passes.measured)
-
-    best = least_squares(errors, [20, 0.3, 0.8], bounds=([0, 0, 0], [100, 10, 1]))
-    found = errors(best.x)
-    assert [found[passes.ranks == n].mean() for n in (2, 8)] == pytest.approx(
-        [-0.10, 0.05], abs=0.04
-    )
-    assert np.sqrt((found**2).mean()) > 2 * 0.037

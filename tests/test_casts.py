@@ -107,3 +107,52 @@ def test_shared_experts_of_a_tensor_group_gather_what_was_cast():
     assert [op.name for op in ops.mlp_f[:3]] == ["cast", "gather input", "gate+up"]
     assert [op.name for op in ops.mlp_b[:3]] == ["cast", "gather output gradient", "down dgrad"]
     assert ops.mlp_f[0].bytes == one.recipe.cast_bytes * 2048 / 2 * 1024  # its own tokens
+
+
+def gradient(recipe, **keys):
+    """Return the ops of both row parallel layers' input gradients, of 2,048 tokens 1,024 wide."""
+    one = dense(precision__recipe=recipe, layout__tp=4, layout__pp=1, **keys)
+    (ops,) = block_ops("dense", work(one, None))
+    return ops.attention_b, ops.mlp_b
+
+
+@pytest.mark.parametrize(
+    ("recipe", "gathered", "transposed"),
+    [
+        ("bf16", 2.0, False),
+        ("fp8_tensor", 1.0, True),
+        ("fp8_current", 1.0, True),
+        ("fp8_blockwise", 2 * (1 + 4 / 128), True),  # a cast along either axis
+    ],
+)
+def test_a_gathered_gradient_is_transposed_for_the_weight_gradient(recipe, gathered, transposed):
+    # One byte read and one written of all 2,048 tokens: what came is in the order of tokens.
+    for ops in gradient(recipe):
+        (gather,) = [op for op in ops if op.name == "gather output gradient"]
+        assert gather.bytes == gathered * 2048 * 1024
+        found = [op.bytes for op in ops if op.name == "transpose gathered gradient"]
+        assert found == ([2 * 2048 * 1024] if transposed else [])
+
+
+def test_nothing_is_transposed_where_a_cast_has_written_the_transpose():
+    # Without sequence parallelism each GPU casts all tokens, and writes both.
+    for ops in gradient("fp8_tensor", layout__sequence_parallel=False):
+        assert not [op for op in ops if op.name == "transpose gathered gradient"]
+
+
+def test_mxfp8_gathers_a_gradient_along_either_axis_and_transposes_nothing():
+    # 32 elements share a scale along one axis: the other GEMM reads another cast.
+    one = dense(precision__recipe="mxfp8", layout__tp=4, layout__pp=1, gpu="b200")
+    (ops,) = block_ops("dense", work(one, None))
+    for part in (ops.attention_b, ops.mlp_b):
+        (gather,) = [op for op in part if op.name == "gather output gradient"]
+        assert gather.bytes == 2 * 2048 * 1024 * (1 + 1 / 32)
+        assert not [op for op in part if "transpose" in op.name]
+
+
+def test_of_a_gradient_round_a_ring_the_other_cast_travels_next_to_the_same_gemm():
+    # The ring brings what the input gradient reads; four pieces do not wait for the other cast.
+    for ops in gradient("fp8_blockwise", layout__tp_comm_overlap=True):
+        ring, other = [op for op in ops if op.name.startswith("gather output gradient")]
+        assert ring.bytes == other.bytes == 2048 * 1024 * (1 + 4 / 128)
+        assert (other.name, other.concurrent) == ("gather output gradient by channel", 4)

@@ -79,6 +79,7 @@ def test_run_shows_the_step_the_parts_the_memory_and_the_bounds(files, capsys):
         "Peak memory",
         "fits",
         "Lower bounds",
+        "hosts",
         "critical path",
         "8 H800 GPUs",
         "GPU-hours",

@@ -139,7 +139,7 @@ def test_the_columns_are_those_of_nccl_tests(capsys):
     assert head == ["size", "count", "type", "algorithm", "protocol", "time", "algbw", "busbw"]
     assert units == ["(B)", "(elements)", "(us)", "(GB/s)", "(GB/s)"]
     assert line[:5] == ["1073741824", "268435456", "float", "nvls", "Simple"]
-    assert float(line[7]) == pytest.approx(478, abs=3)
+    assert float(line[7]) == pytest.approx(459, abs=3)  # 445 and 460 measured at 512 MiB
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

@@ -13,11 +13,12 @@ from test_topology_families import cluster as family
 from simulator.collectives import (
     ALGORITHMS,
     BUS_FACTORS,
+    Kernels,
     Round,
     Rounds,
     choices,
+    chosen,
     demand,
-    fastest,
     of_nccl,
     of_op,
     open_to,
@@ -404,27 +405,27 @@ def test_merging_like_flows_changes_nothing(seed):
 # NCCL's choice
 
 
-def chosen(gpus, kernels, op, size, ranks=8):
+def taken(gpus, kernels, op, size, ranks=8):
     net = (
         cluster(nodes=max(1, ranks // 8), gpus=gpus, ports=64)
         if ranks > 8
         else cluster(1, gpus, kind="single_node")
     )
     found = choices(net, range(ranks), kernels, op, open_to(op, None))
-    best = fastest(found, size)
-    assert all(best.seconds(size) <= other.seconds(size) for other in found)
+    best = chosen(found, size)
+    assert all(best.estimate(size) <= other.estimate(size) for other in found)
     return best.algorithm, best.protocol
 
 
 def test_hopper_reduces_in_its_switches_and_ampere_in_rings():
-    hopper, ampere = HOPPER.kernels.communication, AMPERE.kernels.communication
-    assert chosen(8, hopper, "all_reduce", GB) == ("nvls", "Simple")
-    assert chosen(8, ampere, "all_reduce", GB) == ("ring", "Simple")
-    assert chosen(8, ampere, "all_reduce", 16 * 2**20) == ("ring", "LL128")
-    assert chosen(8, ampere, "all_reduce", 2**10) == ("ring", "LL")
-    assert chosen(8, hopper, "all_gather", GB) == ("ring", "Simple")
-    assert chosen(8, hopper, "all_reduce", 2**16, ranks=64) == ("tree", "LL")
-    assert chosen(8, hopper, "all_reduce", GB, ranks=64) == ("nvls_tree", "Simple")
+    hopper, ampere = Kernels.of(HOPPER.kernels), Kernels.of(AMPERE.kernels)
+    assert taken(8, hopper, "all_reduce", GB) == ("nvls", "Simple")
+    assert taken(8, ampere, "all_reduce", GB) == ("ring", "Simple")
+    assert taken(8, ampere, "all_reduce", 8 * 2**20) == ("ring", "LL128")
+    assert taken(8, ampere, "all_reduce", 2**10) == ("ring", "LL")
+    assert taken(8, hopper, "all_gather", GB) == ("ring", "Simple")
+    assert taken(8, hopper, "all_reduce", 2**16, ranks=64) == ("tree", "LL")
+    assert taken(8, hopper, "all_reduce", GB, ranks=64) == ("nvls_tree", "Simple")
 
 
 def test_every_op_has_candidates_from_its_own_table():
@@ -438,7 +439,7 @@ def test_a_switch_that_cannot_add_is_said_to_be_missing():
     net = cluster(nodes=1, gpus=8, kind="single_node")
     table = open_to("all_reduce", "nvls")
     with pytest.raises(InputError) as caught:
-        choices(net, range(8), AMPERE.kernels.communication, "all_reduce", table)
+        choices(net, range(8), Kernels.of(AMPERE.kernels), "all_reduce", table)
     assert str(caught.value) == (
         "--algorithm: 'nvls' adds in the NVSwitch, which this GPU's kernel table does not know. Choose ring."
     )

@@ -138,7 +138,7 @@ def test_a_number_is_refused_as_text_and_as_true(field):
         ("training.tokens", "1e12", "--set: training.tokens: '1e12' is not a number. Write it"),
         ("training.tokens", 0, "--set: training.tokens: 0.0 must be greater than 0."),
         ("training.recompute", 3, "--set: training.recompute: 3 is not a list. Write [first,"),
-        ("layout.cp_comm", "ring", "--set: layout.cp_comm: 'ring' is not one of 'p2p' or"),
+        ("layout.cp_comm", "ring", "--set: layout.cp_comm: 'ring' is not one of 'p2p',"),
         ("layout.sequence_parallel", 7, "layout.sequence_parallel: 7 is not true or false."),
         ("schedule", "1f1b", "--set: schedule: '1f1b' is not a group of keys. Write keys below"),
         ("name", 3, "name' or 'workload.name'."),

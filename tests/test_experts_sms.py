@@ -140,8 +140,7 @@ def test_an_exchange_without_sms_is_refused(name):
 
 
 @pytest.mark.slow
-def test_nobody_needs_sms_where_nothing_is_exchanged_or_the_nic_copies():
-    lower(scenario(experts__sms=0, layout__ep=1))
+def test_nobody_needs_sms_where_the_nic_copies():
     lower(scenario(experts__sms=0, experts__dispatcher="deepep_low_latency"))
 
 

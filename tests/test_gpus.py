@@ -37,7 +37,7 @@ def seconds(part, m, n, k, dtype="bf16"):
 def test_every_figure_of_a_gpu_has_a_source(name):
     gpu = sheet(name)
     assert gpu.name == name
-    assert {"sms", "memory", "peak", "power"} <= set(gpu.sources)
+    assert {"sms", "memory", "peak", "power", "host_link"} <= set(gpu.sources)
     assert ("relative" in gpu.sources) == bool(gpu.relative)
     assert validate(data("kernels", gpu.kernels), KernelConfig).name == gpu.kernels
 
@@ -86,6 +86,12 @@ def test_a_large_gemm_comes_near_the_peak_of_every_gpu_and_never_beyond(name):
         for in_loop in (part, replace(part, sustained=False)):
             found = 2.0 * 8192**3 / seconds(in_loop, 8192, 8192, 8192, dtype)
             assert 0.35 * part.peak(dtype) < found < part.peak(dtype), dtype
+
+
+def test_a_grace_feeds_its_gpus_faster_than_pcie():
+    # NVLink-C2C: 900 GB/s in both directions together, shared by the two GPUs of a superchip.
+    assert sheet("gb200").host_link == sheet("gb300").host_link == 225e9
+    assert sheet("h100").host_link == 64e9
 
 
 # Relatives

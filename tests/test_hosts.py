@@ -235,8 +235,11 @@ def test_hosts_that_never_bind_change_no_bit(name):
     # A launch takes some tens of nanoseconds, less than the gap between two kernels.
     one = hosted(schedule__name=name, layout__vpp=SCHEDULES[name].virtual or 2)
     free, quick = (engine.run(lower(slowed(one, k))) for k in (0.0, 1e-3))
-    for column in ("arrive", "start", "end"):
+    # What is posted before the first pass is due at once, and launched a few nanoseconds later.
+    later = free.due > 0
+    for column in ("start", "end"):
         assert getattr(quick, column).tobytes() == getattr(free, column).tobytes(), column
+    assert quick.arrive[later].tobytes() == free.arrive[later].tobytes()
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "custom"])
@@ -300,7 +303,8 @@ def drained(one):
 
 
 def test_megatrons_hosts_wait_for_norms_counts_and_receives():
-    assert drained(lower(hosted())) == ["combine(B)", "dispatch(F)", "optimizer"]
+    # Compute waits for what was posted, and Megatron synchronises the host there.
+    assert drained(lower(hosted())) == ["dispatch(F)", "optimizer", "wait"]
 
 
 def test_nothing_blocks_on_receives_where_ranks_hold_virtual_stages():
@@ -316,7 +320,7 @@ def test_deepseeks_hosts_wait_for_counts_alone():
 def test_a_dispatcher_whose_buffers_hold_everything_drains_no_host():
     # DeepEP's low-latency kernels return before tokens have come, and nobody asks how many.
     one = hosted(experts__dispatcher="deepep_low_latency")
-    assert drained(lower(one)) == ["combine(B)", "optimizer"]
+    assert drained(lower(one)) == ["optimizer", "wait"]
 
 
 def test_graphs_of_whole_layers_leave_only_the_norm_to_wait_for():

@@ -9,6 +9,7 @@ from calibration import CHUNK, ROUTING, TOKENS
 from test_calibration import OBSERVED, slope
 
 from simulator import engine
+from simulator.collectives.kinds import SENDS
 from simulator.compute import Sensitivity, speed
 from simulator.compute.contention import MOST, sensitivity
 from simulator.engine import EXECUTORS
@@ -136,6 +137,37 @@ def test_twice_as_fast_a_cluster_takes_half_as_long():
     one = scenario(layout__overlap_grad_reduce=True)
     twice = engine.run(lower(faster(one, 2.0)))
     assert engine.run(lower(one)).step_time == pytest.approx(2 * twice.step_time, rel=1e-9)
+
+
+# What transfers take
+
+
+def held(**changes):
+    """Return kind of coflow -> SMs that it holds."""
+    one = lower(scenario(schedule__name="1f1b", **changes))
+    return {flow.label[0].value: round(flow.sms * one.scenario.gpu.sms) for flow in one.coflows}
+
+
+def test_rings_hold_a_cta_per_channel_and_sends_two():
+    found = held(layout__tp=2, layout__pp=2)
+    assert found["tp"] == 24
+    assert found["F"] == found["B"] == 2
+
+
+@pytest.mark.parametrize(("tp", "ctas"), [(4, 4), (2, 8), (1, 16)])
+def test_rings_across_nodes_hold_ctas_for_each_nic_that_they_use(tp, ctas):
+    # Two nodes of four GPUs: data parallel groups have 4 / tp GPUs in each. NCCL's search finds a ring
+    # for each of their NICs, and multiplies it by four, to 16 at most.
+    assert held(layout__tp=tp, layout__pp=1, layout__ep=1)["reduce_scatter"] == ctas
+
+
+def test_a_transfer_takes_of_hbm_what_it_sends_and_some_more():
+    one = lower(scenario(layout__pp=2, layout__ep=2))
+    hbm = one.scenario.gpu.memory.bandwidth
+    # Both ends of a send take what its source does.
+    for kind in (kind for kind in one.coflows if kind.label[0] not in SENDS):
+        sent = sum(kind.sent) / one.multiplicity[list(kind.members)].sum()
+        assert kind.hbm * hbm == pytest.approx(2.5 * sent / (kind.size / kind.rate), rel=1e-9)
 
 
 # Where the sensitivities come from

@@ -2,14 +2,21 @@
 
 import pytest
 
-from simulator.program.orders import Key, orders
-from simulator.schedules import SCHEDULES, Action, Schedule, build
+from simulator.program.orders import Key, Order, orders
+from simulator.schedules import SCHEDULES, Action, PipelineOverlap, Schedule, build, posts
+
+
+def ordered(
+    schedule: Schedule, *, every_pass: bool, overlap: PipelineOverlap = PipelineOverlap.ALL
+) -> list[Order]:
+    """Return what ranks run, where sends find their receivers ready unless told otherwise."""
+    return orders(schedule, posts(schedule, overlap), every_pass=every_pass)
 
 
 def different_actions(name: str, micro_batches: int) -> list[int]:
     """Return how many different actions each rank of four runs."""
     schedule = build(name, 4, micro_batches, virtual=SCHEDULES[name].virtual or 2)
-    return [len(order.keys) for order in orders(schedule, every_pass=True)]
+    return [len(order.keys) for order in ordered(schedule, every_pass=True)]
 
 
 @pytest.mark.parametrize("name", ["1f1b", "interleaved", "zb-h1", "dualpipe", "dualpipev"])
@@ -22,7 +29,7 @@ def test_a_rank_runs_few_different_actions_whatever_the_number_of_micro_batches(
 def test_an_action_is_told_apart_by_who_takes_what_it_makes_and_by_being_the_last():
     # F0@0 F1@0 B0@0 B1@0 on rank 0: forwards go to rank 1; the second backward completes the
     # stage's gradients.
-    order = orders(build("gpipe", 2, 2), every_pass=False)[0]
+    order = ordered(build("gpipe", 2, 2), every_pass=False)[0]
     first, second = (order.keys[code] for code in order.code[:2].tolist())
     assert first == second == Key("F", 0, -1, 1, -1, final=False)
     assert [order.keys[code].final for code in order.code[2:].tolist()] == [False, True]
@@ -34,6 +41,6 @@ def test_a_pair_makes_the_gradients_of_its_backward_half():
     # stage 0 of rank 1 and stage 1 of rank 0, whose pair ends the gradients of stage 0 and not of 1.
     ahead = (Action("F", 0, 0), Action("FB", 1, 1, 0, 0), Action("B", 1, 1))
     behind = (Action("F", 1, 0), Action("F", 0, 1), Action("B", 0, 1), Action("B", 1, 0))
-    order = orders(Schedule("pair", 2, 2, (ahead, behind)), every_pass=False)[0]
+    order = ordered(Schedule("pair", 2, 2, (ahead, behind)), every_pass=False)[0]
     assert order.final == {0: 1, 1: 2}
     assert [order.keys[code].final for code in order.code.tolist()] == [False, True, True]

@@ -11,6 +11,8 @@ from simulator.inputs import data, data_names, validate
 from simulator.ops.op import KINDS, gemm, quantise
 from simulator.precision import BYTES, PEAK, RECIPES
 from simulator.scenario import load
+from simulator.trace.groups import DTYPES
+from simulator.trust.kind import PRECISIONS
 
 every_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
@@ -19,6 +21,7 @@ every_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_recipe_names_kinds_and_dtypes_that_exist(recipe):
     assert RECIPES[recipe.name] is recipe
     assert {recipe.gemm, recipe.dispatch} <= set(BYTES) == set(PEAK)
+    assert set(PRECISIONS) == set(DTYPES) == set(BYTES)
     assert {recipe.norm, f"{recipe.norm}_backward"} <= set(KINDS)
     assert recipe.cast in {"", *KINDS}
     assert bool(recipe.cast) == recipe.quantised == (recipe.gemm != "bf16")

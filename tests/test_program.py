@@ -389,7 +389,7 @@ def test_a_replica_whose_stages_lie_further_apart_starts_its_second_stage_later(
     )
     one = timeline.program
     first = {
-        int(one.first_rank[rank]): timeline.start[one.rank == rank].min()
+        int(one.first_rank[rank]): timeline.start[(one.rank == rank) & (one.seconds > 0)].min()
         for rank in range(one.ranks)
     }
     assert first[3] - first[2] == pytest.approx(3e-3, rel=1e-6)
@@ -417,7 +417,10 @@ def test_classes_of_a_rank_sum_to_the_seconds_of_its_rows(changes):
             one.seconds[one.rank == rank].sum(), rel=1e-12
         )
     assert (one.seconds[one.coflow >= 0] == 0).all()
-    assert (one.seconds[one.coflow < 0] > 0).all()
+    # At a wait the compute stream waits for messages, which takes nothing by itself.
+    takes = [label != "wait" for label in one.labels]
+    computes = (one.coflow < 0) & np.array(takes)[one.label]
+    assert (one.seconds[computes] > 0).all()
 
 
 def test_a_program_does_not_change():
@@ -564,11 +567,12 @@ def test_a_send_takes_one_of_several_ways(tmp_path):
         if flow.label.kind == "F":
             names = {program.link_names[link] for link, _ in flow.links}
             found[flow.members[0]] = (names, flow.latency)
-    setup = one.kernels.communication["nccl"].setup
+    kernel = one.kernels.communication["send_recv"]
+    before = kernel.setup + kernel.nic_overhead
     for source in range(4):
         links, latency = one.network.route(source, source + 4)
         names = {one.network.name[link] for link in links}
-        assert found[source] == (names, pytest.approx(latency + setup))
+        assert found[source] == (names, pytest.approx(latency + before))
 
 
 # Times that schedules are searched with
@@ -604,7 +608,7 @@ def test_chunk_times_count_the_transfers_that_kernels_wait_for(pp, forward, back
     # time, the other half copied by the GPU that keeps it, the start of the call and a round. A backward pass waits for what it gathers of the two gradients
     # of each layer; its other transfers run next to kernels.
     one = dense(layout__tp=2, layout__pp=pp)
-    kernel = one.kernels.communication["nccl_tensor"]
+    kernel = one.kernels.communication["nccl_simple"]
     round_ = kernel.nvlink_latency * one.topology.node.nvlink_latency
     half = 2_097_152 / (kernel.nvlink * 200e9) + 2_097_152 / kernel.own_part
     each = kernel.setup + round_ + half
@@ -631,7 +635,7 @@ def test_an_exchange_is_paced_by_the_link_that_takes_longest(nic, rate):
     assert found == {rate}
 
 
-def test_kernels_of_a_pair_take_as_long_as_next_to_exchanges_and_those_of_other_chunks_as_alone():
+def test_kernels_of_a_pair_and_of_other_chunks_take_their_time_alone():
     one = pair_program()
     (block,) = one.costs.stage(0)
     phases = {
@@ -639,15 +643,16 @@ def test_kernels_of_a_pair_take_as_long_as_next_to_exchanges_and_those_of_other_
         for label in PAIR_COMPUTE
     }
     phases["attn(B)"].append(Phase.ATTENTION_T)
-    for kind, overlapped, labels in (
-        ("FB", True, PAIR_COMPUTE),
-        ("F", False, ["attn(F)", "mlp(F)"]),
-        ("B", False, ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]),
+    for kind, labels in (
+        ("FB", PAIR_COMPUTE),
+        ("F", ["attn(F)", "mlp(F)"]),
+        ("B", ["mlp(B)", "mlp(W)", "attn(B)", "attn(W)"]),
     ):
         of_action = (one.action == action_of(one, kind)) & (one.rank == 0)
         for label in labels:
             rows = of_action & (one.label == one.labels.index(label))
-            due = [block.phases[PhaseKey(phase, overlapped)].total for phase in phases[label]]
+            due = [block.phases[PhaseKey(phase, False)].total for phase in phases[label]]
             assert one.seconds[rows].sum() == pytest.approx(sum(due), rel=1e-12)
-    slower = block.phases[PhaseKey(Phase.ATTENTION_B, True)].total
-    assert slower > 1.02 * block.phases[PhaseKey(Phase.ATTENTION_B, False)].total
+    # What exchanges next to them take, the engine finds out.
+    slowed = run(one).slowed
+    assert slowed[(one.action == action_of(one, "FB")) & (one.coflow < 0)].sum() > 0

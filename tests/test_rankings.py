@@ -1,5 +1,7 @@
 """Orders of published cases: Kendall's tau, effects, and the groups that are compared."""
 
+from dataclasses import replace
+
 import pytest
 
 from simulator.errors import InputError
@@ -55,6 +57,13 @@ def test_an_effect_is_the_simulated_difference_over_the_measured_one():
     first, second = runs([10, 12], [5, 4.5]).values()
     assert Pair(first, second).effect == pytest.approx(-0.5)
     assert order([Pair(first, second)]) == (1, 0, -1.0)
+
+
+def test_a_pair_fits_where_both_of_its_runs_do():
+    first, second = runs([10, 12], [5, 5.5]).values()
+    assert Pair(first, second).fits  # unknown is not too large
+    assert Pair(replace(first, fits=True), second).fits
+    assert not Pair(first, replace(second, fits=False)).fits
 
 
 def test_a_rate_counts_by_the_time_that_it_stands_for():

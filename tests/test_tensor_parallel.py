@@ -5,8 +5,11 @@ from builders import configuration_name, dense, scenario, simulated
 from parallel_cases import DENSE, GPT, MLA, MODELS, SHORT, changes, every_case
 
 from simulator.bounds import traffic
-from simulator.costs import buckets, price
+from simulator.costs import buckets, price, work
 from simulator.engine import run
+from simulator.errors import InputError, LayoutError
+from simulator.ops import Op
+from simulator.ops.attention_core import core
 from simulator.program import Program, lower
 from simulator.program.coflows import stage_hosts
 
@@ -172,6 +175,60 @@ def test_context_parallelism_by_hand(way, model, width):
     assert nvlink("context", **SHORT, **model, layout__cp=4, layout__cp_comm=way) == pytest.approx(
         due, rel=1e-12
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "forward", "backward"),
+    [
+        # Queries and output have 8 heads of 128, keys and values 4; MLA 8 heads of 96 and 64.
+        (DENSE, 8 * 128 + 4 * 128 + 4 * 128 + 8 * 128, 3 * 8 * 128 + 2 * 4 * 128),
+        ({**DENSE, **MLA}, 8 * 96 + 8 * 96 + 8 * 64 + 8 * 64, 3 * 8 * 64 + 2 * 8 * 96),
+    ],
+    ids=["gqa", "mla"],
+)
+@pytest.mark.slow
+def test_spread_heads_by_hand(model, forward, backward):
+    # Each GPU has 512 / 4 tokens and sends 3/4 of each tensor, BF16. Forward: queries, keys, values,
+    # output; backward: output, its gradient, those of queries, keys, values. 4 layers, 16
+    # micro-batches.
+    due = 3 / 4 * 512 / 4 * (forward + backward) * 2 * 4 * 16
+    assert nvlink("context", **SHORT, **model, layout__cp=4, layout__cp_comm="a2a") == (
+        pytest.approx(due, rel=1e-12)
+    )
+
+
+def test_spread_heads_see_the_whole_sequence_in_one_kernel():
+    # cp 2: 4 of 8 heads, all 512 tokens. A ring has two kernels of 256 tokens; the FLOPs are equal.
+    given = work(dense(**SHORT, layout__pp=1, layout__cp=2, layout__cp_comm="a2a"), None)
+    ring = work(dense(**SHORT, layout__pp=1, layout__cp=2), None)
+    (spread,) = (op for op in core(given) if isinstance(op, Op) and op.kind == "attention")
+    (passed,) = (op for op in core(ring) if isinstance(op, Op) and op.kind == "attention")
+    assert (spread.seq_length, spread.shape.groups, spread.launches) == (512, 4, 1)
+    assert (passed.seq_length, passed.shape.groups, passed.launches) == (256, 8, 2)
+    assert spread.flops == passed.flops
+    assert spread.saved == passed.saved
+    # Copies in front of each exchange and behind it: 3 tensors on the way in, 1 on the way out.
+    copies = [op for op in core(given) if isinstance(op, Op) and op.kind == "copy"]
+    assert [op.launches for op in copies] == [3, 3, 1, 1]
+    assert [op.bytes for op in copies] == [4 * 256 * 2048] * 2 + [4 * 256 * 1024] * 2
+
+
+def test_heads_that_cannot_be_spread_are_refused():
+    # 4 key-value heads over tp 2: two for each rank, which cp 4 cannot share.
+    with pytest.raises(LayoutError, match="has 2 of keys and values"):
+        dense(**SHORT, layout__pp=1, layout__tp=2, layout__cp=4, layout__cp_comm="a2a")
+
+
+def test_an_algorithm_of_gathers_is_refused_where_heads_are_spread():
+    one = dense(
+        **SHORT,
+        layout__pp=1,
+        layout__cp=2,
+        layout__cp_comm="a2a",
+        communication__context__algorithm="ring",
+    )
+    with pytest.raises(InputError, match="which runs pairwise all-to-alls"):
+        lower(one)
 
 
 def test_tensor_parallelism_cuts_what_context_parallelism_moves():

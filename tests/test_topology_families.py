@@ -21,6 +21,7 @@ SMALL = {
     "nvl72": [
         {"nodes": 1, "gpus": 72},
         {"nodes": 2, "gpus": 72, "nics": 8, "ports": 8, "rails": 2},
+        {"nodes": 3, "gpus": 8, "nics": 8, "ports": 8},
     ],
     "fat_tree_2": [{}, {"nodes": 3, "ports": 4}],
     "multi_plane": [{}, {"gpus": 4, "planes": 2, "ports": 4}],
@@ -186,7 +187,7 @@ def test_the_closed_form_of_the_bisection_is_the_smallest_maximum_flow_between_h
 @pytest.mark.parametrize("name", shipped("topologies"))
 def test_every_shipped_topology_is_valid_and_reaches_its_last_gpu(name):
     config = validate(read(find(name, "topologies")), TopologyConfig)
-    assert config.node.gpus in {8, 64, 72}  # a board, a part of an NVL72, a whole one
+    assert config.node.gpus in {4, 8, 64, 72}  # a board, a part of an NVL72, a whole one
     assert network(config).route(0, config.gpus - 1)[1] > 0
 
 
@@ -336,8 +337,22 @@ def test_a_rack_of_72_meets_at_its_nvswitch_and_racks_on_rails():
     assert len(network(one).route(0, 71)[0]) == 2
     # 144 NICs on 4 rails of 36: two leaves of 32 each.
     assert describe(two)["switches_by_layer"] == {"leaf": 8, "spine": 4}
-    with pytest.raises(LayoutError, match="are not an NVL72 rack"):
-        network(cluster("nvl72", gpus=8))
+    for gpus in (6, 76):
+        with pytest.raises(LayoutError, match="are not trays of an NVL72 rack"):
+            network(cluster("nvl72", gpus=gpus, nics=2))
+
+
+def test_a_part_of_a_rack_keeps_its_nvswitch_and_its_rails():
+    # 64 of 72 GPUs in each of 4 racks: 4 rails of 64 NICs, two leaves of 32 each, half as many spines.
+    part = cluster("nvl72", nodes=4, gpus=64, ports=64)
+    assert describe(part)["switches_by_layer"] == {"leaf": 8, "spine": 4}
+    net = network(part)
+    assert net.gpus_per_node == 64
+    assert [net.kind[link] for link in net.route(0, 63)[0]] == ["nvlink", "nvlink"]
+    # GPU 5 is on rail 1, as GPU 64 + 9 is: they meet without NVLink.
+    assert set(net.kind[link] for link in net.route(5, 64 + 5)[0]) == {"nic"}
+    # A tray of 4 alone has no fabric.
+    assert describe(cluster("nvl72", nodes=1, gpus=4, nics=4))["switches"] == 0
 
 
 def test_across_pods_a_three_layer_tree_takes_four_cables():

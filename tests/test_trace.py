@@ -252,6 +252,7 @@ def test_tensor_parallel_transfers_are_gathers_and_scatters_or_sums(parallel):
         {"faults": [{"gpu": 3, "speed": 0.7}]},
         {"layout__cp": 2, "layout__cp_comm": "p2p"},
         {"layout__cp": 2, "layout__cp_comm": "all_gather"},
+        {"layout__cp": 2, "layout__cp_comm": "a2a"},
         {"schedule__name": "zb-v", "layout__vpp": 2},
         {"training__recompute": ["full"]},
     ],

@@ -284,10 +284,10 @@ def _rows(
     sizes: Sequence[float],
     algorithm: str | None,
 ) -> list[Row]:
-    from simulator.collectives import BUS_FACTORS, open_to, rows
+    from simulator.collectives import BUS_FACTORS, Kernels, open_to, rows
 
     algorithms = open_to(op, algorithm)
-    timed = rows(net, ranks, kernels.communication, op, sizes, algorithms)
+    timed = rows(net, ranks, Kernels.of(kernels), op, sizes, algorithms)
     # nccl-tests' bus bandwidth: what a link would have to carry whatever the algorithm.
     factor = BUS_FACTORS[op](ranks)
     return [replace(row, bus=factor) for row in timed]

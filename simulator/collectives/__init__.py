@@ -17,7 +17,7 @@ from simulator.collectives.algorithms import (
     open_to,
 )
 from simulator.collectives.batch import Batch, TokenKernels
-from simulator.collectives.choose import Choice, choices, fastest
+from simulator.collectives.choose import Choice, Kernels, choices, chosen
 from simulator.collectives.communication import (
     Communication,
     Exchange,
@@ -48,6 +48,7 @@ __all__ = [
     "Demand",
     "Dispatcher",
     "Exchange",
+    "Kernels",
     "Pattern",
     "Plan",
     "Round",
@@ -58,13 +59,13 @@ __all__ = [
     "Traffic",
     "check_ranks",
     "choices",
+    "chosen",
     "cost",
     "demand",
     "dispatcher_names",
     "dispatcher_of",
     "exchange",
     "exchange_row",
-    "fastest",
     "of_nccl",
     "of_op",
     "open_to",

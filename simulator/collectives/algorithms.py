@@ -7,7 +7,7 @@ row. A row is then open to `simulate collective --algorithm`, and to a step's pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from simulator.collectives import (
@@ -21,7 +21,6 @@ from simulator.collectives import (
     tree,
 )
 from simulator.collectives.demand import Pattern
-from simulator.collectives.kinds import Traffic
 from simulator.errors import InputError
 
 TWO_SIDED = {"LL": "nccl_ll", "LL128": "nccl_ll128", "Simple": "nccl_simple"}
@@ -30,8 +29,10 @@ IN_SWITCHES = {"Simple": "nvls"}
 """The same, of what NVSwitches and the fabric's switches add up and copy."""
 SENDS = {"Simple": "send_recv"}
 """The same, of a send to one peer."""
-GROUPED_SENDS = {"Simple": "all_to_all"}
+GROUPED_SENDS = {"LL": "all_to_all_ll", "Simple": "all_to_all"}
 """The same, of grouped sends to all peers."""
+LARGE_SENDS = {"Simple": "all_to_all"}
+"""The same, of grouped sends of parts that were gathered for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,23 @@ class Algorithm:
     """Share of the protocol's rate that it reaches."""
     nccl: tuple[str, ...] = ()
     """Ops for which NCCL considers it."""
-    fitted: Mapping[Traffic, str] = field(default_factory=dict)
-    """Traffic -> row of the communication table that was fitted to this algorithm inside a step.
-
-    Where there is none a step takes the protocol that is fastest for the size, as NCCL does.
-    """
+    estimated: str = "ring"
+    """Algorithm whose estimate by NCCL decides on the protocol; nothing of sends to peers."""
     alias: str = ""
     """Another name that `--algorithm` takes."""
+
+    def protocols(self, op: str, rows: Container[str]) -> dict[str, str]:
+        """Return protocol -> row for an op, of the rows that a communication table has.
+
+        A row for one op has that op behind its name.
+        """
+        found = {}
+        for protocol, row in self.kernels.items():
+            own = f"{row}_{op}"
+            name = own if own in rows else row
+            if name in rows:
+                found[protocol] = name
+        return found
 
 
 def _passes(pattern: Pattern, all_reduce: Pattern) -> dict[str, Pattern]:
@@ -71,8 +82,9 @@ _ROWS = (
     Algorithm(
         "tree",
         {"all_reduce": tree.all_reduce, "broadcast": tree.broadcast},
-        rate=0.92,  # NCCL 2.18, src/graph/tuning.cc
+        rate=0.92,  # NCCL 2.28, src/graph/tuning.cc
         nccl=("all_reduce",),
+        estimated="tree",
     ),
     Algorithm(
         "halving_doubling",
@@ -81,11 +93,6 @@ _ROWS = (
     Algorithm(
         "hierarchical_ring",
         _passes(hierarchical.one_pass, hierarchical.all_reduce),
-        fitted={
-            Traffic.TENSOR: "nccl_tensor",
-            Traffic.CONTEXT: "nccl_tensor",
-            Traffic.DATA: "nccl",
-        },
         alias="hierarchical",
     ),
     Algorithm(
@@ -97,28 +104,36 @@ _ROWS = (
         },
         IN_SWITCHES,
         nccl=("all_reduce", "reduce_scatter", "all_gather"),
+        estimated="nvls",
     ),
     Algorithm(
         "nvls_tree",
         {"all_reduce": in_network.tree_all_reduce},
         IN_SWITCHES,
         nccl=("all_reduce",),
+        estimated="nvls_tree",
     ),
     Algorithm("sharp", {"all_reduce": in_network.sharp_all_reduce}, IN_SWITCHES),
-    Algorithm("pairwise", {"all_to_all": all_to_all.pairwise}, GROUPED_SENDS, nccl=("all_to_all",)),
-    Algorithm("hierarchical", {"all_to_all": all_to_all.hierarchical}, GROUPED_SENDS),
-    Algorithm("bruck", {"all_to_all": bruck.all_to_all}, GROUPED_SENDS),
+    Algorithm(
+        "pairwise",
+        {"all_to_all": all_to_all.pairwise},
+        GROUPED_SENDS,
+        nccl=("all_to_all",),
+        estimated="",
+    ),
+    Algorithm("hierarchical", {"all_to_all": all_to_all.hierarchical}, LARGE_SENDS),
+    Algorithm("bruck", {"all_to_all": bruck.all_to_all}, LARGE_SENDS),
     Algorithm(
         "direct",
         {"send_recv": point_to_point.send_recv},
         SENDS,
         nccl=("send_recv",),
-        fitted={Traffic.PIPELINE: "nccl"},
+        estimated="",
     ),
 )
 
 ALGORITHMS: dict[str, Algorithm] = {row.name: row for row in _ROWS}
-"""Name -> algorithm. Where two take equally long, NCCL is taken to choose the first."""
+"""Name -> algorithm. Of equal estimates NCCL is taken to choose the first."""
 
 # What an ideal ring's busiest link carries of the buffer: an all-reduce scatters and gathers, which
 # are (n-1)/n each, whatever the algorithm does: busbw compares with a link's rate for every op.

@@ -15,7 +15,7 @@ from simulator.hardware import KernelConfig
 
 def kernels(table: KernelConfig) -> TokenKernels:
     """Return NCCL's rings."""
-    return TokenKernels(dict.fromkeys(EXCHANGES, table.communication["nccl_tensor"]))
+    return TokenKernels(dict.fromkeys(EXCHANGES, table.communication["nccl_simple"]))
 
 
 def demand(batch: Batch) -> Demand:

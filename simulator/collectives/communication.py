@@ -8,15 +8,15 @@ from functools import lru_cache
 
 from simulator.collectives.algorithms import ALGORITHMS, Algorithm, of_nccl
 from simulator.collectives.batch import Batch, TokenKernels
-from simulator.collectives.choose import Choice, choices, fastest
+from simulator.collectives.choose import Choice, Kernels, choices, chosen, own_part
 from simulator.collectives.demand import Demand
 from simulator.collectives.dispatchers import DISPATCHERS, Dispatcher
 from simulator.collectives.kinds import CoflowKind, Traffic
-from simulator.collectives.sms import SmWork, at_rate, limited
+from simulator.collectives.sms import SmWork, exposed, limited
 from simulator.collectives.units import unit
 from simulator.errors import InputError
 from simulator.experts import Load
-from simulator.hardware import CommunicationModel
+from simulator.hardware import CommunicationModel, KernelConfig
 from simulator.precision import BYTES
 from simulator.scenario import Scenario
 from simulator.topology import Network
@@ -54,12 +54,10 @@ class Plan:
     def demand(self, members: Sequence[int], size: float) -> Demand:
         """Return the demand of a buffer [B]. members: ranks of a group."""
         asked = self.unit(members).scaled(size)
-        rate = self.kernel.own_part
-        if not rate:
-            return asked
+        waiting = exposed(self.network, asked, self.kernel)
         # Each GPU copies its own part besides, which no link sees.
-        own = size / len(members) / rate  # [s]
-        return replace(asked, latency=asked.latency + own)
+        own = own_part(self.kernel, self.op, size, len(members))
+        return replace(asked, latency=waiting + own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,9 @@ class Communication:
         if kind is CoflowKind.USERBUFFERS:  # a library of its own, which knows one way
             kernel = self.scenario.kernels.communication[kind]
             return Plan(self.scenario.network, "ring", kind.op, kernel)
-        plan = self._plan(kind.traffic, kind.op, members, size)
+        # An all-to-all is no pass of a ring, whatever the group's gathers run.
+        named = "pairwise" if kind is CoflowKind.ULYSSES else ""
+        plan = self._plan(kind.traffic, kind.op, members, size, named)
         if self._keeps_parts(kind):
             return plan
         return replace(plan, kernel=plan.kernel.model_copy(update={"own_part": 0.0}))
@@ -163,32 +163,27 @@ class Communication:
             )
             raise _located(self.scenario, refused) from error
 
-    def _plan(self, traffic: Traffic, op: str, members: Sequence[int], size: float) -> Plan:
-        name = _chosen(self.scenario, traffic)
-        network, kernels = self.scenario.network, self.scenario.kernels.communication
-        row = ALGORITHMS.get(name)
-        # A row of the communication table that was fitted inside steps is better than any choice:
-        # it has the algorithm's contention and protocol in it.
-        if row and traffic in row.fitted:
-            fitted = kernels[row.fitted[traffic]]
-            return Plan(network, name, op, fitted)
-        names = (name,) if row else tuple(of_nccl(op))
-        models = _models(kernels, names)
+    def _plan(
+        self, traffic: Traffic, op: str, members: Sequence[int], size: float, named: str = ""
+    ) -> Plan:
+        """Return how a group runs an op. named: algorithm; empty: that of the workload."""
+        name = named or _chosen(self.scenario, traffic)
+        network = self.scenario.network
+        names = (name,) if name in ALGORITHMS else tuple(of_nccl(op))
+        kernels = _kernels(self.scenario.kernels, op, names)
         try:
-            possible = _choices(network, tuple(members), op, names, models)
+            possible = _choices(network, tuple(members), kernels, op, names)
         except InputError as error:
             refused = self._refused(traffic, op, members, error)
             raise _located(self.scenario, refused) from error
-        best = fastest(possible, size)
-        row = ALGORITHMS[best.algorithm]
-        kernel = kernels[row.kernels[best.protocol]]
-        return Plan(network, row.name, op, at_rate(kernel, row.rate))
+        best = chosen(possible, size)
+        return Plan(network, best.algorithm, op, best.kernel)
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError
     ) -> InputError:
         """Return why an algorithm cannot run on a group, with those that can."""
-        network, kernels = self.scenario.network, self.scenario.kernels.communication
+        network, kernels = self.scenario.network, Kernels.of(self.scenario.kernels)
         works = []
         for name in _open_to(traffic):
             alone = {name: ALGORITHMS[name]}
@@ -282,6 +277,21 @@ def _check_algorithms(scenario: Scenario) -> None:
             remedy=f"Choose from: {', '.join((*works, NCCL))}.",
         )
     _check_expert_algorithm(scenario)
+    _check_context_algorithm(scenario)
+
+
+def _check_context_algorithm(scenario: Scenario) -> None:
+    """Refuse an algorithm of gathers where context parallel ranks gather nothing."""
+    config = scenario.workload.communication.context
+    if scenario.workload.layout.cp_comm != "a2a" or config.algorithm == type(config)().algorithm:
+        return
+    key = "communication.context.algorithm"
+    raise InputError(
+        "is not used by layout.cp_comm a2a, which runs pairwise all-to-alls",
+        key=key,
+        value=config.algorithm,
+        remedy=f"Leave it out (--set {key}=null removes it), or write layout.cp_comm=all_gather.",
+    )
 
 
 def _check_expert_algorithm(scenario: Scenario) -> None:
@@ -308,26 +318,22 @@ def _located(scenario: Scenario, error: InputError) -> InputError:
     return error.at(**workload.locate(path))
 
 
-def _models(
-    kernels: dict[str, CommunicationModel], names: Sequence[str]
-) -> tuple[tuple[str, CommunicationModel], ...]:
+def _kernels(table: KernelConfig, op: str, names: Sequence[str]) -> Kernels:
     """Return the kernels that some algorithms may use, as a value that can be remembered."""
-    # Once each, in the order of the table: what NCCL takes of equals is the first.
     rows: dict[str, CommunicationModel] = {}
     for name in names:
-        for row in ALGORITHMS[name].kernels.values():
-            if row in kernels:
-                rows[row] = kernels[row]
-    return tuple(rows.items())
+        for row in ALGORITHMS[name].protocols(op, table.communication).values():
+            rows[row] = table.communication[row]
+    return Kernels(tuple(rows.items()), table.nccl)
 
 
-@lru_cache(maxsize=256)  # a choice resolves every round, and stages have groups alike
+@lru_cache(maxsize=256)  # stages have groups alike
 def _choices(
     network: Network,
     members: tuple[int, ...],
+    kernels: Kernels,
     op: str,
     names: tuple[str, ...],
-    models: tuple[tuple[str, CommunicationModel], ...],
 ) -> tuple[Choice, ...]:
     table: dict[str, Algorithm] = {name: ALGORITHMS[name] for name in names}
-    return tuple(choices(network, members, dict(models), op, table))
+    return tuple(choices(network, members, kernels, op, table))

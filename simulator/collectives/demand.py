@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives.paths import Floats, Links, by_kind, ways
+from simulator.collectives.paths import Floats, Links, Ways, by_kind, ways
 from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
 from simulator.topology import LinkKind, Network
@@ -27,6 +28,16 @@ class Round:
     """[pair] B."""
     repeat: int = 1
     """How often the round runs, one after another."""
+    chained: bool = False
+    """Whether every byte takes all of its ways in turn, round by round, as in a ring."""
+
+    def latency(self, crossed: Ways, delay: Floats) -> float:
+        """Return the latency of one round [s]. crossed: its ways. delay: [link] s."""
+        each = crossed.latencies(len(self.src), delay)  # [pair] s
+        if not len(each):
+            return 0.0
+        # Round a ring a byte meets the long hops between nodes as seldom as there are of them.
+        return float(each.mean() if self.chained else each.max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +118,7 @@ def demand(network: Network, rounds: Rounds, model: CommunicationModel | None = 
         sent = step.bytes[crossed.pair]  # [entry] B
         links.append(crossed.link)
         sizes.append(sent * crossed.share * step.repeat)
-        latency += step.repeat * crossed.latency(len(step.src), delay)
+        latency += step.repeat * step.latency(crossed, delay)
     return merged(np.concatenate(links), np.concatenate(sizes), latency)
 
 
@@ -115,8 +126,16 @@ def latencies(network: Network, model: CommunicationModel | None) -> Floats:
     """Return what a link adds to a round of this kernel, [link] s."""
     if model is None:
         return network.latency
-    factor = by_kind(network, model.nvlink_latency, model.nic_latency)  # [link]
-    delay: Floats = network.latency * factor
+    return _delays(network, model.nvlink_latency, model.nic_overhead)
+
+
+@lru_cache(maxsize=64)  # thousands of groups ask for it
+def _delays(network: Network, nvlink: float, overhead: float) -> Floats:
+    delay: Floats = network.latency * by_kind(network, nvlink, 1.0)
+    # A way between nodes crosses two NICs.
+    nic = np.array(network.kind) == LinkKind.NIC  # [link]
+    delay = np.where(nic, delay + overhead / 2, delay)
+    delay.flags.writeable = False  # all of them share it
     return delay
 
 

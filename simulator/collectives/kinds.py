@@ -42,6 +42,8 @@ class CoflowKind(StrEnum):
     """The same by Transformer Engine's own kernels and copies, while GEMMs run."""
     CONTEXT = "cp"
     """Keys and values of a context parallel group."""
+    ULYSSES = "ulysses"
+    """A context parallel group's parts of the sequence for parts of the heads, and back."""
     EXPERT_TENSOR = "etp"
     """Gathers and scatters of a tensor parallel group of experts."""
 
@@ -76,6 +78,7 @@ INSIDE = (
     CoflowKind.TENSOR,
     CoflowKind.USERBUFFERS,
     CoflowKind.CONTEXT,
+    CoflowKind.ULYSSES,
     CoflowKind.EXPERT_TENSOR,
 )
 """Between the ops of a layer."""
@@ -87,6 +90,7 @@ _TRAFFIC = {
     CoflowKind.TENSOR: Traffic.TENSOR,
     CoflowKind.USERBUFFERS: Traffic.TENSOR,
     CoflowKind.CONTEXT: Traffic.CONTEXT,
+    CoflowKind.ULYSSES: Traffic.CONTEXT,
     CoflowKind.EXPERT_TENSOR: Traffic.TENSOR,
 }
 # An all-reduce, and what is summed inside a layer, is counted as passes of an all-gather: both
@@ -95,6 +99,7 @@ _OPS = {
     **dict.fromkeys(SENDS, "send_recv"),
     **dict.fromkeys((*DATA, *INSIDE), "all_gather"),
     CoflowKind.REDUCE_SCATTER: "reduce_scatter",
+    CoflowKind.ULYSSES: "all_to_all",
 }
 
 EXCHANGES_OF = {

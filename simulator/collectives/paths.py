@@ -33,11 +33,14 @@ class Ways:
     share: Floats
     """Of the pair's bytes [entry]."""
 
-    def latency(self, pairs: int, of_link: Floats) -> float:
-        """Return the latency of the longest way [s], a mean where a pair has several ways."""
+    def latencies(self, pairs: int, of_link: Floats) -> Floats:
+        """Return the latency of each way [pair] s, a mean where a pair has several ways."""
         delays = of_link[self.link] * self.share  # [entry] s
-        of_pair = np.bincount(self.pair, delays, minlength=pairs)  # [pair] s
-        return float(of_pair.max(initial=0.0))
+        return np.bincount(self.pair, delays, minlength=pairs).astype(np.float64)
+
+    def latency(self, pairs: int, of_link: Floats) -> float:
+        """Return the latency of the longest way [s]."""
+        return float(self.latencies(pairs, of_link).max(initial=0.0))
 
 
 class _Pairs(NamedTuple):
@@ -257,7 +260,14 @@ def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:
 
 def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
     """Return one value for NVLink and another for everything beyond the NIC, [link]."""
-    return np.where(np.array(network.kind) == LinkKind.NVLINK, nvlink, nic)
+    return np.where(_is_nvlink(network), nvlink, nic)
+
+
+@lru_cache(maxsize=4)  # as above
+def _is_nvlink(network: Network) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = np.array(network.kind) == LinkKind.NVLINK  # [link]
+    inside.flags.writeable = False
+    return inside
 
 
 def all_pairs(ranks: Sequence[int]) -> tuple[Links, Links]:

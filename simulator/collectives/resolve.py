@@ -26,34 +26,31 @@ from simulator.topology import Network
 class Cost:
     """What a collective takes."""
 
-    latency: float
-    """Before and between bytes [s]."""
+    rounds: float
+    """Latencies between bytes, the kernel's setup left out [s]."""
     transfer: float
     """For the bytes [s]."""
-
-    @property
-    def seconds(self) -> float:
-        """Return both together [s]."""
-        return self.latency + self.transfer
 
 
 def resolve(network: Network, rounds: Rounds, model: CommunicationModel) -> float:
     """Return the seconds of a collective that runs alone, kernel setup included."""
-    return cost(network, rounds, model).seconds
+    found = cost(network, rounds, model)
+    setup = model.setup if rounds.rounds else 0.0
+    return setup + model.waiting(found.rounds, found.transfer) + found.transfer
 
 
 def cost(network: Network, rounds: Rounds, model: CommunicationModel) -> Cost:
     """Return latency, which does not depend on sizes, and transfer time, which is proportional."""
     capacity = network.capacity * by_kind(network, model.nvlink, model.nic)
     delay = latencies(network, model)
-    latency = model.setup if rounds.rounds else 0.0
+    latency = 0.0
     transfer = 0.0
     # Rounds that are pipelined share the links from beginning to end: they are drained as one set
     # of flows. Others follow each other, and each takes its own time.
     together: list[Flows] = []
     for step in rounds.rounds:
         way = ways(network, step.src, step.dst)
-        latency += step.repeat * way.latency(len(step.src), delay)
+        latency += step.repeat * step.latency(way, delay)
         if rounds.pipelined:
             together.append(Flows(way, step.bytes * step.repeat))
         else:

@@ -6,6 +6,7 @@ Patarasuk and Yuan, J. Parallel Distrib. Comput. 69 (2009): all-reduce in 2(n-1)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -53,7 +54,7 @@ def _ring(network: Network, members: Sequence[int], size: float, passes: int) ->
     dst = np.roll(src, -1, axis=1)
     # All rings run at the same time, each with its share of the buffer.
     part = size / n / len(src)
-    step = a_round(src, dst, part, repeat=passes * (n - 1))
+    step = replace(a_round(src, dst, part, repeat=passes * (n - 1)), chained=True)
     return Rounds(kept(step))
 
 

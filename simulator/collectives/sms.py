@@ -43,6 +43,9 @@ def limited(network: Network, asked: Demand, kernel: CommunicationModel, work: S
     if kernel.own_part:  # each GPU copies its own part besides, which no link sees
         own = work.tokens * work.token / kernel.own_part
         kernel = kernel.model_copy(update={"setup": kernel.setup + own, "own_part": 0.0})
+    extra = exposed(network, asked, kernel) - asked.latency
+    if extra:
+        kernel = kernel.model_copy(update={"setup": kernel.setup + extra})
     if kernel.copies is None:
         # NCCL takes as few CTAs as reach the links' rate, which one CTA's rate bounds
         # (NVIDIA/nccl issue 689): fewer reach their share of it.
@@ -55,6 +58,14 @@ def limited(network: Network, asked: Demand, kernel: CommunicationModel, work: S
     share = min(1.0, sending / copying) if sending else 1.0
     filled = {"setup": kernel.setup + part.filling(work.token), "copies": None}
     return Limited(at_rate(kernel.model_copy(update=filled), share), share)
+
+
+def exposed(network: Network, asked: Demand, kernel: CommunicationModel) -> float:
+    """Return what a collective takes besides its transfer and its setup [s]."""
+    if not kernel.hidden and kernel.ramp is None:
+        return asked.latency
+    transfer = asked.seconds(network, kernel) - asked.latency
+    return kernel.waiting(asked.latency, transfer)
 
 
 def at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:

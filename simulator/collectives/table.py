@@ -8,7 +8,7 @@ from typing import Any
 
 from simulator.collectives.algorithms import Algorithm
 from simulator.collectives.batch import Batch
-from simulator.collectives.choose import Choice, Kernels, choices, fastest
+from simulator.collectives.choose import Choice, Kernels, choices, chosen
 from simulator.collectives.demand import demand
 from simulator.collectives.dispatchers import Dispatcher
 from simulator.collectives.kinds import CoflowKind
@@ -96,7 +96,7 @@ def rows(
     sizes: Sequence[float],
     table: Mapping[str, Algorithm],
 ) -> list[Row]:
-    """Return a row per size for the first `ranks` GPUs, with the fastest algorithm of `table`.
+    """Return a row per size for the first `ranks` GPUs, with the algorithm of `table` that NCCL would choose.
 
     Errors: InputError if none of them can run.
     """
@@ -113,14 +113,14 @@ def rows(
             value=ranks,
             remedy=f"Write a multiple of {per_node}, or leave --algorithm out.",
         ) from error
-    return [_of_size(op, ranks, size, fastest(possible, size)) for size in sizes]
+    return [_of_size(op, ranks, size, chosen(possible, size)) for size in sizes]
 
 
 def _of_size(op: str, ranks: int, size: float, choice: Choice) -> Row:
     """Return the row of one size, as the chosen way takes it."""
     return Row(
         op=op,
-        algorithm=choice.algorithm,
+        algorithm=choice.name,
         protocol=choice.protocol,
         ranks=ranks,
         bytes=size,

@@ -24,7 +24,7 @@ def unit(
     Errors: LayoutError if the algorithm cannot run on these members.
     """
     # Kernels only matter by their latencies: those without any of their own share one entry.
-    if kernel is None or kernel.nvlink_latency == kernel.nic_latency == 1.0:
+    if kernel is None or (kernel.nvlink_latency == 1.0 and not kernel.nic_overhead):
         return _unit(network, algorithm, op, tuple(members), None)
     return _unit(network, algorithm, op, tuple(members), kernel)
 

@@ -76,7 +76,7 @@ class Processor:
 
     def _lost_waves(self, op: Op, alone: float) -> float:
         """Return a kernel's sensitivity to SMs: by its waves on those that NCCL leaves."""
-        held = self.kernels.communication["nccl"].ctas
+        held = self.kernels.communication["nccl_simple"].ctas
         left = self.gpu.sms - held
         if op.kind not in ("gemm", "wgrad"):
             fewer = self._attention_on(op, left)

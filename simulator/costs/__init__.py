@@ -22,12 +22,13 @@ from simulator.costs.blocks import (
     Stages,
 )
 from simulator.costs.coverage import Coverage, coverage
-from simulator.costs.hosts import Hosts
+from simulator.costs.hosts import NO_LAUNCH, Hosts
 from simulator.costs.loads import layer_visits, loads
 from simulator.costs.pricing import block_seconds, price, price_loads, work
 from simulator.costs.table import Costs, Part
 
 __all__ = [
+    "NO_LAUNCH",
     "BlockCost",
     "BlockMemory",
     "Busy",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from simulator.compute import INSENSITIVE, Sensitivity
 from simulator.model import BlockKind
-from simulator.ops import Phase, Transfer
+from simulator.ops import Pass, Phase, Transfer
 
 Blocks: TypeAlias = tuple[BlockKind, ...]
 """Kinds of blocks in forward order [block]."""
@@ -149,19 +149,30 @@ class PhaseKey(NamedTuple):
     """Whether communication kernels take SMs and bandwidth meanwhile."""
 
 
+Repeated: TypeAlias = Literal["", "full", "experts"]
+"""Phases of a forward pass that the backward pass runs once more: none, all, or those of experts."""
+
+
 class BlockMemory(NamedTuple):
     """The activations of one block, or one part of an MTP module, for one micro-batch."""
 
     saved: float
     """Kept until the backward pass [B]."""
-    recompute: bool = False
-    """Whether the backward pass runs the whole forward pass first (full recompute)."""
+    recompute: Repeated = ""
+    """What the backward pass runs of the forward pass first, exchanges included."""
     forward: float = 0.0
     """There besides while the forward pass runs [B]."""
-    transient: float = 0.0
-    """There besides while the backward pass runs: what it recomputes, and its gradients [B]."""
+    again: float = 0.0
+    """There again while the backward pass runs, which recomputes it [B]."""
+    backward: float = 0.0
+    """There besides while the backward pass runs: gradients of activations [B]."""
     weights: float = 0.0
     """What the weight gradients read: what a split backward pass holds until they have run [B]."""
+
+    @property
+    def transient(self) -> float:
+        """Return what is there besides what is kept while the backward pass runs [B]."""
+        return self.again + self.backward
 
 
 # Memory stands next to the time of what it serves, because recompute trades one for the other.
@@ -184,9 +195,15 @@ class BlockCost:
         return self.memory.saved
 
     @property
-    def recompute(self) -> bool:
-        """Tell whether its backward pass runs the whole forward pass first (full recompute)."""
+    def recompute(self) -> Repeated:
+        """Return what its backward pass runs of the forward pass first, exchanges included."""
         return self.memory.recompute
+
+    def repeats(self, phase: Phase) -> bool:
+        """Tell whether its backward pass runs a phase of the forward pass first."""
+        if self.recompute == "experts":
+            return phase == Phase.MLP_F
+        return self.recompute == "full" and phase.computes == Pass.FORWARD
 
     @property
     def exchanges_experts(self) -> bool:
@@ -217,3 +234,41 @@ class Held(NamedTuple):
     """Shared by all data parallel ranks."""
     routed: float
     """Of routed experts, shared by the ranks that hold the same experts."""
+
+
+def together(blocks: list[BlockMemory], size: int) -> list[BlockMemory]:
+    """Return memory where runs of so many layers are recomputed together, from the first one's input.
+
+    That is Megatron-LM's --recompute-method uniform. size: 1 or less leaves each by itself.
+    """
+    joined: list[BlockMemory] = []
+    run: list[BlockMemory] = []
+    for block in blocks:
+        if block.recompute != "full":
+            joined += _run(run)
+            run = []
+            joined.append(block)
+            continue
+        run.append(block)
+        if len(run) >= size:
+            joined += _run(run)
+            run = []
+    return joined + _run(run)
+
+
+def _run(blocks: list[BlockMemory]) -> list[BlockMemory]:
+    """Return layers that are recomputed together as one."""
+    if not blocks:
+        return []
+    first, *others = blocks
+    # While the last one's backward pass runs, all of them are whole.
+    again = first.again + sum(block.again + block.saved for block in others)
+    joined = BlockMemory(
+        saved=first.saved,
+        recompute="full",
+        forward=max(block.forward for block in blocks),
+        again=again,
+        backward=max(block.backward for block in blocks),
+        weights=sum(block.weights for block in blocks),
+    )
+    return [joined]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from simulator.costs.blocks import BlockCost, PhaseKey
 from simulator.costs.table import Costs
-from simulator.ops import Pass, Phase
+from simulator.ops import Phase
 
 
 class Coverage(NamedTuple):
@@ -44,8 +44,8 @@ def _block(block: BlockCost) -> Coverage:
     for phase in Phase:
         # Overlapped or not, all GEMMs take longer by the same factor.
         cost = block.phases[PhaseKey(phase, False)]
-        # Full recompute runs the forward pass once more.
-        times = 2 if block.recompute and phase.computes == Pass.FORWARD else 1
+        # What is recomputed as a whole runs once more.
+        times = 2 if block.repeats(phase) else 1
         gemm += times * cost.seconds.get("gemm", 0.0)
         measured += times * cost.measured
     return Coverage(gemm, measured)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simulator.costs.blocks import BlockMemory
+from simulator.costs.blocks import BlockMemory, Repeated
 from simulator.model import BlockKind
 from simulator.ops import BlockOps, Op, Work, forward_ops, saved, working
 from simulator.precision import BYTES
@@ -16,6 +16,9 @@ def kept(kind: BlockKind, work: Work, ops: tuple[BlockOps, ...]) -> tuple[BlockM
     # The same block with nothing recomputed keeps more: the difference exists again for a while.
     whole = forward_ops(kind, replace(work, recompute=frozenset()))
     needs = working(kind, work)
+    repeated: Repeated = "full" if full else ""
+    if "moe" in work.recompute:
+        repeated = "experts"
     layer_input = 2.0 * work.own * work.model.hidden_size  # BF16
     parts = []
     for part, everything, need in zip(ops, whole, needs, strict=True):
@@ -23,9 +26,10 @@ def kept(kind: BlockKind, work: Work, ops: tuple[BlockOps, ...]) -> tuple[BlockM
         again = max(0.0, saved(everything) - stays)
         memory = BlockMemory(
             saved=stays,
-            recompute=full,
+            recompute=repeated if part.exchanges_experts or full else "",
             forward=need.forward,
-            transient=again + need.backward,
+            again=again,
+            backward=need.backward,
             weights=_read_by_weights(part),
         )
         parts.append(memory)

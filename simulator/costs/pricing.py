@@ -26,7 +26,7 @@ from simulator.experts import Load, Loads
 from simulator.hardware import Overlaps, TensorGroup
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Op, Pass, Phase, Transfer, Work, block_ops
+from simulator.ops import BlockOps, Op, Phase, Transfer, Work, block_ops
 from simulator.precision import BYTES
 from simulator.scenario import Scenario
 
@@ -59,7 +59,8 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
     for key, load in _loaded_keys(even_blocks, given):
         even_parts = even_blocks[key.kind]
         loaded[key] = pricer.loaded(key, load, even_parts)
-    return Costs(
+    training = scenario.workload.training
+    costs = Costs(
         processor=pricer.processor,
         hosts=pricer.hosts,
         work=work(scenario, even_load),
@@ -68,6 +69,20 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
         blocks=even_blocks,
         loaded=loaded,
     )
+    if not training.recompute_layers:
+        return costs
+    if training.recompute_method == "uniform":
+        return replace(costs, together=training.recompute_layers)
+    plain = price_loads(_unrepeated(scenario), given, pairs=pairs)
+    return replace(costs, plain=plain, repeated=training.recompute_layers)
+
+
+def _unrepeated(scenario: Scenario) -> Scenario:
+    """Return a scenario that recomputes nothing."""
+    nothing: dict[str, object] = {"recompute": (), "recompute_layers": 0}
+    training = scenario.workload.training.model_copy(update=nothing)
+    workload = scenario.workload.model_copy(update={"training": training})
+    return replace(scenario, workload=workload)
 
 
 def _hosts(scenario: Scenario) -> Hosts:
@@ -160,6 +175,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         tp_overlap=_overlaps(scenario),
         tp_pass=_pass_seconds(scenario),
         cp_gather=config.cp_comm == "all_gather",
+        cp_heads=config.cp_comm == "a2a" and layout.cp > 1,
         loss=_loss(scenario),
         unfused=training.attention == "unfused",
     )
@@ -253,14 +269,12 @@ class _Pricer:
         equally popular experts, whose other phases cost the same.
         """
         phases: dict[PhaseKey, PhaseCost] = {}
-        # Each phase twice: which one a step uses depends on its schedule, and that on these costs.
         for phase in Phase:
-            for overlapped in (False, True):
-                key = PhaseKey(phase, overlapped)
-                if known and not phase.depends_on_load:
-                    phases[key] = known.phases[key]
-                else:
-                    phases[key] = self._phase(ops[phase], key)
+            key = PhaseKey(phase, False)
+            if known and not phase.depends_on_load:
+                phases[key] = known.phases[key]
+            else:
+                phases[key] = self._phase(ops[phase], key)
         return BlockCost(
             load=load if ops.exchanges_experts else -1,
             phases=phases,
@@ -285,9 +299,8 @@ def block_seconds(parts: tuple[BlockCost, ...]) -> float:
         for phase in Phase:
             alone = PhaseKey(phase, False)
             seconds = part.phases[alone].total
-            # Full recompute runs the forward pass once more, in front of the backward pass.
-            twice = part.recompute and phase.computes == Pass.FORWARD
-            total += seconds * (2 if twice else 1)
+            # What is recomputed as a whole runs once more, in front of the backward pass.
+            total += seconds * (2 if part.repeats(phase) else 1)
     return total
 
 

@@ -8,7 +8,15 @@ from itertools import chain
 from typing import NamedTuple
 
 from simulator.compute import Processor
-from simulator.costs.blocks import BlockCost, Held, LoadedKey, Parts, Stages
+from simulator.costs.blocks import (
+    BlockCost,
+    BlockMemory,
+    Held,
+    LoadedKey,
+    Parts,
+    Stages,
+    together,
+)
 from simulator.costs.hosts import Hosts
 from simulator.experts import Loads
 from simulator.model import BlockKind
@@ -45,6 +53,12 @@ class Costs:
     """Kind -> its parts, with equally popular experts."""
     loaded: dict[LoadedKey, Parts] = field(repr=False)
     """The parts of each MoE block under each load."""
+    together: int = 1
+    """Layers that are recomputed together, where they are as a whole."""
+    plain: Costs | None = field(default=None, repr=False)
+    """The same with nothing recomputed, where only the first layers of a stage recompute."""
+    repeated: int = 0
+    """How many those are."""
 
     @property
     def per_gpu(self) -> bool:
@@ -71,21 +85,30 @@ class Costs:
         before = chain.from_iterable(self.stages[:index])
         layer = sum(kind in WITH_EXPERTS for kind in before)
         parts: list[Part] = []
+        seen = 0  # layers of the stage
         for number, kind in enumerate(self.stages[index]):
-            costs = self.blocks[kind]
+            table = self
+            if kind not in ("embedding", "head"):
+                seen += 1
+                if self.plain and seen > self.repeated:
+                    table = self.plain
+            costs = table.blocks[kind]
             if self.loads and kind in WITH_EXPERTS:
                 layers = self.loads.layers
                 load = layers[layer % len(layers)]
                 key = LoadedKey(kind, load, member)
-                costs = self.loaded[key]
+                costs = table.loaded[key]
                 layer += 1
             parts += [Part(number, cost) for cost in costs]
         return parts
 
+    def memories(self, index: int) -> list[BlockMemory]:
+        """Return the activations of the blocks of a stage in forward order."""
+        return together([block.memory for block in self.stage(index)], self.together)
+
     def saved(self, index: int) -> float:
         """Return the bytes that one micro-batch keeps on a stage [B]."""
-        blocks = self.stage(index)
-        return sum(block.saved for block in blocks)
+        return sum(block.saved for block in self.memories(index))
 
     def held(self, kinds: Iterable[BlockKind]) -> Held:
         """Return the parameters that one GPU holds of some blocks.

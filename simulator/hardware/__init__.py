@@ -12,6 +12,7 @@ from simulator.hardware.communication import (
     CommunicationModel,
     CopyModel,
     MeasuredLinks,
+    Ramp,
     SmCopies,
 )
 from simulator.hardware.gemm import GemmModel, MeasuredGemms
@@ -19,6 +20,7 @@ from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
+from simulator.hardware.nccl import PROTOCOLS, Tuner, TunerLimits
 from simulator.hardware.power import PowerLaw
 from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
@@ -31,6 +33,7 @@ from simulator.hardware.tensor_overlap import (
 
 __all__ = [
     "LAUNCHES",
+    "PROTOCOLS",
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
@@ -51,6 +54,7 @@ __all__ = [
     "OverlapSlowdown",
     "Overlaps",
     "PowerLaw",
+    "Ramp",
     "Sharding",
     "SmCopies",
     "StackConfig",
@@ -58,4 +62,6 @@ __all__ = [
     "Tail",
     "TensorGroup",
     "TensorOverlap",
+    "Tuner",
+    "TunerLimits",
 ]

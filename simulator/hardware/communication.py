@@ -59,6 +59,17 @@ class CopyModel(Data):
     across: SmCopies = Field(description="Of a group on several nodes.")
 
 
+class Ramp(Data):
+    """How long a pipeline takes to fill whose chunks grow with the buffer until they are whole."""
+
+    share: Number = Field(
+        gt=0,
+        description="Time to fill over the time of the transfer, while chunks grow.",
+        examples=[0.58],
+    )
+    most: Seconds = Field(description="Time to fill with whole chunks [s].", examples=["46 us"])
+
+
 class RankSetups(Data):
     """What precedes a kernel on its stream, by ranks of the group; between them in proportion."""
 
@@ -126,6 +137,15 @@ class CommunicationModel(Data):
         ),
         examples=[24],
     )
+    rail_ctas: Integer = Field(
+        0,
+        ge=0,
+        description=(
+            "The same of a group that spans nodes, for each NIC that it uses in a node, 16 at most; "
+            "0: as inside a node."
+        ),
+        examples=[4],
+    )
     hbm: Number = Field(
         0.0,
         ge=0,
@@ -165,11 +185,25 @@ class CommunicationModel(Data):
         description="Latency of a round over NVLink relative to the topology's for 64 B.",
         examples=[0.18],
     )
-    nic_latency: Number = Field(
-        1.0,
+    nic_overhead: Seconds = Field(
+        0.0,
+        description=(
+            "What a round beyond the NIC takes besides the topology's latency: proxies, "
+            "completions, flushes [s]."
+        ),
+        examples=["10.3 us"],
+    )
+    hidden: Number = Field(
+        0.0,
         ge=0,
-        description="Latency of a round beyond the NIC relative to the topology's for 64 B.",
-        examples=[3.784],
+        description=(
+            "Share of the transfer behind which the latency of rounds is hidden: parts of a chunk "
+            "move on while the rest of it arrives."
+        ),
+        examples=[0.49],
+    )
+    ramp: Ramp | None = Field(
+        None, description="Time to fill its pipeline, where that grows with the buffer."
     )
     copies: CopyModel | None = Field(
         None, description="What its SMs reach, of kernels that were measured over SM counts."
@@ -178,6 +212,16 @@ class CommunicationModel(Data):
         description="The measurements behind the constants.",
         examples=["ring all-reduce on 4 GB200: 679.6 of 900 GB/s"],
     )
+
+    def waiting(self, rounds: float, transfer: float) -> float:
+        """Return what a collective takes besides its transfer and its setup [s].
+
+        rounds: latency of its rounds [s]. transfer: of its bytes alone [s].
+        """
+        exposed = max(0.0, rounds - self.hidden * transfer)
+        if self.ramp is None:
+            return exposed
+        return exposed + min(self.ramp.share * transfer, self.ramp.most)
 
     def alone(self) -> CommunicationModel:
         """Return the kernel without what precedes it on its stream."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from simulator.hardware.data import Data
-from simulator.units import Bytes, FlopRate, Integer, MemoryBandwidth, Power
+from simulator.units import Bandwidth, Bytes, FlopRate, Integer, MemoryBandwidth, Power
 
 
 class Memory(Data):
@@ -29,6 +29,14 @@ class GpuConfig(Data):
     )
     power: Power = Field(
         gt=0, description="Power limit that it comes with, its TDP [W].", examples=["700 W"]
+    )
+    host_link: Bandwidth = Field(
+        gt=0,
+        description=(
+            "Bandwidth of its link to the memory of its host [B/s in one direction]: PCIe, or "
+            "NVLink-C2C of a Grace."
+        ),
+        examples=["128 GB/s bidirectional"],
     )
     kernels: str = Field(
         description="Name of the kernel table of its architecture.", examples=["hopper"]

@@ -10,6 +10,7 @@ from simulator.hardware.communication import CommunicationModel
 from simulator.hardware.data import Data
 from simulator.hardware.gemm import GemmModel
 from simulator.hardware.grouped import GroupedModel
+from simulator.hardware.nccl import TunerLimits
 from simulator.units import Number, Seconds
 
 
@@ -108,6 +109,9 @@ class KernelConfig(Data):
     )
     communication: dict[str, CommunicationModel] = Field(
         description="Kind of communication kernel -> what it reaches."
+    )
+    nccl: TunerLimits = Field(
+        description="What NCCL's estimate of a collective takes the GPUs to be capable of."
     )
     sources: dict[str, str] = Field(
         description="Key of this file -> where its value was published.",

@@ -39,6 +39,21 @@ class StackHost(Data):
     )
 
 
+PostsOverlap: TypeAlias = Literal["none", "steady", "all"]
+"""Which sends and receives between stages travel next to compute, as `communication.pipeline.overlap`."""
+
+
+class PipelineSends(Data):
+    """How a stack sends between the stages of a pipeline."""
+
+    single: PostsOverlap = Field(
+        description="Which sends and receives overlap compute with one stage per rank."
+    )
+    virtual: PostsOverlap = Field(
+        description="Which sends and receives overlap compute with several stages per rank."
+    )
+
+
 class ExpertKernels(Data):
     """Which kernels a stack runs for the routed experts of a GPU."""
 
@@ -108,6 +123,7 @@ class StackConfig(Data):
         TensorOverlap(),
         description="How GEMMs overlap the collectives of tensor parallelism (tp_comm_overlap).",
     )
+    pipeline: PipelineSends = Field(description="Its sends between pipeline stages.")
     experts: ExpertKernels = Field(description="The kernels of routed experts.")
     optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
     sharding: Sharding = Field(

@@ -81,11 +81,12 @@ class LayoutConfig(BaseModel):
             "parallel rank."
         ),
     )
-    cp_comm: Literal["p2p", "all_gather"] = Field(
+    cp_comm: Literal["p2p", "all_gather", "a2a"] = Field(
         "p2p",
         description=(
-            "How context parallel ranks exchange keys and values: p2p passes them round a ring "
-            "during attention, all_gather collects them before it."
+            "How context parallel ranks share attention: p2p passes keys and values round a ring "
+            "during it, all_gather collects them before it, a2a (DeepSpeed-Ulysses) exchanges "
+            "sequence for heads before and behind it."
         ),
     )
     tp_comm_overlap: bool = Field(

@@ -47,7 +47,7 @@ def peak(costs: Costs, order: tuple[Action, ...]) -> float:
 def changes(costs: Costs, order: tuple[Action, ...]) -> list[Change]:
     """Return what each half of each action does, in order."""
     stages = {stage for action in order for _, _, stage in action.halves()}
-    blocks = {stage: [block.memory for block in costs.stage(stage)] for stage in stages}
+    blocks = {stage: costs.memories(stage) for stage in stages}
     kinds = {kind for action in order for kind, _, _ in action.halves()}
     held = {(kind, stage): _PASSES[kind](blocks[stage]) for kind in kinds for stage in stages}
     return [

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from simulator.model import BlockKind
-from simulator.ops import attention, embedding_head, ffn, projections, router
+from simulator.ops import attention, embedding_head, ffn, projections, routed, router
 from simulator.ops.op import LATE, Op, Ops, Transfer, Work, saved
 from simulator.ops.phases import Pass, Phase
 from simulator.ops.working import Working
@@ -110,17 +110,17 @@ def _dense(work: Work) -> BlockOps:
 
 def _moe_forward(work: Work) -> ForwardOps:
     before_dispatch = (*attention.forward(work), *router.route(work))
-    return ForwardOps(before_dispatch, ffn.experts_forward(work))
+    return ForwardOps(before_dispatch, routed.experts_forward(work))
 
 
 def _moe(work: Work) -> BlockOps:
     forward = _moe_forward(work)
-    mlp_w, side_w = ffn.experts_wgrad(work)
+    mlp_w, side_w = routed.experts_wgrad(work)
     gradient, tail = attention.input_gradient(work)
     return BlockOps(
         attention_f=forward.attention,
         mlp_f=forward.mlp,
-        mlp_b=ffn.experts_backward(work),
+        mlp_b=routed.experts_backward(work),
         mlp_w=mlp_w,
         side_w=side_w,
         attention_b=(*router.route_backward(work), *gradient),

@@ -136,6 +136,7 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
         *_stream_backward(work),
         *_restore_output(work),
         *parallel.gathered(work, "proj_dgrad", output),
+        *_transpose_gradient(work),
         # The output's weight gradient reads both by channel.
         *by_channel(recipe, work.tokens * context, work.tokens * h),
         *_recompute_expansion(work),
@@ -185,7 +186,14 @@ def _gather_output_gradient(work: Work) -> Ops:
     """Return the cast of the output's gradient and its gather."""
     if work.model.parallel_residual:  # the FFN has gathered it already
         return quantise(work.recipe, work.tokens * work.model.hidden_size)
-    return parallel.cast_and_gather(work, "gather output gradient")
+    return parallel.gather_gradient(work)
+
+
+def _transpose_gradient(work: Work) -> Ops:
+    """Return the transpose of the output's gathered gradient."""
+    if work.model.parallel_residual:  # the FFN has transposed it already
+        return ()
+    return parallel.transpose_gradient(work)
 
 
 def _recompute_expansion(work: Work) -> Ops:

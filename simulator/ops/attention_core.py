@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.ops import parallel
+from simulator.ops import parallel, ulysses
 from simulator.ops.op import Op, Ops, Shape, Work, gemm, moved, recomputed
 
 
@@ -10,6 +10,8 @@ def core(work: Work) -> Ops:
     """Return attention from queries, keys and values to its output."""
     if work.unfused:
         return _unfused(work)
+    if work.cp_heads:
+        return ulysses.spread_heads(work, (_fused(work),))
     return parallel.keys_and_values(work, (_fused(work),))
 
 
@@ -17,6 +19,8 @@ def core_backward(work: Work) -> Ops:
     """Return the gradients of queries, keys and values, and before them a recomputed core."""
     if work.unfused:
         gradients = _unfused_backward(work)
+    elif work.cp_heads:
+        gradients = ulysses.spread_heads_backward(work, (_fused_backward(work),))
     else:
         gradients = parallel.keys_and_values(work, (_fused_backward(work),), backward=True)
     if "core_attention" not in work.recompute:
@@ -40,19 +44,19 @@ def _kept_qkv(work: Work) -> float:
 
 def _length(work: Work) -> int:
     """Return how long a sequence one kernel sees: in a ring the GPU's own part."""
-    return work.seq_length if work.cp_gather else work.seq_length // work.cp
+    return work.seq_length // _steps(work)
 
 
 def _steps(work: Work) -> int:
     """Return the kernels of attention: in a ring one for each part of the keys and values."""
-    return 1 if work.cp_gather else work.cp
+    return 1 if work.cp_gather or work.cp_heads else work.cp
 
 
 def _score_matrices(work: Work) -> int:
     """Return the [length, length] score matrices of a kernel's work, see `_length`.
 
     Where a GPU has a part of the queries of gathered keys, that many whole matrices have as much
-    work.
+    work; where it has a part of the heads, these are whole.
     """
     return max(1, round(work.tokens * work.heads / _length(work)))
 

@@ -26,7 +26,12 @@ def padded_rows(work: Work) -> float:
 
 
 def pad(work: Work, name: str) -> Ops:
-    """Return the kernel that pads the rows of each expert, or takes the padding away."""
+    """Return the kernel that pads the rows of each expert, or takes the padding away.
+
+    Transformer Engine leaves it out where the rows of every expert are multiples already
+    (module/fp8_padding.py). Those of several experts never are: routing decides over them, also
+    where Megatron forces balance, for it draws scores at random (moe_utils.py, apply_random_logits).
+    """
     if work.row_multiple == 1:
         return ()
     elements = padded_rows(work) * work.model.hidden_size

@@ -1,4 +1,4 @@
-"""The FFN half of a layer: dense, shared and routed experts, forward, input and weight gradient.
+"""The FFN half of a layer, forward, input and weight gradient; experts: `shared` and `routed`.
 
 The kernels and their order are those of DeepSeek's published profile (github
 deepseek-ai/profile-data, train.json). Dense and shared FFNs are cut over the tensor parallel group,
@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.ops import expert_kernels, parallel, router
+from simulator.ops import expert_kernels, parallel
 from simulator.ops.attention import dropout_backward, residual
 from simulator.ops.op import (
-    Op,
     Ops,
     Work,
     by_channel,
@@ -23,9 +22,9 @@ from simulator.ops.op import (
     quantise,
     recomputed,
     transpose,
+    unkept,
     wgrad,
 )
-from simulator.precision import BYTES
 
 
 class Ffn(NamedTuple):
@@ -41,6 +40,8 @@ class Ffn(NamedTuple):
     """Equal groups of rows: the experts on this GPU."""
     launches: int = 1
     """Kernels of each of its GEMMs and casts."""
+    repeats: str = ""
+    """What the backward pass recomputes of it: nothing, its activation, or all."""
 
     @property
     def rows_per_group(self) -> float:
@@ -82,19 +83,17 @@ class Forward(NamedTuple):
 
 
 def _dense(work: Work) -> Ffn:
-    return Ffn(work, work.tokens, work.model.intermediate_size // work.tp)
+    width = work.model.intermediate_size // work.tp
+    return Ffn(work, work.tokens, width, repeats=repeats(work, "swiglu", "mlp"))
 
 
-def _shared(work: Work) -> Ffn | None:
-    """Return the shared experts as one FFN, None where the model has none."""
-    width = work.model.shared_expert_width // work.tp
-    return Ffn(work, work.tokens, width) if width else None
-
-
-def _routed(work: Work) -> Ffn:
-    width = work.model.moe_intermediate_size // work.etp
-    rows = expert_kernels.padded_rows(work)
-    return Ffn(work, rows, width, work.local_experts, expert_kernels.launches(work))
+def repeats(work: Work, activation: str, whole: str) -> str:
+    """Return what is recomputed of an FFN. activation, whole: names of its parts."""
+    # What a MoE layer recomputes as a whole it does not recompute by parts.
+    names = work.recompute
+    if whole in names or (whole == "shared_experts" and "moe" in names):
+        return "all"
+    return "activation" if activation in names else ""
 
 
 def forward(ffn: Ffn) -> Forward:
@@ -113,7 +112,7 @@ def _forward(ffn: Ffn) -> Forward:
     input_bytes = recipe.activation if recipe.keeps_coded else 2.0
     kept_input = input_bytes * ffn.rows * wide
     kept_output = 0.0
-    if "swiglu" not in work.recompute:
+    if ffn.repeats != "activation":
         kept_output = recipe.activation * ffn.rows * ffn.width
     # It reads the first layer's output in BF16 and writes the second layer's input: DeepSeek's
     # kernel writes FP8, and so needs no cast behind it.
@@ -175,7 +174,7 @@ def _backward(ffn: Ffn) -> Gradient:
 
 def _recompute_activation(ffn: Ffn) -> Ops:
     """Return the activation once more, where it is recomputed."""
-    if "swiglu" not in ffn.work.recompute:
+    if ffn.repeats != "activation":
         return ()
     bytes_per_element = 2.0 * ffn.first_width / ffn.width + 2.0
     activation = moved("activation", ffn.activation, ffn.rows * ffn.width, bytes_per_element)
@@ -203,12 +202,19 @@ def weights(ffn: Ffn) -> Ops:
 
 def dense_forward(work: Work) -> Ops:
     """Return a dense FFN with the addition to the residual stream."""
+    ops = _dense_layers(work)
+    if _dense(work).repeats == "all":
+        ops = unkept(ops)
+    return (*ops, residual(work))
+
+
+def _dense_layers(work: Work) -> Ops:
+    """Return both layers of a dense FFN with their collectives."""
     inner, outer = forward(_dense(work))
     first = (*_dense_input(work), *inner)
     return (
         *parallel.gathered(work, "fc1_fprop", first),
         *parallel.scatter(work, outer, "fc2_fprop"),
-        residual(work),
     )
 
 
@@ -226,21 +232,30 @@ def dense_backward(work: Work) -> Ops:
     if not work.model.parallel_residual:
         outer = parallel.input_gradient(work, outer, "fc1_dgrad")
     second = (
-        *parallel.cast_and_gather(work, "gather output gradient"),
+        *parallel.gather_gradient(work),
         *by_channel(work.recipe, work.tokens * work.model.hidden_size),
         # The weight gradient of the first layer reads the norm's output.
-        *_norm_recomputed(work),
+        *norm_recomputed(work),
         *inner,
     )
-    return (*dropout_backward(work), *parallel.gathered(work, "fc2_dgrad", second), *outer)
+    again: Ops = ()
+    if _dense(work).repeats == "all":
+        again = recomputed(_dense_layers(work))
+    return (
+        *again,
+        *dropout_backward(work),
+        *parallel.gathered(work, "fc2_dgrad", second),
+        *parallel.transpose_gradient(work),
+        *outer,
+    )
 
 
 def dense_wgrad(work: Work) -> Ops:
     """Return the weight gradients of a dense FFN."""
-    return _cut_weights(_dense(work))
+    return cut_weights(_dense(work))
 
 
-def _cut_weights(ffn: Ffn) -> Ops:
+def cut_weights(ffn: Ffn) -> Ops:
     """Return `weights` of an FFN that is cut: the sum of its input's gradient travels meanwhile."""
     down, first = weights(ffn)
     if ffn.work.tp == 1:
@@ -248,126 +263,7 @@ def _cut_weights(ffn: Ffn) -> Ops:
     return parallel.weight_gradients(ffn.work, "fc1_wgrad", first, (down,))
 
 
-def _cast_received(work: Work) -> Ops:
-    """Return the cast of the experts' input, where tokens travel in another format."""
-    if router.travels_cast(work):
-        return ()
-    casts = quantise(work.recipe, expert_kernels.padded_rows(work) * work.model.hidden_size)
-    return expert_kernels.per_expert(work, casts)
-
-
-def experts_forward(work: Work) -> Ops:
-    """Return the shared and routed experts of a MoE layer, between dispatch and combine."""
-    model = work.model
-    h = model.hidden_size
-    # An expert tensor group gathers what each of its members received, and each of them computes
-    # its part of all rows.
-    rows = work.expert_rows
-    received = work.received * work.etp
-    weight = work.local_experts * model.expert_parameters / work.etp
-    dispatched = BYTES[work.recipe.dispatch]
-    return (
-        *_shared_forward(work),
-        *parallel.gather_tokens(work, "gather received tokens"),
-        moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0)._replace(
-            launches=expert_kernels.MAPPING
-        ),
-        # One copy of a token comes for all experts of this GPU; each gets its own. Of an all-gather
-        # most copies are for others, and are not read.
-        moved("expand", "permute", (min(received, rows) + rows) * h, dispatched),
-        *expert_kernels.pad(work, "pad"),
-        *_cast_received(work),
-        *transpose(work.recipe, weight),
-        *forward(_routed(work)).ops,
-        *expert_kernels.pad(work, "remove padding"),
-        moved("reduce", "permute", (rows + received) * h, 2.0),
-        *parallel.scatter_tokens(work, "scatter results"),
-        # Runs behind combine, after which this block has no phase left.
-        *router.permute(work, "unpermute results", 2.0),
-        # The weight gradients read what dispatch brought, or the rows that were picked from it.
-        Op("received tokens", "copy", saved=dispatched * min(received, rows) * h),
-    )
-
-
-def experts_backward(work: Work) -> Ops:
-    """Return the input gradient of the shared and routed experts."""
-    h = work.model.hidden_size
-    rows = work.expert_rows
-    received = work.received * work.etp
-    inner, outer = backward(_routed(work))
-    dispatched = BYTES[work.recipe.dispatch]
-    return (
-        *_shared_backward(work),
-        *router.permute(work, "permute result gradients", dispatched),
-        *parallel.gather_tokens(work, "gather result gradients"),
-        moved("expand gradients", "permute", (min(received, rows) + rows) * h, dispatched),
-        *expert_kernels.pad(work, "pad gradients"),
-        *_cast_received(work),
-        *inner,
-        *outer,
-        *expert_kernels.pad(work, "remove padding of gradients"),
-        *_norm_recomputed(work),
-        moved("reduce gradients", "permute", (rows + received) * h, 2.0),
-        *parallel.scatter_tokens(work, "scatter token gradients"),
-    )
-
-
-def experts_wgrad(work: Work) -> tuple[Ops, Ops]:
-    """Return the weight gradients as (compute stream, side stream).
-
-    Every other kernel of the routed experts goes to the side.
-    """
-    rows = expert_kernels.padded_rows(work) * work.model.hidden_size
-    casts = expert_kernels.per_expert(work, by_channel(work.recipe, rows, rows))
-    shared = _shared(work)
-    routed = weights(_routed(work))
-    on_compute: Ops = routed
-    on_side: Ops = ()
-    if work.expert_kernels == "deepseek":
-        # Alternate kernels run next to each other: halves of equal length on two streams.
-        on_compute, on_side = routed[0::2], routed[1::2]
-    if shared is not None:
-        on_compute = (*_cut_weights(shared), *on_compute)
-    return (*casts, *on_compute), on_side
-
-
-def _shared_forward(work: Work) -> Ops:
-    shared = _shared(work)
-    if shared is None:
-        return ()
-    inner, outer = forward(shared)
-    first = (*_shared_input(work, "gather input"), *inner)
-    return (
-        *parallel.gathered(work, "fc1_fprop", first),
-        *parallel.scatter(work, outer, "fc2_fprop"),
-    )
-
-
-def _shared_input(work: Work, name: str) -> Ops:
-    """Return the cast of what shared experts read, and its gather."""
-    # What was cast before it travels to routed experts serves the shared ones too.
-    if router.travels_cast(work):
-        return parallel.gather(work, name)
-    return parallel.cast_and_gather(work, name)
-
-
-def _shared_backward(work: Work) -> Ops:
-    """Return the input gradient of the shared experts.
-
-    The sum over their group is waited for with the routed experts' gradients.
-    """
-    shared = _shared(work)
-    if shared is None:
-        return ()
-    inner, outer = backward(shared)
-    second = (*_shared_input(work, "gather output gradient"), *inner)
-    return (
-        *parallel.gathered(work, "fc2_dgrad", second),
-        *parallel.input_gradient(work, outer, "fc1_dgrad"),
-    )
-
-
-def _norm_recomputed(work: Work) -> Ops:
+def norm_recomputed(work: Work) -> Ops:
     """Return the second norm and the cast of its output once more, where they are recomputed."""
     if "norm" not in work.recompute:
         return ()

@@ -127,7 +127,7 @@ class Transfer:
     name: str
     """What travels, as traces show it."""
     group: str
-    """Process group: tp, userbuffers, cp or etp, see `layout.GROUPS`."""
+    """Process group: tp, userbuffers, cp, ulysses or etp, see `layout.GROUPS`."""
     bytes: float
     """Of the whole buffer, times the passes over it [B].
 
@@ -175,6 +175,8 @@ class Work:
     """Time in which a byte of a buffer passes round the tensor parallel group, alone [s]."""
     cp_gather: bool = False
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
+    cp_heads: bool = False
+    """Whether each context parallel rank has a part of the heads in attention (cp_comm: a2a)."""
     loss: str = "fused"
     """How the loss is computed, see `ops.loss`."""
     unfused: bool = False
@@ -316,6 +318,11 @@ def norm_backward(recipe: Recipe, name: str, elements: float) -> Op:
 def recomputed(ops: Iterable[Item]) -> Ops:
     """Return forward ops as the backward pass repeats them: nothing kept, FLOPs not the model's."""
     return tuple(_repeated(op) for op in ops)
+
+
+def unkept(ops: Iterable[Item]) -> Ops:
+    """Return ops that keep nothing, since they are recomputed as a whole."""
+    return tuple(op._replace(saved=0.0) if isinstance(op, Op) else op for op in ops)
 
 
 def _repeated(op: Item) -> Item:

@@ -15,9 +15,14 @@ MLA's expansions and of experts do not, for Transformer Engine has no buffers fo
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from simulator.ops import overlap
 from simulator.ops.op import LATE, Item, Op, Ops, Taken, Transfer, Work, moved, quantise
 from simulator.precision import BYTES
+
+GRADIENT = "gather output gradient"
+"""Name of the gather of an output's gradient."""
 
 
 def gather(
@@ -47,9 +52,23 @@ def gathered(work: Work, layer: str, ops: Ops) -> Ops:
         op = ops[index]
         if isinstance(op, Transfer):
             behind = ops[index + 1 :]
-            seconds = op.bytes * work.tp_pass
-            return (*ops[:index], *overlap.gathering(op, behind, work.tp, seconds))
+            return (*ops[:index], *_round_a_ring(work, op, behind))
     return ops  # nothing is gathered
+
+
+def _round_a_ring(work: Work, gather: Transfer, behind: Ops) -> Ops:
+    """Return a gather that a ring passes on next to its GEMM.
+
+    behind: what follows it. Of a gradient that is cast along either axis the ring brings what the
+    input gradient reads; the other cast travels behind it, next to the same GEMM (Transformer
+    Engine, module/linear.py).
+    """
+    if not (gather.name == GRADIENT and work.recipe.gathers_both):
+        return overlap.gathering(gather, behind, work.tp, gather.bytes * work.tp_pass)
+    half = replace(gather, bytes=gather.bytes / 2.0)
+    ring, *rest = overlap.gathering(half, behind, work.tp, half.bytes * work.tp_pass)
+    other = replace(half, name=f"{GRADIENT} by channel", concurrent=work.tp)
+    return (ring, overlap.next_to(other), *rest)
 
 
 def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> Ops:
@@ -66,6 +85,35 @@ def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> O
         largest = Transfer("share largest value", "tp", 2.0 * 4.0)
         cast = (*cast[:-1], largest, cast[-1])
     return (*cast, *gathered)
+
+
+def gather_gradient(work: Work) -> Ops:
+    """Return the cast of an output's gradient and its all-gather, for both of its GEMMs.
+
+    With scales of blocks a weight gradient reads another cast than an input gradient, along the
+    other axis: both are gathered at once (Transformer Engine, distributed.py,
+    gather_along_first_dim).
+    """
+    ops = cast_and_gather(work, GRADIENT)
+    if not work.recipe.gathers_both:
+        return ops
+    return tuple(_twice(op) if isinstance(op, Transfer) else op for op in ops)
+
+
+def _twice(gather: Transfer) -> Transfer:
+    return replace(gather, bytes=2.0 * gather.bytes)
+
+
+def transpose_gradient(work: Work) -> Ops:
+    """Return the transpose of a gathered gradient, which the weight gradient of its layer reads.
+
+    What was cast before it was gathered came in the order of tokens alone (Transformer Engine,
+    module/base.py, grad_output_preprocess).
+    """
+    if work.tp == 1 or not work.sequence_parallel or not work.recipe.transposes_gathered:
+        return ()
+    elements = work.tokens * work.model.hidden_size
+    return (moved("transpose gathered gradient", "transpose", elements, 2.0),)
 
 
 def scatter(
@@ -137,7 +185,7 @@ def input_gradient(work: Work, dgrad: Ops, layer: str = "", bytes_per_element: f
     if layer in work.tp_overlap:
         again, total = overlap.next_to(again), overlap.next_to(total)
     ops = (again, *giving_sms(work, layer, dgrad, gathered / elements), total)
-    if bytes_per_element or not work.recipe.casts_once:
+    if bytes_per_element or not work.recipe.transposes_gathered:
         return ops
     return (*ops, moved("transpose gathered", "transpose", elements, 2.0))
 

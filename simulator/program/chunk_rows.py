@@ -146,15 +146,14 @@ class Chunk:
         phase: Phase,
         after: After,
         *,
-        overlapped: bool = False,
         late: After = (),
     ) -> Done:
         """Add a phase with its transfers; return what waits for it.
 
-        That is `after` where the block has no such phase. overlapped: expert traffic of another
-        block is in flight. late: transfers that an earlier phase left on their way.
+        That is `after` where the block has no such phase. late: transfers that an earlier phase
+        left on their way.
         """
-        key = PhaseKey(phase, overlapped)
+        key = PhaseKey(phase, False)
         # Rows take as long as on the busiest GPU of an expert group, which all its members wait
         # for; the sums are those of a GPU of mean load.
         mean = (block.mean or block).phases[key]

@@ -90,17 +90,19 @@ def _forward(rows: Chunk, block: _Block) -> None:
 
 
 def _recompute(rows: Chunk, block: _Block) -> None:
-    """Add the forward pass that full recompute repeats, once the gradient has come."""
+    """Add what recompute repeats of the forward pass, once the gradient has come."""
     # It does not read the gradient; run earlier, its outputs would be kept for longer.
     before = sum(rows.flops.values())
-    rows.gradient_out = _layer(rows, block.cost, rows.gradient_out)
+    whole = block.cost.recompute == "full"
+    rows.gradient_out = _layer(rows, block.cost, rows.gradient_out, attention=whole)
     rows.recomputed += sum(rows.flops.values()) - before
 
 
-def _layer(rows: Chunk, cost: BlockCost, after: After) -> After:
-    """Add the forward pass of a block; return the rows that make its output."""
-    attention = rows.compute(cost, Phase.ATTENTION_F, after)
-    arrived = rows.exchange_tokens(cost, DISPATCH_F, attention.output)
+def _layer(rows: Chunk, cost: BlockCost, after: After, *, attention: bool = True) -> After:
+    """Add the forward pass of a block, or of its experts; return the rows that make its output."""
+    if attention:
+        after = rows.compute(cost, Phase.ATTENTION_F, after).output
+    arrived = rows.exchange_tokens(cost, DISPATCH_F, after)
     mlp = rows.compute(cost, Phase.MLP_F, arrived)
     return rows.exchange_tokens(cost, COMBINE_F, mlp.output)
 
@@ -138,13 +140,13 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
         rows.ends[block.mark("B")] = rows.last_kernels()
 
 
-def _mlp_weights(rows: Chunk, cost: BlockCost, mlp: Done, *, overlapped: bool = False) -> After:
+def _mlp_weights(rows: Chunk, cost: BlockCost, mlp: Done) -> After:
     """Add the weight gradients of `MLP_F`. mlp: its input gradient."""
     # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of
     # the compute stream.
     after, late = mlp.saved, mlp.late
-    first = rows.compute(cost, Phase.MLP_W, after, overlapped=overlapped, late=late)
-    return rows.compute(cost, Phase.SIDE_W, first.output, overlapped=overlapped).output
+    first = rows.compute(cost, Phase.MLP_W, after, late=late)
+    return rows.compute(cost, Phase.SIDE_W, first.output).output
 
 
 def _weights(rows: Chunk, block: _Block) -> None:
@@ -198,15 +200,15 @@ def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
     # Rows of a stream run in the order in which they are added, so these lines are in the order of
     # the profile: see the figure above.
     arrived_b = rows.exchange_tokens(back, COMBINE_B, rows.gradient_out)
-    attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out, overlapped=True)
-    mlp_b = rows.compute(back, Phase.MLP_B, arrived_b, overlapped=True)
+    attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out)
+    mlp_b = rows.compute(back, Phase.MLP_B, arrived_b)
     arrived_f = rows.exchange_tokens(ahead, DISPATCH_F, attention_f.output)
     home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
-    _mlp_weights(rows, back, mlp_b, overlapped=True)
-    mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f, overlapped=True)
+    _mlp_weights(rows, back, mlp_b)
+    mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f)
     rows.forward_out = rows.exchange_tokens(ahead, COMBINE_F, mlp_f.output)
-    attention_b = rows.compute(back, Phase.ATTENTION_B, home_b, overlapped=True)
-    rows.compute(back, Phase.ATTENTION_W, attention_b.saved, overlapped=True)
-    tail = rows.compute(back, Phase.ATTENTION_T, attention_b.output, overlapped=True)
+    attention_b = rows.compute(back, Phase.ATTENTION_B, home_b)
+    rows.compute(back, Phase.ATTENTION_W, attention_b.saved)
+    tail = rows.compute(back, Phase.ATTENTION_T, attention_b.output)
     rows.gradient_out = tail.output
     rows.ends[backward.mark("B")] = rows.last_kernels()

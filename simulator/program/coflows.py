@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.collectives import CoflowKind, Communication, Demand, send
+from simulator.collectives.demand import latencies
 from simulator.collectives.kinds import EXCHANGES, SENDS
-from simulator.collectives.paths import ways
+from simulator.collectives.paths import Floats, ways
 from simulator.costs import BlockCost, Costs
 from simulator.costs.buckets import Bucket, holders, of_stage, shards
 from simulator.hardware import CommunicationModel
@@ -19,7 +20,7 @@ from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.program.orders import handed_to
 from simulator.scenario import Scenario
-from simulator.schedules import Schedule
+from simulator.schedules import PipelineOverlap, Schedule
 from simulator.topology import LinkKind, Network
 
 Ranks: TypeAlias = NDArray[np.int64]
@@ -73,6 +74,8 @@ class Coflows:
     """What the groups of the scenario run."""
     layout: Layout
     """Who is in which group."""
+    meets: bool = False
+    """Whether the receiver of a pipeline send takes part in it."""
     label: list[Label] = field(default_factory=list)
     """What each coflow does [coflow]."""
     links: list[Sequence[int]] = field(default_factory=list)
@@ -93,6 +96,10 @@ class Coflows:
     """Pipeline edge -> its number in keys."""
     buckets: dict[Bucket, int] = field(default_factory=dict)
     """Bucket -> its number in keys."""
+
+    def one_sided(self, label: Label) -> bool:
+        """Tell whether only the source of a coflow makes a call."""
+        return label.kind.one_sided and not self.meets
 
     @property
     def network(self) -> Network:
@@ -152,8 +159,9 @@ class Coflows:
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
         coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
-        kernel = self.communication.plan(edge.kind, (), size).kernel
-        routes = _sends(self.network, src, dst)
+        first = (int(src[0]), int(dst[0]))
+        kernel = self.communication.plan(edge.kind, first, size).kernel
+        routes = _sends(self.network, src, dst, latencies(self.network, kernel))
         sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
         for source, target, way in sends:
             wires = Wires(way.links, [size] * len(way.links), way.latency)
@@ -220,15 +228,15 @@ class Way(NamedTuple):
     """Of the whole way [s]."""
 
 
-def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
+def _sends(network: Network, src: Ranks, dst: Ranks, delay: Floats) -> list[Way]:
     """Return the ways of many sends as `send` does of each: all at once where there is one way.
 
-    Not where PCIe links stand on it: `ways` names them in another order.
+    Not where PCIe links stand on it: `ways` names them in another order. delay: [link] s.
     """
     crossed = ways(network, src, dst)
     if (crossed.share != 1.0).any() or (network.pcie >= 0).any():
         pairs = zip(src.tolist(), dst.tolist(), strict=True)
-        return [Way(*send(network, *pair)) for pair in pairs]
+        return [_one_send(network, *pair, delay) for pair in pairs]
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
     kind = np.array([network.kind[link] for link in crossed.link.tolist()], dtype=str)  # [entry]
@@ -245,10 +253,16 @@ def _sends(network: Network, src: Ranks, dst: Ranks) -> list[Way]:
     position[kind == LinkKind.FABRIC] = 1
     order = np.lexsort((position, crossed.pair))
     link = crossed.link[order]
-    latency = np.bincount(crossed.pair, network.latency[link], len(src))
+    latency = np.bincount(crossed.pair, delay[link], len(src))
     links = link.tolist()
     columns = zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
     return [Way(links[end - size : end], late) for end, size, late in columns]
+
+
+def _one_send(network: Network, source: int, target: int, delay: Floats) -> Way:
+    """Return the way of one send. delay: [link] s."""
+    links, _ = send(network, source, target)
+    return Way(links, sum(float(delay[link]) for link in links))
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
@@ -294,7 +308,8 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
 def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
     """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
     layout, hosts = scenario.layout, stage_hosts(schedule)
-    table = Coflows(Communication.of(scenario), layout)
+    meets = scenario.pipeline.sends is not PipelineOverlap.ALL
+    table = Coflows(Communication.of(scenario), layout, meets)
     blocks_at: dict[int, list[BlockCost]] = {}
     for stage, indices in hosts.items():
         for index in indices:

@@ -65,6 +65,11 @@ def fold(
     loads: number of the load of each rank of a stage, none where all share one [local rank].
     """
     ranks = _rank_colours(network, schedule, layout, loads)
+    if table.meets:
+        # Both ends of a send are calls of their own: two ranks that send to each other are two
+        # classes, even where they run the same.
+        rank = np.arange(layout.gpus)
+        ranks = mix(ranks + codes((rank // layout.inner() % layout.pp).tolist()))
     links = _link_colours(network)
     flows = _flow_colours(table)
     on_link = _links_of_coflows(table)

@@ -18,6 +18,7 @@ from simulator.program.quotient import fold_coflows
 from simulator.program.ragged import lengths, starts
 from simulator.program.rank_rows import RankRows, Step
 from simulator.program.slots import Slots
+from simulator.program.templates import Handed
 from simulator.program.waits import Waits, csr, stream_order
 
 
@@ -52,7 +53,9 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     # Number in the whole cluster's table -> class; -1 picks the -1 behind the last.
     coflow = np.append(parts.coflow, -1)[slots.ints("coflow")]
     first_labels = [step.table.label[first] for first in parts.first_coflow.tolist()]
-    is_send = np.array([label.kind.one_sided for label in first_labels], dtype=bool)  # [class]
+    is_send = np.array(
+        [step.table.one_sided(label) for label in first_labels], dtype=bool
+    )  # [class]
     actions = laid.actions()
     # The order of these does not matter: they are sorted, and each is kept once.
     waits = [
@@ -158,8 +161,8 @@ class _Laid:
         layout = step.scenario.layout
         table = step.schedule.table
         indices = range(len(step.schedule.ranks))
-        maker_row = handed_from(step.schedule)  # [row of the table, Handed] row of the table
-        sources = np.full((len(self.rank), 2), -1, dtype=np.int64)
+        maker_row = handed_from(step.schedule)  # [row of the table, half] row of the table
+        sources = np.full((len(self.rank), len(Handed)), -1, dtype=np.int64)
         for number, rows in enumerate(self.ranks):
             # The pipeline of the rank that represents the class: the class at each of its indices.
             local_rank = layout.local_rank(int(self.parts.first_rank[number]))
@@ -167,13 +170,17 @@ class _Laid:
             peers = self.parts.rank[pipeline]
             begin = table.start[rows.pipeline_index]
             end = table.start[rows.pipeline_index + 1]
-            made = maker_row[begin:end]  # [position, Handed]
+            made = maker_row[begin:end]  # [position, half]
             maker = table.rank[made]
             position = made - table.start[maker]
             # A rank's first slot stands before its actions.
             slot = self.start[peers[maker]] + 1 + position
             actions = slice(self.start[number] + 1, self.last[number])
-            sources[actions] = np.where(made < 0, -1, slot)
+            sources[actions, : Handed.POSTED] = np.where(made < 0, -1, slot)
+            awaited = rows.awaited  # [position] slot of the rank
+            sources[actions, Handed.POSTED] = np.where(
+                awaited < 0, -1, self.start[number] + awaited
+            )
         return sources
 
     def far_waits(self) -> Waits:

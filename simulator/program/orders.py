@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.program.program import Ints
-from simulator.schedules import Kind, Schedule
+from simulator.schedules import Kind, Posts, Schedule
 from simulator.schedules.action import KINDS
+from simulator.schedules.posting import Operation
 from simulator.schedules.table import BACKWARD, DGRAD, FORWARD, PAIR, WGRAD
 
 
@@ -30,6 +32,12 @@ class Key(NamedTuple):
     """Pipeline rank that takes the gradient of the backward half, -1 if none."""
     final: bool = False
     """Whether it is the last pass that makes gradients of its stage's parameters."""
+    posts: int = -1
+    """Which of the rank's different `Order.posts` stand behind it, -1 if none."""
+    receives: bool = False
+    """Whether compute waits for what another rank sends it, where receives are posted."""
+    awaits: bool = False
+    """Whether it waits for messages of an earlier slot, `Order.awaited`."""
 
     @property
     def forward(self) -> int:
@@ -56,6 +64,30 @@ class Order:
     """Stage -> position of its first forward pass, in the order of these positions."""
     final: dict[int, int]
     """Stage -> position of the last pass that makes its gradients."""
+    awaited: Ints
+    """Slot of the rank whose messages an action waits for, -1 if none [position]."""
+    posts: tuple[Operations, ...]
+    """What is posted before the first action, then what else is posted behind some."""
+
+
+Operations: TypeAlias = tuple[tuple["Post", ...], ...]
+"""Operations that a rank posts one after the other: the messages of each."""
+
+
+class Post(NamedTuple):
+    """An end of a message between two stages."""
+
+    half: str
+    """F for an output, B for a gradient."""
+    sends: bool
+    """Whether it is sent or received."""
+    peer: int
+    """Pipeline rank at the other end."""
+
+    @property
+    def label(self) -> str:
+        """Return what traces call it."""
+        return f"{'send' if self.sends else 'receive'} {self.half}"
 
 
 class _Halves(NamedTuple):
@@ -146,26 +178,28 @@ def handed_to(schedule: Schedule) -> Ints:
     return np.where(taken < 0, -1, schedule.table.rank[taken])
 
 
-def orders(schedule: Schedule, *, every_pass: bool) -> list[Order]:
+def orders(schedule: Schedule, posted: Sequence[Posts], *, every_pass: bool) -> list[Order]:
     """Return what each pipeline rank runs.
 
-    every_pass: gradients are reduced after every pass, so that no pass is told apart as final.
+    posted: of each rank. every_pass: gradients are reduced after every pass, so that no pass is told
+    apart as final.
     """
     table = schedule.table
     taken = handed_to(schedule)
     # What tells actions apart [row, column], except whether they are final.
     columns = np.column_stack([table.kind, table.stage, table.stage_b, taken])
     starts = table.start.tolist()
+    bounds = itertools.pairwise(starts)
     return [
-        _order(columns[begin:end], every_pass=every_pass)
-        for begin, end in itertools.pairwise(starts)
+        _order(columns[begin:end], own, every_pass=every_pass)
+        for (begin, end), own in zip(bounds, posted, strict=True)
     ]
 
 
-def _order(columns: Ints, *, every_pass: bool) -> Order:
+def _order(columns: Ints, posted: Posts, *, every_pass: bool) -> Order:
     """Return one pipeline rank's order.
 
-    columns: the fields of `Key` but the last [position, field].
+    columns: the fields of `Key` up to `to_b` [position, field].
     """
     kind, stage, stage_b = columns.T[:3]
     runs_forward = np.isin(kind, (FORWARD, PAIR))
@@ -177,16 +211,55 @@ def _order(columns: Ints, *, every_pass: bool) -> Order:
     if not every_pass:
         is_final[list(final.values())] = 1
     # A rank runs each micro-batch in the same few ways: rows that are equal are one action.
-    actions = np.column_stack([columns, is_final])  # [position, field of Key]
+    slots = _post_columns(posted)
+    actions = np.column_stack([columns, is_final, slots.columns])  # [position, field of Key]
     different, code = np.unique(actions, axis=0, return_inverse=True)
     keys = tuple(_key(row) for row in different.tolist())
     first = _first_positions(stage, runs_forward)
-    return Order(keys, code.reshape(-1).astype(np.int64), first, final)
+    awaited = np.array(posted.awaited, dtype=np.int64)
+    return Order(keys, code.reshape(-1).astype(np.int64), first, final, awaited, slots.posts)
+
+
+class _PostColumns(NamedTuple):
+    """What a rank posts behind its actions."""
+
+    posts: tuple[Operations, ...]
+    """As in `Order`."""
+    columns: Ints
+    """Fields `posts`, `receives` and `awaits` of `Key` [position, field]."""
+
+
+def _post_columns(posted: Posts) -> _PostColumns:
+    number: dict[Operations, int] = {}
+    slots = [_operations(operations) for operations in posted.posted]
+    codes = [number.setdefault(operations, len(number)) for operations in slots]
+    behind = [code if slots[slot] else -1 for slot, code in enumerate(codes)][1:]
+    awaits = [slot >= 0 for slot in posted.awaited]
+    columns = np.array([behind, posted.receives, awaits], dtype=np.int64).T
+    return _PostColumns(tuple(number), columns.reshape(len(behind), 3))
+
+
+def _operations(operations: Sequence[Operation]) -> Operations:
+    """Return operations without the micro-batches of their messages, which all cost the same."""
+    return tuple(
+        tuple(Post(one.kind[1], one.kind[0] == "S", one.peer) for one in operation)
+        for operation in operations
+    )
 
 
 def _key(row: list[int]) -> Key:
-    kind, stage, stage_b, to, to_b, final = row
-    return Key(KINDS[kind], stage, stage_b, to, to_b, bool(final))
+    kind, stage, stage_b, to, to_b, final, posts, receives, awaits = row
+    return Key(
+        kind=KINDS[kind],
+        stage=stage,
+        stage_b=stage_b,
+        to=to,
+        to_b=to_b,
+        final=bool(final),
+        posts=posts,
+        receives=bool(receives),
+        awaits=bool(awaits),
+    )
 
 
 def _first_positions(stage: Ints, counts: NDArray[np.bool_]) -> dict[int, int]:

@@ -47,6 +47,13 @@ def fold_coflows(
     return touched, tuple(flows)
 
 
+MOST_ACROSS = 16
+"""Channels, and so CTAs, to which NCCL multiplies the rings across nodes that its search finds.
+
+NCCL 2.18, src/graph/connect.cc.
+"""
+
+
 class _Crossings(NamedTuple):
     """Every meeting of a coflow of the cluster with a link, in the order of the coflows."""
 
@@ -168,7 +175,7 @@ class _Folding:
             weight = total / share / size
             links.append((self.number[link], weight))
         members = self.table.members[first]
-        if label.kind.one_sided:
+        if self.table.one_sided(label):
             members = members[:1]  # the target receives without making a call
         rank_classes = {int(self.parts.rank[rank]) for rank in members}
         return Coflow(
@@ -181,7 +188,7 @@ class _Folding:
             overlap_slowdown=self._slowdown(first, kernel, size / rate),
             latency=self.table.latency[first] + kernel.setup,
             sent=sent,
-            sms=self._ctas(label, kernel) / self._scenario.gpu.sms,
+            sms=self._ctas(first, kernel) / self._scenario.gpu.sms,
             hbm=self._hbm(first, kernel, sent, size / rate),
             sm_share=self.table.sm_share[first],
         )
@@ -190,13 +197,19 @@ class _Folding:
     def _scenario(self) -> Scenario:
         return self.table.communication.scenario
 
-    def _ctas(self, label: Label, kernel: CommunicationModel) -> int:
+    def _ctas(self, first: int, kernel: CommunicationModel) -> int:
         """Return the SMs of each member that a kernel holds."""
-        if label.kind in EXCHANGES:
+        kind = self.table.label[first].kind
+        if kind in EXCHANGES:
             return sms_of(self._scenario)
-        if label.kind.one_sided:
+        if kind.one_sided:
             return self._scenario.kernels.communication["send_recv"].ctas
-        return kernel.ctas
+        nodes = [self.net.node_of(rank) for rank in self.table.members[first]]
+        if not kernel.rail_ctas or len(set(nodes)) == 1:
+            return kernel.ctas
+        # NCCL's rings leave a node by each NIC of the group's GPUs there.
+        rails = nodes.count(nodes[0])
+        return min(MOST_ACROSS, rails * kernel.rail_ctas)
 
     def _hbm(self, first: int, kernel: CommunicationModel, sent: Sent, alone: float) -> float:
         """Return the share of HBM's bandwidth that a coflow takes of each member, mean over these.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.costs import Busy, Costs
+from simulator.costs import NO_LAUNCH, Busy, Costs
 from simulator.ops.streams import Stream
 from simulator.program.block_traffic import BlockTraffic
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
@@ -17,12 +17,13 @@ from simulator.program.chunks import chunk
 from simulator.program.coflows import CoflowKey, Coflows, stage_hosts
 from simulator.program.data_parallel import UPDATE, DataParallel, OwedAt
 from simulator.program.folding import members
-from simulator.program.orders import Key, Order, orders
+from simulator.program.orders import Key, Operations, Order, Post, orders
 from simulator.program.program import Ints
 from simulator.program.templates import FarWait, Handed, Template
 from simulator.scenario import Scenario
-from simulator.schedules import Action, Schedule
+from simulator.schedules import Action, PipelineOverlap, Schedule, posts
 
+_HALVES = {"F": Handed.FORWARD, "B": Handed.GRADIENT}
 _INPUTS = {FORWARD_INPUT: Handed.FORWARD, GRADIENT_INPUT: Handed.GRADIENT}
 
 
@@ -61,6 +62,8 @@ class RankRows:
     """Different templates, as many as it has different actions and two."""
     sequence: Ints
     """Index into templates [slot]."""
+    awaited: Ints
+    """Slot whose messages an action waits for, -1 if none [position]."""
     far: list[FarWait]
     """Waits between slots, besides those for inputs and for reductions."""
     totals: Totals
@@ -82,8 +85,13 @@ class RankBuilder:
         self.hosts = stage_hosts(step.schedule)
         self.virtual = step.schedule.stages // len(step.schedule.ranks)
         self.members = members(layout) if step.costs.per_gpu else ()
+        self.sends = step.scenario.pipeline.sends
         self.syncs_every_pass = step.scenario.workload.layout.syncs_every_pass
-        self.orders = orders(step.schedule, every_pass=self.syncs_every_pass)
+        self.orders = orders(
+            step.schedule,
+            posts(step.schedule, self.sends),
+            every_pass=self.syncs_every_pass,
+        )
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
         # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
         # pair (arXiv 2412.19437, figure 4).
@@ -110,9 +118,13 @@ class RankBuilder:
         )
         # Each different action is written once, in whatever order: `sequence` says where it stands.
         begin = data.begin_step(order.first)
+        self._post(begin, order.posts[0], rank, ())
         actions = []
         for key, rows in zip(order.keys, chunks, strict=True):
-            actions.append(self._template(key, rows, data))
+            template = self._template(key, rows, data)
+            if key.posts >= 0:
+                self._post(template, order.posts[key.posts], rank, template.latest(rows.latest))
+            actions.append(template)
         last_slot = len(order.code) + 1
         end = data.end_step(_owed(actions, order), last_slot)
         last_template = len(actions) + 1
@@ -120,6 +132,7 @@ class RankBuilder:
             pipeline_index=index,
             templates=[begin, *actions, end.template],
             sequence=np.concatenate([[0], 1 + order.code, [last_template]]),
+            awaited=order.awaited,
             far=[*end.waits, *_parameter_waits(order, actions, chunks, data)],
             totals=_totals(chunks, actions, order.code, end.template),
         )
@@ -137,47 +150,74 @@ class RankBuilder:
         """Return the rows of an action and of what goes with it."""
         kinds = [UPDATE] if data.resharded else []
         template = Template(data.speed, kinds=[*kinds, str(key.kind)])
+        handed_over = self._handed_over(key)
+        if key.receives or key.awaits:
+            self._wait(template, key, handed_over)
         traffic = BlockTraffic(data, template, rows, syncs=key.final or self.syncs_every_pass)
-        self._add_chunk(template, key, rows, traffic)
+        # Where compute waits for what comes, rows wait for that.
+        self._add_chunk(template, rows, traffic, {} if key.receives else handed_over)
         if 0 <= key.forward < self.step.schedule.stages - 1:
             self._hand_on(template, Handed.FORWARD, rows.forward_out, key.to, data.rank)
         if key.backward > 0:
             self._hand_on(template, Handed.GRADIENT, rows.gradient_out, key.to_b, data.rank)
         return template
 
-    def _add_chunk(self, template: Template, key: Key, rows: Chunk, traffic: BlockTraffic) -> None:
-        """Add an action's own rows, and among them what its blocks gather and reduce."""
-        rank = traffic.data.rank
-        index = self.step.table.index
+    def _handed_over(self, key: Key) -> dict[int, bool]:
+        """Tell which inputs another action hands over."""
         # The first stage reads its input from the data, the last one makes its gradient from the
         # loss: nobody hands them over.
         last_stage = self.step.schedule.stages - 1
-        handed_over = {
+        return {
             FORWARD_INPUT: key.forward > 0,
             GRADIENT_INPUT: 0 <= key.backward < last_stage,
         }
+
+    def _add_chunk(
+        self, template: Template, rows: Chunk, traffic: BlockTraffic, handed_over: dict[int, bool]
+    ) -> None:
+        """Add an action's own rows, and among them what its blocks gather and reduce.
+
+        handed_over: inputs that rows wait for themselves, nothing if the first row of the template does.
+        """
+        rank = traffic.data.rank
+        index = self.step.table.index
         columns = zip(rows.stream, rows.label, rows.busy, rows.exchange, rows.after, strict=True)
         for number, (stream, label, busy, call, after) in enumerate(columns):
             parameters = traffic.before(number)
             coflow = -1
             if call.kind:
                 coflow = index[CoflowKey(*call)][rank]
-            takes = any(due < 0 and handed_over[due] for due in after)
-            launched = self._receiving(busy) if takes else busy
+            takes = any(handed_over.get(due) for due in after)
+            launched = self._receiving(busy, self.virtual) if takes else busy
             row = template.row(stream, label, launched, coflow)
             template.place.append(row)
             template.wait(row, parameters)
             for due in after:
                 if due >= 0:
                     template.wait(row, template.placed((due,)))
+                elif not handed_over:
+                    template.wait(row, (0,))  # the first row of the template waits for them
                 elif handed_over[due]:
                     template.wait_for_input(row, _INPUTS[due])
             traffic.behind(number)
         traffic.finish()
 
-    def _receiving(self, busy: Busy) -> Busy:
+    def _receiving(self, busy: Busy, virtual: int) -> Busy:
         """Return what a row that takes what another stage sends keeps busy."""
-        return self.step.costs.hosts.receive(busy, self.virtual)
+        return self.step.costs.hosts.receive(busy, virtual)
+
+    def _wait(self, template: Template, key: Key, handed_over: dict[int, bool]) -> None:
+        """Add a row at which the compute stream waits for messages, as it does for an event."""
+        nothing = Busy(0.0)
+        # Megatron synchronises behind batched messages, which are those that do not overlap.
+        blocks = self.sends is PipelineOverlap.NONE and key.awaits
+        busy = self._receiving(nothing, 1) if blocks else nothing
+        row = template.row(Stream.COMPUTE, "wait", busy)
+        if key.awaits:
+            template.wait_for_input(row, Handed.POSTED)
+        for due, comes in handed_over.items():
+            if comes:
+                template.wait_for_input(row, _INPUTS[due])
 
     def _hand_on(
         self, template: Template, kind: Handed, made: After, taker: int, rank: int
@@ -191,6 +231,8 @@ class RankBuilder:
         rows = template.placed(row for row in made if row >= 0)
         # A rank that holds both stages, as in a V-shaped schedule, sends nothing.
         edge = self.step.table.edges.get((direction, index, taker))
+        if edge is not None and self.step.table.meets:
+            return  # `_post` does
         if edge is not None:
             coflow = self.step.table.index[CoflowKey(direction, edge)][rank]
             busy = self.step.costs.hosts.collective()
@@ -198,6 +240,39 @@ class RankBuilder:
             template.wait(sent, rows)
             rows = [sent]
         template.handed[kind].extend(rows)
+
+    def _post(
+        self, template: Template, operations: Operations, rank: int, after: Sequence[int]
+    ) -> None:
+        """Add both kinds of ends of messages.
+
+        after: rows of the template behind which the first operation begins.
+        """
+        if operations and not template.kinds:
+            template.kinds.append(UPDATE)
+        for operation in operations:
+            rows: list[int] = []
+            for message in operation:
+                # The messages of an operation are launched by one call.
+                busy = NO_LAUNCH if rows else self.step.costs.hosts.collective()
+                row = template.row(Stream.SEND, message.label, busy, self._coflow_of(message, rank))
+                template.wait(row, after)
+                rows.append(row)
+                if self.sends is PipelineOverlap.NONE:
+                    template.handed[Handed.POSTED].append(row)
+                elif message.sends:
+                    template.handed[Handed.POSTED].append(row)
+                    template.handed[_HALVES[message.half]].append(row)
+            after = rows
+
+    def _coflow_of(self, message: Post, rank: int) -> int:
+        """Return the coflow of a message between a rank and its peer."""
+        layout = self.step.scenario.layout
+        index = layout.pipeline_index(rank)
+        source, target = (index, message.peer) if message.sends else (message.peer, index)
+        edge = self.step.table.edges[message.half, source, target]
+        sender = layout.rank(source, layout.local_rank(rank))
+        return self.step.table.index[CoflowKey(message.half, edge)][sender]
 
 
 def _owed(actions: Sequence[Template], order: Order) -> list[OwedAt]:

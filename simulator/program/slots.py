@@ -14,7 +14,7 @@ import numpy as np
 
 from simulator.program.program import Floats, Ints
 from simulator.program.ragged import Entries, flat, lengths, spread, starts
-from simulator.program.templates import Template
+from simulator.program.templates import Handed, Template
 from simulator.program.waits import Waits
 
 
@@ -114,9 +114,9 @@ class Slots:
         row = self.first_row[slot] + flat(rows)[entry]  # [input]
         kind = flat(kinds)[entry]
         source = sources[slot, kind]
-        # A template hands on a list of rows of either kind: an input waits for each of them.
+        # A template hands on a list of rows of each kind: an input waits for each of them.
         handed = [made for template in self.templates for made in template.handed]
-        made_list = 2 * self.template[source] + kind  # [input]
+        made_list = len(Handed) * self.template[source] + kind  # [input]
         number, entry = spread(lengths(handed), made_list)  # [wait] input, entry of the lists
         source_begins = self.first_row[source[number]]  # [wait]
         return Waits(row[number], source_begins + flat(handed)[entry])

@@ -7,7 +7,7 @@ rows at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -24,6 +24,8 @@ class Handed(IntEnum):
     """The residual stream, to the next stage."""
     GRADIENT = 1
     """Its gradient, to the stage before."""
+    POSTED = 2
+    """Within a rank: messages that a later action waits for."""
 
 
 class FarWait(NamedTuple):
@@ -48,8 +50,8 @@ class Owed(NamedTuple):
     """Rows of the template that make them."""
 
 
-def _nothing_handed() -> tuple[list[int], list[int]]:
-    return [], []
+def _nothing_handed() -> tuple[list[int], ...]:
+    return tuple([] for _ in Handed)
 
 
 @dataclass(slots=True)
@@ -92,7 +94,7 @@ class Template:
     """Row that waits for what another action hands over [input]."""
     input_kind: list[Handed] = field(default_factory=list)
     """What that is [input]."""
-    handed: tuple[list[int], list[int]] = field(default_factory=_nothing_handed)
+    handed: tuple[list[int], ...] = field(default_factory=_nothing_handed)
     """Rows that make what the action hands on [Handed]."""
     reduced: list[int] = field(default_factory=list)
     """Rows that sum gradients, which the optimizer waits for."""
@@ -128,6 +130,13 @@ class Template:
         for other in on:
             self.wait_row.append(row)
             self.wait_on.append(other)
+
+    def latest(self, rows: Mapping[Stream, int]) -> list[int]:
+        """Return the last row of the action's chunk on each stream, or the wait before it if it has none.
+
+        rows: last row of each stream, counted from where the chunk begins.
+        """
+        return self.placed(rows.values()) or list(range(len(self.stream)))
 
     def rows_of(self, label: str) -> list[int]:
         """Return the rows of a label."""

@@ -26,7 +26,7 @@ def _held_for_weights(costs: Costs) -> float:
     """
     shares = [0.0]
     for stage in range(len(costs.stages)):
-        memories = [block.memory for block in costs.stage(stage)]
+        memories = costs.memories(stage)
         saved = sum(memory.saved for memory in memories)
         weights = sum(memory.weights for memory in memories)
         if saved:
@@ -67,15 +67,17 @@ class _Alone:
 
     def seconds(self, block: BlockCost, kind: Pass) -> float:
         """Return kernels, the transfers that they wait for, and exchanges of one pass [s]."""
-        recomputed = 0.0
+        phases = [phase for phase in Phase if phase.computes == kind]
+        passes = [kind]
         if block.recompute and kind == Pass.INPUT:
-            recomputed = self.seconds(block, Pass.FORWARD)
+            # Dispatch and combine are run once more with all that is.
+            phases += [phase for phase in Phase if block.repeats(phase)]
+            passes.append(Pass.FORWARD)
         exchanges = 0.0
         if block.exchanges_experts:
-            exchanges = sum(self._exchange(block.load, name) for name in EXCHANGES_OF[kind])
-        phases = [phase for phase in Phase if phase.computes == kind]
-        kernels = sum(self._phase(block, phase) for phase in phases)
-        return recomputed + exchanges + kernels
+            names = [name for one in passes for name in EXCHANGES_OF[one]]
+            exchanges = sum(self._exchange(block.load, name) for name in names)
+        return exchanges + sum(self._phase(block, phase) for phase in phases)
 
     def _phase(self, block: BlockCost, phase: Phase) -> float:
         cost = block.phases[PhaseKey(phase, False)]

@@ -1,98 +1,162 @@
-"""Collectives of tensor parallelism compared with the kernel tables."""
+"""NCCL's collectives inside a node compared with the kernel tables, by op, protocol and size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from simulator import inputs
+from simulator.collectives import Choice, Kernels, choices, chosen, of_nccl
 from simulator.hardware import CommunicationModel
-from simulator.residuals.rows import Floats, Residuals, column, processor
+from simulator.residuals.rows import Floats, Residuals, processor
+from simulator.topology import Network, TopologyConfig, network
 
 NVLINK_LATENCY = 3.33e-6
 """Of a round [s], as topologies have it by default: arXiv 2505.09343, table 5."""
-LARGE = 8e6
-"""Collectives of tensor parallelism move at least this [B]."""
-FITTED = 16e6
-"""From this size on [B] one rate describes NCCL's passes; below it, its protocols change."""
+SMALL, LARGE = 16 * 2.0**10, 32e6
+"""Sizes from which on classes begin [B]."""
 LINES = {"a100": 300e9, "h100": 450e9, "h200": 450e9, "b200": 900e9}
 """NVLink of a GPU in one direction [B/s]."""
+OPS = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")
 
 
-class Passes(NamedTuple):
-    """Passes over buffers in one node: of gathers, scatters and halves of all-reduces."""
+class Call(NamedTuple):
+    """A measured collective, and the way that NCCL took by its own estimate."""
 
-    ranks: Floats
-    """GPUs that take part [row]."""
-    bytes: Floats
-    """Of the whole buffer [row] B."""
-    measured: Floats
-    """Time [row] s."""
+    gpu: str
+    """What it ran on."""
+    nccl: str
+    """Version of the library."""
+    op: str
+    """What ran."""
+    ranks: int
+    """GPUs that took part."""
+    bytes: float
+    """Of the whole buffer [B]."""
+    measured: float
+    """Time [s]."""
+    way: Choice
+    """Algorithm, protocol and kernel."""
 
-    def seconds(self, model: CommunicationModel, line: float) -> Floats:
-        """Return the times by the table [row] s. line: NVLink's rate [B/s in one direction]."""
-        # A ring: each of ranks - 1 rounds has its latency and moves 1 / ranks of the bytes.
-        rounds = self.ranks - 1
-        latency = rounds * model.nvlink_latency * NVLINK_LATENCY
-        moving = rounds / self.ranks * self.bytes / (line * model.nvlink)
-        total: Floats = model.setup + latency + moving
-        if model.own_part:
-            total = total + self.bytes / self.ranks / model.own_part
-        return total
+    @property
+    def computed(self) -> float:
+        """Return the time by the kernel table [s]."""
+        return self.way.seconds(self.bytes)
+
+
+def node(gpu: str, ranks: int) -> Network:
+    """Return one node of some GPUs. gpu: as `LINES` names it."""
+    described = {
+        "name": gpu,
+        "gpu": gpu,
+        "nodes": 1,
+        "node": {
+            "gpus": ranks,
+            "nvlink": f"{LINES[gpu] / 1e9} GB/s per direction",
+            "nics": ranks,
+            "nic": "50 GB/s per direction",
+        },
+        "fabric": {"kind": "single_node", "switch_ports": 64, "latency": "3.7 us"},
+        "price": "1 USD per GPU-hour",
+    }
+    return network(TopologyConfig.model_validate(described))
+
+
+def calls(gpus: Sequence[str] = tuple(LINES), ops: Sequence[str] = OPS) -> Iterator[Call]:
+    """Yield the measured collectives of some GPUs."""
+    ways: dict[tuple[str, str, int], list[Choice]] = {}
+    for row in inputs.table("nccl_one_node"):
+        gpu, op, ranks = row["gpu"], row["op"], int(row["ranks"])
+        if gpu not in gpus or op not in ops:
+            continue
+        if (gpu, op, ranks) not in ways:
+            kernels = Kernels.of(processor(gpu).kernels)
+            ways[gpu, op, ranks] = choices(node(gpu, ranks), range(ranks), kernels, op, of_nccl(op))
+        size = float(row["bytes"])
+        way = chosen(ways[gpu, op, ranks], size)
+        yield Call(gpu, row["nccl"], op, ranks, size, float(row["us"]) * 1e-6, way)
+
+
+class Sizes(NamedTuple):
+    """A class of sizes."""
+
+    name: str
+    """As tables print it."""
+    least: float
+    """Smallest buffer [B]."""
+    below: float
+    """What its buffers stay below [B]."""
+
+
+CLASSES = (Sizes("16 KiB to 32 MB", SMALL, LARGE), Sizes("32 MB and more", LARGE, np.inf))
 
 
 def links() -> Iterator[Residuals]:
-    """Yield gathers and scatters in a node, and halves of all-reduces as a check."""
+    """Yield NCCL's collectives in a node, by op and size."""
     for gpu in LINES:
-        for ranks in (2, 4, 8):
-            yield _compared(
-                f"all-gather or reduce-scatter on {ranks} GPUs", gpu, True, one_node((gpu,), ranks)
-            )
-    for gpu in ("a100", "h100"):
-        for ranks in (4, 8):
-            passes = _halves_of_all_reduces(gpu, ranks)
-            yield _compared(f"half an all-reduce on {ranks} GPUs", gpu, False, passes)
+        measured = list(calls((gpu,)))
+        for op in OPS:
+            for sizes in CLASSES:
+                some = [
+                    call
+                    for call in measured
+                    if call.op == op and sizes.least <= call.bytes < sizes.below
+                ]
+                yield Residuals(
+                    group="link",
+                    name=f"{op.replace('_', '-')}, 2 to 8 GPUs, {sizes.name}",
+                    gpu=gpu,
+                    fitted=True,
+                    measured=np.array([call.measured for call in some]),
+                    computed=np.array([call.computed for call in some]),
+                )
 
 
-def _compared(name: str, gpu: str, fitted: bool, passes: Passes) -> Residuals:
-    model = processor(gpu).kernels.communication["nccl_tensor"]
-    if not fitted:  # in place: nobody copies a part of its own
-        model = model.model_copy(update={"own_part": 0.0})
-    return Residuals(
-        group="link",
-        name=name,
-        gpu=gpu,
-        fitted=fitted,
-        measured=passes.measured,
-        computed=passes.seconds(model, LINES[gpu]),
-    )
+class Passes(NamedTuple):
+    """Collectives that one row of a communication table runs, in closed form."""
+
+    rounds: Floats
+    """How often the latency of NVLink passes [row]."""
+    crossing: Floats
+    """Bytes over a GPU's NVLink in one direction [row] B."""
+    own: Floats
+    """Part that a GPU keeps and copies [row] B."""
+    line: Floats
+    """NVLink's rate [row] B/s."""
+    measured: Floats
+    """Time [row] s."""
+
+    def seconds(self, model: CommunicationModel) -> Floats:
+        """Return the times by a row of the table [row] s."""
+        transfer = self.crossing / (self.line * model.nvlink)
+        rounds = self.rounds * model.nvlink_latency * NVLINK_LATENCY
+        columns = zip(rounds.tolist(), transfer.tolist(), strict=True)
+        waiting = np.array([model.waiting(*pair) for pair in columns])
+        own = self.own / model.own_part if model.own_part else 0.0
+        total: Floats = model.setup + waiting + transfer + own
+        return total
 
 
-def one_node(gpus: Sequence[str], ranks: int = 0) -> Passes:
-    """Return the passes to which the tables are fitted. ranks: 0 for all."""
-    rows = [
-        row
-        for row in inputs.table("nccl_one_node")
-        if row["gpu"] in gpus and float(row["bytes"]) >= FITTED
-    ]
-    some = [row for row in rows if ranks in (0, int(row["ranks"]))]
-    return _passes(some)
-
-
-def _halves_of_all_reduces(gpu: str, ranks: int) -> Passes:
-    """Return the rows of vidur's all-reduces on some GPUs that bandwidth bounds, not latency."""
-    large = []
-    for row in inputs.table("vidur_collectives"):
-        collective = (row["gpu"], row["op"], int(row["ranks"]))
-        if collective == (gpu, "all_reduce", ranks) and float(row["bytes"]) > LARGE:
-            large.append(row)
-    passes = _passes(large)
-    return passes._replace(measured=passes.measured / 2.0)
-
-
-def _passes(rows: Sequence[dict[str, str]]) -> Passes:
+def passes(some: Sequence[Call]) -> Passes:
+    """Return measured collectives in closed form."""
+    rounds, crossing, own = [], [], []
+    for call in some:
+        n, size = call.ranks, call.bytes
+        twice = 2 if call.op == "all_reduce" else 1
+        keeps = call.op != "all_reduce"
+        own.append(size / n if keeps else 0.0)
+        if call.way.algorithm == "nvls":
+            rounds.append(1.0)  # up to the switch and down again
+            crossing.append(size + size / n)
+        else:
+            rounds.append(1.0 if call.op == "all_to_all" else twice * (n - 1.0))
+            crossing.append(twice * (n - 1) / n * size)
     return Passes(
-        ranks=column(rows, "ranks", unit=1.0),
-        bytes=column(rows, "bytes", unit=1.0),
-        measured=column(rows, "us"),
+        rounds=np.array(rounds),
+        crossing=np.array(crossing),
+        own=np.array(own),
+        line=np.array([LINES[call.gpu] for call in some]),
+        measured=np.array([call.measured for call in some]),
     )

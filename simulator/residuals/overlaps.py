@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from simulator import inputs
+from simulator.collectives.algorithms import TWO_SIDED
+from simulator.collectives.choose import own_part
+from simulator.collectives.tuner import Shape, estimate
 from simulator.compute import Processor
 from simulator.costs import BlockCost, BlockMemory, PhaseKey
 from simulator.costs.hosts import AT_ONCE
 from simulator.costs.phases import phase_cost
-from simulator.hardware import CommunicationModel, OverlapMethod
+from simulator.hardware import CommunicationModel, KernelConfig, OverlapMethod
 from simulator.ops import Op, Phase, Transfer
 from simulator.ops.op import Ops, gemm, piece
 from simulator.ops.overlap import gathering, scattering
@@ -61,8 +64,8 @@ class Row:
 class _Links:
     """The links of one node."""
 
-    kernels: dict[str, CommunicationModel]
-    """Kernels of the GPU, by their row."""
+    table: KernelConfig
+    """Kernels of the GPU."""
     nvlink: float
     """Of one GPU in one direction [B/s]."""
     ranks: int
@@ -70,17 +73,28 @@ class _Links:
 
     def seconds(self, call: Call) -> float:
         """Return the time of one pass over a buffer, alone [s]."""
-        name = "nccl_tensor" if call.kind == "tp" else call.kind
-        kernel = self.kernels[name]
-        rounds = self.ranks - 1
-        latency = rounds * kernel.nvlink_latency * NVLINK_LATENCY
-        own = call.which / self.ranks / kernel.own_part if kernel.own_part else 0.0
-        return kernel.setup + latency + own + self.moving(name, call.which)
+        kernels, size = self.table.communication, float(call.which)
+        kernel = self._nccl(size) if call.kind == "tp" else kernels[call.kind]
+        rounds = (self.ranks - 1) * kernel.nvlink_latency * NVLINK_LATENCY
+        transfer = self.moving(kernel, size)
+        own = own_part(kernel, "all_gather", size, self.ranks)
+        return kernel.setup + kernel.waiting(rounds, transfer) + transfer + own
 
-    def moving(self, name: str, size: float) -> float:
-        """Return the time in which a buffer crosses the links [s]. name: of the kernel."""
+    def _nccl(self, size: float) -> CommunicationModel:
+        """Return the protocol of the ring that NCCL takes."""
+        limits = self.table.nccl
+        rate = limits.ring * self.nvlink
+        group = Shape(self.ranks, 1, rate, rate, limits)
+        estimates = {
+            row: estimate("all_gather", "ring", protocol, group, size)
+            for protocol, row in TWO_SIDED.items()
+        }
+        return self.table.communication[min(estimates, key=lambda row: estimates[row])]
+
+    def moving(self, kernel: CommunicationModel, size: float) -> float:
+        """Return the time in which a buffer crosses the links [s]."""
         crossing = (self.ranks - 1) / self.ranks * size
-        return crossing / (self.nvlink * self.kernels[name].nvlink)
+        return crossing / (self.nvlink * kernel.nvlink)
 
 
 class Pieces(NamedTuple):
@@ -155,7 +169,7 @@ def _computed(row: dict[str, Any], library: str) -> float:
         return 0.0
     whole = gemm("layer", row["m"], row["n"], row["k"], "bf16")
     part = _in_a_loop(processor(row["gpu"]), whole)
-    links = _Links(part.kernels.communication, 1e9 * row["nvlink_gb_s"], row["ranks"])
+    links = _Links(part.kernels, 1e9 * row["nvlink_gb_s"], row["ranks"])
     return elapsed(_layer(row, whole, how, links), part, links)
 
 
@@ -164,7 +178,7 @@ def _layer(row: dict[str, Any], whole: Op, how: str, links: _Links) -> Ops:
     gathers = row["op"] == "all_gather"
     width = row["k"] if gathers else row["n"]
     transfer = Transfer(row["op"], "tp", 2.0 * row["m"] * width)
-    copying = links.moving("userbuffers", transfer.bytes)
+    copying = links.moving(links.table.communication["userbuffers"], transfer.bytes)
     if how == "ring" and gathers:
         return gathering(transfer, (whole,), row["ranks"], copying)
     if how == "ring":

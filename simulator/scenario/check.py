@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simulator import inputs
-from simulator.errors import InputError, LayoutError
+from simulator.errors import InputError, LayoutError, leave_out
 from simulator.hardware import GpuConfig, HostConfig, KernelConfig, PowerLaw, StackConfig
 from simulator.inputs import Document
 from simulator.layout import Layout, parse_stages, resolve
@@ -15,6 +15,7 @@ from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
 from simulator.scenario.pipeline import pipeline
+from simulator.scenario.sends import with_sends
 from simulator.scenario.value import Documents, ExpertCounts, Scenario
 from simulator.topology import Network, TopologyConfig
 
@@ -41,10 +42,15 @@ def cross_check(
     _check_nodes(ranks, site)
     _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
-    _check_sequence(workload, ranks)
+    _check_used(workload, ranks)
+    _check_sequence(workload, architecture, ranks)
     _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
-    line = pipeline(workload.schedule, ranks, micro_batches, run)
+    line = with_sends(
+        pipeline(workload.schedule, ranks, micro_batches, run),
+        workload.communication.pipeline.overlap,
+        stack,
+    )
     if not isinstance(workload.layout.stages, str):
         # A list of stages is only checked here: costs read it again, next to the rules.
         parse_stages(workload.layout.stages, line.stages, architecture)
@@ -162,13 +168,41 @@ def _check_attention(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelCo
 
 
 def _check_recompute(workload: WorkloadConfig, architecture: ModelConfig) -> None:
-    if "mla_up_projection" in workload.training.recompute and not architecture.is_mla:
+    """Refuse to recompute what the model does not have."""
+    training = workload.training
+    has_experts = "moe" in architecture.blocks
+    present = {
+        "mla_up_projection": architecture.is_mla,
+        "moe_act": has_experts,
+        "moe": has_experts,
+        "shared_experts": has_experts and architecture.shared_expert_width > 0,
+        "mlp": "dense" in architecture.blocks,
+    }
+    for name in training.recompute:
+        if not present.get(name, True):
+            raise InputError(
+                "is not part of this model",
+                key="training.recompute",
+                value=name,
+                remedy=f"Leave it out: {_NEEDS[name]}.",
+            )
+    if training.recompute_layers and "full" not in training.recompute:
         raise InputError(
-            "is not part of this model",
-            key="training.recompute",
-            value="mla_up_projection",
-            remedy="Leave it out: only multi-head latent attention expands compressed vectors.",
+            "counts layers that are recomputed as a whole, and none is",
+            key="training.recompute_layers",
+            value=training.recompute_layers,
+            remedy=f"{leave_out('training.recompute_layers')} Or write recompute: [full].",
         )
+
+
+_NEEDS = {
+    "mla_up_projection": "only multi-head latent attention expands compressed vectors",
+    "moe_act": "only layers with routed experts have it",
+    "moe": "only layers with routed experts have it",
+    "shared_experts": "only layers with shared experts have it",
+    "mlp": "only layers without routed experts have it",
+}
+"""What can be recomputed -> which models have it."""
 
 
 def _check_experts(
@@ -192,7 +226,28 @@ def _check_experts(
         )
 
 
-def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
+def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
+    """Refuse keys that would do nothing in the layout. Errors: InputError."""
+    if workload.layout.tp_comm_overlap and ranks.tp == 1:
+        raise _unused("layout.tp_comm_overlap", True, "with layout.tp 1, which has no collectives")
+    if workload.layout.tp_comm_overlap and not workload.layout.sequence_parallel:
+        # Megatron-LM asserts as much: what is summed whole has no parts to pass on.
+        raise _unused("layout.tp_comm_overlap", True, "without layout.sequence_parallel")
+    experts = workload.experts
+    if ranks.ep > 1:
+        return
+    for key in ("dispatcher", "sms"):
+        value = getattr(experts, key)
+        if value != type(experts).model_fields[key].default:
+            raise _unused(f"experts.{key}", value, "with layout.ep 1: tokens stay on their GPU")
+
+
+def _unused(key: str, value: object, where: str) -> InputError:
+    """Return what to say of a key that would do nothing."""
+    return InputError(f"does nothing {where}", key=key, value=value, remedy=leave_out(key))
+
+
+def _check_sequence(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
     """Refuse sequences that cannot be cut evenly, and attention that cannot run on a part."""
     training = workload.training
     # Sequence parallelism cuts each context parallel part once more, between tensor parallel ranks.
@@ -206,12 +261,32 @@ def _check_sequence(workload: WorkloadConfig, ranks: Layout) -> None:
             value=training.seq_length,
             remedy=f"Write a multiple of {parts}.",
         )
+    _check_heads(workload, architecture, ranks)
     if training.attention == "unfused" and ranks.cp > 1:
         raise LayoutError(
             "needs the whole sequence on a GPU, and cp cuts it",
             key="training.attention",
             value="unfused",
             remedy="Write attention: flash, or cp: 1.",
+        )
+
+
+def _check_heads(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
+    """Refuse heads that context parallel ranks cannot share evenly, where they share heads."""
+    if workload.layout.cp_comm != "a2a":
+        return
+    # MLA expands a key and a value for each query head.
+    fewest = architecture.num_attention_heads
+    if not architecture.is_mla:
+        fewest = min(fewest, architecture.kv_heads)
+    heads = max(1, fewest // ranks.tp)
+    if heads % ranks.cp:
+        raise LayoutError(
+            f"spreads heads over cp {ranks.cp}, and a tensor parallel rank has {heads} of keys and "
+            "values",
+            key="layout.cp_comm",
+            value="a2a",
+            remedy="Write p2p or all_gather, or a cp that divides the heads.",
         )
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from simulator.errors import InputError
 from simulator.experts import ExpertsConfig
 from simulator.layout import LayoutConfig
-from simulator.precision import RECIPES, RECOMPUTE
+from simulator.precision import MEGATRON_RECOMPUTE, RECIPES, RECOMPUTE
 from simulator.units import Integer, Number
 
 QUANTITIES = (
@@ -122,8 +122,28 @@ class TrainingConfig(_Section):
     )
     recompute: tuple[str, ...] = Field(
         (),
-        description=f"What the backward pass recomputes, of {', '.join(RECOMPUTE)}.",
+        description=(
+            f"What the backward pass recomputes, of {', '.join(RECOMPUTE)}; Megatron's names of "
+            "modules are understood too. swiglu is every activation, moe_act that of routed "
+            "experts; mlp is the FFN of dense layers, moe all of a MoE layer behind its norm, its "
+            "exchanges included."
+        ),
         examples=[["core_attention"], ["full"]],
+    )
+    recompute_layers: Integer = Field(
+        0,
+        ge=0,
+        description=(
+            "Of full: Megatron's --recompute-num-layers; 0 stands for every layer by itself."
+        ),
+        examples=[4],
+    )
+    recompute_method: Literal["uniform", "block"] = Field(
+        "uniform",
+        description=(
+            "Of full with recompute_layers: uniform keeps the input of every so many layers and "
+            "recomputes them together; block recomputes that many layers of each stage, and no more."
+        ),
     )
 
     @field_validator("recompute", mode="before")
@@ -137,13 +157,13 @@ class TrainingConfig(_Section):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in RECOMPUTE:
+            if name not in (*RECOMPUTE, *MEGATRON_RECOMPUTE):
                 raise InputError(
                     "cannot be recomputed by name",
                     value=name,
                     remedy=f"Choose from: {', '.join(RECOMPUTE)}.",
                 )
-        return names
+        return tuple(MEGATRON_RECOMPUTE.get(name, name) for name in names)
 
 
 class PrecisionConfig(_Section):
@@ -186,7 +206,7 @@ class GroupConfig(_Section):
     """How a tensor, context or data parallel group communicates."""
 
     algorithm: str = Field(
-        "hierarchical_ring",
+        "nccl",
         description=(
             "Algorithm of gathers and scatters: hierarchical_ring, ring, halving_doubling or nvls "
             "(inside a node); nccl takes what NCCL would choose among them for the group and the "
@@ -210,8 +230,23 @@ class ExpertGroupConfig(_Section):
     )
 
 
+class PipelineGroupConfig(_Section):
+    """How stages hand on to each other."""
+
+    overlap: Literal["stack", "none", "steady", "all"] = Field(
+        "stack",
+        description=(
+            "Which sends and receives between stages travel next to compute: none (compute waits "
+            "for each), steady (those between a forward and a backward pass, as Megatron's "
+            "overlap_p2p_comm), all (receivers are always ready), or what the stack does for the "
+            "schedule. Zero-bubble and DualPipe schedules overlap all, as their code does."
+        ),
+        examples=["none"],
+    )
+
+
 class CommunicationConfig(_Section):
-    """The collective algorithms of the process groups."""
+    """The collective algorithms of the process groups, and what overlaps between stages."""
 
     tensor: GroupConfig = Field(
         GroupConfig(), description="Tensor parallel groups, those of experts included."
@@ -221,6 +256,9 @@ class CommunicationConfig(_Section):
         GroupConfig(), description="Groups of ranks that hold the same parameters."
     )
     expert: ExpertGroupConfig = Field(ExpertGroupConfig(), description="Expert parallel groups.")
+    pipeline: PipelineGroupConfig = Field(
+        PipelineGroupConfig(), description="Neighbours in a pipeline."
+    )
 
 
 def _reported(name: str) -> str:
@@ -294,7 +332,8 @@ class WorkloadConfig(_Section):
         ExpertsConfig(), description="How tokens choose experts, and what the exchange costs."
     )
     communication: CommunicationConfig = Field(
-        CommunicationConfig(), description="Collective algorithms of the process groups."
+        CommunicationConfig(),
+        description="Collective algorithms of the process groups, and what overlaps between stages.",
     )
     assumed: tuple[Assumption, ...] = Field(
         (),

@@ -10,7 +10,7 @@ from simulator.errors import InputError, leave_out
 from simulator.inputs import Document
 from simulator.layout import Layout
 from simulator.scenario.config import ScheduleConfig
-from simulator.schedules import SCHEDULES, Schedule, Shape, Times
+from simulator.schedules import SCHEDULES, PipelineOverlap, Schedule, Shape, Times
 
 _READ_BY = {
     "file": ("custom",),
@@ -34,6 +34,8 @@ class Pipeline:
     """Whether forward and backward passes run as overlapped pairs."""
     fixed: Schedule | None
     """The schedule; None where the order of its actions follows from the times of chunks."""
+    sends: PipelineOverlap = PipelineOverlap.ALL
+    """Which sends and receives between its ranks travel next to compute."""
 
     def schedule(self, times: Times, kept: float = 1.0) -> Schedule:
         """Return the schedule for chunks of these times. Errors: ScheduleError.

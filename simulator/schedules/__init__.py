@@ -22,6 +22,7 @@ from simulator.schedules import (
 from simulator.schedules.action import Action, Half, Kind
 from simulator.schedules.formulas import FORMULAS, Bubble, Formula, bubble
 from simulator.schedules.grid import excerpt, grid, read
+from simulator.schedules.posting import PipelineOverlap, Posts, check_posts, posts
 from simulator.schedules.schedule import (
     Dependencies,
     Place,
@@ -46,14 +47,17 @@ __all__ = [
     "Half",
     "Kind",
     "Options",
+    "PipelineOverlap",
     "Place",
     "Placement",
+    "Posts",
     "Schedule",
     "Shape",
     "Times",
     "bubble",
     "build",
     "check",
+    "check_posts",
     "dependencies",
     "durations",
     "excerpt",
@@ -61,6 +65,7 @@ __all__ = [
     "grid",
     "makespan",
     "peak_in_flight",
+    "posts",
     "read",
     "shape_of",
     "spans",

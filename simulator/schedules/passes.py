@@ -45,7 +45,7 @@ class Reduction(NamedTuple):
         return f"{self.kind}@{self.stage}"
 
 
-class _Message(NamedTuple):
+class Message(NamedTuple):
     """What a send hands over, and a receive takes."""
 
     half: str
@@ -58,6 +58,16 @@ class _Message(NamedTuple):
     """The rank that sends it."""
     target: int
     """The rank that receives it."""
+
+    @classmethod
+    def of(cls, transfer: Transfer, rank: int) -> Message:
+        """Return the message that a rank's transfer sends or receives."""
+        direction, half = transfer.kind
+        if direction == "S":
+            return cls(half, transfer.micro_batch, transfer.stage, rank, transfer.peer)
+        # An activation comes from the stage before, a gradient from the one behind.
+        origin = transfer.stage + (1 if half == "B" else -1)
+        return cls(half, transfer.micro_batch, origin, transfer.peer, rank)
 
 
 Step = Action | Transfer | Reduction
@@ -317,9 +327,9 @@ def check_transfers(orders: Sequence[Sequence[Step]]) -> None:
 class _Mail(NamedTuple):
     """What ranks have handed over so far; both sets grow."""
 
-    sent: set[_Message]
+    sent: set[Message]
     """Messages whose sends have run."""
-    received: set[_Message]
+    received: set[Message]
     """Messages whose receives were reached, whether they could run or not."""
 
 
@@ -334,15 +344,9 @@ def _runs(step: Step, rank: int, mail: _Mail) -> bool:
     """Run a step if it can: add its message to those that are sent, or received. Return whether it could."""
     if not isinstance(step, Transfer):
         return True
-    direction, half = step.kind
-    if direction == "S":
-        message = _Message(half, step.micro_batch, step.stage, source=rank, target=step.peer)
+    message = Message.of(step, rank)
+    if step.kind[0] == "S":
         mail.sent.add(message)
         return True
-    # An activation comes from the stage before, a gradient from the one behind.
-    origin = step.stage - 1
-    if half == "B":
-        origin = step.stage + 1
-    message = _Message(half, step.micro_batch, origin, source=step.peer, target=rank)
     mail.received.add(message)
     return message in mail.sent

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simulator.schedules import Kind, Place
+from simulator.schedules import Kind, PipelineOverlap, Place
 from simulator.timeline import Timeline
 from simulator.trace.groups import Calls
 from simulator.trace.rows import LANES, Rows, thread_name
@@ -148,7 +148,10 @@ class Writer:
         forward = match[1] == "F"
         # Of an overlapped pair, the half whose result is sent.
         senders = (half for half in action.halves() if (half[0] == "F") == forward)
-        _, micro_batch, stage = next(senders)
+        half = next(senders, None)
+        if half is None:
+            return None  # another action's result, which is posted behind this one
+        _, micro_batch, stage = half
         following = stage + 1 if forward else stage - 1
         # What takes a gradient is a full backward pass, or one of its input alone.
         kinds: list[Kind] = ["F"] if forward else ["B", "I"]
@@ -158,18 +161,35 @@ class Writer:
         return None
 
     def _peer(self, row: int, rank: int) -> int:
-        """Return the rank that a send goes to, -1 for what is not a send."""
-        target = self._target(row)
-        if target is None:
+        """Return the rank that a send goes to, or that a receive comes from; -1 for other rows."""
+        program = self._program
+        flow = program.coflows[self.rows.coflow(row)]
+        index = -1
+        if flow.traffic == "pipeline" and len(flow.members) > 1:
+            other = next(member for member in flow.members if member != rank)
+            index = program.pipeline_index(other)
+        elif (target := self._target(row)) is not None:
+            index = target[0]
+        if index < 0:
             return -1
         # Sends keep their place within a stage: each rank has one peer at every pipeline index.
-        layout = self._program.scenario.layout
+        layout = program.scenario.layout
         local_rank = layout.local_rank(self.rows.process(rank))
-        return layout.rank(target[0], local_rank)
+        return layout.rank(index, local_rank)
 
     def arrows(self) -> Iterator[Event]:
         """Yield an arrow from every pipeline send to what waits for it, where both are drawn."""
+        for number, (source, row) in enumerate(self._handovers()):
+            yield self._end_of_arrow("s", number, source)
+            # An arrow's head binds to the slice around it: `bp: e`.
+            yield {**self._end_of_arrow("f", number, row), "bp": "e"}
+
+    def _handovers(self) -> Iterator[tuple[int, int]]:
+        """Yield the rows between which arrows are drawn: a send, and the receive or the row that takes it."""
         program = self._program
+        if program.scenario.pipeline.sends is not PipelineOverlap.ALL:
+            yield from self._meetings()
+            return
         # -1, "no transfer", reads the last item.
         pipeline = [flow.traffic == "pipeline" for flow in program.coflows]
         is_send = np.array([*pipeline, False])  # [coflow]
@@ -177,7 +197,6 @@ class Writer:
         # `wait_ptr` holds where the waits of each row begin: as many copies of a row as it has waits.
         waits = np.diff(program.wait_ptr)  # [op]
         waiter = np.repeat(np.arange(len(self.rows)), waits)  # [wait] row
-        number = 0
         for edge in np.flatnonzero(sent[program.wait]).tolist():
             source = int(program.wait[edge])
             row = int(waiter[edge])
@@ -186,10 +205,22 @@ class Writer:
             takes = target is not None and self.rows.position(row) == target[1]
             is_drawn = source in self._lines and row in self._lines
             if takes and is_drawn:
-                yield self._end_of_arrow("s", number, source)
-                # An arrow's head binds to the slice around it: `bp: e`.
-                yield {**self._end_of_arrow("f", number, row), "bp": "e"}
-                number += 1
+                yield source, row
+
+    def _meetings(self) -> Iterator[tuple[int, int]]:
+        """Yield sends and receives that meet."""
+        instance = self._program.instance.tolist()
+        sent: dict[int, int] = {}  # by instance
+        received: dict[int, int] = {}
+        for row in self._lines:
+            label = self.rows.label(row)
+            if label.startswith("send "):
+                sent[instance[row]] = row
+            elif label.startswith("receive "):
+                received[instance[row]] = row
+        for number, row in sent.items():
+            if number in received:
+                yield row, received[number]
 
     def _end_of_arrow(self, phase: str, number: int, row: int) -> Event:
         line = self._lines[row]

@@ -27,6 +27,7 @@ DTYPES: dict[Dtype, str] = {
     "fp8_tensor": "Float8_e4m3fn",
     "fp8_blockwise": "Float8_e4m3fn",
     "mxfp8": "Float8_e4m3fn",
+    "nvfp4": "Float4_e2m1fn_x2",
 }
 """Dtype of a recipe -> PyTorch's name of it."""
 WIDTHS = {1.0: "Float8_e4m3fn", 2.0: "BFloat16", 4.0: "Float", 8.0: "Double"}

@@ -34,6 +34,7 @@ PRECISIONS: dict[Dtype, str] = {
     "fp8_blockwise": "FP8 blocks",
     "fp8_tensor": "FP8",
     "mxfp8": "MXFP8",
+    "nvfp4": "NVFP4",
 }
 """Number format of the GEMMs -> what a kind calls it; how tensors are scaled is a detail."""
 

@@ -101,7 +101,7 @@ def _kernels(timeline: Timeline, published: dict[str, Any]) -> Iterator[Figure]:
         yield Figure(
             name=f"{name}, kernels per layer",
             published=published["phase_ms"][name],
-            simulated=_phase(timeline.program, phase),
+            simulated=_phase(timeline, name, phase),
         )
     for name, kernels in published["communication_us"].items():
         # The kernels that move tokens, one a layer; those that wait for peers are not compared.
@@ -140,14 +140,17 @@ def pair_program() -> Program:
     return lower_schedule(scenario, schedule, costs)
 
 
-def _phase(program: Program, phase: Phase) -> float:
+def _phase(timeline: Timeline, name: str, phase: Phase) -> float:
     """Return the summed kernel time of a phase of one layer, without the gaps between kernels [ms].
 
-    As the profile counts.
+    As the profile counts, next to transfers. name: label of its rows.
     """
+    program = timeline.program
     (block,) = program.costs.blocks["moe"]
-    cost = block.phases[PhaseKey(phase, True)]
-    return 1e3 * (cost.total - cost.seconds["kernel_gaps"])
+    gaps = block.phases[PhaseKey(phase, False)].seconds["kernel_gaps"]
+    rows = (program.label == program.labels.index(name)) & _pair(program)
+    lasts = timeline.end[rows] - timeline.start[rows]  # [op] s
+    return 1e3 * (float(lasts.sum()) / PAIR_LAYERS - gaps)
 
 
 def _pair(program: Program) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator import inputs
-from simulator.collectives import open_to, rows
+from simulator.collectives import Kernels, open_to, rows
 from simulator.hardware import GpuConfig, KernelConfig
 from simulator.topology import TopologyConfig, network
 from simulator.validate.case import CollectiveCase
@@ -18,7 +18,7 @@ def collective_check(case: CollectiveCase, source: str) -> Check:
     kernels = inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
     algorithms = open_to(case.op, None)
     net = network(site)
-    timed = rows(net, site.gpus, kernels.communication, case.op, [case.size], algorithms)
+    timed = rows(net, site.gpus, Kernels.of(kernels), case.op, [case.size], algorithms)
     return Check(
         case=case.case,
         quantity=case.op,

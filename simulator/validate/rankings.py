@@ -74,6 +74,11 @@ class Pair(NamedTuple):
         return self.published * self.simulated > 0
 
     @property
+    def fits(self) -> bool:
+        """Tell whether both runs fit in the memory of their GPUs, as simulated."""
+        return self.first.fits is not False and self.second.fits is not False
+
+    @property
     def effect(self) -> float:
         """Return the simulated effect over the measured one: 1 is right, below 0 the wrong sign."""
         return self.simulated / self.published

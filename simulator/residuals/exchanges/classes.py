@@ -9,23 +9,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simulator import inputs
-from simulator.collectives import CoflowKind, unit
-from simulator.collectives.sms import SmWork, limited
+from simulator.collectives import CoflowKind
 from simulator.residuals.exchanges.benchmark import (
     BF16,
     FP8,
     Run,
     Setting,
-    cluster,
-    kernels,
     of_table,
     timed,
 )
 from simulator.residuals.exchanges.curves import DIRECTIONS
+from simulator.residuals.links import calls
 from simulator.residuals.rows import Compared
 
 NCCL_FROM = 8 << 20
-"""Buffers of NCCL's all-to-all that are compared hold at least this [B]."""
+"""Buffers of NCCL's collectives that are compared hold at least this [B]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,47 +186,11 @@ def _inside(row: dict[str, Any], dispatcher: str, column: str, rates: dict[str, 
     return _against(setting, ranks, rates[column], Run(4096.0, row["sms"]))
 
 
-class _Passes(NamedTuple):
-    """Rows of NCCL's that the kernel table is fitted to."""
-
-    table: str
-    """Measured table."""
-    least: int
-    """Smallest buffer: protocols change below it [B]."""
-    ranks: str
-    """GPUs of a node that took part."""
-
-
-_ONE_NODE = _Passes("nccl_one_node", 16 << 20, "2, 4 and 8")
-_NCCL = {
-    "all_to_all": _Passes("nccl_all_to_all", NCCL_FROM, "4 and 8"),
-    "all_gather": _ONE_NODE,
-    "reduce_scatter": _ONE_NODE,
-}
-
-
 def nccl() -> Iterator[Exchanges]:
     """Yield NCCL's collectives that bring tokens to experts, inside one node."""
-    for op, passes in _NCCL.items():
-        table = inputs.table(passes.table)
+    for op in ("all_to_all", "all_gather", "reduce_scatter"):
         for gpus in (("h100", "h200"), ("a100",), ("b200",)):
-            rows = [row for row in table if row["op"] == op and row["gpu"] in gpus]
-            large = [row for row in rows if int(row["bytes"]) >= passes.least]
-            pairs = [_Pair(float(row["us"]) * 1e-6, _collective(row)) for row in large]
+            large = [call for call in calls(gpus, (op,)) if call.bytes >= NCCL_FROM]
+            pairs = [_Pair(call.measured, call.computed) for call in large]
             named = " and ".join(gpu.upper() for gpu in gpus)
-            yield _compared(f"NCCL {op}, {passes.ranks} {named}", "fitted", pairs)
-
-
-def _collective(row: dict[str, str]) -> float:
-    """Return what the dispatcher's collective takes [s]."""
-    size = float(row["bytes"])
-    net = cluster(row["gpu"], 1)
-    models = kernels(row["gpu"]).communication
-    algorithm, kernel = "pairwise", models["all_to_all"]
-    if row["op"] != "all_to_all":
-        algorithm, kernel = "ring", models["nccl_tensor"]
-    ranks = int(row["ranks"])
-    asked = unit(net, algorithm, row["op"], range(ranks), kernel).scaled(size)
-    enough = SmWork(1, 1, 1.0, size / ranks, 1.0, across=False)
-    runs = limited(net, asked, kernel, enough).kernel
-    return asked.seconds(net, runs) + runs.setup
+            yield _compared(f"NCCL {op}, 2, 4 and 8 {named}", "fitted", pairs)

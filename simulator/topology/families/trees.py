@@ -14,6 +14,8 @@ from simulator.topology.switches import Switches, Vertex, connect, empty, full_b
 if TYPE_CHECKING:
     import networkx as nx
 
+TRAY, RACK = 4, 72
+"""GPUs of a compute tray and of a rack of NVL72."""
 LeavesOf: TypeAlias = Callable[[int, int], int]
 """(nodes, down ports of a leaf) -> leaves that they take"""
 
@@ -81,20 +83,24 @@ def single_node(cluster: Cluster) -> Switches:
 
 
 def nvl72(cluster: Cluster) -> Switches:
-    """Return racks of 72 GPUs, an NVSwitch domain each, that meet rail by rail in two layers.
+    """Return racks of up to 72 GPUs, an NVSwitch domain each, that meet rail by rail in two layers.
 
-    A rack has 18 compute trays of 4 GPUs (NVIDIA GB200 NVL72): NIC j hangs on rail j modulo 4.
+    A rack has 18 compute trays of 4 GPUs (NVIDIA GB200 NVL72), of which a job may use fewer: NIC j
+    hangs on rail j modulo 4.
     """
-    if cluster.node.gpus != 72:
+    gpus = cluster.node.gpus
+    if gpus > RACK or gpus % TRAY:
         raise LayoutError(
-            "GPUs are not an NVL72 rack",
-            value=cluster.node.gpus,
+            "GPUs are not trays of an NVL72 rack",
+            value=gpus,
             key="node.gpus",
-            remedy="Write node.gpus: 72; a node is a rack.",
+            remedy=(
+                f"Write a multiple of {TRAY} up to {RACK}; a node is a rack, or what is used of it."
+            ),
         )
     if cluster.nodes == 1:
         return _nvlink_alone(cluster)
-    rails = cluster.fabric.rails or min(4, cluster.node.nics)
+    rails = cluster.fabric.rails or min(TRAY, cluster.node.nics)
     _check_share(cluster.node.nics, rails, "rails", "rack")
     return _on_rails(cluster, rails)
 
