@@ -9,7 +9,6 @@ from simulator.costs import Costs, price
 from simulator.engine import run
 from simulator.program import lower
 from simulator.report import Report
-from simulator.scenario import Scenario
 from simulator.whatif.constants import Path, below, constant, places, scaled, shown
 
 CHANGE = 0.1
@@ -20,7 +19,7 @@ UNFELT = 1e-4
 """Places that move the step by less of itself, all constants together, are not looked into."""
 
 _IN_BLOCKS = ("gemm", "wgrad", "grouped", "grouped_wgrad", "attention", "gap")
-"""Keys of kernel tables that nothing but the blocks of a model is priced by."""
+"""Keys of kernel tables by which blocks are priced and nothing else."""
 
 Ran = Callable[[], None]
 """Called after every run, for who shows how far it is."""
@@ -52,23 +51,27 @@ class Sensitivity:
 def sensitivity(report: Report, ran: Ran = _silent) -> tuple[Sensitivity, ...]:
     """Return the COUNT constants on which a step hangs most, the most important first."""
     trial = _Trial(report, price(report.scenario), ran)
-    found = _larger(trial)
+    felt = _felt(trial)
     # What is bound by something else may still get longer by a constant that is smaller.
-    largest = sorted(found, key=lambda path: -abs(found[path]))[: COUNT + COUNT // 2]
+    largest = sorted(felt, key=lambda path: -abs(felt[path]))[: COUNT + COUNT // 2]
     rows = []
     for path in largest:
-        down = trial.moved(path, 1.0 - CHANGE)
-        name = shown(report.scenario, path)
-        rows.append(Sensitivity(name, constant(report.scenario, path), found[path], down))
+        row = Sensitivity(
+            name=shown(report.scenario, path),
+            value=constant(report.scenario, path),
+            up=trial.moved(path, 1.0 + CHANGE),
+            down=trial.moved(path, 1.0 - CHANGE),
+        )
+        rows.append(row)
     rows.sort(key=lambda row: -row.size)
     return tuple(rows[:COUNT])
 
 
-def _larger(trial: _Trial) -> dict[Path, float]:
-    """Return how a tenth more of each constant that is felt moves the step, relative.
+def _felt(trial: _Trial) -> dict[Path, float]:
+    """Return about how much a tenth more of each constant moves the step, of those that do.
 
     Everything below a place is made larger together first: most of what profiles hold is of other
-    number formats, GPUs and kernels, and one run rules it out.
+    number formats, GPUs and kernels, and one trial rules it out.
     """
     scenario = trial.report.scenario
     found: dict[Path, float] = {}
@@ -76,8 +79,9 @@ def _larger(trial: _Trial) -> dict[Path, float]:
     while waiting:
         path = waiting.pop(0)
         inner = below(scenario, path)
-        # A whole part is always felt.
-        moved = 1.0 if len(path) == 1 else trial.moved(path, 1.0 + CHANGE)
+        # Datasheets and kernel tables are always felt.
+        whole = path in (("gpu",), ("kernels",))
+        moved = 1.0 if whole else trial.about(path)
         if abs(moved) < UNFELT:
             continue
         waiting += inner
@@ -100,17 +104,24 @@ class _Trial:
     def moved(self, path: Path, factor: float) -> float:
         """Return the change of the step with what lies at and below a place scaled, relative."""
         changed = scaled(self.report.scenario, path, factor)
-        self.ran()
-        if self._same_blocks(path, changed):
-            return 0.0
-        # A hundred runs pay for loading what numba has compiled.
+        # So many runs pay for loading what numba has compiled.
         step = run(lower(changed), executor="compiled").step_time
+        self.ran()
         return step / self.report.step_time - 1.0
 
-    def _same_blocks(self, path: Path, changed: Scenario) -> bool:
-        """Tell whether a constant is of other formats and GPUs, as most of a kernel table is."""
+    def about(self, path: Path) -> float:
+        """Return about what a tenth more does: by the kernels of all blocks where they say it all."""
         part, *keys = path
         if part != "kernels" or keys[0] not in _IN_BLOCKS:
-            return False
-        costs = price(changed)
-        return costs.blocks == self.costs.blocks and costs.loaded == self.costs.loaded
+            return self.moved(path, 1.0 + CHANGE)
+        costs = price(scaled(self.report.scenario, path, 1.0 + CHANGE))
+        return _kernels(costs) / _kernels(self.costs) - 1.0
+
+
+def _kernels(costs: Costs) -> float:
+    """Return what all kernels of one micro-batch take on all stages [s]."""
+    total = 0.0
+    for stage in range(len(costs.stages)):
+        for block in costs.stage(stage):
+            total += sum(phase.total for phase in block.phases.values())
+    return total
