@@ -181,5 +181,11 @@ NOTES = [
     "- Pieces run one behind another. Transformer Engine gives them three streams, so that the last wave of one may",
     "  overlap the first of the next: an upper bound where a piece leaves SMs idle.",
     "- A bulk transfer takes its SMs from the GEMM for as long as it lasts alone; a pipeline leaves them for good,",
-    "  as Transformer Engine launches it. With either, a GEMM takes 1.13 times as long (pytorch pull request 172714).",
+    "  as Transformer Engine launches it. While either lasts a GEMM takes 1.2 times as long: it loses 0.21 ms of the",
+    "  1.26 ms that a gather by copy engines takes (pytorch pull request 172714; 1.13 over the whole of that GEMM).",
+    "- Bulk transfers run at the rate of the links with the 2 to 4 SMs that recipes give them: userbuffers writes a",
+    "  part once, and switches copy it, so that an SM moves 1/tp of a buffer. NCCL's symmetric kernels reach with 5",
+    "  CTAs what others take 24 for (NVIDIA/Fuser pull request 5837). What 2 reach alone was not published.",
+    "- Of the ring exchange's -6% and -11% some 3% are the machine's: its GEMM alone ran at 683 TFLOP/s by the row of",
+    "  NCCL, 705 here. The rest is that eight pieces of 1.5 or 3 ms take 3 to 4% less than the whole in the grid.",
 ]

@@ -108,7 +108,7 @@ def test_a_plain_all_to_all_is_bound_by_nics_that_carry_every_copy():
 @pytest.mark.slow
 def test_every_dispatcher_takes_the_sms_of_its_library():
     found = {
-        name: price(scenario(schedule__name="dualpipe", experts__dispatcher=name))
+        name: price(scenario(schedule__name="dualpipe", experts__dispatcher=name, stack="deepseek"))
         for name in DISPATCHERS
     }
     assert {name: costs.processor.reserved_sms for name, costs in found.items()} == {

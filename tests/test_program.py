@@ -9,7 +9,7 @@ from builders import configuration_name, dense, lone, pair_program, scenario, si
 from fabrics import ring
 
 from simulator.bounds import traffic
-from simulator.costs import PhaseKey, price
+from simulator.costs import price
 from simulator.costs.buckets import Bucket, holders, of_block
 from simulator.engine import run
 from simulator.hardware import OptimizerKernels
@@ -581,7 +581,7 @@ def test_a_send_takes_one_of_several_ways(tmp_path):
 def exchanges_alone(one, costs, kind) -> float:
     """Return what chunk times add to the kernels of the last stage [s]."""
     last = len(costs.stages) - 1
-    keys = [PhaseKey(phase, False) for phase in Phase if phase.computes == kind]
+    keys = [phase for phase in Phase if phase.computes == kind]
     kernels = sum(block.phases[key].total for block in costs.stage(last) for key in keys)
     return chunk_times(one, costs).seconds(kind, last) - kernels
 
@@ -651,7 +651,7 @@ def test_kernels_of_a_pair_and_of_other_chunks_take_their_time_alone():
         of_action = (one.action == action_of(one, kind)) & (one.rank == 0)
         for label in labels:
             rows = of_action & (one.label == one.labels.index(label))
-            due = [block.phases[PhaseKey(phase, False)].total for phase in phases[label]]
+            due = [block.phases[phase].total for phase in phases[label]]
             assert one.seconds[rows].sum() == pytest.approx(sum(due), rel=1e-12)
     # What exchanges next to them take, the engine finds out.
     slowed = run(one).slowed

@@ -334,9 +334,9 @@ def test_a_prefix_of_no_key_is_told_the_nearest(prefix, remedy, capsys):
     [
         ("layout.", "layout.tp", "layout.stages"),
         ("workload.layout.", "layout.tp", "layout.stages"),
-        ("topology.node.", "topology.node.gpus", "topology.node.nvlink_latency"),
-        ("node.", "topology.node.gpus", "topology.node.nvlink_latency"),
-        ("schedule", "schedule", "schedule.group"),
+        ("topology.node.", "topology.node.gpus", "topology.node.power_limit"),
+        ("node.", "topology.node.gpus", "topology.node.power_limit"),
+        ("schedule", "schedule", "schedule.delay_wgrad_compute"),
         ("sweep.figures[].", "sweep.figures[].kind", "sweep.figures[].label"),
     ],
 )

@@ -247,8 +247,9 @@ def _cluster(name: str, sets: dict[str, Any]) -> tuple[TopologyConfig, KernelCon
         gpu = inputs.validate(datasheet, GpuConfig)
     except InputError as error:
         raise error.at(**document.locate(("gpu",))) from error
-    kernels = inputs.data("kernels", gpu.kernels)
-    return site, inputs.validate(kernels, KernelConfig)
+    table = inputs.data("kernels", gpu.kernels)
+    kernels = inputs.validate(table, KernelConfig)
+    return site, kernels.over(site.fabric.carrier)
 
 
 def _sizes(text: str) -> list[float]:

@@ -24,6 +24,7 @@ _OPTIONS = {
     "micro_batches": "--micro-batches",
     "virtual": "--virtual",
     "group": "--group",
+    "overlap_moe_expert_parallel_comm": "--pairs",
     "times": "--times",
     "limit": "--memory",
     "kept": "--kept",
@@ -104,6 +105,12 @@ def _times(_: click.Context, __: click.Parameter, text: str) -> dict[str, float]
     help="Micro-batches that a stage runs in a row, P to M, for interleaved. The default is P.",
 )
 @click.option(
+    "--pairs",
+    is_flag=True,
+    help="Run a forward and the backward behind it as a pair, for interleaved and 1f1b, as Megatron's "
+    "overlap_moe_expert_parallel_comm does.",
+)
+@click.option(
     "--times",
     default="F=1,I=1,W=1",
     show_default=True,
@@ -145,6 +152,7 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
     micro_batches: int | None,
     virtual: int,
     group: int,
+    pairs: bool,
     times: dict[str, float],
     memory: float | None,
     kept: float | None,
@@ -167,6 +175,7 @@ def schedule(  # noqa: PLR0913, PLR0917 - one for each option
     options = {
         "virtual": virtual,
         "group": group,
+        "overlap_moe_expert_parallel_comm": pairs,
         "limit": memory,
         "kept": 1.0 if kept is None else kept,
         "text": text,

@@ -29,6 +29,9 @@ def attention_seconds(op: Op, gpu: GpuConfig, model: AttentionModel, sms: int) -
     # The width that was measured nearest to the op's, of two the smaller: the first one.
     nearest = min(sorted(table), key=lambda measured: abs(measured - width))
     measured_rate = between(table[nearest], op.seq_length)  # on all SMs [FLOP/s]
+    if gpu.name in model.speed:
+        speed = model.speed[gpu.name]
+        measured_rate *= speed.backward if backward else speed.forward
     rate = _on_gpu(measured_rate, gpu) * sms / gpu.sms
     # The benchmark had its own tail, which is part of its rate.
     benchmark = model.measured[nearest].sequence_heads(op.seq_length)

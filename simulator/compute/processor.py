@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from simulator.compute.attention import attention_seconds, implementation
 from simulator.compute.contention import INSENSITIVE, Sensitivity, sensitivity
 from simulator.compute.gemm import Clock, burst, gemm_seconds, inside
-from simulator.compute.grouped import grouped_seconds
+from simulator.compute.grouped import Share, grouped_seconds
 from simulator.compute.power import stretch
 from simulator.errors import InputError
 from simulator.hardware import GemmModel, GpuConfig, KernelConfig
@@ -34,6 +34,8 @@ class Processor:
     """Implementation of fused attention, by its name in the kernel table; "": the default."""
     own_grouped: bool = True
     """Whether grouped GEMMs are those of DeepSeek's stack, which are described as its dense ones."""
+    streams: int = 1
+    """On which GEMMs of one kernel per expert run."""
     sustained: bool = True
     """Whether the power limit has taken the clock down, as in a training step.
 
@@ -155,13 +157,15 @@ class Processor:
     def _grouped(self, op: Op, peak: float, sms: int) -> float:
         tables = self.kernels.grouped_wgrad if op.kind == "wgrad" else self.kernels.grouped
         model = tables[op.dtype]
-        in_loop = grouped_seconds(op, self.gpu, model, peak, sms)
+        share = Share(sms, self.streams)
+        in_loop = grouped_seconds(op, self.gpu, model, peak, share)
         if not self.sustained:
             return in_loop
         # Its clock gives way as that of a dense GEMM of its length.
         known = self._model(op).measured.get(self.gpu.relative or self.gpu.name)
         slower = self._clock.slower(burst(known.burst, in_loop) if known else 1.0)
-        return grouped_seconds(op, self.gpu, model, peak, sms, slower) * model.sustained
+        share = share._replace(slower=slower)
+        return grouped_seconds(op, self.gpu, model, peak, share) * model.sustained
 
     def _attention(self, op: Op, *, overlapped: bool) -> float:
         sms = self.gpu.sms

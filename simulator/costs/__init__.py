@@ -17,7 +17,6 @@ from simulator.costs.blocks import (
     Launches,
     LoadedKey,
     PhaseCost,
-    PhaseKey,
     Segment,
     Stages,
 )
@@ -42,7 +41,6 @@ __all__ = [
     "LoadedKey",
     "Part",
     "PhaseCost",
-    "PhaseKey",
     "Segment",
     "Stages",
     "block_seconds",

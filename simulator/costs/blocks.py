@@ -140,15 +140,6 @@ class PhaseCost:
         return dict(sums)
 
 
-class PhaseKey(NamedTuple):
-    """Which phase, and whether communication kernels run at the same time."""
-
-    phase: Phase
-    """Which pass of which half of a layer."""
-    overlapped: bool
-    """Whether communication kernels take SMs and bandwidth meanwhile."""
-
-
 Repeated: TypeAlias = Literal["", "full", "experts"]
 """Phases of a forward pass that the backward pass runs once more: none, all, or those of experts."""
 
@@ -182,8 +173,8 @@ class BlockCost:
 
     load: int
     """Which of the scenario's expert loads its exchanges carry; -1 if no token travels."""
-    phases: dict[PhaseKey, PhaseCost]
-    """Phase, overlapped with communication or not -> cost."""
+    phases: dict[Phase, PhaseCost]
+    """Phase -> cost, alone: what runs next to transfers the engine slows down."""
     memory: BlockMemory
     """What it keeps, and what is there while its passes run."""
     mean: BlockCost | None = None

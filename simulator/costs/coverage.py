@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.costs.blocks import BlockCost, PhaseKey
+from simulator.costs.blocks import BlockCost
 from simulator.costs.table import Costs
 from simulator.ops import Phase
 
@@ -42,8 +42,7 @@ def coverage(costs: Costs) -> Coverage:
 def _block(block: BlockCost) -> Coverage:
     gemm, measured = 0.0, 0.0
     for phase in Phase:
-        # Overlapped or not, all GEMMs take longer by the same factor.
-        cost = block.phases[PhaseKey(phase, False)]
+        cost = block.phases[phase]
         # What is recomputed as a whole runs once more.
         times = 2 if block.repeats(phase) else 1
         gemm += times * cost.seconds.get("gemm", 0.0)

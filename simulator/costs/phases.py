@@ -33,11 +33,10 @@ def phase_cost(
     ops: Iterable[Op | Transfer],
     processor: Processor,
     *,
-    overlapped: bool,
     launcher: Launcher = _at_once,
 ) -> PhaseCost:
-    """Return what a phase costs. overlapped: communication kernels run at the same time."""
-    cutter = _Cutter(processor, overlapped, launcher)
+    """Return what a phase costs, alone."""
+    cutter = _Cutter(processor, launcher)
     for op in ops:
         if isinstance(op, Transfer):
             cutter.transfer(op)
@@ -53,8 +52,6 @@ class _Cutter:
 
     processor: Processor
     """What prices kernels."""
-    overlapped: bool
-    """Whether communication kernels run at the same time."""
     launcher: Launcher
     """What says how long the host needs."""
     items: list[Segment | Hop | Join] = field(default_factory=list)
@@ -98,7 +95,7 @@ class _Cutter:
             if op.flops or op.bytes:
                 sums.host.append(self.launcher(op, not self.launched))
                 self.launched = True
-                sums.time(op, self.processor, overlapped=self.overlapped)
+                sums.time(op, self.processor)
             sums.flops[op.dtype] += op.flops
             if op.recompute:
                 sums.recomputed += op.flops
@@ -126,18 +123,17 @@ class _Sums:
     kernels: list[float] = field(default_factory=list)
     """Each with its gap [s]."""
     sensitivity: Sensitivity = INSENSITIVE
-    """Times seconds, of kernels whose time does not hold what transfers take from them."""
+    """Times seconds."""
 
-    def time(self, op: Op, processor: Processor, *, overlapped: bool) -> None:
+    def time(self, op: Op, processor: Processor) -> None:
         """Add a kernel's time."""
         name = CLASSES.get(op.kind, "memory_bound")
         gap = processor.gaps(op)
-        kernel = processor.kernel(op, overlapped=overlapped)
+        kernel = processor.kernel(op, overlapped=False)
         self.seconds[name] += kernel
         self.seconds["kernel_gaps"] += gap
         self.kernels.append(kernel + gap)
-        if not overlapped:
-            self.sensitivity = self.sensitivity.plus(processor.sensitivity(op, kernel), kernel)
+        self.sensitivity = self.sensitivity.plus(processor.sensitivity(op, kernel), kernel)
         if name == "gemm" and processor.measured(op):
             self.measured += kernel
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from simulator.collectives import dispatcher_of, sms_of
+from simulator.collectives import CoflowKind, Communication, dispatcher_of, sms_of
 from simulator.compute import Processor
 from simulator.costs.blocks import (
     BlockCost,
@@ -14,7 +14,6 @@ from simulator.costs.blocks import (
     LoadedKey,
     Parts,
     PhaseCost,
-    PhaseKey,
     Stages,
 )
 from simulator.costs.hosts import Hosts
@@ -111,15 +110,19 @@ def _loaded_keys(
 def _processor(scenario: Scenario, pairs: bool | None) -> Processor:
     """Return the GPU as GEMMs find it: without the SMs that overlapped pairs keep for exchanges."""
     paired = scenario.pipeline.overlaps if pairs is None else pairs
+    own = scenario.stack.experts.kernels == "deepseek"
     reserved = 0
-    if paired and scenario.layout.ep > 1:
+    # DeepSeek's GEMMs are compiled for the SMs that exchanges leave; other libraries' take all, and
+    # lose those that an exchange holds while it lasts.
+    if paired and own and scenario.layout.ep > 1:
         reserved = sms_of(scenario)
     return Processor(
         scenario.gpu,
         scenario.kernels,
         reserved,
         _attention(scenario),
-        own_grouped=scenario.stack.experts.kernels == "deepseek",
+        own_grouped=own,
+        streams=scenario.stack.experts.streams,
         power_limit=scenario.topology.node.power_limit or 0.0,
     )
 
@@ -215,10 +218,16 @@ def _overlaps(scenario: Scenario) -> Overlaps:
 
 
 def _pass_seconds(scenario: Scenario) -> float:
-    """Return the time of a byte that userbuffers pass round a tensor parallel group, alone [s]."""
-    tp = scenario.layout.tp
-    rate = scenario.topology.node.nvlink * scenario.kernels.communication["userbuffers"].nvlink
-    return (tp - 1) / tp / rate
+    """Return the time of a byte that userbuffers pass round a tensor parallel group, alone [s].
+
+    Over NVLink, and over NICs where the group is larger than a node. 0 where nothing overlaps.
+    """
+    if not _overlaps(scenario):
+        return 0.0
+    members = scenario.layout.ranks(0, "tp")[0].tolist()
+    plan = Communication.of(scenario).plan(CoflowKind.USERBUFFERS, members, 1.0)
+    asked = plan.unit(members)
+    return asked.seconds(scenario.network, plan.kernel) - asked.latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,13 +277,12 @@ class _Pricer:
         load: number of its load, which counts where the part has experts. known: the same part with
         equally popular experts, whose other phases cost the same.
         """
-        phases: dict[PhaseKey, PhaseCost] = {}
+        phases: dict[Phase, PhaseCost] = {}
         for phase in Phase:
-            key = PhaseKey(phase, False)
             if known and not phase.depends_on_load:
-                phases[key] = known.phases[key]
+                phases[phase] = known.phases[phase]
             else:
-                phases[key] = self._phase(ops[phase], key)
+                phases[phase] = self._phase(ops[phase], phase)
         return BlockCost(
             load=load if ops.exchanges_experts else -1,
             phases=phases,
@@ -282,11 +290,11 @@ class _Pricer:
             mean=known,
         )
 
-    def _phase(self, ops: Iterable[Op | Transfer], key: PhaseKey) -> PhaseCost:
+    def _phase(self, ops: Iterable[Op | Transfer], phase: Phase) -> PhaseCost:
         def launcher(op: Op, first: bool) -> float:
-            return self.hosts.seconds(op, key.phase, first=first)
+            return self.hosts.seconds(op, phase, first=first)
 
-        return phase_cost(ops, self.processor, overlapped=key.overlapped, launcher=launcher)
+        return phase_cost(ops, self.processor, launcher=launcher)
 
 
 def block_seconds(parts: tuple[BlockCost, ...]) -> float:
@@ -297,8 +305,7 @@ def block_seconds(parts: tuple[BlockCost, ...]) -> float:
     total = 0.0
     for part in parts:
         for phase in Phase:
-            alone = PhaseKey(phase, False)
-            seconds = part.phases[alone].total
+            seconds = part.phases[phase].total
             # What is recomputed as a whole runs once more, in front of the backward pass.
             total += seconds * (2 if part.repeats(phase) else 1)
     return total

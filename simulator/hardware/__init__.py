@@ -7,7 +7,7 @@ measured kernel efficiencies that GPUs of one architecture share, `simulator/dat
 a software stack: what its hosts need to launch kernels. None knows of any training step.
 """
 
-from simulator.hardware.attention import AttentionModel, Benchmark, Tail
+from simulator.hardware.attention import AttentionModel, Benchmark, Speed, Tail
 from simulator.hardware.communication import (
     CommunicationModel,
     CopyModel,
@@ -30,6 +30,7 @@ from simulator.hardware.tensor_overlap import (
     TensorGroup,
     TensorOverlap,
 )
+from simulator.hardware.transport import Transport
 
 __all__ = [
     "LAUNCHES",
@@ -57,11 +58,13 @@ __all__ = [
     "Ramp",
     "Sharding",
     "SmCopies",
+    "Speed",
     "StackConfig",
     "StackHost",
     "Tail",
     "TensorGroup",
     "TensorOverlap",
+    "Transport",
     "Tuner",
     "TunerLimits",
 ]

@@ -35,6 +35,13 @@ class Tail(Data):
     backward: Number = Field(ge=0, description="Of the backward pass.", examples=[1.2])
 
 
+class Speed(Data):
+    """How fast a GPU is relative to the one whose rates a table has."""
+
+    forward: Number = Field(gt=0, description="Of the forward pass.", examples=[1.26])
+    backward: Number = Field(gt=0, description="Of the backward pass.", examples=[1])
+
+
 class AttentionModel(Data):
     """One implementation of fused causal attention, on all SMs of a GPU."""
 
@@ -51,6 +58,11 @@ class AttentionModel(Data):
         examples=[{128: {"heads": 16, "tokens": 16384}}],
     )
     tail: Tail = Field(description="How long SMs wait for the last tiles.")
+    speed: dict[str, Speed] = Field(
+        {},
+        description="GPU of the architecture -> its rates relative to those of the measured one.",
+        examples=[{"gb300": {"forward": 1.26, "backward": 1}}],
+    )
     source: str = Field(
         description="The measurements behind the rates.", examples=["cuDNN 9.19 on GB200, causal"]
     )

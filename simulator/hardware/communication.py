@@ -116,10 +116,10 @@ class CommunicationModel(Data):
         1.0,
         ge=1,
         description=(
-            "Time of a GEMM next to it relative to its time alone on the same SMs: both move bytes "
-            "through HBM and L2, and share the power limit."
+            "Time of a GEMM while it lasts relative to its time alone on the same SMs: both move "
+            "bytes through HBM and L2, and share the power limit."
         ),
-        examples=[1.13],
+        examples=[1.2],
     )
     measured_on: MeasuredLinks | None = Field(
         None,

@@ -11,7 +11,11 @@ from simulator.hardware.data import Data
 from simulator.hardware.gemm import GemmModel
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.nccl import TunerLimits
+from simulator.hardware.transport import Transport
 from simulator.units import Number, Seconds
+
+NCCL = ("nccl", "nvls", "all_to_all", "send_recv")
+"""How the names of NCCL's rows of a communication table begin."""
 
 
 class OverlapSlowdown(Data):
@@ -131,3 +135,14 @@ class KernelConfig(Data):
                 remedy=f"Choose from: {', '.join(self.attention)}.",
             )
         return self
+
+    def over(self, transport: Transport) -> KernelConfig:
+        """Return the table as it is where a transport carries what leaves a node."""
+        if transport.nic_overhead is None:
+            return self
+        overhead = {"nic_overhead": transport.nic_overhead}
+        rows = {
+            name: row.model_copy(update=overhead) if name.startswith(NCCL) else row
+            for name, row in self.communication.items()
+        }
+        return self.model_copy(update={"communication": rows})

@@ -52,6 +52,13 @@ class PipelineSends(Data):
     virtual: PostsOverlap = Field(
         description="Which sends and receives overlap compute with several stages per rank."
     )
+    pairs: bool = Field(
+        False,
+        description=(
+            "Whether it can overlap dispatch and combine with the other micro-batch's compute "
+            "(schedule.overlap_moe_expert_parallel_comm)."
+        ),
+    )
 
 
 class ExpertKernels(Data):
@@ -63,6 +70,12 @@ class ExpertKernels(Data):
             "streams (Transformer Engine's GroupedLinear); grouped: one kernel for all experts of a GPU; "
             "deepseek: one too, its own, but one per expert for weight gradients, on two streams."
         )
+    )
+    streams: Integer = Field(
+        1,
+        ge=1,
+        description="Streams on which the GEMMs of per_expert run; 1: one after another.",
+        examples=[4],
     )
     row_multiple: Integer = Field(
         1,

@@ -36,7 +36,15 @@ def gathering(transfer: Transfer, ops: Ops, ranks: int, seconds: float = 0.0) ->
     # The last piece to come is the only one that waits for all of them.
     covered = _covered(last, ranks - 1, Taken(seconds))
     travelling = _by_userbuffers(transfer, len(before) + ranks - 1)
-    return (travelling, *before, *covered, last, *behind)
+    return (copied(transfer, ranks), travelling, *before, *covered, last, *behind)
+
+
+def copied(gather: Transfer, ranks: int) -> Op:
+    """Return the copy of a GPU's own part into the registered buffer that a gather is passed on from.
+
+    Transformer Engine, module/base.py, fill_userbuffers_buffer_for_all_gather.
+    """
+    return moved("copy to buffer", "copy", gather.bytes / ranks, 2.0)
 
 
 def scattering(

@@ -66,9 +66,9 @@ def _round_a_ring(work: Work, gather: Transfer, behind: Ops) -> Ops:
     if not (gather.name == GRADIENT and work.recipe.gathers_both):
         return overlap.gathering(gather, behind, work.tp, gather.bytes * work.tp_pass)
     half = replace(gather, bytes=gather.bytes / 2.0)
-    ring, *rest = overlap.gathering(half, behind, work.tp, half.bytes * work.tp_pass)
+    copy, ring, *rest = overlap.gathering(half, behind, work.tp, half.bytes * work.tp_pass)
     other = replace(half, name=f"{GRADIENT} by channel", concurrent=work.tp)
-    return (ring, overlap.next_to(other), *rest)
+    return (copy, ring, overlap.next_to(other), *rest)
 
 
 def cast_and_gather(work: Work, name: str = "gather input", width: int = 0) -> Ops:
@@ -182,9 +182,11 @@ def input_gradient(work: Work, dgrad: Ops, layer: str = "", bytes_per_element: f
     # Each GPU has kept its own part alone: that is how sequence parallelism saves memory.
     gathered = elements * (bytes_per_element or work.recipe.activation)  # [B]
     again = Transfer("regather input", "tp", gathered, concurrent=len(dgrad))
+    first: Ops = (again,)
     if layer in work.tp_overlap:
-        again, total = overlap.next_to(again), overlap.next_to(total)
-    ops = (again, *giving_sms(work, layer, dgrad, gathered / elements), total)
+        first = (overlap.copied(again, work.tp), overlap.next_to(again))
+        total = overlap.next_to(total)
+    ops = (*first, *giving_sms(work, layer, dgrad, gathered / elements), total)
     if bytes_per_element or not work.recipe.transposes_gathered:
         return ops
     return (*ops, moved("transpose gathered", "transpose", elements, 2.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from simulator.costs import BlockCost, Busy, Hop, Hosts, Join, PhaseKey, Segment
+from simulator.costs import BlockCost, Busy, Hop, Hosts, Join, Segment
 from simulator.ops import LATE, Phase
 from simulator.ops.streams import Stream
 
@@ -153,13 +153,12 @@ class Chunk:
         That is `after` where the block has no such phase. late: transfers that an earlier phase
         left on their way.
         """
-        key = PhaseKey(phase, False)
         # Rows take as long as on the busiest GPU of an expert group, which all its members wait
         # for; the sums are those of a GPU of mean load.
-        mean = (block.mean or block).phases[key]
+        mean = (block.mean or block).phases[phase]
         mean_segments = iter(mean.segments)
         layer = _PhaseRows(self, phase, after)
-        for item in block.phases[key].items:
+        for item in block.phases[phase].items:
             if isinstance(item, Hop):
                 layer.transfer(item)
             elif isinstance(item, Join):

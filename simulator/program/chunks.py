@@ -56,7 +56,31 @@ class _Run(NamedTuple):
     """Block that exchanges tokens."""
 
 
-def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
+class _Around(NamedTuple):
+    """The blocks of a pass: its layers, and what stands around them."""
+
+    first: list[_Block]
+    """Embedding or head in front of the layers."""
+    layers: list[_Block]
+    """Layers, MTP modules among them; a head that an MTP module follows too."""
+    last: list[_Block]
+    """Embedding or head behind the layers."""
+
+
+class Pairing(NamedTuple):
+    """How a pair runs its blocks."""
+
+    by_layer: bool = False
+    """Whether each layer of one half is paired with one of the other, dense ones too, as Megatron-LM
+    does (core/models/common/model_chunk_schedule_plan.py); else MoE layers, as in DualPipe."""
+    delayed: bool = True
+    """Whether weight gradients of an MLP run behind the exchange that its input gradient goes to."""
+
+
+DUALPIPE = Pairing()
+
+
+def chunk(action: Action, costs: Costs, member: int = -1, pairing: Pairing = DUALPIPE) -> Chunk:
     """Return the rows of one action.
 
     member: of the expert group, where its GPUs have loads of their own.
@@ -65,7 +89,10 @@ def chunk(action: Action, costs: Costs, member: int = -1) -> Chunk:
     ahead = _blocks(costs, action.stage, member)
     if action.kind == "FB":
         back = _blocks(costs, action.stage_b, member)
-        _pairs(rows, ahead, back[::-1])
+        if pairing.by_layer:
+            _layers(rows, _around(costs, ahead), _around(costs, back[::-1]), pairing)
+        else:
+            _pairs(rows, ahead, back[::-1])
     elif action.kind == "F":
         for block in ahead:
             _forward(rows, block)
@@ -167,11 +194,42 @@ def _pairs(rows: Chunk, ahead: list[_Block], back: list[_Block]) -> None:
         for block in backward.lone:
             _backward(rows, block, weights=True)
         if forward.moe and backward.moe:
-            _pair(rows, forward.moe, backward.moe)
+            _pair(rows, forward.moe, backward.moe, DUALPIPE)
         elif forward.moe:
             _forward(rows, forward.moe)
         elif backward.moe:
             _backward(rows, backward.moe, weights=True)
+
+
+def _layers(rows: Chunk, ahead: _Around, back: _Around, pairing: Pairing) -> None:
+    """Pair layers in the order of their passes; what one half has more of follows, backward first.
+
+    The embedding runs before all forward layers and behind all backward ones, the head the other
+    way round.
+    """
+    for block in ahead.first:
+        _forward(rows, block)
+    for block in back.first:
+        _backward(rows, block, weights=True)
+    together = min(len(ahead.layers), len(back.layers))
+    for forward, backward in zip(ahead.layers, back.layers, strict=False):
+        _pair(rows, forward, backward, pairing)
+    for block in back.layers[together:]:
+        _backward(rows, block, weights=True)
+    for block in (*ahead.layers[together:], *ahead.last):
+        _forward(rows, block)
+    for block in back.last:
+        _backward(rows, block, weights=True)
+
+
+def _around(costs: Costs, blocks: list[_Block]) -> _Around:
+    """Return the blocks of a pass, in its order, cut at the first and behind the last layer."""
+    kinds = [costs.stages[block.stage][block.number] for block in blocks]
+    layers = [place for place, kind in enumerate(kinds) if kind not in ("embedding", "head")]
+    if not layers:
+        return _Around(blocks, [], [])
+    begin, end = layers[0], layers[-1] + 1
+    return _Around(blocks[:begin], blocks[begin:end], blocks[end:])
 
 
 def _runs(blocks: list[_Block]) -> list[_Run]:
@@ -189,8 +247,8 @@ def _runs(blocks: list[_Block]) -> list[_Run]:
     return runs
 
 
-def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
-    """Add a forward and a backward pass of MoE blocks, each overlapping the other's exchange."""
+def _pair(rows: Chunk, forward: _Block, backward: _Block, pairing: Pairing) -> None:
+    """Add a forward and a backward pass of two blocks, each overlapping the other's exchange."""
     ahead = forward.cost
     back = backward.cost
     rows.begins.setdefault(forward.mark("F"), len(rows.stream))
@@ -203,12 +261,20 @@ def _pair(rows: Chunk, forward: _Block, backward: _Block) -> None:
     attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out)
     mlp_b = rows.compute(back, Phase.MLP_B, arrived_b)
     arrived_f = rows.exchange_tokens(ahead, DISPATCH_F, attention_f.output)
-    home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
-    _mlp_weights(rows, back, mlp_b)
+    if pairing.delayed:
+        home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
+        _mlp_weights(rows, back, mlp_b)
+    else:
+        last = _mlp_weights(rows, back, mlp_b)
+        done = Done(last, late=(*mlp_b.late, *mlp_b.gathered))
+        home_b = rows.exchange_tokens(back, DISPATCH_B, done.output)
     mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f)
     rows.forward_out = rows.exchange_tokens(ahead, COMBINE_F, mlp_f.output)
     attention_b = rows.compute(back, Phase.ATTENTION_B, home_b)
-    rows.compute(back, Phase.ATTENTION_W, attention_b.saved)
-    tail = rows.compute(back, Phase.ATTENTION_T, attention_b.output)
+    weights = rows.compute(back, Phase.ATTENTION_W, attention_b.saved)
+    after = attention_b.output
+    if not pairing.delayed:
+        after = (*weights.kernels, *after)
+    tail = rows.compute(back, Phase.ATTENTION_T, after)
     rows.gradient_out = tail.output
     rows.ends[backward.mark("B")] = rows.last_kernels()

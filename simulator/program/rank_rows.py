@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from simulator.costs import NO_LAUNCH, Busy, Costs
 from simulator.ops.streams import Stream
 from simulator.program.block_traffic import BlockTraffic
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
-from simulator.program.chunks import chunk
+from simulator.program.chunks import DUALPIPE, Pairing, chunk
 from simulator.program.coflows import CoflowKey, Coflows, stage_hosts
 from simulator.program.data_parallel import UPDATE, DataParallel, OwedAt
 from simulator.program.folding import members
@@ -86,6 +86,7 @@ class RankBuilder:
         self.virtual = step.schedule.stages // len(step.schedule.ranks)
         self.members = members(layout) if step.costs.per_gpu else ()
         self.sends = step.scenario.pipeline.sends
+        self.pairing = _pairing(step.scenario)
         self.syncs_every_pass = step.scenario.workload.layout.syncs_every_pass
         self.orders = orders(
             step.schedule,
@@ -118,12 +119,14 @@ class RankBuilder:
         )
         # Each different action is written once, in whatever order: `sequence` says where it stands.
         begin = data.begin_step(order.first)
-        self._post(begin, order.posts[0], rank, ())
+        self._post(begin, order.posts[0], rank, {})
         actions = []
         for key, rows in zip(order.keys, chunks, strict=True):
             template = self._template(key, rows, data)
             if key.posts >= 0:
-                self._post(template, order.posts[key.posts], rank, template.latest(rows.latest))
+                self._post(
+                    template, order.posts[key.posts], rank, self._behind(key, rows, template)
+                )
             actions.append(template)
         last_slot = len(order.code) + 1
         end = data.end_step(_owed(actions, order), last_slot)
@@ -143,7 +146,7 @@ class RankBuilder:
         if (shape, member) not in self.chunks:
             micro_batch_b = 0 if key.kind == "FB" else -1
             action = Action(key.kind, 0, key.stage, micro_batch_b, key.stage_b)
-            self.chunks[shape, member] = chunk(action, self.step.costs, member)
+            self.chunks[shape, member] = chunk(action, self.step.costs, member, self.pairing)
         return self.chunks[shape, member]
 
     def _template(self, key: Key, rows: Chunk, data: DataParallel) -> Template:
@@ -242,11 +245,15 @@ class RankBuilder:
         template.handed[kind].extend(rows)
 
     def _post(
-        self, template: Template, operations: Operations, rank: int, after: Sequence[int]
+        self,
+        template: Template,
+        operations: Operations,
+        rank: int,
+        after: Mapping[str, Sequence[int]],
     ) -> None:
         """Add both kinds of ends of messages.
 
-        after: rows of the template behind which the first operation begins.
+        after: rows of the template behind which messages of either half begin.
         """
         if operations and not template.kinds:
             template.kinds.append(UPDATE)
@@ -256,14 +263,25 @@ class RankBuilder:
                 # The messages of an operation are launched by one call.
                 busy = NO_LAUNCH if rows else self.step.costs.hosts.collective()
                 row = template.row(Stream.SEND, message.label, busy, self._coflow_of(message, rank))
-                template.wait(row, after)
+                template.wait(row, after.get(message.half, ()))
                 rows.append(row)
                 if self.sends is PipelineOverlap.NONE:
                     template.handed[Handed.POSTED].append(row)
                 elif message.sends:
                     template.handed[Handed.POSTED].append(row)
                     template.handed[_HALVES[message.half]].append(row)
-            after = rows
+            after = dict.fromkeys("FB", rows)
+
+    def _behind(self, key: Key, rows: Chunk, template: Template) -> dict[str, list[int]]:
+        """Return the rows of an action behind which messages of either half begin."""
+        behind = dict.fromkeys("FB", template.latest(rows.latest))
+        # Outputs of a pair leave before all of it is done: Megatron-LM posts a forward's on the
+        # stream of its last combine, and a backward's before the last weight gradient.
+        if key.kind == "FB" and self.sends is PipelineOverlap.STEADY:
+            for half, made in (("F", rows.forward_out), ("B", rows.gradient_out)):
+                own = template.placed(row for row in made if row >= 0)
+                behind[half] = own or behind[half]
+        return behind
 
     def _coflow_of(self, message: Post, rank: int) -> int:
         """Return the coflow of a message between a rank and its peer."""
@@ -273,6 +291,14 @@ class RankBuilder:
         edge = self.step.table.edges[message.half, source, target]
         sender = layout.rank(source, layout.local_rank(rank))
         return self.step.table.index[CoflowKey(message.half, edge)][sender]
+
+
+def _pairing(scenario: Scenario) -> Pairing:
+    """Return how pairs of a run's schedule run their blocks."""
+    config = scenario.workload.schedule
+    if not config.overlap_moe_expert_parallel_comm:
+        return DUALPIPE
+    return Pairing(by_layer=True, delayed=config.delay_wgrad_compute)
 
 
 def _owed(actions: Sequence[Template], order: Order) -> list[OwedAt]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from simulator.collectives import CoflowKind, Communication
 from simulator.collectives.kinds import EXCHANGES_OF
-from simulator.costs import BlockCost, Costs, PhaseKey
+from simulator.costs import BlockCost, Costs
 from simulator.ops import Pass, Phase
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule, Times
@@ -80,7 +80,7 @@ class _Alone:
         return exchanges + sum(self._phase(block, phase) for phase in phases)
 
     def _phase(self, block: BlockCost, phase: Phase) -> float:
-        cost = block.phases[PhaseKey(phase, False)]
+        cost = block.phases[phase]
         waits = 0.0
         for hop in cost.hops:
             # What runs next to kernels takes no time of its own.

@@ -18,6 +18,7 @@ from simulator.residuals.rows import (
     Residuals,
     Timed,
     against_table,
+    column,
     gemm_of,
     measured_table,
     processor,
@@ -111,6 +112,7 @@ def _held_out(part: Processor, dtype: Dtype, name: str, rows: list[dict[str, str
 
 def _sustained() -> Iterator[Residuals]:
     """Yield GEMMs after thousands of calls, at the clock that the power limit leaves."""
+    yield _at_the_limit()
     for case in measured_table("sustained_gemm")["cublaslt"]:
         part = processor(case["gpu"])
         measured, computed = [], []
@@ -126,3 +128,18 @@ def _sustained() -> Iterator[Residuals]:
             measured=np.array(measured),
             computed=np.array(computed),
         )
+
+
+def _at_the_limit() -> Residuals:
+    """Return GEMMs whose power was measured with them, 984 W of B200's 1,000 on average."""
+    part = processor("b200")
+    rows = inputs.table("b200_gemm_power")
+    computed = [part.kernel(gemm_of(row, "bf16"), overlapped=False) for row in rows]
+    return Residuals(
+        group=GROUP,
+        name=f"{LABELS['bf16']}, sustained, with their power, vLLM",
+        gpu="b200",
+        fitted=False,
+        measured=column(rows, "us"),
+        computed=np.array(computed),
+    )

@@ -10,6 +10,7 @@ import numpy as np
 
 from simulator import inputs
 from simulator.compute import Processor
+from simulator.hardware import StackConfig
 from simulator.ops import Op
 from simulator.ops.op import gemm, moved
 from simulator.precision import BYTES, Dtype
@@ -24,7 +25,7 @@ from simulator.residuals.rows import (
     wgrad_of,
 )
 
-BLOCK: dict[Dtype, float] = {"bf16": 28e-6, "fp8_tensor": 34e-6}
+BLOCK: dict[Dtype, float] = {"bf16": 28e-6, "fp8_tensor": 34e-6, "nvfp4": 42e-6}
 """Number format -> what TensorRT-LLM needs to sort tokens for their experts, any number [s]: the
 least of its blocks."""
 
@@ -36,8 +37,9 @@ def grouped() -> Iterator[Residuals]:
     yield from _transformer_engine()
     yield _unfused_attention()
     for dtype in BLOCK:
-        for gpu in ("h100", "h200"):
-            yield _expert_blocks(gpu, dtype)
+        for gpu in ("h100", "h200", "b200"):
+            if gpu == "b200" or dtype != "nvfp4":
+                yield _expert_blocks(gpu, dtype)
 
 
 def in_loop(part: Processor, op: Op) -> float:
@@ -104,7 +106,8 @@ def published_weight_gradients() -> Iterator[TimedOn]:
 
 
 def _transformer_engine() -> Iterator[Residuals]:
-    part = processor("h100", own_grouped=False)
+    stack = inputs.validate(inputs.data("stacks", "megatron"), StackConfig)
+    part = replace(processor("h100", own_grouped=False), streams=stack.experts.streams)
     rows = measured_table("grouped_training")["transformer_engine"]
     for library, what in (("cutlass", "one kernel"), ("cublas", "one kernel per expert")):
         measured = []

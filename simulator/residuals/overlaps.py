@@ -16,7 +16,7 @@ from simulator.collectives.algorithms import TWO_SIDED
 from simulator.collectives.choose import own_part
 from simulator.collectives.tuner import Shape, estimate
 from simulator.compute import Processor
-from simulator.costs import BlockCost, BlockMemory, PhaseKey
+from simulator.costs import BlockCost, BlockMemory
 from simulator.costs.hosts import AT_ONCE
 from simulator.costs.phases import phase_cost
 from simulator.hardware import CommunicationModel, KernelConfig, OverlapMethod
@@ -195,8 +195,8 @@ def _in_a_loop(part: Processor, op: Op) -> Processor:
 def elapsed(ops: Ops, part: Processor, links: _Links) -> float:
     """Return how long ops take from their first kernel or transfer to their last, alone [s]."""
     phase = Phase.ATTENTION_F
-    cost = phase_cost(ops, part, overlapped=False)
-    block = BlockCost(load=-1, phases={PhaseKey(phase, False): cost}, memory=BlockMemory(0.0))
+    cost = phase_cost(ops, part)
+    block = BlockCost(load=-1, phases={phase: cost}, memory=BlockMemory(0.0))
     rows = Chunk(AT_ONCE)
     rows.compute(block, phase, ())
     ends: list[float] = []  # [row] s

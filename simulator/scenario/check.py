@@ -14,6 +14,7 @@ from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
+from simulator.scenario.pairs import check_pairs
 from simulator.scenario.pipeline import pipeline
 from simulator.scenario.sends import with_sends
 from simulator.scenario.value import Documents, ExpertCounts, Scenario
@@ -31,7 +32,7 @@ def cross_check(
     """Return the scenario of configurations that are valid each by itself. Errors: InputError."""
     run = documents.workload
     table = inputs.data("kernels", gpu.kernels)
-    kernels = inputs.validate(table, KernelConfig)
+    kernels = inputs.validate(table, KernelConfig).over(site.fabric.carrier)
     stack = _stack(workload)
     # From the plainest to what rests on it, so that the first complaint is the cause: number formats
     # and kernels, then degrees, then what must divide by them, then the schedule.
@@ -46,6 +47,7 @@ def cross_check(
     _check_sequence(workload, architecture, ranks)
     _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
+    check_pairs(workload, ranks, stack)
     line = with_sends(
         pipeline(workload.schedule, ranks, micro_batches, run),
         workload.communication.pipeline.overlap,

@@ -74,6 +74,22 @@ class ScheduleConfig(_Section):
             "Number of micro-batches that a stage of interleaved runs in a row; 0 stands for pp."
         ),
     )
+    overlap_moe_expert_parallel_comm: bool = Field(
+        False,
+        description=(
+            "Whether 1f1b (with pp 1) and interleaved (with vpp 2 or more) run a forward and the "
+            "backward behind it as a pair, layer by layer, so that dispatch and combine of one "
+            "overlap compute of the other, as Megatron's option of that name does; one more "
+            "micro-batch is in flight."
+        ),
+    )
+    delay_wgrad_compute: bool = Field(
+        False,
+        description=(
+            "Whether weight gradients in these pairs run behind the next dispatch rather than "
+            "before it, as Megatron's option of that name has it."
+        ),
+    )
 
 
 class TrainingConfig(_Section):

@@ -62,6 +62,7 @@ def pipeline(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Doc
             micro_batches,
             virtual=ranks.vpp,
             group=config.group,
+            overlap_moe_expert_parallel_comm=config.overlap_moe_expert_parallel_comm,
             limit=config.limit,
             text=text,
         )

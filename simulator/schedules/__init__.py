@@ -105,12 +105,16 @@ SCHEDULES: dict[str, Family] = {
 }
 """name -> family. What prints, is checked, drawn, executed and tested is every row."""
 
+PAIRING = ("1f1b", "interleaved")
+"""Schedules that can run a forward and the backward behind it as a pair."""
+
 
 class Options(TypedDict, total=False):
     """What `build` takes besides the sizes; meanings as in `Shape`, times also as a table for `Times.of`."""
 
     virtual: int
     group: int
+    overlap_moe_expert_parallel_comm: bool
     times: Durations | None
     limit: float | None
     kept: float
@@ -141,6 +145,7 @@ def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Option
         micro_batches,
         virtual=options.get("virtual", 1),
         group=options.get("group", 0),
+        overlap_moe_expert_parallel_comm=options.get("overlap_moe_expert_parallel_comm", False),
         times=_times(options.get("times")),
         limit=options.get("limit") or 0,
         kept=options.get("kept", 1.0),
@@ -156,7 +161,30 @@ def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Option
             value=shape.virtual,
             remedy=f"Leave it out, or use {', '.join(free)}.",
         )
+    if shape.overlap_moe_expert_parallel_comm:
+        _check_pairs(name, shape)
     return shape
+
+
+def _check_pairs(name: str, shape: Shape) -> None:
+    """Refuse pairs where no order has them. Errors: ScheduleError."""
+    key = "overlap_moe_expert_parallel_comm"
+    if name not in PAIRING:
+        raise ScheduleError(
+            f"is nothing that {name} does",
+            value=True,
+            key=key,
+            remedy=f"Use {' or '.join(PAIRING)}.",
+        )
+    # A pair holds a micro-batch for as long as both halves take: without virtual stages every rank
+    # would wait for the one behind it, pair by pair. Megatron-LM refuses it too.
+    if shape.ranks > 1 and shape.virtual == 1:
+        raise ScheduleError(
+            "needs virtual stages where there are several pipeline ranks",
+            value=True,
+            key=key,
+            remedy="Use interleaved with 2 or more virtual stages.",
+        )
 
 
 def _times(times: Durations | None) -> Times:

@@ -44,6 +44,10 @@ def _everywhere(_: Durations, __: Shape) -> bool:
     return True
 
 
+def _alone(_: Durations, shape: Shape) -> bool:
+    return not shape.overlap_moe_expert_parallel_comm
+
+
 def _short_wgrad(least: Callable[[int], int]) -> Rule:
     """Return the rule that W is the shortest and micro-batches are at least so many for P ranks."""
 
@@ -123,6 +127,8 @@ def _held_interleaved(shape: Shape) -> float:
     # What a rank runs ahead, as in `interleaved`, and the chunk that it works on.
     group = shape.group or shape.ranks
     ahead = 2 * (shape.ranks - 1) + (shape.virtual - 1) * group
+    if shape.overlap_moe_expert_parallel_comm:
+        ahead += 1
     return min(ahead + 1, chunks)
 
 
@@ -156,8 +162,8 @@ FORMULAS: dict[str, Formula] = {
         text="(P-1)(F+B)/V",
         bubble=_fill_and_drain,
         held=_held_interleaved,
-        exact=_everywhere,
-        where="everywhere, F and B of a rank's V chunks",
+        exact=_alone,
+        where="everywhere without pairs, F and B of a rank's V chunks",
     ),
     "zb-h1": Formula(
         text="(P-1)(F+B-2W)",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from simulator.errors import ScheduleError
 from simulator.schedules.action import Action, Chunk, singles
-from simulator.schedules.one_f_one_b import one_by_one
+from simulator.schedules.one_f_one_b import one_by_one, paired
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
 
@@ -69,6 +69,8 @@ def _order(shape: Shape, group: int, rank: int) -> tuple[Action, ...]:
     backward_chunks = _chunks(shape.micro_batches, group, stages[::-1])
     forwards = singles("F", forward_chunks)
     backwards = singles("B", backward_chunks)
+    if shape.overlap_moe_expert_parallel_comm:
+        return tuple(paired(forwards, backwards, warm_up + 1))
     return tuple(one_by_one(forwards, backwards, warm_up))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from simulator.schedules.action import Turn, in_turn
+from simulator.schedules.action import Action, Turn, in_turn, singles
 from simulator.schedules.schedule import Schedule
 from simulator.schedules.shape import Shape
 
@@ -14,6 +14,11 @@ Item = TypeVar("Item")
 
 def build(shape: Shape) -> Schedule:
     """Return the 1F1B schedule: forwards until the pipeline is full, then one forward, one backward, then backwards."""
+    if shape.overlap_moe_expert_parallel_comm:
+        count = range(shape.micro_batches)
+        chunks = [(micro_batch, 0) for micro_batch in count]
+        pairs = paired(singles("F", chunks), singles("B", chunks), 1)
+        return Schedule("1f1b", 1, shape.micro_batches, (tuple(pairs),))
     ranks = []
     for rank in range(shape.ranks):
         forwards = [Turn("F", rank)] * shape.micro_batches
@@ -34,3 +39,17 @@ def one_by_one(forwards: Sequence[Item], backwards: Sequence[Item], warm_up: int
     paired = len(forwards) - warm_up
     order.extend(backwards[paired:])
     return order
+
+
+def paired(forwards: Sequence[Action], backwards: Sequence[Action], warm_up: int) -> list[Action]:
+    """Return so many forwards, then pairs of a forward and a backward, then the backwards that are left.
+
+    warm_up: one more than without pairs, so that no pair holds both passes of a chunk (Megatron-LM,
+    overlap_moe_expert_parallel_comm in core/pipeline_parallel/schedules.py).
+    """
+    warm_up = min(warm_up, len(forwards))
+    pairs = [
+        Action("FB", ahead.micro_batch, ahead.stage, back.micro_batch, back.stage)
+        for ahead, back in zip(forwards[warm_up:], backwards, strict=False)
+    ]
+    return [*forwards[:warm_up], *pairs, *backwards[len(pairs) :]]

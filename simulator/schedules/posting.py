@@ -176,7 +176,7 @@ def _steady(line: _Line, rank: int, lines: Sequence[_Line]) -> Posts:
         places = line.positions(direction)
         for before, place in pairwise(places):
             if line.sends[before]:
-                awaited[place] = before + 1
+                awaited[place] = max(awaited[place], before + 1)
     return Posts(
         tuple((one,) if one else () for one in at), tuple(awaited), line.takes, sends_only=True
     )

@@ -32,6 +32,8 @@ class Shape:
     """Stages per rank, V, of schedules that leave it open."""
     group: int = 0
     """Of interleaved ones: micro-batches that run through one stage before the next of the same rank; 0: P."""
+    overlap_moe_expert_parallel_comm: bool = False
+    """Of 1F1B and interleaved: whether a forward and the backward behind it run as a pair."""
     times: Times = EQUAL
     """Of chunks."""
     limit: float = 0

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from simulator import inputs
 from simulator.errors import InputError
+from simulator.hardware import Transport
 from simulator.units import Bandwidth, Dollars, Integer, Number, Power, Seconds, format_seconds
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 ROUTINGS = ("adaptive", "ecmp", "shortest", "rail_local")
+
+
+@cache
+def carrier(name: str) -> Transport:
+    """Return what is known of a transport."""
+    return inputs.validate(inputs.data("fabrics", name), Transport)
+
+
+def _latency_over(name: str) -> float:
+    """Return the latency over a transport [s], 0 over one that is not known, which is said."""
+    return carrier(name).latency if name in inputs.data_names("fabrics") else 0.0
 
 
 class Node(BaseModel):
@@ -100,10 +114,19 @@ class Fabric(BaseModel):
         ge=2,
         description="Number of ports of one switch, each at the NIC's line rate; an even number.",
     )
+    transport: str = Field(
+        default="infiniband",
+        description=(
+            "What carries messages between NICs: infiniband, roce or efa (AWS). It says what "
+            "NCCL's rounds take, and gives latency its default."
+        ),
+        examples=["efa"],
+    )
     latency: Seconds = Field(
+        default_factory=lambda data: _latency_over(data.get("transport", "")),
         description=(
             "Latency of 64 B from NIC to NIC under different leaves, two cables between switches "
-            "included [s]."
+            "included [s]; default: the transport's."
         ),
         examples=["3.7 us"],
     )
@@ -196,6 +219,18 @@ class Fabric(BaseModel):
         examples=["my-fabric.graphml"],
     )
 
+    @field_validator("transport")
+    @classmethod
+    def _transport_is_known(cls, transport: str) -> str:
+        known = inputs.data_names("fabrics")
+        if transport not in known:
+            raise InputError(
+                "is not a known transport",
+                value=transport,
+                remedy=f"Choose from: {', '.join(known)}.",
+            )
+        return transport
+
     @field_validator("switch_ports")
     @classmethod
     def _ports_are_even(cls, ports: int) -> int:
@@ -260,6 +295,11 @@ class Fabric(BaseModel):
         if not owner:  # the configuration was made in Python
             return file
         return str(Path(owner).parent / file)
+
+    @property
+    def carrier(self) -> Transport:
+        """Return what is known of the transport."""
+        return carrier(self.transport)
 
     @property
     def hop(self) -> float:

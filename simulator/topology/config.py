@@ -11,7 +11,7 @@ from simulator.topology.faults import Fault
 from simulator.topology.jitter import Jitter
 from simulator.units import Number, Price
 
-_COMMON = {"kind", "switch_ports", "latency", "leaf_latency", "routing", "seed"}
+_COMMON = {"kind", "switch_ports", "transport", "latency", "leaf_latency", "routing", "seed"}
 """Keys of `fabric` that every family takes."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator import inputs
-from simulator.costs import PhaseKey, price
+from simulator.costs import price
 from simulator.engine import run
 from simulator.model import BlockKind
 from simulator.ops import Phase
@@ -147,7 +147,7 @@ def _phase(timeline: Timeline, name: str, phase: Phase) -> float:
     """
     program = timeline.program
     (block,) = program.costs.blocks["moe"]
-    gaps = block.phases[PhaseKey(phase, False)].seconds["kernel_gaps"]
+    gaps = block.phases[phase].seconds["kernel_gaps"]
     rows = (program.label == program.labels.index(name)) & _pair(program)
     lasts = timeline.end[rows] - timeline.start[rows]  # [op] s
     return 1e3 * (float(lasts.sum()) / PAIR_LAYERS - gaps)

@@ -17,6 +17,7 @@ def collective_check(case: CollectiveCase, source: str) -> Check:
     gpu = inputs.validate(inputs.data("gpus", site.gpu), GpuConfig)
     kernels = inputs.validate(inputs.data("kernels", gpu.kernels), KernelConfig)
     algorithms = open_to(case.op, None)
+    kernels = kernels.over(site.fabric.carrier)
     net = network(site)
     timed = rows(net, site.gpus, Kernels.of(kernels), case.op, [case.size], algorithms)
     return Check(

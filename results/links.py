@@ -1,0 +1,129 @@
+"""NCCL's collectives, computed beside measured: `links.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cells import row
+
+from simulator import inputs
+from simulator.collectives import BUS_FACTORS, Kernels, choices, chosen, of_nccl
+from simulator.residuals.links import LINES, calls, links
+from simulator.residuals.rows import processor
+from simulator.topology import TopologyConfig, network
+
+SHOWN = (65536, 2**20, 2**22, 2**25, 2**28)
+"""Sizes of the table row by row [B]."""
+MIB = 2.0**20
+
+
+class Cluster(NamedTuple):
+    """A published measurement across nodes."""
+
+    op: str
+    """What ran."""
+    nodes: int
+    """Of 8 GPUs."""
+    bytes: float
+    """Size that was stated, or 4 GiB [B]."""
+    bus: float
+    """Measured bus bandwidth [GB/s]."""
+    source: str
+    """Where it was published."""
+
+
+def page() -> str:
+    """Return how well the tables describe collectives, by class, row by row and across nodes."""
+    lines = [
+        "# Collectives of NCCL, computed and measured",
+        "",
+        "NCCL chooses algorithm and protocol by its own estimate (`simulator/data/nccl/tuner.yaml`); how long the",
+        "choice takes is fitted, protocol by protocol, to the 960 collectives of 2, 4 and 8 GPUs of one node in",
+        "NVIDIA AIConfigurator (nccl-tests, NCCL 2.27.3 and 2.29.2). An error is computed over measured, less one.",
+        "",
+        "| GPU | class | rows | bias | rms | worst |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for one in links():
+        cells = (f"{one.bias:+.1%}", f"{one.rms:.1%}", f"{one.worst:+.1%}")
+        lines.append(row(one.gpu.upper(), one.name, str(len(one.measured)), *cells))
+    lines += ["", "## Some of them", "", *single(), "", "## Across nodes", "", *across()]
+    lines += [
+        "",
+        "- Nothing is fitted to what crosses nodes but the rate of a NIC. Overheads of rounds are NCCL's estimates.",
+        "- Reduce-scatters (NVIDIA/nccl issue 1229) state no size: 4 GiB, one rule for all. Rounds, and LL128 from",
+        "  64 nodes on, make their rate fall; what was measured falls a tenth more.",
+        "- All-reduces of 5 and more Hopper or Blackwell GPUs run in the NVSwitch, whose chunks grow with the buffer.",
+        "- Two all-to-alls of 16 and 32 KiB on 8 H100 took twice as long as under the other version of NCCL.",
+        "",
+        "Sources: `simulator/data/measured/nccl_one_node.csv`, `nccl_across_nodes.csv`. Reproduce:",
+        "`python results/make.py links.md`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def single() -> Iterator[str]:
+    """Yield rows of one node: time measured and computed."""
+    yield "| GPU | op | GPUs | size | by | measured | computed | error |"
+    yield "|---|---|---:|---:|---|---:|---:|---:|"
+    seen = set()
+    for call in calls():
+        key = (call.gpu, call.op, call.ranks, call.bytes)
+        if call.bytes not in SHOWN or key in seen:
+            continue
+        seen.add(key)
+        size = f"{call.bytes / MIB:g} MiB"
+        way = f"{call.way.algorithm}, {call.way.protocol}"
+        times = (f"{call.measured * 1e6:.1f} us", f"{call.computed * 1e6:.1f} us")
+        error = f"{call.computed / call.measured - 1:+.0%}"
+        op = call.op.replace("_", "-")
+        yield row(call.gpu.upper(), op, str(call.ranks), size, way, *times, error)
+
+
+def across() -> Iterator[str]:
+    """Yield rows of several nodes: bus bandwidth measured and computed."""
+    yield "| op | nodes of 8 GPUs | size | by | measured | computed | error | source |"
+    yield "|---|---:|---:|---|---:|---:|---:|---|"
+    for text in inputs.table("nccl_across_nodes"):
+        one = Cluster(
+            text["op"],
+            int(text["nodes"]),
+            float(text["bytes"]),
+            float(text["busbw_gb_s"]),
+            text["source"],
+        )
+        found = bus(one, text["gpu"])
+        yield row(
+            one.op.replace("_", "-"),
+            str(one.nodes),
+            f"{one.bytes / MIB:,.0f} MiB",
+            found[0],
+            f"{one.bus:.0f} GB/s",
+            f"{found[1]:.0f} GB/s",
+            f"{found[1] / one.bus - 1:+.0%}",
+            one.source,
+        )
+
+
+def bus(one: Cluster, gpu: str) -> tuple[str, float]:
+    """Return the way that NCCL takes, and its bus bandwidth [GB/s]."""
+    described = {
+        "name": gpu,
+        "gpu": gpu,
+        "nodes": one.nodes,
+        "node": {
+            "gpus": 8,
+            "nvlink": f"{LINES[gpu] / 1e9} GB/s per direction",
+            "nics": 8,
+            "nic": "50 GB/s per direction",
+        },
+        "fabric": {"kind": "rail_optimised", "switch_ports": 1024, "latency": "3.7 us"},
+        "price": "1 USD per GPU-hour",
+    }
+    net, ranks = network(TopologyConfig.model_validate(described)), 8 * one.nodes
+    kernels = Kernels.of(processor(gpu).kernels)
+    best = chosen(choices(net, range(ranks), kernels, one.op, of_nccl(one.op)), one.bytes)
+    rate = one.bytes / best.seconds(one.bytes) * BUS_FACTORS[one.op](ranks) / 1e9
+    return f"{best.algorithm}, {best.protocol}", rate
