@@ -98,8 +98,6 @@ class Recipe:
 
     0 where the scale is known before, or follows from what one kernel sees.
     """
-    norm: str = "fused_norm"
-    """Kind of the norms of the stack that the recipe belongs to; `_backward` follows."""
 
     @property
     def quantised(self) -> bool:
@@ -171,7 +169,6 @@ _ROWS = (
         saved_attention_output=1.5 + 4 / 128,  # E5M6 in 12 bits: section 3.3.3 of the report
         cast="quantise",
         cast_bytes=3.0,
-        norm="norm",  # its norms are those of DeepSeek's published profile
     ),
     _MIXED,
     replace(_CAST_ONCE, name="fp8_tensor", gemm="fp8_tensor", cast_bytes=4.0),

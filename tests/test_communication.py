@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import configuration_name, scenario, simulated
+from builders import configuration_name, dense, scenario, simulated
 from test_collectives import cluster, on
 
 from simulator.cli.commands import _main
@@ -478,3 +478,24 @@ def test_the_command_times_every_dispatcher_by_each_of_its_names(op, name, capsy
     text = capsys.readouterr().out
     assert name in text
     assert "busbw counts what crosses the link" in " ".join(text.split())
+
+
+def test_a_sum_of_a_tensor_group_is_one_all_reduce_which_hopper_runs_in_its_switches():
+    # 8 H800 of a node; a transfer counts both passes of an all-reduce of 512 MB.
+    one = dense(
+        node__gpus=8, node__nics=8, layout__tp=8, layout__pp=1, layout__sequence_parallel=False
+    )
+    plan = Communication.of(one).plan(CoflowKind.TENSOR, range(8), 1.024e9)
+    assert (plan.op, plan.algorithm) == ("all_reduce", "nvls")
+    asked = plan.demand(range(8), 1.024e9)
+    # Each direction of a link carries the buffer and an eighth of it.
+    assert asked.bytes == pytest.approx(np.full(16, 512e6 * 9 / 8))
+
+
+def test_an_algorithm_without_all_reduces_sums_by_passes(monkeypatch):
+    ring = ALGORITHMS["ring"]
+    passes = {op: ring.ops[op] for op in ("all_gather", "reduce_scatter")}
+    monkeypatch.setitem(ALGORITHMS, "ring", replace(ring, ops=passes))
+    one = scenario(communication__tensor={"algorithm": "ring"}, layout__sequence_parallel=False)
+    plan = Communication.of(one).plan(CoflowKind.TENSOR, range(4), 1e9)
+    assert (plan.op, plan.buffer, plan.kernel.own_part) == ("all_gather", 1.0, 0.0)

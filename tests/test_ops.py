@@ -66,6 +66,7 @@ def work(model, recipe="fp8_block", recompute=()):
         received=6.0 * TOKENS,
         local_experts=model.n_routed_experts // EP,
         recompute=frozenset(recompute),
+        norm="norm" if recipe == "fp8_block" else "fused_norm",
     )
 
 

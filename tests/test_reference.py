@@ -334,8 +334,8 @@ def test_a_prefix_of_no_key_is_told_the_nearest(prefix, remedy, capsys):
     [
         ("layout.", "layout.tp", "layout.stages"),
         ("workload.layout.", "layout.tp", "layout.stages"),
-        ("topology.node.", "topology.node.gpus", "topology.node.power_limit"),
-        ("node.", "topology.node.gpus", "topology.node.power_limit"),
+        ("topology.node.", "topology.node.gpus", "topology.node.host_memory"),
+        ("node.", "topology.node.gpus", "topology.node.host_memory"),
         ("schedule", "schedule", "schedule.delay_wgrad_compute"),
         ("sweep.figures[].", "sweep.figures[].kind", "sweep.figures[].label"),
     ],

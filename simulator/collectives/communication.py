@@ -46,13 +46,16 @@ class Plan:
     """Op of that row."""
     kernel: CommunicationModel
     """The kernel that runs it, at the rate that the algorithm reaches."""
+    buffer: float = 1.0
+    """Bytes of the op's buffer for each byte that a transfer counts: half of an all-reduce's."""
 
     def unit(self, members: Sequence[int]) -> Demand:
-        """Return the demand of one byte of the buffer. members: ranks of a group."""
+        """Return the demand of one byte of the op's buffer. members: ranks of a group."""
         return unit(self.network, self.algorithm, self.op, members, self.kernel)
 
     def demand(self, members: Sequence[int], size: float) -> Demand:
         """Return the demand of a buffer [B]. members: ranks of a group."""
+        size *= self.buffer
         asked = self.unit(members).scaled(size)
         waiting = exposed(self.network, asked, self.kernel)
         # Each GPU copies its own part besides, which no link sees.
@@ -88,6 +91,10 @@ class Communication:
         if kind is CoflowKind.USERBUFFERS:  # a library of its own, which knows one way
             kernel = self.scenario.kernels.communication[kind]
             return Plan(self.scenario.network, "ring", kind.op, kernel)
+        if self._sums(kind):
+            # Transfers count both passes of an all-reduce, whose buffer is half of that.
+            whole = self._plan(kind.traffic, "all_reduce", members, size / 2)
+            return replace(whole, buffer=0.5)
         # An all-to-all is no pass of a ring, whatever the group's gathers run.
         named = "pairwise" if kind is CoflowKind.ULYSSES else ""
         plan = self._plan(kind.traffic, kind.op, members, size, named)
@@ -95,14 +102,22 @@ class Communication:
             return plan
         return replace(plan, kernel=plan.kernel.model_copy(update={"own_part": 0.0}))
 
+    def _sums(self, kind: CoflowKind) -> bool:
+        """Tell whether transfers of a kind are all-reduces that the group's algorithm runs."""
+        whole = kind is CoflowKind.ALL_REDUCE
+        if kind is CoflowKind.TENSOR:
+            whole = not self.scenario.workload.layout.sequence_parallel
+        row = ALGORITHMS.get(_chosen(self.scenario, kind.traffic))
+        return whole and (row is None or "all_reduce" in row.ops)
+
     def _keeps_parts(self, kind: CoflowKind) -> bool:
         """Tell whether a GPU copies a part of its own.
 
-        An all-reduce works in place, and in a ring of sends the own keys are where they are read.
+        In a ring of sends the own keys are where they are read, and sums are made in place.
         """
         config = self.scenario.workload.layout
-        if kind is CoflowKind.TENSOR:
-            return config.sequence_parallel
+        if kind in (CoflowKind.TENSOR, CoflowKind.ALL_REDUCE):
+            return kind is CoflowKind.TENSOR and config.sequence_parallel
         return kind is not CoflowKind.CONTEXT or config.cp_comm == "all_gather"
 
     def exchange(

@@ -1,6 +1,6 @@
 """Fused attention -> seconds: measured rates, and how evenly the work fills the SMs.
 
-A kernel cuts each [length, length] matrix of scores into tiles of ROWS queries. Causal tiles are of
+A kernel cuts each [length, length] matrix of scores into tiles of some rows of queries. Causal tiles are of
 all sizes, the longest as long as the sequence: with few heads, or short of work, SMs idle until the
 longest tile or the last one is done.
 """
@@ -16,8 +16,6 @@ from simulator.ops import Op
 REACHED = 0.948
 """Share of their peak that tensor cores reach which nothing else holds up: H20, 16,384 tokens of
 heads 256 wide (alibaba/InferSim, bench_data/mha/prefill/h20/16-1-256.csv)."""
-ROWS = 128
-"""Queries of one tile: FlashAttention 2 and 3 for heads of 128 (arXiv 2307.08691, 2407.08608)."""
 
 
 def attention_seconds(op: Op, gpu: GpuConfig, model: AttentionModel, sms: int) -> float:
@@ -35,8 +33,8 @@ def attention_seconds(op: Op, gpu: GpuConfig, model: AttentionModel, sms: int) -
     rate = _on_gpu(measured_rate, gpu) * sms / gpu.sms
     # The benchmark had its own tail, which is part of its rate.
     benchmark = model.measured[nearest].sequence_heads(op.seq_length)
-    fill = _stretch(op.shape.groups, op.seq_length, sms, tail)
-    fill /= _stretch(benchmark, op.seq_length, sms, tail)
+    tiles = op.seq_length / model.rows  # of a matrix of scores
+    fill = _stretch(op.shape.groups, tiles, sms, tail) / _stretch(benchmark, tiles, sms, tail)
     return op.flops / rate * fill
 
 
@@ -51,13 +49,12 @@ def _on_gpu(rate: float, gpu: GpuConfig) -> float:
     return min(rate * gpu.sms / measured_on(gpu).sms, REACHED * gpu.peak["bf16"])
 
 
-def _stretch(matrices: float, length: int, sms: int, tail: float) -> float:
+def _stretch(matrices: float, tiles: float, sms: int, tail: float) -> float:
     """Return the time of causal tiles on the SMs, relative to work that is spread evenly.
 
-    matrices: of [length, length] scores. tail: see `hardware.Tail`.
+    matrices: of scores. tiles: of each of them. tail: see `hardware.Tail`.
     """
     # A matrix has T tiles of 1 to T blocks, T (T + 1) / 2 blocks together, which the SMs share.
-    tiles = length / ROWS
     blocks_per_sm = matrices * tiles * (tiles + 1) / 2 / sms
     longest = tiles / blocks_per_sm
     # Nothing is done before the longest tile is. If there is more work than that, SMs wait for the

@@ -159,6 +159,8 @@ class BlockMemory(NamedTuple):
     """There besides while the backward pass runs: gradients of activations [B]."""
     weights: float = 0.0
     """What the weight gradients read: what a split backward pass holds until they have run [B]."""
+    away: float = 0.0
+    """Kept until the backward pass in the memory of the host [B]."""
 
     @property
     def transient(self) -> float:
@@ -261,5 +263,7 @@ def _run(blocks: list[BlockMemory]) -> list[BlockMemory]:
         again=again,
         backward=max(block.backward for block in blocks),
         weights=sum(block.weights for block in blocks),
+        # Of what they keep, the inputs, only the first one's exists.
+        away=first.away,
     )
     return [joined]

@@ -19,6 +19,7 @@ from simulator.costs.blocks import (
 from simulator.costs.hosts import Hosts
 from simulator.costs.kept import kept
 from simulator.costs.loads import loads
+from simulator.costs.offload import offloaded
 from simulator.costs.phases import phase_cost
 from simulator.costs.table import WITH_EXPERTS, Costs
 from simulator.experts import Load, Loads
@@ -65,8 +66,8 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
         work=work(scenario, even_load),
         loads=given,
         stages=_stages(scenario, even_blocks),
-        blocks=even_blocks,
-        loaded=loaded,
+        blocks={kind: _offloaded(scenario, kind, parts) for kind, parts in even_blocks.items()},
+        loaded={key: offloaded(scenario, parts) for key, parts in loaded.items()},
     )
     if not training.recompute_layers:
         return costs
@@ -74,6 +75,11 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
         return replace(costs, together=training.recompute_layers)
     plain = price_loads(_unrepeated(scenario), given, pairs=pairs)
     return replace(costs, plain=plain, repeated=training.recompute_layers)
+
+
+def _offloaded(scenario: Scenario, kind: BlockKind, parts: Parts) -> Parts:
+    """Return a block as `offloaded`; only transformer layers are."""
+    return parts if kind in ("embedding", "head") else offloaded(scenario, parts)
 
 
 def _unrepeated(scenario: Scenario) -> Scenario:
@@ -161,7 +167,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         recompute = ("full",)
     return Work(
         model=model,
-        recipe=replace(scenario.recipe, norm=scenario.stack.norm),
+        recipe=scenario.recipe,
         tokens=tokens,
         seq_length=training.seq_length,
         expert_rows=own * rows * layout.etp,
@@ -169,6 +175,10 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         sent=own * sent,
         local_experts=experts // layout.ep,
         expert_kernels=scenario.stack.experts.kernels,
+        router_kernels=scenario.stack.experts.router,
+        router_kernels_backward=scenario.stack.experts.router_backward,
+        mapping_kernels=scenario.stack.experts.mapping,
+        norm=scenario.stack.norm,
         row_multiple=_row_multiple(scenario),
         recompute=frozenset(recompute),
         tp=layout.tp,

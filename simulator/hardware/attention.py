@@ -57,6 +57,9 @@ class AttentionModel(Data):
         description="Width of a query head -> the work with which its rates were measured.",
         examples=[{128: {"heads": 16, "tokens": 16384}}],
     )
+    rows: Integer = Field(
+        gt=0, description="Number of queries of one tile of the scores.", examples=[128]
+    )
     tail: Tail = Field(description="How long SMs wait for the last tiles.")
     speed: dict[str, Speed] = Field(
         {},

@@ -97,6 +97,12 @@ class KernelConfig(Data):
         description="Time of a memory-bound kernel that hardly moves anything [s].",
         examples=["2 us"],
     )
+    host_copy: Number = Field(
+        gt=0,
+        le=1,
+        description="Share of the link to the host's memory that a copy in one direction reaches.",
+        examples=[0.87],
+    )
     start: dict[str, Seconds] = Field(
         {},
         description=(

@@ -77,6 +77,17 @@ class ExpertKernels(Data):
         description="Streams on which the GEMMs of per_expert run; 1: one after another.",
         examples=[4],
     )
+    router: Integer = Field(
+        ge=1,
+        description="Number of small kernels of the router in the forward pass.",
+        examples=[35],
+    )
+    router_backward: Integer = Field(
+        ge=1, description="The same in the backward pass.", examples=[35]
+    )
+    mapping: Integer = Field(
+        ge=1, description="Number of small kernels that map tokens to experts.", examples=[4]
+    )
     row_multiple: Integer = Field(
         1,
         ge=1,

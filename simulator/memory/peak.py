@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from simulator.costs import Costs
 from simulator.memory.activations import changes, peak
+from simulator.memory.framework import framework
+from simulator.memory.host import NO_HOST, HostUse, host_use, offloads
 from simulator.memory.sharded import states, whole_blocks
 from simulator.program import Program
 from simulator.program.coflows import stage_hosts
@@ -23,6 +25,7 @@ CATEGORIES = (
     "buffers",
     "update",
     "margin",
+    "framework",
 )
 Floats = NDArray[np.float64]
 
@@ -37,6 +40,8 @@ class RankMemory:
     """Stages that they hold."""
     by_category: dict[str, float]
     """Category -> bytes at the peak [B]."""
+    host: HostUse = NO_HOST
+    """What is in the memory of the host, and what crosses the link to it in a step."""
 
     @property
     def peak(self) -> float:
@@ -82,8 +87,12 @@ def _rank_memory(
         # The update has the room of what the passes needed; this is what it needs beyond that.
         "update": max(0.0, stays.update - activations - buffers),
         "margin": scenario.workload.training.fragmentation * (activations + buffers),
+        "framework": framework(scenario),
     }
-    return RankMemory(index, stages, by_category)
+    host = NO_HOST
+    if offloads(scenario):
+        host = host_use(scenario, costs, order, hosts, stages)
+    return RankMemory(index, stages, by_category, host)
 
 
 def over_time(program: Program, index: int, start: Floats, end: Floats) -> tuple[Floats, Floats]:

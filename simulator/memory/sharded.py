@@ -42,8 +42,12 @@ def states(
             # The shards are the master weights, cast as they are gathered.
             parameters = shard * recipe.master
             optimizer = shard * recipe.moments
+    on_gpu = 1.0 - scenario.workload.training.offload.optimizer
+    optimizer *= on_gpu
     gradients = shard if shards_gradients(scenario) else count
-    update = temporaries(recipe, scenario.stack.optimizer, of_kind.dense, of_kind.routed)
+    update = temporaries(
+        recipe, scenario.stack.optimizer, on_gpu * of_kind.dense, on_gpu * of_kind.routed
+    )
     return States(parameters, gradients * recipe.gradient, optimizer, update)
 
 

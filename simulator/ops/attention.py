@@ -37,7 +37,7 @@ def forward(work: Work) -> Ops:
     if "norm" not in work.recompute:
         kept += recipe.activation * work.own * h
     head = (
-        norm(recipe, "input norm", width, kept),
+        norm(work, "input norm", width, kept),
         *projections.project(work),
         *projections.expand(work, keep=True),
         *_positions(work),
@@ -54,7 +54,7 @@ def forward(work: Work) -> Ops:
         *head,
         *parallel.scatter(work, output, "proj_fprop"),
         residual(work),
-        norm(recipe, "post norm", width, kept),
+        norm(work, "post norm", width, kept),
     )
 
 
@@ -70,7 +70,7 @@ def residual(work: Work) -> Op:
 def _add(work: Work, name: str) -> Op:
     """Return an addition to the residual stream: two reads and a write of 2 B."""
     width = work.own * work.model.hidden_size
-    if work.recipe.norm == "norm":  # DeepSeek's profile is fitted to 4 of the 6 bytes
+    if work.norm == "norm":  # DeepSeek's profile is fitted to 4 of the 6 bytes
         return moved(name, "elementwise", width, 4.0)
     return moved(name, "residual_add", width, 6.0)
 
@@ -97,7 +97,7 @@ def _positions(work: Work) -> Ops:
     width = work.tokens * (work.heads + work.kv_heads) * work.model.qk_dim
     ops: list[Item] = []
     if work.model.qk_norm:
-        ops.append(norm(work.recipe, "head norms", width))
+        ops.append(norm(work, "head norms", width))
     if not work.model.learned_positions:
         ops.append(moved("rope", "rope", width, 4.0))
     return tuple(ops)
@@ -147,7 +147,7 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
     )
     last = (
         _add(work, "residual gradient"),
-        norm_backward(recipe, "input norm backward", work.own * h),
+        norm_backward(work, "input norm backward", work.own * h),
     )
     return parallel.split_at_sum(work, first, last)
 
@@ -159,9 +159,9 @@ def _stream_backward(work: Work) -> Ops:
     width = work.own * work.model.hidden_size
     ops: list[Item] = [
         _add(work, "residual gradient"),
-        norm_backward(work.recipe, "post norm backward", width),
+        norm_backward(work, "post norm backward", width),
     ]
-    if work.recipe.norm == "norm":  # DeepSeek's profile has one more kernel there
+    if work.norm == "norm":  # DeepSeek's profile has one more kernel there
         ops.append(moved("scale", "elementwise", width, 4.0))
     return (*ops, *dropout_backward(work))
 
@@ -209,7 +209,7 @@ def _recompute_norm(work: Work) -> Ops:
     if "norm" not in work.recompute:
         return ()
     width = work.own * work.model.hidden_size
-    return recomputed((norm(work.recipe, "input norm", width),))
+    return recomputed((norm(work, "input norm", width),))
 
 
 def _positions_backward(work: Work) -> Ops:
@@ -222,7 +222,7 @@ def _positions_backward(work: Work) -> Ops:
     if not model.learned_positions:
         ops.append(moved("rope backward", "rope", width, 4.0))
     if model.qk_norm:
-        ops.append(norm_backward(work.recipe, "head norms backward", width))
+        ops.append(norm_backward(work, "head norms backward", width))
     return tuple(ops)
 
 

@@ -37,7 +37,7 @@ def head_forward(work: Work) -> Ops:
     vocabulary = _vocabulary(work)
     normed = work.own * h
     # Kept: the residual stream and the norm's output, both in BF16.
-    final_norm = norm(work.recipe, "final norm", normed, 4.0 * normed)
+    final_norm = norm(work, "final norm", normed, 4.0 * normed)
     if work.loss == loss.CHUNKED:
         return (final_norm, *_chunks(work))
     return (
@@ -76,7 +76,7 @@ def head_backward(work: Work) -> tuple[Ops, Ops]:
         dgrad = gemm("head dgrad", work.tokens, h, vocabulary, "bf16")
         logits = loss.backward(work, work.tokens * vocabulary)
         first = (*logits, *parallel.input_gradient(work, (dgrad,), bytes_per_element=2.0))
-    last = (norm_backward(work.recipe, "final norm backward", work.own * h),)
+    last = (norm_backward(work, "final norm backward", work.own * h),)
     return parallel.split_at_sum(work, first, last)
 
 
@@ -106,7 +106,7 @@ def mtp_input_forward(work: Work) -> Ops:
     normed = 2 * own * h  # the residual stream and the embedding, side by side
     return (
         *embed(work),
-        norm(work.recipe, "two norms", normed, 4.0 * own * h),
+        norm(work, "two norms", normed, 4.0 * own * h),
         *quantise(work.recipe, normed),
         gemm("mtp projection", own, h, 2 * h, work.recipe.gemm),
     )
@@ -121,7 +121,7 @@ def mtp_input_backward(work: Work) -> Ops:
     return (
         *quantise(work.recipe, gradient, gradient, normed),
         gemm("mtp projection dgrad", own, 2 * h, h, work.recipe.gemm),
-        norm_backward(work.recipe, "two norms backward", normed),
+        norm_backward(work, "two norms backward", normed),
     )
 
 

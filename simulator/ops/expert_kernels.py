@@ -5,11 +5,6 @@ from __future__ import annotations
 from simulator.ops.op import Item, Op, Ops, Work, moved
 from simulator.precision import BOTH_WAYS, Recipe
 
-ROUTER = 35
-"""Small kernels of the router, in either pass: DeepSeek's profile."""
-MAPPING = 4
-"""Small kernels that map tokens to their experts: the same."""
-
 GEMMS = frozenset({"gemm", "wgrad"})
 CASTS = frozenset({"quantise", *BOTH_WAYS, "amax"})
 

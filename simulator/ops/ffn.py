@@ -268,5 +268,5 @@ def norm_recomputed(work: Work) -> Ops:
     if "norm" not in work.recompute:
         return ()
     width = work.own * work.model.hidden_size
-    post_norm = norm(work.recipe, "post norm", width)
+    post_norm = norm(work, "post norm", width)
     return recomputed((post_norm, *quantise(work.recipe, width)))

@@ -185,6 +185,14 @@ class Work:
     """How the stack runs the routed experts, see `hardware.ExpertKernels`."""
     row_multiple: int = 1
     """What the rows of an expert are padded to before FP8 GEMMs; 1: they are not."""
+    router_kernels: int = 1
+    """Small kernels of the router in the forward pass, see `hardware.ExpertKernels`."""
+    router_kernels_backward: int = 1
+    """The same in the backward pass."""
+    mapping_kernels: int = 1
+    """Small kernels that map tokens to their experts."""
+    norm: str = "fused_norm"
+    """Kind of the stack's norms; `_backward` follows."""
     sent: float = 0.0
     """Copies of tokens that this GPU writes before it sends them, and adds up when they are back;
     0 where the kernel that sends reads tokens in place."""
@@ -305,14 +313,14 @@ def transpose(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
     return tuple(moved("weight transpose", "transpose", count, 2.0) for count in elements)
 
 
-def norm(recipe: Recipe, name: str, elements: float, kept: float = 0.0) -> Op:
+def norm(work: Work, name: str, elements: float, kept: float = 0.0) -> Op:
     """Return a norm: reads 2 bytes, writes 2. kept: until the backward pass [B]."""
-    return moved(name, recipe.norm, elements, 4.0, kept)
+    return moved(name, work.norm, elements, 4.0, kept)
 
 
-def norm_backward(recipe: Recipe, name: str, elements: float) -> Op:
+def norm_backward(work: Work, name: str, elements: float) -> Op:
     """Return a norm's backward pass: reads input and gradient, writes a gradient."""
-    return moved(name, f"{recipe.norm}_backward", elements, 6.0)
+    return moved(name, f"{work.norm}_backward", elements, 6.0)
 
 
 def recomputed(ops: Iterable[Item]) -> Ops:

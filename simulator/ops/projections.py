@@ -131,7 +131,7 @@ def expand(work: Work, *, keep: bool) -> Ops:
         own = work.own * inputs
         kept = 2.0 * work.own * inputs if keep else 0.0  # in BF16
         ops += (
-            norm(recipe, f"{name} norm", own, kept),
+            norm(work, f"{name} norm", own, kept),
             moved(f"{name} input", "copy", own, 4.0),
             *parallel.gather(work, "gather compressed", _gathered_width(work, projection)),
             *quantise(recipe, work.tokens * inputs),
@@ -157,7 +157,7 @@ def expand_backward(work: Work) -> Ops:
             *parallel.gather(work, "regather compressed", width),
             *parallel.scatter(work, (dgrad,), name="sum compressed gradient", width=width),
             *by_channel(recipe, t * outputs, t * inputs),
-            norm_backward(recipe, f"{name} norm backward", work.own * inputs),
+            norm_backward(work, f"{name} norm backward", work.own * inputs),
         )
     return tuple(ops)
 

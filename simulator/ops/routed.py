@@ -50,7 +50,7 @@ def experts_forward(work: Work) -> Ops:
         *shared_forward(work),
         *parallel.gather_tokens(work, "gather received tokens"),
         moved("count and map", "mapping", work.own * model.n_routed_experts, 1.0)._replace(
-            launches=expert_kernels.MAPPING
+            launches=work.mapping_kernels
         ),
         # One copy of a token comes for all experts of this GPU; each gets its own. Of an all-gather
         # most copies are for others, and are not read.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from simulator.ops.expert_kernels import ROUTER
 from simulator.ops.op import Ops, Work, gemm, moved, quantise
 from simulator.precision import BYTES
 
@@ -18,7 +17,7 @@ def route(work: Work) -> Ops:
     return (
         # Gating stays in BF16 whatever the recipe (arXiv 2412.19437, section 3.3.1).
         gemm("router", work.own, experts, h, "bf16"),
-        moved("top-k", "router", work.own * experts, 4.0)._replace(launches=ROUTER),
+        moved("top-k", "router", work.own * experts, 4.0)._replace(launches=work.router_kernels),
         *cast,
         *permute(work, "permute tokens", BYTES[work.recipe.dispatch]),
     )
@@ -44,7 +43,7 @@ def route_backward(work: Work) -> Ops:
     return (
         *permute(work, "unpermute token gradients", 2.0),
         moved("top-k backward", "router_backward", work.own * experts, 4.0)._replace(
-            launches=ROUTER
+            launches=work.router_kernels_backward
         ),
         gemm("router dgrad", work.own, h, experts, "bf16"),
         gemm("router wgrad", experts, h, round(work.own), "bf16"),

@@ -23,7 +23,10 @@ def kernels(classes: Sequence[Residuals], path: Path) -> None:
     """Draw the computed over the measured time of every measured kernel, a panel per group of ops."""
     groups = list(dict.fromkeys(row.group for row in classes))
     columns = -(-len(groups) // 2)
-    sheet = Sheet(4.6 * columns, 12.5, rows=2, columns=columns)
+    # The legend below a panel has a line per class.
+    longest = max(len(_drawn([row for row in classes if row.group == group])) for group in groups)
+    height = 2 * (3.0 + 0.11 * longest)
+    sheet = Sheet(4.6 * columns, height, rows=2, columns=columns)
     with opened(path, sheet) as (figure, panels):
         # Not strict: an odd number of groups leaves a panel empty.
         for axes, group in zip(panels, groups, strict=False):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from simulator.costs import Busy, Costs, buckets
+from simulator.costs.offload import host_update
 from simulator.layout import ZeroStage
 from simulator.ops import Op
 from simulator.ops.optimizer import cast_weights, update
@@ -207,12 +208,15 @@ class DataParallel:
         if self.zero < ZeroStage.GRADIENTS:
             held = sum(sum(self.costs.parameters(stage)) for stage in self.stages)
         recipe = self.scenario.recipe
+        away = self.scenario.workload.training.offload.optimizer * updated
         ops = (
-            *update(recipe, self.scenario.stack.optimizer, updated, held),
+            *update(recipe, self.scenario.stack.optimizer, updated - away, held),
             *cast_weights(recipe, self._linear_weights()),
         )
         processor = self.costs.processor
         seconds = processor.seconds(ops, overlapped=False)
+        if away:
+            seconds += host_update(self.scenario, away)
         # All of it moves bytes: each of its kernels is as sensitive as the first one.
         return self.costs.hosts.optimizer(seconds, processor.sensitivity(ops[0], seconds))
 

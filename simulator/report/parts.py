@@ -63,6 +63,7 @@ _PIPELINE = "#B3125C"
 _DATA = "#7B4A1E"
 _HOST = "#2F8F83"
 _INTERFERENCE = "#C9A227"
+_OFFLOAD = "#8AA05A"
 
 PARTS = (
     Part("gemm", "GEMM", "matrix multiplications, including weight gradients", "#3F5172"),
@@ -76,6 +77,13 @@ PARTS = (
     Part("kernel_gaps", "kernel gaps", "gaps between kernels on the same stream", "#C6D6F2"),
     Part(
         "optimizer", "optimizer", "AdamW on this rank's shard, with clipping and copies", _OPTIMIZER
+    ),
+    Part(
+        "offload",
+        "offload",
+        "waiting for copies of activations to or from the host's memory",
+        _OFFLOAD,
+        hidden_if_zero=True,
     ),
     Part(
         "interference",

@@ -122,6 +122,9 @@ def _rank_memory(rank: RankMemory) -> dict[str, Any]:
         "stages": list(rank.stages),
         "peak_bytes": rank.peak,
         **rank.by_category,
+        "host_bytes": rank.host.kept,
+        "to_host_bytes": rank.host.out,
+        "from_host_bytes": rank.host.back,
     }
 
 

@@ -92,6 +92,31 @@ class ScheduleConfig(_Section):
     )
 
 
+class OffloadConfig(_Section):
+    """What waits, or lives, in the memory of the host."""
+
+    activations: Number = Field(
+        0,
+        ge=0,
+        le=1,
+        description=(
+            "Share of what transformer layers keep for their backward pass that waits for it in the "
+            "memory of the host."
+        ),
+        examples=[0.5],
+    )
+    optimizer: Number = Field(
+        0,
+        ge=0,
+        le=1,
+        description=(
+            "Share of the optimizer's states that the host keeps and updates (Megatron's "
+            "optimizer_offload_fraction)."
+        ),
+        examples=[1],
+    )
+
+
 class TrainingConfig(_Section):
     """What one step and the whole run train on."""
 
@@ -126,6 +151,9 @@ class TrainingConfig(_Section):
             "with its projections, norms and router, or all kernels and exchanges of a layer (whose "
             "experts then get a fixed number of tokens)."
         ),
+    )
+    offload: OffloadConfig = Field(
+        OffloadConfig(), description="What waits, or lives, in the memory of the host."
     )
     fragmentation: Number = Field(
         0.05,
@@ -224,12 +252,11 @@ class GroupConfig(_Section):
     algorithm: str = Field(
         "nccl",
         description=(
-            "Algorithm of gathers and scatters: hierarchical_ring, ring, halving_doubling or nvls "
-            "(inside a node); nccl takes what NCCL would choose among them for the group and the "
-            "size. In a step an all-reduce is a reduce-scatter and an all-gather, so algorithms that "
-            "run only all-reduces (tree, nvls_tree, sharp) are refused."
+            "Algorithm of gathers and scatters: ring, hierarchical_ring, halving_doubling or nvls "
+            "(inside a node); nccl, the default, takes what NCCL would choose for the group and the "
+            "size. Algorithms that run only all-reduces (tree, nvls_tree, sharp) are refused."
         ),
-        examples=["nccl"],
+        examples=["ring"],
     )
 
 

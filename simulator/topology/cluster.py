@@ -11,7 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from simulator import inputs
 from simulator.errors import InputError
 from simulator.hardware import Transport
-from simulator.units import Bandwidth, Dollars, Integer, Number, Power, Seconds, format_seconds
+from simulator.units import (
+    Bandwidth,
+    Dollars,
+    Integer,
+    MemoryBandwidth,
+    Number,
+    Power,
+    Seconds,
+    format_seconds,
+)
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 ROUTINGS = ("adaptive", "ecmp", "shortest", "rail_local")
@@ -78,6 +87,17 @@ class Node(BaseModel):
             "its hardware profile."
         ),
         examples=["500 W"],
+    )
+    host_memory: MemoryBandwidth = Field(
+        default="614.4 GB/s",
+        validate_default=True,
+        gt=0,
+        description=(
+            "Bandwidth of the memory of the node's hosts, all together [B/s], at which they update "
+            "parameters (training.offload.optimizer); the default is that of a DGX H100's two Xeon "
+            "8480C, 16 channels of DDR5-4800."
+        ),
+        examples=["614.4 GB/s"],
     )
 
     @field_validator("nics")
