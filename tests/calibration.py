@@ -59,6 +59,7 @@ def v3_layer():
             ("norm", "mla_up_projection", "swiglu")
         ),  # arXiv 2412.19437, sections 3.2.3 and 3.3.3
         router_kernels=35,
+        router_kernels_backward=35,
         mapping_kernels=4,
         norm="norm",
     )

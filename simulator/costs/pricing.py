@@ -176,6 +176,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         local_experts=experts // layout.ep,
         expert_kernels=scenario.stack.experts.kernels,
         router_kernels=scenario.stack.experts.router,
+        router_kernels_backward=scenario.stack.experts.router_backward,
         mapping_kernels=scenario.stack.experts.mapping,
         norm=scenario.stack.norm,
         row_multiple=_row_multiple(scenario),

@@ -78,7 +78,12 @@ class ExpertKernels(Data):
         examples=[4],
     )
     router: Integer = Field(
-        ge=1, description="Number of small kernels of the router, in either pass.", examples=[35]
+        ge=1,
+        description="Number of small kernels of the router in the forward pass.",
+        examples=[35],
+    )
+    router_backward: Integer = Field(
+        ge=1, description="The same in the backward pass.", examples=[35]
     )
     mapping: Integer = Field(
         ge=1, description="Number of small kernels that map tokens to experts.", examples=[4]

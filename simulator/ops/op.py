@@ -186,7 +186,9 @@ class Work:
     row_multiple: int = 1
     """What the rows of an expert are padded to before FP8 GEMMs; 1: they are not."""
     router_kernels: int = 1
-    """Small kernels of the router, in either pass, see `hardware.ExpertKernels`."""
+    """Small kernels of the router in the forward pass, see `hardware.ExpertKernels`."""
+    router_kernels_backward: int = 1
+    """The same in the backward pass."""
     mapping_kernels: int = 1
     """Small kernels that map tokens to their experts."""
     norm: str = "fused_norm"

@@ -43,7 +43,7 @@ def route_backward(work: Work) -> Ops:
     return (
         *permute(work, "unpermute token gradients", 2.0),
         moved("top-k backward", "router_backward", work.own * experts, 4.0)._replace(
-            launches=work.router_kernels
+            launches=work.router_kernels_backward
         ),
         gemm("router dgrad", work.own, h, experts, "bf16"),
         gemm("router wgrad", experts, h, round(work.own), "bf16"),
