@@ -25,7 +25,7 @@ What the simulator leaves out, or does not know:
 - Megatron's overlap of dispatch and combine with the other micro-batch (DeepSeek-V3 on 1,024 H100) and MegaScale-MoE's
   overlap inside of operators cannot be written: their exchanges are exposed here, which offsets what else is missing.
 - Ulysses' exchange of heads is written as a ring of keys and values (MegaScale-MoE), an FSDP of the first kind as the
-  second (MPT), and torchtitan's cards as H100 SXM, though their memory is larger than an H100's.
+  second (MPT).
 - Fully sharded runs of MoE models (FSDP rows of moe_parallel_folding) have no published layout, nor have the CUDA graph
   runs of Qwen3-30B a published batch; they are shown, not scored. The latter was decided after their errors, +47% and
   +66%, had been seen. DeepSeek-V2's number of GPUs, layout and schedule were not published either.

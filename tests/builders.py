@@ -411,6 +411,8 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
             update={
                 "setup": model.setup / k,
                 "setups": _sooner(model.setups, k),
+                "nic_overhead": model.nic_overhead / k,
+                "ramp": model.ramp and model.ramp.model_copy(update={"most": model.ramp.most / k}),
                 "cast": model.cast * k,
                 "own_part": model.own_part * k,
                 "measured_on": _measured(model, k),

@@ -131,7 +131,7 @@ def test_any_layout_folds_exactly(*, model, order, ports, schedule, flags, **deg
         "schedule__name": schedule,
         "layout__vpp": 2 if schedule == "interleaved" else 1,
         "layout__overlap_grad_reduce": flags[0],
-        "layout__reshard_after_forward": flags[1],
+        "layout__reshard_after_forward": flags[1] or degrees["zero"] < 3,
         "layout__tp_comm_overlap": flags[2] and degrees["tp"] > 1,
         "layout__cp_comm": "all_gather" if flags[2] else "p2p",
         "training__global_batch_size": 32,

@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 
 from simulator.compute.gemm import Clock, burst
 from simulator.compute.grid import grid
-from simulator.compute.grouped import grouped_seconds
+from simulator.compute.grouped import Share, grouped_seconds
 from simulator.compute.power import power_law, stretch
 from simulator.compute.waves import waves
 from simulator.errors import InputError
@@ -154,7 +154,9 @@ def test_h20s_share_of_its_peak_is_the_best_one_for_what_was_measured(grouped, c
         off = []
         for op, us in rows:
             if grouped:
-                found = grouped_seconds(op._replace(uneven=True), part.gpu, model, 296e12, 78)
+                found = grouped_seconds(
+                    op._replace(uneven=True), part.gpu, model, 296e12, Share(78)
+                )
             else:
                 found = on_gpu.seconds(op, 78)
             off.append(math.log(found / us))

@@ -148,10 +148,15 @@ def held(**changes):
     return {flow.label[0].value: round(flow.sms * one.scenario.gpu.sms) for flow in one.coflows}
 
 
-def test_rings_hold_a_cta_per_channel_and_sends_two():
+def test_transfers_hold_a_cta_per_channel():
+    # Rings in a node have 24 channels. Sends have 2 to a peer beyond the node, where the other one of
+    # two stages is, and 32 to one in it: of four stages of two GPUs two are on a node.
     found = held(layout__tp=2, layout__pp=2)
     assert found["tp"] == 24
     assert found["F"] == found["B"] == 2
+    four = lower(scenario(layout__tp=2, layout__pp=4, layout__ep=1))
+    sends = {round(flow.sms * 132) for flow in four.coflows if flow.label[0] in SENDS}
+    assert sends == {2, 32}
 
 
 @pytest.mark.parametrize(("tp", "ctas"), [(4, 4), (2, 8), (1, 16)])

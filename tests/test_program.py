@@ -398,7 +398,8 @@ def test_a_replica_whose_stages_lie_further_apart_starts_its_second_stage_later(
 @pytest.mark.slow
 def test_sends_share_the_stream_of_dispatch_where_communication_has_its_own_sms():
     # SMs are kept for exchanges where passes overlap: DualPipe's.
-    experts, none = lower(scenario(layout__ep=2, schedule__name="dualpipe")), lower(dense())
+    own = scenario(layout__ep=2, schedule__name="dualpipe", stack="deepseek")
+    experts, none = lower(own), lower(dense())
     assert set(experts.stream[named(experts, "send F")].tolist()) == {
         STREAMS.index("communication")
     }

@@ -171,16 +171,15 @@ def test_quick_published_steps_are_met_within_a_tenth_but_for_known_misses():
 
 
 @pytest.mark.slow
-def test_published_memory_is_met_within_3_percent():
-    # arXiv 2205.05198, figure 1, as Calculon quotes it: 175 B and 530 B, layers of a stage.
-    rows = [
-        f"megatron_2022/{size}-{what}"
-        for size in ("175b", "530b")
-        for what in ("states", "activations-none", "activations-selective")
-    ]
-    assert {
-        check.case: check.error for check in validate(tuple(rows)) if abs(check.error) > 0.03
-    } == {}
+def test_published_memory_is_met_within_8_percent_and_within_3_on_average():
+    cases = [case.case for table in files().values() for case in table.memory]
+    errors = {check.case: check.error for check in validate(tuple(cases))}
+    assert len(errors) == 28
+    assert {case: error for case, error in errors.items() if abs(error) > 0.08} == {}
+    assert sum(map(abs, errors.values())) / len(errors) < 0.03
+    # Formulas of a layer are met to the digit that is printed (arXiv 2205.05198).
+    formulas = [case for case in errors if "activations" in case]
+    assert max(abs(errors[case]) for case in formulas) < 0.001
 
 
 @pytest.mark.slow

@@ -36,6 +36,14 @@ def _figure(_: click.Context, __: click.Parameter, value: str) -> str:
     help="Also simulate the alternatives to what the workload assumes.",
 )
 @click.option(
+    "--sensitivity",
+    is_flag=True,
+    help=(
+        "Also list the ten constants of profiles on which the step hangs most, each changed by a "
+        "tenth: about a hundred runs."
+    ),
+)
+@click.option(
     "--trace",
     callback=output,
     metavar="FILE",
@@ -54,6 +62,7 @@ def run(
     topology: str,
     workload: str,
     alternatives: bool,
+    sensitivity: bool,
     trace: Path | None,
     figure: str,
     **outputs: Any,
@@ -67,6 +76,8 @@ def run(
     scenario = load(topology, workload, outputs["sets"])
     _check_figure(figure, plot, scenario)
     result = study(scenario, alternatives=alternatives)
+    if sensitivity:
+        result = _with_sensitivity(result)
     # matplotlib and the page's charts are imported only where they are asked for.
     if plot:
         _draw(result, figure, plot)
@@ -80,6 +91,17 @@ def run(
         write_page(html, lambda given: pages.run(result, given))
     text = study_text(result)
     emit(result.as_dict, outputs["json"], lambda console: print_parts(console, text))
+
+
+def _with_sensitivity(result: Study) -> Study:
+    """Return a study with the constants on which its step hangs, showing how far that is."""
+    from dataclasses import replace
+
+    from simulator.cli.progress import counter
+    from simulator.whatif import sensitivity
+
+    with counter("runs with another constant") as count:
+        return replace(result, sensitivity=sensitivity(result.report, count))
 
 
 def _check_figure(figure: str, plot: Path | None, scenario: Scenario) -> None:

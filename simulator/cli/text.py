@@ -54,6 +54,9 @@ def study_text(study: Study) -> Iterator[RenderableType]:
     if study.assumed:
         yield from _assumed(study)
         yield Text()
+    if study.sensitivity:
+        yield _sensitivity(study)
+        yield Text()
     yield Text(_kernels(report), style="dim")
     yield Text(_engine(study), style="dim")
 
@@ -259,6 +262,13 @@ def _assumed(study: Study) -> Iterator[Text]:
                 step = format_seconds(other.step_time)
                 said = f"step {step} ({ratio:+.1%})"
             yield Text(f"  with {other.value}: {said}")
+
+
+def _sensitivity(study: Study) -> Table:
+    rows = table("What the step hangs on", "constant", "value", "a tenth more", "a tenth less")
+    for row in study.sensitivity:
+        rows.add_row(row.name, number(row.value), f"{row.up:+.2%}", f"{row.down:+.2%}")
+    return rows
 
 
 def _kernels(report: Report) -> str:

@@ -72,6 +72,8 @@ def run(study: Study, given: Inputs) -> str:
     if study.assumed:
         assumed = card(tables.assumed(study))
         body.append(section("Assumed, because it was not published", assumed))
+    if study.sensitivity:
+        body.append(section("What the step hangs on", card(tables.sensitivity(study))))
     body += [provenance.sources([scenario]), _reproduce(scenario.documents, given)]
     title = f"{scenario.workload.name} on {scenario.topology.name}"
     return _page(title, body, drawn, [spans.scene(name, timeline)])

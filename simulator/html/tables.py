@@ -93,6 +93,14 @@ def references(report: Report) -> str:
     return table(heads, body, numeric=(1, 2, 3))
 
 
+def sensitivity(study: Study) -> str:
+    """Return the constants on which the step hangs most, each a tenth larger and smaller."""
+    body = []
+    for row in study.sensitivity:
+        body.append((row.name, number(row.value), f"{row.up:+.2%}", f"{row.down:+.2%}"))
+    return table(("constant", "value", "a tenth more", "a tenth less"), body, numeric=(1, 2, 3))
+
+
 def trust(found: Interval) -> str:
     """Return the interval on the step, what it comes from, and a bar for each."""
     said, like, *_ = sentences(found)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from simulator.costs import Costs
 from simulator.memory.activations import changes, peak
+from simulator.memory.framework import framework
 from simulator.memory.host import NO_HOST, HostUse, host_use, offloads
 from simulator.memory.sharded import states, whole_blocks
 from simulator.program import Program
@@ -24,6 +25,7 @@ CATEGORIES = (
     "buffers",
     "update",
     "margin",
+    "framework",
 )
 Floats = NDArray[np.float64]
 
@@ -85,6 +87,7 @@ def _rank_memory(
         # The update has the room of what the passes needed; this is what it needs beyond that.
         "update": max(0.0, stays.update - activations - buffers),
         "margin": scenario.workload.training.fragmentation * (activations + buffers),
+        "framework": framework(scenario),
     }
     host = NO_HOST
     if offloads(scenario):

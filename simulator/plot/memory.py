@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 
 from simulator.plot.column import above, panels
 from simulator.report import Report
-from simulator.report.palette import BLUE, GREEN, GRID, ORANGE, PINK, RULE, SKY, VERMILLION
+from simulator.report.palette import (
+    BLUE,
+    GREEN,
+    GRID,
+    ORANGE,
+    PALE,
+    PINK,
+    RULE,
+    SKY,
+    VERMILLION,
+    YELLOW,
+)
 from simulator.report.series import memory_over_time
 from simulator.timeline import Timeline
 
@@ -25,10 +36,20 @@ MEMORY_COLOURS = {
     "optimizer": GREEN,
     "activations": ORANGE,
     "buffers": PINK,
+    "update": YELLOW,
     "margin": RULE,
+    "framework": PALE,
 }
 """Category of memory -> its colour."""
-ORDER = ("parameters", "gradients", "optimizer", "buffers", "margin", "activations")
+ORDER = (
+    "framework",
+    "parameters",
+    "gradients",
+    "optimizer",
+    "buffers",
+    "margin",
+    "activations",
+)
 """From below: what stays, then what comes and goes."""
 
 
@@ -82,8 +103,9 @@ def by_category(timeline: Timeline, report: Report, rank: int) -> Held:
     """Return the memory of a class of ranks, margin included, until the end of the step."""
     times, sizes = memory_over_time(timeline, rank)
     index = timeline.program.pipeline_index(rank)
-    margin = report.memory[index].by_category["margin"]
-    sizes = {**sizes, "margin": np.full(len(times), margin)}
+    for name in ("margin", "framework"):
+        fixed = report.memory[index].by_category[name]
+        sizes = {**sizes, name: np.full(len(times), fixed)}
     # What a rank holds last, it holds until the end.
     extended: dict[str, Floats] = {}
     for name in ORDER:

@@ -86,6 +86,7 @@ class DataParallel:
     def begin_step(self, stages: Iterable[int]) -> Template:
         """Gather the parameters that the step before updated.
 
+        Where a stack copies them out, these few copies, one a step, are left out.
         stages: in the order in which the first passes need them.
         """
         template = Template(self.speed)

@@ -202,12 +202,12 @@ class _Folding:
         kind = self.table.label[first].kind
         if kind in EXCHANGES:
             return sms_of(self._scenario)
-        if kind.one_sided:
-            return self._scenario.kernels.communication["send_recv"].ctas
+        if kind.one_sided:  # by the kernel of sends, whichever row has its rate
+            kernel = self._scenario.kernels.communication["send_recv"]
         nodes = [self.net.node_of(rank) for rank in self.table.members[first]]
         if not kernel.rail_ctas or len(set(nodes)) == 1:
             return kernel.ctas
-        # NCCL's rings leave a node by each NIC of the group's GPUs there.
+        # NCCL leaves a node by each NIC of the group's GPUs there.
         rails = nodes.count(nodes[0])
         return min(MOST_ACROSS, rails * kernel.rail_ctas)
 

@@ -35,9 +35,12 @@ def phases(timeline: Timeline) -> dict[str, float]:
     seconds: defaultdict[str, Floats]  # kind -> [rank class] s
     seconds = defaultdict(lambda: np.zeros(ranks))
     reached = _chunks(timeline, seconds)
+    optimizer = program.labels.index("optimizer") if "optimizer" in program.labels else -1
     for rank, rows in enumerate(rows_by_rank(program)):
         classes = program.class_seconds[rank]
-        seconds["optimizer"][rank] = classes.get("optimizer", 0.0)
+        updates = rows[program.label[rows] == optimizer]
+        slowed = float(timeline.slowed[updates].sum())
+        seconds["optimizer"][rank] = classes.get("optimizer", 0.0) + slowed
         seconds["data_parallel"][rank] = _outside(timeline, rows, reached[rank])
         # Last, so that it is what the others leave of the step.
         counted = sum(values[rank] for values in seconds.values())

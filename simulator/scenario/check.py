@@ -10,7 +10,7 @@ from simulator import inputs
 from simulator.errors import InputError, LayoutError, leave_out
 from simulator.hardware import GpuConfig, HostConfig, KernelConfig, PowerLaw, StackConfig
 from simulator.inputs import Document
-from simulator.layout import Layout, parse_stages, resolve
+from simulator.layout import Layout, ZeroStage, parse_stages, resolve
 from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
@@ -235,6 +235,9 @@ def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
     if workload.layout.tp_comm_overlap and not workload.layout.sequence_parallel:
         # Megatron-LM asserts as much: what is summed whole has no parts to pass on.
         raise _unused("layout.tp_comm_overlap", True, "without layout.sequence_parallel")
+    if not workload.layout.reshard_after_forward and ranks.zero < ZeroStage.PARAMETERS:
+        where = f"with layout.zero {ranks.zero}, whose parameters are whole all the time"
+        raise _unused("layout.reshard_after_forward", False, where)
     experts = workload.experts
     if ranks.ep > 1:
         return

@@ -137,7 +137,11 @@ def _layers_alone(costs: Costs) -> Costs:
 def _bytes(case: MemoryCase, rank: RankMemory) -> float:
     """Return what a case counts of the memory of a rank [B]."""
     if case.what == "peak":
-        outside = {"allocated": ("margin",), "reserved": (), "process": ()}[case.measure]
+        outside = {
+            "allocated": ("margin", "framework"),
+            "reserved": ("framework",),
+            "process": (),
+        }[case.measure]
         return rank.peak - sum(rank.by_category[name] for name in outside)
     if case.what == "activations":
         return rank.by_category["activations"]

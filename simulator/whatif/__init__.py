@@ -9,6 +9,7 @@ from simulator.whatif.alternatives import Alternative, Span, spans
 from simulator.whatif.hosts import HostInterval, host_interval
 from simulator.whatif.penalties import Imbalance, Stragglers, imbalance, stragglers
 from simulator.whatif.remedies import Remedy, remedies
+from simulator.whatif.sensitivity import Sensitivity, sensitivity
 from simulator.whatif.spread import Spread, SpreadCost, spread_cost
 from simulator.whatif.studies import Study, simulate, study
 from simulator.whatif.waits import Waits, waits
@@ -18,6 +19,7 @@ __all__ = [
     "HostInterval",
     "Imbalance",
     "Remedy",
+    "Sensitivity",
     "Span",
     "Spread",
     "SpreadCost",
@@ -27,6 +29,7 @@ __all__ = [
     "host_interval",
     "imbalance",
     "remedies",
+    "sensitivity",
     "simulate",
     "spans",
     "spread_cost",

@@ -17,6 +17,7 @@ from simulator.whatif.alternatives import Span, spans
 from simulator.whatif.hosts import HostInterval, host_interval
 from simulator.whatif.penalties import Imbalance, Stragglers, imbalance, stragglers
 from simulator.whatif.remedies import Remedy, remedies
+from simulator.whatif.sensitivity import Sensitivity
 from simulator.whatif.spread import Spread, SpreadCost, spread_cost
 from simulator.whatif.waits import Waits, waits
 
@@ -46,6 +47,9 @@ class Study:
     assumed: tuple[Span, ...] = ()
     """What was not published, with its alternatives."""
 
+    sensitivity: tuple[Sensitivity, ...] = ()
+    """The constants on which the step hangs most; nothing where nobody asked."""
+
     @property
     def trust(self) -> Interval:
         """Return how far to trust the step: an interval, and where it comes from."""
@@ -73,6 +77,7 @@ class Study:
         tree["waits"] = _waits(self.waits) if self.waits else None
         tree["host"] = _hosts(self.hosts) if self.hosts else None
         tree["assumed"] = assumed
+        tree["sensitivity"] = [_sensitivity(row) for row in self.sensitivity]
         tree["trust"] = trust_dict(self.trust, self.report)
         return tree
 
@@ -161,6 +166,10 @@ def _waits(found: Waits) -> dict[str, Any]:
 def _hosts(interval: HostInterval) -> dict[str, Any]:
     steps = {f"{pace}_step_s": seconds for pace, seconds in interval.steps.items()}
     return {"pace": interval.pace, **steps}
+
+
+def _sensitivity(row: Sensitivity) -> dict[str, Any]:
+    return {"constant": row.name, "value": row.value, "up": row.up, "down": row.down}
 
 
 def _span(span: Span) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""On which constants a result hangs: each changed by a tenth, and the step run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from simulator.costs import Costs, price
+from simulator.engine import run
+from simulator.program import lower
+from simulator.report import Report
+from simulator.whatif.constants import Path, below, constant, places, scaled, shown
+
+CHANGE = 0.1
+"""By how much each constant is changed."""
+COUNT = 10
+"""Constants that are reported."""
+UNFELT = 1e-4
+"""Places that move the step by less of itself, all constants together, are not looked into."""
+
+_IN_BLOCKS = ("gemm", "wgrad", "grouped", "grouped_wgrad", "attention", "gap")
+"""Keys of kernel tables by which blocks are priced and nothing else."""
+
+Ran = Callable[[], None]
+"""Called after every run, for who shows how far it is."""
+
+
+def _silent() -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What a constant of a profile means to the step."""
+
+    name: str
+    """Its file and key."""
+    value: float
+    """Its value in SI; of a curve its mean."""
+    up: float
+    """Change of the step with the constant a tenth larger, relative."""
+    down: float
+    """Change of the step with the constant a tenth smaller, relative."""
+
+    @property
+    def size(self) -> float:
+        """Return the larger of both changes, without its sign."""
+        return max(abs(self.up), abs(self.down))
+
+
+def sensitivity(report: Report, ran: Ran = _silent) -> tuple[Sensitivity, ...]:
+    """Return the COUNT constants on which a step hangs most, the most important first."""
+    trial = _Trial(report, price(report.scenario), ran)
+    felt = _felt(trial)
+    # What is bound by something else may still get longer by a constant that is smaller.
+    largest = sorted(felt, key=lambda path: -abs(felt[path]))[: COUNT + COUNT // 2]
+    rows = []
+    for path in largest:
+        row = Sensitivity(
+            name=shown(report.scenario, path),
+            value=constant(report.scenario, path),
+            up=trial.moved(path, 1.0 + CHANGE),
+            down=trial.moved(path, 1.0 - CHANGE),
+        )
+        rows.append(row)
+    rows.sort(key=lambda row: -row.size)
+    return tuple(rows[:COUNT])
+
+
+def _felt(trial: _Trial) -> dict[Path, float]:
+    """Return about how much a tenth more of each constant moves the step, of those that do.
+
+    Everything below a place is made larger together first: most of what profiles hold is of other
+    number formats, GPUs and kernels, and one trial rules it out.
+    """
+    scenario = trial.report.scenario
+    found: dict[Path, float] = {}
+    waiting = [*places(scenario)]
+    while waiting:
+        path = waiting.pop(0)
+        inner = below(scenario, path)
+        # Datasheets and kernel tables are always felt.
+        whole = path in (("gpu",), ("kernels",))
+        moved = 1.0 if whole else trial.about(path)
+        if abs(moved) < UNFELT:
+            continue
+        waiting += inner
+        if not inner:
+            found[path] = moved
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A step that is run again with other constants."""
+
+    report: Report
+    """The step as it is."""
+    costs: Costs
+    """What its blocks cost."""
+    ran: Ran
+    """Called after every run."""
+
+    def moved(self, path: Path, factor: float) -> float:
+        """Return the change of the step with what lies at and below a place scaled, relative."""
+        changed = scaled(self.report.scenario, path, factor)
+        # So many runs pay for loading what numba has compiled.
+        step = run(lower(changed), executor="compiled").step_time
+        self.ran()
+        return step / self.report.step_time - 1.0
+
+    def about(self, path: Path) -> float:
+        """Return about what a tenth more does: by the kernels of all blocks where they say it all."""
+        part, *keys = path
+        if part != "kernels" or keys[0] not in _IN_BLOCKS:
+            return self.moved(path, 1.0 + CHANGE)
+        costs = price(scaled(self.report.scenario, path, 1.0 + CHANGE))
+        return _kernels(costs) / _kernels(self.costs) - 1.0
+
+
+def _kernels(costs: Costs) -> float:
+    """Return what all kernels of one micro-batch take on all stages [s]."""
+    total = 0.0
+    for stage in range(len(costs.stages)):
+        for block in costs.stage(stage):
+            total += sum(phase.total for phase in block.phases.values())
+    return total
