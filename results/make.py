@@ -372,6 +372,7 @@ TABLES |= {
     "published.md": published.page,
     f"{TRUST}/published.csv": trust.table,
     f"{TRUST}/kernels.csv": trust.kernels,
+    "trust.md": trust.page,
     "rankings.md": rankings.page,
     "ledgers.md": ledgers.page,
     "scaling.md": scaling.page,

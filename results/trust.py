@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
+from statistics import fmean
 
 import numpy as np
 import published
+from cells import row
 
 from simulator.residuals import residuals
+from simulator.trust import published_runs
+from simulator.trust.conformal import coverage, judged
+from simulator.trust.resolution import limits
 from simulator.validate import Check
 from simulator.validate.case import StepCase, files
 from simulator.validate.check import RATES
@@ -46,6 +52,45 @@ HEADS = (
     *("topology", "workload", "cost", "ratio"),
     *("hosts_low", "hosts_high", "assumed_low", "assumed_high"),
 )
+
+
+def page() -> str:
+    """Return how many published runs lie in their intervals, by kind, and what can be told apart."""
+    found = judged(published_runs())
+    lines = [
+        "# How far to trust a result",
+        "",
+        "Every published run with the interval that the others give it, its own publication left out. An interval is",
+        "meant to hold 80% of the runs; near-twins count once. Nothing is simulated here: the errors are those of",
+        "[published.md](published.md).",
+        "",
+        f"**{coverage(found):.0%} of {len(found)} runs lie inside.**",
+        "",
+        "| kind | runs | inside | mean interval on the step |",
+        "|---|---:|---:|---:|",
+    ]
+    for kind in sorted({one.run.kind for one in found}):
+        own = [one for one in found if one.run.kind == kind]
+        low, high = (
+            math.exp(fmean(math.log(end) for end in ends)) - 1.0
+            for ends in ([one.low for one in own], [one.high for one in own])
+        )
+        lines.append(
+            row(str(kind), str(len(own)), f"{coverage(own):.0%}", f"{low:+.0%} to {high:+.0%}")
+        )
+    lines += [
+        "",
+        "## Differences",
+        "",
+        "Of two runs that one publication measured, the errors differ by less than this in 80% of the pairs: a smaller",
+        "simulated difference cannot be told apart.",
+        "",
+        "| two runs | pairs | told apart from |",
+        "|---|---:|---:|",
+    ]
+    for close, limit in limits(published_runs()).items():
+        lines.append(row(close.value, str(limit.pairs), f"{math.expm1(limit.size):.1%}"))
+    return "\n".join([*lines, "", "Reproduce: `python results/make.py trust.md`.", ""])
 
 
 def table() -> str:

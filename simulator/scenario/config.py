@@ -159,8 +159,9 @@ class TrainingConfig(_Section):
         0.05,
         ge=0,
         description=(
-            "Memory that the allocator loses, as a share of activations and buffers; the default "
-            "is assumed, not measured."
+            "Memory that the allocator loses, as a share of activations and buffers. PyTorch's "
+            "loses next to nothing with expandable segments and up to 43% of its memory without "
+            "(arXiv 2507.16274); the default is assumed, not measured."
         ),
         examples=[0.05],
     )

@@ -129,15 +129,41 @@ def quantiles(values: Floats, weights: Floats, shares: Sequence[float]) -> tuple
     return tuple(found.tolist())
 
 
-def coverage(runs: Sequence[PublishedRun]) -> float:
-    """Return the share of runs inside their intervals, near-twins once, each publication left out in turn."""
+class Judged(NamedTuple):
+    """A published run, and the interval that the others give it."""
+
+    run: PublishedRun
+    """The run."""
+    low: float
+    """Shortest expected time over the simulated one."""
+    high: float
+    """Longest expected time over the simulated one."""
+    weight: float
+    """How much it counts: near-twins once together."""
+
+    @property
+    def inside(self) -> bool:
+        """Tell whether the published time lies inside."""
+        return self.low <= 1.0 / self.run.ratio <= self.high
+
+
+def judged(runs: Sequence[PublishedRun]) -> tuple[Judged, ...]:
+    """Return every run with its interval, each publication left out in turn."""
     sample = Sample(runs)
-    inside = np.zeros(len(runs))
+    found = []
     for publication in np.unique(sample.publication):
         used = sample.publication != publication
         stretch = sample.stretch(used)
         for run in np.flatnonzero(~used).tolist():
             likely = sample.likely(sample.far[run], used)
             sides = width(likely, sample.own[run])
-            inside[run] = score(sample.error[run], likely.middle, sides) <= stretch
-    return float((inside * sample.weight).sum() / sample.weight.sum())
+            low = float(np.exp(likely.middle - stretch * sides.down))
+            high = float(np.exp(likely.middle + stretch * sides.up))
+            found.append(Judged(sample.runs[run], low, high, float(sample.weight[run])))
+    return tuple(found)
+
+
+def coverage(found: Sequence[Judged]) -> float:
+    """Return the share of runs inside their intervals, near-twins once."""
+    total = sum(one.weight for one in found)
+    return sum(one.weight for one in found if one.inside) / total
