@@ -291,7 +291,8 @@ def test_a_step_at_a_lower_limit_takes_longer_and_keeps_its_bounds():
 def test_a_limit_that_does_nothing_or_leaves_nothing_is_refused(watts, rule):
     with pytest.raises(InputError, match=rule) as caught:
         load("h100-node", "llama-3.1-8b", {"topology.node.power_limit": watts})
-    assert caught.value.key.endswith("node.power_limit")
+    assert caught.value.key == "node.power_limit"
+    assert caught.value.file == "--set"
 
 
 def test_a_limit_that_a_gpu_of_slow_tensor_cores_does_not_meet_is_refused():
@@ -301,6 +302,11 @@ def test_a_limit_that_a_gpu_of_slow_tensor_cores_does_not_meet_is_refused():
     with pytest.raises(InputError, match="not known to slow h20") as caught:
         load("h100-node", "llama-3.1-8b", sets)
     assert caught.value.remedy == "Write more than 115 W and at most 134 W."
+
+
+def test_the_name_of_a_gpu_is_meant_whatever_its_case_is():
+    with pytest.raises(InputError, match="Did you mean 'gb300'"):
+        load("h100-node", "llama-3.1-8b", {"topology.gpu": "GB300"})
 
 
 def test_the_watts_of_a_clock_are_those_that_allow_it():

@@ -41,7 +41,6 @@ def cross_check(
     _check_recompute(workload, architecture)
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
-    _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
     _check_used(workload, ranks)
     _check_sequence(workload, architecture, ranks)
@@ -136,7 +135,7 @@ def _gpu(name: str) -> GpuConfig:
     return inputs.validate(inputs.data("gpus", name), GpuConfig)
 
 
-def _check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
+def check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
     """Refuse a power limit that nothing meets, or at which no SM runs. Errors: InputError."""
     limit = site.node.power_limit
     if limit is None:
@@ -156,7 +155,7 @@ def _check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
     if rule:
         raise InputError(
             rule,
-            key="topology.node.power_limit",
+            key="node.power_limit",
             value=f"{limit:g} W",
             remedy=f"Write more than {least:.0f} W and at most {most:.0f} W.",
         )
@@ -242,6 +241,10 @@ def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
     if not workload.layout.reshard_after_forward and ranks.zero < ZeroStage.PARAMETERS:
         where = f"with layout.zero {ranks.zero}, whose parameters are whole all the time"
         raise _unused("layout.reshard_after_forward", False, where)
+    overlap = workload.communication.pipeline.overlap
+    if overlap != "stack" and ranks.pp == 1:
+        where = "with layout.pp 1, which has nothing to send between stages"
+        raise _unused("communication.pipeline.overlap", overlap, where)
     experts = workload.experts
     if ranks.ep > 1:
         return
