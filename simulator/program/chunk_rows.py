@@ -175,16 +175,17 @@ class Chunk:
 
         What the busiest GPU of an expert group takes beyond a mean one, the mean one waits.
         """
-        # Where every GPU has a load of its own, that may be less than the mean.
-        if mean.total >= busiest.total:
-            mean = busiest
-        for name, seconds in mean.seconds.items():
+        # Where every GPU has a load of its own, that may be less than the mean. More rows may also
+        # take less time, where they fill waves better: time and work are compared apart.
+        shorter = mean if mean.total < busiest.total else busiest
+        for name, seconds in shorter.seconds.items():
             self.classes[name] = self.classes.get(name, 0.0) + seconds
         waiting = self.classes.get("expert_waiting", 0.0)
-        self.classes["expert_waiting"] = waiting + (busiest.total - mean.total)
-        for dtype, flops in mean.flops.items():
+        self.classes["expert_waiting"] = waiting + (busiest.total - shorter.total)
+        fewer = min(mean, busiest, key=lambda segment: sum(segment.flops.values()))
+        for dtype, flops in fewer.flops.items():
             self.flops[dtype] = self.flops.get(dtype, 0.0) + flops
-        self.recomputed += mean.recomputed
+        self.recomputed += fewer.recomputed
 
     def exchange_tokens(self, block: BlockCost, exchange: TokenExchange, after: After) -> After:
         """Add dispatch or combine; return its row, or `after` where the block has no experts."""
