@@ -6,14 +6,19 @@ layout__ep=4)`.
 
 import copy
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
+from simulator.collectives import tuner
 from simulator.costs import price
 from simulator.costs.hosts import AT_ONCE
 from simulator.engine import run
+from simulator.hardware import Tuner, TunerLimits
 from simulator.inputs import Document
 from simulator.program import STREAMS, Coflow, Program, lower, lower_schedule
 from simulator.report import Report
@@ -133,7 +138,9 @@ def lone(**changes: object) -> Scenario:
 
 
 def simulated(one: Scenario, *, folded: bool = True):
-    return run(lower(one, folded=folded))
+    with _tuned_for(one):
+        program = lower(one, folded=folded)
+    return run(program)
 
 
 def studied(one: Scenario) -> tuple[Timeline, Report]:
@@ -367,13 +374,6 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
     links: those of the network too; else compute alone.
     """
     kernels = one.kernels
-    grouped = {
-        kind: {
-            dtype: model.model_copy(update={"tile": model.tile / k, "ramp": model.ramp / k})
-            for dtype, model in getattr(kernels, kind).items()
-        }
-        for kind in ("grouped", "grouped_wgrad")
-    }
     gemms = {
         kind: {
             dtype: model.model_copy(
@@ -438,8 +438,55 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
             "communication": setups,
         }
     )
+    if links:
+        table = table.model_copy(update={"nccl": _faster_limits(kernels.nccl, k)})
     site = _quicker(one, k) if links else one.topology
     return replace(one, gpu=gpu, kernels=table, topology=site, network=network(site))
+
+
+class _FasterLimits(TunerLimits):
+    """What NCCL takes GPUs to be capable of, and how many times as fast all is that it knows."""
+
+    faster: float
+
+
+def _faster_limits(limits: TunerLimits, k: float) -> _FasterLimits:
+    rates = {
+        "ll": limits.ll * k,
+        "ll128": limits.ll128 * k,
+        "tree": tuple(rate * k for rate in limits.tree),
+    }
+    values = {**limits.model_dump(), **rates, "faster": k}
+    return _FasterLimits.model_construct(**values)  # floats of SI units, which files may not hold
+
+
+@contextmanager
+def _tuned_for(one: Scenario) -> Iterator[None]:
+    """Let NCCL's estimates, whose constants all GPUs share, follow hardware that `faster` made.
+
+    Its choices stay as they are then: sizes at which they change are latencies times rates.
+    """
+    limits = one.kernels.nccl
+    known = tuner.constants()
+    if isinstance(limits, _FasterLimits):
+        known = _faster_tuner(known, limits.faster)
+    with mock.patch.object(tuner, "constants", lambda: known):
+        yield
+
+
+def _faster_tuner(known: Tuner, k: float) -> Tuner:
+    latencies = {
+        level: {
+            algorithm: tuple(seconds / k for seconds in by_protocol)
+            for algorithm, by_protocol in getattr(known, level).items()
+        }
+        for level in ("base", "nvlink", "network")
+    }
+    rates = {
+        name: tuple(rate * k for rate in getattr(known, name))
+        for name in ("ll_across", "nvls_tree_channel")
+    }
+    return known.model_copy(update={**latencies, **rates, "overhead": known.overhead / k})
 
 
 def _copied_faster(copies, k: float):
