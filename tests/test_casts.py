@@ -4,7 +4,7 @@ import pytest
 from builders import dense, scenario
 
 from simulator.costs import price, work
-from simulator.ops import Op, Transfer, block_ops
+from simulator.ops import Op, Phase, Transfer, block_ops
 from simulator.ops.optimizer import cast_weights
 from simulator.precision import RECIPES
 from simulator.program import lower
@@ -171,3 +171,20 @@ def test_what_is_recomputed_is_cast_again_where_one_cast_serves_both_gemms(recip
     again = 2048 * {"norm": 2 * 1024, "swiglu": 4096}[name]
     more = casts(training__recompute=[name]) - casts()
     assert more == RECIPES[recipe].cast_bytes * again
+
+
+@pytest.mark.parametrize(("gpu", "moved"), [("h800", 4.0), ("b200", 3.0)])
+@pytest.mark.parametrize("recipe", ["fp8_tensor", "fp8_current"])
+@pytest.mark.slow
+def test_blackwell_reads_fp8_in_any_layout(recipe, gpu, moved):
+    # Read in BF16, written once, on Hopper the transpose too.
+    one = dense(precision__recipe=recipe, layout__tp=2, gpu=gpu)
+    assert one.recipe.cast_bytes == moved
+    assert one.recipe.casts_once
+    (block,) = block_ops("dense", work(one, None))
+    kinds = {op.kind for phase in Phase for op in block[phase] if isinstance(op, Op)}
+    assert ("transpose" in kinds) == (gpu == "h800")
+    # Scales of blocks belong to one order, on either.
+    blocks = dense(precision__recipe="fp8_blockwise", gpu=gpu).recipe
+    assert blocks.cast_bytes == 2.0 + 2.0 * (1.0 + 4.0 / 128.0)
+    assert blocks.transposed

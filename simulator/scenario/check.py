@@ -105,6 +105,8 @@ def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> 
             value=recipe.name,
             remedy=_other_recipes(recipe, gpu, kernels),
         )
+    if kernels.fp8_layouts == "any":
+        recipe = recipe.in_any_layout()
     precision = workload.precision
     gradient = 2.0 if precision.gradients == "bf16" else recipe.gradient
     master = 2.0 if precision.master == "remainders" else recipe.master
