@@ -25,10 +25,10 @@ TAIL = """
   allows, where a chunk that waits for its weight gradients counts by what those read (its table 1). With every chunk
   counted whole until then, as the simulator first did, ZB rows came out 9 to 12% high; corrected with the errors known.
 - Moonlight's four kinds of recomputation come out alike because their peak is not in a layer: Transformer Engine's
-  AdamW copies both BF16 moments of all routed experts to FP32 at once. Without recomputation the measured one is 0.7 GB
-  higher: in a layer, it seems, of experts that were not balanced; here they are.
-- torchtitan reads what the allocator has reserved. Its unfused loss has the logits in BF16 and three times in FP32
-  over a step; the rest of what it misses is blocks of the allocator that no later tensor fits.
+  AdamW copies both BF16 moments of all routed experts to FP32 at once. The measured peaks with nothing, or only the
+  core of attention, recomputed are 0.7 GB higher than the other three; nothing published says where.
+- torchtitan reads what the allocator has reserved. Its unfused loss has the logits in BF16 and twice in FP32 ahead, and
+  three times in FP32 on the way back. What is missed is not explained.
 - The states of 22 B hold the embedding and the head too, which its formula leaves out.
 """
 

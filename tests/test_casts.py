@@ -158,6 +158,21 @@ def test_of_a_gradient_round_a_ring_the_other_cast_travels_next_to_the_same_gemm
         assert (other.name, other.concurrent) == ("gather output gradient by channel", 4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["fp8_tensor", "fp8_current"])
+@pytest.mark.parametrize("name", ["norm", "swiglu"])
+def test_what_is_recomputed_is_cast_again_where_one_cast_serves_both_gemms(recipe, name):
+    def casts(**changes):
+        (block,) = block_ops("dense", work(dense(precision__recipe=recipe, **changes), None))
+        ops = (*block.attention_b, *block.mlp_b)
+        return sum(op.bytes for op in ops if isinstance(op, Op) and op.name == "cast")
+
+    # 2,048 tokens: both norms' outputs of 1,024, or the activation's of 4,096.
+    again = 2048 * {"norm": 2 * 1024, "swiglu": 4096}[name]
+    more = casts(training__recompute=[name]) - casts()
+    assert more == RECIPES[recipe].cast_bytes * again
+
+
 @pytest.mark.parametrize(("gpu", "moved"), [("h800", 4.0), ("b200", 3.0)])
 @pytest.mark.parametrize("recipe", ["fp8_tensor", "fp8_current"])
 @pytest.mark.slow

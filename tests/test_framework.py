@@ -25,12 +25,11 @@ def test_one_gpu_has_a_context_alone():
 
 
 def test_every_group_that_communicates_has_a_communicator():
-    # 8 GPUs on two nodes. pp 2: sends over the network, and 4 replicas; routed experts' copies of
-    # dense models are groups too, of as many ranks.
-    groups = {kind: dense().layout.groups(kind).shape[1] for kind in ("data", "expert_data")}
-    assert groups == {"data": 4, "expert_data": 4}
-    assert framework(dense()) == CONTEXT + 2 * RING + NETWORK
-    assert framework(dense(layout__tp=2)) == CONTEXT + 2 * PAIR + 2 * RING + NETWORK - RING
+    # 8 GPUs on two nodes. pp 2: sends over the network, and 4 replicas. Dense models have no groups
+    # of routed experts.
+    assert framework(dense()) == CONTEXT + RING + NETWORK
+    assert framework(dense(layout__tp=2)) == CONTEXT + 2 * PAIR + NETWORK
+    assert framework(scenario(layout__ep=1)) == CONTEXT + 2 * RING + NETWORK
 
 
 @pytest.mark.parametrize(

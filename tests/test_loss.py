@@ -32,6 +32,7 @@ BYTES = {
     "fused": (2, 0, 0),
     "compiled": (2, 0, 2),
     "vocab_parallel": (4, 2, 2),
+    "fused_vocab_parallel": (4, 2, 2),
     "unfused": (4, 6, 8),
 }
 
@@ -77,6 +78,18 @@ def test_every_loss_keeps_what_its_ops_say(loss):
 def test_a_loss_that_moves_more_takes_longer():
     seconds = {loss: sum(cost.total for cost in head(loss).phases.values()) for loss in LOSSES}
     assert seconds["fused"] < seconds["unfused"] < seconds["vocab_parallel"]
+    assert seconds["unfused"] < seconds["fused_vocab_parallel"] < seconds["vocab_parallel"]
+
+
+def test_megatrons_losses_by_the_tensors_that_each_kernel_reads_and_writes():
+    # BF16 2 B, FP32 4 B a logit. Alone: cast, maximum, then in place subtraction, exponential, sum,
+    # division. Fused: cast with maximum, subtraction with exponential, sum, division.
+    alone = (2 + 4) + 4 + (4 + 4) + (4 + 4) + 4 + (4 + 4)
+    fused = (2 + 4) + (4 + 4) + 4 + (4 + 4)
+    assert (alone, fused) == (LOSSES["vocab_parallel"].forward, 26)
+    assert LOSSES["fused_vocab_parallel"].forward == fused
+    # Scaled in place and cast.
+    assert {LOSSES[name].backward for name in ("vocab_parallel", "fused_vocab_parallel")} == {14}
 
 
 @pytest.mark.parametrize("name", inputs.data_names("stacks"))

@@ -50,13 +50,52 @@ def test_a_share_of_what_a_layer_keeps_is_not_on_the_gpu(share):
     assert (layers[0].saved, layers[-1].saved) == (plain[0].saved, plain[-1].saved)
 
 
+# Two residual streams and the gradients of gate and up, see test_memory.py.
+WORKING = 2048 * 2 * (2 * 1024 + 2 * 4096)
+
+
 def test_a_layer_on_its_way_out_or_back_is_on_the_gpu():
-    # Forward: the layer that was left last is still being copied. Backward: one is read, the next
-    # one is coming.
-    away = price(lone(training__offload={"activations": 1})).stage(0)[1].memory
-    plain = price(lone()).stage(0)[1].memory
-    assert away.forward - plain.forward == LAYER
-    assert away.backward - plain.backward == 2 * LAYER
+    # Forward: one layer is computed, the one before it is still being copied. Backward: one is
+    # read, the next one is coming.
+    one = lone(training__offload={"activations": 1}, training__global_batch_size=1)
+    assert peaks(one)["activations"] == 2 * LAYER + WORKING
+    plain = lone(training__global_batch_size=1)
+    assert peaks(plain)["activations"] == 4 * LAYER + WORKING
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.25, 1.0])
+@pytest.mark.parametrize("name", ["1f1b", "zb-h1"])
+def test_offloading_never_takes_more_of_the_gpu(name, share):
+    # A stage of one layer has no other that could be coming.
+    def activations(**offload):
+        one = dense(layout__pp=4, schedule__name=name, training__offload=offload)
+        ranks = memory_of(one, price(one), one.pipeline.fixed)
+        return [rank.by_category["activations"] for rank in ranks]
+
+    pairs = zip(activations(activations=share), activations(), strict=True)
+    assert all(some <= plain for some, plain in pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["moe", "full"])
+def test_what_is_recomputed_is_not_copied_out_again(name):
+    one = scenario(
+        **SHORT, layout__ep=4, training__recompute=[name], training__offload={"activations": 1}
+    )
+    for block in price(one).stage(1):
+        again = [cost for phase, cost in block.phases.items() if block.repeats(phase)]
+        assert all("offload" not in cost.seconds for cost in again)
+        copied = block.memory.away / link(one)
+        ahead = sum(
+            cost.total for phase, cost in block.phases.items() if phase.computes == Pass.FORWARD
+        )
+        behind = sum(
+            cost.total for phase, cost in block.phases.items() if phase.computes != Pass.FORWARD
+        )
+        behind += sum(cost.total for cost in again)
+        assert behind >= copied * (1 - 1e-9)
+        assert name == "full" or ahead >= copied * (1 - 1e-9)
 
 
 @pytest.mark.slow
@@ -130,6 +169,16 @@ def test_a_host_updates_by_the_bandwidth_of_its_memory():
         summarise(simulated(lone(training__offload={"optimizer": share}))) for share in (0, 1)
     )
     assert away.breakdown["optimizer"] > plain.breakdown["optimizer"] + 0.9 * due
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", inputs.data_names("stacks"))
+def test_every_stack_can_leave_its_whole_optimizer_to_the_host(stack):
+    times = [
+        summarise(simulated(lone(stack=stack, training__offload={"optimizer": share}))).step_time
+        for share in (0, 0.5, 1)
+    ]
+    assert times[0] < times[1] < times[2]
 
 
 def test_what_a_host_keeps_and_what_crosses_the_link():

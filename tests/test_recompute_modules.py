@@ -149,6 +149,11 @@ def test_layers_that_are_recomputed_together_are_whole_together():
             "without routed experts",
         ),
         (dense, {"training__recompute_layers": 2}, "counts layers"),
+        (
+            dense,
+            {"training__recompute": ["full"], "training__recompute_method": "block"},
+            "does nothing without a number of layers",
+        ),
     ],
 )
 def test_what_the_model_does_not_have_is_refused(build, changes, text):

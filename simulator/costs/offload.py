@@ -37,23 +37,37 @@ def offloaded(scenario: Scenario, parts: Parts) -> Parts:
 
 def _part(part: BlockCost, share: float, rate: float) -> BlockCost:
     away = share * part.saved
-    memory = part.memory._replace(
-        saved=part.saved - away,
-        # A layer is copied out while the next one runs, and copied back one layer early.
-        forward=part.memory.forward + away,
-        backward=part.memory.backward + 2 * away,
-        away=away,
-    )
+    memory = part.memory._replace(saved=part.saved - away, away=away)
     phases = dict(part.phases)
-    for passes, last in ((Pass.FORWARD, Phase.MLP_F), (Pass.INPUT, Phase.ATTENTION_T)):
+    for passes, last in ((Pass.FORWARD, _behind(part)), (Pass.INPUT, Phase.ATTENTION_T)):
         phases[last] = _waiting(phases[last], away / rate - _seconds(part, passes))
     mean = _part(part.mean, share, rate) if part.mean else None
     return replace(part, memory=memory, phases=phases, mean=mean)
 
 
+def _behind(part: BlockCost) -> Phase:
+    """Return the phase behind which the rest of a copy to the host is waited for.
+
+    Not one that recompute repeats: nothing is copied out a second time.
+    """
+    ahead = (Phase.MLP_F, Phase.ATTENTION_F)
+    once = [phase for phase in ahead if not part.repeats(phase)]
+    return once[0] if once else Phase.ATTENTION_T
+
+
 def _seconds(part: BlockCost, passes: Pass) -> float:
-    """Return how long the layer computes in a forward, or in a full backward pass [s]."""
-    kinds = [passes] if passes == Pass.FORWARD else [Pass.INPUT, Pass.WEIGHT]
+    """Return how long the layer computes in a forward, or in a full backward pass [s].
+
+    A backward pass has what it recomputes besides.
+    """
+    if passes == Pass.FORWARD:
+        return _sum(part, [Pass.FORWARD])
+    again = sum(cost.total for phase, cost in part.phases.items() if part.repeats(phase))
+    return _sum(part, [Pass.INPUT, Pass.WEIGHT]) + again
+
+
+def _sum(part: BlockCost, kinds: list[Pass]) -> float:
+    """Return the time of the kernels of some passes [s]."""
     return sum(cost.total for phase, cost in part.phases.items() if phase.computes in kinds)
 
 

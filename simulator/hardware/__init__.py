@@ -23,7 +23,14 @@ from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
 from simulator.hardware.nccl import PROTOCOLS, Tuner, TunerLimits
 from simulator.hardware.power import PowerLaw
 from simulator.hardware.sharding import Sharding
-from simulator.hardware.stack import Drain, ExpertKernels, OptimizerKernels, StackConfig, StackHost
+from simulator.hardware.stack import (
+    Drain,
+    ExpertKernels,
+    LossName,
+    OptimizerKernels,
+    StackConfig,
+    StackHost,
+)
 from simulator.hardware.tensor_overlap import (
     OverlapMethod,
     Overlaps,
@@ -47,6 +54,7 @@ __all__ = [
     "GroupedModel",
     "HostConfig",
     "KernelConfig",
+    "LossName",
     "MeasuredGemms",
     "MeasuredLinks",
     "Memory",

@@ -15,6 +15,12 @@ Drain: TypeAlias = Literal["gradient_norm", "token_counts", "receive"]
 """Something that the host waits for, so that its queue of launches runs dry."""
 
 
+LossName: TypeAlias = Literal[
+    "fused", "compiled", "vocab_parallel", "fused_vocab_parallel", "unfused"
+]
+"""How the cross-entropy of whole logits is computed, see `ops.loss`."""
+
+
 class StackHost(Data):
     """The hosts of a stack."""
 
@@ -165,7 +171,7 @@ class StackConfig(Data):
             "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."
         )
     )
-    loss: Literal["fused", "compiled", "vocab_parallel", "unfused"] = Field(
+    loss: LossName = Field(
         description="How it computes the cross-entropy by default, see training.loss."
     )
     attention: str = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from simulator.costs import BlockMemory, Costs
@@ -59,8 +59,11 @@ def changes(costs: Costs, order: tuple[Action, ...]) -> list[Change]:
 
 def _forward(blocks: list[BlockMemory]) -> Held:
     """Return what a forward pass does: each block adds what it keeps."""
-    kept = list(accumulate(block.saved for block in blocks))  # [block] up to and with it
-    most = [so_far + block.forward for so_far, block in zip(kept, blocks, strict=True)]
+    kept = accumulate(block.saved for block in blocks)  # [block] up to and with it
+    most = [
+        so_far + block.forward + crossing
+        for so_far, block, crossing in zip(kept, blocks, _crossing(blocks), strict=True)
+    ]
     return Held(sum(block.saved for block in blocks), max(most, default=0.0))
 
 
@@ -84,10 +87,21 @@ def _back(blocks: list[BlockMemory], left: list[float]) -> Held:
     left: what each block adds to what is kept when it has run [block] B.
     """
     now = most = 0.0
-    for block, change in zip(reversed(blocks), reversed(left), strict=True):
-        most = max(most, now + block.transient)
+    backwards = zip(reversed(blocks), reversed(_crossing(blocks)), reversed(left), strict=True)
+    for block, crossing, change in backwards:
+        most = max(most, now + block.transient + crossing)
         now += change
     return Held(sum(left), max(most, now))
+
+
+def _crossing(blocks: list[BlockMemory]) -> list[float]:
+    """Return what is on the GPU while each block runs, although it waits on the host [block] B.
+
+    That is its own part, and that of the block before it: ahead that one is still on its way out,
+    and on the way back it comes one block early.
+    """
+    away = [0.0, *(block.away for block in blocks)]
+    return [before + own for before, own in pairwise(away)]
 
 
 _PASSES = {"F": _forward, "B": _backward, "I": _input_gradient, "W": _weight_gradient}

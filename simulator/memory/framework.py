@@ -33,7 +33,10 @@ def framework(scenario: Scenario) -> float:
     """Return what a GPU holds besides PyTorch's memory [B]."""
     layout = scenario.layout
     size = CONTEXT
-    for group in ("tp", "cp", "data", "etp", "expert_data"):
+    groups = ["tp", "cp", "data"]
+    if scenario.model.n_routed_experts:
+        groups += ["etp", "expert_data"]
+    for group in groups:
         size += _collectives(layout.groups(group).shape[1])
     if layout.pp > 1:
         size += _sends(scenario, layout.pp, neighbours=2)

@@ -20,6 +20,7 @@ from simulator.ops.op import (
     norm,
     norm_backward,
     quantise,
+    recast,
     recomputed,
     transpose,
 )
@@ -205,11 +206,11 @@ def _recompute_expansion(work: Work) -> Ops:
 
 
 def _recompute_norm(work: Work) -> Ops:
-    """Return the first norm once more, where it is recomputed."""
+    """Return the first norm and the cast of its output once more, where they are recomputed."""
     if "norm" not in work.recompute:
         return ()
     width = work.own * work.model.hidden_size
-    return recomputed((norm(work, "input norm", width),))
+    return recomputed((norm(work, "input norm", width), *recast(work.recipe, width)))
 
 
 def _positions_backward(work: Work) -> Ops:

@@ -20,6 +20,7 @@ from simulator.ops.op import (
     moved,
     norm,
     quantise,
+    recast,
     recomputed,
     transpose,
     unkept,
@@ -173,12 +174,13 @@ def _backward(ffn: Ffn) -> Gradient:
 
 
 def _recompute_activation(ffn: Ffn) -> Ops:
-    """Return the activation once more, where it is recomputed."""
+    """Return the activation and the cast of its output once more, where they are recomputed."""
     if ffn.repeats != "activation":
         return ()
     bytes_per_element = 2.0 * ffn.first_width / ffn.width + 2.0
-    activation = moved("activation", ffn.activation, ffn.rows * ffn.width, bytes_per_element)
-    return recomputed((activation,))
+    elements = ffn.rows * ffn.width
+    activation = moved("activation", ffn.activation, elements, bytes_per_element)
+    return recomputed((activation, *recast(ffn.work.recipe, elements)))
 
 
 def weights(ffn: Ffn) -> Ops:

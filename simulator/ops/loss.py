@@ -42,10 +42,16 @@ LOSSES = {
     # Megatron-LM, core/tensor_parallel/cross_entropy.py: a cast to FP32 (6 B), maximum (4), and in
     # place a subtraction (8), exponential (8), sum (4) and division (8), with some ten small
     # kernels for targets. The FP32 softmax is kept; in the backward pass it is scaled in place (8)
-    # and cast to BF16 (6). core/fusions/fused_cross_entropy.py moves no fewer bytes: its note says
-    # that torch.compile writes the steps in place to new buffers and copies them back.
+    # and cast to BF16 (6).
     "vocab_parallel": Loss(
         38.0, 16, kept=4.0, forward_peak=6.0, backward=14.0, backward_kernels=4, backward_peak=6.0
+    ),
+    # Megatron-LM, core/fusions/fused_cross_entropy.py of 2026: cast and maximum in one kernel (6 B),
+    # subtraction and exponential in another (8), then sum (4) and division (8), with some four for
+    # targets; behind as above. Before that torch.compile wrote the steps in place to new buffers
+    # and copied them back, says its note, so that it moved as much as the one above.
+    "fused_vocab_parallel": Loss(
+        26.0, 8, kept=4.0, forward_peak=6.0, backward=14.0, backward_kernels=4, backward_peak=6.0
     ),
     # torch.nn.functional.cross_entropy(logits.float(), labels): a cast (6 B), log_softmax (8), of
     # which the FP32 output is kept; then zeros with a gradient at the targets (4), the softmax's

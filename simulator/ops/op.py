@@ -292,6 +292,16 @@ def by_channel(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
     return quantise(recipe, *elements)
 
 
+def recast(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
+    """Return the casts of what was recomputed for the weight gradient.
+
+    None where weight gradients have casts of their own in any case, see `by_channel`.
+    """
+    if not recipe.casts_once:
+        return ()
+    return quantise(recipe, *elements)
+
+
 def coded(recipe: Recipe, *elements: float) -> tuple[Op, ...]:
     """Return the casts to, or from, the format in which activations wait for the backward pass.
 

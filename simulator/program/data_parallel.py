@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from simulator.compute import INSENSITIVE
 from simulator.costs import Busy, Costs, buckets
 from simulator.costs.offload import host_update
 from simulator.layout import ZeroStage
@@ -218,6 +219,8 @@ class DataParallel:
         seconds = processor.seconds(ops, overlapped=False)
         if away:
             seconds += host_update(self.scenario, away)
+        if not ops:  # all of the update runs on the host
+            return self.costs.hosts.optimizer(seconds, INSENSITIVE)
         # All of it moves bytes: each of its kernels is as sensitive as the first one.
         return self.costs.hosts.optimizer(seconds, processor.sensitivity(ops[0], seconds))
 

@@ -193,6 +193,13 @@ def _check_recompute(workload: WorkloadConfig, architecture: ModelConfig) -> Non
                 value=name,
                 remedy=f"Leave it out: {_NEEDS[name]}.",
             )
+    if training.recompute_method == "block" and not training.recompute_layers:
+        raise InputError(
+            "does nothing without a number of layers",
+            key="training.recompute_method",
+            value="block",
+            remedy=f"{leave_out('training.recompute_method')} Or write recompute_layers.",
+        )
     if training.recompute_layers and "full" not in training.recompute:
         raise InputError(
             "counts layers that are recomputed as a whole, and none is",

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from simulator.errors import InputError
 from simulator.experts import ExpertsConfig
+from simulator.hardware import LossName
 from simulator.layout import LayoutConfig
 from simulator.precision import MEGATRON_RECOMPUTE, RECIPES, RECOMPUTE
 from simulator.units import Integer, Number
@@ -134,12 +135,13 @@ class TrainingConfig(_Section):
         ),
         examples=["flash", "flash2", "cudnn", "unfused"],
     )
-    loss: Literal["stack", "fused", "compiled", "vocab_parallel", "unfused", "chunked"] = Field(
+    loss: Literal["stack", LossName, "chunked"] = Field(
         "stack",
         description=(
             "How the cross-entropy over the vocabulary is computed: fused (one kernel writes the "
             "gradient over the BF16 logits), compiled (torch.compile), vocab_parallel "
-            "(Megatron-LM's own, which keeps an FP32 softmax), unfused (PyTorch's, of an FP32 copy "
+            "(Megatron-LM's own, which keeps an FP32 softmax), fused_vocab_parallel (the same with "
+            "--cross-entropy-loss-fusion, native, of 2026), unfused (PyTorch's, of an FP32 copy "
             "of the logits), chunked (head and loss by parts of the sequence, whose logits are "
             "never there as a whole), or stack: as the software stack does it."
         ),
