@@ -180,6 +180,25 @@ def test_h20s_attention_is_held_up_by_its_tensor_cores_alone():
     assert reached / 148e12 == pytest.approx(0.948, abs=0.001)
 
 
+def test_a_relatives_attention_runs_at_the_clock_that_the_power_of_an_sm_allows():
+    # H100 PCIe: 114 of 132 SMs at the clock of the test above, whatever its datasheet's clock is.
+    per_sm, known = 350 / 114, 700 / 132
+    idle = 0.279 * known
+    clock = ((per_sm - idle) / (known - idle)) ** (1 / 2.005)
+    assert clock == pytest.approx(0.646, abs=0.001)
+    flops = 4 * 64 * 128 * 8192**2 / 2
+    op = Op("", "attention", flops, Shape(64, 8192, 8192, 128), seq_length=8192)
+    longer = processor("h100-pcie").kernel(op, overlapped=False)
+    longer /= processor("h100").kernel(op, overlapped=False)
+    # 64 matrices fill either number of SMs alike, within a percent.
+    assert longer == pytest.approx(132 / 114 / clock, rel=0.01)
+    # The same law under a lower limit: at 500 W H100 keeps 0.7775 of its clock.
+    capped = replace(processor("h100"), power_limit=500.0).kernel(op, overlapped=False)
+    assert capped / processor("h100").kernel(op, overlapped=False) == pytest.approx(
+        1 / 0.7775, rel=0.001
+    )
+
+
 # Power limits
 
 
@@ -272,7 +291,28 @@ def test_a_step_at_a_lower_limit_takes_longer_and_keeps_its_bounds():
 def test_a_limit_that_does_nothing_or_leaves_nothing_is_refused(watts, rule):
     with pytest.raises(InputError, match=rule) as caught:
         load("h100-node", "llama-3.1-8b", {"topology.node.power_limit": watts})
-    assert caught.value.key.endswith("node.power_limit")
+    assert caught.value.key == "node.power_limit"
+    assert caught.value.file == "--set"
+
+
+def test_a_limit_that_a_gpu_of_slow_tensor_cores_does_not_meet_is_refused():
+    # An SM of H20 has 0.253 of the tensor cores of H100's, which take 78 (1.48 + 0.253^2.005 x 3.82)
+    # = 134 W at H100's clock; 115 W are drawn at any.
+    sets = {"topology.gpu": "h20", "topology.node.power_limit": "300 W"}
+    with pytest.raises(InputError, match="not known to slow h20") as caught:
+        load("h100-node", "llama-3.1-8b", sets)
+    assert caught.value.remedy == "Write more than 115 W and at most 134 W."
+
+
+def test_the_name_of_a_gpu_is_meant_whatever_its_case_is():
+    with pytest.raises(InputError, match="Did you mean 'gb300'"):
+        load("h100-node", "llama-3.1-8b", {"topology.gpu": "GB300"})
+
+
+def test_the_watts_of_a_clock_are_those_that_allow_it():
+    law, known = power_law(), sheet("h100")
+    assert law.watts(1.0, known) == pytest.approx(700 / 132)
+    assert law.clock(law.watts(0.5, known), known) == pytest.approx(0.5)
 
 
 def test_no_clock_is_left_below_what_is_drawn_at_any():

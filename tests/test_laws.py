@@ -166,11 +166,8 @@ def test_pipeline_traffic_within_a_node_uses_nvlink():
     assert traffic(one)["pipeline"] == (0.0, pytest.approx(3 * 2 * 8 * 2048 * 1024 * 2.0 / 4))
 
 
-@pytest.mark.parametrize(("nodes", "gpus"), [(2, 4), (4, 2), (8, 1), (3, 2)])
-@pytest.mark.slow
-def test_data_traffic_is_a_reduce_scatter_in_fp32_and_an_all_gather_in_bf16(nodes, gpus):
-    # Hierarchical rings of P parameters: (g-1)/g over NVLink, then (n-1)/n of a g-th over the NIC;
-    # 4 + 2 B each.
+def gradients_and_parameters(nodes: int, gpus: int, **changes: object):
+    """Return (NIC, NVLink) bytes of data parallelism alone, and what is reduced and gathered: 4 + 2 B of each parameter."""
     one = lower(
         dense(
             nodes=nodes,
@@ -178,12 +175,33 @@ def test_data_traffic_is_a_reduce_scatter_in_fp32_and_an_all_gather_in_bf16(node
             node__nics=gpus,
             layout__pp=1,
             training__global_batch_size=nodes * gpus,
+            **changes,
         )
     )
-    size = 6 * one.scenario.model.parameters
-    assert traffic(one)["data"] == pytest.approx(
-        ((nodes - 1) / nodes / gpus * size, (gpus - 1) / gpus * size)
+    return traffic(one)["data"], 6 * one.scenario.model.parameters
+
+
+SHAPES = [(2, 4), (4, 2), (8, 1), (3, 2)]
+
+
+@pytest.mark.parametrize(("nodes", "gpus"), SHAPES)
+@pytest.mark.slow
+def test_data_traffic_is_a_reduce_scatter_in_fp32_and_an_all_gather_in_bf16(nodes, gpus):
+    # NCCL's rings through all n GPUs: (n-1)/n of the size leaves each of them. A node's last member
+    # sends to the next node's first one, on another rail: it crosses NVLink to that rail's NIC first.
+    sent, size = gradients_and_parameters(nodes, gpus)
+    passed = (nodes * gpus - 1) / (nodes * gpus) * size
+    assert sent == pytest.approx((passed / gpus, passed if gpus > 1 else 0.0))
+
+
+@pytest.mark.parametrize(("nodes", "gpus"), SHAPES)
+@pytest.mark.slow
+def test_hierarchical_rings_send_only_a_part_of_the_data_across_nodes(nodes, gpus):
+    # (g-1)/g over NVLink, then (n-1)/n of a g-th over the NIC.
+    sent, size = gradients_and_parameters(
+        nodes, gpus, communication__data__algorithm="hierarchical_ring"
     )
+    assert sent == pytest.approx(((nodes - 1) / nodes / gpus * size, (gpus - 1) / gpus * size))
 
 
 @pytest.mark.slow

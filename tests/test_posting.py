@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from builders import configuration_name, dense, scenario, simulated
+from builders import dense, scenario, simulated
 
 from simulator.engine import compiled, reference
 from simulator.errors import InputError, ScheduleError
@@ -19,8 +19,7 @@ from simulator.schedules import (
     posts,
 )
 
-OVERLAPS = ["none", "steady", "all"]
-every_overlap = pytest.mark.parametrize("overlap", OVERLAPS)
+OVERLAPS = ["none", "serial", "steady", "all"]
 
 
 def printed(schedule: Schedule, overlap: str, rank: int) -> str:
@@ -44,6 +43,21 @@ def test_1f1b_sends_and_receives_as_one_operation_where_the_peer_is_the_same():
     assert printed(build("1f1b", 3, 3), "none", 1) == (
         "[RF0@1<0] F0@1 [SF0@1>2; RF1@1<0] F1@1 [SF1@1>2 RB0@1<2] B0@1 [SB0@1>0 RF2@1<0] F2@1 "
         "[SF2@1>2 RB1@1<2] B1@1 [SB1@1>0; RB2@1<2] B2@1 [SB2@1>0]"
+    )
+
+
+def test_one_by_one_the_gradient_travels_before_the_output():
+    # DeepSpeed's TrainSchedule: RecvGrad, SendActivation; SendGrad, RecvActivation.
+    assert printed(build("1f1b", 3, 3), "serial", 1) == (
+        "[RF0@1<0] F0@1 [SF0@1>2; RF1@1<0] F1@1 [RB0@1<2; SF1@1>2] B0@1 [SB0@1>0; RF2@1<0] F2@1 "
+        "[RB1@1<2; SF2@1>2] B1@1 [SB1@1>0; RB2@1<2] B2@1 [SB2@1>0]"
+    )
+
+
+def test_one_by_one_an_output_goes_first_where_its_receiver_comes_to_it_first():
+    # GPipe: rank 1 receives before F1, and sends the first gradient, of micro-batch 1, behind it.
+    assert printed(build("gpipe", 2, 2), "serial", 0) == (
+        "F0@0 [SF0@0>1] F1@0 [SF1@0>1; RB1@0<1] B1@0 [RB0@0<1] B0@0"
     )
 
 
@@ -77,13 +91,14 @@ def test_without_overlap_of_its_own_a_schedule_posts_nothing():
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4, 6])
-@pytest.mark.parametrize("overlap", ["none", "steady"])
+@pytest.mark.parametrize("overlap", ["none", "serial", "steady"])
 def test_no_schedule_of_any_size_deadlocks(ranks, overlap):
     sizes = itertools.product((1, 2, 3), (1, 2, 5), (0, ranks + 1, 2 * ranks))
     for virtual, rounds, group in sizes:
         for name in ("gpipe", "1f1b", "interleaved"):
             count = rounds * ranks
             others = name != "interleaved" and (virtual > 1 or group)
+            others = others or (overlap == "serial" and name == "interleaved")
             if others or (group and count % group and count % group < ranks):
                 continue
             schedule = build(name, ranks, count, virtual=virtual, group=group)
@@ -161,6 +176,16 @@ def test_where_nothing_overlaps_compute_waits_for_both_ends_of_each_message():
     assert {key: spans[key][0] for key in starts} == pytest.approx(starts, rel=1e-9)
 
 
+def test_one_by_one_two_messages_that_cross_take_twice_as_long():
+    # Ranks 0 and 1 meet as above, but B0's gradient travels before F1's output.
+    spans, s = timed("serial")
+    f0, g0 = lasts(spans, 0, 0, 1)
+    f1, b1 = lasts(spans, 1, 0, 1)
+    met = max(f0 + s + g0, f0 + s + f1 + b1)
+    starts = {(0, 1): f0 + s, (1, 1): f0 + s + f1, (0, 2): met + 2 * s, (1, 2): met + 2 * s}
+    assert {key: spans[key][0] for key in starts} == pytest.approx(starts, rel=1e-9)
+
+
 def test_where_the_steady_state_overlaps_a_message_travels_next_to_the_other_direction():
     # Rank 1 posts the receive of F1 behind F0, so that F1 travels while B0 runs and follows it at
     # once; rank 0's F1 still waits for the send of F0, one pass of its direction before.
@@ -210,9 +235,17 @@ CASES = [
 ]
 
 
-@every_overlap
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", CASES, ids=configuration_name)
+@pytest.mark.parametrize(
+    ("changes", "overlap"),
+    [
+        (changes, overlap)
+        for changes in CASES
+        for overlap in OVERLAPS
+        if not (overlap == "serial" and changes.get("layout__vpp"))
+    ],
+    ids=str,
+)
 def test_executors_folding_and_bounds_agree_under_every_overlap(changes, overlap):
     one = scenario(**changes, communication__pipeline__overlap=overlap)
     program = lower(one)
@@ -240,9 +273,19 @@ def test_a_stack_says_what_overlaps_for_its_schedules():
     assert own(schedule__name="dualpipe") is PipelineOverlap.ALL
     assert own(schedule__name="zb-1p") is PipelineOverlap.ALL
     assert own(stack="deepseek") is PipelineOverlap.ALL
+    assert own(stack="deepspeed") is PipelineOverlap.SERIAL
     assert own(stack="fsdp2", schedule__name="interleaved", layout__vpp=2) is PipelineOverlap.NONE
 
 
 def test_schedules_whose_code_overlaps_refuse_to_block():
     with pytest.raises(InputError, match="is not what schedule dualpipe does"):
         scenario(schedule__name="dualpipe", communication__pipeline__overlap="none")
+
+
+def test_one_by_one_is_refused_with_virtual_stages():
+    with pytest.raises(InputError, match="is for one stage per rank"):
+        scenario(
+            schedule__name="interleaved",
+            layout__vpp=2,
+            communication__pipeline__overlap="serial",
+        )

@@ -18,7 +18,9 @@ REACHED = 0.948
 heads 256 wide (alibaba/InferSim, bench_data/mha/prefill/h20/16-1-256.csv)."""
 
 
-def attention_seconds(op: Op, gpu: GpuConfig, model: AttentionModel, sms: int) -> float:
+def attention_seconds(
+    op: Op, gpu: GpuConfig, model: AttentionModel, sms: int, clock: float = 1.0
+) -> float:
     """Return the time of fused attention [s]. sms: those that it may use."""
     width = op.shape.k
     backward = op.kind == "attention_backward"
@@ -30,7 +32,7 @@ def attention_seconds(op: Op, gpu: GpuConfig, model: AttentionModel, sms: int) -
     if gpu.name in model.speed:
         speed = model.speed[gpu.name]
         measured_rate *= speed.backward if backward else speed.forward
-    rate = _on_gpu(measured_rate, gpu) * sms / gpu.sms
+    rate = _on_gpu(measured_rate, gpu, clock) * sms / gpu.sms
     # The benchmark had its own tail, which is part of its rate.
     benchmark = model.measured[nearest].sequence_heads(op.seq_length)
     tiles = op.seq_length / model.rows  # of a matrix of scores
@@ -38,12 +40,14 @@ def attention_seconds(op: Op, gpu: GpuConfig, model: AttentionModel, sms: int) -
     return op.flops / rate * fill
 
 
-def _on_gpu(rate: float, gpu: GpuConfig) -> float:
-    """Return a relative's rate of attention on a GPU without figures of its own [FLOP/s].
+def _on_gpu(rate: float, gpu: GpuConfig, clock: float) -> float:
+    """Return a measured rate of attention on a GPU, which may be another one [FLOP/s].
 
-    Exponentials and the order of instructions bind an SM as they bind the relative's, its tensor
-    cores at their peak.
+    Exponentials and the order of instructions bind an SM as they bind the measured GPU's, in
+    proportion to its clock, its tensor cores at their peak. clock: see `power.clock`.
     """
+    # The measured rate holds what that GPU's limit does to the clock; none is faster without.
+    rate *= min(1.0, clock)
     if not gpu.relative:
         return rate
     return min(rate * gpu.sms / measured_on(gpu).sms, REACHED * gpu.peak["bf16"])

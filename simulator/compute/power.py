@@ -32,11 +32,15 @@ def stretch(gpu: GpuConfig, limit: float) -> float:
     """
     if not gpu.relative and not limit:
         return 1.0
-    known = measured_on(gpu)
+    return gpu.peak_of_sm / measured_on(gpu).peak_of_sm / clock(gpu, limit)
+
+
+def clock(gpu: GpuConfig, limit: float) -> float:
+    """Return the clock of an SM under a power limit over the measured GPU's under its own.
+
+    limit: see `stretch`.
+    """
+    if not gpu.relative and not limit:
+        return 1.0
     # What an SM may draw decides its clock, how many of them there are does not.
-    clock = power_law().clock((limit or gpu.power) / gpu.sms, known)
-    return _peak_of_sm(gpu) / _peak_of_sm(known) / clock
-
-
-def _peak_of_sm(gpu: GpuConfig) -> float:
-    return gpu.peak["bf16"] / gpu.sms
+    return power_law().clock((limit or gpu.power) / gpu.sms, measured_on(gpu))

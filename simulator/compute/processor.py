@@ -9,7 +9,7 @@ from simulator.compute.attention import attention_seconds, implementation
 from simulator.compute.contention import INSENSITIVE, Sensitivity, sensitivity
 from simulator.compute.gemm import Clock, burst, gemm_seconds, inside
 from simulator.compute.grouped import Share, grouped_seconds
-from simulator.compute.power import stretch
+from simulator.compute.power import clock, stretch
 from simulator.errors import InputError
 from simulator.hardware import GemmModel, GpuConfig, KernelConfig
 from simulator.ops import Op
@@ -176,8 +176,8 @@ class Processor:
     def _attention_on(self, op: Op, sms: int) -> float:
         """Return the time of fused attention on some SMs [s]."""
         model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)
-        # A figure of attention holds what its GPU's own limit does to the clock.
-        return attention_seconds(op, self.gpu, model, sms) * self._clock.slower(1.0)
+        of_sms = clock(self.gpu, self.power_limit) if self.sustained else 1.0
+        return attention_seconds(op, self.gpu, model, sms, of_sms)
 
 
 def _runs(op: Op) -> bool:

@@ -54,3 +54,8 @@ class GpuConfig(Data):
         description="Key of this file -> where its value was published.",
         examples=[{"memory": "NVIDIA H100 SXM datasheet"}],
     )
+
+    @property
+    def peak_of_sm(self) -> float:
+        """Return the BF16 peak of one SM [FLOP/s]."""
+        return self.peak["bf16"] / self.sms

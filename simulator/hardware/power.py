@@ -50,3 +50,10 @@ class PowerLaw(Data):
         share = (watts - idle) / (known.power / known.sms - idle)
         clock: float = share ** (1.0 / self.exponent)
         return clock
+
+    def watts(self, clock: float, known: GpuConfig) -> float:
+        """Return what an SM draws at a clock [W]. clock: see `clock`."""
+        idle = self.drawn(known)
+        beyond = known.power / known.sms - idle
+        watts: float = idle + beyond * clock**self.exponent
+        return watts

@@ -39,7 +39,7 @@ class StackHost(Data):
     )
 
 
-PostsOverlap: TypeAlias = Literal["none", "steady", "all"]
+PostsOverlap: TypeAlias = Literal["none", "serial", "steady", "all"]
 """Which sends and receives between stages travel next to compute, as `communication.pipeline.overlap`."""
 
 

@@ -163,7 +163,7 @@ def data(kind: str, name: str) -> Document:
     known = data_names(kind)
     if name not in known:
         remedy = f"Choose from: {', '.join(known)}."
-        for near in difflib.get_close_matches(name, known, n=1):
+        for near in difflib.get_close_matches(name.lower(), known, n=1):
             remedy = f"Did you mean '{near}'? {remedy}"
         raise InputError(f"is not among the {kind} known", value=name, remedy=remedy)
     # Through `resources`: the package may be a zip archive, where these are no files.

@@ -213,7 +213,7 @@ class RankBuilder:
         """Add a row at which the compute stream waits for messages, as it does for an event."""
         nothing = Busy(0.0)
         # Megatron synchronises behind batched messages, which are those that do not overlap.
-        blocks = self.sends is PipelineOverlap.NONE and key.awaits
+        blocks = self.sends.blocks and key.awaits
         busy = self._receiving(nothing, 1) if blocks else nothing
         row = template.row(Stream.COMPUTE, "wait", busy)
         if key.awaits:
@@ -265,7 +265,7 @@ class RankBuilder:
                 row = template.row(Stream.SEND, message.label, busy, self._coflow_of(message, rank))
                 template.wait(row, after.get(message.half, ()))
                 rows.append(row)
-                if self.sends is PipelineOverlap.NONE:
+                if self.sends.blocks:
                     template.handed[Handed.POSTED].append(row)
                 elif message.sends:
                     template.handed[Handed.POSTED].append(row)

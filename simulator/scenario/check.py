@@ -41,7 +41,6 @@ def cross_check(
     _check_recompute(workload, architecture)
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
-    _check_power(site, gpu)
     _check_experts(workload, architecture, ranks, gpu)
     _check_used(workload, ranks)
     _check_sequence(workload, architecture, ranks)
@@ -136,7 +135,7 @@ def _gpu(name: str) -> GpuConfig:
     return inputs.validate(inputs.data("gpus", name), GpuConfig)
 
 
-def _check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
+def check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
     """Refuse a power limit that nothing meets, or at which no SM runs. Errors: InputError."""
     limit = site.node.power_limit
     if limit is None:
@@ -144,17 +143,21 @@ def _check_power(site: TopologyConfig, gpu: GpuConfig) -> None:
     law = inputs.validate(inputs.data("power", "limit"), PowerLaw)
     known = _gpu(gpu.relative) if gpu.relative else gpu
     least = law.drawn(known) * gpu.sms
+    # At this limit the clock is what the peak takes: GPUs of slower tensor cores never meet theirs.
+    most = min(gpu.power, law.watts(gpu.peak_of_sm / known.peak_of_sm, known) * gpu.sms)
     rule = ""
     if limit > gpu.power:
         rule = f"exceeds the limit that {gpu.name} comes with"
     elif limit <= least:
         rule = f"leaves no power for the clock of {gpu.name}'s SMs"
+    elif most < limit < gpu.power:
+        rule = f"is not known to slow {gpu.name}, whose tensor cores need less"
     if rule:
         raise InputError(
             rule,
-            key="topology.node.power_limit",
+            key="node.power_limit",
             value=f"{limit:g} W",
-            remedy=f"Write more than {least:.0f} W and at most {gpu.power:g} W.",
+            remedy=f"Write more than {least:.0f} W and at most {most:.0f} W.",
         )
 
 

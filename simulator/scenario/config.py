@@ -277,11 +277,12 @@ class ExpertGroupConfig(_Section):
 class PipelineGroupConfig(_Section):
     """How stages hand on to each other."""
 
-    overlap: Literal["stack", "none", "steady", "all"] = Field(
+    overlap: Literal["stack", "none", "serial", "steady", "all"] = Field(
         "stack",
         description=(
             "Which sends and receives between stages travel next to compute: none (compute waits "
-            "for each), steady (those between a forward and a backward pass, as Megatron's "
+            "for each), serial (the same, one message after the other, with one stage per rank, as "
+            "DeepSpeed), steady (those between a forward and a backward pass, as Megatron's "
             "overlap_p2p_comm), all (receivers are always ready), or what the stack does for the "
             "schedule. Zero-bubble and DualPipe schedules overlap all, as their code does."
         ),

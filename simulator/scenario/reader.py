@@ -13,7 +13,7 @@ from simulator.errors import InputError
 from simulator.hardware import GpuConfig
 from simulator.inputs import Document
 from simulator.model import KEYS, ModelConfig
-from simulator.scenario.check import cross_check
+from simulator.scenario.check import check_power, cross_check
 from simulator.scenario.config import Assumption, WorkloadConfig
 from simulator.scenario.value import Documents, Scenario
 from simulator.topology import TopologyConfig, network
@@ -120,6 +120,7 @@ def build(cluster: Document, run: Document) -> Scenario:
     # Lower layers know keys and no files: what they refuse is located in the file that has the key.
     try:
         links = network(site)
+        check_power(site, gpu)
     except InputError as error:
         raise _located(error, cluster) from error
     documents = Documents(cluster, run)

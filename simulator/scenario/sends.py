@@ -41,8 +41,15 @@ def _overlap(line: Pipeline, chosen: str, stack: StackConfig) -> PipelineOverlap
             value=chosen,
             remedy=leave_out(_KEY),
         )
+    virtual = line.stages > line.shape.ranks
+    if virtual and own is PipelineOverlap.SERIAL:
+        raise InputError(
+            "is for one stage per rank",
+            key=_KEY,
+            value=chosen,
+            remedy="Write none, or leave out virtual stages.",
+        )
     follows_stack = chosen == "stack" and not SCHEDULES[line.name].split and line.name != "custom"
     if not follows_stack:
         return own
-    virtual = line.stages > line.shape.ranks
     return PipelineOverlap(stack.pipeline.virtual if virtual else stack.pipeline.single)

@@ -22,7 +22,8 @@ from simulator.schedules import (
 from simulator.schedules.action import Action, Half, Kind
 from simulator.schedules.formulas import FORMULAS, Bubble, Formula, bubble
 from simulator.schedules.grid import excerpt, grid, read
-from simulator.schedules.posting import PipelineOverlap, Posts, check_posts, posts
+from simulator.schedules.meetings import check_posts
+from simulator.schedules.posting import PipelineOverlap, Posts, posts
 from simulator.schedules.schedule import (
     Dependencies,
     Place,

@@ -1,12 +1,16 @@
 """Where ranks post sends and receives, and what waits for them: as blocking as the software runs them.
 
 A send of NCCL ends when its receiver has posted the receive and the bytes have come, so that both
-ranks meet. Megatron-LM (core/pipeline_parallel/schedules.py, p2p_communication.py) has three ways:
+ranks meet. none, steady and all are Megatron-LM's (core/pipeline_parallel/schedules.py,
+p2p_communication.py) and those of schedules of their own:
 
 - none: kernels do not go on before what was posted has ended. With one stage per rank, a send and
   the receive behind it are one operation where they have the same peer (send_forward_recv_backward),
   else two, one after the other. With several, a forward and a backward run between operations, each
   of which takes up to four messages (send_forward_backward_recv_forward_backward).
+- serial: as none, but each message is an operation of its own, as DeepSpeed has it
+  (runtime/pipe/schedule.py, TrainSchedule): between a forward and a backward the gradient travels
+  first, then the output, and the backward waits for both.
 - steady: overlap_p2p_comm. What follows a forward travels while the next backward runs, and the other
   way round; in warm-up and cool-down, where passes of one direction follow each other, it is exposed.
 - all: sends that nobody waits for but who needs what they bring, into a buffer that is ready.
@@ -15,12 +19,11 @@ ranks meet. Megatron-LM (core/pipeline_parallel/schedules.py, p2p_communication.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
-from simulator.errors import ScheduleError
 from simulator.schedules.action import Action
 from simulator.schedules.passes import Message, Step, Transfer, with_transfers
 from simulator.schedules.schedule import Schedule
@@ -31,10 +34,17 @@ class PipelineOverlap(StrEnum):
 
     NONE = "none"
     """No one: compute waits for each operation."""
+    SERIAL = "serial"
+    """No one, and no two messages of a rank travel at once."""
     STEADY = "steady"
     """Those between a forward and a backward pass."""
     ALL = "all"
     """All of them, and receivers are always ready."""
+
+    @property
+    def blocks(self) -> bool:
+        """Tell whether compute waits for both ends of all messages."""
+        return self in (PipelineOverlap.NONE, PipelineOverlap.SERIAL)
 
 
 Operation = tuple[Transfer, ...]
@@ -62,16 +72,18 @@ def posts(schedule: Schedule, overlap: PipelineOverlap) -> tuple[Posts, ...]:
     """
     if overlap is PipelineOverlap.ALL:
         return tuple(_nothing(len(order)) for order in schedule.ranks)
-    lines = [_Line.of(order) for order in with_transfers(schedule.ranks)]
+    lines = [Line.of(order) for order in with_transfers(schedule.ranks)]
     if overlap is PipelineOverlap.STEADY:
         return tuple(_steady(line, rank, lines) for rank, line in enumerate(lines))
     if schedule.stages > len(schedule.ranks):
         return tuple(_in_units(line, rank, lines) for rank, line in enumerate(lines))
+    if overlap is PipelineOverlap.SERIAL:
+        return _one_by_one(lines)
     return tuple(_blocking(line) for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
     """One rank's order, with the messages that its actions take and make."""
 
     actions: list[Action]
@@ -82,7 +94,7 @@ class _Line:
     """What it makes [position]."""
 
     @classmethod
-    def of(cls, order: Sequence[Step]) -> _Line:
+    def of(cls, order: Sequence[Step]) -> Line:
         """Return the line of an order with transfers: receives before an action, sends behind it."""
         line = cls([], [], [])
         due: Operation = ()
@@ -126,7 +138,7 @@ def _nothing(count: int) -> Posts:
     return Posts(((),) * (count + 1), (-1,) * count, (False,) * count, sends_only=True)
 
 
-def _blocking(line: _Line) -> Posts:
+def _blocking(line: Line) -> Posts:
     """Return what a rank of one stage posts: what an action made, then what the next one takes."""
     count = len(line.actions)
     posted: list[tuple[Operation, ...]] = []
@@ -141,7 +153,44 @@ def _blocking(line: _Line) -> Posts:
     return Posts(tuple(posted), tuple(awaited), line.takes, sends_only=False)
 
 
-def _in_units(line: _Line, rank: int, lines: Sequence[_Line]) -> Posts:
+def _one_by_one(lines: Sequence[Line]) -> tuple[Posts, ...]:
+    """Return what ranks of one stage post where each message is an operation [rank]."""
+    slots = [_slots(line, rank) for rank, line in enumerate(lines)]
+    result = []
+    for rank, line in enumerate(lines):
+        together = _blocking(line)
+        posted = tuple(_apart(operations, rank, slots) for operations in together.posted)
+        result.append(replace(together, posted=posted))
+    return tuple(result)
+
+
+def _slots(line: Line, rank: int) -> dict[Message, int]:
+    """Return in which slot a rank of one stage posts its end of each message."""
+    slots: dict[Message, int] = {}
+    for place in range(len(line.actions)):
+        for transfer in line.receives[place]:
+            slots[Message.of(transfer, rank)] = place
+        for transfer in line.sends[place]:
+            slots[Message.of(transfer, rank)] = place + 1
+    return slots
+
+
+def _apart(
+    operations: Sequence[Operation], rank: int, slots: Sequence[dict[Message, int]]
+) -> tuple[Operation, ...]:
+    """Return operations of one message each, those with one peer in the order in which that rank comes to them.
+
+    Where it comes to both at once, the gradient is first.
+    """
+
+    def turn(transfer: Transfer) -> tuple[int, bool]:
+        message = Message.of(transfer, rank)
+        return slots[transfer.peer][message], message.half == "F"
+
+    return tuple((one,) for operation in operations for one in sorted(operation, key=turn))
+
+
+def _in_units(line: Line, rank: int, lines: Sequence[Line]) -> Posts:
     """Return what a rank of several stages posts between its units, all together."""
     begins = line.units()
     count = len(begins)
@@ -161,7 +210,7 @@ def _in_units(line: _Line, rank: int, lines: Sequence[_Line]) -> Posts:
     )
 
 
-def _steady(line: _Line, rank: int, lines: Sequence[_Line]) -> Posts:
+def _steady(line: Line, rank: int, lines: Sequence[Line]) -> Posts:
     """Return what a rank posts behind each pass: what it made, and what the next one of its direction takes."""
     begins = line.units()
     count = len(begins)
@@ -193,7 +242,7 @@ class _Receive(NamedTuple):
     """Position of the action behind which it is posted, -1 before the first of its direction."""
 
 
-def _receives(line: _Line, rank: int, lines: Sequence[_Line]) -> Iterable[_Receive]:
+def _receives(line: Line, rank: int, lines: Sequence[Line]) -> Iterable[_Receive]:
     """Yield a rank's receives: behind the pass before the one that takes it, or when its sender comes to send.
 
     The rank that leads a direction is ahead of the last one by the ranks between them, and receives
@@ -215,7 +264,7 @@ def _receives(line: _Line, rank: int, lines: Sequence[_Line]) -> Iterable[_Recei
                 yield _Receive(message, place, places[behind] if behind >= 0 else -1)
 
 
-def _made(lines: Sequence[_Line], direction: str) -> dict[tuple[int, int], int]:
+def _made(lines: Sequence[Line], direction: str) -> dict[tuple[int, int], int]:
     """Return (micro-batch, stage) -> which of its rank's passes of a direction that is."""
     made: dict[tuple[int, int], int] = {}
     for line in lines:
@@ -224,89 +273,3 @@ def _made(lines: Sequence[_Line], direction: str) -> dict[tuple[int, int], int]:
                 if (kind == "F") == (direction == "F"):
                     made[micro_batch, stage] = number
     return made
-
-
-def check_posts(schedule: Schedule, posted: Sequence[Posts]) -> None:
-    """Raise ScheduleError where ranks would wait for each other in a circle, or receive in another order than sent."""
-    _check_order(posted)
-    ends = _Meetings(posted)
-    lines = [_Line.of(order) for order in with_transfers(schedule.ranks)]
-    moved = True
-    while moved:
-        moved = False
-        for rank, line in enumerate(lines):
-            while ends.step(rank, line):
-                moved = True
-    for rank, line in enumerate(lines):
-        place = ends.place[rank]
-        if place < len(line.actions):
-            raise ScheduleError(
-                f"at rank {rank}, position {place} never runs: ranks wait for each other's sends and receives",
-                value=str(line.actions[place]),
-                remedy="Write communication.pipeline.overlap=all, or another order.",
-            )
-
-
-def _check_order(posted: Sequence[Posts]) -> None:
-    """Refuse messages between two ranks that are not received in the order in which they are sent."""
-    sent: dict[tuple[str, int, int], list[Message]] = {}
-    received: dict[tuple[str, int, int], list[Message]] = {}
-    for rank, line in enumerate(posted):
-        for operations in line.posted:
-            for operation in operations:
-                for transfer in operation:
-                    message = Message.of(transfer, rank)
-                    way = (message.half, message.source, message.target)
-                    side = sent if transfer.kind[0] == "S" else received
-                    side.setdefault(way, []).append(message)
-    for way, messages in sent.items():
-        if received.get(way) != messages:
-            half, source, target = way
-            raise ScheduleError(
-                f"has {half} messages from rank {source} to rank {target} that are not received in the order in "
-                "which they are sent",
-                value="custom",
-                remedy="Write communication.pipeline.overlap=all, or another order.",
-            )
-
-
-class _Meetings:
-    """Runs ranks without times, to see whether all messages meet."""
-
-    def __init__(self, posted: Sequence[Posts]) -> None:
-        self.posts = posted
-        self.place = [0] * len(posted)  # action that each rank comes to next [rank]
-        self.operations = [0] * len(posted)  # of its slot, how many it has posted [rank]
-        self.sides: dict[Message, int] = {}  # how many ends of a message are posted
-
-    def step(self, rank: int, line: _Line) -> bool:
-        """Post the next operation of a rank, or run its next action. Return whether it could."""
-        place = self.place[rank]
-        slot = self.posts[rank].posted[place]
-        number = self.operations[rank]
-        if number < len(slot):
-            # One operation after the other: the one before has ended.
-            if number and not self._ended(rank, slot[number - 1]):
-                return False
-            for transfer in slot[number]:
-                message = Message.of(transfer, rank)
-                self.sides[message] = self.sides.get(message, 0) + 1
-            self.operations[rank] += 1
-            return True
-        if place == len(line.actions) or not self._may_run(rank, place, line):
-            return False
-        self.place[rank] += 1
-        self.operations[rank] = 0
-        return True
-
-    def _may_run(self, rank: int, place: int, line: _Line) -> bool:
-        own = self.posts[rank]
-        due = [line.receives[place]]
-        if own.awaited[place] >= 0:
-            for operation in own.posted[own.awaited[place]]:
-                kept = (one for one in operation if one.kind[0] == "S" or not own.sends_only)
-                due.append(tuple(kept))
-        return all(self._ended(rank, operation) for operation in due)
-
-    def _ended(self, rank: int, operation: Operation) -> bool:
-        return all(self.sides.get(Message.of(one, rank), 0) == 2 for one in operation)
