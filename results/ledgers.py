@@ -14,6 +14,7 @@ import numpy as np
 from cells import row
 from parallel import spread
 
+from simulator.collectives import dispatcher_of
 from simulator.engine import run
 from simulator.program import lower
 from simulator.report import Report, summarise
@@ -98,7 +99,7 @@ def other_dispatcher(case: StepCase) -> Scenario | None:
     scenario = case.scenario()
     if scenario.layout.ep == 1:
         return None
-    plain = scenario.workload.experts.dispatcher == "all_to_all"
+    plain = dispatcher_of(scenario).name == "all_to_all"
     return case.scenario({"experts.dispatcher": "deepep" if plain else "all_to_all"})
 
 

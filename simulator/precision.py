@@ -5,15 +5,16 @@ FP32 scale each, 128x128 weight blocks, FP32 gradients and master weights, BF16 
 dispatch in FP8, combine in BF16. bf16: Megatron-LM's mixed precision, arXiv 2205.05198, section 4:
 BF16 weights, FP32 gradients, master and moments. fp8_tensor: Transformer Engine's delayed scaling,
 one scale per tensor: every GEMM input is cast once, by a kernel that writes its transpose too,
-since Hopper's FP8 GEMM reads K-major only; weights stay BF16, dispatch is BF16. fp8_current: its
-current scaling: a pass over the tensor finds its largest value before the cast. fp8_blockwise: its
-Float8BlockScaling, DeepSeek's scales in cuBLAS: tiles of 1x128 and blocks of 128x128, found and
-cast both ways by one kernel; otherwise as fp8_tensor. mxfp8: its MXFP8BlockScaling, OCP's
-microscaling, 32 elements to an 8-bit scale, in hardware from Blackwell on: one kernel casts both
-ways, one for each way puts the scales in the order that the GEMM reads. nvfp4: its
-NVFP4BlockScaling (arXiv 2509.25149), 16 elements to an FP8 scale, those to a scale of the tensor: a
-pass finds the largest value, one kernel casts by rows, with stochastic rounding where it casts
-gradients, one by columns behind a random Hadamard transform, and the scales are put in order.
+since Hopper's FP8 GEMM reads K-major only (Blackwell's any layout: no transpose is written there);
+weights stay BF16, dispatch is BF16. fp8_current: its current scaling: a pass over the tensor finds
+its largest value before the cast. fp8_blockwise: its Float8BlockScaling, DeepSeek's scales in
+cuBLAS: tiles of 1x128 and blocks of 128x128, found and cast both ways by one kernel; otherwise as
+fp8_tensor. mxfp8: its MXFP8BlockScaling, OCP's microscaling, 32 elements to an 8-bit scale, in
+hardware from Blackwell on: one kernel casts both ways, one for each way puts the scales in the
+order that the GEMM reads. nvfp4: its NVFP4BlockScaling (arXiv 2509.25149), 16 elements to an FP8
+scale, those to a scale of the tensor: a pass finds the largest value, one kernel casts by rows,
+with stochastic rounding where it casts gradients, one by columns behind a random Hadamard
+transform, and the scales are put in order.
 """
 
 from __future__ import annotations
@@ -98,6 +99,17 @@ class Recipe:
 
     0 where the scale is known before, or follows from what one kernel sees.
     """
+    transposed: bool = True
+    """Whether GEMMs read one layout only, so that what a weight gradient reads is transposed."""
+
+    def in_any_layout(self) -> Recipe:
+        """Return the recipe on a GPU that multiplies FP8 with a scale per tensor in any layout.
+
+        Its casts write one copy, which all GEMMs read.
+        """
+        if self.gemm != "fp8_tensor":
+            return self
+        return replace(self, cast_bytes=2.0 + BYTES[self.gemm], transposed=False)
 
     @property
     def quantised(self) -> bool:
@@ -108,7 +120,7 @@ class Recipe:
     def casts_once(self) -> bool:
         """Tell whether one cast serves every GEMM that reads the tensor.
 
-        It does where it writes the transpose too.
+        It does where it writes the transpose too, or no GEMM needs that.
         """
         return self.cast in BOTH_WAYS
 
@@ -122,11 +134,8 @@ class Recipe:
 
     @property
     def transposes_gathered(self) -> bool:
-        """Tell whether what was gathered in FP8 is transposed for the weight gradient.
-
-        MXFP8 is multiplied in either order.
-        """
-        return self.casts_once and self.gemm != "mxfp8"
+        """Tell whether what was gathered in FP8 is transposed for the weight gradient."""
+        return self.casts_once and self.transposed
 
     @property
     def keeps_coded(self) -> bool:
@@ -186,6 +195,7 @@ _ROWS = (
         cast="mx_cast",
         cast_bytes=2.0 + 2.0 * BYTES["mxfp8"],
         cast_kernels=3,
+        transposed=False,  # it is multiplied in either order
     ),
     replace(
         _MIXED,

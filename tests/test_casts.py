@@ -4,7 +4,7 @@ import pytest
 from builders import dense, scenario
 
 from simulator.costs import price, work
-from simulator.ops import Op, Transfer, block_ops
+from simulator.ops import Op, Phase, Transfer, block_ops
 from simulator.ops.optimizer import cast_weights
 from simulator.precision import RECIPES
 from simulator.program import lower
@@ -156,3 +156,20 @@ def test_of_a_gradient_round_a_ring_the_other_cast_travels_next_to_the_same_gemm
         ring, other = [op for op in ops if op.name.startswith("gather output gradient")]
         assert ring.bytes == other.bytes == 2048 * 1024 * (1 + 4 / 128)
         assert (other.name, other.concurrent) == ("gather output gradient by channel", 4)
+
+
+@pytest.mark.parametrize(("gpu", "moved"), [("h800", 4.0), ("b200", 3.0)])
+@pytest.mark.parametrize("recipe", ["fp8_tensor", "fp8_current"])
+@pytest.mark.slow
+def test_blackwell_reads_fp8_in_any_layout(recipe, gpu, moved):
+    # Read in BF16, written once, on Hopper the transpose too.
+    one = dense(precision__recipe=recipe, layout__tp=2, gpu=gpu)
+    assert one.recipe.cast_bytes == moved
+    assert one.recipe.casts_once
+    (block,) = block_ops("dense", work(one, None))
+    kinds = {op.kind for phase in Phase for op in block[phase] if isinstance(op, Op)}
+    assert ("transpose" in kinds) == (gpu == "h800")
+    # Scales of blocks belong to one order, on either.
+    blocks = dense(precision__recipe="fp8_blockwise", gpu=gpu).recipe
+    assert blocks.cast_bytes == 2.0 + 2.0 * (1.0 + 4.0 / 128.0)
+    assert blocks.transposed

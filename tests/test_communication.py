@@ -18,17 +18,20 @@ from simulator.collectives import (
     Timed,
     choices,
     chosen,
+    dispatcher_of,
     exchange_row,
     of_nccl,
+    sms_of,
 )
 from simulator.collectives.communication import NEEDS
 from simulator.collectives.kinds import EXCHANGES, Traffic
 from simulator.collectives.straight import per_token
 from simulator.costs import loads, price
 from simulator.errors import InputError
-from simulator.experts import WAYS, Load, Visits, route, worst_load
+from simulator.experts import WAYS, ExpertsConfig, Load, Visits, route, worst_load
 from simulator.experts.survey import of_routing
 from simulator.hardware import CommunicationModel
+from simulator.inputs import data_names
 from simulator.program import lower
 
 every_dispatcher = pytest.mark.parametrize("name", DISPATCHERS)
@@ -384,15 +387,14 @@ def test_what_nothing_is_said_of_runs_as_nccl_would():
 
 @pytest.mark.slow
 def test_a_gather_takes_the_copy_of_its_own_part_and_an_all_reduce_works_in_place():
-    # 1 GB over 8 GPUs: 125 MB each at 692.1 GB/s.
-    demands = []
-    for flag in (True, False):
+    # 1 GB over 8 GPUs: 125 MB each at 692.1 GB/s, next to the same gather without it.
+    for flag, own in ((True, 125e6 / 692.1e9), (False, 0.0)):
         one = scenario(layout__sequence_parallel=flag)
         plan = Communication.of(one).plan(CoflowKind.TENSOR, range(8), 1e9)
-        demands.append(plan.demand(range(8), 1e9))
-    gathered, reduced = demands
-    assert gathered.latency - reduced.latency == pytest.approx(125e6 / 692.1e9)
-    assert gathered.bytes.tolist() == reduced.bytes.tolist()
+        sent = replace(plan, kernel=plan.kernel.model_copy(update={"own_part": 0.0}))
+        with_own, without = (each.demand(range(8), 1e9) for each in (plan, sent))
+        assert with_own.latency - without.latency == pytest.approx(own)
+        assert with_own.bytes.tolist() == without.bytes.tolist()
 
 
 # What is refused
@@ -419,7 +421,12 @@ REFUSED = [
         f"these are 2. Choose from: {RING}, nccl.",
     ),
     (
-        {"communication__tensor": {"algorithm": "nvls"}, "layout__tp": 2, "gpu": "a100"},
+        {
+            "communication__tensor": {"algorithm": "nvls"},
+            "layout__tp": 2,
+            "gpu": "a100",
+            "experts__dispatcher": "all_to_all",
+        },
         "communication.tensor.algorithm: 'nvls' cannot run on tensor groups of 2 ranks: it adds in the NVSwitch, "
         f"which this GPU's kernel table does not know. Choose from: {RING}, nccl.",
     ),
@@ -436,18 +443,18 @@ REFUSED = [
     ),
     (
         {"experts__dispatcher": "alltoall"},
-        "experts.dispatcher: 'alltoall' is not a dispatcher. Choose from: deepep, deepep_flat, deepep_low_latency, "
+        "experts.dispatcher: 'alltoall' is not a dispatcher. Choose from: stack, deepep, deepep_flat, deepep_low_latency, "
         "hybridep, all_to_all, all_gather.",
     ),
     (
         {"experts__dispatcher": "deepep_low_latency", "gpu": "a100"},
-        "experts.dispatcher: 'deepep_low_latency' has no published measurement on ampere GPUs. Write "
-        "experts.dispatcher=deepep.",
+        "experts.dispatcher: 'deepep_low_latency' has no published measurement on ampere GPUs. Choose "
+        "from: all_to_all, all_gather.",
     ),
     (
         {"experts__dispatcher": "hybridep", "gpu": "a100"},
-        "experts.dispatcher: 'hybridep' has no published measurement on ampere GPUs. Write "
-        "experts.dispatcher=deepep.",
+        "experts.dispatcher: 'hybridep' has no published measurement on ampere GPUs. Choose "
+        "from: all_to_all, all_gather.",
     ),
 ]
 
@@ -499,3 +506,23 @@ def test_an_algorithm_without_all_reduces_sums_by_passes(monkeypatch):
     one = scenario(communication__tensor={"algorithm": "ring"}, layout__sequence_parallel=False)
     plan = Communication.of(one).plan(CoflowKind.TENSOR, range(4), 1e9)
     assert (plan.op, plan.buffer, plan.kernel.own_part) == ("all_gather", 1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", data_names("stacks"))
+def test_a_run_takes_the_dispatcher_of_its_stack(name):
+    # DeepSeek wrote DeepEP; the others take an all-to-all unless they are told otherwise.
+    own = "deepep" if name == "deepseek" else "all_to_all"
+    one = scenario(stack=name, experts__dispatcher="stack")
+    assert dispatcher_of(one) is DISPATCHERS[own]
+    assert ExpertsConfig().dispatcher == "stack"
+
+
+@pytest.mark.slow
+def test_deepep_is_no_default_where_it_does_not_run():
+    with pytest.raises(InputError, match="'deepep' has no published measurement on ampere GPUs"):
+        lower(scenario(stack="deepseek", gpu="a100"))
+    one = scenario(stack="deepseek", gpu="a100", experts__dispatcher="stack")
+    assert dispatcher_of(one).name == "all_to_all"
+    assert sms_of(one) == DISPATCHERS["all_to_all"].sms
+    same = scenario(stack="deepseek", gpu="a100", experts__dispatcher="all_to_all")
+    assert simulated(one).step_time == simulated(same).step_time

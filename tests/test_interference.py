@@ -13,9 +13,11 @@ from simulator.collectives.kinds import SENDS
 from simulator.compute import Sensitivity, speed
 from simulator.compute.contention import MOST, sensitivity
 from simulator.engine import EXECUTORS
+from simulator.ops.op import Taken, gemm
 from simulator.program import lower
 from simulator.report import summarise
 from simulator.residuals.interference import measured, neighbours
+from simulator.residuals.rows import processor
 
 GB = 1e9
 
@@ -173,6 +175,23 @@ def test_a_transfer_takes_of_hbm_what_it_sends_and_some_more():
     for kind in (kind for kind in one.coflows if kind.label[0] not in SENDS):
         sent = sum(kind.sent) / one.multiplicity[list(kind.members)].sum()
         assert kind.hbm * hbm == pytest.approx(2.5 * sent / (kind.size / kind.rate), rel=1e-9)
+
+
+@pytest.mark.parametrize("gpu", ["a100", "h100", "b200"])
+def test_userbuffers_slows_its_gemm_once_and_other_transfers_do_so_on_top(gpu):
+    # What Userbuffers takes is in the time of the GEMM next to it, so that its coflow takes nothing.
+    # That GEMM is as sensitive to an overlapped gradient as one next to which nothing else runs.
+    part = processor(gpu)
+    row = part.kernels.communication["userbuffers"]
+    assert (row.ctas, row.rail_ctas, row.hbm) == (0, 0, 0)
+    alone = gemm("", 8192, 8192, 8192, "bf16")
+    next_to_copies = alone._replace(taken=Taken(1e-3, 16))
+    slower = part.kernel(next_to_copies, overlapped=False)
+    free = part.kernel(alone, overlapped=False)
+    assert slower > free
+    expected = part.sensitivity(alone, free)
+    assert part.sensitivity(next_to_copies, slower) == expected
+    assert expected.hbm > 0
 
 
 # Where the sensitivities come from

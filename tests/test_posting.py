@@ -229,7 +229,6 @@ CASES = [
     {"layout__pp": 4, "layout__ep": 2},
     {"schedule__name": "gpipe"},
     {"schedule__name": "interleaved", "layout__vpp": 2},
-    {"schedule__name": "interleaved", "layout__vpp": 2, "layout__pp": 1},
     {"layout__zero": 3, "layout__ep": 1},
     {"node__nic": "1 GB/s per direction"},
 ]

@@ -28,6 +28,17 @@ from simulator.errors import InputError
             "--set experts.sms=null removes it.",
         ),
         (
+            dense,
+            {
+                "layout__pp": 1,
+                "training__global_batch_size": 8,
+                "communication__pipeline__overlap": "none",
+            },
+            "communication.pipeline.overlap: 'none' does nothing with layout.pp 1, which has nothing "
+            "to send between stages. Leave it out: --set communication.pipeline.overlap=null removes "
+            "it.",
+        ),
+        (
             scenario,
             {"layout__ep": 1, "experts__dispatcher": "all_to_all"},
             "experts.dispatcher: 'all_to_all' does nothing with layout.ep 1: tokens stay on their "

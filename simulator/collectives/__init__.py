@@ -27,7 +27,7 @@ from simulator.collectives.communication import (
 )
 from simulator.collectives.deepep import exchange
 from simulator.collectives.demand import Demand, Pattern, Round, Rounds, demand, send
-from simulator.collectives.dispatchers import DISPATCHERS, Dispatcher, dispatcher_names
+from simulator.collectives.dispatchers import DISPATCHERS, OF_STACK, Dispatcher, dispatcher_names
 from simulator.collectives.kinds import CoflowKind, Traffic
 from simulator.collectives.resolve import Cost, cost, resolve
 from simulator.collectives.straight import straight, without_forwarding
@@ -38,6 +38,7 @@ __all__ = [
     "ALGORITHMS",
     "BUS_FACTORS",
     "DISPATCHERS",
+    "OF_STACK",
     "TIMED",
     "Algorithm",
     "Batch",

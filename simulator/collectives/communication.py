@@ -10,7 +10,13 @@ from simulator.collectives.algorithms import ALGORITHMS, Algorithm, of_nccl
 from simulator.collectives.batch import Batch, TokenKernels
 from simulator.collectives.choose import Choice, Kernels, choices, chosen, own_part
 from simulator.collectives.demand import Demand
-from simulator.collectives.dispatchers import DISPATCHERS, Dispatcher
+from simulator.collectives.dispatchers import (
+    ANYWHERE,
+    DISPATCHERS,
+    OF_STACK,
+    Dispatcher,
+    running,
+)
 from simulator.collectives.kinds import CoflowKind, Traffic
 from simulator.collectives.sms import SmWork, exposed, limited
 from simulator.collectives.units import unit
@@ -174,7 +180,7 @@ class Communication:
                 error.rule,
                 key="experts.dispatcher",
                 value=self.dispatcher.name,
-                remedy="Write experts.dispatcher=deepep.",
+                remedy=f"Choose from: {', '.join(running(self.scenario.kernels))}.",
             )
             raise _located(self.scenario, refused) from error
 
@@ -230,12 +236,15 @@ class Exchange:
 def dispatcher_of(scenario: Scenario) -> Dispatcher:
     """Return the dispatcher of a scenario. Errors: InputError on an unknown name."""
     name = scenario.workload.experts.dispatcher
+    if name == OF_STACK:
+        own = DISPATCHERS[scenario.stack.experts.dispatcher]
+        return own if own.runs_on(scenario.kernels) else DISPATCHERS[ANYWHERE]
     if name not in DISPATCHERS:
         unknown = InputError(
             "is not a dispatcher",
             key="experts.dispatcher",
             value=name,
-            remedy=f"Choose from: {', '.join(DISPATCHERS)}.",
+            remedy=f"Choose from: {', '.join((OF_STACK, *DISPATCHERS))}.",
         )
         raise _located(scenario, unknown)
     return DISPATCHERS[name]

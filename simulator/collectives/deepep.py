@@ -15,14 +15,22 @@ from simulator.collectives.batch import Batch, TokenKernels
 from simulator.collectives.demand import Demand, merged
 from simulator.collectives.kinds import EXCHANGES
 from simulator.collectives.paths import Links, ways
+from simulator.errors import InputError
 from simulator.experts import Load, Routing
 from simulator.hardware import KernelConfig
 from simulator.topology import Network
 
 
 def kernels(table: KernelConfig) -> TokenKernels:
-    """Return the normal kernels, which a flat layout of the copies shares."""
-    return TokenKernels({kind: table.communication[kind] for kind in EXCHANGES})
+    """Return the normal kernels, which a flat layout of the copies shares.
+
+    Errors: InputError where none were measured: between nodes DeepEP needs Hopper's instructions
+    (its setup.py, DISABLE_SM90_FEATURES).
+    """
+    rows = table.communication
+    if "dispatch" not in rows:
+        raise InputError(f"has no published measurement on {table.name} GPUs")
+    return TokenKernels({kind: rows[kind] for kind in EXCHANGES})
 
 
 def demand(batch: Batch) -> Demand:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from simulator.collectives import all_gather, deepep, expert_all_to_all, hybrid_ep, straight
 from simulator.collectives.batch import Batch, TokenKernels
 from simulator.collectives.demand import Demand
+from simulator.errors import InputError
 from simulator.experts import WAYS, Load, Routing, Way
 from simulator.experts.kernels import benchmark_routing, free_routing
 from simulator.hardware import KernelConfig
@@ -60,6 +61,14 @@ class Dispatcher:
     """Whether its kernels were measured at one number of tokens, the command's default."""
     benchmark: Callable[[ModelConfig, int, int, int], Routing] = benchmark_routing
     """Routing of the published benchmark: (model, ranks, GPUs per node, seed)."""
+
+    def runs_on(self, table: KernelConfig) -> bool:
+        """Tell whether its kernels run on an architecture. table: of its kernels."""
+        try:
+            self.kernels(table)
+        except InputError:
+            return False
+        return True
 
 
 _ROWS = (
@@ -152,6 +161,15 @@ _ROWS = (
 
 DISPATCHERS: dict[str, Dispatcher] = {row.name: row for row in _ROWS}
 """Name -> dispatcher."""
+OF_STACK = "stack"
+"""In place of a dispatcher: what the software stack takes."""
+ANYWHERE = "all_to_all"
+"""What a stack takes where its own dispatcher does not run on the GPU."""
+
+
+def running(table: KernelConfig) -> list[str]:
+    """Return the names of the dispatchers that run on an architecture. table: of its kernels."""
+    return [row.name for row in _ROWS if row.runs_on(table)]
 
 
 def dispatcher_names() -> dict[str, Dispatcher]:

@@ -45,7 +45,9 @@ def limited(network: Network, asked: Demand, kernel: CommunicationModel, work: S
         kernel = kernel.model_copy(update={"setup": kernel.setup + own, "own_part": 0.0})
     extra = exposed(network, asked, kernel) - asked.latency
     if extra:
-        kernel = kernel.model_copy(update={"setup": kernel.setup + extra})
+        # It depends on bytes, which are known here: whoever resolves rounds must not add it again.
+        held = {"setup": kernel.setup + extra, "hidden": 0.0, "ramp": None}
+        kernel = kernel.model_copy(update=held)
     if kernel.copies is None:
         # NCCL takes as few CTAs as reach the links' rate, which one CTA's rate bounds
         # (NVIDIA/nccl issue 689): fewer reach their share of it.

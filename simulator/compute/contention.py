@@ -40,7 +40,7 @@ class Sensitivity(NamedTuple):
 
 
 INSENSITIVE = Sensitivity()
-"""Of what transfers do not slow, or whose time holds them already."""
+"""Of what transfers do not slow."""
 
 
 def sensitivity(sms: float, hbm: float) -> Sensitivity:

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simulator.compute.attention import attention_seconds, implementation
-from simulator.compute.contention import INSENSITIVE, Sensitivity, sensitivity
+from simulator.compute.contention import Sensitivity, sensitivity
 from simulator.compute.gemm import Clock, burst, gemm_seconds, inside
 from simulator.compute.grouped import Share, grouped_seconds
 from simulator.compute.power import clock, stretch
 from simulator.errors import InputError
 from simulator.hardware import GemmModel, GpuConfig, KernelConfig
 from simulator.ops import Op
+from simulator.ops.op import Taken
 from simulator.precision import PEAK, Dtype
 
 
@@ -70,7 +71,9 @@ class Processor:
         if not op.flops:
             return sensitivity(model.memory_sms, 1.0)
         if op.taken.seconds or op.taken.sms:
-            return INSENSITIVE  # its time holds the transfer next to it
+            # Its time holds Userbuffers, whose coflow takes nothing; other transfers slow it too.
+            op = op._replace(taken=Taken())
+            alone = self._gemm(op)
         # The nearer to HBM's bandwidth a kernel runs, the more it needs what transfers take.
         asked = op.bytes / self.gpu.memory.bandwidth / alone
         hbm = max(model.compute_hbm, min(1.0, asked))

@@ -34,12 +34,13 @@ class ExpertsConfig(BaseModel):
         ),
     )
     dispatcher: str = Field(
-        "deepep",
+        "stack",
         description=(
             "What brings tokens to their experts: deepep (once per node, then over NVLink), "
             "deepep_flat (once per GPU), deepep_low_latency (once per expert), hybridep (as deepep, "
-            "with fewer SMs), all_to_all (once per expert, as a collective) or all_gather (every "
-            "token to every GPU)."
+            "with fewer SMs), all_to_all (once per expert, as a collective), all_gather (every "
+            "token to every GPU), or stack: what the software stack takes, all_to_all where that "
+            "does not run on the GPU."
         ),
         examples=["all_to_all"],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from simulator.errors import InputError
@@ -110,6 +112,13 @@ class KernelConfig(Data):
             "of those whose share of the bandwidth holds it."
         ),
         examples=[{"cast_transpose": "1.6 us"}],
+    )
+    fp8_layouts: Literal["k_major", "any"] = Field(
+        "k_major",
+        description=(
+            "Which layouts FP8 GEMMs with a scale per tensor read: where k_major, casts write "
+            "transposes as well; where any, they write one copy."
+        ),
     )
     overlap_slowdown: OverlapSlowdown = Field(
         description="How much longer kernels take while communication is in flight."

@@ -71,6 +71,13 @@ class ExpertKernels(Data):
             "deepseek: one too, its own, but one per expert for weight gradients, on two streams."
         )
     )
+    dispatcher: str = Field(
+        description=(
+            "What brings tokens to their experts by default, as experts.dispatcher; where it does "
+            "not run on the GPU, all_to_all does."
+        ),
+        examples=["all_to_all"],
+    )
     streams: Integer = Field(
         1,
         ge=1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from simulator import inputs
-from simulator.collectives import ALGORITHMS, DISPATCHERS, Traffic
+from simulator.collectives import ALGORITHMS, DISPATCHERS, OF_STACK, Traffic
 from simulator.collectives.communication import NCCL, NEEDS
 from simulator.hardware import KernelConfig
 from simulator.model import FAMILIES
@@ -48,7 +48,7 @@ CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
     "PrecisionConfig.recipe": lambda: RECIPES,
     "GroupConfig.algorithm": lambda: algorithms(Traffic.DATA),
     "ExpertGroupConfig.algorithm": lambda: algorithms(Traffic.EXPERT),
-    "ExpertsConfig.dispatcher": lambda: DISPATCHERS,
+    "ExpertsConfig.dispatcher": lambda: (OF_STACK, *DISPATCHERS),
     "Reference.quantity": lambda: QUANTITIES,
     "WorkloadConfig.stack": lambda: inputs.data_names("stacks"),
     "ModelConfig.model_type": lambda: FAMILIES,

@@ -105,6 +105,8 @@ def _recipe(workload: WorkloadConfig, gpu: GpuConfig, kernels: KernelConfig) -> 
             value=recipe.name,
             remedy=_other_recipes(recipe, gpu, kernels),
         )
+    if kernels.fp8_layouts == "any":
+        recipe = recipe.in_any_layout()
     precision = workload.precision
     gradient = 2.0 if precision.gradients == "bf16" else recipe.gradient
     master = 2.0 if precision.master == "remainders" else recipe.master
@@ -241,6 +243,10 @@ def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
     if not workload.layout.reshard_after_forward and ranks.zero < ZeroStage.PARAMETERS:
         where = f"with layout.zero {ranks.zero}, whose parameters are whole all the time"
         raise _unused("layout.reshard_after_forward", False, where)
+    overlap = workload.communication.pipeline.overlap
+    if overlap != "stack" and ranks.pp == 1:
+        where = "with layout.pp 1, which has nothing to send between stages"
+        raise _unused("communication.pipeline.overlap", overlap, where)
     experts = workload.experts
     if ranks.ep > 1:
         return

@@ -81,8 +81,7 @@ def _felt(trial: _Trial) -> dict[Path, float]:
     """Return about how much a tenth more of each constant moves the step, of those that move it most.
 
     Everything below a place is made larger together first, and the place that moves the step most
-    is looked into next, until as many constants as are wanted move it more than any place left, or
-    SEARCHED runs are spent.
+    is looked into next, until SEARCHED runs are spent.
     """
     scenario = trial.report.scenario
     found: dict[Path, float] = {}
@@ -93,23 +92,23 @@ def _felt(trial: _Trial) -> dict[Path, float]:
         whole = path in (("gpu",), ("kernels",))
         moved = 1.0 if whole else trial.about(path)
         heappush(waiting, _Place(-abs(moved), next(order), path))
-    while waiting and -waiting[0].rank >= max(UNFELT, _last(found)):
+    while waiting and -waiting[0].rank >= UNFELT:
         place = heappop(waiting)
         inner = below(scenario, place.path)
         if not inner:
             found[place.path] = -place.rank
-        # What waits moves the step less than what was looked into.
-        if len(trial.steps) >= SEARCHED:
+        # What still waits moves the step less than what was looked into.
+        if len(trial.steps) >= SEARCHED and not _in_blocks(place.path):
             continue
         for path in inner:
             heappush(waiting, _Place(-abs(trial.about(path)), next(order), path))
     return found
 
 
-def _last(found: dict[Path, float]) -> float:
-    """Return by how much the last of the candidates moves the step, 0 as long as some are missing."""
-    largest = sorted(found.values(), reverse=True)
-    return largest[CANDIDATES - 1] if len(largest) >= CANDIDATES else 0.0
+def _in_blocks(path: Path) -> bool:
+    """Tell whether the costs of blocks say what a place does, without a run."""
+    part, *keys = path
+    return part == "kernels" and bool(keys) and keys[0] in _IN_BLOCKS
 
 
 class _Place(NamedTuple):
@@ -147,8 +146,7 @@ class _Trial:
 
     def about(self, path: Path) -> float:
         """Return about what a tenth more does: by the kernels of all blocks where they say it all."""
-        part, *keys = path
-        if part != "kernels" or keys[0] not in _IN_BLOCKS:
+        if not _in_blocks(path):
             return self.moved(path, 1.0 + CHANGE)
         costs = price(scaled(self.report.scenario, path, 1.0 + CHANGE))
         return _kernels(costs) / _kernels(self.costs) - 1.0
