@@ -40,7 +40,7 @@ def _figure(_: click.Context, __: click.Parameter, value: str) -> str:
     is_flag=True,
     help=(
         "Also list the ten constants of profiles on which the step hangs most, each changed by a "
-        "tenth: about a hundred runs."
+        "tenth: about sixty runs."
     ),
 )
 @click.option(

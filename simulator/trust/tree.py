@@ -10,6 +10,8 @@ from simulator.trust.interval import Interval
 from simulator.trust.resolution import Resolution
 from simulator.units import format_seconds
 
+SHOWN = 0.0005
+"""Parts that move the step by less would print as nothing."""
 NAMED = 3
 """Cases that text names; `--json` names all."""
 
@@ -59,5 +61,5 @@ def sentences(found: Interval) -> Iterator[str]:
         f"(error of simulated time; {named}, ...)"
     )
     for part in found.parts[1:]:
-        if part.low != part.high:
+        if max(part.high - 1.0, 1.0 - part.low) >= SHOWN:
             yield f"{part.name}: {part.low - 1:+.1%} to {part.high - 1:+.1%} ({part.source})"

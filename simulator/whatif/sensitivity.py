@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from typing import NamedTuple
 
 from simulator.costs import Costs, price
 from simulator.engine import run
@@ -15,6 +18,10 @@ CHANGE = 0.1
 """By how much each constant is changed."""
 COUNT = 10
 """Constants that are reported."""
+CANDIDATES = COUNT + 2
+"""Constants that are made both larger and smaller."""
+SEARCHED = 40
+"""Runs after which no further place is looked into: with V3's step on 2,048 GPUs a run takes a second."""
 UNFELT = 1e-4
 """Places that move the step by less of itself, all constants together, are not looked into."""
 
@@ -49,11 +56,14 @@ class Sensitivity:
 
 
 def sensitivity(report: Report, ran: Ran = _silent) -> tuple[Sensitivity, ...]:
-    """Return the COUNT constants on which a step hangs most, the most important first."""
+    """Return the COUNT constants on which a step hangs most, the most important first.
+
+    ran: called after every run.
+    """
     trial = _Trial(report, price(report.scenario), ran)
     felt = _felt(trial)
     # What is bound by something else may still get longer by a constant that is smaller.
-    largest = sorted(felt, key=lambda path: -abs(felt[path]))[: COUNT + COUNT // 2]
+    largest = sorted(felt, key=lambda path: -abs(felt[path]))[:CANDIDATES]
     rows = []
     for path in largest:
         row = Sensitivity(
@@ -68,26 +78,48 @@ def sensitivity(report: Report, ran: Ran = _silent) -> tuple[Sensitivity, ...]:
 
 
 def _felt(trial: _Trial) -> dict[Path, float]:
-    """Return about how much a tenth more of each constant moves the step, of those that do.
+    """Return about how much a tenth more of each constant moves the step, of those that move it most.
 
-    Everything below a place is made larger together first: most of what profiles hold is of other
-    number formats, GPUs and kernels, and one trial rules it out.
+    Everything below a place is made larger together first, and the place that moves the step most
+    is looked into next, until SEARCHED runs are spent.
     """
     scenario = trial.report.scenario
     found: dict[Path, float] = {}
-    waiting = [*places(scenario)]
-    while waiting:
-        path = waiting.pop(0)
-        inner = below(scenario, path)
+    order = count()  # of places that move the step alike the one found first
+    waiting: list[_Place] = []
+    for path in places(scenario):
         # Datasheets and kernel tables are always felt.
         whole = path in (("gpu",), ("kernels",))
         moved = 1.0 if whole else trial.about(path)
-        if abs(moved) < UNFELT:
-            continue
-        waiting += inner
+        heappush(waiting, _Place(-abs(moved), next(order), path))
+    while waiting and -waiting[0].rank >= UNFELT:
+        place = heappop(waiting)
+        inner = below(scenario, place.path)
         if not inner:
-            found[path] = moved
+            found[place.path] = -place.rank
+        # What still waits moves the step less than what was looked into.
+        if len(trial.steps) >= SEARCHED and not _in_blocks(place.path):
+            continue
+        for path in inner:
+            heappush(waiting, _Place(-abs(trial.about(path)), next(order), path))
     return found
+
+
+def _in_blocks(path: Path) -> bool:
+    """Tell whether the costs of blocks say what a place does, without a run."""
+    part, *keys = path
+    return part == "kernels" and bool(keys) and keys[0] in _IN_BLOCKS
+
+
+class _Place(NamedTuple):
+    """A place that waits to be looked into; the least is next."""
+
+    rank: float
+    """By how much it moves the step, negative."""
+    order: int
+    """When it was found."""
+    path: Path
+    """Where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +132,21 @@ class _Trial:
     """What its blocks cost."""
     ran: Ran
     """Called after every run."""
+    steps: dict[tuple[Path, float], float] = field(default_factory=dict)
+    """Place and factor -> the step, of every run so far [s]."""
 
     def moved(self, path: Path, factor: float) -> float:
         """Return the change of the step with what lies at and below a place scaled, relative."""
-        changed = scaled(self.report.scenario, path, factor)
-        # So many runs pay for loading what numba has compiled.
-        step = run(lower(changed), executor="compiled").step_time
-        self.ran()
-        return step / self.report.step_time - 1.0
+        if (path, factor) not in self.steps:
+            changed = scaled(self.report.scenario, path, factor)
+            # So many runs pay for loading what numba has compiled.
+            self.steps[path, factor] = run(lower(changed), executor="compiled").step_time
+            self.ran()
+        return self.steps[path, factor] / self.report.step_time - 1.0
 
     def about(self, path: Path) -> float:
         """Return about what a tenth more does: by the kernels of all blocks where they say it all."""
-        part, *keys = path
-        if part != "kernels" or keys[0] not in _IN_BLOCKS:
+        if not _in_blocks(path):
             return self.moved(path, 1.0 + CHANGE)
         costs = price(scaled(self.report.scenario, path, 1.0 + CHANGE))
         return _kernels(costs) / _kernels(self.costs) - 1.0
