@@ -523,7 +523,16 @@ def test_the_cli_and_the_api_give_the_same_numbers(files, capsys):
     assert shown["engine"].pop("wall_s") > 0
     assert shown["memory"].pop("remedies") == []
     # What other scenarios say is the command's to ask.
-    extra = {"imbalance", "stragglers", "host", "assumed", "spread", "waits", "trust", "sensitivity"}
+    extra = {
+        "imbalance",
+        "stragglers",
+        "host",
+        "assumed",
+        "spread",
+        "waits",
+        "trust",
+        "sensitivity",
+    }
     assert set(shown) - set(tree) == extra
     assert {key: shown[key] for key in tree} == tree
 
