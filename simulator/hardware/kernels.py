@@ -121,7 +121,10 @@ class KernelConfig(Data):
         ),
     )
     overlap_slowdown: OverlapSlowdown = Field(
-        description="How much longer kernels take while communication is in flight."
+        description=(
+            "How much longer kernels took next to the communication of the profile from which `memory` was "
+            "read: one alone takes that much less than its share of HBM there says."
+        )
     )
     contention: Contention = Field(
         description="How much of what transfers next to them take is missing to kernels."
