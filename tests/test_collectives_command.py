@@ -172,7 +172,8 @@ def test_a_slower_nic_slows_what_crosses_nodes_and_nothing_else(tmp_path, capsys
             (row,) = rows(capsys, *common, "--ranks", ranks, topology=str(path))
             took[nic, ranks] = row["time_s"]
     assert took["25 GB/s", "8"] == took["50 GB/s", "8"]
-    assert took["25 GB/s", "16"] == pytest.approx(2 * took["50 GB/s", "16"], rel=0.001)
+    # But for the overheads of the messages, some 0.2 ms, which do not hang on the rate.
+    assert took["25 GB/s", "16"] == pytest.approx(2 * took["50 GB/s", "16"], rel=0.002)
 
 
 MISTAKES = [
