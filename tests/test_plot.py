@@ -214,13 +214,14 @@ def test_the_command_draws_the_figure_that_it_is_told(tmp_path, monkeypatch, cap
     assert len(set(drawn.values())) == len(FIGURES)
     assert (tmp_path / "plain.svg").read_bytes() == drawn["step"]
     capsys.readouterr()
+    alone = ("--set", "layout.ep=1", "--set", "experts.dispatcher=null")
     for options, message in (
         (("--figure", "links"), "--figure: 'links' has no effect without --plot. Add --plot FILE."),
         (
             ("--figure", "link", "--plot", "x.png"),
             "--figure: 'link' is not a figure. Did you mean 'links'?",
         ),
-        (("--figure", "traffic", "--plot", "x.png", "--set", "layout.ep=1"), "layout.ep is 1"),
+        (("--figure", "traffic", "--plot", "x.png", *alone), "layout.ep is 1"),
     ):
         assert _main((*command, *options)) == 2
         assert message in capsys.readouterr().err
