@@ -38,7 +38,7 @@ def test_a_searched_schedule_is_searched_with_the_times_of_the_step(name):
     for kind, phases in parts:
         for stage in range(4):
             seconds = sum(
-                block.phases[phase, False].total for block in costs.stage(stage) for phase in phases
+                block.phases[phase].total for block in costs.stage(stage) for phase in phases
             )
             waits = kind == "F" and any(block.exchanges_experts for block in costs.stage(stage))
             assert (

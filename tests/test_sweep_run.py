@@ -184,7 +184,7 @@ def test_penalties_add_their_columns(write, at_home):
 def test_files_can_be_an_axis(write, at_home, tmp_path):
     slow = json.loads((tmp_path / "mine.yaml").read_text(encoding="utf-8")) | {
         "name": "slow",
-        "gpu": "a100",
+        "gpu": "h20",
     }
     (tmp_path / "slow.yaml").write_text(json.dumps(slow), encoding="utf-8")
     write(axes={"topology": ["mine.yaml", "slow.yaml"]})

@@ -42,7 +42,7 @@ def cross_check(
     ranks = resolve(workload.layout, site.gpus, architecture)
     _check_nodes(ranks, site)
     _check_experts(workload, architecture, ranks, gpu)
-    _check_used(workload, ranks)
+    _check_used(workload, architecture, ranks)
     _check_sequence(workload, architecture, ranks)
     _check_loss(workload, ranks)
     micro_batches = _micro_batches(workload.training, ranks)
@@ -240,8 +240,8 @@ def _check_experts(
         )
 
 
-def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
-    """Refuse keys that would do nothing in the layout. Errors: InputError."""
+def _check_used(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
+    """Refuse keys that would do nothing in the layout or model. Errors: InputError."""
     if workload.layout.tp_comm_overlap and ranks.tp == 1:
         raise _unused("layout.tp_comm_overlap", True, "with layout.tp 1, which has no collectives")
     if workload.layout.tp_comm_overlap and not workload.layout.sequence_parallel:
@@ -254,13 +254,14 @@ def _check_used(workload: WorkloadConfig, ranks: Layout) -> None:
     if overlap != "stack" and ranks.pp == 1:
         where = "with layout.pp 1, which has nothing to send between stages"
         raise _unused("communication.pipeline.overlap", overlap, where)
-    experts = workload.experts
-    if ranks.ep > 1:
+    # Of a model with experts they stay with ep 1 too: it is where a comparison of degrees begins.
+    if architecture.n_routed_experts:
         return
+    experts = workload.experts
     for key in ("dispatcher", "sms"):
         value = getattr(experts, key)
         if value != type(experts).model_fields[key].default:
-            raise _unused(f"experts.{key}", value, "with layout.ep 1: tokens stay on their GPU")
+            raise _unused(f"experts.{key}", value, f"in {architecture.name}, which has no experts")
 
 
 def _unused(key: str, value: object, where: str) -> InputError:
