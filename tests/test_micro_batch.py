@@ -156,7 +156,7 @@ def test_that_gini_and_the_max_violation_of_an_auxiliary_loss_say_the_same():
 def test_a_gini_beyond_every_token_is_refused():
     # Of 8 experts two that every token picks have all: 1 - 2/8.
     config = ExpertsConfig(distribution="log_normal", gini=0.8)
-    with pytest.raises(InputError, match="an expert that every token picks has 0.75"):
+    with pytest.raises(InputError, match=r"an expert that every token picks has 0\.75"):
         popularity(config, model_of("mixtral-8x7b"))
 
 
