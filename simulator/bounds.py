@@ -188,6 +188,11 @@ def critical_path(program: Program) -> float:
     return _longest(*(column.tolist() for column in columns))
 
 
+def prepare() -> None:
+    """Compile what finds the critical path of many rows, or see that it is on disk."""
+    numbers = np.zeros(0, dtype=np.int64)
+
+
 # Many rows: compiled it takes a hundredth of the time, and 3 s once to compile.
 _MANY = 300_000
 

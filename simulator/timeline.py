@@ -41,7 +41,7 @@ class Timeline:
     slowed: Floats
     """How much longer than alone each op's kernels took, for transfers next to them [op] s."""
     executor: str
-    """Who ran it: a row of `engine.EXECUTORS`."""
+    """Who was asked to run it: a row of `engine.EXECUTORS`, or `auto`."""
     events: int
     """How many events the executor handled."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from simulator.cli.collective import collective
 from simulator.cli.commands import main
 from simulator.cli.compare import compare
+from simulator.cli.compile import compile_
 from simulator.cli.keys import keys
 from simulator.cli.run import run
 from simulator.cli.schedule import schedule
@@ -21,6 +22,7 @@ from simulator.cli.validate import validate
 __all__ = [
     "collective",
     "compare",
+    "compile_",
     "keys",
     "main",
     "run",

@@ -30,6 +30,7 @@ ORDER = (
     "trace",
     "keys",
     "schema",
+    "compile",
 )
 """Commands as the help lists them."""
 _DOCUMENTS = (".json", ".yaml", ".yml")

@@ -285,4 +285,16 @@ def _engine(study: Study) -> str:
     one = report.rank_classes == 1
     classes = "1 class" if one else f"{report.rank_classes} classes"
     what = f"{report.ops:,} ops on {classes} of {ranks:,} ranks"
-    return f"{report.executor}: {what}, {study.wall:.2f} s"
+    return f"{_executor(report)}: {what}, {study.wall:.2f} s{_hint(report)}"
+
+
+def _executor(report: Report) -> str:
+    """Return who ran a step: where nobody was asked for, the compiled executor if its code is there."""
+    if report.executor != "auto":
+        return report.executor
+    return "compiled" if CODE.on_disk() else "simpy"
+
+
+def _hint(report: Report) -> str:
+    slow = report.executor == "auto" and not CODE.on_disk()
+    return "; `simulate compile`, once, makes runs faster" if slow else ""

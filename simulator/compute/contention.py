@@ -51,8 +51,8 @@ def sensitivity(sms: float, hbm: float) -> Sensitivity:
 def speed(kernels: Sensitivity, held: float, taken: float) -> float:
     """Return the speed of kernels next to transfers, relative to their speed alone.
 
-    held: share of the SMs that transfers hold. taken: share of HBM's bandwidth that they take.
-    `engine.pace` has the same, operation by operation.
+    held: share of the SMs that transfers hold. taken: share of HBM's bandwidth that they take. Both
+    executors call it, one of them compiled, with a record of the same fields.
     """
     held = min(held, MOST)
     taken = min(taken, MOST)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.compiled import inner
 from simulator.engine.pace import disturb, pace
 from simulator.engine.records import (
     CHANGED,
@@ -20,7 +19,6 @@ from simulator.engine.rows import finish, grant
 from simulator.engine.sharing import share
 
 
-@inner
 def begin(s: State, number: int, now: float) -> None:
     """Begin to move bytes, after the latency."""
     call = s.call[number]
@@ -37,7 +35,6 @@ def begin(s: State, number: int, now: float) -> None:
         _change(s, number)
 
 
-@inner
 def close(s: State, number: int, now: float) -> None:
     """End a coflow for all its members, and note that others may have what it leaves of the links."""
     call = s.call[number]
@@ -51,7 +48,6 @@ def close(s: State, number: int, now: float) -> None:
         row = s.row[row].following
 
 
-@inner
 def settle(s: State, now: float) -> None:
     """Give out SMs and links, once all that an instant ends is ended."""
     settled = s.counts[UNSETTLED]
@@ -71,7 +67,6 @@ def settle(s: State, now: float) -> None:
     pace(s, settled, now)
 
 
-@inner
 def _tell(s: State) -> None:
     """Note the coflows of ranks that began or stopped to compute."""
     ranks, s.counts[UNSETTLED] = s.counts[UNSETTLED], 0
@@ -89,7 +84,6 @@ def _tell(s: State) -> None:
                 row = s.row[row].later
 
 
-@inner
 def _change(s: State, number: int) -> None:
     """Note that a coflow may get another rate."""
     if not s.call[number].changed:
@@ -98,7 +92,6 @@ def _change(s: State, number: int) -> None:
         s.counts[CHANGED] += 1
 
 
-@inner
 def _enter_links(s: State, call: Any) -> None:
     """Put a coflow behind the others on its links."""
     crossings, parts, links = s.crossing, s.part, s.link
@@ -116,7 +109,6 @@ def _enter_links(s: State, call: Any) -> None:
         link.flows += 1
 
 
-@inner
 def _leave_links(s: State, call: Any) -> None:
     """Take a coflow off its links, and note those that share links with it."""
     crossings, parts, links = s.crossing, s.part, s.link
@@ -140,13 +132,11 @@ def _leave_links(s: State, call: Any) -> None:
             at = crossings[at].after
 
 
-@inner
 def _meets_kernels(kind: Any) -> bool:
     """Tell whether kernels slow a coflow, or it slows them."""
     return bool(kind.overlap_slowdown > 1.0 or kind.sms != 0.0 or kind.hbm != 0.0)
 
 
-@inner
 def _enter_ranks(rows: Records, ranks: Records, call: Any, kind: Any) -> None:
     """Put a coflow behind the others at its ranks."""
     row = call.first if _meets_kernels(kind) else NONE
@@ -161,7 +151,6 @@ def _enter_ranks(rows: Records, ranks: Records, call: Any, kind: Any) -> None:
         row = rows[row].following
 
 
-@inner
 def _leave_ranks(rows: Records, ranks: Records, call: Any, kind: Any) -> None:
     """Take a coflow off its ranks."""
     member = call.first if _meets_kernels(kind) else NONE

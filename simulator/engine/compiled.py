@@ -4,20 +4,20 @@ An event is a number: rank r ends its kernel, or call c of a coflow ends its lat
 Sums are taken in the order of `reference` and of `fairshare.max_min_few`.
 
 `records` says what there is, `rows` and `coflows` what happens to it, `sharing` how fast bytes
-move, `pace` how fast kernels run. Only the outermost function is cached, with the others in it.
+move, `pace` how fast kernels run. All is compiled to one object, which is loaded without numba.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from simulator.compiled import inner, outer
+from simulator.compiled import MachineCode
 from simulator.engine.coflows import begin, close, settle
 from simulator.engine.heap import take
 from simulator.engine.instants import INSTANT
 from simulator.engine.records import DONE, FAILED, HEAP, MOVING, State
 from simulator.engine.rows import arrived, computed, ready
-from simulator.engine.state import state_of
+from simulator.engine.state import nothing, state_of
 from simulator.errors import EngineError
 from simulator.fairshare import UNBOUNDED
 from simulator.program import Program
@@ -27,7 +27,7 @@ from simulator.timeline import Timeline
 def run(program: Program) -> Timeline:
     """Execute one step. Rows that wait for each other keep the end -1. Errors: EngineError if a rate is unbounded."""
     state = state_of(program)
-    _execute(state)
+    CODE.ready()(state)
     if state.counts[FAILED]:
         raise EngineError(UNBOUNDED)
     rows = state.row[:-1]
@@ -44,13 +44,12 @@ def run(program: Program) -> Timeline:
     )
 
 
-@outer
 def _execute(s: State) -> None:
     """Run to the end, or until a rate is unbounded."""
     counts = s.counts
     for row in range(len(s.row) - 1):
         if s.row[row].waiting == 0:
-            ready(s, row, 0.0)
+            ready(s, np.int32(row), 0.0)
     settle(s, 0.0)
     while counts[HEAP] and not counts[FAILED]:
         due = _collect(s)
@@ -60,7 +59,6 @@ def _execute(s: State) -> None:
         settle(s, now)
 
 
-@inner
 def _collect(s: State) -> int:
     """Move all events of the next instant from the heap to s.due, in their order. Return how many there are."""
     events, heap, counts, due = s.event, s.heap, s.counts, 0
@@ -72,15 +70,21 @@ def _collect(s: State) -> int:
     return due
 
 
-@inner
 def _act(s: State, event: int, now: float) -> None:
     """Do what an event stands for."""
-    ranks = len(s.rank)
-    if event < ranks:
+    # Numbers of the size in which records hold them: of another size, all that is called with them
+    # would be compiled once more.
+    call = np.int32(event - len(s.rank))
+    row = np.int32(event - len(s.rank) - (len(s.call) - 1))
+    if call < 0:
         computed(s, event, now)
-    elif event >= ranks + len(s.call) - 1:
-        arrived(s, event - (ranks + len(s.call) - 1), now)
-    elif s.call[event - ranks].state == MOVING:
-        close(s, event - ranks, now)
+    elif row >= 0:
+        arrived(s, row, now)
+    elif s.call[call].state == MOVING:
+        close(s, call, now)
     else:
-        begin(s, event - ranks, now)
+        begin(s, call, now)
+
+
+CODE = MachineCode(_execute, nothing())
+"""The executor's machine code."""

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.compiled import inner
 from simulator.engine.records import HEAP, NONE, ORDER, Counts, Ids, Records
 
 
-@inner
 def schedule(events: Records, heap: Ids, counts: Counts, number: int, at: float) -> None:
     """Let an event be due at a time, instead of at the one that it was given before."""
     event = events[number]
@@ -26,7 +24,6 @@ def schedule(events: Records, heap: Ids, counts: Counts, number: int, at: float)
     _sink(events, heap, counts[HEAP], number)
 
 
-@inner
 def take(events: Records, heap: Ids, counts: Counts) -> None:
     """Take the first event out of the heap."""
     counts[HEAP] -= 1
@@ -37,14 +34,12 @@ def take(events: Records, heap: Ids, counts: Counts) -> None:
         _sink(events, heap, counts[HEAP], last)
 
 
-@inner
 def _before(event: Any, other: Any) -> bool:
     if event.at == other.at:
         return bool(event.order < other.order)
     return bool(event.at < other.at)
 
 
-@inner
 def _rise(events: Records, heap: Ids, number: int) -> None:
     """Move an event towards the first slot, past those that are due later."""
     slot = events[number].slot
@@ -57,7 +52,6 @@ def _rise(events: Records, heap: Ids, number: int) -> None:
     _put(events, heap, number, slot)
 
 
-@inner
 def _sink(events: Records, heap: Ids, size: int, number: int) -> None:
     """Move an event away from the first slot, past those that are due earlier."""
     slot = events[number].slot
@@ -73,7 +67,6 @@ def _sink(events: Records, heap: Ids, size: int, number: int) -> None:
     _put(events, heap, number, slot)
 
 
-@inner
 def _put(events: Records, heap: Ids, number: int, slot: int) -> None:
     heap[slot] = number
     events[number].slot = slot

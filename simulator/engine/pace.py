@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.compiled import inner
-from simulator.compute.contention import MOST
+from simulator.compute.contention import speed
 from simulator.engine.heap import schedule
 from simulator.engine.instants import INSTANT
 from simulator.engine.records import DISTURBED, State
 
 
-@inner
-def _speed(row: Any, held: float, taken: float) -> float:
-    """See `contention.speed`, from which no bit differs."""
-    held = min(held, MOST)
-    taken = min(taken, MOST)
-    fewer = held / (1.0 - held)
-    slower = taken / (1.0 - taken)
-    lost = row.sms * fewer + row.hbm * slower + row.both * fewer * slower
-    return float(1.0 / (1.0 + lost))
-
-
-@inner
 def disturb(s: State, call: Any) -> None:
     """Note that the kernels next to a transfer may get another speed."""
     kind = s.kind[call.kind]
@@ -36,7 +23,6 @@ def disturb(s: State, call: Any) -> None:
         row = s.row[row].following
 
 
-@inner
 def pace(s: State, settled: int, now: float) -> None:
     """Let kernels run at the speed that transfers leave. settled: how many of s.unsettled there were."""
     for i in range(settled):
@@ -48,7 +34,6 @@ def pace(s: State, settled: int, now: float) -> None:
         _pace(s, number, now)
 
 
-@inner
 def _pace(s: State, number: int, now: float) -> None:
     """Let what a rank computes run at the speed that its transfers leave."""
     rank = s.rank[number]
@@ -75,7 +60,6 @@ def _pace(s: State, number: int, now: float) -> None:
     schedule(s.event, s.heap, s.counts, number, end)
 
 
-@inner
 def _next_to_transfers(s: State, rank: Any, row: Any) -> float:
     """Return the speed of a row next to the transfers of its rank, relative to that alone."""
     held = 0.0
@@ -87,4 +71,4 @@ def _next_to_transfers(s: State, rank: Any, row: Any) -> float:
         held += kind.sms
         taken += kind.hbm * (call.rate / kind.rate)
         member = s.row[member].later
-    return _speed(row, held, taken)
+    return float(speed(row, held, taken))

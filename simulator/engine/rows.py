@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.compiled import inner
+import numpy as np
+
 from simulator.engine.heap import schedule
 from simulator.engine.instants import INSTANT
 from simulator.engine.records import DONE, NONE, UNSETTLED, Records, State
 
 
-@inner
 def ready(s: State, row: int, now: float) -> None:
     """Let a row whose waits are over wait for its launch."""
     rows = s.row
@@ -24,7 +24,6 @@ def ready(s: State, row: int, now: float) -> None:
         _launch(s, row, now)
 
 
-@inner
 def _hold(rows: Records, rank: Any, row: int) -> None:
     """Put a row among those of its rank that wait for nothing but the host, in the order of the program."""
     before, after = NONE, rank.held
@@ -37,7 +36,6 @@ def _hold(rows: Records, rank: Any, row: int) -> None:
         rows[before].following = row
 
 
-@inner
 def _launch(s: State, row: int, now: float) -> None:
     """Let the host launch a row, at once where it has come so far."""
     line = s.row[row]
@@ -51,13 +49,12 @@ def _launch(s: State, row: int, now: float) -> None:
     at = issue + line.lead
     if at > now + INSTANT:
         # Launches are numbered behind the kernels of ranks and the coflows, of which one is spare.
-        number = len(s.rank) + len(s.call) - 1 + row
+        number = np.int32(len(s.rank) + len(s.call) - 1 + row)
         schedule(s.event, s.heap, s.counts, number, at)
     else:
         arrived(s, row, now)
 
 
-@inner
 def arrived(s: State, row: int, now: float) -> None:
     """Let a row that is launched wait for its peers or for the SMs of its rank."""
     rows = s.row
@@ -69,7 +66,6 @@ def arrived(s: State, row: int, now: float) -> None:
         _unsettle(s, rows[row].rank)
 
 
-@inner
 def _queue(rows: Records, rank: Any, row: int) -> None:
     """Queue a row for the SMs of its rank, behind those that were ready before.
 
@@ -85,7 +81,6 @@ def _queue(rows: Records, rank: Any, row: int) -> None:
         rows[before].following = row
 
 
-@inner
 def grant(s: State, now: float) -> None:
     """Give the SMs of ranks that have them free to what has waited longest."""
     rows, ranks = s.row, s.rank
@@ -104,7 +99,6 @@ def grant(s: State, now: float) -> None:
             rank.versions = 0
 
 
-@inner
 def computed(s: State, number: int, now: float) -> None:
     """End the kernel that has the SMs of a rank."""
     rank = s.rank[number]
@@ -118,7 +112,6 @@ def computed(s: State, number: int, now: float) -> None:
     finish(s, row, now)
 
 
-@inner
 def _unsettle(s: State, rank: int) -> None:
     """Note that coflows must be told whether a rank computes."""
     counts = s.counts
@@ -126,7 +119,6 @@ def _unsettle(s: State, rank: int) -> None:
     counts[UNSETTLED] += 1
 
 
-@inner
 def finish(s: State, row: int, now: float) -> None:
     """End a row and make ready what waited for it alone."""
     rows, followers = s.row, s.follower
@@ -139,7 +131,6 @@ def finish(s: State, row: int, now: float) -> None:
             ready(s, follower, now)
 
 
-@inner
 def _join(s: State, row: int, now: float) -> None:
     """Arrive at a coflow; the last member starts it."""
     rows = s.row
@@ -157,5 +148,5 @@ def _join(s: State, row: int, now: float) -> None:
         while row >= 0:
             rows[row].start = now
             row = rows[row].following
-        opening = len(s.rank) + number  # see `_launch`
+        opening = np.int32(len(s.rank) + number)  # see `_launch`
         schedule(s.event, s.heap, s.counts, opening, now + kind.latency)

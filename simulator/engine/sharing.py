@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from simulator.compiled import inner
 from simulator.engine.heap import schedule
 from simulator.engine.pace import disturb
 from simulator.engine.records import FAILED, STAMP, Ids, Records, State
@@ -18,7 +17,6 @@ from simulator.fairshare import TOGETHER
 _INF = np.inf
 
 
-@inner
 def share(s: State, now: float) -> None:
     """Give new rates to the first coflow in s.sharing, which is marked, and to all that share links with it."""
     sharing = s.sharing
@@ -38,10 +36,10 @@ def share(s: State, now: float) -> None:
             call.rate = call.fresh
             disturb(s, call)
             end = now + max(0.0, call.left) / call.rate
-            schedule(s.event, s.heap, s.counts, len(s.rank) + sharing[i], end)
+            event = np.int32(len(s.rank) + sharing[i])
+            schedule(s.event, s.heap, s.counts, event, end)
 
 
-@inner
 def _meet(calls: Records, crossings: Records, at: int, stamp: int, met: Ids, count: int) -> int:
     """Append the users of a link that this search has not met. at: the first crossing. Return how many are met."""
     while at >= 0:
@@ -54,7 +52,6 @@ def _meet(calls: Records, crossings: Records, at: int, stamp: int, met: Ids, cou
     return count
 
 
-@inner
 def _component(s: State) -> int:
     """Complete s.sharing by all coflows that hang together with the first one over links. Return how many there are."""
     calls, kinds, parts, links = s.call, s.kind, s.part, s.link
@@ -62,7 +59,7 @@ def _component(s: State) -> int:
     # A depth-first search, last in first out as in the reference: the order of flows is the order of
     # sums, and so decides their bits.
     frontier[0] = sharing[0]
-    count = left = 1
+    count = left = np.int64(1)
     while left:
         left -= 1
         kind = calls[frontier[left]].kind
@@ -70,13 +67,13 @@ def _component(s: State) -> int:
             link = links[parts[i].link]
             if link.flows > 1:
                 more = _meet(calls, s.crossing, link.first, s.counts[STAMP], sharing, count)
-                frontier[left : left + more - count] = sharing[count:more]
-                left += more - count
-                count = more
+                while count < more:
+                    frontier[left] = sharing[count]
+                    left += 1
+                    count += 1
     return count
 
 
-@inner
 def _cap(s: State, call: Any) -> float:
     """Return the fastest that a coflow's kernel may go [B/s]."""
     kind, rows, ranks = s.kind[call.kind], s.row, s.rank
@@ -89,7 +86,6 @@ def _cap(s: State, call: Any) -> float:
     return float(kind.rate)
 
 
-@inner
 def _fill(s: State, flows: int) -> bool:
     """Find the max-min fair rate of the coflows in s.sharing: `fresh`. Return whether all are bounded.
 
@@ -112,7 +108,6 @@ def _fill(s: State, flows: int) -> bool:
     return True
 
 
-@inner
 def _list_links(s: State, flows: int) -> int:
     """List the links of the coflows in s.sharing in s.touched, with all their room. Return how many there are."""
     kinds, parts, links = s.kind, s.part, s.link
@@ -131,7 +126,6 @@ def _list_links(s: State, flows: int) -> int:
     return count
 
 
-@inner
 def _next_level(
     calls: Records, kinds: Records, parts: Records, links: Records, rising: Ids, touched: Ids
 ) -> float:
@@ -147,7 +141,6 @@ def _next_level(
     return level
 
 
-@inner
 def _mark_full(links: Records, touched: Ids, level: float) -> None:
     """Mark the links that are full when all rates have risen to a level, and begin to sum shares anew."""
     for number in touched:
@@ -156,7 +149,6 @@ def _mark_full(links: Records, touched: Ids, level: float) -> None:
         link.share = 0.0
 
 
-@inner
 def _stop(
     calls: Records, kinds: Records, parts: Records, links: Records, rising: Ids, level: float
 ) -> int:
@@ -174,7 +166,6 @@ def _stop(
     return stay
 
 
-@inner
 def _take_room(links: Records, touched: Ids, level: float) -> None:
     """Take what stopped coflows use off the room of their links, and begin to sum shares anew."""
     for number in touched:
@@ -183,14 +174,12 @@ def _take_room(links: Records, touched: Ids, level: float) -> None:
         link.share = 0.0
 
 
-@inner
 def _add_shares(kinds: Records, parts: Records, links: Records, kind: int) -> None:
     """Add the weights of a coflow to the shares of its links."""
     for i in range(kinds[kind].begin, kinds[kind + 1].begin):
         links[parts[i].link].share += parts[i].weight
 
 
-@inner
 def _crosses_full(kinds: Records, parts: Records, links: Records, kind: int) -> bool:
     """Tell whether a coflow crosses a full link."""
     for i in range(kinds[kind].begin, kinds[kind + 1].begin):

@@ -78,6 +78,24 @@ def state_of(program: Program) -> State:
     )
 
 
+def nothing() -> State:
+    """Return a state of nothing, which has the types of any other."""
+    layouts = {
+        "row": ROW,
+        "rank": RANK,
+        "kind": KIND,
+        "part": PART,
+        "call": CALL,
+        "crossing": CROSSING,
+        "link": LINK,
+        "event": EVENT,
+        "counts": np.dtype(np.int64),
+    }
+    numbers = np.dtype(np.int32)
+    arrays = {name: np.zeros(0, layouts.get(name, numbers)) for name in State._fields}
+    return State(**arrays)
+
+
 def _rows(program: Program, hosts: Hosts) -> tuple[Records, Ids]:
     """Return the rows, a last one that only ends the list of followers, and the followers, by row in rising order."""
     # The program lists what each row waits for. Here a row that ends tells those that wait for it,

@@ -64,7 +64,7 @@ class Report:
     measured_share: float
     """Of the time of all GEMMs, that of shapes between measured ones on this GPU."""
     executor: str
-    """Which executor ran the step."""
+    """Which executor was asked to run the step; their results are the same to the last bit."""
     ops: int
     """Rows of the program."""
     events: int

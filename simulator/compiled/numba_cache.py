@@ -1,24 +1,14 @@
-"""Compiled functions, and where what was compiled is kept: everything that numba compiles goes through here.
-
-numba keeps machine code next to the source or under HOME. In a container neither may be writable,
-and a process that is killed leaves files that cannot be read. Here the temporary folder is used
-instead, then no cache at all, and a file that cannot be read is compiled anew.
-
-numba is imported when the first function is compiled, not before.
-"""
+"""numba's own cache of compiled functions, with our places for it, and with files that cannot be read taken for none."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import stat
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import FunctionType
 from typing import Any, TypeVar, cast
+
+from simulator.compiled.places import own, stamp, temporary
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,32 +32,11 @@ def outer(function: Function) -> Function:
     return cast(Function, compiled)
 
 
-def inner(function: Function) -> Function:
+def inner(function: Function, **options: Any) -> Function:
     """Compile a function that only compiled ones call: without a way in from Python, a third less to compile."""
     from numba import njit
 
-    return cast(Function, njit(**_INNER)(function))
-
-
-@cache
-def with_callees(function: Function) -> Function:
-    """Compile a plain function, and the plain functions of its module that it calls, on their own copies.
-
-    For what is worth compiling only sometimes: uncompiled, the same functions run in Python.
-    """
-    return cast(Function, outer(_linked(function)))
-
-
-def _linked(function: Any) -> Any:
-    """Return a copy of a function that sees compiled copies of the functions of its module that it calls."""
-    known = dict(function.__globals__)
-    for name in function.__code__.co_names:
-        callee = known.get(name)
-        if isinstance(callee, FunctionType) and callee.__module__ == function.__module__:
-            known[name] = inner(_linked(callee))
-    copy = FunctionType(function.__code__, known, function.__name__, function.__defaults__)
-    copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
-    return copy
+    return cast(Function, njit(**_INNER, **options)(function))
 
 
 @cache
@@ -105,8 +74,8 @@ def _places() -> list[type[object]]:
     class InFolder:
         """A place whose files are stale once any module of the function's folder has changed."""
 
-        def get_source_stamp(self: Any) -> bytes:
-            return _stamp(Path(self._py_file).parent)
+        def get_sourcestamp(self: Any) -> bytes:
+            return stamp(Path(self._py_file).parent)
 
     class Chosen(InFolder, caching.UserProvidedCacheLocator):
         """What the environment's NUMBA_CACHE_DIR names."""
@@ -127,36 +96,11 @@ def _places() -> list[type[object]]:
 
         def __init__(self, function: Any, file: str) -> None:
             super().__init__(function, file)
-            folder = _temporary() / self.get_suitable_cache_subpath(file)
+            folder = temporary() / self.get_suitable_cache_subpath(file)
             self._cache_path = str(folder)
 
         def ensure_cache_path(self) -> None:
-            _own(_temporary())
+            own(temporary())
             super().ensure_cache_path()
 
     return [Chosen, NextToSource, OfUser, Temporary]
-
-
-def _stamp(folder: Path) -> bytes:
-    """Return a digest of the Python files of a folder, by name and content."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.digest()
-
-
-def _temporary() -> Path:
-    """Return the folder of this user in the temporary folder; it need not exist."""
-    user = os.getuid() if hasattr(os, "getuid") else "user"  # Windows has one folder for each
-    return Path(tempfile.gettempdir()) / f"simulate-compiled-{user}"
-
-
-def _own(folder: Path) -> None:
-    """Make a folder that only this user can write. Errors: OSError if somebody else could put code into it."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    shared = os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if not stat.S_ISDIR(status.st_mode) or not mine or shared:
-        raise PermissionError(f"{folder} belongs to somebody else")
