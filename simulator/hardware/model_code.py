@@ -28,6 +28,19 @@ class ModelCode(Data):
             "Whether keys and values are copied to a head of each per query head before attention."
         ),
     )
+    joined: bool = Field(
+        True,
+        description=(
+            "Whether one GEMM makes queries, keys and values, and one gate and up; False: one each."
+        ),
+    )
+    casts_weights: Literal["step", "pass"] = Field(
+        "step",
+        description=(
+            "When weights of FP8 GEMMs are cast: once per step, with their transposes, or in every "
+            "forward pass, recomputed ones too, and transposed in backward passes."
+        ),
+    )
     context: Literal["fused", "ring"] = Field(
         "fused",
         description=(

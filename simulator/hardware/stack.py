@@ -134,6 +134,13 @@ class OptimizerKernels(Data):
         ),
         examples=[3],
     )
+    fused: bool = Field(
+        True,
+        description=(
+            "Whether one kernel updates a parameter and both moments; False: one for each product, "
+            "sum and root, in FP32."
+        ),
+    )
     copies: bool = Field(
         description="Whether a kernel of its own reads master weights and writes parameters."
     )

@@ -7,7 +7,7 @@ that read the residual stream by columns, the output by rows.
 
 from __future__ import annotations
 
-from simulator.ops import parallel, projections
+from simulator.ops import parallel, projections, weights
 from simulator.ops.attention_core import core, core_backward
 from simulator.ops.op import (
     Item,
@@ -22,7 +22,6 @@ from simulator.ops.op import (
     quantise,
     recast,
     recomputed,
-    transpose,
 )
 
 
@@ -47,6 +46,7 @@ def forward(work: Work) -> Ops:
     )
     output = (
         *quantise(recipe, work.tokens * context),
+        *weights.cast(work, h * context),
         gemm("o", work.tokens, h, context, recipe.gemm),
     )
     if work.model.parallel_residual:  # its output is added to the FFN's before both are scattered
@@ -149,7 +149,7 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
     context = _context(work)
     output = (
         *_gather_output_gradient(work),
-        *transpose(recipe, h * context),
+        *weights.transposed(work, h * context),
         gemm("o dgrad", work.tokens, context, h, recipe.gemm),
     )
     # In the order of the profile: from the end of the half layer to its begin.
