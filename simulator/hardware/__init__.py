@@ -26,6 +26,7 @@ from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import (
     Drain,
     ExpertKernels,
+    LayerKernels,
     LossName,
     OptimizerKernels,
     StackConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "GroupedModel",
     "HostConfig",
     "KernelConfig",
+    "LayerKernels",
     "LossName",
     "MeasuredGemms",
     "MeasuredLinks",
