@@ -203,7 +203,7 @@ class Communication:
             refused = self._refused(traffic, op, members, error)
             raise _located(self.scenario, refused) from error
         best = chosen(possible, size)
-        return Plan(network, best.algorithm, op, best.kernel)
+        return Plan(network, best.algorithm, op, best.at(size))
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError
