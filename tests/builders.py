@@ -418,6 +418,7 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
                 "ramp": model.ramp and model.ramp.model_copy(update={"most": model.ramp.most / k}),
                 "cast": model.cast * k,
                 "own_part": model.own_part * k,
+                "channel": model.channel * k,
                 "measured_on": _measured(model, k),
                 "copies": _copied_faster(model.copies, k),
             }
@@ -457,6 +458,7 @@ def _faster_limits(limits: TunerLimits, k: float) -> _FasterLimits:
     rates = {
         "ll": limits.ll * k,
         "ll128": limits.ll128 * k,
+        "wide_nic": limits.wide_nic * k,
         "tree": tuple(rate * k for rate in limits.tree),
     }
     values = {**limits.model_dump(), **rates, "faster": k}
@@ -489,7 +491,9 @@ def _faster_tuner(known: Tuner, k: float) -> Tuner:
         name: tuple(rate * k for rate in getattr(known, name))
         for name in ("ll_across", "nvls_tree_channel")
     }
-    return known.model_copy(update={**latencies, **rates, "overhead": known.overhead / k})
+    calls = {name: getattr(known.pat, name) / k for name in ("base", "rank")}
+    others = {"overhead": known.overhead / k, "pat": known.pat.model_copy(update=calls)}
+    return known.model_copy(update={**latencies, **rates, **others})
 
 
 def _copied_faster(copies, k: float):

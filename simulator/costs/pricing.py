@@ -187,8 +187,9 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         sequence_parallel=config.sequence_parallel,
         tp_overlap=_overlaps(scenario),
         tp_pass=_pass_seconds(scenario),
-        cp_gather=config.cp_comm == "all_gather",
-        cp_heads=config.cp_comm == "a2a" and layout.cp > 1,
+        cp_gather=scenario.cp_comm == "all_gather",
+        cp_heads=scenario.cp_comm == "a2a" and layout.cp > 1,
+        code=scenario.stack.code,
         loss=_loss(scenario),
         unfused=training.attention == "unfused",
     )

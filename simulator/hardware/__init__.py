@@ -20,6 +20,7 @@ from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
 from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
+from simulator.hardware.model_code import FUSED, ModelCode
 from simulator.hardware.nccl import PROTOCOLS, Tuner, TunerLimits
 from simulator.hardware.power import PowerLaw
 from simulator.hardware.sharding import Sharding
@@ -40,6 +41,7 @@ from simulator.hardware.tensor_overlap import (
 from simulator.hardware.transport import Transport
 
 __all__ = [
+    "FUSED",
     "LAUNCHES",
     "PROTOCOLS",
     "AttentionModel",
@@ -58,6 +60,7 @@ __all__ = [
     "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
+    "ModelCode",
     "OptimizerKernels",
     "OverlapMethod",
     "OverlapSlowdown",

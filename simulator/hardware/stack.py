@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from simulator.hardware.data import Data
+from simulator.hardware.model_code import FUSED, ModelCode
 from simulator.hardware.sharding import Sharding
 from simulator.hardware.tensor_overlap import TensorOverlap
 from simulator.units import Integer
@@ -174,6 +175,7 @@ class StackConfig(Data):
     loss: LossName = Field(
         description="How it computes the cross-entropy by default, see training.loss."
     )
+    code: ModelCode = Field(FUSED, description="What its models run between GEMMs.")
     attention: str = Field(
         "",
         description=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.ops import parallel, ulysses
+from simulator.ops import parallel, ring_attention, ulysses
 from simulator.ops.op import Op, Ops, Shape, Work, gemm, moved, recomputed
 
 
@@ -12,6 +12,8 @@ def core(work: Work) -> Ops:
         return _unfused(work)
     if work.cp_heads:
         return ulysses.spread_heads(work, (_fused(work),))
+    if work.rings:
+        return ring_attention.forward(work, _fused(work))
     return parallel.keys_and_values(work, (_fused(work),))
 
 
@@ -21,6 +23,8 @@ def core_backward(work: Work) -> Ops:
         gradients = _unfused_backward(work)
     elif work.cp_heads:
         gradients = ulysses.spread_heads_backward(work, (_fused_backward(work),))
+    elif work.rings:
+        gradients = ring_attention.backward(work, _fused_backward(work))
     else:
         gradients = parallel.keys_and_values(work, (_fused_backward(work),), backward=True)
     if "core_attention" not in work.recompute:
@@ -36,9 +40,8 @@ def _kept_qkv(work: Work) -> float:
     model = work.model
     if model.is_mla and "mla_up_projection" in work.recompute:
         return 2.0 * work.tokens * model.qk_rope_head_dim
-    kv_heads = work.heads if model.is_mla else work.kv_heads
     queries = work.heads * model.qk_dim
-    keys_and_values = kv_heads * (model.qk_dim + model.v_dim)
+    keys_and_values = work.attended_heads * (model.qk_dim + model.v_dim)
     return 2.0 * work.tokens * (queries + keys_and_values)
 
 
@@ -49,7 +52,9 @@ def _length(work: Work) -> int:
 
 def _steps(work: Work) -> int:
     """Return the kernels of attention: in a ring one for each part of the keys and values."""
-    return 1 if work.cp_gather or work.cp_heads else work.cp
+    if work.cp_heads or (work.cp_gather and not work.rings):
+        return 1
+    return work.cp
 
 
 def _score_matrices(work: Work) -> int:

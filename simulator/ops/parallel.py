@@ -212,9 +212,8 @@ def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
     if work.cp == 1:
         return core
     # MLA's keys and values are expanded before they travel: a head of each for every query head.
-    heads = work.heads if work.model.is_mla else work.kv_heads
     width = work.model.qk_dim + work.model.v_dim
-    size = work.cp * work.tokens * heads * width * 2.0
+    size = work.cp * work.tokens * work.attended_heads * width * 2.0
     if not work.cp_gather:
         carried = 2 if backward else 1
         ring = Transfer("ring", "cp", size * carried, concurrent=len(core))

@@ -159,7 +159,12 @@ class Coflows:
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
         coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
-        first = (int(src[0]), int(dst[0]))
+        first: tuple[int, ...] = (int(src[0]), int(dst[0]))
+        if self.communication.scenario.pipeline.sends is not PipelineOverlap.STEADY:
+            # Posted in batches, sends run in the pipeline group's communicator and share its
+            # channels; alone each pair has one of its own (PyTorch, ProcessGroupNCCL.cpp).
+            stages = inner * (np.arange(layout.pp) + layout.pp * high[0])
+            first = tuple((low[0] + stages).tolist())
         kernel = self.communication.plan(edge.kind, first, size).kernel
         routes = _sends(self.network, src, dst, latencies(self.network, kernel))
         sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
