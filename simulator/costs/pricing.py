@@ -179,6 +179,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         router_kernels_backward=scenario.stack.experts.router_backward,
         mapping_kernels=scenario.stack.experts.mapping,
         norm=scenario.stack.norm,
+        layers=scenario.stack.layers,
         row_multiple=_row_multiple(scenario),
         recompute=frozenset(recompute),
         tp=layout.tp,

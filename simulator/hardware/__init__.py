@@ -27,6 +27,7 @@ from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import (
     Drain,
     ExpertKernels,
+    LayerKernels,
     LossName,
     OptimizerKernels,
     StackConfig,
@@ -56,6 +57,7 @@ __all__ = [
     "GroupedModel",
     "HostConfig",
     "KernelConfig",
+    "LayerKernels",
     "LossName",
     "MeasuredGemms",
     "MeasuredLinks",

@@ -117,6 +117,32 @@ class ExpertKernels(Data):
     )
 
 
+class LayerKernels(Data):
+    """What a stack's linear layers run besides their GEMMs, and what they wait for."""
+
+    biases: bool = Field(
+        False,
+        description=(
+            "Whether kernels of their own add the biases that no fused kernel adds, and sum the "
+            "gradients of all; otherwise the GEMMs do both, as cuBLASLt's can."
+        ),
+    )
+    adds_gradients: bool = Field(
+        False,
+        description=(
+            "Whether a weight gradient is written by its GEMM and added to the sum of the other "
+            "micro-batches by a kernel of its own."
+        ),
+    )
+    waits_for_sums: bool = Field(
+        False,
+        description=(
+            "Whether everything waits for the sum of an input gradient over a tensor parallel "
+            "group; otherwise it travels next to the weight gradient."
+        ),
+    )
+
+
 class OptimizerKernels(Data):
     """What a stack does with gradients and parameters around AdamW, as passes over HBM.
 
@@ -177,6 +203,9 @@ class StackConfig(Data):
             "embedding that the last stage holds a copy of), loss (over data parallel ranks)."
         ),
         examples=[["gradient_norm", "loss"]],
+    )
+    layers: LayerKernels = Field(
+        LayerKernels(), description="What its linear layers run besides their GEMMs."
     )
     sharding: Sharding = Field(
         Sharding(), description="How it gathers sharded parameters and scatters gradients."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.ops import expert_kernels, parallel
+from simulator.ops import expert_kernels, linear, parallel
 from simulator.ops.attention import dropout_backward, residual
 from simulator.ops.op import (
     Ops,
@@ -239,6 +239,7 @@ def dense_backward(work: Work) -> Ops:
         # The weight gradient of the first layer reads the norm's output.
         *norm_recomputed(work),
         *inner,
+        *linear.bias_gradient(work, work.tokens * _dense(work).first_width),
     )
     again: Ops = ()
     if _dense(work).repeats == "all":
@@ -246,6 +247,7 @@ def dense_backward(work: Work) -> Ops:
     return (
         *again,
         *dropout_backward(work),
+        *linear.bias_gradient(work, work.own * work.model.hidden_size),
         *parallel.gathered(work, "fc2_dgrad", second),
         *parallel.transpose_gradient(work),
         *outer,

@@ -15,6 +15,7 @@ from simulator.residuals.rows import (
     Residuals,
     Timed,
     against_table,
+    benchmark,
     column,
     measured_table,
     processor,
@@ -129,8 +130,8 @@ def _transformer_engine(flash: dict[str, Any]) -> Iterator[Residuals]:
 
 
 def _alone(part: Processor, ops: Iterable[Op]) -> float:
-    """Return what some ops take together, one after another [s]."""
-    return sum(part.kernel(op, overlapped=False) for op in ops)
+    """Return what some ops take in a benchmark, one after another [s]."""
+    return float(benchmark(part, ops).sum())
 
 
 SERVING = (
