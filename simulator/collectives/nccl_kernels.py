@@ -7,14 +7,12 @@ of them: channels, chunks, and latencies of rounds that no measurement has alone
 from __future__ import annotations
 
 from simulator.collectives import tuner
-from simulator.collectives.tuner import NIC_SHARE, NVLS_TREE, PAT, TREE, Shape, constants
+from simulator.collectives.tuner import NVLS_TREE, PAT, TREE, Shape, constants
 from simulator.hardware import PROTOCOLS, CommunicationModel
 
 DIRECT = "direct"
 NVLINK = 3.33e-6
 """Latency of a round over NVLink to which rows relate theirs [s]: arXiv 2505.09343, table 5."""
-MOST_CHANNELS = 16
-"""Up to which NCCL doubles the channels of a group that spans nodes; src/graph/connect.cc."""
 FEW_NODES = 4
 """Nodes from which on chunks of NVLSTree are half as large: NCCL 2.28, src/enqueue.cc."""
 KIB = 1024.0
@@ -59,9 +57,9 @@ def _aggregated(kernel: CommunicationModel, group: Shape) -> CommunicationModel:
 
 def group_channels(group: Shape) -> int:
     """Return NCCL's channels of a group that spans nodes."""
-    wide = NIC_SHARE * group.nic > group.limits.wide_nic
+    wide = constants().nic_share * group.nic > group.limits.wide_nic
     rail = group.limits.rail_channels if wide else 2
-    return min(MOST_CHANNELS, rail * group.rails)
+    return min(constants().channels_across, rail * group.rails)
 
 
 def peer_channels(group: Shape) -> int:

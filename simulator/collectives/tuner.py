@@ -20,10 +20,6 @@ from simulator.hardware import PROTOCOLS, Tuner, TunerLimits
 from simulator.topology import Network
 
 RING, TREE, NVLS, NVLS_TREE, PAT = "ring", "tree", "nvls", "nvls_tree", "pat"
-NVLS_FROM = 5
-"""GPUs from which NVLS is taken: up to 4 reach a ring's rate (NVIDIA/nccl issue 1455)."""
-NIC_SHARE = 0.96
-"""Of NICs' line rate that NCCL's search gives to channels: 48 of 50 GB/s."""
 
 
 class Shape(NamedTuple):
@@ -70,7 +66,7 @@ def shape(network: Network, members: Sequence[int], limits: TunerLimits) -> Shap
     ring = limits.ring * float(network.capacity[network.gpu_up[first[0]]])
     nics = np.unique(network.nic_up[first])
     rates = network.capacity[nics[nics >= 0]]  # [NIC] B/s
-    across = NIC_SHARE * float(rates.sum())
+    across = constants().nic_share * float(rates.sum())
     if len(first) == 1:  # nothing but the NIC
         ring = across
     return Shape(
@@ -147,7 +143,7 @@ def _tree(protocol: str, group: Shape, bus: float) -> float:
 def _switched(op: str, algorithm: str, protocol: str, group: Shape) -> float:
     """Return the rate of NVLS, or of NVLSTree: by Simple alone, on GPUs with switches that add."""
     one_node = group.nodes == 1
-    few = group.local < NVLS_FROM
+    few = group.local < constants().nvls_from
     if protocol != "Simple" or not group.limits.nvls or few or one_node != (algorithm == NVLS):
         return 0.0
     known = constants()

@@ -103,6 +103,20 @@ class Tuner(Data):
         examples=[["57.7 GB/s", "45.5 GB/s"]],
     )
     nvls_channels: Integer = Field(description="Channels of NVLS.")
+    nvls_from: Integer = Field(
+        gt=0, description="GPUs of a node from which NVLS is taken.", examples=[5]
+    )
+    channels_across: Integer = Field(
+        gt=0,
+        description="Channels to which those of a group that spans nodes are doubled at most.",
+        examples=[16],
+    )
+    nic_share: Number = Field(
+        gt=0,
+        le=1,
+        description="Share of NICs' line rate that NCCL's search gives to channels.",
+        examples=[0.96],
+    )
     pat: Pat = Field(
         description="Gathers and scatters in parallel aggregated trees, of one GPU on each node."
     )
