@@ -246,7 +246,7 @@ class _Folding:
             kind = self.net.kind[link]
             if kind in rates:
                 there.append(size / self._share(link, kernel) / rates[kind])
-        measured = max(there)
+        measured = max(there, default=0.0)  # of PCIe alone nothing is known
         return max(1.0, kernel.overlap_slowdown * measured / alone)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:
