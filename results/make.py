@@ -21,6 +21,7 @@ import gpus
 import ledgers
 import left_out
 import links
+import loads
 import memory_page
 import overlaps
 import published
@@ -383,6 +384,7 @@ TABLES |= {
     "rankings.md": rankings.page,
     "ledgers.md": ledgers.page,
     "scaling.md": scaling.page,
+    "loads.md": loads.page,
     "../README.md": readme,
     **gallery.TABLES,
 }

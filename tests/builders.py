@@ -115,10 +115,11 @@ def hosted(**changes: object) -> Scenario:
 
 
 def host_free(one: Scenario) -> Scenario:
-    """Return a scenario with hosts that take no time and wait for nothing."""
+    """Return a scenario with hosts that take no time, wait for nothing and sum nothing small."""
     waits = one.stack.host.model_copy(update={"drains": ()})
     sharding = one.stack.sharding.model_copy(update={"host": 0.0})
-    stack = one.stack.model_copy(update={"host": waits, "sharding": sharding})
+    changed = {"host": waits, "sharding": sharding, "step_sums": ()}
+    stack = one.stack.model_copy(update=changed)
     return replace(one, host=AT_ONCE.config, stack=stack)
 
 

@@ -218,7 +218,8 @@ def _overlaps(scenario: Scenario) -> Overlaps:
     on, and Megatron turns the overlap off.
     """
     config = scenario.workload.layout
-    if not (config.tp_comm_overlap and config.sequence_parallel):
+    wanted = config.tp_comm_overlap and config.sequence_parallel
+    if not wanted or scenario.layout.tp == 1:
         return {}
     group = TensorGroup(
         architecture=scenario.gpu.kernels,

@@ -16,6 +16,10 @@ Drain: TypeAlias = Literal["gradient_norm", "token_counts", "receive"]
 """Something that the host waits for, so that its queue of launches runs dry."""
 
 
+StepSum: TypeAlias = Literal["gradient_norm", "optimizers", "norms", "tied_embedding", "loss"]
+"""A small all-reduce at the end of a step, see `program.step_sums`."""
+
+
 LossName: TypeAlias = Literal[
     "fused", "compiled", "vocab_parallel", "fused_vocab_parallel", "unfused"
 ]
@@ -190,6 +194,16 @@ class StackConfig(Data):
     pipeline: PipelineSends = Field(description="Its sends between pipeline stages.")
     experts: ExpertKernels = Field(description="The kernels of routed experts.")
     optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
+    step_sums: tuple[StepSum, ...] = Field(
+        ("gradient_norm",),
+        description=(
+            "What it sums at the end of a step besides gradients: gradient_norm (over all GPUs; "
+            "optimizers: once for dense and once for routed parameters), norms (gradients of norms "
+            "over tensor parallel ranks, with sequence_parallel), tied_embedding (gradients of an "
+            "embedding that the last stage holds a copy of), loss (over data parallel ranks)."
+        ),
+        examples=[["gradient_norm", "loss"]],
+    )
     layers: LayerKernels = Field(
         LayerKernels(), description="What its linear layers run besides their GEMMs."
     )
