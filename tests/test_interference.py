@@ -11,7 +11,7 @@ from test_calibration import OBSERVED, slope
 from simulator import engine
 from simulator.collectives.kinds import EXCHANGES, SENDS
 from simulator.compute import Sensitivity, speed
-from simulator.compute.contention import MOST, sensitivity
+from simulator.compute.contention import most, sensitivity
 from simulator.engine import EXECUTORS
 from simulator.ops.op import Taken, gemm
 from simulator.program import lower
@@ -51,7 +51,7 @@ def test_two_kernels_in_a_row_take_the_sum_of_their_times():
 
 
 def test_transfers_leave_kernels_some_of_everything():
-    assert speed(sensitivity(1, 1), 3.0, 3.0) == pytest.approx((1 - MOST) ** 2)
+    assert speed(sensitivity(1, 1), 3.0, 3.0) == pytest.approx((1 - most()) ** 2)
 
 
 # The engine
