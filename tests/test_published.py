@@ -153,6 +153,7 @@ QUICK = (
 
 MISSED = {
     "zero_bubble/1.5b-interleaved-24",
+    "zero_bubble/1.5b-zb-1p-24",
     "zero_bubble/6.2b-interleaved-24",
     "zero_bubble/6.2b-zb-1p-24",
 }
