@@ -20,6 +20,7 @@ from calibration import (
     TRACED,
     measured,
     measured_csv,
+    processor,
 )
 
 from simulator.inputs import ROOT
@@ -72,7 +73,12 @@ def test_shares_of_small_kernels_stand_for_their_latency(kind, phase, traced):
 
 def test_ops_that_the_trace_lacks_take_a_neighbours_share():
     memory = HOPPER.kernels.memory
-    assert {memory["embedding"], memory["loss"], memory["optimizer"]} == {memory["copy"]}
+    assert memory["embedding"] == memory["copy"]
+    # Kernels of this size stream no faster than BabelStream's add and triad.
+    stream = measured("stream")["babelstream"]["h100"]
+    for kind in ("loss", "optimizer"):
+        share = memory[kind] * HOPPER.kernels.overlap_slowdown.memory
+        assert share == pytest.approx(stream["triad"] / stream["peak"], abs=0.001)
 
 
 EACH = {"norm": 4, "add": 6, "activation": 6}  # bytes per element
@@ -135,6 +141,15 @@ def test_norms_on_h100_agree_between_two_sources():
 
 
 STACK = measured("training_kernels")
+
+
+def test_what_streams_on_blackwell_reaches_as_much_of_its_hbm_as_on_hopper():
+    casts = measured("stream")["casts"]
+    for gpu in ("b200", "gb200"):
+        part = processor(gpu)
+        assert casts[gpu]["peak"] * 1e12 == part.gpu.memory.bandwidth
+        share = np.mean([casts[gpu][name] for name in ("trtllm", "vllm")]) / casts[gpu]["peak"]
+        assert alone(part, "optimizer") == pytest.approx(share, rel=0.02)
 
 
 def alone(part, kind):
