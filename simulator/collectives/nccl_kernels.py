@@ -10,7 +10,7 @@ from simulator.collectives import tuner
 from simulator.collectives.tuner import NVLS_TREE, PAT, TREE, Shape, constants
 from simulator.hardware import PROTOCOLS, CommunicationModel
 
-DIRECT = "direct"
+DIRECT, PAIRWISE = "direct", "pairwise"
 NVLINK = 3.33e-6
 """Latency of a round over NVLink to which rows relate theirs [s]: arXiv 2505.09343, table 5."""
 FEW_NODES = 4
@@ -31,6 +31,8 @@ def adapted(
     if algorithm == NVLS_TREE and kernel.ramp and group.nodes >= FEW_NODES:
         half = kernel.ramp.model_copy(update={"most": kernel.ramp.most / 2})
         return kernel.model_copy(update={"ramp": half})
+    if algorithm == PAIRWISE and group.nodes > 1:
+        return posted(kernel, protocol, group.ranks - group.local)
     if algorithm == DIRECT and kernel.channel and group.nodes > 1:
         most = peer_channels(group) * kernel.channel / group.nic
         return kernel.model_copy(update={"nic": min(kernel.nic, most)})
@@ -53,6 +55,16 @@ def _aggregated(kernel: CommunicationModel, group: Shape) -> CommunicationModel:
     """
     setup = kernel.setup + tuner.constants().pat.rank * group.ranks
     return kernel.model_copy(update={"setup": setup, "nic_overhead": 0.0})
+
+
+def posted(kernel: CommunicationModel, protocol: str, peers: float) -> CommunicationModel:
+    """Return a row whose messages to other nodes one proxy thread posts, one after another.
+
+    What a post takes is NCCL's own overhead of a step (getNetOverhead, three times with Simple).
+    peers: GPUs on other nodes.
+    """
+    post = tuner.constants().overhead * (3 if protocol == "Simple" else 1)
+    return kernel.model_copy(update={"setup": kernel.setup + peers * post})
 
 
 def group_channels(group: Shape) -> int:
