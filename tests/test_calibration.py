@@ -158,8 +158,10 @@ def alone(part, kind):
 
 
 def test_fused_norms_reach_what_apex_measured_on_a100_and_liger_on_h100():
-    for row in STACK["fast_layer_norm"]:
-        kind = {"forward": "fused_norm", "backward": "fused_norm_backward"}[row["pass"]]
+    rows = [("fused_norm", row) for row in STACK["fast_layer_norm"]]
+    rows += [("apex_norm", row) for row in STACK["apex_layer_norm"]]
+    for norm, row in rows:
+        kind = norm + {"forward": "", "backward": "_backward"}[row["pass"]]
         assert alone(AMPERE, kind) == pytest.approx(row["gb_s"] / row["peak_gb_s"], rel=0.002)
     (row,) = STACK["fused_rms_norm"]
     elements = row["rows"] * row["width"]

@@ -210,9 +210,10 @@ class StackConfig(Data):
     sharding: Sharding = Field(
         Sharding(), description="How it gathers sharded parameters and scatters gradients."
     )
-    norm: Literal["norm", "fused_norm", "compiled_norm"] = Field(
+    norm: Literal["norm", "fused_norm", "compiled_norm", "apex_norm"] = Field(
         description=(
-            "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."
+            "Its norms: DeepSeek's own, those of Transformer Engine, what torch.compile makes, or "
+            "Apex's and Megatron-LM's of 2020."
         )
     )
     loss: LossName = Field(

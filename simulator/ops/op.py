@@ -24,6 +24,8 @@ KINDS = (
     "fused_norm_backward",
     "compiled_norm",
     "compiled_norm_backward",
+    "apex_norm",
+    "apex_norm_backward",
     "softmax",
     "softmax_backward",
     "quantise",
