@@ -51,7 +51,5 @@ def test_weights_are_cast_in_each_pass_and_transposed_backward():
 
 def test_adamw_by_operation_moves_88_bytes():
     fsdp1 = inputs.validate(inputs.data("stacks", "fsdp1"), StackConfig)
-    (adamw,) = (
-        op for op in update(RECIPES["bf16"], fsdp1.optimizer, 10, 10) if op.name == "adamw"
-    )
+    (adamw,) = (op for op in update(RECIPES["bf16"], fsdp1.optimizer, 10, 10) if op.name == "adamw")
     assert adamw.bytes == 880

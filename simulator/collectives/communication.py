@@ -111,6 +111,14 @@ class Communication:
             return plan
         return replace(plan, kernel=plan.kernel.model_copy(update={"own_part": 0.0}))
 
+    def gather_seconds(self, members: Sequence[int], size: float) -> float:
+        """Return how long a tensor parallel group gathers a buffer, alone [s].
+
+        members: ranks of the group. size: of the whole buffer [B].
+        """
+        plan = self._plan(Traffic.TENSOR, "all_gather", members, size)
+        return plan.demand(members, size).seconds(self.scenario.network, plan.kernel)
+
     def _sums(self, kind: CoflowKind) -> bool:
         """Tell whether transfers of a kind are all-reduces that the group's algorithm runs."""
         whole = kind is CoflowKind.ALL_REDUCE
@@ -203,7 +211,7 @@ class Communication:
             refused = self._refused(traffic, op, members, error)
             raise _located(self.scenario, refused) from error
         best = chosen(possible, size)
-        return Plan(network, best.algorithm, op, best.kernel)
+        return Plan(network, best.algorithm, op, best.at(size))
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError

@@ -19,7 +19,7 @@ from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
-from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
+from simulator.hardware.kernels import Contention, ContentionLimit, KernelConfig, OverlapSlowdown
 from simulator.hardware.model_code import FUSED, ModelCode
 from simulator.hardware.nccl import PROTOCOLS, Tuner, TunerLimits
 from simulator.hardware.power import PowerLaw
@@ -27,6 +27,7 @@ from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import (
     Drain,
     ExpertKernels,
+    LayerKernels,
     LossName,
     OptimizerKernels,
     StackConfig,
@@ -48,6 +49,7 @@ __all__ = [
     "Benchmark",
     "CommunicationModel",
     "Contention",
+    "ContentionLimit",
     "CopyModel",
     "Drain",
     "ExpertKernels",
@@ -56,6 +58,7 @@ __all__ = [
     "GroupedModel",
     "HostConfig",
     "KernelConfig",
+    "LayerKernels",
     "LossName",
     "MeasuredGemms",
     "MeasuredLinks",

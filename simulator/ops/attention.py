@@ -7,7 +7,7 @@ that read the residual stream by columns, the output by rows.
 
 from __future__ import annotations
 
-from simulator.ops import parallel, projections, weights
+from simulator.ops import linear, parallel, projections, weights
 from simulator.ops.attention_core import core, core_backward
 from simulator.ops.op import (
     Item,
@@ -39,6 +39,7 @@ def forward(work: Work) -> Ops:
     head = (
         norm(work, "input norm", width, kept),
         *projections.project(work),
+        *linear.add_bias(work, _projected(work)),
         *projections.expand(work, keep=True),
         *_positions(work),
         *core(work),
@@ -74,6 +75,11 @@ def _add(work: Work, name: str) -> Op:
     if work.norm == "norm":  # DeepSeek's profile is fitted to 4 of the 6 bytes
         return moved(name, "elementwise", width, 4.0)
     return moved(name, "residual_add", width, 6.0)
+
+
+def _projected(work: Work) -> float:
+    """Return the elements of queries, keys and values."""
+    return work.tokens * sum(projection.outputs for projection in projections.of_stream(work))
 
 
 def _context(work: Work) -> int:
@@ -156,6 +162,7 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
     first = (
         *_stream_backward(work),
         *_restore_output(work),
+        *linear.bias_gradient(work, work.own * h),
         *parallel.gathered(work, "proj_dgrad", output),
         *_transpose_gradient(work),
         # The output's weight gradient reads both by channel.
@@ -164,6 +171,7 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
         *core_backward(work),
         *_positions_backward(work),
         *_recompute_norm(work),
+        *linear.bias_gradient(work, _projected(work)),
         *projections.project_backward(work),
     )
     last = (

@@ -40,9 +40,15 @@ def _kept_qkv(work: Work) -> float:
     model = work.model
     if model.is_mla and "mla_up_projection" in work.recompute:
         return 2.0 * work.tokens * model.qk_rope_head_dim
+    return 2.0 * _qkv(work)
+
+
+def _qkv(work: Work) -> float:
+    """Return the elements of queries, keys and values."""
+    model = work.model
     queries = work.heads * model.qk_dim
     keys_and_values = work.attended_heads * (model.qk_dim + model.v_dim)
-    return 2.0 * work.tokens * (queries + keys_and_values)
+    return float(work.tokens * (queries + keys_and_values))
 
 
 def _length(work: Work) -> int:
@@ -115,6 +121,8 @@ def _unfused(work: Work) -> Ops:
         moved("softmax", "softmax", elements, 4.0, 2.0 * elements * kept),
         moved("dropout", "dropout", elements, 5.0, 3.0 * elements * kept),
         gemm("context", s, model.v_dim, s, "bf16", groups),
+        # From [heads, s, width] to [s, heads x width], which the output layer reads.
+        moved("join heads", "copy", work.tokens * work.heads * model.v_dim, 4.0),
         Op("queries, keys, values", "copy", saved=_kept_qkv(work)),
     )
 
@@ -132,6 +140,8 @@ def _unfused_backward(work: Work) -> Ops:
         moved("softmax backward", "softmax_backward", elements, 6.0),
         gemm("query gradient", s, model.qk_dim, s, "bf16", groups),
         gemm("key gradient", s, model.qk_dim, s, "bf16", groups),
+        # The split of queries, keys and values: their gradients are joined into one.
+        moved("join gradients", "copy", _qkv(work), 4.0),
     )
 
 

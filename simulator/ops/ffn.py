@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.ops import expert_kernels, parallel
-from simulator.ops import weights as linear
+from simulator.ops import expert_kernels, linear, parallel
+from simulator.ops import weights as layer_weights
 from simulator.ops.attention import dropout_backward, residual
 from simulator.ops.op import (
     Ops,
@@ -55,13 +55,13 @@ class Ffn(NamedTuple):
         return 2 * self.width if self.work.model.gated else self.width
 
     @property
-    def layers(self) -> linear.Layers:
+    def layers(self) -> layer_weights.Layers:
         """Return the layers that read the input: gate and up may be apart."""
         outputs: tuple[int, ...] = (self.first_width,)
         if self.work.model.gated and not self.work.code.joined:
             outputs = (self.width, self.width)
         h = self.work.model.hidden_size
-        return linear.Layers("gate+up", self.rows_per_group, outputs, h, self.groups)
+        return layer_weights.Layers("gate+up", self.rows_per_group, outputs, h, self.groups)
 
     @property
     def activation(self) -> str:
@@ -135,11 +135,11 @@ def _forward(ffn: Ffn) -> Forward:
         kept_input + kept_output,
     )
     cast = () if recipe.keeps_coded else quantise(recipe, ffn.rows * ffn.width)
-    first = linear.products(work, ffn.layers)
-    inner = (*linear.cast(work, ffn.groups * wide * h), *first, activation)
+    first = layer_weights.products(work, ffn.layers)
+    inner = (*layer_weights.cast(work, ffn.groups * wide * h), *first, activation)
     outer = (
         *cast,
-        *linear.cast(work, ffn.groups * ffn.width * h),
+        *layer_weights.cast(work, ffn.groups * ffn.width * h),
         gemm("down", ffn.rows_per_group, h, ffn.width, recipe.gemm, ffn.groups),
         *coded(recipe, ffn.rows * wide),
     )
@@ -162,7 +162,7 @@ def _backward(ffn: Ffn) -> Gradient:
     first_weights = ffn.groups * wide * h
     inner = (
         *coded(recipe, ffn.rows * wide),  # back to BF16
-        *linear.transposed(work, weights),
+        *layer_weights.transposed(work, weights),
         gemm("down dgrad", ffn.rows_per_group, ffn.width, h, recipe.gemm, ffn.groups),
         *_recompute_activation(ffn),
         # Reads the gradient and the inputs, writes their gradients.
@@ -173,11 +173,11 @@ def _backward(ffn: Ffn) -> Gradient:
             2.0 + 4.0 * wide / ffn.width,
         ),
         *by_channel(recipe, ffn.rows * ffn.width),
-        *linear.transposed(work, first_weights),
+        *layer_weights.transposed(work, first_weights),
     )
     outer = (
         *quantise(recipe, *(ffn.rows * width for width in ffn.layers.outputs)),
-        *linear.input_gradients(work, ffn.layers),
+        *layer_weights.input_gradients(work, ffn.layers),
         *by_channel(recipe, ffn.rows * wide),
     )
     return Gradient(inner, outer)
@@ -204,11 +204,11 @@ def weights(ffn: Ffn) -> Ops:
         rows = ffn.rows_per_group
         grouped = (
             wgrad("down wgrad", h, ffn.width, rows, dtype, ffn.groups),
-            *linear.gradients(ffn.work, ffn.layers),
+            *layer_weights.gradients(ffn.work, ffn.layers),
         )
         return expert_kernels.repeated(ffn.work.recipe, ffn.launches, grouped)
     down = wgrad("down wgrad", h, ffn.width, ffn.rows_per_group, dtype)
-    first = linear.gradients(ffn.work, ffn.layers._replace(groups=1))
+    first = layer_weights.gradients(ffn.work, ffn.layers._replace(groups=1))
     return (down,) * ffn.groups + first * ffn.groups
 
 
@@ -249,6 +249,7 @@ def dense_backward(work: Work) -> Ops:
         # The weight gradient of the first layer reads the norm's output.
         *norm_recomputed(work),
         *inner,
+        *linear.bias_gradient(work, work.tokens * _dense(work).first_width),
     )
     again: Ops = ()
     if _dense(work).repeats == "all":
@@ -256,6 +257,7 @@ def dense_backward(work: Work) -> Ops:
     return (
         *again,
         *dropout_backward(work),
+        *linear.bias_gradient(work, work.own * work.model.hidden_size),
         *parallel.gathered(work, "fc2_dgrad", second),
         *parallel.transpose_gradient(work),
         *outer,

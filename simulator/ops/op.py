@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from simulator.hardware import FUSED, ModelCode, Overlaps
+from simulator.hardware import FUSED, LayerKernels, ModelCode, Overlaps
 from simulator.model import ModelConfig
 from simulator.precision import BYTES, Dtype, Recipe
 
@@ -24,6 +24,8 @@ KINDS = (
     "fused_norm_backward",
     "compiled_norm",
     "compiled_norm_backward",
+    "apex_norm",
+    "apex_norm_backward",
     "softmax",
     "softmax_backward",
     "quantise",
@@ -195,6 +197,8 @@ class Work:
     """Small kernels that map tokens to their experts."""
     norm: str = "fused_norm"
     """Kind of the stack's norms; `_backward` follows."""
+    layers: LayerKernels = field(default_factory=LayerKernels)
+    """What the stack's linear layers run besides their GEMMs."""
     sent: float = 0.0
     """Copies of tokens that this GPU writes before it sends them, and adds up when they are back;
     0 where the kernel that sends reads tokens in place."""

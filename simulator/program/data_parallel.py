@@ -22,6 +22,7 @@ from simulator.ops.sharding import copy_in, copy_out, divide
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import Mark
 from simulator.program.coflows import CoflowKey, Coflows
+from simulator.program.step_sums import step_sums
 from simulator.program.templates import FarWait, Owed, Template
 from simulator.scenario import Scenario
 
@@ -223,6 +224,7 @@ class DataParallel:
         seconds = processor.seconds(ops, overlapped=False)
         if away:
             seconds += host_update(self.scenario, away)
+        seconds += step_sums(self.scenario, self.costs, self.stages)
         if not ops:  # all of the update runs on the host
             return self.costs.hosts.optimizer(seconds, INSENSITIVE)
         # All of it moves bytes: each of its kernels is as sensitive as the first one.
