@@ -30,6 +30,10 @@ class Sharding(Data):
             "on the compute stream."
         ),
     )
+    divides: bool = Field(
+        False,
+        description="Whether a kernel divides gradients before they are reduced, so that none overflow.",
+    )
     forward_prefetch: Literal["always", "with_experts", "never"] = Field(
         "always",
         description=(

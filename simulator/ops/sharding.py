@@ -22,3 +22,8 @@ def copy_in(recipe: Recipe, parameters: float) -> Op:
     """Return the copy of gradients: reads BF16, writes what is summed (chunk_cat)."""
     kind = "shard_copy" if recipe.gradient == _AUTOGRAD else "shard_cast"
     return moved("copy in", kind, parameters, _AUTOGRAD + recipe.gradient)
+
+
+def divide(recipe: Recipe, parameters: float) -> Op:
+    """Return the division of gradients before they are reduced, in place."""
+    return moved("divide gradients", "elementwise", parameters, 2 * recipe.gradient)

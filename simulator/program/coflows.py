@@ -146,8 +146,11 @@ class Coflows:
                 self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
                 self.sm_share[-1] = exchange.sm_share
 
-    def add_sends(self, edge: Edge, size: float) -> None:
-        """Add the sends of one pipeline edge in every replica. size: of the residual stream [B]."""
+    def add_sends(self, edge: Edge, size: float, gather: float = 0.0) -> None:
+        """Add the sends of one pipeline edge in every replica.
+
+        size: of the residual stream [B]. gather: how long the receiver's group puts it together [s].
+        """
         layout = self.layout
         number = self.edges.setdefault(edge, len(self.edges))
         # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
@@ -159,12 +162,17 @@ class Coflows:
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
         coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
-        first = (int(src[0]), int(dst[0]))
+        first: tuple[int, ...] = (int(src[0]), int(dst[0]))
+        if self.communication.scenario.pipeline.sends is not PipelineOverlap.STEADY:
+            # Posted in batches, sends run in the pipeline group's communicator and share its
+            # channels; alone each pair has one of its own (PyTorch, ProcessGroupNCCL.cpp).
+            stages = inner * (np.arange(layout.pp) + layout.pp * high[0])
+            first = tuple((low[0] + stages).tolist())
         kernel = self.communication.plan(edge.kind, first, size).kernel
         routes = _sends(self.network, src, dst, latencies(self.network, kernel))
         sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
         for source, target, way in sends:
-            wires = Wires(way.links, [size] * len(way.links), way.latency)
+            wires = Wires(way.links, [size] * len(way.links), way.latency + gather)
             self._append(label, wires, kernel, (source, target))
             coflow_of[source] = len(self.label) - 1
 
@@ -308,6 +316,18 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
     return tuple(different.values())
 
 
+def _gather_behind(scenario: Scenario, communication: Communication, size: float) -> float:
+    """Return how long a tensor parallel group gathers what each of its ranks received [s].
+
+    With sequence parallelism nothing is gathered. size: of a rank's part [B].
+    """
+    layout = scenario.layout
+    if layout.tp == 1 or scenario.workload.layout.sequence_parallel:
+        return 0.0
+    members = layout.ranks(0, "tp")[0].tolist()
+    return communication.gather_seconds(members, size * layout.tp)
+
+
 def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
     """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
     layout, hosts = scenario.layout, stage_hosts(schedule)
@@ -329,8 +349,10 @@ def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
     for index, blocks in sorted(blocks_at.items()):
         for transfer in transfers(blocks):
             table.add_transfers(layout.ranks(index, transfer.group), transfer)
+    size = costs.activation_bytes()
+    gather = _gather_behind(scenario, table.communication, size)
     for edge in pipeline_edges(schedule):
-        table.add_sends(edge, costs.activation_bytes())
+        table.add_sends(edge, size, gather)
     widths = Widths(costs.work.recipe.gradient, costs.work.recipe.parameter)
     for stage, indices in hosts.items():
         for bucket in of_stage(costs, stage):

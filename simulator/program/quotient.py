@@ -10,6 +10,7 @@ import numpy as np
 
 from simulator.collectives import sms_of
 from simulator.collectives.kinds import EXCHANGES
+from simulator.collectives.tuner import constants
 from simulator.experts import Loads
 from simulator.hardware import CommunicationModel
 from simulator.program.coflows import Coflows, Label
@@ -45,13 +46,6 @@ def fold_coflows(
         sent = Sent(nic[coflow], nvlink[coflow])
         flows.append(folding.coflow(first, of_class[coflow], sent))
     return touched, tuple(flows)
-
-
-MOST_ACROSS = 16
-"""Channels, and so CTAs, to which NCCL multiplies the rings across nodes that its search finds.
-
-NCCL 2.18, src/graph/connect.cc.
-"""
 
 
 class _Crossings(NamedTuple):
@@ -209,7 +203,7 @@ class _Folding:
             return kernel.ctas
         # NCCL leaves a node by each NIC of the group's GPUs there.
         rails = nodes.count(nodes[0])
-        return min(MOST_ACROSS, rails * kernel.rail_ctas)
+        return min(constants().channels_across, rails * kernel.rail_ctas)
 
     def _hbm(self, first: int, kernel: CommunicationModel, sent: Sent, alone: float) -> float:
         """Return the share of HBM's bandwidth that a coflow takes of each member, mean over these.
@@ -252,7 +246,7 @@ class _Folding:
             kind = self.net.kind[link]
             if kind in rates:
                 there.append(size / self._share(link, kernel) / rates[kind])
-        measured = max(there)
+        measured = max(there, default=0.0)  # of PCIe alone nothing is known
         return max(1.0, kernel.overlap_slowdown * measured / alone)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:
