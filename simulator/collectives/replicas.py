@@ -137,9 +137,7 @@ def _round_latency(step: Round, delays: Floats) -> Floats:
     return latency
 
 
-def _merged(
-    network: Network, owner: Links, link: Links, size: Floats, latency: Floats
-) -> Demands:
+def _merged(network: Network, owner: Links, link: Links, size: Floats, latency: Floats) -> Demands:
     """Return bytes on links with each link of a group once, as `merged`. owner: group [entry]."""
     used = size > 0  # links that carry nothing would make a coflow wait for them
     count = len(network.capacity)
