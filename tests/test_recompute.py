@@ -158,6 +158,7 @@ GPT3 = inputs.validate(
             "intermediate_size": 4 * 12288,
             "gated": False,
             "layer_norm": True,
+            "dropout": True,
             "learned_positions": 2048,
         },
         {},

@@ -123,8 +123,15 @@ class LayerKernels(Data):
     biases: bool = Field(
         False,
         description=(
-            "Whether kernels of their own add the biases that no fused kernel adds, and sum the "
-            "gradients of all; otherwise the GEMMs do both, as cuBLASLt's can."
+            "Whether kernels of their own add the biases that no fused kernel adds; otherwise the "
+            "GEMMs do, as cuBLASLt's can."
+        ),
+    )
+    sums_biases: bool = Field(
+        False,
+        description=(
+            "Whether kernels of their own sum the gradients of biases, as autograd's do; otherwise "
+            "the GEMMs do, as cuBLASLt's can."
         ),
     )
     adds_gradients: bool = Field(

@@ -39,7 +39,7 @@ def forward(work: Work) -> Ops:
     head = (
         norm(work, "input norm", width, kept),
         *projections.project(work),
-        *linear.add_bias(work, _projected(work)),
+        *linear.add_bias(work, _projected(work), biased=_biased(work)),
         *projections.expand(work, keep=True),
         *_positions(work),
         *core(work),
@@ -61,8 +61,8 @@ def forward(work: Work) -> Ops:
 
 
 def residual(work: Work) -> Op:
-    """Return the addition to the residual stream, with the biases and dropout of the model."""
-    if not work.model.layer_norm:
+    """Return the addition to the residual stream, with the dropout of the model."""
+    if not work.model.dropout:
         return _add(work, "residual")
     width = work.own * work.model.hidden_size
     # Two reads, a mask of one byte that is kept, one write.
@@ -80,6 +80,11 @@ def _add(work: Work, name: str) -> Op:
 def _projected(work: Work) -> float:
     """Return the elements of queries, keys and values."""
     return work.tokens * sum(projection.outputs for projection in projections.of_stream(work))
+
+
+def _biased(work: Work) -> bool:
+    """Tell whether queries, keys and values have biases."""
+    return work.model.attention_bias or work.model.qkv_bias
 
 
 def _context(work: Work) -> int:
@@ -162,7 +167,7 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
     first = (
         *_stream_backward(work),
         *_restore_output(work),
-        *linear.bias_gradient(work, work.own * h),
+        *linear.bias_gradient(work, work.own * h, biased=work.model.attention_bias),
         *parallel.gathered(work, "proj_dgrad", output),
         *_transpose_gradient(work),
         # The output's weight gradient reads both by channel.
@@ -171,7 +176,7 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
         *core_backward(work),
         *_positions_backward(work),
         *_recompute_norm(work),
-        *linear.bias_gradient(work, _projected(work)),
+        *linear.bias_gradient(work, _projected(work), biased=_biased(work)),
         *projections.project_backward(work),
     )
     last = (
@@ -197,7 +202,7 @@ def _stream_backward(work: Work) -> Ops:
 
 def dropout_backward(work: Work) -> Ops:
     """Return the mask applied to a gradient of the residual stream, if the model has dropout."""
-    if not work.model.layer_norm:
+    if not work.model.dropout:
         return ()
     width = work.own * work.model.hidden_size
     # The gradient and the mask of one byte are read, the gradient is written.

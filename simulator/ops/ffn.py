@@ -249,7 +249,9 @@ def dense_backward(work: Work) -> Ops:
         # The weight gradient of the first layer reads the norm's output.
         *norm_recomputed(work),
         *inner,
-        *linear.bias_gradient(work, work.tokens * _dense(work).first_width),
+        *linear.bias_gradient(
+            work, work.tokens * _dense(work).first_width, biased=work.model.mlp_bias
+        ),
     )
     again: Ops = ()
     if _dense(work).repeats == "all":
@@ -257,7 +259,7 @@ def dense_backward(work: Work) -> Ops:
     return (
         *again,
         *dropout_backward(work),
-        *linear.bias_gradient(work, work.own * work.model.hidden_size),
+        *linear.bias_gradient(work, work.own * work.model.hidden_size, biased=work.model.mlp_bias),
         *parallel.gathered(work, "fc2_dgrad", second),
         *parallel.transpose_gradient(work),
         *outer,

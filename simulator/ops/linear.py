@@ -13,23 +13,18 @@ KIND = "residual_add"
 """PyTorch's addition, whose bytes are all counted; the same rate for its sums over rows: estimated."""
 
 
-def add_bias(work: Work, elements: float) -> Ops:
+def add_bias(work: Work, elements: float, *, biased: bool) -> Ops:
     """Return the addition of a bias to what a GEMM wrote: a read and a write of 2 B."""
-    if not _has(work):
+    if not (biased and work.layers.biases):
         return ()
     return (moved("add bias", KIND, elements, 4.0),)
 
 
-def bias_gradient(work: Work, elements: float) -> Ops:
+def bias_gradient(work: Work, elements: float, *, biased: bool) -> Ops:
     """Return the gradient of a bias, the sum over all rows of a gradient, which is read once."""
-    if not _has(work):
+    if not (biased and work.layers.sums_biases):
         return ()
     return (moved("bias gradient", KIND, elements, 2.0),)
-
-
-def _has(work: Work) -> bool:
-    # Models with LayerNorm, of GPT-2's kind, are those whose linear layers have biases.
-    return work.layers.biases and work.model.layer_norm
 
 
 def added(work: Work, ops: Ops) -> Ops:

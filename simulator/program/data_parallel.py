@@ -197,8 +197,8 @@ class DataParallel:
         recipe = self.scenario.recipe
         if kind == "all_gather":
             return (copy_out(recipe, parameters),)
-        copied = copy_in(recipe, parameters)
-        return (copied, divide(recipe, parameters)) if self.stack.divides else (copied,)
+        copied = copy_in(recipe, parameters, casts_apart=self.stack.casts_apart)
+        return (*copied, divide(recipe, parameters)) if self.stack.divides else copied
 
     def _copy(self, template: Template, op: Op) -> int:
         """Add a kernel that stands between the blocks of a chunk; return its row."""
