@@ -182,10 +182,13 @@ class Coflows:
         kind = CoflowKind(transfer.group)
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
-        for row in groups.tolist():
-            if self.find(CoflowKey(*label), row[0]) < 0:
-                demand = plan.demand(row, transfer.bytes)
-                self._add(label, demand, plan.kernel, tuple(row))
+        known = self.index.get(CoflowKey(*label), {})
+        new = groups[[row[0] not in known for row in groups.tolist()]]
+        if not len(new):
+            return
+        demands = plan.demands(new, transfer.bytes).each()
+        for row, demand in zip(new.tolist(), demands, strict=True):
+            self._add(label, demand, plan.kernel, tuple(row))
 
     def add_bucket(self, bucket: Bucket, hosts: tuple[int, ...], widths: Widths) -> None:
         """Add the collectives of a bucket. hosts: pipeline indices that hold its stage."""
@@ -224,10 +227,10 @@ class Coflows:
             kind: self.communication.plan(kind, groups[0].tolist(), size)
             for kind, size in sizes.items()
         }
-        for row in groups.tolist():
-            for kind, size in sizes.items():
-                plan = plans[kind]
-                demand = plan.demand(row, size)
+        demands = {kind: plans[kind].demands(groups, size).each() for kind, size in sizes.items()}
+        for number, row in enumerate(groups.tolist()):
+            for kind, plan in plans.items():
+                demand = demands[kind][number]
                 if kind in before:
                     demand = replace(demand, latency=demand.latency + before[kind])
                 self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
