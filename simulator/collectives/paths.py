@@ -260,11 +260,12 @@ def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:
 
 def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
     """Return one value for NVLink and another for everything beyond the NIC, [link]."""
-    return np.where(_is_nvlink(network), nvlink, nic)
+    return np.where(is_nvlink(network), nvlink, nic)
 
 
 @lru_cache(maxsize=4)  # as above
-def _is_nvlink(network: Network) -> NDArray[np.bool_]:
+def is_nvlink(network: Network) -> NDArray[np.bool_]:
+    """Tell which links are NVLink [link]."""
     inside: NDArray[np.bool_] = np.array(network.kind) == LinkKind.NVLINK  # [link]
     inside.flags.writeable = False
     return inside
