@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from simulator.collectives.paths import Floats, Links, Ways, by_kind, ways
 from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
-from simulator.topology import LinkKind, Network
+from simulator.topology import KINDS, LinkKind, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,8 @@ class Demand:
     def occupied(self, network: Network, model: CommunicationModel) -> Floats:
         """Return what each link is busy for: bytes over the share that the kernel reaches [B]."""
         # Only the links that are crossed: a network has thousands, and a step asks this often.
-        kinds = [network.kind[link] for link in self.links.tolist()]
-        share = [model.nvlink if kind == LinkKind.NVLINK else model.nic for kind in kinds]
-        result: Floats = self.bytes / np.array(share)
+        inside = network.kind_code[self.links] == KINDS.index(LinkKind.NVLINK)
+        result: Floats = self.bytes / np.where(inside, model.nvlink, model.nic)
         return result
 
     def seconds(self, network: Network, model: CommunicationModel) -> float:
@@ -133,7 +132,7 @@ def latencies(network: Network, model: CommunicationModel | None) -> Floats:
 def _delays(network: Network, nvlink: float, overhead: float) -> Floats:
     delay: Floats = network.latency * by_kind(network, nvlink, 1.0)
     # A way between nodes crosses two NICs.
-    nic = np.array(network.kind) == LinkKind.NIC  # [link]
+    nic = network.is_kind(LinkKind.NIC)  # [link]
     delay = np.where(nic, delay + overhead / 2, delay)
     delay.flags.writeable = False  # all of them share it
     return delay

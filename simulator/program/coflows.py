@@ -19,6 +19,7 @@ from simulator.hardware import CommunicationModel
 from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.program.orders import handed_to
+from simulator.program.tiles import Tiles, whole
 from simulator.scenario import Scenario
 from simulator.schedules import PipelineOverlap, Schedule
 from simulator.topology import LinkKind, Network
@@ -68,12 +69,14 @@ class Wires(NamedTuple):
 
 @dataclass(slots=True)
 class Coflows:
-    """Coflows as columns, with links and ranks as flat lists."""
+    """Coflows as columns, with links and ranks as flat lists: those of the first tile."""
 
     communication: Communication
     """What the groups of the scenario run."""
     layout: Layout
     """Who is in which group."""
+    tiles: Tiles
+    """Parts of the cluster that are alike."""
     meets: bool = False
     """Whether the receiver of a pipeline send takes part in it."""
     label: list[Label] = field(default_factory=list)
@@ -85,7 +88,9 @@ class Coflows:
     latency: list[float] = field(default_factory=list)
     """Latency of its rounds [coflow] s."""
     members: list[tuple[int, ...]] = field(default_factory=list)
-    """Ranks that take part, of a send source then target [coflow]."""
+    """Ranks of the first tile that take part, of a send source then target [coflow]."""
+    spanning: dict[int, Ranks] = field(default_factory=dict)
+    """Coflow that reaches over all tiles -> all ranks that take part."""
     kernel: list[CommunicationModel] = field(default_factory=list)
     """Kernel that runs it [coflow]."""
     sm_share: list[float] = field(default_factory=list)
@@ -105,6 +110,35 @@ class Coflows:
     def network(self) -> Network:
         """Return the cluster."""
         return self.communication.scenario.network
+
+    def everyone(self, coflow: int) -> Ranks:
+        """Return all ranks that take part in a coflow, those in other tiles too."""
+        if coflow in self.spanning:
+            return self.spanning[coflow]
+        return np.array(self.members[coflow], dtype=np.int64)
+
+    def copies(self) -> Ranks:
+        """Return how many coflows of the cluster each stands for [coflow]."""
+        copies = np.full(len(self.label), self.tiles.count)
+        copies[list(self.spanning)] = 1
+        return copies
+
+    def _add_group(
+        self, label: Label, demand: Demand, kernel: CommunicationModel, members: Ranks
+    ) -> None:
+        """Add the coflow of a group that may reach over all tiles. Errors: Uneven."""
+        listed = members[self.tiles.of_rank[members] == 0]
+        if len(listed) < len(members):
+            share = self.tiles.share(demand.links, demand.bytes)
+            demand = Demand(*share, demand.latency)
+            self.spanning[len(self.label)] = members
+        self._add(label, demand, kernel, tuple(listed.tolist()))
+
+    def _listed(self, groups: Ranks) -> Ranks:
+        """Return the groups that meet the first tile. groups: ranks [group, member]. Errors: Uneven."""
+        if self.tiles.count == 1 or not self.tiles.inside(groups):
+            return groups
+        return groups[self.tiles.of_rank[groups[:, 0]] == 0]
 
     def _add(
         self, label: Label, demand: Demand, kernel: CommunicationModel, members: tuple[int, ...]
@@ -134,7 +168,7 @@ class Coflows:
     def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
         """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
         assert costs.loads is not None
-        for row in self.layout.ranks(pipeline_index, "expert").tolist():
+        for row in self._listed(self.layout.ranks(pipeline_index, "expert")).tolist():
             for kind in EXCHANGES:
                 exchange = self.communication.exchange(
                     kind,
@@ -152,7 +186,7 @@ class Coflows:
         number = self.edges.setdefault(edge, len(self.edges))
         # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
         inner = layout.inner()
-        high, low = np.divmod(np.arange(layout.per_stage), inner)
+        high, low = np.divmod(np.arange(layout.per_stage // self.tiles.count), inner)
         src = low + inner * (edge.source + layout.pp * high)  # [replica]
         dst = low + inner * (edge.target + layout.pp * high)
         # Alike on all edges: who sends to whom tells them apart, and the two directions of a
@@ -173,10 +207,10 @@ class Coflows:
         kind = CoflowKind(transfer.group)
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
-        for row in groups.tolist():
-            if self.find(CoflowKey(*label), row[0]) < 0:
-                demand = plan.demand(row, transfer.bytes)
-                self._add(label, demand, plan.kernel, tuple(row))
+        for row in self._listed(groups):
+            if self.find(CoflowKey(*label), int(row[0])) < 0:
+                demand = plan.demand(row.tolist(), transfer.bytes)
+                self._add_group(label, demand, plan.kernel, row)
 
     def add_bucket(self, bucket: Bucket, hosts: tuple[int, ...], widths: Widths) -> None:
         """Add the collectives of a bucket. hosts: pipeline indices that hold its stage."""
@@ -203,11 +237,12 @@ class Coflows:
             kind: self.communication.plan(kind, groups[0].tolist(), size)
             for kind, size in sizes.items()
         }
-        for row in groups.tolist():
+        for row in self._listed(groups):
+            members = row.tolist()
             for kind, size in sizes.items():
                 plan = plans[kind]
-                demand = plan.demand(row, size)
-                self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
+                demand = plan.demand(members, size)
+                self._add_group(Label(kind, bucket), demand, plan.kernel, row)
 
 
 class Widths(NamedTuple):
@@ -239,8 +274,7 @@ def _sends(network: Network, src: Ranks, dst: Ranks, delay: Floats) -> list[Way]
         return [_one_send(network, *pair, delay) for pair in pairs]
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
-    kind = np.array([network.kind[link] for link in crossed.link.tolist()], dtype=str)  # [entry]
-    is_nic = kind == LinkKind.NIC
+    is_nic = network.is_kind(LinkKind.NIC)[crossed.link]  # [entry]
     nics_before = np.cumsum(is_nic) - is_nic  # [entry], over all ways
     count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)
@@ -250,7 +284,7 @@ def _sends(network: Network, src: Ranks, dst: Ranks, delay: Floats) -> list[Way]
     else:
         behind_nic = np.zeros(0, dtype=bool)
     position = np.where(behind_nic, 2, 0)
-    position[kind == LinkKind.FABRIC] = 1
+    position[network.is_kind(LinkKind.FABRIC)[crossed.link]] = 1
     order = np.lexsort((position, crossed.pair))
     link = crossed.link[order]
     latency = np.bincount(crossed.pair, delay[link], len(src))
@@ -305,11 +339,17 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
     return tuple(different.values())
 
 
-def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
-    """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
+def coflows(
+    scenario: Scenario, schedule: Schedule, costs: Costs, tiles: Tiles | None = None
+) -> Coflows:
+    """Return all coflows of a step, or where the cluster is cut into tiles those of the first one.
+
+    Errors: InputError if a group cannot run its algorithm; Uneven if tiles are not loaded alike.
+    """
     layout, hosts = scenario.layout, stage_hosts(schedule)
     meets = scenario.pipeline.sends is not PipelineOverlap.ALL
-    table = Coflows(Communication.of(scenario), layout, meets)
+    parts = tiles or whole(scenario.network, layout)
+    table = Coflows(Communication.of(scenario), layout, parts, meets)
     blocks_at: dict[int, list[BlockCost]] = {}
     for stage, indices in hosts.items():
         for index in indices:
