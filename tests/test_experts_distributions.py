@@ -9,6 +9,7 @@ from simulator.experts import (
     DISTRIBUTIONS,
     ExpertsConfig,
     choose,
+    gini,
     max_violation,
     popularity,
     weights,
@@ -26,9 +27,11 @@ RULES = {
 COUNTS = np.random.default_rng(9).integers(200, 1800, (58, 256)).astype(float)
 CONFIGS = {
     "balanced": ExpertsConfig(),
+    "random": ExpertsConfig(distribution="random"),
     "power_law": ExpertsConfig(distribution="power_law", exponent=0.3),
     "log_normal": ExpertsConfig(distribution="log_normal", sigma=0.5),
     "log_normal, MaxVio": ExpertsConfig(distribution="log_normal", max_violation=0.72),
+    "log_normal, Gini": ExpertsConfig(distribution="log_normal", gini=0.105),
     "dirichlet": ExpertsConfig(distribution="dirichlet", concentration=4.0),
     "recorded": ExpertsConfig(distribution="recorded", file="counts.csv"),
 }
@@ -60,19 +63,19 @@ def test_popularity_sums_to_top_k_in_every_layer_and_is_a_probability(config):
 def test_the_same_seed_gives_the_same_popularity_and_another_one_another(config):
     again = popular(config.model_copy(update={"seed": 1}))
     assert (popular(config) == popular(config)).all()
-    assert (again == popular(config)).all() == (config.distribution in ("balanced", "recorded"))
+    assert (again == popular(config)).all() == (config.alike or config.distribution == "recorded")
 
 
 @every_distribution
 def test_layers_differ_unless_all_experts_are_alike(config):
     first, second = popular(config)[:2]
-    assert (first == second).all() == (config.distribution == "balanced")
+    assert (first == second).all() == config.alike
 
 
 @every_distribution
 def test_a_layer_does_not_depend_on_how_many_follow(config):
     shorter = V3.model_copy(update={"num_nextn_predict_layers": 0})
-    if config.max_violation is None:  # a mean over layers does
+    if config.max_violation is None and config.gini is None:  # a mean over layers does
         assert (popular(config, shorter) == popular(config)[:58]).all()
 
 
@@ -82,8 +85,9 @@ def test_a_layer_does_not_depend_on_how_many_follow(config):
         ExpertsConfig(distribution="power_law", exponent=0.0),
         ExpertsConfig(distribution="log_normal", sigma=0.0),
         ExpertsConfig(distribution="log_normal", max_violation=0.0),
+        ExpertsConfig(distribution="log_normal", gini=0.0),
     ],
-    ids=["exponent", "sigma", "max_violation"],
+    ids=["exponent", "sigma", "max_violation", "gini"],
 )
 @pytest.mark.slow
 def test_without_spread_all_experts_are_alike(config):
@@ -121,6 +125,17 @@ def test_the_target_max_violation_is_reached(target):
     # average over layers.
     shares = popular(ExpertsConfig(distribution="log_normal", max_violation=target))
     assert max_violation(shares).mean() == pytest.approx(target, rel=1e-9)
+
+
+@pytest.mark.parametrize("target", [0.021, 0.105, 0.5])
+def test_the_target_gini_is_reached(target):
+    shares = popular(ExpertsConfig(distribution="log_normal", gini=target))
+    assert gini(shares).mean() == pytest.approx(target, rel=1e-9)
+
+
+def test_a_gini_of_loads_is_half_their_mean_difference_over_their_mean():
+    # Of 1, 1, 4 nine pairs differ by 4 times 3, mean 12/9, half of it over a mean of 2: 1/3.
+    assert gini(np.array([[1.0, 4.0, 1.0], [2.0, 2.0, 2.0]])) == pytest.approx([1 / 3, 0.0])
 
 
 def test_max_violation_is_that_of_the_largest_load():
@@ -284,12 +299,12 @@ def test_experts_are_even_unless_something_makes_them_unlike():
         ),
         (
             {"distribution": "log_normal"},
-            "mine.yaml: distribution: 'log_normal' needs sigma or max_violation. "
+            "mine.yaml: distribution: 'log_normal' needs sigma, max_violation or gini. "
             "Add 'sigma:' there.",
         ),
         (
             {"distribution": "log_normal", "sigma": 1.0, "max_violation": 1.0},
-            "mine.yaml: distribution: 'log_normal' needs sigma or max_violation, not both. Leave out max_violation.",
+            "mine.yaml: distribution: 'log_normal' needs sigma, max_violation or gini, only one of them. Leave out max_violation.",
         ),
         (
             {"distribution": "dirichlet", "concentration": 1.0, "file": "a.csv"},

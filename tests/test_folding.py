@@ -13,8 +13,8 @@ from simulator.engine import run
 from simulator.errors import InputError
 from simulator.program import lower
 from simulator.program.coflows import Coflows
-from simulator.program.tiles import whole
 from simulator.program.folding import fold, program_colours
+from simulator.program.tiles import whole
 from simulator.report import summarise
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule, build

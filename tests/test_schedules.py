@@ -11,12 +11,14 @@ from simulator.schedules import (
     Schedule,
     build,
     check,
+    checked,
     dependencies,
     durations,
     execution_order,
     grid,
     makespan,
     peak_in_flight,
+    shape_of,
     spans,
 )
 
@@ -433,3 +435,15 @@ def test_a_backward_takes_both_gradients_and_a_pair_both_halves_unless_told():
 def test_times_that_are_missing_or_wrong_are_named(times, words):
     with pytest.raises(ScheduleError, match=words):
         makespan(build("1f1b", 2, 2), times)
+
+
+def test_a_checked_schedule_is_built_once_for_equal_shapes_and_anew_for_others():
+    def shape(**times):
+        return shape_of("zb-1p", 4, 8, times=times)
+
+    first = checked("zb-1p", shape(F=1, I=1, W=1))
+    assert checked("zb-1p", shape(W=1, F=1, I=1)) is first
+    assert checked("zb-1p", shape(F=1, I=1, W=3)) == build(
+        "zb-1p", 4, 8, times={"F": 1, "I": 1, "W": 3}
+    )
+    assert checked("zb-h1", shape(F=1, I=1, W=1)) is not first

@@ -209,12 +209,6 @@ def test_gradients_that_wait_for_the_last_micro_batch_stay_whole():
     assert held[1] == pytest.approx(4 * held[0])
 
 
-def test_what_is_not_sharded_cannot_stay_whole():
-    # Below ZeRO 3 parameters are whole anyway: the key would do nothing.
-    with pytest.raises(InputError, match="whose parameters are whole all the time"):
-        dense(**{**NODE, "layout__zero": 2}, layout__reshard_after_forward=False)
-
-
 def test_no_other_moment_is_known():
     with pytest.raises(InputError, match="grad_sync"):
         dense(**NODE, layout__grad_sync="never")

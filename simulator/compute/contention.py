@@ -8,10 +8,17 @@ follow from measurements next to transfers, at the clock that both left.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
-MOST = 0.5
-"""Share of a resource that transfers get at most: two that ask for all of it get a half each (assumed)."""
+from simulator import inputs
+from simulator.hardware import ContentionLimit
+
+
+@lru_cache(maxsize=1)  # data of the package: it is the same whoever asks first
+def most() -> float:
+    """Return the share of a resource that transfers get at most."""
+    return inputs.validate(inputs.data("contention", "limit"), ContentionLimit).most
 
 
 class Sensitivity(NamedTuple):
@@ -54,8 +61,8 @@ def speed(kernels: Sensitivity, held: float, taken: float) -> float:
     held: share of the SMs that transfers hold. taken: share of HBM's bandwidth that they take.
     `engine.pace` has the same, operation by operation.
     """
-    held = min(held, MOST)
-    taken = min(taken, MOST)
+    held = min(held, most())
+    taken = min(taken, most())
     fewer = held / (1.0 - held)
     slower = taken / (1.0 - taken)
     lost = kernels.sms * fewer + kernels.hbm * slower + kernels.both * fewer * slower

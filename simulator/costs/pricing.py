@@ -179,6 +179,7 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         router_kernels_backward=scenario.stack.experts.router_backward,
         mapping_kernels=scenario.stack.experts.mapping,
         norm=scenario.stack.norm,
+        layers=scenario.stack.layers,
         row_multiple=_row_multiple(scenario),
         recompute=frozenset(recompute),
         tp=layout.tp,
@@ -187,8 +188,9 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         sequence_parallel=config.sequence_parallel,
         tp_overlap=_overlaps(scenario),
         tp_pass=_pass_seconds(scenario),
-        cp_gather=config.cp_comm == "all_gather",
-        cp_heads=config.cp_comm == "a2a" and layout.cp > 1,
+        cp_gather=scenario.cp_comm == "all_gather",
+        cp_heads=scenario.cp_comm == "a2a" and layout.cp > 1,
+        code=scenario.stack.code,
         loss=_loss(scenario),
         unfused=training.attention == "unfused",
     )
@@ -216,7 +218,8 @@ def _overlaps(scenario: Scenario) -> Overlaps:
     on, and Megatron turns the overlap off.
     """
     config = scenario.workload.layout
-    if not (config.tp_comm_overlap and config.sequence_parallel):
+    wanted = config.tp_comm_overlap and config.sequence_parallel
+    if not wanted or scenario.layout.tp == 1:
         return {}
     group = TensorGroup(
         architecture=scenario.gpu.kernels,

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from simulator.compiled import inner
-from simulator.compute.contention import MOST
 from simulator.engine.heap import schedule
 from simulator.engine.instants import INSTANT
 from simulator.engine.records import DISTURBED, State
 
 
 @inner
-def _speed(row: Any, held: float, taken: float) -> float:
+def _speed(row: Any, held: float, taken: float, most: float) -> float:
     """See `contention.speed`, from which no bit differs."""
-    held = min(held, MOST)
-    taken = min(taken, MOST)
+    held = min(held, most)
+    taken = min(taken, most)
     fewer = held / (1.0 - held)
     slower = taken / (1.0 - taken)
     lost = row.sms * fewer + row.hbm * slower + row.both * fewer * slower
@@ -87,4 +86,4 @@ def _next_to_transfers(s: State, rank: Any, row: Any) -> float:
         held += kind.sms
         taken += kind.hbm * (call.rate / kind.rate)
         member = s.row[member].later
-    return _speed(row, held, taken)
+    return _speed(row, held, taken, s.most[0])

@@ -11,7 +11,8 @@ from simulator.experts.config import ExpertsConfig
 from simulator.experts.eplb import Plan, rebalance
 from simulator.experts.kernels import Rates, Time, kernel_time
 from simulator.experts.load import GpuLoad, Load, Loads, all_even, even_load, worst_load
-from simulator.experts.popularity import DISTRIBUTIONS, max_violation, popularity
+from simulator.experts.micro_batch import typical
+from simulator.experts.popularity import DISTRIBUTIONS, gini, max_violation, popularity
 from simulator.experts.routing import (
     SAMPLED_TOKENS,
     Routing,
@@ -43,6 +44,7 @@ __all__ = [
     "choose",
     "distinct",
     "even_load",
+    "gini",
     "kernel_time",
     "max_violation",
     "popularity",
@@ -50,6 +52,7 @@ __all__ = [
     "route",
     "sample",
     "survey",
+    "typical",
     "weights",
     "worst_load",
 ]

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from simulator.errors import InputError, leave_out
 from simulator.units import Integer, Number
 
-Distribution = Literal["balanced", "power_law", "log_normal", "dirichlet", "recorded"]
+Distribution = Literal["balanced", "random", "power_law", "log_normal", "dirichlet", "recorded"]
 USES: dict[str, tuple[str, ...]] = {
     "balanced": (),
+    "random": (),
     "power_law": ("exponent",),
-    "log_normal": ("sigma", "max_violation"),
+    "log_normal": ("sigma", "max_violation", "gini"),
     "dirichlet": ("concentration",),
     "recorded": ("file",),
 }
@@ -29,8 +30,10 @@ class ExpertsConfig(BaseModel):
     distribution: Distribution = Field(
         "balanced",
         description=(
-            "How popular the experts are: balanced, power_law (with exponent), log_normal (with "
-            "sigma or max_violation), dirichlet (with concentration) or recorded (with file)."
+            "How popular the experts are: balanced (each gets the same in every micro-batch), random "
+            "(alike, but tokens choose by chance: Megatron's forced balance), power_law (with "
+            "exponent), log_normal (with sigma, max_violation or gini), dirichlet (with "
+            "concentration) or recorded (with file)."
         ),
     )
     dispatcher: str = Field(
@@ -78,6 +81,16 @@ class ExpertsConfig(BaseModel):
         ),
         examples=[0.04],
     )
+    gini: Number | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description=(
+            "Gini coefficient of log_normal: half the mean difference of two experts' loads over "
+            "the mean load, mean over layers."
+        ),
+        examples=[0.105],
+    )
     concentration: Number | None = Field(
         None,
         gt=0,
@@ -123,6 +136,17 @@ class ExpertsConfig(BaseModel):
             and not self.redundant_experts
         )
 
+    @property
+    def alike(self) -> bool:
+        """Tell whether every expert of every layer is as popular as any other."""
+        return self.distribution in ("balanced", "random")
+
+    @property
+    def by_chance(self) -> bool:
+        """Tell whether loads differ from micro-batch to micro-batch, as tokens choose one by one."""
+        # What capacity caps does not pile up, and recorded counts are as they were recorded.
+        return self.distribution not in ("balanced", "recorded") and self.capacity_factor is None
+
     @model_validator(mode="after")
     def _keys_fit(self) -> ExpertsConfig:
         needed = USES[self.distribution]
@@ -142,9 +166,10 @@ class ExpertsConfig(BaseModel):
 
     def _count_error(self, needed: Sequence[str], given: Sequence[str]) -> InputError:
         """Return what to say where not exactly one of the needed keys is given."""
-        rule = f"needs {' or '.join(needed)}"
+        *others, last = needed
+        rule = f"needs {', '.join(others)} or {last}" if others else f"needs {last}"
         remedy = f"Add '{needed[0]}:' there."
         if given:
-            rule += ", not both"
+            rule += ", only one of them"
             remedy = f"Leave out {given[-1]}."
         return InputError(rule, key="distribution", value=self.distribution, remedy=remedy)

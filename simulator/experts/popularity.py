@@ -1,12 +1,13 @@
 """Distribution -> how popular each expert of each layer is, as expected choices per token.
 
 One signature, one table. What is published about trained models is a single number per model,
-MaxVio; that loads are log-normal apart from it is assumed.
+MaxVio or a Gini coefficient; that loads are log-normal apart from it is assumed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,9 @@ def _log_normal(
     normal = np.stack([rng.standard_normal(experts) for rng in streams])
     sigma = config.sigma or 0.0
     if config.max_violation is not None:
-        sigma = _solve(normal, config.max_violation, model)
+        sigma = _solve(normal, Target("max_violation", config.max_violation), model)
+    if config.gini is not None:
+        sigma = _solve(normal, Target("gini", config.gini), model)
     return _exponential(normal, sigma)
 
 
@@ -91,6 +94,7 @@ def _recorded(
 
 DISTRIBUTIONS: dict[str, Distribution] = {
     "balanced": _balanced,
+    "random": _balanced,
     "power_law": _power_law,
     "log_normal": _log_normal,
     "dirichlet": _dirichlet,
@@ -152,28 +156,59 @@ def _limit(relative: Array, top_k: int) -> Array:
     return result
 
 
-def _solve(normal: Array, target: float, model: ModelConfig) -> float:
-    """Return the sigma at which MaxVio, mean over layers, is the target; it grows with sigma."""
-    most = model.n_routed_experts / model.num_experts_per_tok - 1.0
-    if target >= most:
+def gini(loads: Array) -> Array:
+    """Return the Gini coefficient of each layer: 0 where all experts get the same. loads: [..., expert].
+
+    Half the mean absolute difference of two experts, the same one twice among them, over the mean.
+    """
+    count = loads.shape[-1]
+    ordered = np.sort(loads, axis=-1)
+    rank = 2.0 * np.arange(1, count + 1) - count - 1.0  # [expert]
+    return np.asarray((rank * ordered).sum(axis=-1) / (count * ordered.sum(axis=-1)))
+
+
+class Target(NamedTuple):
+    """What a spread of loads is asked to have."""
+
+    key: str
+    """Of `experts`, and of `STATISTICS`."""
+    value: float
+    """Of the statistic, mean over layers."""
+
+
+STATISTICS: dict[str, Callable[[Array], Array]] = {"max_violation": max_violation, "gini": gini}
+"""Key of `experts` -> statistic of loads, one per layer."""
+
+
+def _most(key: str, model: ModelConfig) -> float:
+    """Return a statistic's limit: top_k experts that every token picks, and others that none does."""
+    share = model.num_experts_per_tok / model.n_routed_experts
+    return 1.0 / share - 1.0 if key == "max_violation" else 1.0 - share
+
+
+def _solve(normal: Array, target: Target, model: ModelConfig) -> float:
+    """Return the sigma at which a statistic, mean over layers, is the target; it grows with sigma."""
+    most = _most(target.key, model)
+    if target.value >= most:
         raise InputError(
             f"is out of reach: an expert that every token picks has {most:g}",
-            value=target,
-            key="experts.max_violation",
+            value=target.value,
+            key=f"experts.{target.key}",
             remedy=f"Choose less than {most:g}.",
         )
+    statistic = STATISTICS[target.key]
 
     def reached(sigma: float) -> float:
         loads = _limit(_exponential(normal, sigma), model.num_experts_per_tok)
-        return float(max_violation(loads).mean())
+        return float(statistic(loads).mean())
 
     # Double until the target is between two, then halve: 60 times leave a float no digit.
     low, high = 0.0, 1.0
-    while reached(high) < target and high < 64.0:
+    while reached(high) < target.value and high < 64.0:
         high *= 2.0
     for _ in range(60):
         middle = (low + high) / 2.0
-        if reached(middle) < target:
+        if reached(middle) < target.value:
             low = middle
         else:
             high = middle

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simulator.experts.capacity import capacity_of, survival
 from simulator.experts.config import ExpertsConfig
 from simulator.experts.eplb import Plan, rebalance
+from simulator.experts.micro_batch import typical
 from simulator.experts.popularity import popularity
 from simulator.experts.routing import Routing, route, sample
 from simulator.experts.traffic import Visits, nodes_of, reached
@@ -59,12 +60,33 @@ def survey(
     """Return what one token does in each MoE layer, those of MTP modules last.
 
     ep: GPUs that the experts are spread over, in order. tokens: of one GPU and micro-batch, for the
-    capacity. counts: what `config.file` holds. Experts' loads are the popularity itself; the sample
-    only tells how many of a GPU's (and a node's) pairs are the same token's, so that its noise
-    makes no GPU busier than another.
+    capacity and for what chance adds, see `micro_batch`. counts: what `config.file` holds. Experts'
+    loads are the popularity itself; the sample only tells how many of a GPU's (and a node's) pairs
+    are the same token's, so that its noise makes no GPU busier than another.
     """
+    layers = _expected(model, config, ep, gpus_per_node, tokens, counts)
+    if not config.by_chance:
+        return layers
+    if config.alike:  # one draw for all, which costs no more than even loads
+        return tuple(typical(visits, model, tokens, config.seed, 0) for visits in layers[:1]) * len(
+            layers
+        )
+    return tuple(
+        typical(visits, model, tokens, config.seed, layer) for layer, visits in enumerate(layers)
+    )
+
+
+def _expected(
+    model: ModelConfig,
+    config: ExpertsConfig,
+    ep: int,
+    gpus_per_node: int,
+    tokens: int,
+    counts: Array | None,
+) -> tuple[Visits, ...]:
+    """Return `survey` as the mean over micro-batches."""
     popular = popularity(config, model, counts)
-    if config.even:
+    if config.alike and config.capacity_factor is None and not config.redundant_experts:
         visits = even(model, ep, gpus_per_node, config.seed)
         return (visits,) * len(popular)
     on_node = min(gpus_per_node, ep)
@@ -73,13 +95,12 @@ def survey(
     else:
         error = _sample_error(model, ep, on_node, config.seed)
     group = _Group(model, config, ep, on_node, tokens, error)
-    alike = config.distribution == "balanced"  # in all layers
-    unlike = popular[:1] if alike else popular
+    unlike = popular[:1] if config.alike else popular
     plan = placement(unlike, model, config, ep, gpus_per_node)
     layers = tuple(
         _layer(group, share, _of_layer(plan, layer)) for layer, share in enumerate(unlike)
     )
-    if alike:
+    if config.alike:
         return layers * len(popular)
     return layers
 

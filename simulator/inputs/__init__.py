@@ -1,7 +1,8 @@
 """Text files -> trees that remember their lines, and trees -> validated configuration.
 
-`document`: the tree, and what `--set` changes in it. `parse`: YAML and JSON. `files`: the user's
-files and the package's own. `expert_counts`: tables of loads. `validation`: trees -> configuration.
+`document`: the tree, and what `--set` changes in it. `parse`: YAML and JSON. `kept`: what
+was parsed before. `files`: the user's files and the package's own. `expert_counts`: tables of loads.
+`validation`: trees -> configuration.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def override(document: Document, path: str, value: Any) -> Document:
             remedy="Write for example node.nvlink.",
         )
     # Documents are values: one that was read once serves many points of a sweep.
-    tree = _copy(document.data)
+    tree = copied(document.data)
     if value is None:
         _remove(tree, keys)
     else:
@@ -118,10 +118,10 @@ def _remove(tree: dict[str, Any], keys: tuple[str, ...]) -> None:
     node.pop(last, None)
 
 
-def _copy(node: Any) -> Any:
+def copied(node: Any) -> Any:
     """Return a tree with groups and lists of its own."""
     if isinstance(node, dict):
-        return {key: _copy(value) for key, value in node.items()}
+        return {key: copied(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_copy(value) for value in node]
+        return [copied(value) for value in node]
     return node

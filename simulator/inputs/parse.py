@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from simulator.errors import InputError
-from simulator.inputs.document import Document, Path_
+from simulator.inputs.document import Document, Path_, copied
+from simulator.inputs.kept import Tree, kept
 
 
 def parse_value(text: str) -> Any:
@@ -57,6 +59,18 @@ def _refuse_constant(word: str) -> float:
 
 def parse_yaml(text: str, file: str) -> Document:
     """Return the document of a YAML file. Errors: InputError with the line of the first mistake."""
+    tree = _kept(text, file)
+    # A tree of its own: whoever changes it changes no other reading of the same text.
+    return Document(file, copied(tree.data), tree.lines)
+
+
+@lru_cache(maxsize=256)  # by the text itself: points of a sweep read the same tables
+def _kept(text: str, file: str) -> Tree:
+    return kept(text, lambda: _parsed(text, file))
+
+
+def _parsed(text: str, file: str) -> Tree:
+    """Return what a YAML text says. file: its name in messages. Errors: InputError."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -74,9 +88,7 @@ def parse_yaml(text: str, file: str) -> Document:
         raise InputError(f"is not YAML: {words}", file=file) from error
     _mapping(tree, file)
     try:
-        data = _plain(tree)
-        lines = dict(_lines(tree, ()))
-        return Document(file, data, lines)
+        return Tree(_plain(tree), dict(_lines(tree, ())))
     except InputError as error:
         raise error.at(file=file) from error
 

@@ -11,6 +11,14 @@ BYTES_FP32 = 4.0
 FP32_MOMENTS = 8.0
 """Size of both moments of a parameter in FP32 [B]."""
 
+APART = 88.0
+"""What AdamW's kernels move per parameter, one for each operation in FP32 [B].
+
+Composer, optim/decoupled_weight_decay.py, adamw: the parameter decays (8), the first moment decays (8)
+and adds the gradient (12), the second decays (8) and adds its square (12); root (8), division (8),
+epsilon (8), and the step, which reads three tensors (16).
+"""
+
 
 def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float) -> tuple[Op, ...]:
     """Return the kernels of an update.
@@ -18,8 +26,14 @@ def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float)
     updated: parameters whose optimizer states the GPU holds. held: parameters whose gradients it
     holds.
     """
+    # What is updated from may be an FP32 copy, made first.
+    gradient, made = recipe.gradient, 0.0
+    if stack.copies_gradients and gradient < BYTES_FP32:
+        gradient, made = BYTES_FP32, recipe.gradient + BYTES_FP32
     # It reads the gradient, reads and writes master weight and moments.
-    adamw = recipe.gradient + 2 * recipe.master + 2 * recipe.moments
+    adamw = gradient + 2 * recipe.master + 2 * recipe.moments
+    if not stack.fused:
+        adamw = APART
     # The parameter is written by it, or by a copy that reads the master weight once more.
     copied = 0.0
     if stack.copies:
@@ -33,7 +47,8 @@ def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float)
         adamw += 2 * (FP32_MOMENTS - recipe.moments)
     ops = (
         moved("scale and zero gradients", "optimizer", held, stack.held_passes * recipe.gradient),
-        moved("clip gradients", "optimizer", updated, stack.shard_passes * recipe.gradient),
+        moved("copy gradients", "optimizer", updated, made),
+        moved("clip gradients", "optimizer", updated, stack.shard_passes * gradient),
         moved("cast moments", "optimizer", updated, cast),
         moved("adamw", "optimizer", updated, adamw),
         moved("copy parameters", "optimizer", updated, copied),

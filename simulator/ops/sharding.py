@@ -18,7 +18,20 @@ def copy_out(recipe: Recipe, parameters: float) -> Op:
     return moved("copy out", "shard_copy", parameters, 2 * recipe.parameter)
 
 
-def copy_in(recipe: Recipe, parameters: float) -> Op:
-    """Return the copy of gradients: reads BF16, writes what is summed (chunk_cat)."""
-    kind = "shard_copy" if recipe.gradient == _AUTOGRAD else "shard_cast"
-    return moved("copy in", kind, parameters, _AUTOGRAD + recipe.gradient)
+def copy_in(recipe: Recipe, parameters: float, *, casts_apart: bool = False) -> tuple[Op, ...]:
+    """Return the copy of gradients: reads BF16, writes what is summed (chunk_cat).
+
+    casts_apart: it writes BF16, and a cast of its own reads that.
+    """
+    same = moved("copy in", "shard_copy", parameters, 2 * _AUTOGRAD)
+    if recipe.gradient == _AUTOGRAD:
+        return (same,)
+    if casts_apart:
+        cast = moved("cast gradients", "shard_cast", parameters, _AUTOGRAD + recipe.gradient)
+        return (same, cast)
+    return (moved("copy in", "shard_cast", parameters, _AUTOGRAD + recipe.gradient),)
+
+
+def divide(recipe: Recipe, parameters: float) -> Op:
+    """Return the division of gradients before they are reduced, in place."""
+    return moved("divide gradients", "elementwise", parameters, 2 * recipe.gradient)

@@ -126,7 +126,7 @@ class Coflows:
     def _add_group(
         self, label: Label, demand: Demand, kernel: CommunicationModel, members: Ranks
     ) -> None:
-        """Add the coflow of a group that may reach over all tiles. Errors: Uneven."""
+        """Add the coflow of a group that may reach over all tiles. Errors: UnevenError."""
         listed = members[self.tiles.of_rank[members] == 0]
         if len(listed) < len(members):
             share = self.tiles.share(demand.links, demand.bytes)
@@ -135,10 +135,11 @@ class Coflows:
         self._add(label, demand, kernel, tuple(listed.tolist()))
 
     def _listed(self, groups: Ranks) -> Ranks:
-        """Return the groups that meet the first tile. groups: ranks [group, member]. Errors: Uneven."""
+        """Return the groups that meet the first tile. groups: ranks [group, member]. Errors: UnevenError."""
         if self.tiles.count == 1 or not self.tiles.inside(groups):
             return groups
-        return groups[self.tiles.of_rank[groups[:, 0]] == 0]
+        first: Ranks = groups[self.tiles.of_rank[groups[:, 0]] == 0]
+        return first
 
     def _add(
         self, label: Label, demand: Demand, kernel: CommunicationModel, members: tuple[int, ...]
@@ -180,8 +181,11 @@ class Coflows:
                 self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
                 self.sm_share[-1] = exchange.sm_share
 
-    def add_sends(self, edge: Edge, size: float) -> None:
-        """Add the sends of one pipeline edge in every replica. size: of the residual stream [B]."""
+    def add_sends(self, edge: Edge, size: float, gather: float = 0.0) -> None:
+        """Add the sends of one pipeline edge in every replica.
+
+        size: of the residual stream [B]. gather: how long the receiver's group puts it together [s].
+        """
         layout = self.layout
         number = self.edges.setdefault(edge, len(self.edges))
         # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
@@ -193,12 +197,17 @@ class Coflows:
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
         coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
-        first = (int(src[0]), int(dst[0]))
+        first: tuple[int, ...] = (int(src[0]), int(dst[0]))
+        if self.communication.scenario.pipeline.sends is not PipelineOverlap.STEADY:
+            # Posted in batches, sends run in the pipeline group's communicator and share its
+            # channels; alone each pair has one of its own (PyTorch, ProcessGroupNCCL.cpp).
+            stages = inner * (np.arange(layout.pp) + layout.pp * high[0])
+            first = tuple((low[0] + stages).tolist())
         kernel = self.communication.plan(edge.kind, first, size).kernel
         routes = _sends(self.network, src, dst, latencies(self.network, kernel))
         sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
         for source, target, way in sends:
-            wires = Wires(way.links, [size] * len(way.links), way.latency)
+            wires = Wires(way.links, [size] * len(way.links), way.latency + gather)
             self._append(label, wires, kernel, (source, target))
             coflow_of[source] = len(self.label) - 1
 
@@ -275,7 +284,7 @@ def _sends(network: Network, src: Ranks, dst: Ranks, delay: Floats) -> list[Way]
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
     is_nic = network.is_kind(LinkKind.NIC)[crossed.link]  # [entry]
-    nics_before = np.cumsum(is_nic) - is_nic  # [entry], over all ways
+    nics_before: Ranks = np.cumsum(is_nic) - is_nic  # [entry], over all ways
     count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)
     if len(nics_before):
@@ -339,12 +348,24 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
     return tuple(different.values())
 
 
+def _gather_behind(scenario: Scenario, communication: Communication, size: float) -> float:
+    """Return how long a tensor parallel group gathers what each of its ranks received [s].
+
+    With sequence parallelism nothing is gathered. size: of a rank's part [B].
+    """
+    layout = scenario.layout
+    if layout.tp == 1 or scenario.workload.layout.sequence_parallel:
+        return 0.0
+    members = layout.ranks(0, "tp")[0].tolist()
+    return communication.gather_seconds(members, size * layout.tp)
+
+
 def coflows(
     scenario: Scenario, schedule: Schedule, costs: Costs, tiles: Tiles | None = None
 ) -> Coflows:
     """Return all coflows of a step, or where the cluster is cut into tiles those of the first one.
 
-    Errors: InputError if a group cannot run its algorithm; Uneven if tiles are not loaded alike.
+    Errors: InputError if a group cannot run its algorithm; UnevenError if tiles are not loaded alike.
     """
     layout, hosts = scenario.layout, stage_hosts(schedule)
     meets = scenario.pipeline.sends is not PipelineOverlap.ALL
@@ -366,8 +387,10 @@ def coflows(
     for index, blocks in sorted(blocks_at.items()):
         for transfer in transfers(blocks):
             table.add_transfers(layout.ranks(index, transfer.group), transfer)
+    size = costs.activation_bytes()
+    gather = _gather_behind(scenario, table.communication, size)
     for edge in pipeline_edges(schedule):
-        table.add_sends(edge, costs.activation_bytes())
+        table.add_sends(edge, size, gather)
     widths = Widths(costs.work.recipe.gradient, costs.work.recipe.parameter)
     for stage, indices in hosts.items():
         for bucket in of_stage(costs, stage):

@@ -17,7 +17,7 @@ from simulator.program.laying import lay
 from simulator.program.pace import expected_paces, filling, paces
 from simulator.program.program import Floats, Program
 from simulator.program.rank_rows import RankBuilder, Step
-from simulator.program.tiles import Uneven, tiles
+from simulator.program.tiles import UnevenError, tiles
 from simulator.program.timed import schedule_of
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
@@ -36,7 +36,7 @@ def lower_schedule(
     if folded:
         found = tiles(scenario.network, scenario.layout)
         if found.count > 1:
-            with suppress(Uneven):
+            with suppress(UnevenError):
                 table = coflows(scenario, schedule, costs, found)
                 return _lowered(Step(scenario, schedule, costs, table))
     table = coflows(scenario, schedule, costs)
@@ -44,7 +44,7 @@ def lower_schedule(
 
 
 def _lowered(step: Step, *, folded: bool = True) -> Program:
-    """Return the program of a step whose transfers are listed. Errors: Uneven."""
+    """Return the program of a step whose transfers are listed. Errors: UnevenError."""
     scenario, table = step.scenario, step.table
     parts = _partition(step) if folded else _whole(scenario, table)
     builder = RankBuilder(step)

@@ -10,13 +10,14 @@ import numpy as np
 
 from simulator.collectives import sms_of
 from simulator.collectives.kinds import EXCHANGES
+from simulator.collectives.tuner import constants
 from simulator.experts import Loads
 from simulator.hardware import CommunicationModel
 from simulator.program.coflows import Coflows, Label
 from simulator.program.folding import Partition
 from simulator.program.program import Coflow, Floats, Ints, Sent
 from simulator.program.ragged import flat
-from simulator.program.tiles import Uneven
+from simulator.program.tiles import UnevenError
 from simulator.scenario import Scenario
 from simulator.topology import LinkKind, Network
 
@@ -33,7 +34,8 @@ def fold_coflows(
     load = _load(crossings, parts, table)
     touched = np.unique(load.link)
     number = {link: index for index, link in enumerate(touched.tolist())}
-    alike = np.bincount(parts.coflow, table.copies(), minlength=len(parts.first_coflow))
+    alike = np.zeros(len(parts.first_coflow), dtype=np.int64)
+    np.add.at(alike, parts.coflow, table.copies())
     folding = _Folding(net, table, parts, number, alike)
     of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
     columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
@@ -46,13 +48,6 @@ def fold_coflows(
         sent = Sent(nic[coflow], nvlink[coflow])
         flows.append(folding.coflow(first, of_class[coflow], sent))
     return touched, tuple(flows)
-
-
-MOST_ACROSS = 16
-"""Channels, and so CTAs, to which NCCL multiplies the rings across nodes that its search finds.
-
-NCCL 2.18, src/graph/connect.cc.
-"""
 
 
 class _Crossings(NamedTuple):
@@ -97,7 +92,7 @@ def _crossings(table: Coflows, parts: Partition) -> _Crossings:
 
 
 def _load(crossings: _Crossings, parts: Partition, table: Coflows) -> _Load:
-    """Return the bytes on the link that represents each class. Errors: Uneven.
+    """Return the bytes on the link that represents each class. Errors: UnevenError.
 
     Sums go through the coflows in their order: what they give is as exact, and the same on every
     machine.
@@ -119,7 +114,7 @@ def _load(crossings: _Crossings, parts: Partition, table: Coflows) -> _Load:
 
 
 def _summed(terms: Floats, owner: Ints, times: Ints) -> Floats:
-    """Return sums of terms, one by one, as if each stood there several times [sum]. Errors: Uneven.
+    """Return sums of terms, one by one, as if each stood there several times [sum]. Errors: UnevenError.
 
     owner: sum that each adds to [term]. times: [sum].
     """
@@ -132,7 +127,7 @@ def _summed(terms: Floats, owner: Ints, times: Ints) -> Floats:
     term = np.zeros(count)
     term[owner] = terms
     if (term[owner] != terms)[times[owner] > 1].any():
-        raise Uneven
+        raise UnevenError
     number = np.bincount(owner, minlength=count) * times
     for one in repeated.tolist():
         if number[one]:
@@ -184,7 +179,7 @@ class _Folding:
     """Their classes."""
     number: dict[int, int]
     """Class of links -> its index among the touched ones."""
-    alike: Floats
+    alike: Ints
     """How many coflows of the cluster each class stands for [coflow class]."""
 
     def coflow(self, first: int, load: dict[int, float], sent: Sent) -> Coflow:
@@ -236,7 +231,7 @@ class _Folding:
             return kernel.ctas
         # NCCL leaves a node by each NIC of the group's GPUs there.
         rails = int(np.count_nonzero(nodes == nodes[0]))
-        return min(MOST_ACROSS, rails * kernel.rail_ctas)
+        return min(constants().channels_across, rails * kernel.rail_ctas)
 
     def _hbm(self, first: int, kernel: CommunicationModel, sent: Sent, alone: float) -> float:
         """Return the share of HBM's bandwidth that a coflow takes of each member, mean over these.
@@ -246,7 +241,7 @@ class _Folding:
         if not alone:
             return 0.0
         label = self.table.label[first]
-        alike = int(self.alike[self.parts.coflow[first]])
+        alike = self.alike[self.parts.coflow[first]]
         senders = 1 if label.kind.one_sided else len(self.table.everyone(first))
         moved = kernel.hbm * (sent.nic + sent.nvlink) / (alike * senders)  # [B]
         return float(moved / alone / self._scenario.gpu.memory.bandwidth)
@@ -279,7 +274,7 @@ class _Folding:
             kind = self.net.kind[link]
             if kind in rates:
                 there.append(size / self._share(link, kernel) / rates[kind])
-        measured = max(there)
+        measured = max(there, default=0.0)  # of PCIe alone nothing is known
         return max(1.0, kernel.overlap_slowdown * measured / alone)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:

@@ -22,7 +22,7 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-class Uneven(Exception):
+class UnevenError(Exception):
     """What should load all tiles alike does not: the cluster has to be listed as a whole."""
 
 
@@ -59,7 +59,7 @@ class Tiles:
         return self.count // int(self.copies[link])
 
     def inside(self, groups: Ids) -> bool:
-        """Tell whether no group leaves its part. groups: ranks [group, member]. Errors: Uneven.
+        """Tell whether no group leaves its part. groups: ranks [group, member]. Errors: UnevenError.
 
         Otherwise every group has as many members in each part.
         """
@@ -68,20 +68,20 @@ class Tiles:
             return True
         members = groups.shape[1]
         if members % self.count:
-            raise Uneven
+            raise UnevenError
         expected = np.repeat(np.arange(self.count), members // self.count)
         if not (np.sort(part, axis=1) == expected).all():
-            raise Uneven
+            raise UnevenError
         return False
 
     def share(self, links: Ids, sizes: Floats) -> Share:
-        """Return what a demand on all parts asks of the first one. Errors: Uneven.
+        """Return what a demand on all parts asks of the first one. Errors: UnevenError.
 
         links: each once. sizes: bytes on them [link] B.
         """
         image = self.image[links]
         if (image < 0).any():
-            raise Uneven
+            raise UnevenError
         if not self._scratch:
             self._scratch.append(np.full(len(self.image), np.nan))
         carried = self._scratch[0]  # [link] B
@@ -93,7 +93,7 @@ class Tiles:
         # Every link is one of the copies of its image; so if all images together have as many
         # copies as there are links, none is missing.
         if not alike or self.copies[listed].sum() != len(links):
-            raise Uneven
+            raise UnevenError
         return Share(listed, sizes[first])
 
 
@@ -125,14 +125,19 @@ def _sizes(network: Network, layout: Layout) -> list[int]:
 
 
 def _groups_fit(layout: Layout, size: int) -> bool:
-    """Tell whether each group is in one tile, or evenly in all."""
+    """Tell whether each group is in one tile, or but for expert groups evenly in all."""
     count = layout.per_stage // size
     for kind in GROUPS:
         part = layout.groups(kind) // size  # [group, member]
         inside = (part == part[:, :1]).all()
         members = part.shape[1]
         expected = np.repeat(np.arange(count), members // count)
-        if not inside and not (members % count == 0 and (np.sort(part, axis=1) == expected).all()):
+        # Members of an expert group may have unlike loads: each tile must hold all of them.
+        if inside:
+            continue
+        if kind == "expert" or not (
+            members % count == 0 and (np.sort(part, axis=1) == expected).all()
+        ):
             return False
     return True
 
@@ -289,6 +294,8 @@ def _told_apart(network: Network, found: Tiles) -> bool:
         return False
     listed = np.flatnonzero(found.copies)
     shared = found.copies[listed] < found.count
-    looks = set(zip(capacity[listed[shared]].tolist(), latency[listed[shared]].tolist()))
+    looks = set(
+        zip(capacity[listed[shared]].tolist(), latency[listed[shared]].tolist(), strict=True)
+    )
     others = listed[~shared]
-    return looks.isdisjoint(zip(capacity[others].tolist(), latency[others].tolist()))
+    return looks.isdisjoint(zip(capacity[others].tolist(), latency[others].tolist(), strict=True))

@@ -46,9 +46,7 @@ class Pipeline:
             return self.fixed
         # Zero-bubble schedules place weight gradients by how long chunks take.
         shape = replace(self.shape, times=times, kept=kept)
-        built = SCHEDULES[self.name].build(shape)
-        schedules.check(built)
-        return built
+        return schedules.checked(self.name, shape)
 
 
 def pipeline(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Document) -> Pipeline:
@@ -77,8 +75,7 @@ def pipeline(config: ScheduleConfig, ranks: Layout, micro_batches: int, run: Doc
                 fixed=None,
             )
         # Built and checked here, so that a wrong grid is refused before anything is priced.
-        built = family.build(shape)
-        schedules.check(built)
+        built = schedules.checked(config.name, shape)
     except InputError as error:
         raise _at_its_key(error, ranks) from error
     _check_sizes(config, built, ranks, micro_batches)

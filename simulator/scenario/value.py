@@ -73,6 +73,13 @@ class Scenario:
         return not any(file.overridden for file in self.documents)
 
     @property
+    def cp_comm(self) -> str:
+        """Return how context parallel ranks share attention: as asked, or by the stack's default."""
+        # torchtitan: context_parallel_rotate_method is allgather; Transformer Engine: p2p.
+        default = "all_gather" if self.stack.code.context == "ring" else "p2p"
+        return self.workload.layout.cp_comm or default
+
+    @property
     def tokens_per_micro_batch(self) -> int:
         """Return the tokens of one micro-batch."""
         training = self.workload.training

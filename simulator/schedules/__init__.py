@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypedDict, Unpack
 
 from simulator.errors import ScheduleError
@@ -59,6 +60,7 @@ __all__ = [
     "build",
     "check",
     "check_posts",
+    "checked",
     "dependencies",
     "durations",
     "excerpt",
@@ -131,6 +133,20 @@ def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options])
     shape = shape_of(name, ranks, micro_batches, **options)
     with _without_cycles():
         return SCHEDULES[name].build(shape)
+
+
+def checked(name: str, shape: Shape) -> Schedule:
+    """Return a schedule whose faults have been looked for. Errors: ScheduleError."""
+    return _checked(SCHEDULES[name], shape)
+
+
+# By value: points of a sweep that differ in links or kernels share their order, and its columns.
+@lru_cache(maxsize=8)
+def _checked(family: Family, shape: Shape) -> Schedule:
+    with _without_cycles():
+        built = family.build(shape)
+        check(built)
+    return built
 
 
 def shape_of(name: str, ranks: int, micro_batches: int, **options: Unpack[Options]) -> Shape:

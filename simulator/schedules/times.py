@@ -57,6 +57,12 @@ class Times:
     comm: float = 0.0
     """From one rank to another."""
 
+    def __hash__(self) -> int:
+        """Return a number that equal times share: dicts alone have none."""
+        each = frozenset(self.each.items())
+        by_stage = frozenset(self.by_stage.items())
+        return hash((each, by_stage, self.comm))
+
     @classmethod
     def of(cls, times: Mapping[str, float | Sequence[float]]) -> Times:
         """Return times from a plain table: kind or `comm` -> a duration, or one per stage. Errors: ScheduleError."""

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Generic, NamedTuple, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ KINDS = tuple(LinkKind)
 """Kinds by their codes."""
 
 
-class Run(NamedTuple, Generic[Label]):
+@dataclass(frozen=True, slots=True)
+class Run(Generic[Label]):
     """Links that are numbered one behind another."""
 
     count: int
