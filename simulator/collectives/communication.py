@@ -18,7 +18,9 @@ from simulator.collectives.dispatchers import (
     running,
 )
 from simulator.collectives.kinds import CoflowKind, Traffic
-from simulator.collectives.sms import SmWork, exposed, limited
+from simulator.collectives.paths import Links
+from simulator.collectives.replicas import Demands, units
+from simulator.collectives.sms import SmWork, exposed, exposed_each, limited
 from simulator.collectives.units import unit
 from simulator.errors import InputError
 from simulator.experts import Load
@@ -69,6 +71,14 @@ class Plan:
         waiting = exposed(self.network, asked, self.kernel)
         # Each GPU copies its own part besides, which no link sees.
         own = own_part(self.kernel, self.op, size, len(members))
+        return replace(asked, latency=waiting + own)
+
+    def demands(self, groups: Links, size: float) -> Demands:
+        """Return the demands of a buffer [B] in several groups. groups: ranks [group, member]."""
+        size *= self.buffer
+        asked = units(self.network, self.algorithm, self.op, groups, self.kernel).scaled(size)
+        waiting = exposed_each(self.network, asked, self.kernel)
+        own = own_part(self.kernel, self.op, size, groups.shape[1])
         return replace(asked, latency=waiting + own)
 
 

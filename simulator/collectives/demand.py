@@ -10,10 +10,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives.paths import Floats, Links, Ways, by_kind, ways
+from simulator.collectives.paths import Floats, Links, Ways, by_kind, is_nvlink, ways
 from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
-from simulator.topology import KINDS, LinkKind, Network
+from simulator.topology import LinkKind, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Demand:
     def occupied(self, network: Network, model: CommunicationModel) -> Floats:
         """Return what each link is busy for: bytes over the share that the kernel reaches [B]."""
         # Only the links that are crossed: a network has thousands, and a step asks this often.
-        inside = network.kind_code[self.links] == KINDS.index(LinkKind.NVLINK)
-        result: Floats = self.bytes / np.where(inside, model.nvlink, model.nic)
+        share = np.where(is_nvlink(network)[self.links], model.nvlink, model.nic)
+        result: Floats = self.bytes / share
         return result
 
     def seconds(self, network: Network, model: CommunicationModel) -> float:

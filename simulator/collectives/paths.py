@@ -271,12 +271,13 @@ def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:
 
 def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
     """Return one value for NVLink and another for everything beyond the NIC, [link]."""
-    return np.where(_is_nvlink(network), nvlink, nic)
+    return np.where(is_nvlink(network), nvlink, nic)
 
 
 @lru_cache(maxsize=4)  # as above
-def _is_nvlink(network: Network) -> NDArray[np.bool_]:
-    inside = network.is_kind(LinkKind.NVLINK)  # [link]
+def is_nvlink(network: Network) -> NDArray[np.bool_]:
+    """Tell which links are NVLink [link]."""
+    inside = network.is_kind(LinkKind.NVLINK)
     inside.flags.writeable = False
     return inside
 

@@ -216,10 +216,14 @@ class Coflows:
         kind = CoflowKind(transfer.group)
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
-        for row in self._listed(groups):
-            if self.find(CoflowKey(*label), int(row[0])) < 0:
-                demand = plan.demand(row.tolist(), transfer.bytes)
-                self._add_group(label, demand, plan.kernel, row)
+        known = self.index.get(CoflowKey(*label), {})
+        listed = self._listed(groups)
+        new = listed[[row[0] not in known for row in listed.tolist()]]
+        if not len(new):
+            return
+        demands = plan.demands(new, transfer.bytes).each()
+        for row, demand in zip(new, demands, strict=True):
+            self._add_group(label, demand, plan.kernel, row)
 
     def add_bucket(self, bucket: Bucket, hosts: tuple[int, ...], widths: Widths) -> None:
         """Add the collectives of a bucket. hosts: pipeline indices that hold its stage."""
@@ -246,12 +250,11 @@ class Coflows:
             kind: self.communication.plan(kind, groups[0].tolist(), size)
             for kind, size in sizes.items()
         }
-        for row in self._listed(groups):
-            members = row.tolist()
-            for kind, size in sizes.items():
-                plan = plans[kind]
-                demand = plan.demand(members, size)
-                self._add_group(Label(kind, bucket), demand, plan.kernel, row)
+        listed = self._listed(groups)
+        demands = {kind: plans[kind].demands(listed, size).each() for kind, size in sizes.items()}
+        for number, row in enumerate(listed):
+            for kind, plan in plans.items():
+                self._add_group(Label(kind, bucket), demands[kind][number], plan.kernel, row)
 
 
 class Widths(NamedTuple):

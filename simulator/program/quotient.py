@@ -19,7 +19,9 @@ from simulator.program.program import Coflow, Floats, Ints, Sent
 from simulator.program.ragged import flat
 from simulator.program.tiles import UnevenError
 from simulator.scenario import Scenario
-from simulator.topology import LinkKind, Network
+from simulator.topology import KINDS, LinkKind, Network
+
+_NVLINK = KINDS.index(LinkKind.NVLINK)
 
 
 def fold_coflows(
@@ -271,11 +273,11 @@ class _Folding:
         rates = {LinkKind.NVLINK: measured_on.nvlink, LinkKind.NIC: measured_on.nic}
         there = []  # time on each link, were it as fast as where the kernel was measured [s]
         for link, size in self._demands(first):
-            kind = self.net.kind[link]
+            kind = KINDS[self.net.kind_code[link]]
             if kind in rates:
                 there.append(size / self._share(link, kernel) / rates[kind])
         measured = max(there, default=0.0)  # of PCIe alone nothing is known
         return max(1.0, kernel.overlap_slowdown * measured / alone)
 
     def _share(self, link: int, kernel: CommunicationModel) -> float:
-        return kernel.nvlink if self.net.kind[link] == LinkKind.NVLINK else kernel.nic
+        return kernel.nvlink if self.net.kind_code[link] == _NVLINK else kernel.nic
