@@ -11,20 +11,27 @@ BYTES_FP32 = 4.0
 FP32_MOMENTS = 8.0
 """Size of both moments of a parameter in FP32 [B]."""
 
-APART = 88.0
+APART = 80.0
 """What AdamW's kernels move per parameter, one for each operation in FP32 [B].
 
-Composer, optim/decoupled_weight_decay.py, adamw: the parameter decays (8), the first moment decays (8)
-and adds the gradient (12), the second decays (8) and adds its square (12); root (8), division (8),
-epsilon (8), and the step, which reads three tensors (16).
+Composer, optim/decoupled_weight_decay.py, adamw: the first moment decays (8) and adds the gradient (12),
+the second decays (8) and adds its square (12); root (8), division (8), epsilon (8), and the step, which
+reads three tensors (16). Parameters do not decay: llm-foundry's recipes have a weight_decay of 0.
 """
 
 
-def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float) -> tuple[Op, ...]:
+def update(
+    recipe: Recipe,
+    stack: OptimizerKernels,
+    updated: float,
+    held: float,
+    *,
+    gathered: float = 0.0,
+) -> tuple[Op, ...]:
     """Return the kernels of an update.
 
     updated: parameters whose optimizer states the GPU holds. held: parameters whose gradients it
-    holds.
+    holds. gathered: those of `updated` that are copied before each gather, not here.
     """
     # What is updated from may be an FP32 copy, made first.
     gradient, made = recipe.gradient, 0.0
@@ -51,7 +58,7 @@ def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float)
         moved("clip gradients", "optimizer", updated, stack.shard_passes * gradient),
         moved("cast moments", "optimizer", updated, cast),
         moved("adamw", "optimizer", updated, adamw),
-        moved("copy parameters", "optimizer", updated, copied),
+        moved("copy parameters", "optimizer", max(0.0, updated - gathered), copied),
     )
     return tuple(op for op in ops if op.bytes)
 
