@@ -132,7 +132,7 @@ def latencies(network: Network, model: CommunicationModel | None) -> Floats:
 def _delays(network: Network, nvlink: float, overhead: float) -> Floats:
     delay: Floats = network.latency * by_kind(network, nvlink, 1.0)
     # A way between nodes crosses two NICs.
-    nic = np.array(network.kind) == LinkKind.NIC  # [link]
+    nic = network.is_kind(LinkKind.NIC)  # [link]
     delay = np.where(nic, delay + overhead / 2, delay)
     delay.flags.writeable = False  # all of them share it
     return delay
