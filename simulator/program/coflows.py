@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simulator.collectives import CoflowKind, Communication, Demand, send
 from simulator.collectives.demand import latencies
 from simulator.collectives.kinds import EXCHANGES, SENDS
-from simulator.collectives.paths import Floats, ways
+from simulator.collectives.paths import Floats, of_kind, ways
 from simulator.costs import BlockCost, Costs
 from simulator.costs.buckets import Bucket, holders, of_stage, shards
 from simulator.hardware import CommunicationModel
@@ -58,9 +58,9 @@ class Edge(NamedTuple):
 class Wires(NamedTuple):
     """What a coflow asks of the network."""
 
-    links: Sequence[int]
+    links: Ranks
     """Links, each once."""
-    bytes: Sequence[float]
+    bytes: Floats
     """That cross each [B]."""
     latency: float
     """Of all its rounds [s]."""
@@ -78,9 +78,9 @@ class Coflows:
     """Whether the receiver of a pipeline send takes part in it."""
     label: list[Label] = field(default_factory=list)
     """What each coflow does [coflow]."""
-    links: list[Sequence[int]] = field(default_factory=list)
+    links: list[Ranks] = field(default_factory=list)
     """Links that each crosses [coflow]."""
-    bytes: list[Sequence[float]] = field(default_factory=list)
+    bytes: list[Floats] = field(default_factory=list)
     """Bytes on each of these links [coflow]."""
     latency: list[float] = field(default_factory=list)
     """Latency of its rounds [coflow] s."""
@@ -109,7 +109,7 @@ class Coflows:
     def _add(
         self, label: Label, demand: Demand, kernel: CommunicationModel, members: tuple[int, ...]
     ) -> None:
-        wires = Wires(demand.links.tolist(), demand.bytes.tolist(), demand.latency)
+        wires = Wires(demand.links, demand.bytes, demand.latency)
         self._append(label, wires, kernel, members)
         # All members at once: there are as many entries as ranks times coflows that each is in.
         number = len(self.label) - 1
@@ -171,8 +171,9 @@ class Coflows:
         kernel = self.communication.plan(edge.kind, first, size).kernel
         routes = _sends(self.network, src, dst, latencies(self.network, kernel))
         sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
+        same = np.full(max(len(way.links) for way in routes), size)  # all ways carry the same
         for source, target, way in sends:
-            wires = Wires(way.links, [size] * len(way.links), way.latency + gather)
+            wires = Wires(way.links, same[: len(way.links)], way.latency + gather)
             self._append(label, wires, kernel, (source, target))
             coflow_of[source] = len(self.label) - 1
 
@@ -233,7 +234,7 @@ class Widths(NamedTuple):
 class Way(NamedTuple):
     """How a send travels."""
 
-    links: Sequence[int]
+    links: Ranks
     """Links in the order in which it crosses them."""
     latency: float
     """Of the whole way [s]."""
@@ -250,9 +251,8 @@ def _sends(network: Network, src: Ranks, dst: Ranks, delay: Floats) -> list[Way]
         return [_one_send(network, *pair, delay) for pair in pairs]
     # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
     # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
-    kind = np.array([network.kind[link] for link in crossed.link.tolist()], dtype=str)  # [entry]
-    is_nic = kind == LinkKind.NIC
-    nics_before = np.cumsum(is_nic) - is_nic  # [entry], over all ways
+    is_nic = of_kind(network, LinkKind.NIC)[crossed.link]  # [entry]
+    nics_before: Ranks = np.cumsum(is_nic) - is_nic  # [entry], over all ways
     count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
     ends = np.cumsum(count)
     if len(nics_before):
@@ -261,19 +261,18 @@ def _sends(network: Network, src: Ranks, dst: Ranks, delay: Floats) -> list[Way]
     else:
         behind_nic = np.zeros(0, dtype=bool)
     position = np.where(behind_nic, 2, 0)
-    position[kind == LinkKind.FABRIC] = 1
+    position[of_kind(network, LinkKind.FABRIC)[crossed.link]] = 1
     order = np.lexsort((position, crossed.pair))
     link = crossed.link[order]
     latency = np.bincount(crossed.pair, delay[link], len(src))
-    links = link.tolist()
     columns = zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
-    return [Way(links[end - size : end], late) for end, size, late in columns]
+    return [Way(link[end - size : end], late) for end, size, late in columns]
 
 
 def _one_send(network: Network, source: int, target: int, delay: Floats) -> Way:
     """Return the way of one send. delay: [link] s."""
     links, _ = send(network, source, target)
-    return Way(links, sum(float(delay[link]) for link in links))
+    return Way(np.array(links, dtype=np.int64), sum(float(delay[link]) for link in links))
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from simulator.layout import Layout
 from simulator.program.coflows import Coflows
-from simulator.program.ragged import flat, lengths, starts
+from simulator.program.ragged import flat, joined, lengths, starts
 from simulator.refinement import (
     Colours,
     Incidence,
@@ -118,8 +118,8 @@ def _flow_colours(table: Coflows) -> Colours:
 def _links_of_coflows(table: Coflows) -> Incidence:
     """Return which coflow crosses which link; it meets it with a number of bytes."""
     coflow = np.repeat(np.arange(len(table.links)), lengths(table.links))
-    size = ranked(flat(table.bytes, np.float64))
-    return Incidence.of(coflow, flat(table.links), size)
+    size = ranked(joined(table.bytes, np.float64))
+    return Incidence.of(coflow, joined(table.links), size)
 
 
 def _ranks_of_coflows(table: Coflows) -> Incidence:
