@@ -80,6 +80,14 @@ def test_a_ring_has_the_flops_of_one_kernel_and_keeps_as_much():
     assert {op.seq_length for op in kernels} == {128}
 
 
+def test_each_kernel_of_a_balanced_ring_has_as_many_pairs():
+    # Chunks of c = 64 from both ends. The first kernel is causal over 2 c x 2 c; the others are
+    # whole: 2 c queries with c keys, or c with 2 c. All are 2 c^2 pairs (the causal one but for
+    # half of its diagonal), with 2 FLOPs for each of 128 products twice, on 8 heads.
+    flops = [op.flops for op in core(given()) if isinstance(op, Op) and op.kind == "attention"]
+    assert flops == [2 * 64**2 * 8 * 2 * (128 + 128)] * 4
+
+
 def test_heads_are_repeated_and_positions_are_complex_products():
     ahead = {op.name: op for op in forward(given()) if isinstance(op, Op)}
     back = {op.name: op for op in input_gradient(given())[0] if isinstance(op, Op)}

@@ -20,11 +20,18 @@ epsilon (8), and the step, which reads three tensors (16).
 """
 
 
-def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float) -> tuple[Op, ...]:
+def update(
+    recipe: Recipe,
+    stack: OptimizerKernels,
+    updated: float,
+    held: float,
+    *,
+    gathered: float = 0.0,
+) -> tuple[Op, ...]:
     """Return the kernels of an update.
 
     updated: parameters whose optimizer states the GPU holds. held: parameters whose gradients it
-    holds.
+    holds. gathered: those of `updated` that are copied before each gather, not here.
     """
     # What is updated from may be an FP32 copy, made first.
     gradient, made = recipe.gradient, 0.0
@@ -51,7 +58,7 @@ def update(recipe: Recipe, stack: OptimizerKernels, updated: float, held: float)
         moved("clip gradients", "optimizer", updated, stack.shard_passes * gradient),
         moved("cast moments", "optimizer", updated, cast),
         moved("adamw", "optimizer", updated, adamw),
-        moved("copy parameters", "optimizer", updated, copied),
+        moved("copy parameters", "optimizer", max(0.0, updated - gathered), copied),
     )
     return tuple(op for op in ops if op.bytes)
 

@@ -13,6 +13,11 @@ _AUTOGRAD = 2.0
 """Bytes of a gradient as autograd makes it: BF16, whatever it is summed in."""
 
 
+def cast_shard(recipe: Recipe, parameters: float) -> Op:
+    """Return the cast of master weights to what is gathered (MixedPrecision.param_dtype)."""
+    return moved("cast shard", "shard_cast", parameters, recipe.master + recipe.parameter)
+
+
 def copy_out(recipe: Recipe, parameters: float) -> Op:
     """Return the copy of gathered parameters: reads each, and writes it (split_with_sizes_copy)."""
     return moved("copy out", "shard_copy", parameters, 2 * recipe.parameter)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ from simulator.costs.buckets import Bucket, holders, of_stage, shards
 from simulator.hardware import CommunicationModel
 from simulator.layout import Layout
 from simulator.ops import Transfer
+from simulator.ops.sharding import cast_shard
 from simulator.program.orders import handed_to
 from simulator.scenario import Scenario
 from simulator.schedules import PipelineOverlap, Schedule
@@ -202,13 +203,25 @@ class Coflows:
             CoflowKind.REDUCE_SCATTER: bucket.parameters * widths.gradient,
             CoflowKind.ALL_GATHER: bucket.parameters * gathered,
         }
-        self._add_passes(number, inside, sizes)
+        # PyTorch casts on a stream of its own, on which only a gather ahead could hide it: the cast
+        # counts to the gather.
+        cast = widths.cast(bucket.parameters / inside.shape[1])
+        self._add_passes(number, inside, sizes, {CoflowKind.ALL_GATHER: cast})
         # An all-reduce passes twice over its shard.
         shard = 2 * bucket.parameters * widths.gradient / inside.shape[1]
-        self._add_passes(number, across, {CoflowKind.ALL_REDUCE: shard})
+        self._add_passes(number, across, {CoflowKind.ALL_REDUCE: shard}, {})
 
-    def _add_passes(self, bucket: int, groups: Ranks, sizes: dict[CoflowKind, float]) -> None:
-        """Add passes over a bucket. groups: ranks [group, member]. sizes: of each pass [B]."""
+    def _add_passes(
+        self,
+        bucket: int,
+        groups: Ranks,
+        sizes: dict[CoflowKind, float],
+        before: dict[CoflowKind, float],
+    ) -> None:
+        """Add passes over a bucket.
+
+        groups: ranks [group, member]. sizes: of each pass [B]. before: of kernels in front of it [s].
+        """
         if groups.shape[1] == 1:
             return
         plans = {
@@ -218,8 +231,10 @@ class Coflows:
         demands = {kind: plans[kind].demands(groups, size).each() for kind, size in sizes.items()}
         for number, row in enumerate(groups.tolist()):
             for kind, plan in plans.items():
-                label = Label(kind, bucket)
-                self._add(label, demands[kind][number], plan.kernel, tuple(row))
+                demand = demands[kind][number]
+                if kind in before:
+                    demand = replace(demand, latency=demand.latency + before[kind])
+                self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
 
 
 class Widths(NamedTuple):
@@ -229,6 +244,8 @@ class Widths(NamedTuple):
     """Of a gradient [B]."""
     parameter: float
     """Of a parameter [B]."""
+    cast: Callable[[float], float]
+    """Parameters of a shard -> what its cast takes in front of each gather [s]."""
 
 
 class Way(NamedTuple):
@@ -327,6 +344,16 @@ def _gather_behind(scenario: Scenario, communication: Communication, size: float
     return communication.gather_seconds(members, size * layout.tp)
 
 
+def _cast_of_shards(scenario: Scenario, costs: Costs) -> Callable[[float], float]:
+    """Return what takes a shard from FP32 to what is gathered, where the stack shards master weights."""
+
+    def seconds(parameters: float) -> float:
+        cast = cast_shard(scenario.recipe, parameters)
+        return costs.processor.seconds((cast,), overlapped=False)
+
+    return seconds if scenario.casts_shards else lambda _: 0.0
+
+
 def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
     """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
     layout, hosts = scenario.layout, stage_hosts(schedule)
@@ -352,7 +379,8 @@ def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
     gather = _gather_behind(scenario, table.communication, size)
     for edge in pipeline_edges(schedule):
         table.add_sends(edge, size, gather)
-    widths = Widths(costs.work.recipe.gradient, costs.work.recipe.parameter)
+    recipe = costs.work.recipe
+    widths = Widths(recipe.gradient, recipe.parameter, _cast_of_shards(scenario, costs))
     for stage, indices in hosts.items():
         for bucket in of_stage(costs, stage):
             table.add_bucket(bucket, indices, widths)

@@ -219,7 +219,12 @@ class DataParallel:
             held = sum(sum(self.costs.parameters(stage)) for stage in self.stages)
         recipe = self.scenario.recipe
         away = self.scenario.workload.training.offload.optimizer * updated
-        ops = (*update(recipe, self.scenario.stack.optimizer, updated - away, held), *self._casts())
+        gathered = 0.0
+        if self.scenario.casts_shards:
+            gathered = buckets.gathered(self.costs, self.scenario.layout, self.hosts, self.stages)
+        kernels = self.scenario.stack.optimizer
+        updates = update(recipe, kernels, updated - away, held, gathered=gathered)
+        ops = (*updates, *self._casts())
         processor = self.costs.processor
         seconds = processor.seconds(ops, overlapped=False)
         if away:
