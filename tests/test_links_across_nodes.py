@@ -10,7 +10,7 @@ from test_calibration_collectives import curve, machine, residuals
 
 from simulator import inputs
 from simulator.collectives import Kernels, choices, chosen, open_to
-from simulator.collectives.nccl_kernels import peer_channels, tree_loop
+from simulator.collectives.nccl_kernels import adapted, peer_channels, tree_loop
 from simulator.collectives.tuner import shape
 from simulator.hardware import KernelConfig
 from simulator.topology import TopologyConfig, network
@@ -172,6 +172,30 @@ def test_four_gpus_with_narrow_nics_lose_a_channel_at_eight_nodes(nodes, channel
     # NVIDIA/nccl issue 1272: GH200 with NICs of 25 GB/s fell from 24.2 to 18.3 GB/s from 32 GPUs on.
     group = shape(net(nodes, 4, nic="25 GB/s"), range(4 * nodes), HOPPER.kernels.nccl)
     assert peer_channels(group) == channels
+
+
+def test_gpus_that_share_a_nic_fill_it_together():
+    # Two channels of 18 GB/s each: 36 of 50 GB/s for one GPU, all that NCCL reaches for two.
+    row = HOPPER.kernels.communication["send_recv"]
+    alone = site(2, 2)
+    shared = alone.model_copy(update={"node": alone.node.model_copy(update={"nics": 1})})
+    shares = [
+        adapted(row, "direct", "Simple", shape(network(one), (0, 2), HOPPER.kernels.nccl)).nic
+        for one in (alone, shared)
+    ]
+    assert shares == pytest.approx([2 * row.channel / 50e9, row.nic])
+
+
+def test_channels_do_not_slow_a_slot_that_is_narrower_than_they_are():
+    # 10 GB/s of PCIe in front of 50 GB/s: two channels of 18 GB/s would carry more.
+    one = site(2, 2)
+    node = one.node.model_copy(update={"pcie": 10e9})
+    group = shape(
+        network(one.model_copy(update={"node": node})), range(0, 4, 2), HOPPER.kernels.nccl
+    )
+    assert group.nic == 10e9
+    row = HOPPER.kernels.communication["send_recv"]
+    assert adapted(row, "direct", "Simple", group).nic == row.nic
 
 
 # All-to-alls

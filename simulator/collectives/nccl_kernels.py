@@ -34,7 +34,8 @@ def adapted(
     if algorithm == PAIRWISE and group.nodes > 1:
         return posted(kernel, protocol, group.ranks - group.local)
     if algorithm == DIRECT and kernel.channel and group.nodes > 1:
-        most = peer_channels(group) * kernel.channel / group.nic
+        # All GPUs of a stage send at once, those that share a NIC too.
+        most = peer_channels(group) * kernel.channel * group.sharers / group.nic
         return kernel.model_copy(update={"nic": min(kernel.nic, most)})
     return kernel
 

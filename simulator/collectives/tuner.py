@@ -14,6 +14,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator import inputs
 from simulator.hardware import PROTOCOLS, Tuner, TunerLimits
@@ -38,7 +39,9 @@ class Shape(NamedTuple):
     rails: int = 0
     """NICs of a node that its members use."""
     nic: float = 0.0
-    """Rate of one of them, 0 without any [B/s]."""
+    """Rate of one of them, or of the PCIe slot that it is in; 0 without any [B/s]."""
+    sharers: int = 1
+    """GPUs of a node that leave it by the same NIC."""
 
     @property
     def scale(self) -> int:
@@ -64,8 +67,7 @@ def shape(network: Network, members: Sequence[int], limits: TunerLimits) -> Shap
     first = ranks[node == node[0]]
     nodes = len(np.unique(node))
     ring = limits.ring * float(network.capacity[network.gpu_up[first[0]]])
-    nics = np.unique(network.nic_up[first])
-    rates = network.capacity[nics[nics >= 0]]  # [NIC] B/s
+    rates = _leaving(network, first)
     across = constants().nic_share * float(rates.sum())
     if len(first) == 1:  # nothing but the NIC
         ring = across
@@ -76,8 +78,18 @@ def shape(network: Network, members: Sequence[int], limits: TunerLimits) -> Shap
         across=min(ring, across),
         rails=len(rates),
         nic=float(rates.max(initial=0.0)),
+        sharers=max(1, network.gpus_per_node // max(1, network.nics_per_node)),
         limits=limits,
     )
+
+
+def _leaving(network: Network, gpus: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what each NIC of some GPUs of a node carries, at most what its PCIe slot does [NIC] B/s."""
+    nics, one = np.unique(network.nic_up[gpus], return_index=True)
+    rates = network.capacity[nics]
+    slots = network.pcie[gpus[one]]  # [NIC]; as wide as the NIC's own
+    rates = np.where(slots >= 0, np.minimum(rates, network.capacity[slots]), rates)
+    return rates[nics >= 0]
 
 
 def estimate(op: str, algorithm: str, protocol: str, group: Shape, size: float) -> float:

@@ -11,12 +11,12 @@ BYTES_FP32 = 4.0
 FP32_MOMENTS = 8.0
 """Size of both moments of a parameter in FP32 [B]."""
 
-APART = 88.0
+APART = 80.0
 """What AdamW's kernels move per parameter, one for each operation in FP32 [B].
 
-Composer, optim/decoupled_weight_decay.py, adamw: the parameter decays (8), the first moment decays (8)
-and adds the gradient (12), the second decays (8) and adds its square (12); root (8), division (8),
-epsilon (8), and the step, which reads three tensors (16).
+Composer, optim/decoupled_weight_decay.py, adamw: the first moment decays (8) and adds the gradient (12),
+the second decays (8) and adds its square (12); root (8), division (8), epsilon (8), and the step, which
+reads three tensors (16). Parameters do not decay: llm-foundry's recipes have a weight_decay of 0.
 """
 
 

@@ -20,6 +20,7 @@ from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.ops.sharding import cast_shard
 from simulator.program.orders import handed_to
+from simulator.program.tiles import Tiles, whole
 from simulator.scenario import Scenario
 from simulator.schedules import PipelineOverlap, Schedule
 from simulator.topology import LinkKind, Network
@@ -69,12 +70,14 @@ class Wires(NamedTuple):
 
 @dataclass(slots=True)
 class Coflows:
-    """Coflows as columns, with links and ranks as flat lists."""
+    """Coflows as columns, with links and ranks as flat lists: those of the first tile."""
 
     communication: Communication
     """What the groups of the scenario run."""
     layout: Layout
     """Who is in which group."""
+    tiles: Tiles
+    """Parts of the cluster that are alike."""
     meets: bool = False
     """Whether the receiver of a pipeline send takes part in it."""
     label: list[Label] = field(default_factory=list)
@@ -86,7 +89,9 @@ class Coflows:
     latency: list[float] = field(default_factory=list)
     """Latency of its rounds [coflow] s."""
     members: list[tuple[int, ...]] = field(default_factory=list)
-    """Ranks that take part, of a send source then target [coflow]."""
+    """Ranks of the first tile that take part, of a send source then target [coflow]."""
+    spanning: dict[int, Ranks] = field(default_factory=dict)
+    """Coflow that reaches over all tiles -> all ranks that take part."""
     kernel: list[CommunicationModel] = field(default_factory=list)
     """Kernel that runs it [coflow]."""
     sm_share: list[float] = field(default_factory=list)
@@ -106,6 +111,36 @@ class Coflows:
     def network(self) -> Network:
         """Return the cluster."""
         return self.communication.scenario.network
+
+    def everyone(self, coflow: int) -> Ranks:
+        """Return all ranks that take part in a coflow, those in other tiles too."""
+        if coflow in self.spanning:
+            return self.spanning[coflow]
+        return np.array(self.members[coflow], dtype=np.int64)
+
+    def copies(self) -> Ranks:
+        """Return how many coflows of the cluster each stands for [coflow]."""
+        copies = np.full(len(self.label), self.tiles.count)
+        copies[list(self.spanning)] = 1
+        return copies
+
+    def _add_group(
+        self, label: Label, demand: Demand, kernel: CommunicationModel, members: Ranks
+    ) -> None:
+        """Add the coflow of a group that may reach over all tiles. Errors: UnevenError."""
+        listed = members[self.tiles.of_rank[members] == 0]
+        if len(listed) < len(members):
+            share = self.tiles.share(demand.links, demand.bytes)
+            demand = Demand(*share, demand.latency)
+            self.spanning[len(self.label)] = members
+        self._add(label, demand, kernel, tuple(listed.tolist()))
+
+    def _listed(self, groups: Ranks) -> Ranks:
+        """Return the groups that meet the first tile. groups: ranks [group, member]. Errors: UnevenError."""
+        if self.tiles.count == 1 or not self.tiles.inside(groups):
+            return groups
+        first: Ranks = groups[self.tiles.of_rank[groups[:, 0]] == 0]
+        return first
 
     def _add(
         self, label: Label, demand: Demand, kernel: CommunicationModel, members: tuple[int, ...]
@@ -135,7 +170,7 @@ class Coflows:
     def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
         """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
         assert costs.loads is not None
-        for row in self.layout.ranks(pipeline_index, "expert").tolist():
+        for row in self._listed(self.layout.ranks(pipeline_index, "expert")).tolist():
             for kind in EXCHANGES:
                 exchange = self.communication.exchange(
                     kind,
@@ -156,7 +191,7 @@ class Coflows:
         number = self.edges.setdefault(edge, len(self.edges))
         # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
         inner = layout.inner()
-        high, low = np.divmod(np.arange(layout.per_stage), inner)
+        high, low = np.divmod(np.arange(layout.per_stage // self.tiles.count), inner)
         src = low + inner * (edge.source + layout.pp * high)  # [replica]
         dst = low + inner * (edge.target + layout.pp * high)
         # Alike on all edges: who sends to whom tells them apart, and the two directions of a
@@ -172,7 +207,9 @@ class Coflows:
         kernel = self.communication.plan(edge.kind, first, size).kernel
         routes = _sends(self.network, src, dst, latencies(self.network, kernel))
         sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
-        same = np.full(max(len(way.links) for way in routes), size)  # all ways carry the same
+        same = np.full(
+            max((len(way.links) for way in routes), default=0), size
+        )  # all ways carry the same
         for source, target, way in sends:
             wires = Wires(way.links, same[: len(way.links)], way.latency + gather)
             self._append(label, wires, kernel, (source, target))
@@ -184,12 +221,13 @@ class Coflows:
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
         known = self.index.get(CoflowKey(*label), {})
-        new = groups[[row[0] not in known for row in groups.tolist()]]
+        listed = self._listed(groups)
+        new = listed[[row[0] not in known for row in listed.tolist()]]
         if not len(new):
             return
         demands = plan.demands(new, transfer.bytes).each()
-        for row, demand in zip(new.tolist(), demands, strict=True):
-            self._add(label, demand, plan.kernel, tuple(row))
+        for row, demand in zip(new, demands, strict=True):
+            self._add_group(label, demand, plan.kernel, row)
 
     def add_bucket(self, bucket: Bucket, hosts: tuple[int, ...], widths: Widths) -> None:
         """Add the collectives of a bucket. hosts: pipeline indices that hold its stage."""
@@ -228,13 +266,14 @@ class Coflows:
             kind: self.communication.plan(kind, groups[0].tolist(), size)
             for kind, size in sizes.items()
         }
-        demands = {kind: plans[kind].demands(groups, size).each() for kind, size in sizes.items()}
-        for number, row in enumerate(groups.tolist()):
+        listed = self._listed(groups)
+        demands = {kind: plans[kind].demands(listed, size).each() for kind, size in sizes.items()}
+        for number, row in enumerate(listed):
             for kind, plan in plans.items():
                 demand = demands[kind][number]
                 if kind in before:
                     demand = replace(demand, latency=demand.latency + before[kind])
-                self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
+                self._add_group(Label(kind, bucket), demand, plan.kernel, row)
 
 
 class Widths(NamedTuple):
@@ -354,11 +393,17 @@ def _cast_of_shards(scenario: Scenario, costs: Costs) -> Callable[[float], float
     return seconds if scenario.casts_shards else lambda _: 0.0
 
 
-def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
-    """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
+def coflows(
+    scenario: Scenario, schedule: Schedule, costs: Costs, tiles: Tiles | None = None
+) -> Coflows:
+    """Return all coflows of a step, or where the cluster is cut into tiles those of the first one.
+
+    Errors: InputError if a group cannot run its algorithm; UnevenError if tiles are not loaded alike.
+    """
     layout, hosts = scenario.layout, stage_hosts(schedule)
     meets = scenario.pipeline.sends is not PipelineOverlap.ALL
-    table = Coflows(Communication.of(scenario), layout, meets)
+    parts = tiles or whole(scenario.network, layout)
+    table = Coflows(Communication.of(scenario), layout, parts, meets)
     blocks_at: dict[int, list[BlockCost]] = {}
     for stage, indices in hosts.items():
         for index in indices:

@@ -17,6 +17,7 @@ from simulator.program.coflows import Coflows, Label
 from simulator.program.folding import Partition
 from simulator.program.program import Coflow, Floats, Ints, Sent
 from simulator.program.ragged import joined
+from simulator.program.tiles import UnevenError
 from simulator.scenario import Scenario
 from simulator.topology import LinkKind, Network
 
@@ -30,10 +31,11 @@ def fold_coflows(
     class carries, so the bytes that all coflows of one class put on it are that class's demand.
     """
     crossings = _crossings(table, parts)
-    load = _load(crossings, parts)
+    load = _load(crossings, parts, table)
     touched = np.unique(load.link)
     number = {link: index for index, link in enumerate(touched.tolist())}
-    alike = np.bincount(parts.coflow, minlength=len(parts.first_coflow))
+    alike = np.zeros(len(parts.first_coflow), dtype=np.int64)
+    np.add.at(alike, parts.coflow, table.copies())
     folding = _Folding(net, table, parts, number, alike)
     of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
     columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
@@ -89,8 +91,8 @@ def _crossings(table: Coflows, parts: Partition) -> _Crossings:
     )
 
 
-def _load(crossings: _Crossings, parts: Partition) -> _Load:
-    """Return the bytes on the link that represents each class.
+def _load(crossings: _Crossings, parts: Partition, table: Coflows) -> _Load:
+    """Return the bytes on the link that represents each class. Errors: UnevenError.
 
     Sums go through the coflows in their order: what they give is as exact, and the same on every
     machine.
@@ -103,9 +105,34 @@ def _load(crossings: _Crossings, parts: Partition) -> _Load:
     # A class of coflows and a class of links as one number: np.unique finds the pairs that meet.
     met = crossings.coflow[used] * links + link[used]
     pair, index = np.unique(met, return_inverse=True)
-    summed = np.bincount(index, crossings.bytes[used], len(pair))
-    size: Floats = summed.astype(np.float64)  # bincount of nothing gives integers
+    tiles, first = table.tiles, parts.first_link[pair % links]
+    times = tiles.count // tiles.copies[first]  # [pair] how many tiles share the link
+    # All tiles that share a link load it, but what reaches over all of them is listed whole.
+    spans = table.copies()[parts.first_coflow[pair // links]] == 1
+    size = _summed(crossings.bytes[used], index, np.where(spans, 1, times))
     return _Load(pair // links, pair % links, size)
+
+
+def _summed(terms: Floats, owner: Ints, times: Ints) -> Floats:
+    """Return sums of terms, one by one, as if each stood there several times [sum]. Errors: UnevenError.
+
+    owner: sum that each adds to [term]. times: [sum].
+    """
+    count = len(times)
+    once = np.bincount(owner, terms, count).astype(np.float64)  # of nothing it gives integers
+    repeated = np.flatnonzero(times > 1)
+    if not len(repeated):
+        return once
+    # In whatever order equal terms are added, rounding is the same.
+    term = np.zeros(count)
+    term[owner] = terms
+    if (term[owner] != terms)[times[owner] > 1].any():
+        raise UnevenError
+    number = np.bincount(owner, minlength=count) * times
+    for one in repeated.tolist():
+        if number[one]:
+            once[one] = np.add.accumulate(np.full(number[one], term[one]))[-1]
+    return once
 
 
 def _sent(
@@ -120,7 +147,8 @@ def _sent(
     out = leaves[crossings.link]  # [crossing]
     owner = crossings.coflow[out]
     size = crossings.bytes[out] * share[owner]
-    sent: list[float] = np.bincount(owner, size, len(labels)).tolist()
+    every = np.full(len(labels), table.tiles.count)
+    sent: list[float] = _summed(size, owner, every).tolist()
     return sent
 
 
@@ -199,11 +227,11 @@ class _Folding:
             return sms_of(self._scenario)
         if kind.one_sided:  # by the kernel of sends, whichever row has its rate
             kernel = self._scenario.kernels.communication["send_recv"]
-        nodes = [self.net.node_of(rank) for rank in self.table.members[first]]
-        if not kernel.rail_ctas or len(set(nodes)) == 1:
+        nodes = self.table.everyone(first) // self.net.gpus_per_node
+        if not kernel.rail_ctas or (nodes == nodes[0]).all():
             return kernel.ctas
         # NCCL leaves a node by each NIC of the group's GPUs there.
-        rails = nodes.count(nodes[0])
+        rails = int(np.count_nonzero(nodes == nodes[0]))
         return min(constants().channels_across, rails * kernel.rail_ctas)
 
     def _hbm(self, first: int, kernel: CommunicationModel, sent: Sent, alone: float) -> float:
@@ -215,7 +243,7 @@ class _Folding:
             return 0.0
         label = self.table.label[first]
         alike = self.alike[self.parts.coflow[first]]
-        senders = 1 if label.kind.one_sided else len(self.table.members[first])
+        senders = 1 if label.kind.one_sided else len(self.table.everyone(first))
         moved = kernel.hbm * (sent.nic + sent.nvlink) / (alike * senders)  # [B]
         return float(moved / alone / self._scenario.gpu.memory.bandwidth)
 

@@ -14,6 +14,7 @@ from simulator.errors import LayoutError
 from simulator.topology.config import TopologyConfig
 from simulator.topology.families import FABRICS
 from simulator.topology.faults import Damage, apply
+from simulator.topology.labels import kind_codes
 from simulator.topology.link_kind import LinkKind
 from simulator.topology.network import Ids, Network
 from simulator.topology.routing import SINGLE_CABLES, Link, Paths, paths
@@ -120,7 +121,9 @@ def _network(config: TopologyConfig, switches: Switches, damage: Damage) -> Netw
     return Network(
         capacity=_frozen([link.capacity for link in links], np.float64),
         latency=_frozen([link.latency for link in links], np.float64),
-        kind=tuple(kind for kind, members in kinds.items() for _ in members),
+        kind_code=_frozen(
+            kind_codes({kind: len(members) for kind, members in kinds.items()}), np.int8
+        ),
         name=tuple(link.name for link in links),
         gpus_per_node=config.node.gpus,
         gpu_up=_frozen(gpu_up, np.int64),
