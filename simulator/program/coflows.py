@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives import CoflowKind, Communication, Demand, send
+from simulator.collectives import CoflowKind, Communication, Demand
 from simulator.collectives.demand import latencies
 from simulator.collectives.kinds import EXCHANGES, SENDS
-from simulator.collectives.paths import Floats, of_kind, ways
+from simulator.collectives.paths import Floats
 from simulator.costs import BlockCost, Costs
 from simulator.costs.buckets import Bucket, holders, of_stage, shards
 from simulator.hardware import CommunicationModel
@@ -20,10 +20,11 @@ from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.ops.sharding import cast_shard
 from simulator.program.orders import handed_to
+from simulator.program.sends import routes
 from simulator.program.tiles import Tiles, whole
 from simulator.scenario import Scenario
 from simulator.schedules import PipelineOverlap, Schedule
-from simulator.topology import LinkKind, Network
+from simulator.topology import Network
 
 Ranks: TypeAlias = NDArray[np.int64]
 
@@ -205,11 +206,10 @@ class Coflows:
             stages = inner * (np.arange(layout.pp) + layout.pp * high[0])
             first = tuple((low[0] + stages).tolist())
         kernel = self.communication.plan(edge.kind, first, size).kernel
-        routes = _sends(self.network, src, dst, latencies(self.network, kernel))
-        sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
-        same = np.full(
-            max((len(way.links) for way in routes), default=0), size
-        )  # all ways carry the same
+        found = routes(self.network, src, dst, latencies(self.network, kernel))
+        sends = zip(src.tolist(), dst.tolist(), found, strict=True)
+        # All ways carry the same: what each link carries is a part of one array.
+        same = np.full(max((len(way.links) for way in found), default=0), size)
         for source, target, way in sends:
             wires = Wires(way.links, same[: len(way.links)], way.latency + gather)
             self._append(label, wires, kernel, (source, target))
@@ -285,50 +285,6 @@ class Widths(NamedTuple):
     """Of a parameter [B]."""
     cast: Callable[[float], float]
     """Parameters of a shard -> what its cast takes in front of each gather [s]."""
-
-
-class Way(NamedTuple):
-    """How a send travels."""
-
-    links: Ranks
-    """Links in the order in which it crosses them."""
-    latency: float
-    """Of the whole way [s]."""
-
-
-def _sends(network: Network, src: Ranks, dst: Ranks, delay: Floats) -> list[Way]:
-    """Return the ways of many sends as `send` does of each: all at once where there is one way.
-
-    Not where PCIe links stand on it: `ways` names them in another order. delay: [link] s.
-    """
-    crossed = ways(network, src, dst)
-    if (crossed.share != 1.0).any() or (network.pcie >= 0).any():
-        pairs = zip(src.tolist(), dst.tolist(), strict=True)
-        return [_one_send(network, *pair, delay) for pair in pairs]
-    # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
-    # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
-    is_nic = of_kind(network, LinkKind.NIC)[crossed.link]  # [entry]
-    nics_before: Ranks = np.cumsum(is_nic) - is_nic  # [entry], over all ways
-    count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
-    ends = np.cumsum(count)
-    if len(nics_before):
-        first = np.minimum(ends - count, len(nics_before) - 1)
-        behind_nic = nics_before > np.repeat(nics_before[first], count)
-    else:
-        behind_nic = np.zeros(0, dtype=bool)
-    position = np.where(behind_nic, 2, 0)
-    position[of_kind(network, LinkKind.FABRIC)[crossed.link]] = 1
-    order = np.lexsort((position, crossed.pair))
-    link = crossed.link[order]
-    latency = np.bincount(crossed.pair, delay[link], len(src))
-    columns = zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
-    return [Way(link[end - size : end], late) for end, size, late in columns]
-
-
-def _one_send(network: Network, source: int, target: int, delay: Floats) -> Way:
-    """Return the way of one send. delay: [link] s."""
-    links, _ = send(network, source, target)
-    return Way(np.array(links, dtype=np.int64), sum(float(delay[link]) for link in links))
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
