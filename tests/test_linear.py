@@ -1,6 +1,7 @@
 """Megatron-LM's own linear layers: biases, sums of gradients and of input gradients, by hand."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -71,6 +72,18 @@ def test_gradients_in_16_bits_are_copied_to_fp32_before_the_update():
     }
     in_fp32 = {op.name for op in update(RECIPES["bf16"], one.stack.optimizer, 1.0, 1.0)}
     assert "copy gradients" not in in_fp32
+
+
+def test_the_kernel_of_moments_in_bf16_reads_gradients_as_they_are():
+    # Megatron-LM's precision-aware optimizer: the gradient in 2 B, the master weight in 4 and both
+    # moments in FP32, cast before, read and written.
+    stack = load("a100-selene-1536", "megatron-145b").stack.optimizer
+    aware = stack.model_copy(update={"casts_moments": True})
+    short = replace(RECIPES["bf16"], gradient=2.0, moments=4.0)
+    bytes_of = {op.name: op.bytes for op in update(short, aware, 1.0, 1.0)}
+    assert "copy gradients" not in bytes_of
+    assert bytes_of["clip gradients"] == 5 * 2.0
+    assert bytes_of["adamw"] == 2.0 + 2 * 4.0 + 2 * 8.0
 
 
 def test_ranks_put_together_what_each_received_unless_the_stream_is_cut():

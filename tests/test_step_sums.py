@@ -68,6 +68,14 @@ def test_deepseeks_own_stack_sums_the_norm_alone_and_megatrons_all():
     )
 
 
+def test_earlier_megatrons_sum_what_they_had():
+    # Sequence parallelism, and with it the sum of norms' gradients, came in 2022.
+    every = set(hosted(stack="megatron").stack.step_sums)
+    for name, without in (("megatron_local", set()), ("megatron_2021", {"norms"})):
+        found = hosted(stack=name).stack.step_sums
+        assert set(found) == every - {"optimizers"} - without
+
+
 def test_the_update_begins_behind_the_sums():
     # The optimizer's row, and with it the step, ends later by what they take.
     one = dense(layout__tp=2)

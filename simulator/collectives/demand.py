@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives.paths import Floats, Links, Ways, by_kind, is_nvlink, ways
+from simulator.collectives.paths import Floats, Links, Ways, by_kind, of_kind, ways
 from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
 from simulator.topology import LinkKind, Network
@@ -75,7 +75,7 @@ class Demand:
     def occupied(self, network: Network, model: CommunicationModel) -> Floats:
         """Return what each link is busy for: bytes over the share that the kernel reaches [B]."""
         # Only the links that are crossed: a network has thousands, and a step asks this often.
-        share = np.where(is_nvlink(network)[self.links], model.nvlink, model.nic)
+        share = np.where(of_kind(network, LinkKind.NVLINK)[self.links], model.nvlink, model.nic)
         result: Floats = self.bytes / share
         return result
 
@@ -132,7 +132,7 @@ def latencies(network: Network, model: CommunicationModel | None) -> Floats:
 def _delays(network: Network, nvlink: float, overhead: float) -> Floats:
     delay: Floats = network.latency * by_kind(network, nvlink, 1.0)
     # A way between nodes crosses two NICs.
-    nic = network.is_kind(LinkKind.NIC)  # [link]
+    nic = of_kind(network, LinkKind.NIC)
     delay = np.where(nic, delay + overhead / 2, delay)
     delay.flags.writeable = False  # all of them share it
     return delay

@@ -271,15 +271,15 @@ def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:
 
 def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
     """Return one value for NVLink and another for everything beyond the NIC, [link]."""
-    return np.where(is_nvlink(network), nvlink, nic)
+    return np.where(of_kind(network, LinkKind.NVLINK), nvlink, nic)
 
 
-@lru_cache(maxsize=4)  # as above
-def is_nvlink(network: Network) -> NDArray[np.bool_]:
-    """Tell which links are NVLink [link]."""
-    inside = network.is_kind(LinkKind.NVLINK)
-    inside.flags.writeable = False
-    return inside
+@lru_cache(maxsize=16)  # as above, for each kind
+def of_kind(network: Network, kind: LinkKind) -> NDArray[np.bool_]:
+    """Tell which links are of a kind [link]."""
+    such = network.is_kind(kind)  # [link]
+    such.flags.writeable = False
+    return such
 
 
 def all_pairs(ranks: Sequence[int]) -> tuple[Links, Links]:

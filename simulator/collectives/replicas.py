@@ -10,10 +10,10 @@ import numpy as np
 
 from simulator.collectives.algorithms import ALGORITHMS
 from simulator.collectives.demand import Demand, Pattern, Round, latencies
-from simulator.collectives.paths import Floats, Links, is_nvlink, ways
+from simulator.collectives.paths import Floats, Links, of_kind, ways
 from simulator.collectives.units import latency_of, unit
 from simulator.hardware import CommunicationModel
-from simulator.topology import Network
+from simulator.topology import LinkKind, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ class Demands:
 
     def seconds(self, network: Network, model: CommunicationModel) -> Floats:
         """Return how long each group takes alone: the latencies, then its slowest link [group] s."""
-        share = np.where(is_nvlink(network)[self.links], model.nvlink, model.nic)  # [entry]
+        share = np.where(
+            of_kind(network, LinkKind.NVLINK)[self.links], model.nvlink, model.nic
+        )  # [entry]
         busy = self.bytes / share / network.capacity[self.links]  # [entry] s
         slowest = np.zeros(len(self.latency))
         # A group that crosses no link has no entry to take the largest of.

@@ -33,9 +33,11 @@ def update(
     updated: parameters whose optimizer states the GPU holds. held: parameters whose gradients it
     holds. gathered: those of `updated` that are copied before each gather, not here.
     """
-    # What is updated from may be an FP32 copy, made first.
+    # Moments in BF16 come with a kernel that reads gradients as they are (Megatron-LM's
+    # use_precision_aware_optimizer); else what is updated from may be an FP32 copy, made first.
+    casts = stack.casts_moments and recipe.moments < FP32_MOMENTS
     gradient, made = recipe.gradient, 0.0
-    if stack.copies_gradients and gradient < BYTES_FP32:
+    if stack.copies_gradients and gradient < BYTES_FP32 and not casts:
         gradient, made = BYTES_FP32, recipe.gradient + BYTES_FP32
     # It reads the gradient, reads and writes master weight and moments.
     adamw = gradient + 2 * recipe.master + 2 * recipe.moments
@@ -49,7 +51,7 @@ def update(
         adamw += recipe.parameter
     # Moments in BF16 are read and written in FP32 before the update, and written back behind it.
     cast = 0.0
-    if stack.casts_moments and recipe.moments < FP32_MOMENTS:
+    if casts:
         cast = 2 * (recipe.moments + FP32_MOMENTS)
         adamw += 2 * (FP32_MOMENTS - recipe.moments)
     ops = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simulator.collectives import CoflowKind, Communication, Demand
 from simulator.collectives.demand import latencies
 from simulator.collectives.kinds import EXCHANGES, SENDS
+from simulator.collectives.paths import Floats
 from simulator.costs import BlockCost, Costs
 from simulator.costs.buckets import Bucket, holders, of_stage, shards
 from simulator.hardware import CommunicationModel
@@ -60,9 +61,9 @@ class Edge(NamedTuple):
 class Wires(NamedTuple):
     """What a coflow asks of the network."""
 
-    links: Sequence[int]
+    links: Ranks
     """Links, each once."""
-    bytes: Sequence[float]
+    bytes: Floats
     """That cross each [B]."""
     latency: float
     """Of all its rounds [s]."""
@@ -82,9 +83,9 @@ class Coflows:
     """Whether the receiver of a pipeline send takes part in it."""
     label: list[Label] = field(default_factory=list)
     """What each coflow does [coflow]."""
-    links: list[Sequence[int]] = field(default_factory=list)
+    links: list[Ranks] = field(default_factory=list)
     """Links that each crosses [coflow]."""
-    bytes: list[Sequence[float]] = field(default_factory=list)
+    bytes: list[Floats] = field(default_factory=list)
     """Bytes on each of these links [coflow]."""
     latency: list[float] = field(default_factory=list)
     """Latency of its rounds [coflow] s."""
@@ -145,7 +146,7 @@ class Coflows:
     def _add(
         self, label: Label, demand: Demand, kernel: CommunicationModel, members: tuple[int, ...]
     ) -> None:
-        wires = Wires(demand.links.tolist(), demand.bytes.tolist(), demand.latency)
+        wires = Wires(demand.links, demand.bytes, demand.latency)
         self._append(label, wires, kernel, members)
         # All members at once: there are as many entries as ranks times coflows that each is in.
         number = len(self.label) - 1
@@ -207,8 +208,10 @@ class Coflows:
         kernel = self.communication.plan(edge.kind, first, size).kernel
         found = routes(self.network, src, dst, latencies(self.network, kernel))
         sends = zip(src.tolist(), dst.tolist(), found, strict=True)
+        # All ways carry the same: what each link carries is a part of one array.
+        same = np.full(max((len(way.links) for way in found), default=0), size)
         for source, target, way in sends:
-            wires = Wires(way.links, [size] * len(way.links), way.latency + gather)
+            wires = Wires(way.links, same[: len(way.links)], way.latency + gather)
             self._append(label, wires, kernel, (source, target))
             coflow_of[source] = len(self.label) - 1
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from simulator.layout import Layout
 from simulator.program.coflows import Coflows
-from simulator.program.ragged import flat, lengths, starts
+from simulator.program.ragged import flat, joined, lengths, starts
 from simulator.refinement import (
     Colours,
     Incidence,
@@ -107,7 +107,7 @@ class _Listed(NamedTuple):
         tiles = table.tiles
         links = np.arange(len(tiles.image))
         if tiles.count > 1:
-            links = np.unique(flat(table.links))
+            links = np.unique(joined(table.links))
         ranks = tiles.ranks
         numbers = [np.full(len(things), -1) for things in (tiles.of_rank, tiles.image)]
         for number, things in zip(numbers, (ranks, links), strict=True):
@@ -175,8 +175,8 @@ def _flow_colours(table: Coflows) -> Colours:
 def _links_of_coflows(table: Coflows, listed: _Listed) -> Incidence:
     """Return which coflow crosses which link; it meets it with a number of bytes."""
     coflow = np.repeat(np.arange(len(table.links)), lengths(table.links))
-    size = ranked(flat(table.bytes, np.float64))
-    return Incidence.of(coflow, listed.link_number[flat(table.links)], size)
+    size = ranked(joined(table.bytes, np.float64))
+    return Incidence.of(coflow, listed.link_number[joined(table.links)], size)
 
 
 def _ranks_of_coflows(table: Coflows, listed: _Listed) -> Incidence:

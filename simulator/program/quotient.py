@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,18 +9,17 @@ import numpy as np
 
 from simulator.collectives import sms_of
 from simulator.collectives.kinds import EXCHANGES
+from simulator.collectives.paths import of_kind
 from simulator.collectives.tuner import constants
 from simulator.experts import Loads
 from simulator.hardware import CommunicationModel
 from simulator.program.coflows import Coflows, Label
 from simulator.program.folding import Partition
 from simulator.program.program import Coflow, Floats, Ints, Sent
-from simulator.program.ragged import flat
+from simulator.program.ragged import joined
 from simulator.program.tiles import UnevenError
 from simulator.scenario import Scenario
-from simulator.topology import KINDS, LinkKind, Network
-
-_NVLINK = KINDS.index(LinkKind.NVLINK)
+from simulator.topology import LinkKind, Network
 
 
 def fold_coflows(
@@ -88,8 +86,8 @@ def _crossings(table: Coflows, parts: Partition) -> _Crossings:
     owner = np.repeat(np.arange(len(table.links)), counts)  # [crossing] coflow
     return _Crossings(
         coflow=parts.coflow[owner],
-        link=flat(table.links),
-        bytes=flat(table.bytes, np.float64),
+        link=joined(table.links),
+        bytes=joined(table.bytes, np.float64),
     )
 
 
@@ -193,8 +191,9 @@ class _Folding:
         kernel = self.table.kernel[first]
         size, rate = self._slowest(first, kernel)
         links = []
+        on_nvlink = of_kind(self.net, LinkKind.NVLINK)
         for link, total in load.items():
-            share = self._share(int(self.parts.first_link[link]), kernel)
+            share = kernel.nvlink if on_nvlink[self.parts.first_link[link]] else kernel.nic
             # A kernel that reaches a part of a link's rate holds it for longer.
             weight = total / share / size
             links.append((self.number[link], weight))
@@ -250,16 +249,18 @@ class _Folding:
 
     def _slowest(self, first: int, kernel: CommunicationModel) -> tuple[float, float]:
         """Return (bytes that it is busy for, bandwidth) of a coflow's own slowest link."""
-        own = []
-        for link, size in self._demands(first):
-            busy = size / self._share(link, kernel)
-            own.append((busy, float(self.net.capacity[link])))
-        # A coflow within one GPU crosses no link.
-        return max(own, key=lambda demand: demand[0] / demand[1], default=(0.0, 1.0))
+        busy = self._busy(first, kernel)  # [link]
+        if not len(busy):  # a coflow within one GPU
+            return 0.0, 1.0
+        rate = self.net.capacity[self.table.links[first]]
+        slowest = int(np.argmax(busy / rate))
+        return float(busy[slowest]), float(rate[slowest])
 
-    def _demands(self, first: int) -> Iterable[tuple[int, float]]:
-        """Return the links of a coflow of the cluster, with its bytes on each [B]."""
-        return zip(self.table.links[first], self.table.bytes[first], strict=True)
+    def _busy(self, first: int, kernel: CommunicationModel) -> Floats:
+        """Return the bytes that a coflow of the cluster keeps each of its links busy for [link] B."""
+        inside = of_kind(self.net, LinkKind.NVLINK)[self.table.links[first]]
+        busy: Floats = self.table.bytes[first] / np.where(inside, kernel.nvlink, kernel.nic)
+        return busy
 
     def _slowdown(self, first: int, kernel: CommunicationModel, alone: float) -> float:
         """Return how much longer a coflow takes next to compute than alone on its own links.
@@ -270,14 +271,10 @@ class _Folding:
         measured_on = kernel.measured_on
         if measured_on is None or not alone:
             return kernel.overlap_slowdown
-        rates = {LinkKind.NVLINK: measured_on.nvlink, LinkKind.NIC: measured_on.nic}
-        there = []  # time on each link, were it as fast as where the kernel was measured [s]
-        for link, size in self._demands(first):
-            kind = KINDS[self.net.kind_code[link]]
-            if kind in rates:
-                there.append(size / self._share(link, kernel) / rates[kind])
-        measured = max(there, default=0.0)  # of PCIe alone nothing is known
+        busy = self._busy(first, kernel)
+        measured = 0.0  # of PCIe alone nothing is known
+        for kind, rate in ((LinkKind.NVLINK, measured_on.nvlink), (LinkKind.NIC, measured_on.nic)):
+            # Time on each link, were it as fast as where the kernel was measured [link] s.
+            there = busy[of_kind(self.net, kind)[self.table.links[first]]] / rate
+            measured = max(measured, float(there.max(initial=0.0)))
         return max(1.0, kernel.overlap_slowdown * measured / alone)
-
-    def _share(self, link: int, kernel: CommunicationModel) -> float:
-        return kernel.nvlink if self.net.kind_code[link] == _NVLINK else kernel.nic
