@@ -146,11 +146,11 @@ def send(network: Network, source: int, target: int) -> tuple[tuple[int, ...], f
 def by_node(network: Network, members: Sequence[int]) -> list[list[int]]:
     """Return the members on each node that holds some, in order."""
     ranks = np.sort(np.asarray(members, dtype=np.int64))
-    node = ranks // network.gpus_per_node
+    node = ranks // network.gpus_per_node  # [member] rising
     begins = np.flatnonzero(np.diff(node, prepend=-1)).tolist()
-    listed = ranks.tolist()
-    ends = [*begins[1:], len(listed)]
-    return [listed[begin:end] for begin, end in zip(begins, ends, strict=True)]
+    ends = [*begins[1:], len(ranks)]
+    in_order = ranks.tolist()
+    return [in_order[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
 
 def even_nodes(network: Network, members: Sequence[int]) -> NDArray[np.int64]:
