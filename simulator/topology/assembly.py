@@ -225,7 +225,9 @@ def _nic_of_each_gpu(config: TopologyConfig, part: list[int]) -> Ids:
     """
     nics = config.node.nics
     uses = np.full(config.nics, -1)  # of the GPUs of each NIC [nic]
-    if part:
+    if part and min(part) >= 0:
+        uses = np.arange(config.nics)
+    elif part:
         for number in range(config.nics):
             first = number // nics * nics  # NIC of the node
             # From the own NIC on, round the node, so that the failures of neighbours spread.
