@@ -7,7 +7,7 @@ refinement (`simulator.refinement`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -167,8 +167,8 @@ def _link_colours(network: Network, links: NDArray[np.int64]) -> Colours:
 
 def _flow_colours(table: Coflows) -> Colours:
     """Return a colour per coflow: what it does and how, not where [coflow]."""
-    kernels = _kernels(table)
-    looks = list(zip(table.label, table.latency, kernels, strict=True))
+    labels, kernels = _numbered(table.label), _numbered(table.kernel)
+    looks = list(zip(labels, table.latency, kernels, strict=True))
     return mix(codes(looks))
 
 
@@ -231,12 +231,12 @@ def program_colours(schedule: Schedule) -> list[int]:
     return numbers(colours.tolist())
 
 
-def _kernels(table: Coflows) -> list[int]:
-    """Return a number for the kernel of each coflow, equal where the kernels are equal [coflow]."""
-    # A few dozen objects serve all coflows: only these are compared by their fields.
-    different = {id(kernel): kernel for kernel in table.kernel}
+def _numbered(values: Sequence[Hashable]) -> list[int]:
+    """Return a number for the label or kernel of each coflow, equal where these are equal [coflow]."""
+    # Few objects serve all coflows: only these are compared by their fields.
+    different = {id(value): value for value in values}
     number = dict(zip(different, numbers(list(different.values())), strict=True))
-    return [number[id(kernel)] for kernel in table.kernel]
+    return [number[id(value)] for value in values]
 
 
 def _partition(ranks: Colours, links: Colours, flows: Colours) -> Partition:

@@ -72,6 +72,10 @@ class Labels(Sequence[Label]):
     def __hash__(self) -> int:
         return hash(len(self))
 
+    def __reduce__(self) -> tuple[type[tuple[Label, ...]], tuple[tuple[Label, ...]]]:
+        # Functions do not travel to other processes; what they make does.
+        return tuple, (tuple(self),)
+
 
 def kind_codes(counts: dict[LinkKind, int]) -> NDArray[np.int8]:
     """Return the place in KINDS of the kind of each link [link]. counts: kind -> links, in order."""
