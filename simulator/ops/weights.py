@@ -20,8 +20,9 @@ def cast(work: Work, *weights: float) -> Ops:
         return ()
     # Each is cast by rows alone: read as BF16, written once.
     by_rows = 2.0 + BYTES[work.recipe.gemm]
-    casts = quantise(work.recipe, *weights)
-    return tuple(_by_rows(op, by_rows / work.recipe.cast_bytes, work.recipe.cast) for op in casts)
+    # A recipe whose casts are to move nothing has none of either way.
+    share = by_rows / work.recipe.cast_bytes if work.recipe.cast_bytes else 1.0
+    return tuple(_by_rows(op, share, work.recipe.cast) for op in quantise(work.recipe, *weights))
 
 
 def _by_rows(op: Op, share: float, kind: str) -> Op:
