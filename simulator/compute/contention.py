@@ -59,7 +59,7 @@ def speed(kernels: Sensitivity, held: float, taken: float) -> float:
     """Return the speed of kernels next to transfers, relative to their speed alone.
 
     held: share of the SMs that transfers hold. taken: share of HBM's bandwidth that they take.
-    `engine.pace` has the same, operation by operation.
+    Alone it is 1, to the last bit. `engine.pace` has the same, operation by operation.
     """
     held = min(held, most())
     taken = min(taken, most())

@@ -217,9 +217,12 @@ class _Run:
 
     def _speed_next_to_transfers(self, rank: int, row: int) -> float:
         """Return the speed of a row next to the transfers of its rank, relative to that alone."""
+        flows = self.at_rank[rank]
+        if not flows:
+            return 1.0
         held = 0.0
         taken = 0.0
-        for flow in self.at_rank[rank]:
+        for flow in flows:
             held += flow.kind.sms
             taken += flow.kind.hbm * (flow.rate / flow.kind.rate)
         return speed(self.sensitive[row], held, taken)
