@@ -156,7 +156,12 @@ EFFECTS = (
     Effect(
         "unequal experts, MaxVio 0.52",
         with_sets(
-            {"experts.distribution": "log_normal", "experts.max_violation": 0.52}, experts=True
+            {
+                "experts.distribution": "log_normal",
+                "experts.gini": None,
+                "experts.max_violation": 0.52,
+            },
+            experts=True,
         ),
         inside=False,
     ),

@@ -60,10 +60,10 @@ def interference() -> list[str]:
     return [
         "## Kernels next to transfers",
         "",
-        "Time of a kernel next to a transfer over its time alone, by `simulator/compute/contention.py`. The four rows",
-        "in italics set its two constants, together. Where the source does not say enough of the kernel or of how much",
-        "of it the transfer covers, what is computed is for a kernel of many waves that is covered whole, next to the",
-        "span of what was measured.",
+        "Time of a kernel next to a transfer over its time alone, by `simulator/compute/contention.py`. The five rows",
+        "in italics set its constants, together, of a span the middle. Where the source does not say enough of the",
+        "kernel or of how much of it the transfer covers, what is computed is for a kernel of many waves that is",
+        "covered whole, next to the span of what was measured.",
         "",
         "| what | GPU | measured | computed | error | source |",
         "|---|---|---:|---:|---:|---|",
@@ -93,12 +93,14 @@ def pair(found: Neighbours) -> str:
 INTERFERENCE_NOTES = [
     "- The power limit has no term of its own: what was measured next to transfers was measured at the clock that both",
     "  left, so that a fall of the clock is in the sensitivity to HBM.",
-    "- Spans are missed where a transfer may not have covered the whole kernel: 1.3 to 1.4 is what the rule gives at",
-    "  70 to 85% of cover.",
+    "- The one span that is missed may be of kernels that the transfer did not cover whole.",
     "- The 256 x 128 GEMM lost 205 of the 300 us of its all-reduce, more than a kernel that spreads over what is left:",
     "  a persistent kernel with one block per SM leaves the tiles of those that wait. The gather of PyTorch's pull",
     "  request cost its GEMM a third of its length.",
-    "- NCCL keeps its rate next to kernels; dispatch and combine are slower by what DeepSeek's trace shows.",
+    "- NCCL's kernels are slowed themselves inside a node, to 1.28 of their time next to compute, by the same fit, and",
+    "  move 2 bytes through HBM for each that they send, where it ends in the span of NCCL's maintainer, 2 to 3.",
+    "  DeepEP's take 1.27 (combine) to 1.34 (cached dispatch) of theirs in DeepSeek's trace. Where NICs bind nothing",
+    "  is slowed: kernels wait for those anyway.",
 ]
 
 

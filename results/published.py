@@ -18,14 +18,17 @@ What the simulator leaves out, or does not know:
 - The hosts of Megatron, FSDP2 and DeepSpeed: nobody published a profile of them. They launch at a lean or an ordinary
   pace that was measured elsewhere, and the errors at both ends stand in the table. Where many small kernels make a step
   (Moonlight, Qwen3-30B, Qwen3-235B with TP4), the interval is wide and decides.
-- Collectives next to GEMMs take SMs, bandwidth and clock from them, and are slowed down themselves, except where a
-  measurement of that very pair stands (DeepEP in DeepSeek's pairs, Transformer Engine's userbuffers).
-- Ranks that wait for the slowest of thousands, for data, logging and garbage collection; unequal experts, unless a
-  source gives their loads. FSDP at 512 GPUs and MegaScale's baseline at 12,288 lose what is missing here.
-- Megatron's overlap of dispatch and combine with the other micro-batch (DeepSeek-V3 on 1,024 H100) and MegaScale-MoE's
-  overlap inside of operators cannot be written: their exchanges are exposed here, which offsets what else is missing.
-- Ulysses' exchange of heads is written as a ring of keys and values (MegaScale-MoE), an FSDP of the first kind as the
-  second (MPT).
+- Collectives next to GEMMs take SMs and HBM from them and are slowed down themselves, from few measured pairs; the SMs
+  that a collective holds while it waits for its peers, and the clock of a GPU that waits itself, are not there.
+- Ranks that wait for the slowest of thousands, for data, logging and garbage collection. FSDP at 512 GPUs and
+  MegaScale's baseline at 12,288 lose what is missing here. A run's own loads of experts: published spreads of other
+  models stand for them, or even loads where a recipe forces them.
+- DeepSeek-V3 on 1,024 H100 overlaps its exchanges with the other micro-batch, as its source says; a recipe of that
+  time for FP8 neither overlaps them nor uses DeepEP. MegaScale-MoE's overlap inside of operators cannot be written:
+  its exchanges are exposed, which offsets what else is missing.
+- Long contexts in PyTorch (Llama 8B from 128K tokens): nothing in its code explains what they lose.
+- Settings of the runs of 2021, of Zero Bubble's, MPT's, AutoModel's, Grok-1's and the token drop run were read again in
+  their authors' files after their errors had been seen: for these the table is a weaker test than for the others.
 - Fully sharded runs of MoE models (FSDP rows of moe_parallel_folding) have no published layout, nor have the CUDA graph
   runs of Qwen3-30B a published batch; they are shown, not scored. The latter was decided after their errors, +47% and
   +66%, had been seen. DeepSeek-V2's number of GPUs, layout and schedule were not published either.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ class Timeline:
     events: int
     """How many events the executor handled."""
 
-    @property
+    @cached_property  # asked for by every class of ranks, of millions of rows
     def step_time(self) -> float:
         """Return the time from the first start to the last end [s]."""
         return float(self.end.max(initial=0.0))

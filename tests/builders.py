@@ -115,10 +115,11 @@ def hosted(**changes: object) -> Scenario:
 
 
 def host_free(one: Scenario) -> Scenario:
-    """Return a scenario with hosts that take no time and wait for nothing."""
+    """Return a scenario with hosts that take no time, wait for nothing and sum nothing small."""
     waits = one.stack.host.model_copy(update={"drains": ()})
     sharding = one.stack.sharding.model_copy(update={"host": 0.0})
-    stack = one.stack.model_copy(update={"host": waits, "sharding": sharding})
+    changed = {"host": waits, "sharding": sharding, "step_sums": ()}
+    stack = one.stack.model_copy(update=changed)
     return replace(one, host=AT_ONCE.config, stack=stack)
 
 
@@ -418,6 +419,7 @@ def faster(one: Scenario, k: float, *, links: bool = True) -> Scenario:
                 "ramp": model.ramp and model.ramp.model_copy(update={"most": model.ramp.most / k}),
                 "cast": model.cast * k,
                 "own_part": model.own_part * k,
+                "channel": model.channel * k,
                 "measured_on": _measured(model, k),
                 "copies": _copied_faster(model.copies, k),
             }
@@ -457,6 +459,7 @@ def _faster_limits(limits: TunerLimits, k: float) -> _FasterLimits:
     rates = {
         "ll": limits.ll * k,
         "ll128": limits.ll128 * k,
+        "wide_nic": limits.wide_nic * k,
         "tree": tuple(rate * k for rate in limits.tree),
     }
     values = {**limits.model_dump(), **rates, "faster": k}
@@ -489,7 +492,9 @@ def _faster_tuner(known: Tuner, k: float) -> Tuner:
         name: tuple(rate * k for rate in getattr(known, name))
         for name in ("ll_across", "nvls_tree_channel")
     }
-    return known.model_copy(update={**latencies, **rates, "overhead": known.overhead / k})
+    calls = {name: getattr(known.pat, name) / k for name in ("base", "rank")}
+    others = {"overhead": known.overhead / k, "pat": known.pat.model_copy(update=calls)}
+    return known.model_copy(update={**latencies, **rates, **others})
 
 
 def _copied_faster(copies, k: float):

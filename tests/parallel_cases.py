@@ -13,6 +13,7 @@ GPT = {
     **DENSE,
     "model__gated": False,
     "model__layer_norm": True,
+    "model__dropout": True,
     "model__learned_positions": 2048,
     "model__num_key_value_heads": 8,
 }

@@ -110,8 +110,9 @@ def test_kernels_at_their_peak_meet_the_bound_of_the_peak():
     rates = {128: {4096: peak}}
     # At peak with as many heads as the model has: nobody waits for a tail more than there.
     heads = {128: Benchmark(heads=one.model.num_attention_heads)}
+    unlimited = {"sustained": 1.0, "sustained_of": {}}
     attention = one.kernels.attention["cudnn"].model_copy(
-        update={"forward": rates, "backward": rates, "measured": heads}
+        update={"forward": rates, "backward": rates, "measured": heads} | unlimited
     )
     kernels = one.kernels.model_copy(
         update={

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builders import dense
-from calibration import AMPERE, CHUNK, HOPPER, LAYER, PHASES, TOKENS, TRACED, measured
+from calibration import AMPERE, CHUNK, HOPPER, LAYER, PHASES, TOKENS, TRACED, measured, processor
 
 from simulator.compute.attention import attention_seconds
 from simulator.costs import work
@@ -16,6 +16,8 @@ from simulator.ops import block_ops
 from simulator.residuals.attention import STORED, core, served
 
 FLASH = measured("flash_attention")
+# In a benchmark's short loop, whose clock no power limit has taken down.
+BENCHMARK = replace(HOPPER, sustained=False)
 LENGTHS = FLASH["sequence"]
 IMPLEMENTATIONS = list(FLASH["h100"])
 
@@ -80,7 +82,7 @@ def test_ampere_attention_stays_in_the_papers_range_and_near_another_a100():
 def test_transformer_engines_own_benchmark_agrees_with_the_tables(row, name):
     # Not fitted. At 2,048 tokens TE ran a quarter of the work of the table's rows: tails weigh
     # more, and the rates alone would be 30% too fast.
-    part = replace(HOPPER, attention=name)
+    part = replace(BENCHMARK, attention=name)
     matrices = row["batch"] * row["heads"]
     passes = (("attention", 1.0), ("attention_backward", 2.5))
     ms = 1e3 * sum(
@@ -209,19 +211,19 @@ def whole(width, at=TOKENS):
 
 
 def test_an_implementation_is_chosen_by_name_and_another_stands_in_where_it_was_not_measured():
-    flash3 = replace(HOPPER, attention="flash3")
-    assert HOPPER.kernel(whole(128), overlapped=False) == pytest.approx(1 / 518)
+    flash3 = replace(BENCHMARK, attention="flash3")
+    assert BENCHMARK.kernel(whole(128), overlapped=False) == pytest.approx(1 / 518)
     assert flash3.kernel(whole(128), overlapped=False) == pytest.approx(1 / 579)
     # MLA's width was not measured of FlashAttention; 80 is nearer to 64 than to 128.
     wide = core("attention", 192, TOKENS, 128)._replace(flops=1e12)
-    assert [part.kernel(wide, overlapped=False) for part in (HOPPER, flash3)] == pytest.approx(
+    assert [part.kernel(wide, overlapped=False) for part in (BENCHMARK, flash3)] == pytest.approx(
         [1 / 599] * 2
     )
     narrow = core("attention", 80, TOKENS, 128)._replace(flops=1e12)
-    assert HOPPER.kernel(narrow, overlapped=False) == pytest.approx(1 / 363)
+    assert BENCHMARK.kernel(narrow, overlapped=False) == pytest.approx(1 / 363)
     # Between two lengths the rate is linear in the logarithm: half way from 4,096 to 8,192 lies
     # 4,096 x 2^0.5.
-    assert HOPPER.kernel(whole(128, round(TOKENS * 2**0.5)), overlapped=False) == pytest.approx(
+    assert BENCHMARK.kernel(whole(128, round(TOKENS * 2**0.5)), overlapped=False) == pytest.approx(
         2 / (518 + 529), rel=0.005
     )
     with pytest.raises(InputError, match="was not measured on a100"):
@@ -243,3 +245,73 @@ def test_a_ring_launches_attention_once_for_each_part_of_the_keys():
         (ops,) = block_ops("dense", given)
         found[way] = [op.launches for op in ops.forward if getattr(op, "kind", "") == "attention"]
     assert found == {"ring": [2], "all_gather": [1]}
+
+
+# The power limit
+
+
+def by_length(gpu):
+    """Return framework -> length of a sequence -> shortest kernel of a bin [ms] -> TFLOP/s."""
+    found = {}
+    for row in table("attention_by_length"):
+        if row["gpu"] == gpu:
+            lengths = found.setdefault(row["framework"], {})
+            bins = lengths.setdefault(row["length"], {})
+            bins[float(row["from_ms"])] = float(row["tflops"])
+    return found
+
+
+def sustained(gpu):
+    """Return the time of a long kernel over a short one's rate, median of the frameworks."""
+    of_frameworks = []
+    for lengths in by_length(gpu).values():
+        logs = {}
+        for bins in (bins for bins in lengths.values() if 8.0 in bins):
+            for shortest, rate in bins.items():
+                logs.setdefault(shortest, []).append(math.log(rate / bins[8.0]))
+        # The bin that meets the limit least: shorter kernels do not fill the SMs.
+        of_frameworks.append(max(math.exp(np.mean(some)) for some in logs.values()))
+    assert len(of_frameworks) == 3
+    return np.median(of_frameworks)
+
+
+@pytest.mark.parametrize("gpu", ["a100", "h100", "h200", "b200", "gb200", "b300", "gb300"])
+def test_attention_gives_way_to_the_power_limit_as_kernels_of_8_ms_and_more(gpu):
+    part = processor(gpu)
+    name = part.kernels.default_attention
+    model = part.kernels.attention[name]
+    known = model.sustained_of.get(gpu, model.sustained)
+    assert known == pytest.approx(sustained(gpu), abs=0.001)
+    # In a training process, both passes; other implementations of the architecture alike.
+    loop = replace(part, sustained=False)
+    for kind in ("attention", "attention_backward"):
+        op = core(kind, 128, 4096, 64)
+        slower = part.kernel(op, overlapped=False) / loop.kernel(op, overlapped=False)
+        assert slower == pytest.approx(known)
+
+
+def test_which_of_hoppers_implementations_give_way():
+    models = HOPPER.kernels.attention
+    limits = {name: (model.sustained, model.sustained_of) for name, model in models.items()}
+    fast = (1.080, {"h100": 1.080, "h200": 1.096})
+    slow = (1, {})
+    assert limits == {
+        "cudnn": fast,
+        "cudnn_deterministic": fast,
+        "flash3": fast,
+        "flash2": slow,
+        "deepseek": slow,
+    }
+
+
+def test_backward_gives_way_as_much_as_forward_where_single_calls_meet_the_limit():
+    # Causal FLOPs of 128 heads of 128; B200, calls of 25 ms to 1.3 s.
+    long = measured("blackwell")["attention_long_b200"]
+    lost = {}
+    for way, passes in (("forward", 1.0), ("backward", 2.5)):
+        rates = [
+            passes * 2 * 128 * length**2 * 128 / ms / 1e9
+            for length, ms in zip(long["sequence"], long[f"{way}_ms"], strict=True)
+        ]
+        lost[way] = max(rates) / rates[-1] - 1
+    assert lost == pytest.approx({"forward": 0.047, "backward": 0.058}, abs=0.001)

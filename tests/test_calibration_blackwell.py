@@ -90,37 +90,24 @@ def test_sustained_fp8_gemms_of_azure_follow_from_the_grid_and_the_power_limit()
 
 
 def test_attention_is_cudnns():
-    table, other, model = (
-        TABLES["attention_gb200"],
-        TABLES["attention_64"],
-        KERNELS.attention["cudnn"],
-    )
-    at = table["sequence"].index(4096)
+    table, other = TABLES["attention_gb200"], TABLES["attention_64"]
+    model = KERNELS.attention["cudnn"]
     narrow = dict(zip(other["sequence"], other["forward"], strict=True))
-    rates = {
-        (width, way): table[str(width)][way][at]
-        for width in (128, 192)
-        for way in ("forward", "backward")
-    }
-    rates |= {(64, "forward"): narrow[4096], (64, "backward"): 1132 * 453 / 542}
     hopper = HOPPER.kernels.attention["flash3"].forward[128]
-    curve = {
-        length: rate / 1335
-        for length, rate in zip(table["sequence"], table["128"]["forward"], strict=True)
-    }
-    curve |= {1024: narrow[1024] / narrow[4096]}
-    curve |= {512: curve[1024] * hopper[512] / hopper[1024]}
-    for (width, way), rate in rates.items():
-        found = getattr(model, way)[width]
-        assert found == pytest.approx(
-            {length: rate * part * 1e12 for length, part in curve.items()}, rel=0.003
-        )
-    # The same curve serves all widths and both ways, within 13% of what was measured.
-    for width in ("128", "192"):
+    # Below 2,048 tokens every curve is that of the forward pass at 64, 512 estimated.
+    short = {1024: narrow[1024] / narrow[4096]}
+    short |= {512: short[1024] * hopper[512] / hopper[1024]}
+    for width in (128, 192):
         for way in ("forward", "backward"):
-            for length, rate in zip(table["sequence"], table[width][way], strict=True):
-                found = getattr(model, way)[int(width)][length] / 1e12
-                assert found == pytest.approx(rate, rel=0.13), (width, way, length)
+            rates = dict(zip(table["sequence"], table[str(width)][way], strict=True))
+            rates |= {length: rates[4096] * part for length, part in short.items()}
+            expected = {length: rate * 1e12 for length, rate in rates.items()}
+            assert getattr(model, way)[width] == pytest.approx(expected, rel=0.001)
+    # 64: at 4,096 tokens, and over the length as the forward pass at 128.
+    for way, rate in (("forward", narrow[4096]), ("backward", 1132 * 453 / 542)):
+        curve = model.forward[128]
+        expected = {length: 1e12 * rate * at / curve[4096] for length, at in curve.items()}
+        assert getattr(model, way)[64] == pytest.approx(expected, rel=0.003)
 
 
 @pytest.mark.parametrize("kind", ["dispatch", "combine"])
@@ -292,21 +279,34 @@ def test_transformer_engines_layers_on_b300_come_out_within_a_tenth(name, bias):
     assert found.rms < 0.10
 
 
-@pytest.mark.parametrize("gpu", ["b200", "b300", "gb300"])
-def test_attention_on_other_gpus_is_as_much_faster_as_in_two_serving_frameworks(gpu):
+def faster(gpu, other):
+    """Return how much faster a GPU's causal forward is than another's in two serving frameworks."""
     table = measured_csv("blackwell_attention")
     names = ("gpu", "framework", "heads", "batch", "length")
     keys = zip(*(table[name] for name in names), strict=True)
     times = dict(zip(keys, map(float, table["us"]), strict=True))
-    ratios = []
+    logs = []
     for framework in ("trtllm", "vllm"):
-        logs = [
-            math.log(times["gb200", *key[1:]] / us)
+        pairs = [
+            (us, times[other, *key[1:]])
             for key, us in times.items()
-            if key[:2] == (gpu, framework)
+            if key[0] == gpu and key[1] == framework
         ]
-        assert len(logs) == 18
-        ratios.append(np.mean(logs))
-    speed = KERNELS.attention["cudnn"].speed[gpu]
-    assert speed.forward == pytest.approx(math.exp(np.mean(ratios)), abs=0.002)
-    assert speed.backward == min(1, speed.forward)
+        # Before either meets its power limit.
+        short = [math.log(of_other / us) for us, of_other in pairs if max(us, of_other) < 2000]
+        assert len(short) >= 9
+        logs.append(np.mean(short))
+    return math.exp(np.mean(logs))
+
+
+def test_attention_on_other_gpus_is_as_much_faster_as_in_the_same_benchmark_or_in_two_frameworks():
+    speed = KERNELS.attention["cudnn"].speed
+    ultra, gb200 = TABLES["attention_gb300"], TABLES["attention_gb200"]
+    for way in ("forward", "backward"):
+        rates = [ultra[width][way] for width in ("128", "192")]
+        slower = [gb200[width][way] for width in ("128", "192")]
+        gained = math.exp(np.mean(np.log(np.divide(rates, slower))))
+        assert getattr(speed["gb300"], way) == pytest.approx(gained, abs=0.001)
+        assert getattr(speed["b200"], way) == pytest.approx(faster("b200", "gb200"), abs=0.001)
+        b300 = gained * faster("b300", "gb300")
+        assert getattr(speed["b300"], way) == pytest.approx(b300, abs=0.002)

@@ -170,6 +170,39 @@ def test_compiled_norms_are_the_mean_of_torch_compiles_rows_on_h200(direction, e
     assert np.mean(shares) == pytest.approx(alone, rel=0.005)
 
 
+@pytest.mark.parametrize(("direction", "each"), [("forward", 4.0), ("backward", 6.0)])
+@pytest.mark.parametrize(
+    ("implementation", "kind"), [("cudnn", "fused_norm"), ("torch_compile", "compiled_norm")]
+)
+def test_blackwells_norms_are_least_squares_of_a_share_and_a_start(
+    implementation, kind, direction, each
+):
+    part = processor("gb200")  # and GB300, of the same HBM
+    kind += "" if direction == "forward" else "_backward"
+    rows = [
+        row
+        for row in table("norms_blackwell")
+        if row["implementation"] == implementation and _wide(row)
+    ]
+    assert len(rows) == 18
+
+    def error(share, start):
+        kernels = part.kernels.model_copy(update={"memory": {kind: share}, "start": {kind: start}})
+        other = replace(part, kernels=kernels)
+        logs = []
+        for row in rows:
+            op = moved("", kind, float(row["rows"]) * float(row["width"]), each)
+            seconds = float(row[f"{direction}_ms"]) * 1e-3
+            logs.append(np.log(other.kernel(op, overlapped=False) / seconds))
+        return np.square(logs).sum()
+
+    share, start = part.kernels.memory[kind], part.kernels.start[kind]
+    best = error(share, start)
+    for step in (-1, 1):
+        assert error(share + 0.004 * step, start) > best
+        assert error(share, start + 0.2e-6 * step) > best
+
+
 def _wide(row):
     return row["norm"] == "rms_norm" and int(row["width"]) >= 2048
 

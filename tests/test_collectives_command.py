@@ -204,7 +204,7 @@ MISTAKES = [
     ),
     (
         ["--op", "all_gather", "--bytes", "1GiB", "--algorithm", "tree"],
-        "--algorithm: 'tree' is not an algorithm of all_gather. Choose from: ring, halving_doubling, hierarchical_ring, nvls.",
+        "--algorithm: 'tree' is not an algorithm of all_gather. Choose from: ring, halving_doubling, hierarchical_ring, nvls, pat.",
     ),
     (
         ["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "12", "--algorithm", "hierarchical"],

@@ -260,6 +260,7 @@ def test_no_row_that_a_step_can_run_is_left_out():
         able = {name for name, row in ALGORITHMS.items() if set(ops) <= set(row.ops)}
         if traffic in (Traffic.DATA, Traffic.CONTEXT):
             able -= {"nvls"}  # stays inside a node
+        able -= {"pat"}  # takes groups of one GPU a node
         if traffic != Traffic.CONTEXT:
             assert able <= {name for section, name in ran if section == traffic} | {"pairwise"}
 
@@ -404,16 +405,16 @@ REFUSED = [
     (
         {"communication__data": {"algorithm": "tree"}},
         "communication.data.algorithm: 'tree' does not run reduce_scatter and all_gather. "
-        f"Choose from: {RING}, nvls, nccl.",
+        f"Choose from: {RING}, nvls, pat, nccl.",
     ),
     (
         {"communication__tensor": {"algorithm": "sharp"}},
         "communication.tensor.algorithm: 'sharp' does not run reduce_scatter and all_gather. "
-        f"Choose from: {RING}, nvls, nccl.",
+        f"Choose from: {RING}, nvls, pat, nccl.",
     ),
     (
         {"communication__context": {"algorithm": "rings"}},
-        f"communication.context.algorithm: 'rings' is not a collective algorithm. Choose from: {RING}, nvls, nccl.",
+        f"communication.context.algorithm: 'rings' is not a collective algorithm. Choose from: {RING}, nvls, pat, nccl.",
     ),
     (
         {"communication__data": {"algorithm": "nvls"}, "layout__pp": 1},

@@ -411,14 +411,25 @@ def test_an_executor_that_is_not_there_is_refused_with_those_that_are():
         engine.run(program([kernel(0, 1.0)]), "fast")
 
 
-def test_small_programs_run_without_numba_and_the_timeline_names_who_ran_it(monkeypatch):
-    one = program([kernel(0, 1.0), kernel(0, 1.0)])
-    assert engine.run(one).executor == "simpy"
-    monkeypatch.setattr("simulator.engine._MANY", 2)
-    assert engine.run(one).executor == "compiled"
+@pytest.mark.parametrize(
+    ("on_disk", "many", "taken"),
+    [(False, 3, "simpy"), (False, 2, "compiled"), (True, 3, "compiled")],
+)
+def test_auto_takes_compiled_code_where_it_is_there_or_pays_at_once(
+    monkeypatch, on_disk, many, taken
+):
+    ran = []
+    for name, execute in EXECUTORS.items():
+        noted = lambda given, name=name, execute=execute: ran.append(name) or execute(given)  # noqa: E731
+        monkeypatch.setitem(EXECUTORS, name, noted)
+    monkeypatch.setattr(engine.CODE, "on_disk", lambda: on_disk)
+    monkeypatch.setattr("simulator.engine._MANY", many)
+    timeline = engine.run(program([kernel(0, 1.0), kernel(0, 1.0)]))
+    # What a report says must not hang on what is on disk.
+    assert (ran, timeline.executor) == ([taken], "auto")
 
 
-def test_flows_that_nothing_bounds_are_refused(run):
-    endless = (flow(GB, 0, rate=np.inf), flow(GB, 1, rate=np.inf))
-    with pytest.raises(EngineError, match="rate is unbounded"):
-        run(program([transfer(0, 0), transfer(1, 1)], endless, capacity=(np.inf,)))
+def test_an_executor_that_is_named_says_so():
+    one = program([kernel(0, 1.0)])
+    for name in EXECUTORS:
+        assert engine.run(one, name).executor == name

@@ -179,7 +179,8 @@ def test_what_a_token_does_adds_up_in_every_layer(config):
 
 def test_the_busiest_gpu_has_the_experts_that_are_popular():
     layer = survey(SMALL, UNEVEN, 64, 8, 4096)[0]
-    assert layer.pairs == pytest.approx(layer.experts.reshape(64, 4).sum(axis=1))
+    # One micro-batch: some 33,000 choices a GPU, 0.6% of chance, four times that for the worst of 64.
+    assert layer.pairs == pytest.approx(layer.experts.reshape(64, 4).sum(axis=1), rel=0.024)
     # Chance of the sample makes no GPU busy: those that receive most are those that compute most.
     assert layer.gpus / layer.gpus.mean() == pytest.approx(
         layer.pairs / layer.pairs.mean(), abs=0.05

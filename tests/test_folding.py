@@ -14,6 +14,7 @@ from simulator.errors import InputError
 from simulator.program import lower
 from simulator.program.coflows import Coflows
 from simulator.program.folding import fold, program_colours
+from simulator.program.tiles import whole
 from simulator.report import summarise
 from simulator.scenario import load
 from simulator.schedules import Action, Schedule, build
@@ -211,7 +212,7 @@ def test_ranks_are_alike_that_run_the_same_as_fast_under_the_same_load(loads, cl
     # Two stages of 4 ranks, rank 3 slow; without transfers nothing else tells ranks apart. Nor does a
     # slow one on the first stage look like one of the second, or a loaded one.
     one = scenario(faults=[{"gpu": 3, "speed": 0.5}])
-    nothing_moves = Coflows(Communication.of(one), one.layout)
+    nothing_moves = Coflows(Communication.of(one), one.layout, whole(one.network, one.layout))
     parts = fold(one.network, build("1f1b", 2, 4), nothing_moves, one.layout, loads)
     assert parts.rank.tolist() == classes
 

@@ -9,9 +9,9 @@ from calibration import CHUNK, ROUTING, TOKENS
 from test_calibration import OBSERVED, slope
 
 from simulator import engine
-from simulator.collectives.kinds import SENDS
+from simulator.collectives.kinds import EXCHANGES, SENDS
 from simulator.compute import Sensitivity, speed
-from simulator.compute.contention import MOST, sensitivity
+from simulator.compute.contention import most, sensitivity
 from simulator.engine import EXECUTORS
 from simulator.ops.op import Taken, gemm
 from simulator.program import lower
@@ -51,7 +51,7 @@ def test_two_kernels_in_a_row_take_the_sum_of_their_times():
 
 
 def test_transfers_leave_kernels_some_of_everything():
-    assert speed(sensitivity(1, 1), 3.0, 3.0) == pytest.approx((1 - MOST) ** 2)
+    assert speed(sensitivity(1, 1), 3.0, 3.0) == pytest.approx((1 - most()) ** 2)
 
 
 # The engine
@@ -174,7 +174,8 @@ def test_a_transfer_takes_of_hbm_what_it_sends_and_some_more():
     # Both ends of a send take what its source does.
     for kind in (kind for kind in one.coflows if kind.label[0] not in SENDS):
         sent = sum(kind.sent) / one.multiplicity[list(kind.members)].sum()
-        assert kind.hbm * hbm == pytest.approx(2.5 * sent / (kind.size / kind.rate), rel=1e-9)
+        moves = 2.5 if kind.label[0] in EXCHANGES else 2  # DeepEP's kernels, NCCL's
+        assert kind.hbm * hbm == pytest.approx(moves * sent / (kind.size / kind.rate), rel=1e-9)
 
 
 @pytest.mark.parametrize("gpu", ["a100", "h100", "b200"])
@@ -197,20 +198,43 @@ def test_userbuffers_slows_its_gemm_once_and_other_transfers_do_so_on_top(gpu):
 # Where the sensitivities come from
 
 
-def _logs(**contention):
-    rows = [row for row in neighbours(contention) if row.fitted]
-    return np.array([np.log(row.computed / row.measured) for row in rows])
+BEST = {"compute_hbm": 0.615, "memory_sms": 0.56, "nccl_slower": 1.28, "nccl_hbm": 2.0}
 
 
-def test_sensitivities_are_least_squares_over_the_fitted_rows():
-    # Jointly: the copies alone, NCCL's SMs on top, DeepSeek's GEMMs; its memory-bound kernels.
-    def squares(sensitive, sms):
-        return (_logs(compute_hbm=sensitive, memory_sms=sms) ** 2).sum()
+def _squares(**other):
+    """Return the sum of squares with other constants than the tables'."""
+    logs = []
+    for row in neighbours(BEST | other):
+        if row.fitted:
+            # Of a span the middle.
+            measured_ratio = row.measured or np.sqrt(row.span[0] * row.span[1])
+            logs.append(np.log(row.computed / measured_ratio))
+    assert len(logs) == 5
+    return np.square(logs).sum()
 
-    best = squares(0.68, 0.56)
-    for step in (-0.01, 0.01):
-        assert squares(0.68 + step, 0.56) > best
-        assert squares(0.68, 0.56 + step) > best
+
+def test_the_constants_are_least_squares_over_the_fitted_rows():
+    # Jointly: copies alone, NCCL's SMs on top, NCCL itself slowed, DeepSeek's GEMMs, its memory-bound
+    # kernels. Of the bytes through HBM the span of NCCL's maintainer, two to three, ends first.
+    assert [row.computed for row in neighbours(BEST)] == [row.computed for row in neighbours()]
+    best = _squares()
+    for name, step in (("compute_hbm", 0.01), ("memory_sms", 0.01), ("nccl_slower", 0.03)):
+        assert _squares(**{name: BEST[name] - step}) > best
+        assert _squares(**{name: BEST[name] + step}) > best
+    assert _squares(nccl_hbm=2.1) > best
+
+
+def test_nccl_is_slowed_inside_a_node_and_not_where_it_waits_for_nics():
+    for gpu in ("a100", "h100", "b200"):
+        rows = processor(gpu).kernels.communication
+        slowed = {name for name, row in rows.items() if row.overlap_slowdown == 1.28}
+        assert slowed >= {"nccl_simple", "nccl_simple_all_reduce", "all_to_all", "send_recv"}
+        for name in slowed:
+            links = rows[name].measured_on
+            assert links.nic == links.nvlink
+    inside = lower(scenario(schedule__name="1f1b", layout__tp=1, layout__pp=1, layout__ep=1))
+    found = {flow.label[0].value: flow.overlap_slowdown for flow in inside.coflows}
+    assert set(found.values()) == {1.0}, found  # rings of 8 GPUs on two nodes
 
 
 def test_pairs_whose_geometry_is_known_are_within_15_percent():
@@ -218,12 +242,9 @@ def test_pairs_whose_geometry_is_known_are_within_15_percent():
     errors = {row.what: row.error for row in rows}
     assert len(rows) == 6
     assert max(map(abs, errors.values())) < 0.15, errors
-    # Two spans are missed, by 7% and 15%: kernels that the transfer may not have covered.
+    # One span is missed, by 8%: a kernel that the transfer may not have covered.
     outside = [row.what for row in neighbours() if not row.measured and not row.inside]
-    assert outside == [
-        "matmuls overlapped by NCCL, 8 GPUs",
-        "GEMM next to an all-reduce of 25 MB, 8 GPUs",
-    ]
+    assert outside == ["GEMM next to an all-reduce of 25 MB, 8 GPUs"]
 
 
 def test_deepseeks_rows_are_its_regression_and_its_payloads():

@@ -51,6 +51,7 @@ def size(layout: Layout, kind: str) -> int:
         "tp": layout.tp,
         "userbuffers": layout.tp,
         "cp": layout.cp,
+        "cp_ring": layout.cp,
         "ulysses": layout.cp,
         "data": layout.cp * layout.dp,
         "etp": layout.etp,

@@ -10,7 +10,7 @@ from simulator.errors import InputError
 from simulator.hardware import StackConfig
 from simulator.memory import memory_of
 from simulator.ops import block_ops, saved
-from simulator.ops.loss import LOSSES, chunks
+from simulator.ops.loss import LOSSES, chunks, forward
 from simulator.precision import RECIPES
 from simulator.program import lower
 
@@ -137,3 +137,15 @@ def test_a_recipe_keeps_its_own_moments_unless_asked():
     assert RECIPES["fp8_block"].moments == 4
     assert lone(precision__recipe="fp8_block").recipe.moments == 4
     assert lone(precision__recipe="fp8_block", precision__moments="fp32").recipe.moments == 8
+
+
+@pytest.mark.parametrize(
+    ("loss", "numbers"),
+    [("vocab_parallel", [1, 1, 1]), ("fused_vocab_parallel", [1, 2]), ("compiled", [1, 1, 1])],
+)
+def test_a_cut_vocabulary_is_summed_over_its_parts(loss, numbers):
+    # Two passes over 4 bytes a number and token, of all 2,048 tokens.
+    one = dense(layout__tp=2, training__loss=loss, training__seq_length=2048)
+    work = lower(one).costs.work
+    sent = forward(work, LOGITS / 2)[1:]
+    assert [op.bytes for op in sent] == [2 * 4 * count * work.tokens for count in numbers]

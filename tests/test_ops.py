@@ -1,5 +1,7 @@
 """Ops of every block: FLOPs against the model's own counts, recipes, recomputation, kinds."""
 
+from dataclasses import replace
+
 import pytest
 
 from simulator import inputs
@@ -359,3 +361,30 @@ def test_both_norms_before_mtps_projection_have_a_backward_pass(model):
     width = TOKENS * model.hidden_size
     assert named(ops("mtp_input", model).backward, "two norms backward").bytes == 2 * 6 * width
     assert named(ops("head", model).backward, "final norm backward").bytes == 6 * width
+
+
+# What stands around experts
+
+
+@pytest.mark.parametrize(("model", "shared"), [(V3, 1), (MODELS["gqa"], 0)], ids=["shared", "none"])
+@pytest.mark.parametrize("kernels", ["per_expert", "grouped"])
+def test_what_experts_give_is_added_up_and_so_are_the_gradients_of_what_they_read(
+    model, shared, kernels
+):
+    # Megatron-LM, moe_layer.py and transformer_layer.py: the shared experts' output is added to the
+    # routed ones', the sum to the residual stream. Router, dispatch and shared experts read the norm's
+    # output: autograd adds three gradients with two kernels. Each reads two operands and writes one.
+    one = replace(work(model, "bf16"), expert_kernels=kernels)
+    block = BLOCKS["moe"](one)
+    before = BLOCKS["moe"](replace(one, expert_kernels="deepseek"))
+
+    def added(ops):
+        return [op.name for op in ops if op.kind == "residual_add"]
+
+    forward = ["add shared experts"] * shared + ["residual"]
+    assert added(block.forward) == added(before.forward) + forward
+    more = added(block.backward)
+    assert len(more) == len(added(before.backward)) + 1 + shared
+    assert more.count("sum token gradients") == 1 + shared
+    width = TOKENS * model.hidden_size
+    assert {op.bytes for op in block.forward if op.name in forward} == {6.0 * width}

@@ -148,6 +148,67 @@ def test_delayed_weight_gradients_let_the_exchange_begin_before_them(changes, be
     assert ("mlp(W)" in {name[row] for row in waits}) == (behind == {"mlp(W)"})
 
 
+def waits_of(program, row: int) -> set[int]:
+    return set(program.wait[program.wait_ptr[row] : program.wait_ptr[row + 1]].tolist())
+
+
+def launched(program, action: int) -> list[tuple[str, int]]:
+    """Return the rows of an action in the order in which the host launches them, with their numbers."""
+    rows = np.flatnonzero(program.action == action)
+    return [(program.labels[program.label[row]], int(row)) for row in rows]
+
+
+def test_one_thread_launches_both_halves_in_the_order_of_megatrons_plan():
+    # TransformerLayerSchedulePlan.run: b.moe_combine, f.attn, b.mlp, f.moe_dispatch, b.mlp.backward_dw,
+    # b.moe_dispatch, f.mlp, f.moe_combine, b.attn, b.attn.backward_dw.
+    program, pair = pair_rows(("moe",), **DELAYED)
+    assert [label for label, _ in launched(program, pair)] == [
+        "combine(B)",
+        "attn(F)",
+        "mlp(B)",
+        "dispatch(F)",
+        "mlp(W)",
+        "dispatch(B)",
+        "mlp(F)",
+        "combine(F)",
+        "attn(B)",
+        "attn(W)",
+    ]
+
+
+def test_the_next_layers_exchange_runs_beside_delayed_weight_gradients_of_attention():
+    # An event is recorded behind attn.backward, not behind backward_dw: the next layer's combine(B)
+    # waits for the former.
+    program, pair = pair_rows(("moe", "moe"), **DELAYED)
+    rows = launched(program, pair)
+    second = [row for label, row in rows if label == "combine(B)"][1]
+    first = {label: row for label, row in rows if row < second}
+    waits = waits_of(program, second)
+    assert first["attn(B)"] in waits
+    assert first["attn(W)"] not in waits
+
+
+@pytest.mark.parametrize(("changes", "in_place"), [(PAIRS, True), (DELAYED, False)])
+def test_a_delayed_weight_gradient_leaves_a_tensor_parallel_sum_nothing_to_hide_behind(
+    changes, in_place
+):
+    # The norm's gradient, the second attn(B), waits for the sum over the group; in place the weight
+    # gradients run in front of it.
+    program, pair = pair_rows(("moe",), layout__tp=2, layout__sequence_parallel=True, **changes)
+    attention = [label for label, _ in launched(program, pair) if label in ("attn(B)", "attn(W)")]
+    first_weights = attention.index("attn(W)")
+    assert ("attn(B)" in attention[first_weights:]) == in_place
+
+
+@pytest.mark.parametrize(("changes", "behind"), [(PAIRS, True), (DELAYED, False)])
+def test_a_backward_pass_alone_delays_its_weight_gradients_too(changes, behind):
+    # In the cool-down no forward is left to overlap, but backward_dw still runs beside dispatch(B).
+    program, pair = pair_rows(("moe",), **changes)
+    rows = dict(launched(program, pair + 1))
+    assert program.actions[pair + 1].kind == "B"
+    assert (rows["mlp(W)"] in waits_of(program, rows["dispatch(B)"])) == behind
+
+
 # Steps
 
 

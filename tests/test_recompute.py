@@ -79,11 +79,13 @@ def test_full_recompute_sends_tokens_to_their_experts_once_more():
 
 @pytest.mark.slow
 def test_full_recompute_gathers_and_scatters_a_layer_once_more():
-    # Forward: 4 of a layer's 10 passes. Embedding and head, 5 passes, are not run repeated.
+    # Forward: 4 of a layer's 10 passes of 1,024 x 2 B a token. Embedding and head, 5 passes, are not
+    # run repeated, nor is the loss, which sums three numbers of 4 B, in two passes each.
     plain, repeated = (
         traffic(lower(dense(**ONE_NODE, layout__tp=2, **more))) for more in ({}, FULL)
     )
-    assert repeated["tensor"][1] == pytest.approx(plain["tensor"][1] * (4 * 14 + 5) / (4 * 10 + 5))
+    once, again = (2048 * (4 * passes + 5) + 3 * 2 * 4 for passes in (10, 14))
+    assert repeated["tensor"][1] == pytest.approx(plain["tensor"][1] * again / once)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,7 @@ GPT3 = inputs.validate(
             "intermediate_size": 4 * 12288,
             "gated": False,
             "layer_norm": True,
+            "dropout": True,
             "learned_positions": 2048,
         },
         {},

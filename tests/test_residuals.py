@@ -25,6 +25,14 @@ SCATTERED = {
     "b200 NVFP4, wave model alone": (0.02, 0.165),
     "h200 compiled_norm, torch_compile, forward": (0.005, 0.15),
     "h200 compiled_norm, torch_compile, backward": (0.005, 0.12),
+    "gb200 fused_norm, cudnn, forward": (0.02, 0.065),
+    "gb300 fused_norm, cudnn, forward": (0.02, 0.065),
+    "gb200 fused_norm, cudnn, backward": (0.02, 0.095),
+    "gb300 fused_norm, cudnn, backward": (0.02, 0.095),
+    "gb200 compiled_norm, torch_compile, forward": (0.03, 0.11),
+    "gb300 compiled_norm, torch_compile, forward": (0.03, 0.11),
+    "gb200 compiled_norm, torch_compile, backward": (0.03, 0.12),
+    "gb300 compiled_norm, torch_compile, backward": (0.03, 0.12),
     # Two of the smallest on 8 H100 took twice as long as on 4.
     "h100 all-to-all, 2 to 8 GPUs, 16 KiB to 32 MB": (0.03, 0.11),
 }

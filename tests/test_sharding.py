@@ -10,11 +10,16 @@ from parallel_cases import SHORT
 
 from simulator import inputs
 from simulator.bounds import traffic
+from simulator.costs import buckets
 from simulator.errors import InputError
 from simulator.hardware import StackConfig
 from simulator.memory import memory
+from simulator.ops.optimizer import update
+from simulator.ops.sharding import cast_shard
 from simulator.ops.streams import Stream
+from simulator.precision import RECIPES
 from simulator.program import Program, lower
+from simulator.scenario import Scenario
 
 NODE = {
     **SHORT,
@@ -72,6 +77,55 @@ def test_copying_out_moves_as_much_on_a_gpu_that_is_not_named():
 @pytest.mark.parametrize("name", ["fsdp1", "fsdp2"])
 def test_a_gather_takes_the_host_what_a_profile_shows(name):
     assert stack(name).sharding.host == pytest.approx(FIGURES["host"][0]["after"] * 1e-6)
+
+
+# Master weights as shards
+
+
+def of_shards(one: Scenario, masters: bool) -> Scenario:
+    """Return a scenario whose stack shards master weights, or has a copy of its own to gather."""
+    sharding = one.stack.sharding.model_copy(update={"masters": masters})
+    return replace(one, stack=one.stack.model_copy(update={"sharding": sharding}))
+
+
+def latencies(one: Program, kind: str) -> dict[int, float]:
+    return {flow.label.what: flow.latency for flow in one.coflows if flow.label.kind.value == kind}
+
+
+@pytest.mark.parametrize("name", ["fsdp1", "fsdp2"])
+def test_each_gather_waits_for_the_cast_of_its_shard(name):
+    one = dense(**{**NODE, "stack": name})
+    cast, whole = (lower(of_shards(one, masters)) for masters in (True, False))
+    more, less = (latencies(program, "all_gather") for program in (cast, whole))
+    # A layer on 4 replicas: a shard of 1/4, each read in 4 bytes and written in 2.
+    layer = one.model.attention_parameters + one.model.ffn_parameters(4096)
+    layer += one.model.norm_parameters
+    alone = processor("h100").seconds((cast_shard(one.recipe, layer / 4),), overlapped=False)
+    differences = [more[what] - less[what] for what in more]
+    assert any(difference == pytest.approx(alone, rel=1e-6) for difference in differences)
+    assert min(differences) > 0
+    assert latencies(cast, "reduce_scatter") == latencies(whole, "reduce_scatter")
+
+
+def test_the_update_then_writes_master_weights_alone():
+    recipe, kernels = RECIPES["bf16"], stack("fsdp2").optimizer
+    copies = {
+        gathered: sum(
+            op.bytes
+            for op in update(recipe, kernels, 10, 10, gathered=gathered)
+            if op.name == "copy parameters"
+        )
+        for gathered in (0, 4, 10)
+    }
+    assert copies == {0: 60, 4: 36, 10: 0}
+
+
+def test_only_parameters_with_peers_are_cast_in_gathers():
+    one = lower(scenario(layout__pp=1, layout__ep=8, layout__zero=3, stack="fsdp2"))
+    hosts = {0: (0,)}
+    held = buckets.updated(one.costs, one.scenario.layout, hosts, [0])
+    assert held.routed > 0
+    assert buckets.gathered(one.costs, one.scenario.layout, hosts, [0]) == held.dense
 
 
 # FSDP2
@@ -207,12 +261,6 @@ def test_gradients_that_wait_for_the_last_micro_batch_stay_whole():
         for sync in ("every_micro_batch", "last")
     ]
     assert held[1] == pytest.approx(4 * held[0])
-
-
-def test_what_is_not_sharded_cannot_stay_whole():
-    # Below ZeRO 3 parameters are whole anyway: the key would do nothing.
-    with pytest.raises(InputError, match="whose parameters are whole all the time"):
-        dense(**{**NODE, "layout__zero": 2}, layout__reshard_after_forward=False)
 
 
 def test_no_other_moment_is_known():

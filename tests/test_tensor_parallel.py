@@ -119,6 +119,9 @@ def test_zero_keeps_every_optimizer_state_once_or_once_per_hybrid_group(model, l
 
 # Bytes over NVLink, per GPU and step
 
+LOSS = 3 * 2 * 4
+"""Bytes of a token in the sums of Megatron's loss: three of 4 B, two passes each."""
+
 
 def nvlink(kind: str, **given: object) -> float:
     nic, sent = traffic(lower(scenario(**{**ONE_NODE, **given}))).get(kind, (0.0, 0.0))
@@ -134,9 +137,10 @@ def test_tensor_parallelism_with_sequence_parallelism_by_hand(tp, model):
     # scattered; backward, the outputs' gradients are gathered, the inputs gathered again, the
     # inputs' gradients scattered: 4 + 6 passes. Embedding: its output scattered, its gradient
     # gathered. Head: input gathered, again, its gradient scattered. A pass moves (tp - 1) / tp of
-    # 512 x 1,024 x 2 B; 16 / (4 / tp) micro-batches, 4 layers.
+    # 512 x 1,024 x 2 B; 16 / (4 / tp) micro-batches, 4 layers. The loss sums three numbers of a token.
     passes = 4 * (4 + 6) + 2 + 3
-    due = passes * (tp - 1) / tp * 512 * 1024 * 2 * 16 / (4 / tp)
+    token = passes * 1024 * 2 + LOSS
+    due = token * (tp - 1) / tp * 512 * 16 / (4 / tp)
     assert nvlink("tensor", **SHORT, **model, layout__tp=tp) == pytest.approx(due, rel=1e-12)
 
 
@@ -145,8 +149,8 @@ def test_tensor_parallelism_with_sequence_parallelism_by_hand(tp, model):
 def test_tensor_parallelism_with_all_reduces_by_hand(tp):
     # Megatron's first form (arXiv 1909.08053): two all-reduces forward and two backward per layer,
     # each two passes; one behind the embedding, one behind the head's input gradient.
-    passes = 2 * (4 * 4 + 2)
-    due = passes * (tp - 1) / tp * 512 * 1024 * 2 * 16 / (4 / tp)
+    token = 2 * (4 * 4 + 2) * 1024 * 2 + LOSS
+    due = token * (tp - 1) / tp * 512 * 16 / (4 / tp)
     sent = nvlink("tensor", **SHORT, **DENSE, layout__tp=tp, layout__sequence_parallel=False)
     assert sent == pytest.approx(due, rel=1e-12)
 
@@ -156,7 +160,7 @@ def test_mla_gathers_its_compressed_vectors_instead_of_the_residual_stream():
     # output as ever: 2.
     narrow, wide = 384 + 256 + 32, 1024
     columns = 4 * (3 * narrow + (2 + 5) * wide) + 5 * wide
-    due = columns * 1 / 2 * 512 * 2 * 16 / 2
+    due = (columns * 2 + LOSS) * 1 / 2 * 512 * 16 / 2
     assert nvlink("tensor", **SHORT, **DENSE, **MLA, layout__tp=2) == pytest.approx(due, rel=1e-12)
 
 

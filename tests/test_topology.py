@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import subprocess
 import sys
 
@@ -365,3 +366,14 @@ def test_networkx_is_imported_only_when_a_graph_is_built():
 def test_the_arrays_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         network(two_leaves()).capacity[0] = math.inf
+
+
+def test_names_of_links_are_a_sequence_that_travels_to_other_processes():
+    net = network(two_leaves(faults=[{"gpu": 3, "nvlink": "10 GB/s per direction"}]))
+    every = tuple(net.name)
+    assert len(every) == len(net.name) == len(net.capacity)
+    assert every[:2] == net.name[:2] == ("gpu0.0->nvswitch0", "nvswitch0->gpu0.0")
+    assert net.name[-1] == every[-1]
+    assert pickle.loads(pickle.dumps(net)).name == every
+    inside = [link for link, kind in enumerate(net.kind) if kind == "nvlink"]
+    assert inside == list(range(2 * len(net.gpu_up)))

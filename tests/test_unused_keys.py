@@ -11,12 +11,6 @@ from simulator.errors import InputError
     [
         (
             dense,
-            {"layout__tp": 1, "layout__tp_comm_overlap": True},
-            "layout.tp_comm_overlap: True does nothing with layout.tp 1, which has no collectives. "
-            "Leave it out: --set layout.tp_comm_overlap=null removes it.",
-        ),
-        (
-            dense,
             {"layout__tp": 2, "layout__tp_comm_overlap": True, "layout__sequence_parallel": False},
             "layout.tp_comm_overlap: True does nothing without layout.sequence_parallel. Leave it "
             "out: --set layout.tp_comm_overlap=null removes it.",
@@ -26,17 +20,6 @@ from simulator.errors import InputError
             {"experts__sms": 16},
             "experts.sms: 16 does nothing in tiny, which has no experts. Leave it out: "
             "--set experts.sms=null removes it.",
-        ),
-        (
-            dense,
-            {
-                "layout__pp": 1,
-                "training__global_batch_size": 8,
-                "communication__pipeline__overlap": "none",
-            },
-            "communication.pipeline.overlap: 'none' does nothing with layout.pp 1, which has nothing "
-            "to send between stages. Leave it out: --set communication.pipeline.overlap=null removes "
-            "it.",
         ),
     ],
 )

@@ -11,7 +11,7 @@ import click
 
 from simulator.cli.commands import cli
 from simulator.cli.emit import emit, print_parts
-from simulator.cli.exchanges import ExchangeOptions, exchange_row
+from simulator.cli.exchanges import ExchangeOptions, default_dispatcher, exchange_row
 from simulator.cli.options import parse_sets
 from simulator.cli.outputs import output as _output
 
@@ -75,8 +75,8 @@ DEEPEP_COLUMNS = {"DeepEP": "(GB/s)", "binds": ""}
     "--algorithm",
     metavar="NAME",
     help="Collective algorithm; default: what NCCL would choose. For dispatch and combine the "
-    "dispatcher: deepep (default), deepep_flat, deepep_low_latency, hybridep, all_to_all or "
-    "all_gather.",
+    "dispatcher: deepep (default, but for GPUs on which nobody measured it: all_to_all), "
+    "deepep_flat, deepep_low_latency, hybridep, all_to_all or all_gather.",
 )
 @click.option(
     "-w",
@@ -119,20 +119,18 @@ def collective(  # noqa: PLR0913, PLR0917 - one for each option
     plot: Path | None,
 ) -> None:
     """Time one collective alone, as nccl-tests would."""
-    from simulator.collectives import TIMED, dispatcher_names
+    from simulator.collectives import TIMED
     from simulator.topology import network
 
     _check_options(op, sizes, tokens, algorithm, plot)
-    _check_sms(op, sms, algorithm)
     # Two paths: dispatch and combine move tokens to experts, which takes a routing; the others move
     # a buffer of a size.
     site, kernels = _cluster(topology, sets)
+    _check_sms(op, sms, algorithm or default_dispatcher(kernels))
     net = network(site)
     count = site.gpus if ranks is None else ranks
     if op in TIMED:
-        # The default is the dispatcher deepep, under its alias: rows have named it `hierarchical`
-        # since 0.1.0, and JSON keeps its values.
-        dispatcher = algorithm or dispatcher_names()["deepep"].alias
+        dispatcher = algorithm or default_dispatcher(kernels)
         options = ExchangeOptions(op, dispatcher, workload, tokens, sms)
         rows = [exchange_row(net, count, kernels, options)]
     else:
@@ -182,7 +180,7 @@ def _check_options(
         raise InputError("must be at least 1", key="--tokens", value=tokens)
 
 
-def _check_sms(op: str, sms: int | None, algorithm: str | None) -> None:
+def _check_sms(op: str, sms: int | None, dispatcher: str) -> None:
     """Refuse SMs of an op that takes none, and an exchange without any. Errors: InputError."""
     from simulator.collectives import TIMED, dispatcher_names
     from simulator.errors import InputError
@@ -191,8 +189,7 @@ def _check_sms(op: str, sms: int | None, algorithm: str | None) -> None:
         return
     if op not in TIMED:
         raise InputError(f"means nothing to {op}", key="--sms", value=sms, remedy="Leave it out.")
-    names = dispatcher_names()
-    takes = names[algorithm].sms if algorithm else names["deepep"].sms
+    takes = dispatcher_names()[dispatcher].sms
     least = 1 if takes else 0
     if sms < least:
         remedy = f"Write {takes}, as many as its library takes."

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-import click
-
 from simulator.cli.commands import cli
 
 
@@ -17,14 +15,15 @@ def compile_() -> None:
     Without it everything runs as well, large programs after a wait and small ones more slowly.
     """
     from simulator.cli.terminal import PlainConsole
-    from simulator.compiled import home
+    from simulator.engine import CODE
 
     console = PlainConsole()
     for name, act in _parts().items():
         started = time.perf_counter()
         act()
         console.print(f"{name}: {time.perf_counter() - started:.1f} s")
-    console.print(f"kept in {home()}")
+    folder = CODE.folder()
+    console.print(f"kept in {folder}" if folder else "kept nowhere: no folder can be written")
 
 
 def _parts() -> Mapping[str, Callable[[], object]]:

@@ -28,6 +28,18 @@ class ExchangeOptions:
     """SMs of the kernel; None for as many as its library takes."""
 
 
+def default_dispatcher(table: KernelConfig) -> str:
+    """Return DeepEP where it was measured, else what runs on every GPU."""
+    from simulator.collectives import DISPATCHERS
+    from simulator.collectives.dispatchers import ANYWHERE
+
+    row = DISPATCHERS["deepep"]
+    if not row.runs_on(table):
+        return ANYWHERE
+    # Under its alias: rows have named it `hierarchical` since 0.1.0, and JSON keeps its values.
+    return row.alias
+
+
 def exchange_row(net: Network, ranks: int, table: KernelConfig, options: ExchangeOptions) -> Row:
     """Return the line of a dispatch or combine on the first `ranks` GPUs. Errors: InputError."""
     from simulator.collectives import CoflowKind, Timed, check_ranks, dispatcher_names

@@ -10,9 +10,11 @@ from rich.text import Text
 
 from simulator.cli.tables import number, table
 from simulator.compare import memory_line
+from simulator.engine import CODE
 from simulator.layout import Layout
 from simulator.report import Report, mean_share
 from simulator.report.parts import PARTS
+from simulator.scenario import moot_keys
 from simulator.trust import sentences
 from simulator.units import format_bytes, format_seconds
 from simulator.whatif import HostInterval, Imbalance, Stragglers, Study
@@ -97,6 +99,8 @@ def _scenario(report: Report) -> Iterator[Text]:
         f"{tokens} tokens per step",
     )
     yield Text("; ".join(parts))
+    for moot in moot_keys(scenario):
+        yield Text(f"{moot}.", style="dim")
 
 
 def _degrees(layout: Layout) -> str:

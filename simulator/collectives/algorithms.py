@@ -16,6 +16,7 @@ from simulator.collectives import (
     halving_doubling,
     hierarchical,
     in_network,
+    pat,
     point_to_point,
     ring,
     tree,
@@ -27,6 +28,10 @@ TWO_SIDED = {"LL": "nccl_ll", "LL128": "nccl_ll128", "Simple": "nccl_simple"}
 """Protocol -> row of the communication table, of rings, trees and their like."""
 IN_SWITCHES = {"Simple": "nvls"}
 """The same, of what NVSwitches and the fabric's switches add up and copy."""
+SWITCHES_AND_TREES = {"Simple": "nvls_tree"}
+"""The same, of NVSwitches with trees between them."""
+AGGREGATED = {"Simple": "nccl_simple"}
+"""The same, of parallel aggregated trees, which have one protocol."""
 SENDS = {"Simple": "send_recv"}
 """The same, of a send to one peer."""
 GROUPED_SENDS = {"LL": "all_to_all_ll", "Simple": "all_to_all"}
@@ -109,11 +114,19 @@ _ROWS = (
     Algorithm(
         "nvls_tree",
         {"all_reduce": in_network.tree_all_reduce},
-        IN_SWITCHES,
+        SWITCHES_AND_TREES,
         nccl=("all_reduce",),
         estimated="nvls_tree",
     ),
     Algorithm("sharp", {"all_reduce": in_network.sharp_all_reduce}, IN_SWITCHES),
+    Algorithm(
+        "pat",
+        {"reduce_scatter": pat.one_pass, "all_gather": pat.one_pass},
+        AGGREGATED,
+        rate=0.75,  # NCCL 2.28, src/graph/tuning.cc
+        nccl=("reduce_scatter", "all_gather"),
+        estimated="pat",
+    ),
     Algorithm(
         "pairwise",
         {"all_to_all": all_to_all.pairwise},

@@ -9,14 +9,15 @@ a size of the message.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from simulator.collectives.algorithms import ALGORITHMS, Algorithm
+from simulator.collectives.nccl_kernels import adapted, tree_loop
 from simulator.collectives.resolve import Cost, cost
 from simulator.collectives.sms import at_rate
-from simulator.collectives.tuner import Shape, constants, estimate, shape
+from simulator.collectives.tuner import TREE, Shape, constants, estimate, shape
 from simulator.errors import InputError, LayoutError
 from simulator.hardware import CommunicationModel, KernelConfig, TunerLimits
 from simulator.topology import Network
@@ -75,12 +76,25 @@ class Choice:
         small = message <= constants().send_ll
         return 0.0 if small == (self.protocol == "LL") else 1.0
 
+    def at(self, size: float) -> CommunicationModel:
+        """Return the kernel that runs `size` bytes, with the time until a tree's chunks have spread."""
+        if self.algorithm != TREE or self.group.nodes == 1:
+            return self.kernel
+        first = tree_loop(self.protocol, size, self.group) * self._in_turn
+        return self.kernel.model_copy(update={"setup": self.kernel.setup + first})
+
+    @property
+    def _in_turn(self) -> float:
+        """Return what one byte takes longer that passes round by round, alone on its links [s]."""
+        way = (self.network, self.algorithm, self.op, self.members, self.kernel)
+        return _cost(*way, pipelined=False).transfer - self.cost.transfer
+
     def seconds(self, size: float) -> float:
         """Return the time of `size` bytes [s]."""
-        byte = self.cost
+        byte, kernel = self.cost, self.at(size)
         transfer = size * byte.transfer
-        own = own_part(self.kernel, self.op, size, len(self.members))
-        return self.kernel.setup + self.kernel.waiting(byte.rounds, transfer) + transfer + own
+        own = own_part(kernel, self.op, size, len(self.members))
+        return kernel.setup + kernel.waiting(byte.rounds, transfer) + transfer + own
 
 
 def own_part(kernel: CommunicationModel, op: str, size: float, ranks: int) -> float:
@@ -97,10 +111,14 @@ def _cost(
     op: str,
     members: tuple[int, ...],
     kernel: CommunicationModel,
+    *,
+    pipelined: bool = True,
 ) -> Cost:
     # Of one byte: latencies do not depend on the size, and transfers are proportional to it, so
     # that every other size follows from this one.
     rounds = ALGORITHMS[algorithm].ops[op](network, members, 1.0)
+    if not pipelined:
+        rounds = replace(rounds, pipelined=False)
     return cost(network, rounds, kernel)
 
 
@@ -128,6 +146,7 @@ def choices(
             continue
         for protocol, row in algorithm.protocols(op, rows).items():
             kernel = at_rate(rows[row], algorithm.rate)
+            kernel = adapted(kernel, algorithm.name, protocol, group)
             way = Choice(name, algorithm.name, op, protocol, kernel, network, ranks, group)
             possible.append(way)
     if not possible:

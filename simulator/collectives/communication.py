@@ -18,7 +18,9 @@ from simulator.collectives.dispatchers import (
     running,
 )
 from simulator.collectives.kinds import CoflowKind, Traffic
-from simulator.collectives.sms import SmWork, exposed, limited
+from simulator.collectives.paths import Links
+from simulator.collectives.replicas import Demands, units
+from simulator.collectives.sms import SmWork, exposed, exposed_each, limited
 from simulator.collectives.units import unit
 from simulator.errors import InputError
 from simulator.experts import Load
@@ -38,6 +40,9 @@ NEEDS = {
     Traffic.EXPERT: ("all_to_all",),
 }
 """Section of `communication` -> the ops that its algorithm must run."""
+
+_OWN_WAY = {CoflowKind.ULYSSES: "pairwise", CoflowKind.CONTEXT_RING: "ring"}
+"""Kind -> the algorithm that it runs whatever the workload names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,14 @@ class Plan:
         waiting = exposed(self.network, asked, self.kernel)
         # Each GPU copies its own part besides, which no link sees.
         own = own_part(self.kernel, self.op, size, len(members))
+        return replace(asked, latency=waiting + own)
+
+    def demands(self, groups: Links, size: float) -> Demands:
+        """Return the demands of a buffer [B] in several groups. groups: ranks [group, member]."""
+        size *= self.buffer
+        asked = units(self.network, self.algorithm, self.op, groups, self.kernel).scaled(size)
+        waiting = exposed_each(self.network, asked, self.kernel)
+        own = own_part(self.kernel, self.op, size, groups.shape[1])
         return replace(asked, latency=waiting + own)
 
 
@@ -101,12 +114,20 @@ class Communication:
             # Transfers count both passes of an all-reduce, whose buffer is half of that.
             whole = self._plan(kind.traffic, "all_reduce", members, size / 2)
             return replace(whole, buffer=0.5)
-        # An all-to-all is no pass of a ring, whatever the group's gathers run.
-        named = "pairwise" if kind is CoflowKind.ULYSSES else ""
+        # An all-to-all is no pass of a ring, and a send no gather, whatever the group's gathers run.
+        named = _OWN_WAY.get(kind, "")
         plan = self._plan(kind.traffic, kind.op, members, size, named)
         if self._keeps_parts(kind):
             return plan
         return replace(plan, kernel=plan.kernel.model_copy(update={"own_part": 0.0}))
+
+    def gather_seconds(self, members: Sequence[int], size: float) -> float:
+        """Return how long a tensor parallel group gathers a buffer, alone [s].
+
+        members: ranks of the group. size: of the whole buffer [B].
+        """
+        plan = self._plan(Traffic.TENSOR, "all_gather", members, size)
+        return plan.demand(members, size).seconds(self.scenario.network, plan.kernel)
 
     def _sums(self, kind: CoflowKind) -> bool:
         """Tell whether transfers of a kind are all-reduces that the group's algorithm runs."""
@@ -122,9 +143,11 @@ class Communication:
         In a ring of sends the own keys are where they are read, and sums are made in place.
         """
         config = self.scenario.workload.layout
+        if kind is CoflowKind.CONTEXT_RING:
+            return False
         if kind in (CoflowKind.TENSOR, CoflowKind.ALL_REDUCE):
             return kind is CoflowKind.TENSOR and config.sequence_parallel
-        return kind is not CoflowKind.CONTEXT or config.cp_comm == "all_gather"
+        return kind is not CoflowKind.CONTEXT or self.scenario.cp_comm == "all_gather"
 
     def exchange(
         self, kind: CoflowKind, members: Sequence[int], load: Load, size: float, tokens: float
@@ -198,7 +221,7 @@ class Communication:
             refused = self._refused(traffic, op, members, error)
             raise _located(self.scenario, refused) from error
         best = chosen(possible, size)
-        return Plan(network, best.algorithm, op, best.kernel)
+        return Plan(network, best.algorithm, op, best.at(size))
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError
@@ -307,11 +330,15 @@ def _check_algorithms(scenario: Scenario) -> None:
 def _check_context_algorithm(scenario: Scenario) -> None:
     """Refuse an algorithm of gathers where context parallel ranks gather nothing."""
     config = scenario.workload.communication.context
-    if scenario.workload.layout.cp_comm != "a2a" or config.algorithm == type(config)().algorithm:
+    way = scenario.cp_comm
+    runs = {"a2a": "pairwise all-to-alls"}
+    if scenario.stack.code.context == "ring":
+        runs["p2p"] = "sends"
+    if way not in runs or config.algorithm == type(config)().algorithm:
         return
     key = "communication.context.algorithm"
     raise InputError(
-        "is not used by layout.cp_comm a2a, which runs pairwise all-to-alls",
+        f"is not used by layout.cp_comm {way}, which runs {runs[way]}",
         key=key,
         value=config.algorithm,
         remedy=f"Leave it out (--set {key}=null removes it), or write layout.cp_comm=all_gather.",

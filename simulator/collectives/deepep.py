@@ -14,7 +14,7 @@ import numpy as np
 from simulator.collectives.batch import Batch, TokenKernels
 from simulator.collectives.demand import Demand, merged
 from simulator.collectives.kinds import EXCHANGES
-from simulator.collectives.paths import Links, ways
+from simulator.collectives.paths import Floats, Links, ways
 from simulator.errors import InputError
 from simulator.experts import Load, Routing
 from simulator.hardware import KernelConfig
@@ -61,13 +61,34 @@ def exchange(
     """
     if not isinstance(load, Routing) and load.per_gpu:
         return _per_gpu(network, np.asarray(members), load, back=back)
-    near, far = _hops(network, tuple(members), load.ep_nodes, load.gpus_per_node)
+    near, far, both = _hops(network, tuple(members), load.ep_nodes, load.gpus_per_node)
     # Tokens follow each other over both hops, so that only the first token's latencies add up.
-    links = np.concatenate([near.links, far.links])
     on_nvlink = near.bytes * load.over_nvlink
     on_nics = far.bytes * load.over_nic
     copies = np.concatenate([on_nvlink, on_nics])
-    return merged(links, copies, near.latency + far.latency)
+    return both.merged(copies, near.latency + far.latency)
+
+
+class _Slots(NamedTuple):
+    """Links that entries name, each once, for what `merged` would find each time."""
+
+    links: Links
+    """Links that are named [entry]."""
+    different: Links
+    """Each once [link]."""
+    number: Links
+    """Index into `different` [entry]."""
+
+    @classmethod
+    def of(cls, links: Links) -> _Slots:
+        return cls(links, *np.unique(links, return_inverse=True))
+
+    def merged(self, sizes: Floats, latency: float) -> Demand:
+        """Return bytes on the links as `merged` does. sizes: [entry]."""
+        if not (sizes > 0).all():
+            return merged(self.links, sizes, latency)
+        total = np.bincount(self.number, sizes, minlength=len(self.different))  # [link] B
+        return Demand(self.different, total.astype(np.float64), latency)
 
 
 class _Hops(NamedTuple):
@@ -77,6 +98,8 @@ class _Hops(NamedTuple):
     """Over NVLink, between the GPUs of a node."""
     far: Demand
     """Over NICs, between GPUs of the same rail."""
+    both: _Slots
+    """The links of both."""
 
 
 @lru_cache(maxsize=256)  # the layers of a stage differ in how much travels, not in where
@@ -87,7 +110,7 @@ def _hops(network: Network, members: tuple[int, ...], ep_nodes: int, gpus_per_no
     near = merged(ports, np.ones(len(ports)), delay)
     if ep_nodes == 1:
         nowhere = merged(np.zeros(0, np.int64), np.zeros(0), 0.0)
-        return _Hops(near, nowhere)
+        return _Hops(near, nowhere, _Slots.of(near.links))
     # Over NICs a token goes to the GPU of its own rail on the other node.
     node = ranks // network.gpus_per_node
     apart = node[:, None] != node  # [src, dst]
@@ -99,7 +122,7 @@ def _hops(network: Network, members: tuple[int, ...], ep_nodes: int, gpus_per_no
     copies = crossed.share / others  # [entry]
     latency = crossed.latency(len(src), network.latency)
     far = merged(crossed.link, copies, latency)
-    return _Hops(near, far)
+    return _Hops(near, far, _Slots.of(np.concatenate([near.links, far.links])))
 
 
 def _near_latency(network: Network, ranks: Links, gpus_per_node: int) -> float:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives.paths import Floats, Links, Ways, by_kind, ways
+from simulator.collectives.paths import Floats, Links, Ways, by_kind, of_kind, ways
 from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
 from simulator.topology import LinkKind, Network
@@ -75,9 +75,8 @@ class Demand:
     def occupied(self, network: Network, model: CommunicationModel) -> Floats:
         """Return what each link is busy for: bytes over the share that the kernel reaches [B]."""
         # Only the links that are crossed: a network has thousands, and a step asks this often.
-        kinds = [network.kind[link] for link in self.links.tolist()]
-        share = [model.nvlink if kind == LinkKind.NVLINK else model.nic for kind in kinds]
-        result: Floats = self.bytes / np.array(share)
+        share = np.where(of_kind(network, LinkKind.NVLINK)[self.links], model.nvlink, model.nic)
+        result: Floats = self.bytes / share
         return result
 
     def seconds(self, network: Network, model: CommunicationModel) -> float:
@@ -133,7 +132,7 @@ def latencies(network: Network, model: CommunicationModel | None) -> Floats:
 def _delays(network: Network, nvlink: float, overhead: float) -> Floats:
     delay: Floats = network.latency * by_kind(network, nvlink, 1.0)
     # A way between nodes crosses two NICs.
-    nic = np.array(network.kind) == LinkKind.NIC  # [link]
+    nic = of_kind(network, LinkKind.NIC)
     delay = np.where(nic, delay + overhead / 2, delay)
     delay.flags.writeable = False  # all of them share it
     return delay
@@ -146,10 +145,12 @@ def send(network: Network, source: int, target: int) -> tuple[tuple[int, ...], f
 
 def by_node(network: Network, members: Sequence[int]) -> list[list[int]]:
     """Return the members on each node that holds some, in order."""
-    nodes: dict[int, list[int]] = {}
-    for rank in sorted(members):
-        nodes.setdefault(network.node_of(rank), []).append(rank)
-    return list(nodes.values())
+    ranks = np.sort(np.asarray(members, dtype=np.int64))
+    node = ranks // network.gpus_per_node  # [member] rising
+    begins = np.flatnonzero(np.diff(node, prepend=-1)).tolist()
+    ends = [*begins[1:], len(ranks)]
+    in_order = ranks.tolist()
+    return [in_order[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
 
 def even_nodes(network: Network, members: Sequence[int]) -> NDArray[np.int64]:

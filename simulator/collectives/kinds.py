@@ -42,6 +42,8 @@ class CoflowKind(StrEnum):
     """The same by Transformer Engine's own kernels and copies, while GEMMs run."""
     CONTEXT = "cp"
     """Keys and values of a context parallel group."""
+    CONTEXT_RING = "cp_ring"
+    """The same from each rank of the group to the next, by sends: one hop of a ring."""
     ULYSSES = "ulysses"
     """A context parallel group's parts of the sequence for parts of the heads, and back."""
     EXPERT_TENSOR = "etp"
@@ -78,6 +80,7 @@ INSIDE = (
     CoflowKind.TENSOR,
     CoflowKind.USERBUFFERS,
     CoflowKind.CONTEXT,
+    CoflowKind.CONTEXT_RING,
     CoflowKind.ULYSSES,
     CoflowKind.EXPERT_TENSOR,
 )
@@ -90,6 +93,7 @@ _TRAFFIC = {
     CoflowKind.TENSOR: Traffic.TENSOR,
     CoflowKind.USERBUFFERS: Traffic.TENSOR,
     CoflowKind.CONTEXT: Traffic.CONTEXT,
+    CoflowKind.CONTEXT_RING: Traffic.CONTEXT,
     CoflowKind.ULYSSES: Traffic.CONTEXT,
     CoflowKind.EXPERT_TENSOR: Traffic.TENSOR,
 }

@@ -114,7 +114,7 @@ def _slots(network: Network, pair: Links, gpu: Links, back: int) -> list[_Entrie
 
     gpu: [pair] ranks. back: 0 from the GPU to the NIC, 1 from the NIC to the GPU.
     """
-    if not len(gpu) or (network.pcie < 0).all():
+    if not len(gpu) or not _has_slots(network):
         return []
     node = gpu // network.gpus_per_node
     nic = node * network.nics_per_node + network.rail[gpu]
@@ -173,12 +173,7 @@ def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
 
     GPUs and NICs are healthy, and all pairs of two switches go one way.
     """
-    gpu = np.arange(len(network.gpu_up)) % network.gpus_per_node
-    own = gpu * network.nics_per_node // network.gpus_per_node  # [rank] NIC of the node
-    one_way = network.paths.routing in ("adaptive", "rail_local")
-    own_nics = np.array_equal(network.rail, own)
-    broken = (network.gpu_up < 0).any()
-    if not one_way or not own_nics or broken:
+    if not _by_rule(network):
         return np.zeros(len(src), dtype=bool)
     _, _, part = _of_nics(network)
     out, home = _nics(network, src, dst)
@@ -186,6 +181,22 @@ def _regular(network: Network, src: Links, dst: Links) -> NDArray[np.bool_]:
     joined = part[out] == part[home]  # by the fabric: planes are not
     healthy: NDArray[np.bool_] = works & joined
     return healthy
+
+
+@lru_cache(maxsize=4)  # as above
+def _has_slots(network: Network) -> bool:
+    """Tell whether any GPU has a PCIe link."""
+    return bool((network.pcie >= 0).any())
+
+
+@lru_cache(maxsize=4)  # as above
+def _by_rule(network: Network) -> bool:
+    """Tell whether every GPU works and uses its own NIC, and all pairs of two switches go one way."""
+    gpu = np.arange(len(network.gpu_up)) % network.gpus_per_node
+    own = gpu * network.nics_per_node // network.gpus_per_node  # [rank] NIC of the node
+    one_way = network.paths.routing in ("adaptive", "rail_local")
+    broken = bool((network.gpu_up < 0).any())
+    return one_way and not broken and np.array_equal(network.rail, own)
 
 
 def _regular_entries(network: Network, pairs: _Pairs) -> list[_Entries]:
@@ -260,14 +271,15 @@ def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:
 
 def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
     """Return one value for NVLink and another for everything beyond the NIC, [link]."""
-    return np.where(_is_nvlink(network), nvlink, nic)
+    return np.where(of_kind(network, LinkKind.NVLINK), nvlink, nic)
 
 
-@lru_cache(maxsize=4)  # as above
-def _is_nvlink(network: Network) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = np.array(network.kind) == LinkKind.NVLINK  # [link]
-    inside.flags.writeable = False
-    return inside
+@lru_cache(maxsize=16)  # as above, for each kind
+def of_kind(network: Network, kind: LinkKind) -> NDArray[np.bool_]:
+    """Tell which links are of a kind [link]."""
+    such = network.is_kind(kind)  # [link]
+    such.flags.writeable = False
+    return such
 
 
 def all_pairs(ranks: Sequence[int]) -> tuple[Links, Links]:

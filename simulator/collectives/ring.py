@@ -27,6 +27,9 @@ def orders(network: Network, members: Sequence[int], first: int | None = None) -
     count = 1
     if len(groups) > 1:
         count = max(len(group) for group in groups)
+    if first is None and all(len(group) == len(groups[0]) for group in groups):
+        members_of = np.array(groups, dtype=np.int64)  # [node, member]
+        return [np.roll(members_of, -ring, axis=1).ravel() for ring in range(count)]
     result = []
     for ring in range(count):
         nodes = [_from(group, ring % len(group)) for group in groups]

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from simulator.collectives.demand import Demand
+from simulator.collectives.paths import Floats
+from simulator.collectives.replicas import Demands
 from simulator.hardware import CommunicationModel
 from simulator.topology import Network
 
@@ -68,6 +72,15 @@ def exposed(network: Network, asked: Demand, kernel: CommunicationModel) -> floa
         return asked.latency
     transfer = asked.seconds(network, kernel) - asked.latency
     return kernel.waiting(asked.latency, transfer)
+
+
+def exposed_each(network: Network, asked: Demands, kernel: CommunicationModel) -> Floats:
+    """Return what a collective takes in each group besides its transfer and its setup [group] s."""
+    if not kernel.hidden and kernel.ramp is None:
+        return asked.latency
+    transfer = asked.seconds(network, kernel) - asked.latency  # [group] s
+    pairs = zip(asked.latency.tolist(), transfer.tolist(), strict=True)
+    return np.array([kernel.waiting(latency, moving) for latency, moving in pairs])
 
 
 def at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:

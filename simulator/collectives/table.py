@@ -12,6 +12,7 @@ from simulator.collectives.choose import Choice, Kernels, choices, chosen
 from simulator.collectives.demand import demand
 from simulator.collectives.dispatchers import Dispatcher
 from simulator.collectives.kinds import CoflowKind
+from simulator.collectives.nccl_kernels import posted
 from simulator.collectives.resolve import resolve
 from simulator.collectives.sms import SmWork, limited
 from simulator.collectives.straight import straight, without_forwarding
@@ -220,6 +221,8 @@ def _in_rounds(timed: Timed, visits: Visits) -> Row:
     asked = demand(network, rounds, timed.kernel)
     work = timed.work(worst_load(visits, way=way))
     starts = timed.kernel.started(len(visits.gpus), across=work.across)
+    if timed.dispatcher.op and work.across:  # as `choices` has it of an all-to-all
+        starts = posted(starts, "Simple", len(visits.gpus) - network.gpus_per_node)
     kernel = limited(network, asked, starts, work).kernel
     copies = float(way.met(visits).sum())
     nic, nvlink = sent.busiest()

@@ -14,16 +14,13 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator import inputs
 from simulator.hardware import PROTOCOLS, Tuner, TunerLimits
 from simulator.topology import Network
 
-RING, TREE, NVLS, NVLS_TREE = "ring", "tree", "nvls", "nvls_tree"
-NVLS_FROM = 5
-"""GPUs from which NVLS is taken: up to 4 reach a ring's rate (NVIDIA/nccl issue 1455)."""
-NIC_SHARE = 0.96
-"""Of NICs' line rate that NCCL's search gives to channels: 48 of 50 GB/s."""
+RING, TREE, NVLS, NVLS_TREE, PAT = "ring", "tree", "nvls", "nvls_tree", "pat"
 
 
 class Shape(NamedTuple):
@@ -39,6 +36,12 @@ class Shape(NamedTuple):
     """What the NICs of a node's members carry, at most what its rings do [B/s]."""
     limits: TunerLimits
     """Of the GPUs."""
+    rails: int = 0
+    """NICs of a node that its members use."""
+    nic: float = 0.0
+    """Rate of one of them, or of the PCIe slot that it is in; 0 without any [B/s]."""
+    sharers: int = 1
+    """GPUs of a node that leave it by the same NIC."""
 
     @property
     def scale(self) -> int:
@@ -64,11 +67,29 @@ def shape(network: Network, members: Sequence[int], limits: TunerLimits) -> Shap
     first = ranks[node == node[0]]
     nodes = len(np.unique(node))
     ring = limits.ring * float(network.capacity[network.gpu_up[first[0]]])
-    nics = np.unique(network.nic_up[first])
-    across = NIC_SHARE * float(network.capacity[nics[nics >= 0]].sum())
+    rates = _leaving(network, first)
+    across = constants().nic_share * float(rates.sum())
     if len(first) == 1:  # nothing but the NIC
         ring = across
-    return Shape(len(ranks), nodes, ring, min(ring, across), limits)
+    return Shape(
+        ranks=len(ranks),
+        nodes=nodes,
+        ring=ring,
+        across=min(ring, across),
+        rails=len(rates),
+        nic=float(rates.max(initial=0.0)),
+        sharers=max(1, network.gpus_per_node // max(1, network.nics_per_node)),
+        limits=limits,
+    )
+
+
+def _leaving(network: Network, gpus: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what each NIC of some GPUs of a node carries, at most what its PCIe slot does [NIC] B/s."""
+    nics, one = np.unique(network.nic_up[gpus], return_index=True)
+    rates = network.capacity[nics]
+    slots = network.pcie[gpus[one]]  # [NIC]; as wide as the NIC's own
+    rates = np.where(slots >= 0, np.minimum(rates, network.capacity[slots]), rates)
+    return rates[nics >= 0]
 
 
 def estimate(op: str, algorithm: str, protocol: str, group: Shape, size: float) -> float:
@@ -96,6 +117,10 @@ def _rate(op: str, algorithm: str, protocol: str, group: Shape) -> float:
     if algorithm in (NVLS, NVLS_TREE):
         return _switched(op, algorithm, protocol, group)
     bus = group.ring if group.nodes <= 2 else group.across
+    if algorithm == PAT:
+        if protocol != "Simple":
+            return 0.0
+        return constants().pat.rate * bus * group.ranks / _steps(op, group.ranks)
     if algorithm == TREE:
         return 0.5 * _tree(protocol, group, bus)
     return _ring(protocol, group, bus) * group.ranks / _steps(op, group.ranks)
@@ -130,7 +155,7 @@ def _tree(protocol: str, group: Shape, bus: float) -> float:
 def _switched(op: str, algorithm: str, protocol: str, group: Shape) -> float:
     """Return the rate of NVLS, or of NVLSTree: by Simple alone, on GPUs with switches that add."""
     one_node = group.nodes == 1
-    few = group.local < NVLS_FROM
+    few = group.local < constants().nvls_from
     if protocol != "Simple" or not group.limits.nvls or few or one_node != (algorithm == NVLS):
         return 0.0
     known = constants()
@@ -148,6 +173,10 @@ def _switched(op: str, algorithm: str, protocol: str, group: Shape) -> float:
 
 def _latency(op: str, algorithm: str, protocol: str, group: Shape) -> float:
     known, column = constants(), PROTOCOLS.index(protocol)
+    if algorithm == PAT:
+        round_ = known.network[TREE][column] / known.pat.hidden
+        doublings = math.floor(math.log2(group.nodes))
+        return known.pat.base + doublings * round_ + known.pat.rank * group.ranks
     base = known.base[algorithm][column]
     near = known.nvlink[algorithm][column]
     # A GPU alone on its node has nothing to hide the network behind.

@@ -23,10 +23,14 @@ def unit(
     Its rounds overlap, chunk by chunk. kernel: whose latencies count, the topology's own if none.
     Errors: LayoutError if the algorithm cannot run on these members.
     """
-    # Kernels only matter by their latencies: those without any of their own share one entry.
+    return _unit(network, algorithm, op, tuple(members), latency_of(kernel))
+
+
+def latency_of(kernel: CommunicationModel | None) -> CommunicationModel | None:
+    """Return a kernel, None if its latencies are the topology's: only these matter here."""
     if kernel is None or (kernel.nvlink_latency == 1.0 and not kernel.nic_overhead):
-        return _unit(network, algorithm, op, tuple(members), None)
-    return _unit(network, algorithm, op, tuple(members), kernel)
+        return None
+    return kernel
 
 
 @lru_cache(maxsize=4096)  # stages share their ranks, and alternatives of a run their cluster

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from importlib import metadata
@@ -26,7 +27,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.compiled.linking import closure, constants, linked, outer
+from simulator.compiled.linking import closure, constants, linked
+from simulator.compiled.numba_cache import outer
 from simulator.compiled.places import places, write
 
 Arguments: TypeAlias = Sequence[NDArray[Any]]
@@ -39,6 +41,17 @@ _OPTIONS: Any = {
     # Without a branch for each division by zero.
     "error_model": "numpy",
 }
+_SETTINGS = (
+    "NUMBA_BOUNDSCHECK",
+    "NUMBA_CPU_FEATURES",
+    "NUMBA_CPU_NAME",
+    "NUMBA_DEBUGINFO",
+    "NUMBA_DISABLE_JIT",
+    "NUMBA_OPT",
+)
+"""What of the environment changes the code that numba makes."""
+_KEPT = 30 * 86_400.0
+"""How long objects of other sources, tools or settings are kept [s]: somebody may use them still."""
 _PARTS = 7
 """Of an array as numba passes it: two that count references, count and size of items, address, shape and stride."""
 
@@ -79,6 +92,11 @@ class MachineCode:
         assert self.loaded is not None
         return self.loaded
 
+    def folder(self) -> Path | None:
+        """Return where it is kept; None where no place can be written."""
+        found = (folder for folder in places() if _read(folder / self.name))
+        return next(found, None)
+
     def _load(self) -> Run | None:
         """Return the function from the first file that is whole and for this processor."""
         for folder in places():
@@ -96,14 +114,14 @@ class MachineCode:
         for folder in places():
             with contextlib.suppress(OSError):
                 write(folder, self.name, _packed(made))
-                self._forget_others(folder)
+                self._forget_old(folder)
                 break
         return _caller(made, self.sample)
 
-    def _forget_others(self, folder: Path) -> None:
+    def _forget_old(self, folder: Path) -> None:
         """Remove the objects of earlier sources next to this one."""
         for path in folder.glob(f"{self._stem}-*.obj"):
-            if path.name != self.name:
+            if path.name != self.name and path.stat().st_mtime < time.time() - _KEPT:
                 path.unlink(missing_ok=True)
 
     @cached_property
@@ -130,10 +148,8 @@ def _origins(function: Any, sample: Arguments) -> Iterator[str]:
         yield str(array.dtype.descr)
     for tool in ("numba", "llvmlite"):
         yield metadata.version(tool)
-    # The place of the cache is the only one of numba's settings that changes no code.
-    for name, value in sorted(os.environ.items()):
-        if name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR":
-            yield f"{name}={value}"
+    for name in _SETTINGS:
+        yield f"{name}={os.environ.get(name, '')}"
     yield f"{sys.platform} {np.dtype(np.intp).itemsize}"
 
 
@@ -177,14 +193,14 @@ def _processor() -> str:
 
 def _make(function: Any, sample: Arguments) -> _Object | None:
     """Return the object of a function; None where numba makes something else than we can call."""
-    from numba import njit, typeof
+    import numba
 
-    dispatcher: Any = njit(
-        **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )(linked(function, **_OPTIONS))
+    untyped: Any = numba  # it has types for its documented options only
+    plain = linked(function, **_OPTIONS)
+    dispatcher = untyped.njit(plain, **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     if not hasattr(dispatcher, "compile"):  # NUMBA_DISABLE_JIT leaves it plain
         return None
-    dispatcher.compile((typeof(sample),))
+    dispatcher.compile((untyped.typeof(sample),))
     (result,) = dispatcher.overloads.values()
     given = result.target_context.call_conv.get_function_type(
         result.fndesc.restype, result.fndesc.argtypes

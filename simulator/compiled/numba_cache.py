@@ -1,4 +1,4 @@
-"""numba's own cache of compiled functions, with our places for it, and with files that cannot be read taken for none."""
+"""numba's own cache of compiled functions, in our places; files that cannot be read are taken for none."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _places() -> list[type[object]]:
     class InFolder:
         """A place whose files are stale once any module of the function's folder has changed."""
 
-        def get_sourcestamp(self: Any) -> bytes:
+        def get_source_stamp(self: Any) -> bytes:
             return stamp(Path(self._py_file).parent)
 
     class Chosen(InFolder, caching.UserProvidedCacheLocator):

@@ -21,9 +21,10 @@ def places() -> Iterator[Path]:
     if chosen:
         yield Path(chosen) / NAME
     yield Path(__file__).parent / "__pycache__"
-    home = _user_cache()
-    if home.is_absolute():  # without a HOME it is relative to nowhere in particular
-        yield home / NAME
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        home = _user_cache()
+        if home.is_absolute():  # an environment may say something relative to nowhere in particular
+            yield home / NAME
     with contextlib.suppress(OSError):
         if temporary().exists():
             own(temporary())
@@ -39,6 +40,8 @@ def write(folder: Path, name: str, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+        # For all who may read the folder; a scratch file is its writer's alone.
+        Path(scratch).chmod(0o644)
         Path(scratch).replace(folder / name)
     except OSError:
         with contextlib.suppress(OSError):
@@ -51,8 +54,8 @@ def _user_cache() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", ""))
     if sys.platform == "darwin":
-        return Path(os.path.expanduser("~/Library/Caches"))
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+        return Path("~/Library/Caches").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
 
 
 def stamp(folder: Path) -> bytes:

@@ -13,15 +13,14 @@ from simulator.errors import InputError
 from simulator.hardware import AttentionModel, GpuConfig, KernelConfig
 from simulator.ops import Op
 
-REACHED = 0.948
-"""Share of their peak that tensor cores reach which nothing else holds up: H20, 16,384 tokens of
-heads 256 wide (alibaba/InferSim, bench_data/mha/prefill/h20/16-1-256.csv)."""
-
 
 def attention_seconds(
     op: Op, gpu: GpuConfig, model: AttentionModel, sms: int, clock: float = 1.0
 ) -> float:
-    """Return the time of fused attention [s]. sms: those that it may use."""
+    """Return the time of fused attention [s].
+
+    sms: those that it may use. clock: theirs over that of the benchmark's.
+    """
     width = op.shape.k
     backward = op.kind == "attention_backward"
     table = model.backward if backward else model.forward
@@ -32,7 +31,7 @@ def attention_seconds(
     if gpu.name in model.speed:
         speed = model.speed[gpu.name]
         measured_rate *= speed.backward if backward else speed.forward
-    rate = _on_gpu(measured_rate, gpu, clock) * sms / gpu.sms
+    rate = _on_gpu(measured_rate, gpu, model.reached, clock) * sms / gpu.sms
     # The benchmark had its own tail, which is part of its rate.
     benchmark = model.measured[nearest].sequence_heads(op.seq_length)
     tiles = op.seq_length / model.rows  # of a matrix of scores
@@ -40,17 +39,18 @@ def attention_seconds(
     return op.flops / rate * fill
 
 
-def _on_gpu(rate: float, gpu: GpuConfig, clock: float) -> float:
+def _on_gpu(rate: float, gpu: GpuConfig, reached: float, clock: float) -> float:
     """Return a measured rate of attention on a GPU, which may be another one [FLOP/s].
 
     Exponentials and the order of instructions bind an SM as they bind the measured GPU's, in
-    proportion to its clock, its tensor cores at their peak. clock: see `power.clock`.
+    proportion to its clock, its tensor cores up to a share of their peak. reached: that share.
+    clock: see `attention_seconds`.
     """
-    # The measured rate holds what that GPU's limit does to the clock; none is faster without.
+    # A short loop ends before the limit takes the clock down: none is faster than there.
     rate *= min(1.0, clock)
     if not gpu.relative:
         return rate
-    return min(rate * gpu.sms / measured_on(gpu).sms, REACHED * gpu.peak["bf16"])
+    return min(rate * gpu.sms / measured_on(gpu).sms, reached * gpu.peak["bf16"])
 
 
 def _stretch(matrices: float, tiles: float, sms: int, tail: float) -> float:

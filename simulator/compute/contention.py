@@ -8,10 +8,17 @@ follow from measurements next to transfers, at the clock that both left.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-MOST = 0.5
-"""Share of a resource that transfers get at most: two that ask for all of it get a half each (assumed)."""
+from simulator import inputs
+from simulator.hardware import ContentionLimit
+
+
+@lru_cache(maxsize=1)  # data of the package: it is the same whoever asks first
+def most() -> float:
+    """Return the share of a resource that transfers get at most."""
+    return inputs.validate(inputs.data("contention", "limit"), ContentionLimit).most
 
 
 class Sensitivity(NamedTuple):
@@ -49,14 +56,21 @@ def sensitivity(sms: float, hbm: float) -> Sensitivity:
 
 
 def speed(kernels: Sensitivity, held: float, taken: float) -> float:
-    """Return the speed of kernels next to transfers, relative to their speed alone.
+    """Return the speed of kernels next to transfers, relative to their speed alone: 1 alone, to the last bit.
 
-    held: share of the SMs that transfers hold. taken: share of HBM's bandwidth that they take. Both
-    executors call it, one of them compiled, with a record of the same fields.
+    held: share of the SMs that transfers hold. taken: share of HBM's bandwidth that they take.
     """
-    held = min(held, MOST)
-    taken = min(taken, MOST)
+    return speed_within(kernels, held, taken, most())
+
+
+def speed_within(kernels: Any, held: float, taken: float, limit: float) -> float:
+    """Return the same; transfers get at most `limit` of either.
+
+    Both executors call it, the compiled one with a record that has the fields of a Sensitivity.
+    """
+    held = min(held, limit)
+    taken = min(taken, limit)
     fewer = held / (1.0 - held)
     slower = taken / (1.0 - taken)
     lost = kernels.sms * fewer + kernels.hbm * slower + kernels.both * fewer * slower
-    return 1.0 / (1.0 + lost)
+    return float(1.0 / (1.0 + lost))

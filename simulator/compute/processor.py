@@ -11,7 +11,7 @@ from simulator.compute.gemm import Clock, burst, gemm_seconds, inside
 from simulator.compute.grouped import Share, grouped_seconds
 from simulator.compute.power import clock, stretch
 from simulator.errors import InputError
-from simulator.hardware import GemmModel, GpuConfig, KernelConfig
+from simulator.hardware import AttentionModel, GemmModel, GpuConfig, KernelConfig
 from simulator.ops import Op
 from simulator.ops.op import Taken
 from simulator.precision import PEAK, Dtype
@@ -179,8 +179,15 @@ class Processor:
     def _attention_on(self, op: Op, sms: int) -> float:
         """Return the time of fused attention on some SMs [s]."""
         model = implementation(self.kernels, self.attention, op.shape.k, self.gpu.name)
-        of_sms = clock(self.gpu, self.power_limit) if self.sustained else 1.0
-        return attention_seconds(op, self.gpu, model, sms, of_sms)
+        return attention_seconds(op, self.gpu, model, sms, self._attention_clock(model))
+
+    def _attention_clock(self, model: AttentionModel) -> float:
+        """Return the clock that attention's SMs run at over the one of a benchmark's short loop."""
+        if not self.sustained:
+            return 1.0
+        known = self.gpu.relative or self.gpu.name
+        in_process = model.sustained_of.get(known, model.sustained)
+        return clock(self.gpu, self.power_limit) / in_process
 
 
 def _runs(op: Op) -> bool:

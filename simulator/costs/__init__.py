@@ -1,8 +1,8 @@
 """Layers priced once: seconds by phase, FLOPs and bytes of each block under each load.
 
 `loads` says what experts get, `hosts` what launching takes, `phases` cuts ops into segments and
-times them, `pricing` does so for every block, `table` answers by block and stage, `buckets` are the
-parameters that travel.
+times them, `pricer` does so for blocks, `pricing` for a scenario, `table` answers by block and stage,
+`buckets` are the parameters that travel.
 """
 
 from __future__ import annotations

@@ -115,6 +115,24 @@ def updated(
     return Held(dense, routed)
 
 
+def gathered(
+    costs: Costs,
+    layout: Layout,
+    hosts: dict[int, tuple[int, ...]],
+    stages: Iterable[int],
+) -> float:
+    """Return the parameters of `updated` that other ranks gather: those of shards with peers."""
+    total = 0.0
+    for stage in stages:
+        dense, routed = updated(costs, layout, hosts, (stage,))
+        holding = len(hosts[stage])
+        if replicas(layout, "data", holding) > 1:
+            total += dense
+        if replicas(layout, "expert_data", holding) > 1:
+            total += routed
+    return total
+
+
 def replicas(layout: Layout, group: str, hosts: int) -> int:
     """Return over how many ranks ZeRO spreads the parameters of a stage.
 

@@ -23,6 +23,8 @@ _CLASSES = {
     "norm_backward": "norm",
     "fused_norm": "norm",
     "fused_norm_backward": "norm",
+    "apex_norm": "norm",
+    "apex_norm_backward": "norm",
     # Compiled code launches it like any kernel of its own: no module's code stands around it.
     "compiled_norm": "elementwise",
     "compiled_norm_backward": "elementwise",

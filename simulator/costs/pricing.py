@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from collections.abc import Iterator
+from dataclasses import replace
 
 from simulator.collectives import CoflowKind, Communication, dispatcher_of, sms_of
 from simulator.compute import Processor
 from simulator.costs.blocks import (
     BlockCost,
-    BlockMemory,
     LoadedKey,
     Parts,
-    PhaseCost,
     Stages,
 )
 from simulator.costs.hosts import Hosts
-from simulator.costs.kept import kept
 from simulator.costs.loads import loads
 from simulator.costs.offload import offloaded
-from simulator.costs.phases import phase_cost
+from simulator.costs.pricer import Context, pricer, with_load
 from simulator.costs.table import WITH_EXPERTS, Costs
 from simulator.experts import Load, Loads
 from simulator.hardware import Overlaps, TensorGroup
 from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Op, Phase, Transfer, Work, block_ops
+from simulator.ops import Phase, Work
 from simulator.precision import BYTES
 from simulator.scenario import Scenario
 
@@ -50,20 +46,25 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
     pairs: forward and backward passes overlap, so that GEMMs leave SMs to the exchanges; None: as
     the schedule has it.
     """
-    pricer = _Pricer(scenario, _processor(scenario, pairs), _hosts(scenario))
-    even_load = given.even if given else None
+    context = Context(
+        work=work(scenario, given.even if given else None),
+        processor=_processor(scenario, pairs),
+        hosts=_hosts(scenario),
+        travels=scenario.layout.ep > 1,
+        permutes=_permutes(scenario),
+    )
+    priced = pricer(context)
     # Even loads first: what does not depend on experts is taken over from there.
     kinds = dict.fromkeys(scenario.model.blocks)
-    even_blocks = {kind: pricer.even(kind, even_load) for kind in kinds}
+    even_blocks = {kind: priced.even(kind) for kind in kinds}
     loaded: dict[LoadedKey, Parts] = {}
     for key, load in _loaded_keys(even_blocks, given):
-        even_parts = even_blocks[key.kind]
-        loaded[key] = pricer.loaded(key, load, even_parts)
+        loaded[key] = priced.loaded(key.kind, key.load, load, key.member)
     training = scenario.workload.training
     costs = Costs(
-        processor=pricer.processor,
-        hosts=pricer.hosts,
-        work=work(scenario, even_load),
+        processor=context.processor,
+        hosts=context.hosts,
+        work=context.work,
         loads=given,
         stages=_stages(scenario, even_blocks),
         blocks={kind: _offloaded(scenario, kind, parts) for kind, parts in even_blocks.items()},
@@ -153,32 +154,23 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
     config = scenario.workload.layout
     training = scenario.workload.training
     tokens = scenario.tokens_per_micro_batch // layout.cp
-    # Norms, routers and experts' exchanges see a tensor parallel rank's own tokens only.
-    own = float(tokens)
-    if config.sequence_parallel:
-        own /= layout.tp
-    rows, received = load.of(member) if load else (0.0, 0.0)
-    permutes = layout.ep > 1 and dispatcher_of(scenario).permutes
-    sent = load.copies if load and permutes else 0.0
     experts = model.n_routed_experts + scenario.workload.experts.redundant_experts
     # A layer that is recomputed as a whole has nothing left that could be recomputed by name.
     recompute = training.recompute
     if "full" in recompute:
         recompute = ("full",)
-    return Work(
+    without = Work(
         model=model,
         recipe=scenario.recipe,
         tokens=tokens,
         seq_length=training.seq_length,
-        expert_rows=own * rows * layout.etp,
-        received=own * received,
-        sent=own * sent,
         local_experts=experts // layout.ep,
         expert_kernels=scenario.stack.experts.kernels,
         router_kernels=scenario.stack.experts.router,
         router_kernels_backward=scenario.stack.experts.router_backward,
         mapping_kernels=scenario.stack.experts.mapping,
         norm=scenario.stack.norm,
+        layers=scenario.stack.layers,
         row_multiple=_row_multiple(scenario),
         recompute=frozenset(recompute),
         tp=layout.tp,
@@ -187,11 +179,18 @@ def work(scenario: Scenario, load: Load | None, member: int = -1) -> Work:
         sequence_parallel=config.sequence_parallel,
         tp_overlap=_overlaps(scenario),
         tp_pass=_pass_seconds(scenario),
-        cp_gather=config.cp_comm == "all_gather",
-        cp_heads=config.cp_comm == "a2a" and layout.cp > 1,
+        cp_gather=scenario.cp_comm == "all_gather",
+        cp_heads=scenario.cp_comm == "a2a" and layout.cp > 1,
+        code=scenario.stack.code,
         loss=_loss(scenario),
         unfused=training.attention == "unfused",
     )
+    return with_load(without, load, member, permutes=_permutes(scenario))
+
+
+def _permutes(scenario: Scenario) -> bool:
+    """Tell whether the dispatcher of a run copies tokens before it sends them."""
+    return scenario.layout.ep > 1 and dispatcher_of(scenario).permutes
 
 
 def _loss(scenario: Scenario) -> str:
@@ -216,7 +215,8 @@ def _overlaps(scenario: Scenario) -> Overlaps:
     on, and Megatron turns the overlap off.
     """
     config = scenario.workload.layout
-    if not (config.tp_comm_overlap and config.sequence_parallel):
+    wanted = config.tp_comm_overlap and config.sequence_parallel
+    if not wanted or scenario.layout.tp == 1:
         return {}
     group = TensorGroup(
         architecture=scenario.gpu.kernels,
@@ -238,73 +238,6 @@ def _pass_seconds(scenario: Scenario) -> float:
     plan = Communication.of(scenario).plan(CoflowKind.USERBUFFERS, members, 1.0)
     asked = plan.unit(members)
     return asked.seconds(scenario.network, plan.kernel) - asked.latency
-
-
-@dataclass(frozen=True, slots=True)
-class _Pricer:
-    """Prices blocks of one scenario on one processor."""
-
-    scenario: Scenario
-    """Whose blocks these are."""
-    processor: Processor
-    """What prices kernels."""
-    hosts: Hosts
-    """What launches them."""
-
-    @property
-    def travels(self) -> bool:
-        """Tell whether tokens leave their GPU for experts."""
-        return self.scenario.layout.ep > 1
-
-    def even(self, kind: BlockKind, load: Load | None) -> Parts:
-        """Return a block's parts with equally popular experts."""
-        work_ = work(self.scenario, load)
-        ops = block_ops(kind, work_)
-        number = 0 if self.travels else -1
-        memory = kept(kind, work_, ops)
-        pairs = zip(ops, memory, strict=True)
-        return tuple(self._block(part, number, held, None) for part, held in pairs)
-
-    def loaded(self, key: LoadedKey, load: Load, even_parts: Parts) -> Parts:
-        """Return a block's parts under a load.
-
-        even_parts: the same with equally popular experts.
-        """
-        work_ = work(self.scenario, load, key.member)
-        ops = block_ops(key.kind, work_)
-        number = key.load if self.travels else -1
-        memory = kept(key.kind, work_, ops)
-        return tuple(
-            self._block(part, number, held, known)
-            for part, held, known in zip_longest(ops, memory, even_parts)
-        )
-
-    def _block(
-        self, ops: BlockOps, load: int, memory: BlockMemory, known: BlockCost | None
-    ) -> BlockCost:
-        """Return what one part of a block costs.
-
-        load: number of its load, which counts where the part has experts. known: the same part with
-        equally popular experts, whose other phases cost the same.
-        """
-        phases: dict[Phase, PhaseCost] = {}
-        for phase in Phase:
-            if known and not phase.depends_on_load:
-                phases[phase] = known.phases[phase]
-            else:
-                phases[phase] = self._phase(ops[phase], phase)
-        return BlockCost(
-            load=load if ops.exchanges_experts else -1,
-            phases=phases,
-            memory=memory,
-            mean=known,
-        )
-
-    def _phase(self, ops: Iterable[Op | Transfer], phase: Phase) -> PhaseCost:
-        def launcher(op: Op, first: bool) -> float:
-            return self.hosts.seconds(op, phase, first=first)
-
-        return phase_cost(ops, self.processor, launcher=launcher)
 
 
 def block_seconds(parts: tuple[BlockCost, ...]) -> float:

@@ -146,8 +146,8 @@ class Costs:
     def activation_bytes(self) -> float:
         """Return the bytes of the residual stream of one micro-batch on one GPU, BF16 [B].
 
-        Without sequence parallelism too a GPU sends 1/tp of it over its NIC; the rest follows over
-        NVLink, which is not counted (scatter/gather optimisation, arXiv 2104.04473, section 4.1).
+        Without sequence parallelism too a GPU sends 1/tp of it over its NIC, and gathers the rest
+        from its tensor parallel group (scatter/gather optimisation, arXiv 2104.04473, section 4.1).
         """
         own_tokens = self.work.tokens / self.work.tp
         return own_tokens * self.work.model.hidden_size * 2.0

@@ -9,6 +9,8 @@ move, `pace` how fast kernels run. All is compiled to one object, which is loade
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from simulator.compiled import MachineCode
@@ -47,9 +49,10 @@ def run(program: Program) -> Timeline:
 def _execute(s: State) -> None:
     """Run to the end, or until a rate is unbounded."""
     counts = s.counts
-    for row in range(len(s.row) - 1):
+    for number in range(len(s.row) - 1):
+        row: Any = np.int32(number)  # see `_act`
         if s.row[row].waiting == 0:
-            ready(s, np.int32(row), 0.0)
+            ready(s, row, 0.0)
     settle(s, 0.0)
     while counts[HEAP] and not counts[FAILED]:
         due = _collect(s)
@@ -74,8 +77,8 @@ def _act(s: State, event: int, now: float) -> None:
     """Do what an event stands for."""
     # Numbers of the size in which records hold them: of another size, all that is called with them
     # would be compiled once more.
-    call = np.int32(event - len(s.rank))
-    row = np.int32(event - len(s.rank) - (len(s.call) - 1))
+    call: Any = np.int32(event - len(s.rank))
+    row: Any = np.int32(event - len(s.rank) - (len(s.call) - 1))
     if call < 0:
         computed(s, event, now)
     elif row >= 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.compute.contention import speed
+from simulator.compute.contention import speed_within
 from simulator.engine.heap import schedule
 from simulator.engine.instants import INSTANT
 from simulator.engine.records import DISTURBED, State
@@ -71,4 +71,4 @@ def _next_to_transfers(s: State, rank: Any, row: Any) -> float:
         held += kind.sms
         taken += kind.hbm * (call.rate / kind.rate)
         member = s.row[member].later
-    return float(speed(row, held, taken))
+    return float(speed_within(row, held, taken, s.most[0]))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Ids: TypeAlias = NDArray[np.int32]
 Counts: TypeAlias = NDArray[np.int64]
+Shares: TypeAlias = NDArray[np.float64]
 Records: TypeAlias = NDArray[Any]
 
 NONE = -1
@@ -170,5 +171,7 @@ class State(NamedTuple):
     """Ranks whose SMs were asked for or left in this instant."""
     disturbed: Ids
     """Ranks whose transfers did something in this instant."""
+    most: Shares
+    """See `contention.most`: one number, which compiled code must not keep as a constant."""
     counts: Counts
     """Counters, see HEAP and so on."""

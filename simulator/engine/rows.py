@@ -49,7 +49,7 @@ def _launch(s: State, row: int, now: float) -> None:
     at = issue + line.lead
     if at > now + INSTANT:
         # Launches are numbered behind the kernels of ranks and the coflows, of which one is spare.
-        number = np.int32(len(s.rank) + len(s.call) - 1 + row)
+        number: Any = np.int32(len(s.rank) + len(s.call) - 1 + row)
         schedule(s.event, s.heap, s.counts, number, at)
     else:
         arrived(s, row, now)
@@ -148,5 +148,5 @@ def _join(s: State, row: int, now: float) -> None:
         while row >= 0:
             rows[row].start = now
             row = rows[row].following
-        opening = np.int32(len(s.rank) + number)  # see `_launch`
+        opening: Any = np.int32(len(s.rank) + number)  # see `_launch`
         schedule(s.event, s.heap, s.counts, opening, now + kind.latency)

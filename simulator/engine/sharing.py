@@ -36,7 +36,7 @@ def share(s: State, now: float) -> None:
             call.rate = call.fresh
             disturb(s, call)
             end = now + max(0.0, call.left) / call.rate
-            event = np.int32(len(s.rank) + sharing[i])
+            event: Any = np.int32(len(s.rank) + sharing[i])
             schedule(s.event, s.heap, s.counts, event, end)
 
 
@@ -59,7 +59,8 @@ def _component(s: State) -> int:
     # A depth-first search, last in first out as in the reference: the order of flows is the order of
     # sums, and so decides their bits.
     frontier[0] = sharing[0]
-    count = left = np.int64(1)
+    count: Any = np.int64(1)  # not a literal, for which all would be compiled once more
+    left = count
     while left:
         left -= 1
         kind = calls[frontier[left]].kind
@@ -71,7 +72,7 @@ def _component(s: State) -> int:
                     frontier[left] = sharing[count]
                     left += 1
                     count += 1
-    return count
+    return int(count)
 
 
 def _cap(s: State, call: Any) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.compute.contention import most
 from simulator.engine.hosts import Hosts, hosts_of
 from simulator.engine.records import (
     CALL,
@@ -74,6 +75,7 @@ def state_of(program: Program) -> State:
         # In an instant a rank ends a kernel, and each of its rows may ask for SMs.
         unsettled=_room(ranks + len(program.rank)),
         disturbed=_room(ranks),
+        most=np.array([most()]),
         counts=np.zeros(COUNTS, dtype=np.int64),
     )
 
@@ -89,6 +91,7 @@ def nothing() -> State:
         "crossing": CROSSING,
         "link": LINK,
         "event": EVENT,
+        "most": np.dtype(np.float64),
         "counts": np.dtype(np.int64),
     }
     numbers = np.dtype(np.int32)

@@ -72,7 +72,8 @@ def _noise(model: ModelConfig, ep: int, tokens: int, seed: int, layer: int) -> A
     """
     rng = np.random.default_rng([seed, layer, MICRO_BATCHES])
     normal = rng.standard_normal((MICRO_BATCHES, ep))
-    off = normal @ _deviation(model, ep, seed) / np.sqrt(tokens)
+    # Not `@`: a BLAS of several threads costs more than so small a product, and may round otherwise.
+    off = np.einsum("ms,sg->mg", normal, _deviation(model, ep, seed)) / np.sqrt(tokens)
     return np.asarray(off - off.mean(axis=1, keepdims=True))  # no choice is lost to rounding
 
 

@@ -58,7 +58,7 @@ class Visits:
     """What one token does in one layer, as expectations over the tokens of an expert group."""
 
     experts: Array
-    """Times that it is computed by each expert [expert]."""
+    """Times that it is computed by each expert, over all micro-batches [expert]."""
     pairs: Array
     """Experts that it meets on each GPU, sums to top_k less what is dropped [gpu]."""
     gpus: Array

@@ -19,13 +19,15 @@ from simulator.hardware.gemm import GemmModel, MeasuredGemms
 from simulator.hardware.gpu import GpuConfig, Memory
 from simulator.hardware.grouped import GroupedModel
 from simulator.hardware.host import LAUNCHES, HostConfig
-from simulator.hardware.kernels import Contention, KernelConfig, OverlapSlowdown
+from simulator.hardware.kernels import Contention, ContentionLimit, KernelConfig, OverlapSlowdown
+from simulator.hardware.model_code import FUSED, ModelCode
 from simulator.hardware.nccl import PROTOCOLS, Tuner, TunerLimits
 from simulator.hardware.power import PowerLaw
 from simulator.hardware.sharding import Sharding
 from simulator.hardware.stack import (
     Drain,
     ExpertKernels,
+    LayerKernels,
     LossName,
     OptimizerKernels,
     StackConfig,
@@ -40,12 +42,14 @@ from simulator.hardware.tensor_overlap import (
 from simulator.hardware.transport import Transport
 
 __all__ = [
+    "FUSED",
     "LAUNCHES",
     "PROTOCOLS",
     "AttentionModel",
     "Benchmark",
     "CommunicationModel",
     "Contention",
+    "ContentionLimit",
     "CopyModel",
     "Drain",
     "ExpertKernels",
@@ -54,10 +58,12 @@ __all__ = [
     "GroupedModel",
     "HostConfig",
     "KernelConfig",
+    "LayerKernels",
     "LossName",
     "MeasuredGemms",
     "MeasuredLinks",
     "Memory",
+    "ModelCode",
     "OptimizerKernels",
     "OverlapMethod",
     "OverlapSlowdown",

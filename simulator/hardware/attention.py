@@ -66,6 +66,30 @@ class AttentionModel(Data):
         description="GPU of the architecture -> its rates relative to those of the measured one.",
         examples=[{"gb300": {"forward": 1.26, "backward": 1}}],
     )
+    reached: Number = Field(
+        1,
+        gt=0,
+        le=1,
+        description=(
+            "Share of their peak that tensor cores reach which nothing else holds up: it bounds "
+            "the rate on a GPU whose tensor cores are slower than the measured one's."
+        ),
+        examples=[0.948],
+    )
+    sustained: Number = Field(
+        1,
+        ge=1,
+        description=(
+            "Time inside a training process over that in a benchmark, whose short loops end "
+            "before the clock gives way to the power limit, on a GPU that `sustained_of` lacks."
+        ),
+        examples=[1.08],
+    )
+    sustained_of: dict[str, Number] = Field(
+        {},
+        description="GPU -> the same of its own.",
+        examples=[{"h100": 1.08, "h200": 1.096}],
+    )
     source: str = Field(
         description="The measurements behind the rates.", examples=["cuDNN 9.19 on GB200, causal"]
     )

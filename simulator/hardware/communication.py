@@ -205,6 +205,14 @@ class CommunicationModel(Data):
     ramp: Ramp | None = Field(
         None, description="Time to fill its pipeline, where that grows with the buffer."
     )
+    channel: MemoryBandwidth = Field(
+        0.0,
+        description=(
+            "Most that a channel of a send between nodes carries, of which NCCL gives a pair two at "
+            "most [B/s]; 0: as much as the NIC."
+        ),
+        examples=["18 GB/s"],
+    )
     copies: CopyModel | None = Field(
         None, description="What its SMs reach, of kernels that were measured over SM counts."
     )

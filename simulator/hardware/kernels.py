@@ -58,6 +58,17 @@ class Contention(Data):
     )
 
 
+class ContentionLimit(Data):
+    """How much of a resource transfers take from kernels at most: `simulator/data/contention/limit.yaml`."""
+
+    most: Number = Field(
+        gt=0, lt=1, description="Share of a resource that transfers get at most.", examples=[0.5]
+    )
+    source: str = Field(
+        description="Where the share is from.", examples=["assumed: a half each for two"]
+    )
+
+
 class KernelConfig(Data):
     """Measured efficiencies of the kernels of one GPU architecture."""
 

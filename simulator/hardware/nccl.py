@@ -39,9 +39,33 @@ class TunerLimits(Data):
         description="Most that a channel of a tree reaches on 1, 2 and more nodes [B/s].",
         examples=[["38.7 GB/s", "41.4 GB/s", "36 GB/s"]],
     )
+    rail_channels: Integer = Field(
+        2,
+        gt=0,
+        description="Channels of a group between nodes for each NIC beyond `wide_nic`, else two.",
+        examples=[4],
+    )
+    wide_nic: MemoryBandwidth = Field(
+        45e9,
+        description="Rate of a NIC beyond which it gets `rail_channels` [B/s].",
+        examples=["45 GB/s"],
+    )
     nvls: Number = Field(
         0.0, ge=0, description="Efficiency of NVLink SHARP; 0: the GPU has none.", examples=[0.85]
     )
+
+
+class Pat(Data):
+    """What NCCL expects of its parallel aggregated trees."""
+
+    base: Seconds = Field(description="Latency of a call [s].", examples=["8 us"])
+    rank: Seconds = Field(description="Latency for each rank [s].", examples=["2.8 us"])
+    hidden: Number = Field(
+        gt=0,
+        description="Latency of a tree's round between nodes over that of a round here.",
+        examples=[3.5],
+    )
+    rate: Number = Field(gt=0, le=1, description="Share of a ring's bandwidth.", examples=[0.75])
 
 
 class Tuner(Data):
@@ -79,6 +103,23 @@ class Tuner(Data):
         examples=[["57.7 GB/s", "45.5 GB/s"]],
     )
     nvls_channels: Integer = Field(description="Channels of NVLS.")
+    nvls_from: Integer = Field(
+        gt=0, description="GPUs of a node from which NVLS is taken.", examples=[5]
+    )
+    channels_across: Integer = Field(
+        gt=0,
+        description="Channels to which those of a group that spans nodes are doubled at most.",
+        examples=[16],
+    )
+    nic_share: Number = Field(
+        gt=0,
+        le=1,
+        description="Share of NICs' line rate that NCCL's search gives to channels.",
+        examples=[0.96],
+    )
+    pat: Pat = Field(
+        description="Gathers and scatters in parallel aggregated trees, of one GPU on each node."
+    )
     send_ll: Bytes = Field(
         description="Largest message to a peer that goes by LL [B].", examples=["16384 B"]
     )

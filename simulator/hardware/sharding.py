@@ -30,6 +30,17 @@ class Sharding(Data):
             "on the compute stream."
         ),
     )
+    casts_apart: bool = Field(
+        False,
+        description=(
+            "Whether the copy in leaves gradients in BF16, and a kernel of its own casts them to "
+            "what is summed, where that is FP32."
+        ),
+    )
+    divides: bool = Field(
+        False,
+        description="Whether a kernel divides gradients before they are reduced, so that none overflow.",
+    )
     forward_prefetch: Literal["always", "with_experts", "never"] = Field(
         "always",
         description=(

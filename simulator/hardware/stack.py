@@ -7,12 +7,17 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from simulator.hardware.data import Data
+from simulator.hardware.model_code import FUSED, ModelCode
 from simulator.hardware.sharding import Sharding
 from simulator.hardware.tensor_overlap import TensorOverlap
 from simulator.units import Integer
 
 Drain: TypeAlias = Literal["gradient_norm", "token_counts", "receive"]
 """Something that the host waits for, so that its queue of launches runs dry."""
+
+
+StepSum: TypeAlias = Literal["gradient_norm", "optimizers", "norms", "tied_embedding", "loss"]
+"""A small all-reduce at the end of a step, see `program.step_sums`."""
 
 
 LossName: TypeAlias = Literal[
@@ -112,6 +117,39 @@ class ExpertKernels(Data):
     )
 
 
+class LayerKernels(Data):
+    """What a stack's linear layers run besides their GEMMs, and what they wait for."""
+
+    biases: bool = Field(
+        False,
+        description=(
+            "Whether kernels of their own add the biases that no fused kernel adds; otherwise the "
+            "GEMMs do, as cuBLASLt's can."
+        ),
+    )
+    sums_biases: bool = Field(
+        False,
+        description=(
+            "Whether kernels of their own sum the gradients of biases, as autograd's do; otherwise "
+            "the GEMMs do, as cuBLASLt's can."
+        ),
+    )
+    adds_gradients: bool = Field(
+        False,
+        description=(
+            "Whether a weight gradient is written by its GEMM and added to the sum of the other "
+            "micro-batches by a kernel of its own."
+        ),
+    )
+    waits_for_sums: bool = Field(
+        False,
+        description=(
+            "Whether everything waits for the sum of an input gradient over a tensor parallel "
+            "group; otherwise it travels next to the weight gradient."
+        ),
+    )
+
+
 class OptimizerKernels(Data):
     """What a stack does with gradients and parameters around AdamW, as passes over HBM.
 
@@ -132,6 +170,13 @@ class OptimizerKernels(Data):
             "Reads and writes of the gradients that a GPU updates: norm, clipping, unscaling."
         ),
         examples=[3],
+    )
+    fused: bool = Field(
+        True,
+        description=(
+            "Whether one kernel updates a parameter and both moments; False: one for each product, "
+            "sum and root, in FP32."
+        ),
     )
     copies: bool = Field(
         description="Whether a kernel of its own reads master weights and writes parameters."
@@ -163,17 +208,32 @@ class StackConfig(Data):
     pipeline: PipelineSends = Field(description="Its sends between pipeline stages.")
     experts: ExpertKernels = Field(description="The kernels of routed experts.")
     optimizer: OptimizerKernels = Field(description="What surrounds AdamW.")
+    step_sums: tuple[StepSum, ...] = Field(
+        ("gradient_norm",),
+        description=(
+            "What it sums at the end of a step besides gradients: gradient_norm (over all GPUs; "
+            "optimizers: once for dense and once for routed parameters), norms (gradients of norms "
+            "over tensor parallel ranks, with sequence_parallel), tied_embedding (gradients of an "
+            "embedding that the last stage holds a copy of), loss (over data parallel ranks)."
+        ),
+        examples=[["gradient_norm", "loss"]],
+    )
+    layers: LayerKernels = Field(
+        LayerKernels(), description="What its linear layers run besides their GEMMs."
+    )
     sharding: Sharding = Field(
         Sharding(), description="How it gathers sharded parameters and scatters gradients."
     )
-    norm: Literal["norm", "fused_norm", "compiled_norm"] = Field(
+    norm: Literal["norm", "fused_norm", "compiled_norm", "apex_norm"] = Field(
         description=(
-            "Its norms: DeepSeek's own, those of Transformer Engine, or what torch.compile makes."
+            "Its norms: DeepSeek's own, those of Transformer Engine, what torch.compile makes, or "
+            "Apex's and Megatron-LM's of 2020."
         )
     )
     loss: LossName = Field(
         description="How it computes the cross-entropy by default, see training.loss."
     )
+    code: ModelCode = Field(FUSED, description="What its models run between GEMMs.")
     attention: str = Field(
         "",
         description=(

@@ -81,13 +81,15 @@ class LayoutConfig(BaseModel):
             "parallel rank."
         ),
     )
-    cp_comm: Literal["p2p", "all_gather", "a2a"] = Field(
-        "p2p",
+    cp_comm: Literal["p2p", "all_gather", "a2a"] | None = Field(
+        None,
         description=(
             "How context parallel ranks share attention: p2p passes keys and values round a ring "
-            "during it, all_gather collects them before it, a2a (DeepSpeed-Ulysses) exchanges "
-            "sequence for heads before and behind it."
+            "during it, all_gather collects them before it (PyTorch: during its first kernel), a2a "
+            "(DeepSpeed-Ulysses) exchanges sequence for heads before and behind it. Default: p2p; "
+            "all_gather in PyTorch's own stacks."
         ),
+        examples=["all_gather"],
     )
     tp_comm_overlap: bool = Field(
         False,

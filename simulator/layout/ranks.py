@@ -42,6 +42,7 @@ GROUPS: dict[str, Group] = {
     "tp": Group("dense", ("tp",)),
     "userbuffers": Group("dense", ("tp",)),
     "cp": Group("dense", ("cp",)),
+    "cp_ring": Group("dense", ("cp",)),
     "ulysses": Group("dense", ("cp",)),
     "data": Group("dense", ("cp", "dp")),
     "etp": Group("expert", ("etp",)),

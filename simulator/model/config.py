@@ -65,6 +65,10 @@ class Architecture(BaseModel):
         False, description="Whether the query, key and value projections have biases."
     )
     mlp_bias: bool = Field(False, description="Whether the FFN has biases.")
+    dropout: bool = Field(
+        False,
+        description="Whether outputs of attention and FFN pass a dropout before they are added.",
+    )
     qk_norm: bool = Field(False, description="Whether each query and key head has a norm.")
     parallel_residual: bool = Field(
         False, description="Whether attention and FFN both read the layer's input."

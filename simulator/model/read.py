@@ -53,7 +53,7 @@ FAMILIES: dict[str, Family] = {
             "n_inner": "intermediate_size",
             "n_positions": "learned_positions",
         },
-        {**_GPT, "tie_word_embeddings": True},
+        {**_GPT, "dropout": True, "tie_word_embeddings": True},
     ),
     "gpt_neox": Family(
         {"use_parallel_residual": "parallel_residual"}, {**_GPT, "parallel_residual": True}

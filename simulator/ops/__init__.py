@@ -8,11 +8,11 @@ between phases.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from simulator.model import BlockKind
-from simulator.ops import attention, embedding_head, ffn, projections, routed, router
+from simulator.ops import attention, embedding_head, ffn, linear, projections, routed, router
 from simulator.ops.op import LATE, Op, Ops, Transfer, Work, saved
 from simulator.ops.phases import Pass, Phase
 from simulator.ops.working import Working
@@ -188,7 +188,19 @@ FORWARD: dict[str, Callable[[Work], ForwardOps]] = {
 
 def block_ops(kind: BlockKind | str, work: Work) -> tuple[BlockOps, ...]:
     """Return a block's ops; an MTP module is an input projection, a layer and the shared head."""
-    return tuple(BLOCKS[part](work) for part in _parts(kind, work))
+    return tuple(_summed(BLOCKS[part](work), work) for part in _parts(kind, work))
+
+
+def _summed(ops: BlockOps, work: Work) -> BlockOps:
+    """Return a block's ops with the kernels that add up weight gradients, where those are apart."""
+    if not work.layers.adds_gradients:
+        return ops
+    return replace(
+        ops,
+        mlp_w=linear.added(work, ops.mlp_w),
+        side_w=linear.added(work, ops.side_w),
+        attention_w=linear.added(work, ops.attention_w),
+    )
 
 
 def forward_ops(kind: BlockKind | str, work: Work) -> tuple[Ops, ...]:

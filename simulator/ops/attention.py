@@ -7,7 +7,7 @@ that read the residual stream by columns, the output by rows.
 
 from __future__ import annotations
 
-from simulator.ops import parallel, projections
+from simulator.ops import linear, parallel, projections, weights
 from simulator.ops.attention_core import core, core_backward
 from simulator.ops.op import (
     Item,
@@ -22,7 +22,6 @@ from simulator.ops.op import (
     quantise,
     recast,
     recomputed,
-    transpose,
 )
 
 
@@ -40,6 +39,7 @@ def forward(work: Work) -> Ops:
     head = (
         norm(work, "input norm", width, kept),
         *projections.project(work),
+        *linear.add_bias(work, _projected(work), biased=_biased(work)),
         *projections.expand(work, keep=True),
         *_positions(work),
         *core(work),
@@ -47,6 +47,7 @@ def forward(work: Work) -> Ops:
     )
     output = (
         *quantise(recipe, work.tokens * context),
+        *weights.cast(work, h * context),
         gemm("o", work.tokens, h, context, recipe.gemm),
     )
     if work.model.parallel_residual:  # its output is added to the FFN's before both are scattered
@@ -60,8 +61,8 @@ def forward(work: Work) -> Ops:
 
 
 def residual(work: Work) -> Op:
-    """Return the addition to the residual stream, with the biases and dropout of the model."""
-    if not work.model.layer_norm:
+    """Return the addition to the residual stream, with the dropout of the model."""
+    if not work.model.dropout:
         return _add(work, "residual")
     width = work.own * work.model.hidden_size
     # Two reads, a mask of one byte that is kept, one write.
@@ -74,6 +75,16 @@ def _add(work: Work, name: str) -> Op:
     if work.norm == "norm":  # DeepSeek's profile is fitted to 4 of the 6 bytes
         return moved(name, "elementwise", width, 4.0)
     return moved(name, "residual_add", width, 6.0)
+
+
+def _projected(work: Work) -> float:
+    """Return the elements of queries, keys and values."""
+    return work.tokens * sum(projection.outputs for projection in projections.of_stream(work))
+
+
+def _biased(work: Work) -> bool:
+    """Tell whether queries, keys and values have biases."""
+    return work.model.attention_bias or work.model.qkv_bias
 
 
 def _context(work: Work) -> int:
@@ -100,8 +111,28 @@ def _positions(work: Work) -> Ops:
     if work.model.qk_norm:
         ops.append(norm(work, "head norms", width))
     if not work.model.learned_positions:
-        ops.append(moved("rope", "rope", width, 4.0))
-    return tuple(ops)
+        ops.append(_rotated(work, "rope", width, tensors=2))
+    return (*ops, *_repeated_heads(work))
+
+
+def _rotated(work: Work, name: str, elements: float, tensors: int = 1) -> Op:
+    """Return rotary positions, forward or backward: each element is read and written."""
+    if work.code.rotary == "fused":
+        return moved(name, "rope", elements, 4.0)
+    # A cast to FP32 (6 B), the product of complex numbers, which no compiler fuses (8), and a cast
+    # back (6).
+    return moved(name, "elementwise", elements, 20.0)._replace(launches=3 * tensors)
+
+
+def _repeated_heads(work: Work, *, backward: bool = False) -> Ops:
+    """Return the copies of keys and values to a head per query head, or the sums of their gradients."""
+    if work.attended_heads == work.kv_heads:
+        return ()
+    width = work.tokens * (work.model.qk_dim + work.model.v_dim)
+    name = "sum repeated heads" if backward else "repeat heads"
+    # One side has the heads of keys and values, the other those of queries, in BF16.
+    op = moved(name, "copy", width * (work.kv_heads + work.heads), 2.0)
+    return (op._replace(launches=2),)
 
 
 def _mla_positions(work: Work) -> Ops:
@@ -110,8 +141,8 @@ def _mla_positions(work: Work) -> Ops:
     per_head = work.tokens * work.heads
     # The keys' rotary part is one for all heads.
     return (
-        moved("rope q", "rope", per_head * model.qk_rope_head_dim, 4.0),
-        moved("rope k", "rope", work.tokens * model.qk_rope_head_dim, 4.0),
+        _rotated(work, "rope q", per_head * model.qk_rope_head_dim),
+        _rotated(work, "rope k", work.tokens * model.qk_rope_head_dim),
         moved("assemble k", "copy", per_head * model.qk_nope_head_dim, 4.0),
         moved("assemble v", "copy", per_head * model.v_dim, 4.0),
     )
@@ -129,13 +160,14 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
     context = _context(work)
     output = (
         *_gather_output_gradient(work),
-        *transpose(recipe, h * context),
+        *weights.transposed(work, h * context),
         gemm("o dgrad", work.tokens, context, h, recipe.gemm),
     )
     # In the order of the profile: from the end of the half layer to its begin.
     first = (
         *_stream_backward(work),
         *_restore_output(work),
+        *linear.bias_gradient(work, work.own * h, biased=work.model.attention_bias),
         *parallel.gathered(work, "proj_dgrad", output),
         *_transpose_gradient(work),
         # The output's weight gradient reads both by channel.
@@ -144,6 +176,7 @@ def input_gradient(work: Work) -> tuple[Ops, Ops]:
         *core_backward(work),
         *_positions_backward(work),
         *_recompute_norm(work),
+        *linear.bias_gradient(work, _projected(work), biased=_biased(work)),
         *projections.project_backward(work),
     )
     last = (
@@ -169,7 +202,7 @@ def _stream_backward(work: Work) -> Ops:
 
 def dropout_backward(work: Work) -> Ops:
     """Return the mask applied to a gradient of the residual stream, if the model has dropout."""
-    if not work.model.layer_norm:
+    if not work.model.dropout:
         return ()
     width = work.own * work.model.hidden_size
     # The gradient and the mask of one byte are read, the gradient is written.
@@ -219,9 +252,9 @@ def _positions_backward(work: Work) -> Ops:
     if model.is_mla:
         return (*_mla_positions_backward(work), *projections.expand_backward(work))
     width = work.tokens * (work.heads + work.kv_heads) * model.qk_dim
-    ops: list[Item] = []
+    ops: list[Item] = [*_repeated_heads(work, backward=True)]
     if not model.learned_positions:
-        ops.append(moved("rope backward", "rope", width, 4.0))
+        ops.append(_rotated(work, "rope backward", width, tensors=2))
     if model.qk_norm:
         ops.append(norm_backward(work, "head norms backward", width))
     return tuple(ops)
@@ -231,7 +264,7 @@ def _mla_positions_backward(work: Work) -> Ops:
     model = work.model
     per_head = work.tokens * work.heads
     return (
-        moved("rope backward", "rope", per_head * model.qk_rope_head_dim, 4.0),
+        _rotated(work, "rope backward", per_head * model.qk_rope_head_dim),
         moved("gather dk rope", "copy", per_head * model.qk_rope_head_dim, 2.0),
         moved("gather dk", "copy", per_head * model.qk_nope_head_dim, 4.0),
         moved("gather dv", "copy", per_head * model.v_dim, 4.0),

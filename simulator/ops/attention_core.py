@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.ops import parallel, ulysses
+from simulator.ops import parallel, ring_attention, ulysses
 from simulator.ops.op import Op, Ops, Shape, Work, gemm, moved, recomputed
 
 
@@ -12,6 +12,8 @@ def core(work: Work) -> Ops:
         return _unfused(work)
     if work.cp_heads:
         return ulysses.spread_heads(work, (_fused(work),))
+    if work.rings:
+        return ring_attention.forward(work, _fused(work))
     return parallel.keys_and_values(work, (_fused(work),))
 
 
@@ -21,6 +23,8 @@ def core_backward(work: Work) -> Ops:
         gradients = _unfused_backward(work)
     elif work.cp_heads:
         gradients = ulysses.spread_heads_backward(work, (_fused_backward(work),))
+    elif work.rings:
+        gradients = ring_attention.backward(work, _fused_backward(work))
     else:
         gradients = parallel.keys_and_values(work, (_fused_backward(work),), backward=True)
     if "core_attention" not in work.recompute:
@@ -36,10 +40,15 @@ def _kept_qkv(work: Work) -> float:
     model = work.model
     if model.is_mla and "mla_up_projection" in work.recompute:
         return 2.0 * work.tokens * model.qk_rope_head_dim
-    kv_heads = work.heads if model.is_mla else work.kv_heads
+    return 2.0 * _qkv(work)
+
+
+def _qkv(work: Work) -> float:
+    """Return the elements of queries, keys and values."""
+    model = work.model
     queries = work.heads * model.qk_dim
-    keys_and_values = kv_heads * (model.qk_dim + model.v_dim)
-    return 2.0 * work.tokens * (queries + keys_and_values)
+    keys_and_values = work.attended_heads * (model.qk_dim + model.v_dim)
+    return float(work.tokens * (queries + keys_and_values))
 
 
 def _length(work: Work) -> int:
@@ -49,7 +58,9 @@ def _length(work: Work) -> int:
 
 def _steps(work: Work) -> int:
     """Return the kernels of attention: in a ring one for each part of the keys and values."""
-    return 1 if work.cp_gather or work.cp_heads else work.cp
+    if work.cp_heads or (work.cp_gather and not work.rings):
+        return 1
+    return work.cp
 
 
 def _score_matrices(work: Work) -> int:
@@ -110,6 +121,8 @@ def _unfused(work: Work) -> Ops:
         moved("softmax", "softmax", elements, 4.0, 2.0 * elements * kept),
         moved("dropout", "dropout", elements, 5.0, 3.0 * elements * kept),
         gemm("context", s, model.v_dim, s, "bf16", groups),
+        # From [heads, s, width] to [s, heads x width], which the output layer reads.
+        moved("join heads", "copy", work.tokens * work.heads * model.v_dim, 4.0),
         Op("queries, keys, values", "copy", saved=_kept_qkv(work)),
     )
 
@@ -127,6 +140,8 @@ def _unfused_backward(work: Work) -> Ops:
         moved("softmax backward", "softmax_backward", elements, 6.0),
         gemm("query gradient", s, model.qk_dim, s, "bf16", groups),
         gemm("key gradient", s, model.qk_dim, s, "bf16", groups),
+        # The split of queries, keys and values: their gradients are joined into one.
+        moved("join gradients", "copy", _qkv(work), 4.0),
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.ops import expert_kernels, parallel
+from simulator.ops import expert_kernels, linear, parallel
+from simulator.ops import weights as layer_weights
 from simulator.ops.attention import dropout_backward, residual
 from simulator.ops.op import (
     Ops,
@@ -22,7 +23,6 @@ from simulator.ops.op import (
     quantise,
     recast,
     recomputed,
-    transpose,
     unkept,
     wgrad,
 )
@@ -53,6 +53,15 @@ class Ffn(NamedTuple):
     def first_width(self) -> int:
         """Return the outputs of the first layer: gate and up together, or one matrix if ungated."""
         return 2 * self.width if self.work.model.gated else self.width
+
+    @property
+    def layers(self) -> layer_weights.Layers:
+        """Return the layers that read the input: gate and up may be apart."""
+        outputs: tuple[int, ...] = (self.first_width,)
+        if self.work.model.gated and not self.work.code.joined:
+            outputs = (self.width, self.width)
+        h = self.work.model.hidden_size
+        return layer_weights.Layers("gate+up", self.rows_per_group, outputs, h, self.groups)
 
     @property
     def activation(self) -> str:
@@ -126,10 +135,11 @@ def _forward(ffn: Ffn) -> Forward:
         kept_input + kept_output,
     )
     cast = () if recipe.keeps_coded else quantise(recipe, ffn.rows * ffn.width)
-    first = gemm("gate+up", ffn.rows_per_group, wide, h, recipe.gemm, ffn.groups)
-    inner = (first, activation)
+    first = layer_weights.products(work, ffn.layers)
+    inner = (*layer_weights.cast(work, ffn.groups * wide * h), *first, activation)
     outer = (
         *cast,
+        *layer_weights.cast(work, ffn.groups * ffn.width * h),
         gemm("down", ffn.rows_per_group, h, ffn.width, recipe.gemm, ffn.groups),
         *coded(recipe, ffn.rows * wide),
     )
@@ -152,7 +162,7 @@ def _backward(ffn: Ffn) -> Gradient:
     first_weights = ffn.groups * wide * h
     inner = (
         *coded(recipe, ffn.rows * wide),  # back to BF16
-        *transpose(recipe, weights),
+        *layer_weights.transposed(work, weights),
         gemm("down dgrad", ffn.rows_per_group, ffn.width, h, recipe.gemm, ffn.groups),
         *_recompute_activation(ffn),
         # Reads the gradient and the inputs, writes their gradients.
@@ -163,11 +173,11 @@ def _backward(ffn: Ffn) -> Gradient:
             2.0 + 4.0 * wide / ffn.width,
         ),
         *by_channel(recipe, ffn.rows * ffn.width),
-        *transpose(recipe, first_weights),
+        *layer_weights.transposed(work, first_weights),
     )
     outer = (
-        *quantise(recipe, ffn.rows * wide),
-        gemm("gate+up dgrad", ffn.rows_per_group, h, wide, recipe.gemm, ffn.groups),
+        *quantise(recipe, *(ffn.rows * width for width in ffn.layers.outputs)),
+        *layer_weights.input_gradients(work, ffn.layers),
         *by_channel(recipe, ffn.rows * wide),
     )
     return Gradient(inner, outer)
@@ -194,12 +204,12 @@ def weights(ffn: Ffn) -> Ops:
         rows = ffn.rows_per_group
         grouped = (
             wgrad("down wgrad", h, ffn.width, rows, dtype, ffn.groups),
-            wgrad("gate+up wgrad", ffn.first_width, h, rows, dtype, ffn.groups),
+            *layer_weights.gradients(ffn.work, ffn.layers),
         )
         return expert_kernels.repeated(ffn.work.recipe, ffn.launches, grouped)
     down = wgrad("down wgrad", h, ffn.width, ffn.rows_per_group, dtype)
-    first = wgrad("gate+up wgrad", ffn.first_width, h, ffn.rows_per_group, dtype)
-    return (down,) * ffn.groups + (first,) * ffn.groups
+    first = layer_weights.gradients(ffn.work, ffn.layers._replace(groups=1))
+    return (down,) * ffn.groups + first * ffn.groups
 
 
 def dense_forward(work: Work) -> Ops:
@@ -239,6 +249,9 @@ def dense_backward(work: Work) -> Ops:
         # The weight gradient of the first layer reads the norm's output.
         *norm_recomputed(work),
         *inner,
+        *linear.bias_gradient(
+            work, work.tokens * _dense(work).first_width, biased=work.model.mlp_bias
+        ),
     )
     again: Ops = ()
     if _dense(work).repeats == "all":
@@ -246,6 +259,7 @@ def dense_backward(work: Work) -> Ops:
     return (
         *again,
         *dropout_backward(work),
+        *linear.bias_gradient(work, work.own * work.model.hidden_size, biased=work.model.mlp_bias),
         *parallel.gathered(work, "fc2_dgrad", second),
         *parallel.transpose_gradient(work),
         *outer,
@@ -259,10 +273,10 @@ def dense_wgrad(work: Work) -> Ops:
 
 def cut_weights(ffn: Ffn) -> Ops:
     """Return `weights` of an FFN that is cut: the sum of its input's gradient travels meanwhile."""
-    down, first = weights(ffn)
+    down, first, *others = weights(ffn)
     if ffn.work.tp == 1:
-        return down, first
-    return parallel.weight_gradients(ffn.work, "fc1_wgrad", first, (down,))
+        return (down, first, *others)
+    return parallel.weight_gradients(ffn.work, "fc1_wgrad", first, (*others, down))
 
 
 def norm_recomputed(work: Work) -> Ops:

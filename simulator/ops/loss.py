@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.ops.op import Op, Ops, Work, moved
+from simulator.ops.op import Op, Ops, Transfer, Work, moved
+
+FP32 = 4.0
+"""Size of a number that is summed [B]."""
 
 
 class Loss(NamedTuple):
@@ -27,31 +30,58 @@ class Loss(NamedTuple):
     """How many they are."""
     backward_peak: float = 0.0
     """There at once while the backward pass runs, `kept` included."""
+    sums: tuple[float, ...] = ()
+    """All-reduces over the parts of the vocabulary: numbers of each per token."""
 
 
 LOSSES = {
     # One kernel reads the logits and writes their gradient over them (Transformer Engine,
     # common/triton/cross_entropy.py; Liger Kernel; flash-attn's with inplace_backward). Its second
-    # read of a row finds it in L2.
-    "fused": Loss(4.0, 1, kept=2.0, forward_peak=2.0, backward_peak=2.0),
+    # read of a row finds it in L2. Over a cut vocabulary one gather brings maximum, sum
+    # and target's logit: here as an all-reduce of the three.
+    "fused": Loss(4.0, 1, kept=2.0, forward_peak=2.0, backward_peak=2.0, sums=(3,)),
     # torch.compile folds the cast into the softmax, keeps the logits, and writes their gradient
     # next to them.
+    # Over a cut vocabulary PyTorch sums maximum, sum and target's logit one by one
+    # (distributed/tensor/parallel/loss.py).
     "compiled": Loss(
-        2.0, 2, kept=2.0, forward_peak=2.0, backward=4.0, backward_kernels=1, backward_peak=4.0
+        2.0,
+        2,
+        kept=2.0,
+        forward_peak=2.0,
+        backward=4.0,
+        backward_kernels=1,
+        backward_peak=4.0,
+        sums=(1, 1, 1),
     ),
     # Megatron-LM, core/tensor_parallel/cross_entropy.py: a cast to FP32 (6 B), maximum (4), and in
     # place a subtraction (8), exponential (8), sum (4) and division (8), with some ten small
     # kernels for targets. The FP32 softmax is kept; in the backward pass it is scaled in place (8)
-    # and cast to BF16 (6).
+    # and cast to BF16 (6). Maximum, target's logit and sum are all-reduced one by one.
     "vocab_parallel": Loss(
-        38.0, 16, kept=4.0, forward_peak=6.0, backward=14.0, backward_kernels=4, backward_peak=6.0
+        38.0,
+        16,
+        kept=4.0,
+        forward_peak=6.0,
+        backward=14.0,
+        backward_kernels=4,
+        backward_peak=6.0,
+        sums=(1, 1, 1),
     ),
     # Megatron-LM, core/fusions/fused_cross_entropy.py of 2026: cast and maximum in one kernel (6 B),
     # subtraction and exponential in another (8), then sum (4) and division (8), with some four for
     # targets; behind as above. Before that torch.compile wrote the steps in place to new buffers
-    # and copied them back, says its note, so that it moved as much as the one above.
+    # and copied them back, says its note, so that it moved as much as the one above. Target's logit
+    # and sum are all-reduced together.
     "fused_vocab_parallel": Loss(
-        26.0, 8, kept=4.0, forward_peak=6.0, backward=14.0, backward_kernels=4, backward_peak=6.0
+        26.0,
+        8,
+        kept=4.0,
+        forward_peak=6.0,
+        backward=14.0,
+        backward_kernels=4,
+        backward_peak=6.0,
+        sums=(1, 2),
     ),
     # torch.nn.functional.cross_entropy(logits.float(), labels): a cast (6 B), log_softmax (8), of
     # which the FP32 output is kept; then zeros with a gradient at the targets (4), the softmax's
@@ -71,7 +101,17 @@ def forward(work: Work, logits: float) -> Ops:
     """Return the loss of logits. logits: how many there are on this GPU."""
     loss = LOSSES[work.loss]
     op = moved("loss", "loss", logits, loss.forward, loss.kept * logits)
-    return (op._replace(launches=loss.forward_kernels),)
+    return (op._replace(launches=loss.forward_kernels), *_sums(work, loss))
+
+
+def _sums(work: Work, loss: Loss) -> Ops:
+    """Return the all-reduces over ranks that hold parts of the vocabulary, two passes each."""
+    if work.tp == 1:
+        return ()
+    return tuple(
+        Transfer("sum over vocabulary", "tp", 2.0 * FP32 * numbers * work.tokens)
+        for numbers in loss.sums
+    )
 
 
 def backward(work: Work, logits: float) -> Ops:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from simulator.hardware import Overlaps
+from simulator.hardware import FUSED, LayerKernels, ModelCode, Overlaps
 from simulator.model import ModelConfig
 from simulator.precision import BYTES, Dtype, Recipe
 
@@ -24,6 +24,8 @@ KINDS = (
     "fused_norm_backward",
     "compiled_norm",
     "compiled_norm_backward",
+    "apex_norm",
+    "apex_norm_backward",
     "softmax",
     "softmax_backward",
     "quantise",
@@ -127,7 +129,7 @@ class Transfer:
     name: str
     """What travels, as traces show it."""
     group: str
-    """Process group: tp, userbuffers, cp, ulysses or etp, see `layout.GROUPS`."""
+    """Process group: tp, userbuffers, cp, cp_ring, ulysses or etp, see `layout.GROUPS`."""
     bytes: float
     """Of the whole buffer, times the passes over it [B].
 
@@ -177,6 +179,8 @@ class Work:
     """Whether keys and values are gathered before attention (LayoutConfig.cp_comm: all_gather)."""
     cp_heads: bool = False
     """Whether each context parallel rank has a part of the heads in attention (cp_comm: a2a)."""
+    code: ModelCode = FUSED
+    """What the stack's models run between GEMMs."""
     loss: str = "fused"
     """How the loss is computed, see `ops.loss`."""
     unfused: bool = False
@@ -193,6 +197,8 @@ class Work:
     """Small kernels that map tokens to their experts."""
     norm: str = "fused_norm"
     """Kind of the stack's norms; `_backward` follows."""
+    layers: LayerKernels = field(default_factory=LayerKernels)
+    """What the stack's linear layers run besides their GEMMs."""
     sent: float = 0.0
     """Copies of tokens that this GPU writes before it sends them, and adds up when they are back;
     0 where the kernel that sends reads tokens in place."""
@@ -213,6 +219,19 @@ class Work:
     def kv_heads(self) -> int:
         """Return the key and value heads on this GPU; fewer heads than GPUs are copied."""
         return max(1, self.model.kv_heads // self.tp)
+
+    @property
+    def attended_heads(self) -> int:
+        """Return the key and value heads that attention reads.
+
+        MLA expands a head of each per query head, and so do stacks that repeat heads.
+        """
+        return self.heads if self.model.is_mla or self.code.repeats_heads else self.kv_heads
+
+    @property
+    def rings(self) -> bool:
+        """Tell whether attention is PyTorch's ring of kernels."""
+        return self.cp > 1 and self.code.context == "ring" and not self.cp_heads
 
 
 def gemm(name: str, m: float, n: int, k: int, dtype: Dtype, groups: int = 1) -> Op:

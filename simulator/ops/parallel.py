@@ -169,14 +169,15 @@ def input_gradient(work: Work, dgrad: Ops, layer: str = "", bytes_per_element: f
 
     Its input is gathered again while it runs, for the weight gradient; the sum over the group
     travels while the weight gradient runs (Megatron-LM,
-    LinearWithGradAccumulationAndAsyncCommunication). What was cast before it was gathered is
+    LinearWithGradAccumulationAndAsyncCommunication), or all wait for it. What was cast before it was gathered is
     transposed behind. layer: its GEMM, see `giving_sms`. bytes_per_element: see `gather`.
     """
     if work.tp == 1:
         return dgrad
     elements = work.tokens * work.model.hidden_size
     summed = elements * 2.0 * _passes(work)  # [B], in BF16
-    total = Transfer("sum input gradient", "tp", summed, concurrent=LATE)
+    concurrent = 0 if work.layers.waits_for_sums else LATE
+    total = Transfer("sum input gradient", "tp", summed, concurrent=concurrent)
     if not work.sequence_parallel:
         return (*dgrad, total)
     # Each GPU has kept its own part alone: that is how sequence parallelism saves memory.
@@ -212,9 +213,8 @@ def keys_and_values(work: Work, core: Ops, *, backward: bool = False) -> Ops:
     if work.cp == 1:
         return core
     # MLA's keys and values are expanded before they travel: a head of each for every query head.
-    heads = work.heads if work.model.is_mla else work.kv_heads
     width = work.model.qk_dim + work.model.v_dim
-    size = work.cp * work.tokens * heads * width * 2.0
+    size = work.cp * work.tokens * work.attended_heads * width * 2.0
     if not work.cp_gather:
         carried = 2 if backward else 1
         ring = Transfer("ring", "cp", size * carried, concurrent=len(core))

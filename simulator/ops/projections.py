@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulator.ops import parallel
+from simulator.ops import parallel, weights
 from simulator.ops.op import (
     Item,
-    Op,
     Ops,
     Work,
     by_channel,
@@ -21,8 +20,6 @@ from simulator.ops.op import (
     norm,
     norm_backward,
     quantise,
-    transpose,
-    wgrad,
 )
 
 
@@ -35,13 +32,20 @@ class Projection(NamedTuple):
     """Its rows on this GPU."""
     inputs: int
     """Its columns."""
+    parts: tuple[int, ...] = ()
+    """Rows of the layers that it consists of, where these are apart; empty: it is one."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Return the rows of each of its layers."""
+        return self.parts or (self.outputs,)
 
 
 def of_stream(work: Work) -> list[Projection]:
     """Return the projections that read the residual stream."""
     model = work.model
     return [
-        Projection(name, _columns(work, name, outputs), inputs)
+        Projection(name, _columns(work, name, outputs), inputs, _parts(work))
         for name, outputs, inputs in model.projections
         if name != "o" and inputs == model.hidden_size
     ]
@@ -53,6 +57,14 @@ def _columns(work: Work, name: str, outputs: int) -> int:
         # Queries, keys and values are one matrix; heads that are fewer than GPUs are copied.
         return (work.heads + 2 * work.kv_heads) * work.model.qk_dim
     return outputs // work.tp if name == "q" else outputs
+
+
+def _parts(work: Work) -> tuple[int, ...]:
+    """Return the outputs of queries, keys and values on this GPU, where a layer makes each."""
+    if work.model.is_mla or work.code.joined:
+        return ()
+    width = work.model.qk_dim
+    return (work.heads * width, work.kv_heads * width, work.kv_heads * width)
 
 
 def expansions(work: Work) -> list[Projection]:
@@ -83,15 +95,18 @@ def project(work: Work) -> Ops:
     recipe = work.recipe
     ops: list[Item] = []
     for projection in of_stream(work):
-        name, outputs, inputs = projection
+        _, outputs, inputs, _ = projection
         tokens = _tokens(work, projection)
-        product = gemm(name, tokens, outputs, inputs, recipe.gemm)
+        product = (
+            *weights.cast(work, outputs * inputs),
+            *weights.products(work, _layers(work, projection)),
+        )
         # What all GPUs need is gathered after the cast, in fewer bytes.
         if _compresses(work, projection):
-            ops += (*quantise(recipe, tokens * inputs), product)
+            ops += (*quantise(recipe, tokens * inputs), *product)
         else:
             ops += parallel.gathered(
-                work, _overlapped(work, "fprop"), (*parallel.cast_and_gather(work), product)
+                work, _overlapped(work, "fprop"), (*parallel.cast_and_gather(work), *product)
             )
     return tuple(ops)
 
@@ -104,12 +119,12 @@ def project_backward(work: Work) -> Ops:
     recipe = work.recipe
     ops: list[Item] = []
     for projection in of_stream(work):
-        name, outputs, inputs = projection
+        _, outputs, inputs, _ = projection
         tokens = _tokens(work, projection)
         dgrad = (
-            *quantise(recipe, tokens * outputs),
-            *transpose(recipe, outputs * inputs),
-            gemm(f"{name} dgrad", tokens, inputs, outputs, recipe.gemm),
+            *quantise(recipe, *(tokens * part for part in projection.layers)),
+            *weights.transposed(work, outputs * inputs),
+            *weights.input_gradients(work, _layers(work, projection)),
             *by_channel(recipe, tokens * inputs, tokens * outputs),
         )
         if _compresses(work, projection):
@@ -127,7 +142,7 @@ def expand(work: Work, *, keep: bool) -> Ops:
     recipe = work.recipe
     ops: list[Item] = []
     for projection in expansions(work):
-        name, outputs, inputs = projection
+        name, outputs, inputs, _ = projection
         own = work.own * inputs
         kept = 2.0 * work.own * inputs if keep else 0.0  # in BF16
         ops += (
@@ -135,6 +150,7 @@ def expand(work: Work, *, keep: bool) -> Ops:
             moved(f"{name} input", "copy", own, 4.0),
             *parallel.gather(work, "gather compressed", _gathered_width(work, projection)),
             *quantise(recipe, work.tokens * inputs),
+            *weights.cast(work, outputs * inputs),
             gemm(name, work.tokens, outputs, inputs, recipe.gemm),
         )
     return tuple(ops)
@@ -146,11 +162,11 @@ def expand_backward(work: Work) -> Ops:
     t = work.tokens
     ops: list[Item] = []
     for projection in expansions(work):
-        name, outputs, inputs = projection
+        name, outputs, inputs, _ = projection
         width = _gathered_width(work, projection)
         dgrad = gemm(f"{name} dgrad", t, inputs, outputs, recipe.gemm)
         ops += (
-            *transpose(recipe, outputs * inputs),
+            *weights.transposed(work, outputs * inputs),
             *quantise(recipe, t * outputs),
             # Once more, for the weight gradient. The norm waits for the sum of the expansion's
             # input gradient.
@@ -179,18 +195,18 @@ def weight_gradient(work: Work) -> Ops:
     output = Projection("o", work.model.hidden_size, context)
     projections = (*of_stream(work), *expansions(work), output)
     by_name = {projection.name: projection for projection in projections}
-    gradients = {name: _weight_gradient(work, by_name[name]) for name in by_name}
-    in_order = tuple(gradients[name] for name, _, _ in work.model.projections)
+    gradients = {name: weights.gradients(work, _layers(work, by_name[name])) for name in by_name}
+    in_order = tuple(op for name, _, _ in work.model.projections for op in gradients[name])
     if work.model.is_mla:  # its sums travel between its expansions
         return in_order
     first, *others = in_order
     return parallel.weight_gradients(work, "qkv_wgrad", first, tuple(others))
 
 
-def _weight_gradient(work: Work, projection: Projection) -> Op:
-    name, outputs, inputs = projection
+def _layers(work: Work, projection: Projection) -> weights.Layers:
+    """Return the layers of a projection with the tokens that they see."""
     tokens = _tokens(work, projection)
-    return wgrad(f"{name} wgrad", outputs, inputs, tokens, work.recipe.gemm)
+    return weights.Layers(projection.name, tokens, projection.layers, projection.inputs)
 
 
 def _overlapped(work: Work, gemm_of: str) -> str:

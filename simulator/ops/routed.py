@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator.ops import expert_kernels, parallel, router
+from simulator.ops.attention import residual
 from simulator.ops.ffn import Ffn, backward, forward, norm_recomputed, repeats, weights
 from simulator.ops.op import (
     Op,
@@ -36,6 +37,20 @@ def _cast_received(work: Work) -> Ops:
     return expert_kernels.per_expert(work, casts)
 
 
+def _added(work: Work) -> Ops:
+    """Return the additions behind combine: of the shared experts' output, and to the residual stream.
+
+    Megatron-LM: core/transformer/moe/moe_layer.py (output + shared_expert_output) and mlp_bda of
+    core/transformer/transformer_layer.py; models in plain PyTorch likewise. DeepSeek's stack was
+    profiled as a whole, and shows neither.
+    """
+    if work.expert_kernels == "deepseek":
+        return ()
+    both = moved("add shared experts", "residual_add", work.own * work.model.hidden_size, 6.0)
+    shared = (both,) if work.model.shared_expert_width else ()
+    return (*shared, residual(work))
+
+
 def experts_forward(work: Work) -> Ops:
     """Return the shared and routed experts of a MoE layer, between dispatch and combine."""
     model = work.model
@@ -64,6 +79,7 @@ def experts_forward(work: Work) -> Ops:
         *parallel.scatter_tokens(work, "scatter results"),
         # Runs behind combine, after which this block has no phase left.
         *router.permute(work, "unpermute results", 2.0),
+        *_added(work),
         # The weight gradients read what dispatch brought, or the rows that were picked from it.
         Op("received tokens", "copy", saved=dispatched * min(received, rows) * h),
     )

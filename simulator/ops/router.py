@@ -47,4 +47,18 @@ def route_backward(work: Work) -> Ops:
         ),
         gemm("router dgrad", work.own, h, experts, "bf16"),
         gemm("router wgrad", experts, h, round(work.own), "bf16"),
+        *_sum_gradients(work),
     )
+
+
+def _sum_gradients(work: Work) -> Ops:
+    """Return what adds up the gradients of all that reads the second norm's output.
+
+    Router, dispatch and shared experts do. Autograd adds one gradient to another, a kernel each;
+    DeepSeek's stack was profiled as a whole, and shows none.
+    """
+    if work.expert_kernels == "deepseek":
+        return ()
+    added = moved("sum token gradients", "residual_add", work.own * work.model.hidden_size, 6.0)
+    readers = 3 if work.model.shared_expert_width else 2
+    return (added,) * (readers - 1)

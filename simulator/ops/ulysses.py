@@ -41,7 +41,7 @@ def spread_heads_backward(work: Work, core: Ops) -> Ops:
 def _inputs(work: Work) -> tuple[_Tensor, ...]:
     model = work.model
     # MLA's keys and values are expanded before they travel: a head of each for every query head.
-    heads = work.heads if model.is_mla else work.kv_heads
+    heads = work.attended_heads
     return (
         _Tensor("queries", work.heads * model.qk_dim),
         _Tensor("keys", heads * model.qk_dim),

@@ -76,6 +76,16 @@ class Pairing(NamedTuple):
     delayed: bool = True
     """Whether weight gradients of an MLP run behind the exchange that its input gradient goes to."""
 
+    @property
+    def late_weights(self) -> bool:
+        """Tell whether a layer computes weight gradients when its input gradient has left, in pairs and alone.
+
+        So does Megatron-LM with delay_wgrad_compute (backward_dw in model_chunk_schedule_plan.py). Of
+        tensor parallel layers the sum over the group has nothing left to hide behind then, for it is
+        waited for in front of the norm's gradient (Transformer Engine, pytorch/module/linear.py).
+        """
+        return self.by_layer and self.delayed
+
 
 DUALPIPE = Pairing()
 
@@ -101,7 +111,10 @@ def chunk(action: Action, costs: Costs, member: int = -1, pairing: Pairing = DUA
             _weights(rows, block)
     else:
         for block in reversed(ahead):
-            _backward(rows, block, weights=action.kind == "B")
+            if action.kind == "B":
+                _lone_backward(rows, block, pairing)
+            else:
+                _backward(rows, block, weights=False)
     return rows
 
 
@@ -167,6 +180,31 @@ def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
         rows.ends[block.mark("B")] = rows.last_kernels()
 
 
+def _backward_alone(rows: Chunk, block: _Block) -> None:
+    """Add a backward pass outside of a pair whose weight gradients run behind what they leave to others.
+
+    That is what Megatron-LM's schedule plan runs where no micro-batch's forward pass is left.
+    """
+    cost = block.cost
+    rows.begins.setdefault(block.mark("B"), len(rows.stream))
+    if cost.recompute:
+        _recompute(rows, block)
+    arrived = rows.exchange_tokens(cost, COMBINE_B, rows.gradient_out)
+    mlp = rows.compute(cost, Phase.MLP_B, arrived)
+    _mlp_weights(rows, cost, mlp)
+    home = rows.exchange_tokens(cost, DISPATCH_B, mlp.output)
+    _attention_backward(rows, block, home)
+
+
+def _attention_backward(rows: Chunk, block: _Block, after: After) -> None:
+    """Add the end of a backward pass whose weight gradients come last."""
+    attention = rows.compute(block.cost, Phase.ATTENTION_B, after)
+    tail = rows.compute(block.cost, Phase.ATTENTION_T, attention.output)
+    rows.gradient_out = tail.output
+    rows.compute(block.cost, Phase.ATTENTION_W, attention.saved)
+    rows.ends[block.mark("B")] = rows.last_kernels()
+
+
 def _mlp_weights(rows: Chunk, cost: BlockCost, mlp: Done) -> After:
     """Add the weight gradients of `MLP_F`. mlp: its input gradient."""
     # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of
@@ -210,15 +248,23 @@ def _layers(rows: Chunk, ahead: _Around, back: _Around, pairing: Pairing) -> Non
     for block in ahead.first:
         _forward(rows, block)
     for block in back.first:
-        _backward(rows, block, weights=True)
+        _lone_backward(rows, block, pairing)
     together = min(len(ahead.layers), len(back.layers))
     for forward, backward in zip(ahead.layers, back.layers, strict=False):
         _pair(rows, forward, backward, pairing)
     for block in back.layers[together:]:
-        _backward(rows, block, weights=True)
+        _lone_backward(rows, block, pairing)
     for block in (*ahead.layers[together:], *ahead.last):
         _forward(rows, block)
     for block in back.last:
+        _lone_backward(rows, block, pairing)
+
+
+def _lone_backward(rows: Chunk, block: _Block, pairing: Pairing) -> None:
+    """Add the full backward pass of a block that is paired with none."""
+    if pairing.late_weights:
+        _backward_alone(rows, block)
+    else:
         _backward(rows, block, weights=True)
 
 
@@ -261,7 +307,10 @@ def _pair(rows: Chunk, forward: _Block, backward: _Block, pairing: Pairing) -> N
     attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out)
     mlp_b = rows.compute(back, Phase.MLP_B, arrived_b)
     arrived_f = rows.exchange_tokens(ahead, DISPATCH_F, attention_f.output)
-    if pairing.delayed:
+    if pairing.late_weights:  # launched in front of the exchange, which does not wait for them
+        _mlp_weights(rows, back, mlp_b)
+        home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
+    elif pairing.delayed:
         home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
         _mlp_weights(rows, back, mlp_b)
     else:
@@ -270,6 +319,9 @@ def _pair(rows: Chunk, forward: _Block, backward: _Block, pairing: Pairing) -> N
         home_b = rows.exchange_tokens(back, DISPATCH_B, done.output)
     mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f)
     rows.forward_out = rows.exchange_tokens(ahead, COMBINE_F, mlp_f.output)
+    if pairing.late_weights:
+        _attention_backward(rows, backward, home_b)
+        return
     attention_b = rows.compute(back, Phase.ATTENTION_B, home_b)
     weights = rows.compute(back, Phase.ATTENTION_W, attention_b.saved)
     after = attention_b.output

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives import CoflowKind, Communication, Demand, send
+from simulator.collectives import CoflowKind, Communication, Demand
 from simulator.collectives.demand import latencies
 from simulator.collectives.kinds import EXCHANGES, SENDS
-from simulator.collectives.paths import Floats, ways
+from simulator.collectives.paths import Floats
 from simulator.costs import BlockCost, Costs
 from simulator.costs.buckets import Bucket, holders, of_stage, shards
 from simulator.hardware import CommunicationModel
 from simulator.layout import Layout
 from simulator.ops import Transfer
+from simulator.ops.sharding import cast_shard
 from simulator.program.orders import handed_to
+from simulator.program.sends import routes
+from simulator.program.tiles import Tiles, whole
 from simulator.scenario import Scenario
 from simulator.schedules import PipelineOverlap, Schedule
-from simulator.topology import LinkKind, Network
+from simulator.topology import Network
 
 Ranks: TypeAlias = NDArray[np.int64]
 
@@ -58,9 +61,9 @@ class Edge(NamedTuple):
 class Wires(NamedTuple):
     """What a coflow asks of the network."""
 
-    links: Sequence[int]
+    links: Ranks
     """Links, each once."""
-    bytes: Sequence[float]
+    bytes: Floats
     """That cross each [B]."""
     latency: float
     """Of all its rounds [s]."""
@@ -68,24 +71,28 @@ class Wires(NamedTuple):
 
 @dataclass(slots=True)
 class Coflows:
-    """Coflows as columns, with links and ranks as flat lists."""
+    """Coflows as columns, with links and ranks as flat lists: those of the first tile."""
 
     communication: Communication
     """What the groups of the scenario run."""
     layout: Layout
     """Who is in which group."""
+    tiles: Tiles
+    """Parts of the cluster that are alike."""
     meets: bool = False
     """Whether the receiver of a pipeline send takes part in it."""
     label: list[Label] = field(default_factory=list)
     """What each coflow does [coflow]."""
-    links: list[Sequence[int]] = field(default_factory=list)
+    links: list[Ranks] = field(default_factory=list)
     """Links that each crosses [coflow]."""
-    bytes: list[Sequence[float]] = field(default_factory=list)
+    bytes: list[Floats] = field(default_factory=list)
     """Bytes on each of these links [coflow]."""
     latency: list[float] = field(default_factory=list)
     """Latency of its rounds [coflow] s."""
     members: list[tuple[int, ...]] = field(default_factory=list)
-    """Ranks that take part, of a send source then target [coflow]."""
+    """Ranks of the first tile that take part, of a send source then target [coflow]."""
+    spanning: dict[int, Ranks] = field(default_factory=dict)
+    """Coflow that reaches over all tiles -> all ranks that take part."""
     kernel: list[CommunicationModel] = field(default_factory=list)
     """Kernel that runs it [coflow]."""
     sm_share: list[float] = field(default_factory=list)
@@ -106,10 +113,40 @@ class Coflows:
         """Return the cluster."""
         return self.communication.scenario.network
 
+    def everyone(self, coflow: int) -> Ranks:
+        """Return all ranks that take part in a coflow, those in other tiles too."""
+        if coflow in self.spanning:
+            return self.spanning[coflow]
+        return np.array(self.members[coflow], dtype=np.int64)
+
+    def copies(self) -> Ranks:
+        """Return how many coflows of the cluster each stands for [coflow]."""
+        copies = np.full(len(self.label), self.tiles.count)
+        copies[list(self.spanning)] = 1
+        return copies
+
+    def _add_group(
+        self, label: Label, demand: Demand, kernel: CommunicationModel, members: Ranks
+    ) -> None:
+        """Add the coflow of a group that may reach over all tiles. Errors: UnevenError."""
+        listed = members[self.tiles.of_rank[members] == 0]
+        if len(listed) < len(members):
+            share = self.tiles.share(demand.links, demand.bytes)
+            demand = Demand(*share, demand.latency)
+            self.spanning[len(self.label)] = members
+        self._add(label, demand, kernel, tuple(listed.tolist()))
+
+    def _listed(self, groups: Ranks) -> Ranks:
+        """Return the groups that meet the first tile. groups: ranks [group, member]. Errors: UnevenError."""
+        if self.tiles.count == 1 or not self.tiles.inside(groups):
+            return groups
+        first: Ranks = groups[self.tiles.of_rank[groups[:, 0]] == 0]
+        return first
+
     def _add(
         self, label: Label, demand: Demand, kernel: CommunicationModel, members: tuple[int, ...]
     ) -> None:
-        wires = Wires(demand.links.tolist(), demand.bytes.tolist(), demand.latency)
+        wires = Wires(demand.links, demand.bytes, demand.latency)
         self._append(label, wires, kernel, members)
         # All members at once: there are as many entries as ranks times coflows that each is in.
         number = len(self.label) - 1
@@ -134,7 +171,7 @@ class Coflows:
     def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
         """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
         assert costs.loads is not None
-        for row in self.layout.ranks(pipeline_index, "expert").tolist():
+        for row in self._listed(self.layout.ranks(pipeline_index, "expert")).tolist():
             for kind in EXCHANGES:
                 exchange = self.communication.exchange(
                     kind,
@@ -146,25 +183,35 @@ class Coflows:
                 self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
                 self.sm_share[-1] = exchange.sm_share
 
-    def add_sends(self, edge: Edge, size: float) -> None:
-        """Add the sends of one pipeline edge in every replica. size: of the residual stream [B]."""
+    def add_sends(self, edge: Edge, size: float, gather: float = 0.0) -> None:
+        """Add the sends of one pipeline edge in every replica.
+
+        size: of the residual stream [B]. gather: how long the receiver's group puts it together [s].
+        """
         layout = self.layout
         number = self.edges.setdefault(edge, len(self.edges))
         # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
         inner = layout.inner()
-        high, low = np.divmod(np.arange(layout.per_stage), inner)
+        high, low = np.divmod(np.arange(layout.per_stage // self.tiles.count), inner)
         src = low + inner * (edge.source + layout.pp * high)  # [replica]
         dst = low + inner * (edge.target + layout.pp * high)
         # Alike on all edges: who sends to whom tells them apart, and the two directions of a
         # pipeline are mirrors.
         label = Label(edge.kind, 0)
         coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
-        first = (int(src[0]), int(dst[0]))
+        first: tuple[int, ...] = (int(src[0]), int(dst[0]))
+        if self.communication.scenario.pipeline.sends is not PipelineOverlap.STEADY:
+            # Posted in batches, sends run in the pipeline group's communicator and share its
+            # channels; alone each pair has one of its own (PyTorch, ProcessGroupNCCL.cpp).
+            stages = inner * (np.arange(layout.pp) + layout.pp * high[0])
+            first = tuple((low[0] + stages).tolist())
         kernel = self.communication.plan(edge.kind, first, size).kernel
-        routes = _sends(self.network, src, dst, latencies(self.network, kernel))
-        sends = zip(src.tolist(), dst.tolist(), routes, strict=True)
+        found = routes(self.network, src, dst, latencies(self.network, kernel))
+        sends = zip(src.tolist(), dst.tolist(), found, strict=True)
+        # All ways carry the same: what each link carries is a part of one array.
+        same = np.full(max((len(way.links) for way in found), default=0), size)
         for source, target, way in sends:
-            wires = Wires(way.links, [size] * len(way.links), way.latency)
+            wires = Wires(way.links, same[: len(way.links)], way.latency + gather)
             self._append(label, wires, kernel, (source, target))
             coflow_of[source] = len(self.label) - 1
 
@@ -173,10 +220,14 @@ class Coflows:
         kind = CoflowKind(transfer.group)
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
-        for row in groups.tolist():
-            if self.find(CoflowKey(*label), row[0]) < 0:
-                demand = plan.demand(row, transfer.bytes)
-                self._add(label, demand, plan.kernel, tuple(row))
+        known = self.index.get(CoflowKey(*label), {})
+        listed = self._listed(groups)
+        new = listed[[row[0] not in known for row in listed.tolist()]]
+        if not len(new):
+            return
+        demands = plan.demands(new, transfer.bytes).each()
+        for row, demand in zip(new, demands, strict=True):
+            self._add_group(label, demand, plan.kernel, row)
 
     def add_bucket(self, bucket: Bucket, hosts: tuple[int, ...], widths: Widths) -> None:
         """Add the collectives of a bucket. hosts: pipeline indices that hold its stage."""
@@ -190,24 +241,39 @@ class Coflows:
             CoflowKind.REDUCE_SCATTER: bucket.parameters * widths.gradient,
             CoflowKind.ALL_GATHER: bucket.parameters * gathered,
         }
-        self._add_passes(number, inside, sizes)
+        # PyTorch casts on a stream of its own, on which only a gather ahead could hide it: the cast
+        # counts to the gather.
+        cast = widths.cast(bucket.parameters / inside.shape[1])
+        self._add_passes(number, inside, sizes, {CoflowKind.ALL_GATHER: cast})
         # An all-reduce passes twice over its shard.
         shard = 2 * bucket.parameters * widths.gradient / inside.shape[1]
-        self._add_passes(number, across, {CoflowKind.ALL_REDUCE: shard})
+        self._add_passes(number, across, {CoflowKind.ALL_REDUCE: shard}, {})
 
-    def _add_passes(self, bucket: int, groups: Ranks, sizes: dict[CoflowKind, float]) -> None:
-        """Add passes over a bucket. groups: ranks [group, member]. sizes: of each pass [B]."""
+    def _add_passes(
+        self,
+        bucket: int,
+        groups: Ranks,
+        sizes: dict[CoflowKind, float],
+        before: dict[CoflowKind, float],
+    ) -> None:
+        """Add passes over a bucket.
+
+        groups: ranks [group, member]. sizes: of each pass [B]. before: of kernels in front of it [s].
+        """
         if groups.shape[1] == 1:
             return
         plans = {
             kind: self.communication.plan(kind, groups[0].tolist(), size)
             for kind, size in sizes.items()
         }
-        for row in groups.tolist():
-            for kind, size in sizes.items():
-                plan = plans[kind]
-                demand = plan.demand(row, size)
-                self._add(Label(kind, bucket), demand, plan.kernel, tuple(row))
+        listed = self._listed(groups)
+        demands = {kind: plans[kind].demands(listed, size).each() for kind, size in sizes.items()}
+        for number, row in enumerate(listed):
+            for kind, plan in plans.items():
+                demand = demands[kind][number]
+                if kind in before:
+                    demand = replace(demand, latency=demand.latency + before[kind])
+                self._add_group(Label(kind, bucket), demand, plan.kernel, row)
 
 
 class Widths(NamedTuple):
@@ -217,52 +283,8 @@ class Widths(NamedTuple):
     """Of a gradient [B]."""
     parameter: float
     """Of a parameter [B]."""
-
-
-class Way(NamedTuple):
-    """How a send travels."""
-
-    links: Sequence[int]
-    """Links in the order in which it crosses them."""
-    latency: float
-    """Of the whole way [s]."""
-
-
-def _sends(network: Network, src: Ranks, dst: Ranks, delay: Floats) -> list[Way]:
-    """Return the ways of many sends as `send` does of each: all at once where there is one way.
-
-    Not where PCIe links stand on it: `ways` names them in another order. delay: [link] s.
-    """
-    crossed = ways(network, src, dst)
-    if (crossed.share != 1.0).any() or (network.pcie >= 0).any():
-        pairs = zip(src.tolist(), dst.tolist(), strict=True)
-        return [_one_send(network, *pair, delay) for pair in pairs]
-    # In the order of a send, for latencies add up to other bits in another: to the NIC and over it
-    # (0), the fabric (1), the rest (2). What follows the first NIC of its own way is the rest.
-    kind = np.array([network.kind[link] for link in crossed.link.tolist()], dtype=str)  # [entry]
-    is_nic = kind == LinkKind.NIC
-    nics_before = np.cumsum(is_nic) - is_nic  # [entry], over all ways
-    count = np.bincount(crossed.pair, minlength=len(src))  # [pair]
-    ends = np.cumsum(count)
-    if len(nics_before):
-        first = np.minimum(ends - count, len(nics_before) - 1)
-        behind_nic = nics_before > np.repeat(nics_before[first], count)
-    else:
-        behind_nic = np.zeros(0, dtype=bool)
-    position = np.where(behind_nic, 2, 0)
-    position[kind == LinkKind.FABRIC] = 1
-    order = np.lexsort((position, crossed.pair))
-    link = crossed.link[order]
-    latency = np.bincount(crossed.pair, delay[link], len(src))
-    links = link.tolist()
-    columns = zip(ends.tolist(), count.tolist(), latency.tolist(), strict=True)
-    return [Way(links[end - size : end], late) for end, size, late in columns]
-
-
-def _one_send(network: Network, source: int, target: int, delay: Floats) -> Way:
-    """Return the way of one send. delay: [link] s."""
-    links, _ = send(network, source, target)
-    return Way(links, sum(float(delay[link]) for link in links))
+    cast: Callable[[float], float]
+    """Parameters of a shard -> what its cast takes in front of each gather [s]."""
 
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
@@ -305,11 +327,39 @@ def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:
     return tuple(different.values())
 
 
-def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
-    """Return all coflows of a step. Errors: InputError if a group cannot run its algorithm."""
+def _gather_behind(scenario: Scenario, communication: Communication, size: float) -> float:
+    """Return how long a tensor parallel group gathers what each of its ranks received [s].
+
+    With sequence parallelism nothing is gathered. size: of a rank's part [B].
+    """
+    layout = scenario.layout
+    if layout.tp == 1 or scenario.workload.layout.sequence_parallel:
+        return 0.0
+    members = layout.ranks(0, "tp")[0].tolist()
+    return communication.gather_seconds(members, size * layout.tp)
+
+
+def _cast_of_shards(scenario: Scenario, costs: Costs) -> Callable[[float], float]:
+    """Return what takes a shard from FP32 to what is gathered, where the stack shards master weights."""
+
+    def seconds(parameters: float) -> float:
+        cast = cast_shard(scenario.recipe, parameters)
+        return costs.processor.seconds((cast,), overlapped=False)
+
+    return seconds if scenario.casts_shards else lambda _: 0.0
+
+
+def coflows(
+    scenario: Scenario, schedule: Schedule, costs: Costs, tiles: Tiles | None = None
+) -> Coflows:
+    """Return all coflows of a step, or where the cluster is cut into tiles those of the first one.
+
+    Errors: InputError if a group cannot run its algorithm; UnevenError if tiles are not loaded alike.
+    """
     layout, hosts = scenario.layout, stage_hosts(schedule)
     meets = scenario.pipeline.sends is not PipelineOverlap.ALL
-    table = Coflows(Communication.of(scenario), layout, meets)
+    parts = tiles or whole(scenario.network, layout)
+    table = Coflows(Communication.of(scenario), layout, parts, meets)
     blocks_at: dict[int, list[BlockCost]] = {}
     for stage, indices in hosts.items():
         for index in indices:
@@ -326,9 +376,12 @@ def coflows(scenario: Scenario, schedule: Schedule, costs: Costs) -> Coflows:
     for index, blocks in sorted(blocks_at.items()):
         for transfer in transfers(blocks):
             table.add_transfers(layout.ranks(index, transfer.group), transfer)
+    size = costs.activation_bytes()
+    gather = _gather_behind(scenario, table.communication, size)
     for edge in pipeline_edges(schedule):
-        table.add_sends(edge, costs.activation_bytes())
-    widths = Widths(costs.work.recipe.gradient, costs.work.recipe.parameter)
+        table.add_sends(edge, size, gather)
+    recipe = costs.work.recipe
+    widths = Widths(recipe.gradient, recipe.parameter, _cast_of_shards(scenario, costs))
     for stage, indices in hosts.items():
         for bucket in of_stage(costs, stage):
             table.add_bucket(bucket, indices, widths)

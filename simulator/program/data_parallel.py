@@ -18,10 +18,11 @@ from simulator.costs.offload import host_update
 from simulator.layout import ZeroStage
 from simulator.ops import Op
 from simulator.ops.optimizer import cast_weights, update
-from simulator.ops.sharding import copy_in, copy_out
+from simulator.ops.sharding import copy_in, copy_out, divide
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import Mark
 from simulator.program.coflows import CoflowKey, Coflows
+from simulator.program.step_sums import step_sums
 from simulator.program.templates import FarWait, Owed, Template
 from simulator.scenario import Scenario
 
@@ -183,14 +184,21 @@ class DataParallel:
 
     def _copies(self, template: Template, kind: str, mark: Mark, after: Iterable[int]) -> list[int]:
         """Add the copies beside a collective of a block; return their rows, none without peers."""
-        copied = copy_out if kind == "all_gather" else copy_in
-        rows = []
+        rows: list[int] = []
         for bucket in buckets.of_block(self.costs, mark.stage, mark.number):
             if self._coflow(kind, bucket) >= 0:
-                op = copied(self.scenario.recipe, bucket.parameters)
-                rows.append(self._copy(template, op))
-                template.wait(rows[-1], after)
+                for op in self._kernels(kind, bucket.parameters):
+                    rows.append(self._copy(template, op))
+                    template.wait(rows[-1], after)
         return rows
+
+    def _kernels(self, kind: str, parameters: float) -> tuple[Op, ...]:
+        """Return the kernels beside a collective of parameters."""
+        recipe = self.scenario.recipe
+        if kind == "all_gather":
+            return (copy_out(recipe, parameters),)
+        copied = copy_in(recipe, parameters, casts_apart=self.stack.casts_apart)
+        return (*copied, divide(recipe, parameters)) if self.stack.divides else copied
 
     def _copy(self, template: Template, op: Op) -> int:
         """Add a kernel that stands between the blocks of a chunk; return its row."""
@@ -211,18 +219,27 @@ class DataParallel:
             held = sum(sum(self.costs.parameters(stage)) for stage in self.stages)
         recipe = self.scenario.recipe
         away = self.scenario.workload.training.offload.optimizer * updated
-        ops = (
-            *update(recipe, self.scenario.stack.optimizer, updated - away, held),
-            *cast_weights(recipe, self._linear_weights()),
-        )
+        gathered = 0.0
+        if self.scenario.casts_shards:
+            gathered = buckets.gathered(self.costs, self.scenario.layout, self.hosts, self.stages)
+        kernels = self.scenario.stack.optimizer
+        updates = update(recipe, kernels, updated - away, held, gathered=gathered)
+        ops = (*updates, *self._casts())
         processor = self.costs.processor
         seconds = processor.seconds(ops, overlapped=False)
         if away:
             seconds += host_update(self.scenario, away)
+        seconds += step_sums(self.scenario, self.costs, self.stages)
         if not ops:  # all of the update runs on the host
             return self.costs.hosts.optimizer(seconds, INSENSITIVE)
         # All of it moves bytes: each of its kernels is as sensitive as the first one.
         return self.costs.hosts.optimizer(seconds, processor.sensitivity(ops[0], seconds))
+
+    def _casts(self) -> tuple[Op, ...]:
+        """Return the casts of weights for FP8 GEMMs, where the stack does them once per step."""
+        if self.scenario.stack.code.casts_weights == "pass":
+            return ()
+        return cast_weights(self.scenario.recipe, self._linear_weights())
 
     def _linear_weights(self) -> float:
         """Return the parameters of the rank's layers; embedding and head stay in BF16."""

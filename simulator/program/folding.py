@@ -7,15 +7,16 @@ refinement (`simulator.refinement`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.layout import Layout
 from simulator.program.coflows import Coflows
-from simulator.program.ragged import flat, lengths, starts
+from simulator.program.ragged import flat, joined, lengths, starts
 from simulator.refinement import (
     Colours,
     Incidence,
@@ -64,16 +65,18 @@ def fold(
 
     loads: number of the load of each rank of a stage, none where all share one [local rank].
     """
+    listed = _Listed.of(table)
     ranks = _rank_colours(network, schedule, layout, loads)
     if table.meets:
         # Both ends of a send are calls of their own: two ranks that send to each other are two
         # classes, even where they run the same.
         rank = np.arange(layout.gpus)
         ranks = mix(ranks + codes((rank // layout.inner() % layout.pp).tolist()))
-    links = _link_colours(network)
+    ranks = ranks[listed.ranks]
+    links = _link_colours(network, listed.links)
     flows = _flow_colours(table)
-    on_link = _links_of_coflows(table)
-    on_rank = _ranks_of_coflows(table)
+    on_link = _links_of_coflows(table, listed)
+    on_rank = _ranks_of_coflows(table, listed)
     # A coflow is told apart by the links and ranks that it meets, these by their coflows.
     counts: tuple[int, ...] = ()
     while counts != (counts := tuple(map(distinct, (ranks, links, flows)))):
@@ -82,7 +85,55 @@ def fold(
         flows = mix(flows + met_links + met_ranks)
         links = mix(links + on_link.scatter(flows, len(links)))
         ranks = mix(ranks + on_rank.scatter(flows, len(ranks)))
-    return _partition(ranks, links, flows)
+    parts = _partition(ranks, links, flows)
+    return parts if table.tiles.count == 1 else _everywhere(parts, listed, layout)
+
+
+class _Listed(NamedTuple):
+    """The ranks and links of the first tile, by which its coflows are folded; all where it is all."""
+
+    ranks: NDArray[np.int64]
+    """Ranks [listed rank]."""
+    links: NDArray[np.int64]
+    """Links that coflows cross [listed link]."""
+    rank_number: NDArray[np.int64]
+    """Number of each rank among those [rank], -1 of others."""
+    link_number: NDArray[np.int64]
+    """Number of each link among those [link], -1 of others."""
+
+    @classmethod
+    def of(cls, table: Coflows) -> _Listed:
+        """Return what a table lists."""
+        tiles = table.tiles
+        links = np.arange(len(tiles.image))
+        if tiles.count > 1:
+            links = np.unique(joined(table.links))
+        ranks = tiles.ranks
+        numbers = [np.full(len(things), -1) for things in (tiles.of_rank, tiles.image)]
+        for number, things in zip(numbers, (ranks, links), strict=True):
+            number[things] = np.arange(len(things))
+        return cls(ranks, links, *numbers)
+
+
+def _everywhere(parts: Partition, listed: _Listed, layout: Layout) -> Partition:
+    """Return the classes of the first tile as those of all ranks; links elsewhere get none."""
+    size = len(listed.ranks) // layout.pp
+    inner = layout.inner()
+    every = np.arange(layout.gpus)
+    high, low = np.divmod(every, inner * layout.pp)
+    local_rank = (low % inner + inner * high) % size
+    index = low // inner  # [rank] pipeline index
+    first = local_rank % inner + inner * (index + layout.pp * (local_rank // inner))
+    link = np.full(len(listed.link_number), -1)
+    link[listed.links] = parts.link
+    return Partition(
+        rank=parts.rank[listed.rank_number[first]],
+        link=link,
+        coflow=parts.coflow,
+        first_rank=listed.ranks[parts.first_rank],
+        first_link=listed.links[parts.first_link],
+        first_coflow=parts.first_coflow,
+    )
 
 
 def _rank_colours(
@@ -93,36 +144,42 @@ def _rank_colours(
     pipeline_index = rank // layout.inner() % layout.pp  # Layout.pipeline_index of every rank
     colours = codes(program_colours(schedule))[pipeline_index]
     if loads:
-        local_rank = np.array([layout.local_rank(number) for number in rank.tolist()])
+        inner = layout.inner()
+        local_rank = rank % inner + inner * (rank // (inner * layout.pp))
         load = np.array(loads, dtype=np.uint64)[local_rank]
         colours = colours * np.uint64(layout.ep) + load
-    speed = codes(network.speed.tolist())
+    speed = ranked(network.speed)
     return mix(colours * np.uint64(1 << 20) + speed)
 
 
-def _link_colours(network: Network) -> Colours:
+def _link_colours(network: Network, links: NDArray[np.int64]) -> Colours:
     """Return a colour per link: what it can carry, not where it lies [link]."""
-    capacity = network.capacity.tolist()
-    latency = network.latency.tolist()
-    looks = list(zip(capacity, latency, network.kind, strict=True))
-    return mix(codes(looks))
+    looks = np.stack(
+        [
+            ranked(network.capacity[links]),
+            ranked(network.latency[links]),
+            network.kind_code[links].astype(np.uint64),
+        ]
+    )
+    # Three small numbers in one.
+    return mix((looks[0] << np.uint64(40)) + (looks[1] << np.uint64(8)) + looks[2])
 
 
 def _flow_colours(table: Coflows) -> Colours:
     """Return a colour per coflow: what it does and how, not where [coflow]."""
-    kernels = _kernels(table)
-    looks = list(zip(table.label, table.latency, kernels, strict=True))
+    labels, kernels = _numbered(table.label), _numbered(table.kernel)
+    looks = list(zip(labels, table.latency, kernels, strict=True))
     return mix(codes(looks))
 
 
-def _links_of_coflows(table: Coflows) -> Incidence:
+def _links_of_coflows(table: Coflows, listed: _Listed) -> Incidence:
     """Return which coflow crosses which link; it meets it with a number of bytes."""
     coflow = np.repeat(np.arange(len(table.links)), lengths(table.links))
-    size = ranked(flat(table.bytes, np.float64))
-    return Incidence.of(coflow, flat(table.links), size)
+    size = ranked(joined(table.bytes, np.float64))
+    return Incidence.of(coflow, listed.link_number[joined(table.links)], size)
 
 
-def _ranks_of_coflows(table: Coflows) -> Incidence:
+def _ranks_of_coflows(table: Coflows, listed: _Listed) -> Incidence:
     """Return which rank takes part in which coflow.
 
     A send's source and target play different parts; the members of a collective do not.
@@ -134,7 +191,7 @@ def _ranks_of_coflows(table: Coflows) -> Incidence:
     one_sided = [label.kind.one_sided for label in table.label]
     is_send = np.array(one_sided, dtype=bool)  # [coflow]
     role = np.where(is_send[coflow], position, 0).astype(np.uint64)
-    return Incidence.of(coflow, flat(table.members), role)
+    return Incidence.of(coflow, listed.rank_number[flat(table.members)], role)
 
 
 def unfolded(network: Network, table: Coflows, ranks: int) -> Partition:
@@ -174,12 +231,12 @@ def program_colours(schedule: Schedule) -> list[int]:
     return numbers(colours.tolist())
 
 
-def _kernels(table: Coflows) -> list[int]:
-    """Return a number for the kernel of each coflow, equal where the kernels are equal [coflow]."""
-    # A few dozen objects serve all coflows: only these are compared by their fields.
-    different = {id(kernel): kernel for kernel in table.kernel}
+def _numbered(values: Sequence[Hashable]) -> list[int]:
+    """Return a number for the label or kernel of each coflow, equal where these are equal [coflow]."""
+    # Few objects serve all coflows: only these are compared by their fields.
+    different = {id(value): value for value in values}
     number = dict(zip(different, numbers(list(different.values())), strict=True))
-    return [number[id(kernel)] for kernel in table.kernel]
+    return [number[id(value)] for value in values]
 
 
 def _partition(ranks: Colours, links: Colours, flows: Colours) -> Partition:

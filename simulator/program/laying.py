@@ -20,6 +20,7 @@ from simulator.program.rank_rows import RankRows, Step
 from simulator.program.slots import Slots
 from simulator.program.templates import Handed
 from simulator.program.waits import Waits, csr, stream_order
+from simulator.topology import KINDS
 
 
 class _Labels(NamedTuple):
@@ -93,7 +94,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
         coflows=flows,
         capacity=net.capacity[links],
         link_names=tuple(net.name[link] for link in links.tolist()),
-        link_kinds=tuple(net.kind[link] for link in links.tolist()),
+        link_kinds=tuple(KINDS[code] for code in net.kind_code[links].tolist()),
         first_rank=parts.first_rank,
         multiplicity=np.bincount(parts.rank, minlength=len(parts.first_rank)),
         class_seconds=tuple(rows.totals.seconds for rows in ranks),

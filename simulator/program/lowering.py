@@ -6,6 +6,8 @@ Of each rank the different templates are written down (`rank_rows`), then all ro
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 from simulator.costs import Costs, price
@@ -15,6 +17,7 @@ from simulator.program.laying import lay
 from simulator.program.pace import expected_paces, filling, paces
 from simulator.program.program import Floats, Program
 from simulator.program.rank_rows import RankBuilder, Step
+from simulator.program.tiles import UnevenError, tiles
 from simulator.program.timed import schedule_of
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
@@ -30,8 +33,19 @@ def lower_schedule(
     scenario: Scenario, schedule: Schedule, costs: Costs, *, folded: bool = True
 ) -> Program:
     """Return the program of a schedule and of costs that need not be the scenario's own."""
+    if folded:
+        found = tiles(scenario.network, scenario.layout)
+        if found.count > 1:
+            with suppress(UnevenError):
+                table = coflows(scenario, schedule, costs, found)
+                return _lowered(Step(scenario, schedule, costs, table))
     table = coflows(scenario, schedule, costs)
-    step = Step(scenario, schedule, costs, table)
+    return _lowered(Step(scenario, schedule, costs, table), folded=folded)
+
+
+def _lowered(step: Step, *, folded: bool = True) -> Program:
+    """Return the program of a step whose transfers are listed. Errors: UnevenError."""
+    scenario, table = step.scenario, step.table
     parts = _partition(step) if folded else _whole(scenario, table)
     builder = RankBuilder(step)
     speed = _speeds(step, builder)

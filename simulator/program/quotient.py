@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,12 +9,15 @@ import numpy as np
 
 from simulator.collectives import sms_of
 from simulator.collectives.kinds import EXCHANGES
+from simulator.collectives.paths import of_kind
+from simulator.collectives.tuner import constants
 from simulator.experts import Loads
 from simulator.hardware import CommunicationModel
 from simulator.program.coflows import Coflows, Label
 from simulator.program.folding import Partition
 from simulator.program.program import Coflow, Floats, Ints, Sent
-from simulator.program.ragged import flat
+from simulator.program.ragged import joined
+from simulator.program.tiles import UnevenError
 from simulator.scenario import Scenario
 from simulator.topology import LinkKind, Network
 
@@ -29,10 +31,11 @@ def fold_coflows(
     class carries, so the bytes that all coflows of one class put on it are that class's demand.
     """
     crossings = _crossings(table, parts)
-    load = _load(crossings, parts)
+    load = _load(crossings, parts, table)
     touched = np.unique(load.link)
     number = {link: index for index, link in enumerate(touched.tolist())}
-    alike = np.bincount(parts.coflow, minlength=len(parts.first_coflow))
+    alike = np.zeros(len(parts.first_coflow), dtype=np.int64)
+    np.add.at(alike, parts.coflow, table.copies())
     folding = _Folding(net, table, parts, number, alike)
     of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
     columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
@@ -45,13 +48,6 @@ def fold_coflows(
         sent = Sent(nic[coflow], nvlink[coflow])
         flows.append(folding.coflow(first, of_class[coflow], sent))
     return touched, tuple(flows)
-
-
-MOST_ACROSS = 16
-"""Channels, and so CTAs, to which NCCL multiplies the rings across nodes that its search finds.
-
-NCCL 2.18, src/graph/connect.cc.
-"""
 
 
 class _Crossings(NamedTuple):
@@ -90,13 +86,13 @@ def _crossings(table: Coflows, parts: Partition) -> _Crossings:
     owner = np.repeat(np.arange(len(table.links)), counts)  # [crossing] coflow
     return _Crossings(
         coflow=parts.coflow[owner],
-        link=flat(table.links),
-        bytes=flat(table.bytes, np.float64),
+        link=joined(table.links),
+        bytes=joined(table.bytes, np.float64),
     )
 
 
-def _load(crossings: _Crossings, parts: Partition) -> _Load:
-    """Return the bytes on the link that represents each class.
+def _load(crossings: _Crossings, parts: Partition, table: Coflows) -> _Load:
+    """Return the bytes on the link that represents each class. Errors: UnevenError.
 
     Sums go through the coflows in their order: what they give is as exact, and the same on every
     machine.
@@ -109,9 +105,34 @@ def _load(crossings: _Crossings, parts: Partition) -> _Load:
     # A class of coflows and a class of links as one number: np.unique finds the pairs that meet.
     met = crossings.coflow[used] * links + link[used]
     pair, index = np.unique(met, return_inverse=True)
-    summed = np.bincount(index, crossings.bytes[used], len(pair))
-    size: Floats = summed.astype(np.float64)  # bincount of nothing gives integers
+    tiles, first = table.tiles, parts.first_link[pair % links]
+    times = tiles.count // tiles.copies[first]  # [pair] how many tiles share the link
+    # All tiles that share a link load it, but what reaches over all of them is listed whole.
+    spans = table.copies()[parts.first_coflow[pair // links]] == 1
+    size = _summed(crossings.bytes[used], index, np.where(spans, 1, times))
     return _Load(pair // links, pair % links, size)
+
+
+def _summed(terms: Floats, owner: Ints, times: Ints) -> Floats:
+    """Return sums of terms, one by one, as if each stood there several times [sum]. Errors: UnevenError.
+
+    owner: sum that each adds to [term]. times: [sum].
+    """
+    count = len(times)
+    once = np.bincount(owner, terms, count).astype(np.float64)  # of nothing it gives integers
+    repeated = np.flatnonzero(times > 1)
+    if not len(repeated):
+        return once
+    # In whatever order equal terms are added, rounding is the same.
+    term = np.zeros(count)
+    term[owner] = terms
+    if (term[owner] != terms)[times[owner] > 1].any():
+        raise UnevenError
+    number = np.bincount(owner, minlength=count) * times
+    for one in repeated.tolist():
+        if number[one]:
+            once[one] = np.add.accumulate(np.full(number[one], term[one]))[-1]
+    return once
 
 
 def _sent(
@@ -126,7 +147,8 @@ def _sent(
     out = leaves[crossings.link]  # [crossing]
     owner = crossings.coflow[out]
     size = crossings.bytes[out] * share[owner]
-    sent: list[float] = np.bincount(owner, size, len(labels)).tolist()
+    every = np.full(len(labels), table.tiles.count)
+    sent: list[float] = _summed(size, owner, every).tolist()
     return sent
 
 
@@ -169,8 +191,9 @@ class _Folding:
         kernel = self.table.kernel[first]
         size, rate = self._slowest(first, kernel)
         links = []
+        on_nvlink = of_kind(self.net, LinkKind.NVLINK)
         for link, total in load.items():
-            share = self._share(int(self.parts.first_link[link]), kernel)
+            share = kernel.nvlink if on_nvlink[self.parts.first_link[link]] else kernel.nic
             # A kernel that reaches a part of a link's rate holds it for longer.
             weight = total / share / size
             links.append((self.number[link], weight))
@@ -204,12 +227,12 @@ class _Folding:
             return sms_of(self._scenario)
         if kind.one_sided:  # by the kernel of sends, whichever row has its rate
             kernel = self._scenario.kernels.communication["send_recv"]
-        nodes = [self.net.node_of(rank) for rank in self.table.members[first]]
-        if not kernel.rail_ctas or len(set(nodes)) == 1:
+        nodes = self.table.everyone(first) // self.net.gpus_per_node
+        if not kernel.rail_ctas or (nodes == nodes[0]).all():
             return kernel.ctas
         # NCCL leaves a node by each NIC of the group's GPUs there.
-        rails = nodes.count(nodes[0])
-        return min(MOST_ACROSS, rails * kernel.rail_ctas)
+        rails = int(np.count_nonzero(nodes == nodes[0]))
+        return min(constants().channels_across, rails * kernel.rail_ctas)
 
     def _hbm(self, first: int, kernel: CommunicationModel, sent: Sent, alone: float) -> float:
         """Return the share of HBM's bandwidth that a coflow takes of each member, mean over these.
@@ -220,22 +243,24 @@ class _Folding:
             return 0.0
         label = self.table.label[first]
         alike = self.alike[self.parts.coflow[first]]
-        senders = 1 if label.kind.one_sided else len(self.table.members[first])
+        senders = 1 if label.kind.one_sided else len(self.table.everyone(first))
         moved = kernel.hbm * (sent.nic + sent.nvlink) / (alike * senders)  # [B]
         return float(moved / alone / self._scenario.gpu.memory.bandwidth)
 
     def _slowest(self, first: int, kernel: CommunicationModel) -> tuple[float, float]:
         """Return (bytes that it is busy for, bandwidth) of a coflow's own slowest link."""
-        own = []
-        for link, size in self._demands(first):
-            busy = size / self._share(link, kernel)
-            own.append((busy, float(self.net.capacity[link])))
-        # A coflow within one GPU crosses no link.
-        return max(own, key=lambda demand: demand[0] / demand[1], default=(0.0, 1.0))
+        busy = self._busy(first, kernel)  # [link]
+        if not len(busy):  # a coflow within one GPU
+            return 0.0, 1.0
+        rate = self.net.capacity[self.table.links[first]]
+        slowest = int(np.argmax(busy / rate))
+        return float(busy[slowest]), float(rate[slowest])
 
-    def _demands(self, first: int) -> Iterable[tuple[int, float]]:
-        """Return the links of a coflow of the cluster, with its bytes on each [B]."""
-        return zip(self.table.links[first], self.table.bytes[first], strict=True)
+    def _busy(self, first: int, kernel: CommunicationModel) -> Floats:
+        """Return the bytes that a coflow of the cluster keeps each of its links busy for [link] B."""
+        inside = of_kind(self.net, LinkKind.NVLINK)[self.table.links[first]]
+        busy: Floats = self.table.bytes[first] / np.where(inside, kernel.nvlink, kernel.nic)
+        return busy
 
     def _slowdown(self, first: int, kernel: CommunicationModel, alone: float) -> float:
         """Return how much longer a coflow takes next to compute than alone on its own links.
@@ -246,14 +271,10 @@ class _Folding:
         measured_on = kernel.measured_on
         if measured_on is None or not alone:
             return kernel.overlap_slowdown
-        rates = {LinkKind.NVLINK: measured_on.nvlink, LinkKind.NIC: measured_on.nic}
-        there = []  # time on each link, were it as fast as where the kernel was measured [s]
-        for link, size in self._demands(first):
-            kind = self.net.kind[link]
-            if kind in rates:
-                there.append(size / self._share(link, kernel) / rates[kind])
-        measured = max(there)
+        busy = self._busy(first, kernel)
+        measured = 0.0  # of PCIe alone nothing is known
+        for kind, rate in ((LinkKind.NVLINK, measured_on.nvlink), (LinkKind.NIC, measured_on.nic)):
+            # Time on each link, were it as fast as where the kernel was measured [link] s.
+            there = busy[of_kind(self.net, kind)[self.table.links[first]]] / rate
+            measured = max(measured, float(there.max(initial=0.0)))
         return max(1.0, kernel.overlap_slowdown * measured / alone)
-
-    def _share(self, link: int, kernel: CommunicationModel) -> float:
-        return kernel.nvlink if self.net.kind[link] == LinkKind.NVLINK else kernel.nic

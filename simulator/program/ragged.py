@@ -47,6 +47,21 @@ def flat(lists: Sequence[Sequence[float]], kind: type[np.generic] = np.int64) ->
     return np.fromiter(chain.from_iterable(lists), dtype=kind, count=total)
 
 
+@overload
+def joined(
+    arrays: Sequence[NDArray[np.float64]], kind: type[np.float64]
+) -> NDArray[np.float64]: ...
+
+
+@overload
+def joined(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]: ...
+
+
+def joined(arrays: Sequence[NDArray[Any]], kind: type[np.generic] = np.int64) -> NDArray[Any]:
+    """Return arrays one behind another, of their type where there is none too."""
+    return np.concatenate([np.zeros(0, dtype=kind), *arrays])
+
+
 def spread(sizes: Ints, sequence: Ints) -> Entries:
     """Return the entries of a sequence of lists.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from simulator.report.rows import Ints, rows_by_rank
 from simulator.timeline import Intervals, Timeline, covered, measure, union
 
 
@@ -39,14 +38,15 @@ def overlap(timeline: Timeline) -> tuple[Overlap, ...]:
     communication. A transfer runs from when its last member arrived; while the others wait, nothing
     communicates.
     """
-    ranks = range(timeline.program.ranks)
-    return tuple(_of_rank(timeline, rank) for rank in ranks)
+    by_rank = rows_by_rank(timeline.program)
+    return tuple(_of_rank(timeline, rank, rows) for rank, rows in enumerate(by_rank))
 
 
-def _of_rank(timeline: Timeline, rank: int) -> Overlap:
+def _of_rank(timeline: Timeline, rank: int, rows: Ints) -> Overlap:
     program = timeline.program
-    moving = _spans(timeline, rank, transfers=True)
-    computing = _spans(timeline, rank, transfers=False)
+    is_transfer = program.coflow[rows] >= 0  # [row]; kernels have no coflow
+    moving = _spans(timeline, rows[is_transfer])
+    computing = _spans(timeline, rows[~is_transfer])
     return Overlap(
         rank=int(program.first_rank[rank]),
         pipeline_index=program.pipeline_index(rank),
@@ -65,10 +65,6 @@ def mean_share(overlaps: Sequence[Overlap]) -> float | None:
     return sum(hidden) / total if total else None
 
 
-def _spans(timeline: Timeline, rank: int, *, transfers: bool) -> Intervals:
-    """Return when any transfer, or any kernel, of a class of ranks runs."""
-    program = timeline.program
-    is_transfer = program.coflow >= 0  # [op]; kernels have no coflow
-    wanted = (program.rank == rank) & (is_transfer == transfers)
-    rows = np.flatnonzero(wanted)
+def _spans(timeline: Timeline, rows: Ints) -> Intervals:
+    """Return when any of some rows runs."""
     return union(timeline.start[rows], timeline.end[rows])

@@ -76,7 +76,10 @@ PARTS = (
     ),
     Part("kernel_gaps", "kernel gaps", "gaps between kernels on the same stream", "#C6D6F2"),
     Part(
-        "optimizer", "optimizer", "AdamW on this rank's shard, with clipping and copies", _OPTIMIZER
+        "optimizer",
+        "optimizer",
+        "AdamW on this rank's shard, with copies, clipping and its sums",
+        _OPTIMIZER,
     ),
     Part(
         "offload",

@@ -8,6 +8,7 @@ from simulator.memory import CATEGORIES, RankMemory
 from simulator.report.overlap import Overlap, mean_share
 from simulator.report.parts import TRAFFIC_KINDS
 from simulator.report.report import Comparison, Report
+from simulator.scenario import moot_keys
 
 SCHEMA_VERSION = 1
 
@@ -39,6 +40,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             "measured_share": report.measured_share,
         },
         "run": _run(report),
+        "moot": [moot._asdict() for moot in moot_keys(scenario)],
         "reference_is_this_run": scenario.as_published,
         "reference": [_reference(row) for row in report.references()],
         "engine": {

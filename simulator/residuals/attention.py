@@ -15,6 +15,7 @@ from simulator.residuals.rows import (
     Residuals,
     Timed,
     against_table,
+    benchmark,
     column,
     measured_table,
     processor,
@@ -76,6 +77,7 @@ def attention() -> Iterator[Residuals]:
     yield from _serving()
     yield from _cudnn()
     yield from _mla()
+    yield from _blackwell()
 
 
 def _bars(flash: dict[str, Any], width: str, bars: dict[str, Any]) -> Iterator[Timed]:
@@ -129,8 +131,8 @@ def _transformer_engine(flash: dict[str, Any]) -> Iterator[Residuals]:
 
 
 def _alone(part: Processor, ops: Iterable[Op]) -> float:
-    """Return what some ops take together, one after another [s]."""
-    return sum(part.kernel(op, overlapped=False) for op in ops)
+    """Return what some ops take in a benchmark, one after another [s]."""
+    return float(benchmark(part, ops).sum())
 
 
 SERVING = (
@@ -234,3 +236,20 @@ def _mla() -> Iterator[Residuals]:
             measured=column(rows, "us"),
             computed=np.array(computed),
         )
+
+
+def _blackwell() -> Iterator[Residuals]:
+    """Yield Blackwell's forward pass in two serving frameworks, other kernels than the table's."""
+    table = [row | {"kv_heads": "8"} for row in inputs.table("blackwell_attention")]
+    for gpu in ("b200", "gb200", "b300", "gb300"):
+        part = processor(gpu)
+        for framework, name in (("trtllm", "TensorRT-LLM"), ("vllm", "vLLM")):
+            rows = [row for row in table if row["gpu"] == gpu and row["framework"] == framework]
+            yield Residuals(
+                group="attention",
+                name=f"cudnn, 128 wide, {name}'s with its stores",
+                gpu=gpu,
+                fitted=False,
+                measured=column(rows, "us"),
+                computed=np.array([served(part, row, stored=1.0) for row in rows]),
+            )

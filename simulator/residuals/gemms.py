@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from simulator import inputs
+from simulator.ops.op import wgrad
 from simulator.precision import Dtype
 from simulator.residuals.rows import (
     Residuals,
@@ -33,6 +34,7 @@ def gemms() -> Iterator[Residuals]:
     best = per_tensor["best_shapes"]
     yield _rated("FP8, per tensor, best shapes", "h100", False, best, "fp8_tensor")
     yield _weight_gradients()
+    yield _in_training()
 
 
 def _vidur_gemms() -> Iterator[Residuals]:
@@ -64,6 +66,34 @@ def _weight_gradients() -> Residuals:
         name="weight gradient FP8, blocks",
         gpu="h800",
         fitted=True,
+        measured=np.array(measured),
+        computed=np.array(computed),
+    )
+
+
+def _in_training() -> Residuals:
+    """Return the weight gradients of GPT's layers in a training process, at its clock.
+
+    The four GEMMs of each layer of a stage, profiled by zero-bubble's authors, mean over their
+    numbers of micro-batches.
+    """
+    profile = inputs.data("published", "zero_bubble").data
+    part = processor("a100")
+    measured, computed = [], []
+    for name, model in profile["models"].items():
+        h = model["hidden"]
+        tokens = model["micro_batch"] * model["seq_length"]
+        shapes = ((3 * h, h), (h, h), (4 * h, h), (h, 4 * h))
+        ops = [wgrad("", m, n, tokens, "bf16") for m, n in shapes]
+        layer = sum(part.kernel(op, overlapped=False) for op in ops)
+        computed.append(model["layers_per_stage"] * layer)
+        times = [row["W"] for row in profile["rows"] if row["model"] == name]
+        measured.append(float(np.mean(times)) * 1e-3)
+    return Residuals(
+        group="GEMM",
+        name="BF16, weight gradients of stages in training, zero-bubble's",
+        gpu="a100",
+        fitted=False,
         measured=np.array(measured),
         computed=np.array(computed),
     )

@@ -81,23 +81,42 @@ def _processor(gpu: str, contention: Mapping[str, float] | None) -> Processor:
     part = replace(processor(gpu), sustained=False)
     if contention is None:
         return part
-    other = part.kernels.contention.model_copy(update=dict(contention))
-    return replace(part, kernels=part.kernels.model_copy(update={"contention": other}))
+    changed = dict(contention)
+    rows = dict(part.kernels.communication)
+    names = {"nccl_slower": "overlap_slowdown", "nccl_hbm": "hbm"}
+    of_nccl = {key: changed.pop(name) for name, key in names.items() if name in changed}
+    rows["nccl_simple"] = rows["nccl_simple"].model_copy(update=of_nccl)
+    other = part.kernels.contention.model_copy(update=changed)
+    tables = {"contention": other, "communication": rows}
+    return replace(part, kernels=part.kernels.model_copy(update=tables))
 
 
 def _ratio(row: Mapping[str, Any], part: Processor) -> float:
     """Return a kernel's time next to a transfer over that alone."""
-    sends = 1e9 * row["sends"]  # [B/s]
+    # NCCL's kernel is slowed itself: it lasts longer, and sends and takes less meanwhile.
+    stretch = slowed_itself(part) if row.get("nccl") else 1.0
+    sends = 1e9 * row["sends"] / stretch  # [B/s]
     slowed = speed(
         _sensitivity(row, part),
         held=row["ctas"] / part.gpu.sms,
-        taken=sends * row["moves"] / part.gpu.memory.bandwidth,
+        taken=sends * _moves(row, part) / part.gpu.memory.bandwidth,
     )
     if "covers" not in row:
         return 1.0 / slowed
     # What a transfer that ends first leaves of the kernel runs alone.
-    done = min(1.0, slowed * float(row["covers"]) / float(row["alone"]))
+    lasts = float(row["covers"]) * (1.0 if row.get("seen") else stretch)
+    done = min(1.0, slowed * lasts / float(row["alone"]))
     return done / slowed + (1.0 - done)
+
+
+def _moves(row: Mapping[str, Any], part: Processor) -> float:
+    """Return the bytes through HBM for each one that is sent."""
+    return part.kernels.communication["nccl_simple"].hbm if row.get("nccl") else row["moves"]
+
+
+def slowed_itself(part: Processor) -> float:
+    """Return the time of NCCL's kernels inside a node next to compute over that alone."""
+    return part.kernels.communication["nccl_simple"].overlap_slowdown
 
 
 def _sensitivity(row: Mapping[str, Any], part: Processor) -> Sensitivity:

@@ -41,24 +41,34 @@ def memory_bound() -> Iterator[Residuals]:
     yield from _norms()
 
 
-NORMS = (("cudnn", "fused_norm", False), ("torch_compile", "compiled_norm", True))
-"""Implementation of a norm, kind of op, and whether its share of HBM comes from these rows."""
+NORMS = (
+    ("h200", "norms_h200", "cudnn", "fused_norm", False),
+    ("h200", "norms_h200", "torch_compile", "compiled_norm", True),
+    ("gb200", "norms_blackwell", "cudnn", "fused_norm", True),
+    ("gb200", "norms_blackwell", "torch_compile", "compiled_norm", True),
+    ("gb300", "norms_blackwell", "cudnn", "fused_norm", True),
+    ("gb300", "norms_blackwell", "torch_compile", "compiled_norm", True),
+)
+"""GPU, table, implementation of a norm, kind of op, and whether its share of HBM comes from these rows."""
 
 
 def _norms() -> Iterator[Residuals]:
-    """Yield RMS norms on H200, forward and backward."""
-    part = processor("h200")
-    table = [row for row in inputs.table("norms_h200") if _wide(row)]
-    for implementation, kind, fitted in NORMS:
+    """Yield RMS norms, forward and backward."""
+    for gpu, table, implementation, kind, fitted in NORMS:
+        rows = [
+            row
+            for row in inputs.table(table)
+            if row.get("gpu", gpu) == gpu and row["implementation"] == implementation and _wide(row)
+        ]
+        part = processor(gpu)
         for index, direction in enumerate(("forward", "backward")):
             measured = []
-            for row in table:
-                if row["implementation"] == implementation:
-                    elements = float(row["rows"]) * float(row["width"])
-                    suffix = ("", "_backward")[index]
-                    op = moved("", kind + suffix, elements, (4.0, 6.0)[index])
-                    ms = float(row[f"{direction}_ms"])
-                    measured.append(Timed(op, 1e3 * ms))
+            for row in rows:
+                elements = float(row["rows"]) * float(row["width"])
+                suffix = ("", "_backward")[index]
+                op = moved("", kind + suffix, elements, (4.0, 6.0)[index])
+                ms = float(row[f"{direction}_ms"])
+                measured.append(Timed(op, 1e3 * ms))
             label = f"{kind}, {implementation}, {direction}"
             yield against_table("memory-bound", label, part, fitted, measured)
 

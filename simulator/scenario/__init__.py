@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from simulator.scenario.check import host_pace
 from simulator.scenario.config import LIST_KEYS, QUANTITIES, Assumption, Quantity, WorkloadConfig
+from simulator.scenario.moot import Moot, moot_keys
 from simulator.scenario.pipeline import Pipeline
 from simulator.scenario.reader import (
     build,
@@ -26,6 +27,7 @@ __all__ = [
     "QUANTITIES",
     "Assumption",
     "Documents",
+    "Moot",
     "Pipeline",
     "Quantity",
     "Scenario",
@@ -34,6 +36,7 @@ __all__ = [
     "host_pace",
     "inline",
     "load",
+    "moot_keys",
     "override",
     "owner",
     "variants",

@@ -10,7 +10,7 @@ from simulator import inputs
 from simulator.errors import InputError, LayoutError, leave_out
 from simulator.hardware import GpuConfig, HostConfig, KernelConfig, PowerLaw, StackConfig
 from simulator.inputs import Document
-from simulator.layout import Layout, ZeroStage, parse_stages, resolve
+from simulator.layout import Layout, parse_stages, resolve
 from simulator.model import ModelConfig
 from simulator.precision import RECIPES, Recipe
 from simulator.scenario.config import TrainingConfig, WorkloadConfig
@@ -241,19 +241,12 @@ def _check_experts(
 
 
 def _check_used(workload: WorkloadConfig, architecture: ModelConfig, ranks: Layout) -> None:
-    """Refuse keys that would do nothing in the layout or model. Errors: InputError."""
-    if workload.layout.tp_comm_overlap and ranks.tp == 1:
-        raise _unused("layout.tp_comm_overlap", True, "with layout.tp 1, which has no collectives")
-    if workload.layout.tp_comm_overlap and not workload.layout.sequence_parallel:
+    """Refuse keys that would do nothing in the model. Errors: InputError."""
+    # Degrees that leave a key nothing to do are not refused but said: `moot`.
+    without = workload.layout.tp_comm_overlap and not workload.layout.sequence_parallel
+    if without and ranks.tp > 1:
         # Megatron-LM asserts as much: what is summed whole has no parts to pass on.
         raise _unused("layout.tp_comm_overlap", True, "without layout.sequence_parallel")
-    if not workload.layout.reshard_after_forward and ranks.zero < ZeroStage.PARAMETERS:
-        where = f"with layout.zero {ranks.zero}, whose parameters are whole all the time"
-        raise _unused("layout.reshard_after_forward", False, where)
-    overlap = workload.communication.pipeline.overlap
-    if overlap != "stack" and ranks.pp == 1:
-        where = "with layout.pp 1, which has nothing to send between stages"
-        raise _unused("communication.pipeline.overlap", overlap, where)
     # Of a model with experts they stay with ep 1 too: it is where a comparison of degrees begins.
     if architecture.n_routed_experts:
         return

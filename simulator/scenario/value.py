@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from simulator.hardware import GpuConfig, HostConfig, KernelConfig, StackConfig
 from simulator.inputs import Document
-from simulator.layout import Layout
+from simulator.layout import Layout, ZeroStage
 from simulator.model import ModelConfig
 from simulator.precision import Recipe
 from simulator.scenario.config import WorkloadConfig
@@ -71,6 +71,18 @@ class Scenario:
             return False
         # Any override makes it another run, even one that repeats what the file says.
         return not any(file.overridden for file in self.documents)
+
+    @property
+    def casts_shards(self) -> bool:
+        """Tell whether each gather of parameters casts its shard of the master weights first."""
+        return self.stack.sharding.masters and self.layout.zero == ZeroStage.PARAMETERS
+
+    @property
+    def cp_comm(self) -> str:
+        """Return how context parallel ranks share attention: as asked, or by the stack's default."""
+        # torchtitan: context_parallel_rotate_method is allgather; Transformer Engine: p2p.
+        default = "all_gather" if self.stack.code.context == "ring" else "p2p"
+        return self.workload.layout.cp_comm or default
 
     @property
     def tokens_per_micro_batch(self) -> int:

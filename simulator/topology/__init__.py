@@ -19,8 +19,10 @@ from simulator.topology.families import FABRICS
 from simulator.topology.faults import Fault
 from simulator.topology.graph import as_graph
 from simulator.topology.jitter import Jitter
+from simulator.topology.labels import KINDS
 from simulator.topology.link_kind import LinkKind
 from simulator.topology.network import Network
+from simulator.topology.routing import SINGLE_CABLES
 from simulator.topology.spread import (
     Crowd,
     deviation_of_largest,
@@ -30,6 +32,8 @@ from simulator.topology.spread import (
 
 __all__ = [
     "FABRICS",
+    "KINDS",
+    "SINGLE_CABLES",
     "Crowd",
     "Fabric",
     "Fault",

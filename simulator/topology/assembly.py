@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -14,10 +13,12 @@ from simulator.errors import LayoutError
 from simulator.topology.config import TopologyConfig
 from simulator.topology.families import FABRICS
 from simulator.topology.faults import Damage, apply
+from simulator.topology.labels import Labels, kind_codes
+from simulator.topology.lines import gpu_lines, listed, nic_lines
 from simulator.topology.link_kind import LinkKind
 from simulator.topology.network import Ids, Network
 from simulator.topology.routing import SINGLE_CABLES, Link, Paths, paths
-from simulator.topology.switches import Switches, text
+from simulator.topology.switches import Switches
 
 Bools: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float64]
@@ -111,17 +112,18 @@ def _network(config: TopologyConfig, switches: Switches, damage: Damage) -> Netw
     # The order of the kinds is the order of the ids given above.
     slots = _slots(config, healthy, nics, first_slot)
     kinds = {
-        LinkKind.NVLINK: _nvlink_links(config, damage, healthy),
-        LinkKind.NIC: _nic_links(config, switches, damage, nics),
-        LinkKind.FABRIC: list(ways.links),
-        LinkKind.PCIE: slots.links,
+        LinkKind.NVLINK: gpu_lines(config, damage, healthy),
+        LinkKind.NIC: nic_lines(config, switches, damage, nics),
+        LinkKind.FABRIC: listed(ways.links),
+        LinkKind.PCIE: listed(slots.links),
     }
-    links = list(itertools.chain.from_iterable(kinds.values()))
     return Network(
-        capacity=_frozen([link.capacity for link in links], np.float64),
-        latency=_frozen([link.latency for link in links], np.float64),
-        kind=tuple(kind for kind, members in kinds.items() for _ in members),
-        name=tuple(link.name for link in links),
+        capacity=_frozen(np.concatenate([lines.capacity for lines in kinds.values()]), np.float64),
+        latency=_frozen(np.concatenate([lines.latency for lines in kinds.values()]), np.float64),
+        kind_code=_frozen(
+            kind_codes({kind: len(lines.capacity) for kind, lines in kinds.items()}), np.int8
+        ),
+        name=Labels(tuple(lines.name for lines in kinds.values())),
         gpus_per_node=config.node.gpus,
         gpu_up=_frozen(gpu_up, np.int64),
         gpu_down=_frozen(_back(gpu_up), np.int64),
@@ -223,7 +225,9 @@ def _nic_of_each_gpu(config: TopologyConfig, part: list[int]) -> Ids:
     """
     nics = config.node.nics
     uses = np.full(config.nics, -1)  # of the GPUs of each NIC [nic]
-    if part:
+    if part and min(part) >= 0:
+        uses = np.arange(config.nics)
+    elif part:
         for number in range(config.nics):
             first = number // nics * nics  # NIC of the node
             # From the own NIC on, round the node, so that the failures of neighbours spread.
@@ -275,38 +279,6 @@ def _sides(config: TopologyConfig, part: list[int]) -> list[list[int]]:
         side = root(-1 - node)
         sides[side].append(node)
     return list(sides.values())
-
-
-def _nvlink_links(config: TopologyConfig, damage: Damage, healthy: Bools) -> list[Link]:
-    """Return the links between GPUs that are not down and their NVSwitch, in order."""
-    links: list[Link] = []
-    half = config.node.nvlink_latency / 2  # two such links lead from GPU to GPU
-    for rank in np.flatnonzero(healthy).tolist():
-        node, i = divmod(rank, config.node.gpus)
-        width = damage.nvlink.get(rank, config.node.nvlink)
-        gpu = f"gpu{node}.{i}"
-        links += _there_and_back(gpu, f"nvswitch{node}", width, half)
-    return links
-
-
-def _nic_links(
-    config: TopologyConfig, switches: Switches, damage: Damage, nics: list[int]
-) -> list[Link]:
-    """Return the links between NICs and their switches."""
-    links: list[Link] = []
-    homes = set(switches.home) - {()}
-    names = {home: text(home) for home in homes}  # made once: nodes share switches
-    for number in nics:
-        node, j = divmod(number, config.node.nics)
-        width = config.node.nic
-        delay = config.fabric.leaf_latency / 2  # two such links lead from NIC to NIC under a leaf
-        if switches.nic:
-            width, delay = switches.nic[number]
-        width = damage.nic.get(number, width)
-        nic = f"nic{node}.{j}"
-        leaf = names[switches.home[number]]
-        links += _there_and_back(nic, leaf, width, delay)
-    return links
 
 
 def _slots(config: TopologyConfig, healthy: Bools, nics: list[int], first: int) -> Slots:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import LayoutError
+from simulator.topology.labels import KINDS, Labels, Run
 from simulator.topology.link_kind import LinkKind
 from simulator.topology.routing import SINGLE_CABLES, Paths
 
@@ -51,9 +52,9 @@ class Network:
     """Bandwidth of each link in its direction [link] B/s."""
     latency: NDArray[np.float64]
     """Latency of each link [link] s."""
-    kind: tuple[LinkKind, ...]
-    """Kind of each link [link]: nvlink, nic, fabric or pcie."""
-    name: tuple[str, ...]
+    kind_code: NDArray[np.int8]
+    """Place of the kind of each link in `LinkKind` [link]."""
+    name: Sequence[str]
     """Name of each link [link], `gpu3.7->nvswitch3`."""
     gpus_per_node: int
     """GPUs of one node."""
@@ -93,6 +94,17 @@ class Network:
     """Link from each GPU to the PCIe switch of its NIC [gpu], -1 without `node.pcie`."""
     slot: Ids
     """Link from a PCIe switch to its NIC [nic], -1 without `node.pcie`."""
+
+    @property
+    def kind(self) -> Sequence[LinkKind]:
+        """Return the kind of each link [link]: nvlink, nic, fabric or pcie."""
+        codes = self.kind_code
+        return Labels((Run(len(codes), lambda link: KINDS[codes[link]]),))
+
+    def is_kind(self, kind: LinkKind) -> NDArray[np.bool_]:
+        """Tell which links are of a kind [link]."""
+        of_kind: NDArray[np.bool_] = self.kind_code == KINDS.index(kind)
+        return of_kind
 
     def node_of(self, gpu: int) -> int:
         """Return the node of a GPU."""

@@ -136,13 +136,25 @@ class Paths:
         """Return every link that leads closer, in a fixed order."""
         key = (at, there)
         if key not in self._choices:
-            far = self._distances(there)
             options: list[Option] = []
-            for ahead, links in self.ahead[at].items():
-                if far[ahead] == far[at] - 1:
-                    options += [Option(link, ahead) for link in links]
+            for ahead in self._closer(at, there):
+                options += [Option(link, ahead) for link in self.ahead[at][ahead]]
             self._choices[key] = tuple(options)
         return self._choices[key]
+
+    def _closer(self, at: int, there: int) -> list[int]:
+        """Return the neighbours of a switch that are closer to another."""
+        neighbours = self.ahead[at]
+        if there in neighbours:
+            return [there]
+        # All ways to a leaf of a tree lead over the one switch above it, which thousands share.
+        above = list(self.ahead[there])
+        if len(above) == 1 and len(self.ahead[above[0]]) > 1:
+            there = above[0]
+        if there in neighbours:
+            return [there]
+        far = self._distances(there)
+        return [ahead for ahead in neighbours if far[ahead] == far[at] - 1]
 
     def _pick(self, src: int, dst: int, hop: int) -> int:
         """Return the number that picks one of several links for two GPUs at a hop."""

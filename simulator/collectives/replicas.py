@@ -1,0 +1,151 @@
+"""One collective in many groups at once: groups that lie alike on their nodes share one pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from simulator.collectives.algorithms import ALGORITHMS
+from simulator.collectives.demand import Demand, Pattern, Round, latencies
+from simulator.collectives.paths import Floats, Links, of_kind, ways
+from simulator.collectives.units import latency_of, unit
+from simulator.hardware import CommunicationModel
+from simulator.topology import LinkKind, Network
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a collective asks of the network in each of some groups, as columns."""
+
+    first: Links
+    """Where the links of each group begin, and their number [group + 1]."""
+    links: Links
+    """Links that each group crosses, each once [entry]."""
+    bytes: Floats
+    """That cross each [entry] B."""
+    latency: Floats
+    """Of all rounds [group] s."""
+
+    @classmethod
+    def of(cls, each: Sequence[Demand]) -> Demands:
+        """Return the demands of groups side by side."""
+        sizes = [len(one.links) for one in each]
+        return cls(
+            first=np.concatenate([[0], np.cumsum(sizes)]),
+            links=np.concatenate([one.links for one in each]),
+            bytes=np.concatenate([one.bytes for one in each]),
+            latency=np.array([one.latency for one in each]),
+        )
+
+    def scaled(self, factor: float) -> Demands:
+        """Return the demands with every byte count multiplied."""
+        return replace(self, bytes=self.bytes * factor)
+
+    def seconds(self, network: Network, model: CommunicationModel) -> Floats:
+        """Return how long each group takes alone: the latencies, then its slowest link [group] s."""
+        share = np.where(
+            of_kind(network, LinkKind.NVLINK)[self.links], model.nvlink, model.nic
+        )  # [entry]
+        busy = self.bytes / share / network.capacity[self.links]  # [entry] s
+        slowest = np.zeros(len(self.latency))
+        # A group that crosses no link has no entry to take the largest of.
+        crosses = np.flatnonzero(np.diff(self.first))
+        if len(crosses):
+            slowest[crosses] = np.maximum.reduceat(busy, self.first[crosses])
+        result: Floats = self.latency + slowest
+        return result
+
+    def each(self) -> list[Demand]:
+        """Return the demand of each group."""
+        latency = self.latency.tolist()
+        return [
+            Demand(self.links[begin:end], self.bytes[begin:end], late)
+            for begin, end, late in zip(
+                self.first[:-1].tolist(), self.first[1:].tolist(), latency, strict=True
+            )
+        ]
+
+
+def units(
+    network: Network, algorithm: str, op: str, groups: Links, kernel: CommunicationModel
+) -> Demands:
+    """Return the demands of one byte of a collective's whole buffer, as `unit` does of one group.
+
+    groups: ranks [group, member]. Errors: as `unit`.
+    """
+    if len(groups) == 1 or not _alike(network, groups):
+        return Demands.of([unit(network, algorithm, op, row, kernel) for row in groups.tolist()])
+    pattern = ALGORITHMS[algorithm].ops[op]
+    ranks = np.ascontiguousarray(groups, dtype=np.int64)
+    return _units(network, pattern, ranks.tobytes(), len(groups), latency_of(kernel))
+
+
+def _alike(network: Network, groups: Links) -> bool:
+    """Tell whether the n-th members of all groups are the n-th on the same of their nodes."""
+    node = groups // network.gpus_per_node  # [group, member]
+    begins = np.diff(node, axis=1) > 0  # [group, member but the first]
+    in_order = (np.diff(groups, axis=1) > 0).all()
+    return bool(in_order and (begins == begins[0]).all())
+
+
+# By value: passes over a bucket, stages of equal ranks and runs on one cluster share them.
+@lru_cache(maxsize=128)
+def _units(
+    network: Network,
+    pattern: Pattern,
+    ranks: bytes,
+    count: int,
+    kernel: CommunicationModel | None,
+) -> Demands:
+    groups = np.frombuffer(ranks, dtype=np.int64).reshape(count, -1)  # [group, member]
+    rounds = pattern(network, groups[0].tolist(), 1.0)
+    delay = latencies(network, kernel)  # [link] s
+    owners = [np.zeros(0, np.int64)]
+    links = [np.zeros(0, np.int64)]
+    sizes = [np.zeros(0)]
+    latency = np.zeros(count)
+    # Rounds one behind another: on a link of a group their bytes add up in the order of `demand`.
+    for step in rounds.rounds:
+        src, dst = _of_groups(groups, step.src), _of_groups(groups, step.dst)
+        pairs = src.shape[1]
+        crossed = ways(network, src.ravel(), dst.ravel())
+        group, pair = np.divmod(crossed.pair, pairs)  # [entry]
+        owners.append(group)
+        links.append(crossed.link)
+        sizes.append(step.bytes[pair] * crossed.share * step.repeat)
+        delays = crossed.latencies(src.size, delay).reshape(count, pairs)
+        latency += step.repeat * _round_latency(step, delays)
+    owner, link, size = np.concatenate(owners), np.concatenate(links), np.concatenate(sizes)
+    return _merged(network, owner, link, size, latency)
+
+
+def _of_groups(groups: Links, ranks: Links) -> Links:
+    """Return what stands in each group for ranks of the first, SWITCH and FABRIC as they are.
+
+    groups: [group, member], rising. ranks: [pair]. Returns [group, pair].
+    """
+    member = np.searchsorted(groups[0], ranks)  # [pair]
+    return np.where(ranks >= 0, groups[:, member], ranks)
+
+
+def _round_latency(step: Round, delays: Floats) -> Floats:
+    """Return the latency of a round, as `Round.latency`. delays: [group, pair] s. Returns [group] s."""
+    if not delays.shape[1]:
+        return np.zeros(len(delays))
+    latency: Floats = delays.mean(axis=1) if step.chained else delays.max(axis=1)
+    return latency
+
+
+def _merged(network: Network, owner: Links, link: Links, size: Floats, latency: Floats) -> Demands:
+    """Return bytes on links with each link of a group once, as `merged`. owner: group [entry]."""
+    used = size > 0  # links that carry nothing would make a coflow wait for them
+    count = len(network.capacity)
+    met = owner[used] * count + link[used]
+    different, index = np.unique(met, return_inverse=True)
+    total = np.bincount(index, size[used], minlength=len(different)).astype(np.float64)
+    group = different // count  # [entry] rising
+    first = np.searchsorted(group, np.arange(len(latency) + 1))
+    return Demands(first, different % count, total, latency)
