@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
 
 from simulator.cli.commands import cli
+from simulator.cli.emit import emit, print_parts
+from simulator.cli.outputs import output
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @cli.command("compile")
-def compile_() -> None:
-    """Compile what makes runs fast, once, and keep it on disk.
+@click.option(
+    "--json",
+    callback=output,
+    metavar="FILE",
+    help="Write the times as JSON; - writes them to standard output.",
+)
+def compile_(json: Path | None) -> None:
+    """Compile once what makes runs fast, and keep it on disk.
 
-    Without it everything runs as well, large programs after a wait and small ones more slowly.
+    Nothing needs it: without it small programs run more slowly, and large ones compile as they run.
     """
-    from simulator.cli.terminal import PlainConsole
     from simulator.engine import CODE
 
-    console = PlainConsole()
-    for name, act in _parts().items():
-        started = time.perf_counter()
-        act()
-        console.print(f"{name}: {time.perf_counter() - started:.1f} s")
+    seconds = {name: _timed(act) for name, act in _parts().items()}
     folder = CODE.folder()
-    console.print(f"kept in {folder}" if folder else "kept nowhere: no folder can be written")
+    tree = {
+        "parts": [{"name": name, "seconds": each} for name, each in seconds.items()],
+        "folder": str(folder) if folder else None,
+    }
+    text = _text(seconds, folder)
+    emit(lambda: tree, json, lambda console: print_parts(console, text))
 
 
 def _parts() -> Mapping[str, Callable[[], object]]:
@@ -38,3 +53,16 @@ def _parts() -> Mapping[str, Callable[[], object]]:
         "search of schedules": lambda: build("zb-1p", 4, 2_502),  # so many that it is compiled
         "flows": lambda: drain([1.0], [0, 1], [0], [1.0], executor="numba"),
     }
+
+
+def _timed(act: Callable[[], object]) -> float:
+    """Return how long something takes [s]."""
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def _text(seconds: Mapping[str, float], folder: Path | None) -> Iterator[RenderableType]:
+    for name, each in seconds.items():
+        yield f"{name}: {each:.1f} s"
+    yield f"kept in {folder}" if folder else "kept nowhere: no folder can be written"
