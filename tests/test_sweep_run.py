@@ -86,6 +86,8 @@ def start(*arguments):
         env=environment,
         text=True,
         start_new_session=True,
+        # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -358,7 +360,7 @@ def test_killed_at_any_moment_it_continues_and_ends_in_the_same_bytes(write, cap
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no process groups to interrupt")
 def test_ctrl_c_ends_with_how_to_continue(write):
     # So many points that it cannot end between its first point and the signal.
-    write(axes={"layout.ep": [1, 2], "experts.seed": list(range(2_000))})
+    write(axes={"layout.ep": [1, 2], "experts.seed": list(range(200))})
     process = start("s.yaml", "--workers", "2")
     wait_for_points("trial", 1, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
@@ -366,7 +368,7 @@ def test_ctrl_c_ends_with_how_to_continue(write):
     assert process.returncode == 130
     kept = len(list(Path("trial/points").iterdir()))
     assert (
-        err == f"interrupted: {kept} of 4000 points are kept in trial; the same command continues\n"
+        err == f"interrupted: {kept} of 400 points are kept in trial; the same command continues\n"
     )
 
 
