@@ -81,16 +81,18 @@ def bytes_of(folder):
 def start(*arguments):
     """Start the command as a process group of its own, as a shell does."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
+    # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that.
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
         [sys.executable, "-m", "simulator", "sweep", *arguments],
         env=environment,
         text=True,
         start_new_session=True,
-        # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    signal.signal(signal.SIGINT, handler)
+    return process
 
 
 def wait_for_points(folder, count, process):
