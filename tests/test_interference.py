@@ -20,6 +20,7 @@ from simulator.residuals.interference import measured, neighbours
 from simulator.residuals.rows import processor
 
 GB = 1e9
+WHOLE = "900 GB/s bidirectional"
 
 
 @pytest.fixture(params=EXECUTORS, scope="module")
@@ -232,9 +233,32 @@ def test_nccl_is_slowed_inside_a_node_and_not_where_it_waits_for_nics():
         for name in slowed:
             links = rows[name].measured_on
             assert links.nic == links.nvlink
-    inside = lower(scenario(schedule__name="1f1b", layout__tp=1, layout__pp=1, layout__ep=1))
-    found = {flow.label[0].value: flow.overlap_slowdown for flow in inside.coflows}
-    assert set(found.values()) == {1.0}, found  # rings of 8 GPUs on two nodes
+    # Rings of 8 GPUs on two nodes, and on one whose NVLink is not cut.
+    inside = {"nodes": 1, "node__gpus": 8, "node__nics": 8, "node__nvlink": WHOLE}
+    for changes, slowdown in (({}, 1.0), (inside, 1.28)):
+        plain = {"layout__tp": 1, "layout__pp": 1, "layout__ep": 1, **changes}
+        one = lower(scenario(schedule__name="1f1b", **plain))
+        # Small buckets run LL, which nobody measured next to compute.
+        large = [flow.overlap_slowdown for flow in one.coflows if flow.size > 25e6]
+        assert len(large) >= 5
+        assert large == pytest.approx([slowdown] * len(large))
+
+
+def test_sms_too_few_for_a_link_are_not_too_few_for_the_slower_one_where_a_kernel_was_measured():
+    # NVLink of 450 GB/s: 16 of DeepEP's SMs copy less than it carries, 20 more of it. Next to compute
+    # each moves what was measured on 200 GB/s, which either number fills.
+    found = []
+    for sms in (16, 20):
+        inside = {"nodes": 1, "node__gpus": 8, "node__nics": 8, "node__nvlink": WHOLE}
+        one = lower(scenario(layout__pp=1, layout__ep=8, experts__sms=sms, **inside))
+        flows = {flow.label[0].value: flow for flow in one.coflows}
+        found.append(flows["dispatch"])
+    few, more = found
+    # Bytes that keep the link busy: more where SMs fill less of it.
+    assert few.size > more.size
+    assert few.overlap_slowdown * few.size / few.rate == pytest.approx(
+        more.overlap_slowdown * more.size / more.rate
+    )
 
 
 def test_pairs_whose_geometry_is_known_are_within_15_percent():

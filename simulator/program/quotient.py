@@ -271,10 +271,15 @@ class _Folding:
         measured_on = kernel.measured_on
         if measured_on is None or not alone:
             return kernel.overlap_slowdown
-        busy = self._busy(first, kernel)
+        links, busy = self.table.links[first], self._busy(first, kernel)
+        share = self.table.sm_share[first]
         measured = 0.0  # of PCIe alone nothing is known
         for kind, rate in ((LinkKind.NVLINK, measured_on.nvlink), (LinkKind.NIC, measured_on.nic)):
+            of_this = of_kind(self.net, kind)[links]
+            # SMs too few to fill a link fill more of a slower one.
+            faster = np.maximum(1.0, self.net.capacity[links[of_this]] / rate)
+            filled = np.minimum(1.0, share * faster)
             # Time on each link, were it as fast as where the kernel was measured [link] s.
-            there = busy[of_kind(self.net, kind)[self.table.links[first]]] / rate
+            there = busy[of_this] * share / filled / rate
             measured = max(measured, float(there.max(initial=0.0)))
         return max(1.0, kernel.overlap_slowdown * measured / alone)
