@@ -63,9 +63,14 @@ class RampConfig(Section):
     """A batch that grows evenly with the tokens of its span."""
 
     start: Integer = Field(
-        alias="from", gt=0, description="Number of sequences per step at the beginning."
+        alias="from",
+        gt=0,
+        description="Number of sequences per step at the beginning.",
+        examples=[3072],
     )
-    to: Integer = Field(gt=0, description="Number of sequences per step at the end.")
+    to: Integer = Field(
+        gt=0, description="Number of sequences per step at the end.", examples=[15360]
+    )
     points: Integer = Field(
         4,
         ge=2,
@@ -94,7 +99,9 @@ class SpanConfig(Section):
     tokens: Number | None = Field(
         None, gt=0, description="Number of tokens of this span.", examples=[469e9]
     )
-    steps: Integer | None = Field(None, gt=0, description="Number of steps, instead of tokens.")
+    steps: Integer | None = Field(
+        None, gt=0, description="Number of steps, instead of tokens.", examples=[1000]
+    )
     duration: Seconds | None = Field(
         None,
         gt=0,
@@ -152,13 +159,19 @@ class RepeatConfig(Section):
     """What a programme repeats or throws away, as a share of other stages."""
 
     stages: tuple[str, ...] = Field(
-        (), description="Names of the stages; default: all before this one that train."
+        (),
+        description="Names of the stages; default: all before this one that train.",
+        examples=[["pre-training"]],
     )
     share: Number = Field(
         gt=0, description="GPU-hours over those of the stages together.", examples=[0.1]
     )
-    low: Number | None = Field(None, ge=0, description="The share at the low end of the ledger.")
-    high: Number | None = Field(None, ge=0, description="The share at its high end.")
+    low: Number | None = Field(
+        None, ge=0, description="The share at the low end of the ledger.", examples=[0.05]
+    )
+    high: Number | None = Field(
+        None, ge=0, description="The share at its high end.", examples=[0.3]
+    )
     serial: bool = Field(
         False,
         description=(
@@ -195,7 +208,9 @@ class CampaignStageConfig(Section):
         description="A path, or the bare name of a shipped campaign.", examples=["deepseek-v3"]
     )
     stages: tuple[str, ...] = Field(
-        (), description="Names of its stages that count; default: all of them."
+        (),
+        description="Names of its stages that count; default: all of them.",
+        examples=[["pre-training"]],
     )
 
 
@@ -221,9 +236,15 @@ class StageConfig(Section):
         ),
     )
     notes: tuple[str, ...] = Field(
-        (), description="What a reader has to know about it, a sentence each."
+        (),
+        description="What a reader has to know about it, a sentence each.",
+        examples=[["The layout is assumed."]],
     )
-    published: tuple[Figure, ...] = Field((), description="Published figures of this stage.")
+    published: tuple[Figure, ...] = Field(
+        (),
+        description="Published figures of this stage.",
+        examples=[[{"quantity": "gpu_hours", "value": 2664000, "source": "arXiv 2412.19437"}]],
+    )
 
     @property
     def kind(self) -> str:
@@ -272,7 +293,11 @@ class CampaignConfig(Section):
         description="What is done, in its order.",
         examples=[[{"name": "pre-training", "train": {"workload": "deepseek-v3"}}]],
     )
-    published: tuple[Figure, ...] = Field((), description="Published figures of the whole.")
+    published: tuple[Figure, ...] = Field(
+        (),
+        description="Published figures of the whole.",
+        examples=[[{"quantity": "gpu_hours", "value": 2788000, "source": "arXiv 2412.19437"}]],
+    )
     counts: tuple[str, ...] = Field(
         (), description="What this ledger counts, a line each.", examples=[["one final run"]]
     )

@@ -40,9 +40,11 @@ class Campaign:
 def read(name: str, sets: Mapping[str, Any] | None = None) -> Campaign:
     """Read a campaign: a path, or the bare name of a shipped one.
 
-    sets: path of keys -> value, as `--set` gives them. Errors: InputError with file, line and key.
+    sets: path of keys -> value, with or without `campaign.` before it. Errors: InputError with file,
+    line and key.
     """
-    return _read(inputs.find(name, "campaigns"), sets or {}, ())
+    changes = {key.removeprefix("campaign."): value for key, value in (sets or {}).items()}
+    return _read(inputs.find(name, "campaigns"), changes, ())
 
 
 def _read(path: Path, sets: Mapping[str, Any], above: tuple[Path, ...]) -> Campaign:

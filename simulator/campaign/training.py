@@ -28,7 +28,11 @@ class Folder:
         neighbour = self.path / name
         if name and inputs.is_file(neighbour):
             return neighbour
-        return inputs.find(name, kind)
+        try:
+            return inputs.find(name, kind)
+        except InputError as error:
+            error.file = ""  # the campaign's file names it, not that file itself
+            raise
 
 
 class _Base(NamedTuple):

@@ -30,7 +30,7 @@ from simulator.cli.outputs import output
     help="Write the ledgers as JSON; - writes them to standard output.",
 )
 def plan(campaigns: tuple[str, ...], sets: dict[str, Any], json: Path | None) -> None:
-    """Add up a training programme: GPU-hours, days and money of every stage.
+    """Add up whole training programmes, stage by stage.
 
     CAMPAIGN is a YAML file or the bare name of a shipped one, such as deepseek-v3. Every stage is
     simulated; published figures stand beside the simulated ones with what they include.
