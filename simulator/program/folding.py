@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from simulator.layout import Layout
 from simulator.program.coflows import Coflows
 from simulator.program.ragged import flat, joined, lengths, starts
+from simulator.progress import doing
 from simulator.refinement import (
     Colours,
     Incidence,
@@ -58,6 +59,7 @@ def members(layout: Layout) -> Sequence[int]:
     return tuple(member.tolist())
 
 
+@doing("finding which GPUs are alike")
 def fold(
     network: Network, schedule: Schedule, table: Coflows, layout: Layout, loads: Sequence[int] = ()
 ) -> Partition:

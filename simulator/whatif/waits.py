@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from simulator import inputs
 from simulator.collectives.kinds import EXCHANGES
 from simulator.program import Program
+from simulator.progress import doing
 from simulator.units import Integer, Seconds
 
 
@@ -53,6 +54,7 @@ class Waits:
         return self.exchanges * self.most
 
 
+@doing("waits at exchanges")
 def waits(program: Program) -> Waits | None:
     """Return what waiting at exchanges may add; None where nothing is exchanged or nobody waits."""
     loads = program.costs.loads
