@@ -5,11 +5,19 @@ from collections import Counter
 import numpy as np
 import pytest
 from builders import scenario
+from hypothesis import given
+from hypothesis import strategies as st
 
+from simulator.collectives import CoflowKind, Communication
+from simulator.collectives.replicas import Demands
 from simulator.costs import price
 from simulator.program import schedule_of
-from simulator.program.coflows import Coflows, coflows
+from simulator.program.coflows import Coflows, Runs, coflows
 from simulator.program.folding import Partition, fold, program_colours
+from simulator.program.tiles import whole
+from simulator.program.transfers import Label
+from simulator.scenario import Scenario
+from simulator.schedules import Schedule, build
 
 CLUSTERS = (
     {},
@@ -79,15 +87,11 @@ def refined(table: Coflows, ranks: list[int], links: list[int]) -> Partition:
     return Partition(np.array(ranks), np.array(links), np.array(flows), *firsts)
 
 
-@pytest.mark.parametrize("changes", CLUSTERS, ids=str)
-def test_rows_fold_as_their_coflows_would_one_by_one(changes):
-    one, table = scenario(**changes), table_of(changes)
-    costs = price(one)
-    schedule = schedule_of(one, costs)
+def agrees(one: Scenario, schedule: Schedule, table: Coflows) -> None:
+    """Assert that `fold` finds the coarsest equitable partition."""
     found = fold(one.network, schedule, table, one.layout)
     colours = program_colours(schedule)
-    every = range(one.layout.gpus)
-    index = [one.layout.pipeline_index(rank) for rank in every]
+    index = [one.layout.pipeline_index(rank) for rank in range(one.layout.gpus)]
     speed = one.network.speed.tolist()
     # Both ends of a send that meet tell their pipeline indices apart, see `fold`.
     runs = numbered([(colours[at], speed[rank], at * table.meets) for rank, at in enumerate(index)])
@@ -96,6 +100,46 @@ def test_rows_fold_as_their_coflows_would_one_by_one(changes):
     expected = refined(table, runs, numbered(list(looks)))
     for name in ("rank", "link", "coflow", "first_rank", "first_link", "first_coflow"):
         assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+
+
+@pytest.mark.parametrize("changes", CLUSTERS, ids=str)
+def test_rows_fold_as_their_coflows_would_one_by_one(changes):
+    one = scenario(**changes)
+    agrees(one, schedule_of(one, price(one)), table_of(changes))
+
+
+@st.composite
+def drawn(draw: st.DrawFn, cluster: Scenario) -> Coflows:
+    """Return a few transfers between drawn ranks over drawn links."""
+    net, gpus = cluster.network, cluster.layout.gpus
+    table = Coflows(Communication.of(cluster), cluster.layout, whole(net, cluster.layout))
+    kernel = cluster.kernels.communication["dispatch"]
+    for what in range(draw(st.integers(1, 3))):
+        members = draw(st.integers(1, 3))
+        rows = draw(st.integers(1, 4))
+        ranks = draw(st.permutations(range(gpus)))[: members * rows]
+        groups = np.sort(np.array(ranks[: len(ranks) // members * members]).reshape(-1, members))
+        sizes = [draw(st.integers(0, 3)) for _ in groups]
+        links = [draw(st.permutations(range(len(net.capacity))))[:size] for size in sizes]
+        first = np.concatenate([[0], np.cumsum(sizes)])
+        flat = np.array([link for row in links for link in sorted(row)], dtype=np.int64)
+        runs = []
+        for kind in draw(st.sampled_from([("dispatch", "combine"), ("F",), ("all_gather",)])):
+            drawn_bytes = [draw(st.sampled_from([1.0, 2.0])) for _ in flat]
+            late = [draw(st.sampled_from([0.0, 1e-6])) for _ in groups]
+            demands = Demands(first, flat, np.array(drawn_bytes), np.array(late))
+            runs.append(Runs(Label(CoflowKind(kind), what), kernel, demands))
+        table._add(groups, runs)
+    return table
+
+
+_CLUSTER = scenario(layout__pp=1, layout__ep=2)
+
+
+@pytest.mark.slow
+@given(drawn(_CLUSTER))
+def test_any_rows_fold_as_their_coflows_would_one_by_one(table):
+    agrees(_CLUSTER, build("1f1b", 1, 1), table)
 
 
 @pytest.mark.parametrize("changes", CLUSTERS, ids=str)
