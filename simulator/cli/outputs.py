@@ -17,6 +17,7 @@ INPUTS: Mapping[str, str] = {
     "workload": "workloads",
     "workloads": "workloads",
     "sweep_file": "sweeps",
+    "campaigns": "campaigns",
     "file": "",
     "trace": "",
 }
@@ -25,6 +26,7 @@ ORDER = (
     "run",
     "compare",
     "sweep",
+    "plan",
     "validate",
     "schedule",
     "collective",
