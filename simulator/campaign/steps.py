@@ -34,7 +34,7 @@ def scenarios(campaigns: Iterable[Campaign]) -> Mapping[str, Scenario]:
 
 
 def simulated(wanted: Mapping[str, Scenario]) -> Steps:
-    """Simulate scenarios."""
+    """Simulate scenarios, each once."""
     return {name: _step(wanted[name]) for name in counted(wanted, "simulating steps")}
 
 

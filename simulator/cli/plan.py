@@ -40,8 +40,7 @@ def plan(campaigns: tuple[str, ...], sets: dict[str, Any], json: Path | None) ->
 
     # All are read before anything is simulated, so that a mistake in the last one costs no time.
     read = [room.read(name, sets) for name in campaigns]
-    wanted = room.scenarios(read)
-    steps = room.simulated(wanted)
+    steps = room.simulated(room.scenarios(read))
     ledgers = [room.ledger(one, steps) for one in read]
     text = ledgers_text(ledgers)
     emit(lambda: room.as_dict(ledgers), json, lambda console: print_parts(console, text))
