@@ -67,8 +67,7 @@ def _hosts(program: Program) -> Bound:
     # A host launches the rows of its rank one after another; what makes it wait only adds to that.
     # It has launched the first kernel when the step begins.
     ends = []  # [rank class] s
-    for rank in range(program.ranks):
-        own = np.flatnonzero(program.rank == rank)
+    for own in program.rows_by_rank:
         if len(own):
             host = program.host[own]  # [row] s
             begins = np.cumsum(host) - host - program.lead[own[0]]

@@ -190,6 +190,15 @@ class Program:
         """Return the number of classes of ranks."""
         return len(self.first_rank)
 
+    @cached_property
+    def rows_by_rank(self) -> list[Ints]:
+        """Return the rows of each class of ranks, in their order [rank class][row]."""
+        # Sorted once: a mask per class would take as long as all rows together, and where nothing
+        # folds there are thousands of classes with millions of rows.
+        order = np.argsort(self.rank, kind="stable")
+        counts = np.bincount(self.rank, minlength=self.ranks)
+        return np.split(order, np.cumsum(counts)[:-1])
+
     def pipeline_index(self, rank_class: int) -> int:
         """Return the pipeline index of a class of ranks."""
         return self.scenario.layout.pipeline_index(int(self.first_rank[rank_class]))
