@@ -15,7 +15,6 @@ Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 
-
 class Changes(NamedTuple):
     """What the halves of a rank's actions do to the kept activations, in order."""
 

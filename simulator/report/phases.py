@@ -41,8 +41,8 @@ def phases(timeline: Timeline) -> dict[str, float]:
         "data_parallel": np.array(outside),
     }
     # Last, so that it is what the others leave of the step.
-    seconds["bubble"] = timeline.step_time - sum(seconds.values())
     nothing = np.zeros(program.ranks)
+    seconds["bubble"] = timeline.step_time - sum(seconds.values(), start=nothing)
     return {kind: program.mean(seconds.get(kind, nothing)) for kind in PHASES}
 
 
@@ -73,10 +73,10 @@ def _chunks(timeline: Timeline) -> _Chunks:
         begin = np.maximum(first[own], ends[:-1])
         lasts[own] = np.maximum(0.0, last[own] - begin)
         reached[number] = ends[-1]
-    seconds = {}
+    seconds: dict[str, Floats] = {}
     for name, code in kinds.items():
         of_kind = kind == code
-        seconds[name] = np.bincount(rank[of_kind], lasts[of_kind], program.ranks)
+        seconds[name] = np.bincount(rank[of_kind], lasts[of_kind], program.ranks).astype(float)
     return _Chunks(seconds, reached)
 
 
