@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from simulator import inputs
 from simulator.collectives.kinds import EXCHANGES
+from simulator.frozen import FROZEN
 from simulator.program import Program
+from simulator.progress import doing
 from simulator.units import Integer, Seconds
 
 
 class WaitRow(BaseModel):
     """How long an exchange waited for its peers where that was measured."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     nodes: Integer = Field(gt=0, description="Nodes of the expert group, at most.", examples=[4])
     least: Seconds = Field(ge=0, description="Of one exchange [s].", examples=["0 s"])
@@ -27,7 +29,7 @@ class WaitRow(BaseModel):
 class WaitTable(BaseModel):
     """Every measured interval, `simulator/data/trust/waits.yaml`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     rows: tuple[WaitRow, ...] = Field(description="From few nodes to many.")
 
@@ -53,6 +55,7 @@ class Waits:
         return self.exchanges * self.most
 
 
+@doing("waits at exchanges")
 def waits(program: Program) -> Waits | None:
     """Return what waiting at exchanges may add; None where nothing is exchanged or nobody waits."""
     loads = program.costs.loads
