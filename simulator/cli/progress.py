@@ -85,6 +85,19 @@ def counter(what: str) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on standard error what takes some seconds; nothing where that is no terminal."""
+    from simulator.cli.terminal import PlainConsole
+
+    console = PlainConsole(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
 def _rate(speed: float | None) -> str:
     """Return a rate in points per second, or the time of a point where that is longer [s]."""
     if not speed:
