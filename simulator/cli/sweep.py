@@ -141,13 +141,13 @@ def _check_outputs(folder: Folder, outputs: Mapping[str, Path | None]) -> None:
 
 def _compile_once(chosen: Sequence[Point], folder: Folder) -> None:
     """Compile the executor of steps where that pays, once for all workers."""
-    from simulator.cli.progress import waiting
     from simulator.engine import CODE
+    from simulator.progress import doing
 
     missing = {point.name for point in chosen if not folder.has(point.name)}
     # Compiling takes as long as SimPy takes longer over some ten points of a large program.
     if len(missing) >= PAYS and not CODE.on_disk():
-        with waiting("compiling the executor, once on this machine"):
+        with doing("compiling the executor, once on this machine"):
             CODE.ready()
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.errors import InputError
+from simulator.progress import doing
 
 Produce = Callable[[Path], object]
 """Writes a new file under the path that it is given, which ends as the final one does."""
@@ -72,6 +73,7 @@ def _check_folder(path: Path) -> None:
         raise InputError("lies in a folder that cannot be written to", value=str(path))
 
 
+@doing("writing")
 def write(path: Path, produce: Produce) -> None:
     """Let `produce` write a draft, then put its content where `path` leads. Errors: InputError."""
     check_writable(path)
@@ -84,6 +86,7 @@ def write(path: Path, produce: Produce) -> None:
         _pour(draft.read_bytes(), path)
 
 
+@doing("writing")
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file. Errors: InputError."""
     check_writable(path)
