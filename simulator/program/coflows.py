@@ -295,16 +295,7 @@ class Widths(NamedTuple):
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage, two of a bidirectional pipeline."""
-    table = schedule.table
-    pair = table.stage_b >= 0
-    stages = np.concatenate([table.stage, table.stage_b[pair]])
-    ranks = np.concatenate([table.rank, table.rank[pair]])
-    both = np.stack([stages, ranks])
-    # np.unique sorts by stage, then by rank, so that what follows is in one order.
-    hosts: dict[int, list[int]] = {}
-    for stage, rank in np.unique(both, axis=1).T.tolist():
-        hosts.setdefault(stage, []).append(rank)
-    return {stage: tuple(held) for stage, held in hosts.items()}
+    return schedule.hosts
 
 
 def pipeline_edges(schedule: Schedule) -> list[Edge]:
