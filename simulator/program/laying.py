@@ -20,6 +20,7 @@ from simulator.program.rank_rows import RankRows, Step
 from simulator.program.slots import Slots
 from simulator.program.templates import Handed
 from simulator.program.waits import Waits, csr, stream_order
+from simulator.progress import doing
 from simulator.topology import KINDS
 
 
@@ -41,6 +42,7 @@ class _Actions(NamedTuple):
     """Index into actions [row]."""
 
 
+@doing("laying rows")
 def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     """Return the program of one rank of each class. ranks: [rank class]."""
     # What templates hold is copied to every slot; what depends on the slot is worked out for all of
@@ -53,7 +55,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     labels = laid.labels()
     # Number in the whole cluster's table -> class; -1 picks the -1 behind the last.
     coflow = np.append(parts.coflow, -1)[slots.ints("coflow")]
-    first_labels = [step.table.label[first] for first in parts.first_coflow.tolist()]
+    first_labels = [step.table.columns.label(first) for first in parts.first_coflow.tolist()]
     is_send = np.array(
         [step.table.one_sided(label) for label in first_labels], dtype=bool
     )  # [class]

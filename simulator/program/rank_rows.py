@@ -14,12 +14,13 @@ from simulator.ops.streams import Stream
 from simulator.program.block_traffic import BlockTraffic
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
 from simulator.program.chunks import DUALPIPE, Pairing, chunk
-from simulator.program.coflows import CoflowKey, Coflows, stage_hosts
+from simulator.program.coflows import Coflows, stage_hosts
 from simulator.program.data_parallel import UPDATE, DataParallel, OwedAt
 from simulator.program.folding import members
 from simulator.program.orders import Key, Operations, Order, Post, orders
 from simulator.program.program import Ints
 from simulator.program.templates import FarWait, Handed, Template
+from simulator.program.transfers import CoflowKey
 from simulator.scenario import Scenario
 from simulator.schedules import Action, PipelineOverlap, Schedule, posts
 
@@ -183,13 +184,13 @@ class RankBuilder:
         handed_over: inputs that rows wait for themselves, nothing if the first row of the template does.
         """
         rank = traffic.data.rank
-        index = self.step.table.index
+        calls = self.step.table.calls(rank)
         columns = zip(rows.stream, rows.label, rows.busy, rows.exchange, rows.after, strict=True)
         for number, (stream, label, busy, call, after) in enumerate(columns):
             parameters = traffic.before(number)
             coflow = -1
             if call.kind:
-                coflow = index[CoflowKey(*call)][rank]
+                coflow = calls[CoflowKey(*call)]
             takes = any(handed_over.get(due) for due in after)
             launched = self._receiving(busy, self.virtual) if takes else busy
             row = template.row(stream, label, launched, coflow)
@@ -237,7 +238,7 @@ class RankBuilder:
         if edge is not None and self.step.table.meets:
             return  # `_post` does
         if edge is not None:
-            coflow = self.step.table.index[CoflowKey(direction, edge)][rank]
+            coflow = self.step.table.calls(rank)[CoflowKey(direction, edge)]
             busy = self.step.costs.hosts.collective()
             sent = template.row(self.send_stream, f"send {direction}", busy, coflow)
             template.wait(sent, rows)
@@ -290,7 +291,7 @@ class RankBuilder:
         source, target = (index, message.peer) if message.sends else (message.peer, index)
         edge = self.step.table.edges[message.half, source, target]
         sender = layout.rank(source, layout.local_rank(rank))
-        return self.step.table.index[CoflowKey(message.half, edge)][sender]
+        return self.step.table.calls(sender)[CoflowKey(message.half, edge)]
 
 
 def _pairing(scenario: Scenario) -> Pairing:
