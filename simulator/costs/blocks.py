@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
 from simulator.compute import INSENSITIVE, Sensitivity
+from simulator.costs.columns import (
+    BlockColumns,
+    Counted,
+    Shape,
+    Timing,
+    block_columns,
+    phase_counted,
+    timing,
+)
 from simulator.model import BlockKind
 from simulator.ops import Pass, Phase, Transfer
 
@@ -85,6 +95,16 @@ class Segment:
         """Return the time of the segment [s]."""
         return sum(self.seconds.values())
 
+    @property
+    def busy(self) -> Busy:
+        """Return what it keeps busy."""
+        return Busy(self.total, self.launches, sensitivity=self.sensitivity)
+
+    @property
+    def shape(self) -> Shape:
+        """Return nothing: which rows a segment makes, its sums say."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Hop:
@@ -95,13 +115,24 @@ class Hop:
     concurrent: int
     """How many of the segments that follow do not wait for it, or `ops.LATE`."""
 
+    @property
+    def shape(self) -> Shape:
+        """Return what tells its row from others."""
+        moved = self.transfer
+        return (moved.name, moved.group, round(moved.bytes), self.concurrent)
+
 
 @dataclass(frozen=True, slots=True)
 class Join:
     """Where the kernels that follow wait for what earlier phases left on its way."""
 
+    @property
+    def shape(self) -> Shape:
+        """Return what tells it from segments and transfers."""
+        return ("join",)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class PhaseCost:
     """One phase of one block."""
 
@@ -139,6 +170,21 @@ class PhaseCost:
                 sums[name] += seconds
         return dict(sums)
 
+    @cached_property
+    def timing(self) -> Timing:
+        """Return what the phase's segments keep busy, as columns."""
+        return timing([one.busy for one in self.segments])
+
+    @cached_property
+    def counted(self) -> tuple[Counted, ...]:
+        """Return what the phase's segments add to the sums of a rank [segment]."""
+        return phase_counted(self, self)
+
+    @cached_property
+    def runs(self) -> tuple[bool, ...]:
+        """Tell which of the phase's segments take time, and have a row [segment]."""
+        return tuple(bool(one.total) for one in self.segments)
+
 
 Repeated: TypeAlias = Literal["", "full", "experts"]
 """Phases of a forward pass that the backward pass runs once more: none, all, or those of experts."""
@@ -169,7 +215,7 @@ class BlockMemory(NamedTuple):
 
 
 # Memory stands next to the time of what it serves, because recompute trades one for the other.
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BlockCost:
     """One block, or one part of an MTP module, for one micro-batch."""
 
@@ -203,6 +249,11 @@ class BlockCost:
         """Tell whether tokens travel to the block's experts and back."""
         # Experts that stay on their own GPU have rows to compute and no load to send.
         return self.load >= 0
+
+    @cached_property
+    def columns(self) -> BlockColumns:
+        """Return the block's segments as columns."""
+        return block_columns(self)
 
 
 Parts: TypeAlias = tuple[BlockCost, ...]
