@@ -27,6 +27,8 @@ def scheduler(tmp_path_factory):
     """Run a real Dask scheduler and two real workers, each a process of its own; return the scheduler's address."""
     pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
     here, number = Path(__file__).resolve().parent, port()
+    # What workers import jobs from.
+    folders = (here.parent, here, here / "benchmarks")
     address = f"tcp://127.0.0.1:{number}"
     scratch = str(tmp_path_factory.mktemp("dask"))
     calls = [
@@ -48,7 +50,7 @@ def scheduler(tmp_path_factory):
             cwd=scratch,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
         )
         for call in calls
     ]

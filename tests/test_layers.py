@@ -15,7 +15,7 @@ ROWS = [
     # Lowest first; a module or folder imports only from lower rows.
     {"escapes"},
     {"errors"},
-    {"units", "compiled", "refinement"},
+    {"units", "compiled", "frozen", "refinement"},
     {"inputs", "hardware", "model", "precision", "fairshare"},
     {"layout", "topology", "flows"},
     {"ops", "experts", "schedules"},

@@ -11,6 +11,7 @@ from simulator.cli.commands import main
 from simulator.cli.compare import compare
 from simulator.cli.compile import compile_
 from simulator.cli.keys import keys
+from simulator.cli.plan import plan
 from simulator.cli.run import run
 from simulator.cli.schedule import schedule
 from simulator.cli.schema import schema
@@ -25,6 +26,7 @@ __all__ = [
     "compile_",
     "keys",
     "main",
+    "plan",
     "run",
     "schedule",
     "schema",

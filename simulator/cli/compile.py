@@ -49,7 +49,7 @@ def _parts() -> Mapping[str, Callable[[], object]]:
 
     return {
         "executor of steps": engine.CODE.ready,
-        "critical path": bounds.prepare,
+        "critical path": bounds.CODE.ready,
         "search of schedules": lambda: build("zb-1p", 4, 2_502),  # so many that it is compiled
         "flows": lambda: drain([1.0], [0, 1], [0], [1.0], executor="numba"),
     }

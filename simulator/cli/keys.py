@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     help="Write the keys as JSON; - writes them to standard output.",
 )
 def keys(prefix: str, json: Path | None) -> None:
-    """List the keys of topology, workload and sweep files.
+    """List the keys of topology, workload, sweep and campaign files.
 
     PREFIX is the beginning of a path, such as topology., layout. or schedule.name; default: all
     keys. A path is what --set takes; [] stands for any item of a list.

@@ -15,6 +15,7 @@ INPUTS: Mapping[str, str] = {
     "workload": "workloads",
     "workloads": "workloads",
     "sweep_file": "sweeps",
+    "campaigns": "campaigns",
     "file": "",
     "trace": "",
 }
@@ -23,6 +24,7 @@ ORDER = (
     "run",
     "compare",
     "sweep",
+    "plan",
     "validate",
     "schedule",
     "collective",

@@ -12,7 +12,7 @@ from simulator.cli.outputs import output as _output
 
 
 @cli.command()
-@click.argument("kind", type=click.Choice(["topology", "workload", "sweep"]))
+@click.argument("kind", type=click.Choice(["topology", "workload", "sweep", "campaign"]))
 @click.option(
     "--json",
     callback=_output,

@@ -7,129 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
-from simulator.compute import INSENSITIVE, Sensitivity
-from simulator.costs.columns import (
-    BlockColumns,
-    Counted,
-    Shape,
-    Timing,
-    block_columns,
-    phase_counted,
-    timing,
-)
+from simulator.costs.columns import BlockColumns, Counted, Timing, counted, joined, timing
+from simulator.costs.segments import Hop, Join, Segment, Shape
 from simulator.model import BlockKind
-from simulator.ops import Pass, Phase, Transfer
+from simulator.ops import Pass, Phase
 
 Blocks: TypeAlias = tuple[BlockKind, ...]
 """Kinds of blocks in forward order [block]."""
 Stages: TypeAlias = tuple[Blocks, ...]
 """Kinds of the blocks on each stage, in forward order [stage][block]."""
-
-
-class Launches(NamedTuple):
-    """How the host launches the kernels of a row, one after another."""
-
-    host: tuple[float, ...] = ()
-    """What launching each takes [kernel] s."""
-    kernels: tuple[float, ...] = ()
-    """What each takes on a healthy GPU, with the gap behind it [kernel] s."""
-
-    @property
-    def total(self) -> float:
-        """Return how long the host is busy [s]."""
-        return sum(self.host)
-
-    @property
-    def first(self) -> float:
-        """Return how long the host is busy until the first kernel is launched [s]."""
-        return self.host[0] if self.host else 0.0
-
-    def lag(self, speed: float) -> float:
-        """Return when the last kernel ends, were the GPU free from the first launch on.
-
-        Counted from when the host begins the row [s]. speed: of the rank's kernels.
-        """
-        launched = end = 0.0
-        for host, seconds in zip(self.host, self.kernels, strict=True):
-            launched += host
-            end = max(launched, end) + seconds / speed
-        return end
-
-
-NO_LAUNCHES = Launches()
-"""Of what the host does not launch by itself."""
-
-
-class Busy(NamedTuple):
-    """What a row keeps busy."""
-
-    seconds: float
-    """The GPU: of kernels on a healthy one, 0 of transfers [s]."""
-    launches: Launches = NO_LAUNCHES
-    """The host."""
-    drains: bool = False
-    """Whether the host waits for what the row waits for before it launches it."""
-    sensitivity: Sensitivity = INSENSITIVE
-    """Of its kernels to transfers that run next to them, mean over their time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Kernels that run one after another, with nothing to wait for in between."""
-
-    seconds: dict[str, float]
-    """Class of op, as the breakdown names it -> time [s]."""
-    flops: dict[str, float]
-    """Dtype -> executed FLOPs."""
-    recomputed: float
-    """Of those FLOPs, what the forward pass ran before."""
-    launches: Launches = NO_LAUNCHES
-    """How the host launches them."""
-    measured: float = 0.0
-    """Of the time of its GEMMs, that of shapes between measured ones [s]."""
-    sensitivity: Sensitivity = INSENSITIVE
-    """To transfers that run next to it, mean over its time."""
-
-    @property
-    def total(self) -> float:
-        """Return the time of the segment [s]."""
-        return sum(self.seconds.values())
-
-    @property
-    def busy(self) -> Busy:
-        """Return what it keeps busy."""
-        return Busy(self.total, self.launches, sensitivity=self.sensitivity)
-
-    @property
-    def shape(self) -> Shape:
-        """Return nothing: which rows a segment makes, its sums say."""
-        return ()
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """A transfer inside a phase."""
-
-    transfer: Transfer
-    """The collective, with its group and its bytes."""
-    concurrent: int
-    """How many of the segments that follow do not wait for it, or `ops.LATE`."""
-
-    @property
-    def shape(self) -> Shape:
-        """Return what tells its row from others."""
-        moved = self.transfer
-        return (moved.name, moved.group, round(moved.bytes), self.concurrent)
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """Where the kernels that follow wait for what earlier phases left on its way."""
-
-    @property
-    def shape(self) -> Shape:
-        """Return what tells it from segments and transfers."""
-        return ("join",)
 
 
 @dataclass(frozen=True)
@@ -178,7 +64,12 @@ class PhaseCost:
     @cached_property
     def counted(self) -> tuple[Counted, ...]:
         """Return what the phase's segments add to the sums of a rank [segment]."""
-        return phase_counted(self, self)
+        return counted(self.segments, self.segments)
+
+    @property
+    def shape(self) -> Shape:
+        """Return what tells the phase's items from others, whatever they take."""
+        return tuple(item.shape for item in self.items)
 
     @cached_property
     def runs(self) -> tuple[bool, ...]:
@@ -253,7 +144,20 @@ class BlockCost:
     @cached_property
     def columns(self) -> BlockColumns:
         """Return the block's segments as columns."""
-        return block_columns(self)
+        mean = self.mean or self
+        first: dict[Phase, int] = {}
+        sums: list[Counted] = []
+        shape: list[object] = [self.exchanges_experts, self.recompute]
+        for phase, cost in self.phases.items():
+            alike = mean.phases[phase]
+            first[phase] = len(sums)
+            # Phases that do not depend on a load are those of the block of mean load.
+            added = cost.counted if alike is cost else counted(cost.segments, alike.segments)
+            sums += added
+            names = [(tuple(one.seconds), tuple(one.flops)) for one in added]
+            shape.append((phase, cost.runs, cost.shape, *names))
+        timings = [cost.timing for cost in self.phases.values()]
+        return BlockColumns(joined(timings), tuple(sums), first, tuple(shape))
 
 
 Parts: TypeAlias = tuple[BlockCost, ...]

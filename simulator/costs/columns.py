@@ -7,19 +7,15 @@ beside it differ.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from simulator.costs.blocks import BlockCost, Busy, PhaseCost, Segment
-    from simulator.ops import Phase
+from simulator.costs.segments import Busy, Segment, Shape
+from simulator.ops import Phase
 
 Floats: TypeAlias = NDArray[np.float64]
-Shape: TypeAlias = tuple[object, ...]
-"""What decides which rows a block has: equal shapes, equal rows."""
-
 TIMINGS = ("seconds", "sms", "hbm", "both", "host", "lead")
 """Rows of `Timing.columns`: columns of a program, all but `lag`, which follows from launches."""
 
@@ -96,33 +92,8 @@ def _counted(busiest: Segment, mean: Segment) -> Counted:
     return Counted(seconds, fewer.flops, fewer.recomputed)
 
 
-def phase_counted(busiest: PhaseCost, mean: PhaseCost) -> tuple[Counted, ...]:
-    """Return what each segment of a phase adds to the sums [segment]."""
-    alike = mean.segments
-    # A wait for a copy may stand behind the segments of the busiest GPU alone.
-    own = busiest.segments
-    pairs = zip(own, (*alike, *own[len(alike) :]), strict=False)
+def counted(own: Sequence[Segment], mean: Sequence[Segment]) -> tuple[Counted, ...]:
+    """Return what segments add to the sums [segment]. mean: the same on a GPU of mean load."""
+    # A wait for a copy may stand behind those of the busiest GPU alone.
+    pairs = zip(own, (*mean, *own[len(mean) :]), strict=False)
     return tuple(_counted(segment, other) for segment, other in pairs)
-
-
-def block_columns(block: BlockCost) -> BlockColumns:
-    """Return the columns of a block."""
-    mean = block.mean or block
-    first: dict[Phase, int] = {}
-    sums: list[Counted] = []
-    phases: list[object] = []
-    for phase, cost in block.phases.items():
-        alike = mean.phases[phase]
-        first[phase] = len(sums)
-        # Phases that do not depend on a load are those of the block of mean load.
-        added = cost.counted if alike is cost else phase_counted(cost, alike)
-        names = iter([(tuple(one.seconds), tuple(one.flops)) for one in added])
-        shapes = tuple(item.shape or next(names) for item in cost.items)
-        phases.append((phase, cost.runs, shapes))
-        sums += added
-    return BlockColumns(
-        joined([cost.timing for cost in block.phases.values()]),
-        tuple(sums),
-        first,
-        (block.exchanges_experts, block.recompute, *phases),
-    )

@@ -44,8 +44,7 @@ def hosts_of(program: Program) -> Hosts:
         begin=np.zeros(program.ranks),
         first_gate=np.full(program.ranks, NO_GATE, dtype=np.int64),
     )
-    for rank in range(program.ranks):
-        own = np.flatnonzero(program.rank == rank)
+    for rank, own in enumerate(program.rows_by_rank):
         if len(own):
             _fill(hosts, program, rank, own)
     return hosts

@@ -32,16 +32,15 @@ def state_of(program: Program) -> State:
     """Return the state before anything has begun."""
     kind, part = _kinds(program)
     hosts = hosts_of(program)
-    row, follower = _rows(program, hosts)
-    call, crossing = _calls(program, kind, row)
+    call, crossing = _calls(program, kind)
     # Room for the most that there can be of everything: compiled code never makes an array.
     ranks = program.ranks
     calls = len(call) - 1
     events = ranks + calls + len(program.rank)
     links = len(program.capacity)
     return State(
-        row=row,
-        follower=follower,
+        row=_rows(program, hosts),
+        follower=program.followers.rows,
         rank=_fresh(
             RANK,
             ranks,
@@ -99,58 +98,41 @@ def nothing() -> State:
     return State(**arrays)
 
 
-def _rows(program: Program, hosts: Hosts) -> tuple[Records, Ids]:
-    """Return the rows, a last one that only ends the list of followers, and the followers, by row in rising order."""
-    # The program lists what each row waits for. Here a row that ends tells those that wait for it,
-    # so the list is turned round; a stable sort keeps them in the order of the reference.
-    waits = np.diff(program.wait_ptr)  # [row]
-    rows = np.arange(len(waits), dtype=np.int32)
-    waiters = np.repeat(rows, waits)  # [wait]
-    by_awaited = np.argsort(program.wait, kind="stable")  # [wait]
-    followers = np.bincount(program.wait, minlength=len(waits))  # [row]
+def _rows(program: Program, hosts: Hosts) -> Records:
+    """Return the rows, and a last one that only ends the list of followers."""
     row = _fresh(
         ROW,
-        len(waits) + 1,
-        begin=_ends(followers),
+        len(program.rank) + 1,
+        begin=program.followers.begin,
         call=NONE,
         following=NONE,
         later=NONE,
         earlier=NONE,
         end=-1.0,
     )
-    row["rank"][:-1] = program.rank
-    row["waiting"][:-1] = waits
-    for name in ("seconds", "lead", "lag", "sms", "hbm", "both"):
+    row["waiting"][:-1] = np.diff(program.wait_ptr)
+    row["call"][:-1] = program.calls.of_row
+    for name in ("rank", "seconds", "lead", "lag", "sms", "hbm", "both"):
         row[name][:-1] = getattr(program, name)
     for name in ("since", "before", "gate"):
         row[name][:-1] = getattr(hosts, name)
-    return row, waiters[by_awaited]
+    return row
 
 
-def _calls(program: Program, kind: Records, row: Records) -> tuple[Records, Records]:
-    """Return the calls, a last one that is none, and their crossings; tell the rows of members their call."""
-    # Instances are numbered with gaps; calls count from 0.
-    transfer = program.coflow >= 0  # [row]
-    _, first, number = np.unique(
-        program.instance[transfer],
-        return_index=True,
-        return_inverse=True,
-    )
-    of_row = row["call"][:-1]  # a view: what is written here is in the records
-    of_row[transfer] = number
-    kinds = program.coflow[transfer][first]  # [call]
+def _calls(program: Program, kind: Records) -> tuple[Records, Records]:
+    """Return the calls, a last one that is none, and their crossings."""
+    kinds = program.calls.kind
     lengths = np.diff(kind["begin"])[kinds]  # parts of each [call]
     call = _fresh(
         CALL,
-        len(first) + 1,
+        len(kinds) + 1,
         first=NONE,
         last=NONE,
         begin=_ends(lengths),
         kind=np.append(kinds, NONE),
     )
     crossing = _fresh(CROSSING, lengths.sum(), after=NONE, before=NONE)
-    calls = np.arange(len(first))
-    crossing["call"] = np.repeat(calls, lengths)
+    crossing["call"] = np.repeat(np.arange(len(kinds)), lengths)
     return call, crossing
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from simulator.errors import InputError, leave_out
+from simulator.frozen import FINITE
 from simulator.units import Integer, Number
 
 Distribution = Literal["balanced", "random", "power_law", "log_normal", "dirichlet", "recorded"]
@@ -25,7 +26,7 @@ USES: dict[str, tuple[str, ...]] = {
 class ExpertsConfig(BaseModel):
     """How tokens choose experts, and what the exchange costs the GPU."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = FINITE
 
     distribution: Distribution = Field(
         "balanced",

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from simulator import inputs
 from simulator.errors import InputError
 from simulator.experts.routing import Routing, route
 from simulator.experts.survey import of_routing
 from simulator.experts.traffic import WAYS, Copies, Visits
+from simulator.frozen import FROZEN
 from simulator.hardware import CommunicationModel
 from simulator.model import ModelConfig
 from simulator.units import Bytes, Integer
@@ -26,7 +27,7 @@ from simulator.units import Bytes, Integer
 class LowLatencyKernels(BaseModel):
     """What DeepEP's low-latency kernels reach on one architecture: data/low_latency/<kernels>.yaml."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     name: str = Field(
         description="Name of the kernel table that it belongs to.", examples=["hopper"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
+
+from simulator.frozen import FROZEN
 
 
 class Data(BaseModel):
     """A data file, or a part of one: it does not change, and every key is known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN

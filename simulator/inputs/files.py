@@ -19,9 +19,14 @@ from simulator.inputs.parse import parse_json, parse_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the package."""
-SINGULAR = {"topologies": "topology", "workloads": "workload", "sweeps": "sweep"}
+SINGULAR = {
+    "topologies": "topology",
+    "workloads": "workload",
+    "sweeps": "sweep",
+    "campaigns": "campaign",
+}
 """Kind of shipped files -> what one of them is called."""
-FOLDERS = {"sweeps": "workloads/sweeps"}
+FOLDERS = {"sweeps": "workloads/sweeps", "campaigns": "workloads/campaigns"}
 """Kind -> folder of its shipped files, for those that are not in a folder of its name."""
 
 _FOLDER = "is a folder, not a file"

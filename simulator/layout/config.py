@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 from simulator.errors import InputError, LayoutError
+from simulator.frozen import FROZEN
 from simulator.layout.zero import ZeroStage
 from simulator.units import Integer, integer
 
@@ -34,7 +35,7 @@ def _names_a_stage(text: object) -> bool:
 class LayoutConfig(BaseModel):
     """Degrees of parallelism, in Megatron's names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     tp: Integer = Field(1, gt=0, description="Tensor parallel degree: GPUs that share each matrix.")
     cp: Integer = Field(

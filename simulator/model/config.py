@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from simulator.errors import InputError
+from simulator.frozen import FROZEN
 from simulator.model.read import normalise
 from simulator.units import Integer
 
@@ -23,7 +24,7 @@ class Architecture(BaseModel):
     Multi-head latent attention where `kv_lora_rank` is given, grouped-query attention otherwise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = FROZEN | {"extra": "ignore"}
 
     name: str = Field("", description="Name of the model in reports.", examples=["deepseek-v3"])
     model_type: str = Field(

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from simulator.errors import InputError
 from simulator.escapes import visible
+from simulator.frozen import FINITE
 
 Columns = Mapping[str, Sequence[Any]]
 """Column -> its values, point by point, as `sweep.table` makes them."""
@@ -65,7 +66,7 @@ VALUES = {
 class SweepFigure(BaseModel):
     """One panel of a sweep's figure."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = FINITE
 
     kind: Literal["knee", "scaling", "heat_map", "bars"] = Field(
         description=(

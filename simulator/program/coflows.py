@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from simulator.collectives import CoflowKind, Communication, Demand
 from simulator.collectives.demand import latencies
 from simulator.collectives.kinds import EXCHANGES, SENDS
-from simulator.collectives.paths import Floats
+from simulator.collectives.replicas import Demands
 from simulator.costs import BlockCost, Costs
 from simulator.costs.buckets import Bucket, holders, of_stage, shards
 from simulator.hardware import CommunicationModel
@@ -20,31 +21,15 @@ from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.ops.sharding import cast_shard
 from simulator.program.orders import handed_to
+from simulator.program.ragged import joined
 from simulator.program.sends import routes
 from simulator.program.tiles import Tiles, whole
+from simulator.program.transfers import Block, CoflowKey, Columns, Label, Reach
 from simulator.scenario import Scenario
 from simulator.schedules import PipelineOverlap, Schedule
 from simulator.topology import Network
 
 Ranks: TypeAlias = NDArray[np.int64]
-
-
-class Label(NamedTuple):
-    """What a coflow does, alike in all replicas."""
-
-    kind: CoflowKind
-    """Which transfer of the step."""
-    what: int
-    """Load of an exchange, bucket of data parallelism, bytes inside a layer; 0 of a send."""
-
-
-class CoflowKey(NamedTuple):
-    """How ranks name the coflows of which each of them takes part in one."""
-
-    kind: str
-    """A `CoflowKind`."""
-    what: int
-    """As in `Label`; of sends the number of the pipeline edge."""
 
 
 class Edge(NamedTuple):
@@ -58,20 +43,22 @@ class Edge(NamedTuple):
     """Pipeline index of the receiver."""
 
 
-class Wires(NamedTuple):
-    """What a coflow asks of the network."""
+class Runs(NamedTuple):
+    """How the groups of a reach run one transfer."""
 
-    links: Ranks
-    """Links, each once."""
-    bytes: Floats
-    """That cross each [B]."""
-    latency: float
-    """Of all its rounds [s]."""
+    label: Label
+    """What it does."""
+    kernel: CommunicationModel
+    """Kernel that runs it."""
+    demands: Demands
+    """What it asks of the links in each group."""
+    sm_share: float = 1.0
+    """Share of the rate that it reaches with SMs enough."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Coflows:
-    """Coflows as columns, with links and ranks as flat lists: those of the first tile."""
+    """The transfers of a step, being listed: those of the first tile."""
 
     communication: Communication
     """What the groups of the scenario run."""
@@ -81,28 +68,20 @@ class Coflows:
     """Parts of the cluster that are alike."""
     meets: bool = False
     """Whether the receiver of a pipeline send takes part in it."""
-    label: list[Label] = field(default_factory=list)
-    """What each coflow does [coflow]."""
-    links: list[Ranks] = field(default_factory=list)
-    """Links that each crosses [coflow]."""
-    bytes: list[Floats] = field(default_factory=list)
-    """Bytes on each of these links [coflow]."""
-    latency: list[float] = field(default_factory=list)
-    """Latency of its rounds [coflow] s."""
-    members: list[tuple[int, ...]] = field(default_factory=list)
-    """Ranks of the first tile that take part, of a send source then target [coflow]."""
-    spanning: dict[int, Ranks] = field(default_factory=dict)
-    """Coflow that reaches over all tiles -> all ranks that take part."""
-    kernel: list[CommunicationModel] = field(default_factory=list)
-    """Kernel that runs it [coflow]."""
-    sm_share: list[float] = field(default_factory=list)
-    """Share of the rate that it reaches with SMs enough [coflow]."""
-    index: dict[CoflowKey, dict[int, int]] = field(default_factory=dict)
-    """Key -> rank, of sends the source -> coflow."""
+    count: int = 0
+    """Coflows that are listed."""
+    blocks: list[Block] = field(default_factory=list)
+    """What is listed, in this order."""
+    reaches: list[Reach] = field(default_factory=list)
+    """Groups of the blocks, and their links."""
     edges: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """Pipeline edge -> its number in keys."""
     buckets: dict[Bucket, int] = field(default_factory=dict)
     """Bucket -> its number in keys."""
+    _reach_of: dict[bytes, list[int]] = field(default_factory=dict)
+    """Ranks of groups -> reaches between them, which differ in links."""
+    _calls: dict[int, dict[CoflowKey, int]] = field(default_factory=dict)
+    """Rank -> what it calls, once that was asked for."""
 
     def one_sided(self, label: Label) -> bool:
         """Tell whether only the source of a coflow makes a call."""
@@ -113,28 +92,20 @@ class Coflows:
         """Return the cluster."""
         return self.communication.scenario.network
 
-    def everyone(self, coflow: int) -> Ranks:
-        """Return all ranks that take part in a coflow, those in other tiles too."""
-        if coflow in self.spanning:
-            return self.spanning[coflow]
-        return np.array(self.members[coflow], dtype=np.int64)
+    @cached_property
+    def columns(self) -> Columns:
+        """Return all coflows, once everything is listed."""
+        return Columns(self.blocks, self.reaches)
 
     def copies(self) -> Ranks:
         """Return how many coflows of the cluster each stands for [coflow]."""
-        copies = np.full(len(self.label), self.tiles.count)
-        copies[list(self.spanning)] = 1
-        return copies
+        return np.where(self.columns.spans, 1, self.tiles.count)
 
-    def _add_group(
-        self, label: Label, demand: Demand, kernel: CommunicationModel, members: Ranks
-    ) -> None:
-        """Add the coflow of a group that may reach over all tiles. Errors: UnevenError."""
-        listed = members[self.tiles.of_rank[members] == 0]
-        if len(listed) < len(members):
-            share = self.tiles.share(demand.links, demand.bytes)
-            demand = Demand(*share, demand.latency)
-            self.spanning[len(self.label)] = members
-        self._add(label, demand, kernel, tuple(listed.tolist()))
+    def calls(self, rank: int) -> dict[CoflowKey, int]:
+        """Return the coflows that a rank calls, sends as their source."""
+        if rank not in self._calls:
+            self._calls[rank] = self.columns.calls(rank)
+        return self._calls[rank]
 
     def _listed(self, groups: Ranks) -> Ranks:
         """Return the groups that meet the first tile. groups: ranks [group, member]. Errors: UnevenError."""
@@ -143,91 +114,124 @@ class Coflows:
         first: Ranks = groups[self.tiles.of_rank[groups[:, 0]] == 0]
         return first
 
-    def _add(
-        self, label: Label, demand: Demand, kernel: CommunicationModel, members: tuple[int, ...]
-    ) -> None:
-        wires = Wires(demand.links, demand.bytes, demand.latency)
-        self._append(label, wires, kernel, members)
-        # All members at once: there are as many entries as ranks times coflows that each is in.
-        number = len(self.label) - 1
-        named = self.index.setdefault(CoflowKey(*label), {})
-        named.update(dict.fromkeys(members, number))
+    def _add(self, groups: Ranks, runs: Sequence[Runs]) -> None:
+        """Add transfers that follow each other in every group. Errors: UnevenError.
 
-    def _append(
-        self, label: Label, wires: Wires, kernel: CommunicationModel, members: tuple[int, ...]
-    ) -> None:
-        self.label.append(label)
-        self.links.append(wires.links)
-        self.bytes.append(wires.bytes)
-        self.latency.append(wires.latency)
-        self.kernel.append(kernel)
-        self.sm_share.append(1.0)
-        self.members.append(members)
+        groups: ranks [group, member].
+        """
+        # Coflows are numbered group by group.
+        numbers = self.count + np.arange(len(groups) * len(runs)).reshape(len(groups), len(runs))
+        for place, run in enumerate(runs):
+            self._append(run, CoflowKey(*run.label), groups, numbers[:, place])
+        self.count += numbers.size
 
-    def find(self, key: CoflowKey, rank: int) -> int:
-        """Return the coflow that a rank calls by a name, -1 if it takes part in none."""
-        return self.index.get(key, {}).get(rank, -1)
+    def _append(self, run: Runs, key: CoflowKey, groups: Ranks, number: Ranks) -> None:
+        """Add one transfer in every group. number: of the coflows [group]. Errors: UnevenError."""
+        members = groups
+        demands = run.demands
+        inside = self.tiles.of_rank[groups] == 0
+        if not inside.all():
+            members = groups[inside].reshape(len(groups), -1)
+            demands = self._in_first_tile(demands)
+        directed = run.label.kind.one_sided
+        reach = self._reach(Reach(members, groups, demands.first, demands.links, directed))
+        sizes, latency = demands.bytes, demands.latency
+        block = Block(run.label, key, run.kernel, run.sm_share, reach, number, sizes, latency)
+        self.blocks.append(block)
+
+    def _in_first_tile(self, demands: Demands) -> Demands:
+        """Return what demands on all tiles ask of the first one. Errors: UnevenError."""
+        each = []
+        for demand in demands.each():
+            share = self.tiles.share(demand.links, demand.bytes)
+            each.append(Demand(*share, demand.latency))
+        return Demands.of(each)
+
+    def _reach(self, wanted: Reach) -> int:
+        """Return the index of a reach, which is added if it is new."""
+        known = self._reach_of.setdefault(wanted.everyone.tobytes(), [])
+        for index in known:
+            if self.reaches[index].equals(wanted):
+                return index
+        known.append(len(self.reaches))
+        self.reaches.append(wanted)
+        return known[-1]
 
     def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
         """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
         assert costs.loads is not None
-        for row in self._listed(self.layout.ranks(pipeline_index, "expert")).tolist():
+        for row in self._listed(self.layout.ranks(pipeline_index, "expert")):
+            runs = []
             for kind in EXCHANGES:
                 exchange = self.communication.exchange(
                     kind,
-                    row,
+                    row.tolist(),
                     costs.loads.distinct[load],
                     costs.token_bytes(kind),
                     costs.work.own,
                 )
-                self._add(Label(kind, load), exchange.demand, exchange.kernel, tuple(row))
-                self.sm_share[-1] = exchange.sm_share
+                demands = Demands.of([exchange.demand])
+                label = Label(kind, load)
+                runs.append(Runs(label, exchange.kernel, demands, exchange.sm_share))
+            self._add(row[None, :], runs)
 
-    def add_sends(self, edge: Edge, size: float, gather: float = 0.0) -> None:
-        """Add the sends of one pipeline edge in every replica.
+    def add_sends(self, edges: Sequence[Edge], size: float, gather: float = 0.0) -> None:
+        """Add the sends of pipeline edges in every replica.
 
         size: of the residual stream [B]. gather: how long the receiver's group puts it together [s].
         """
+        if not edges:
+            return
+        pairs = [self._pairs(edge) for edge in edges]
+        src, dst = np.concatenate(pairs).T
+        # The ways of all edges at once, of which each has as many.
+        crossed = routes(self.network, src, dst)
+        count = len(src) // len(edges)
+        for at, edge in enumerate(edges):
+            number = self.edges.setdefault(edge, len(self.edges))
+            kernel = self.communication.plan(edge.kind, self._communicator(edge), size).kernel
+            ways = crossed.part(at * count, (at + 1) * count)
+            latency = ways.latency(latencies(self.network, kernel)) + gather
+            demands = Demands(ways.first, ways.links, np.full(len(ways.links), size), latency)
+            # Alike on all edges: who sends to whom tells them apart, and the two directions of a
+            # pipeline are mirrors.
+            run = Runs(Label(edge.kind, 0), kernel, demands)
+            coflows = np.arange(self.count, self.count + count)
+            self._append(run, CoflowKey(edge.kind, number), pairs[at], coflows)
+            self.count += count
+
+    def _pairs(self, edge: Edge) -> Ranks:
+        """Return who sends to whom over an edge in the first tile [replica, source and target]."""
         layout = self.layout
-        number = self.edges.setdefault(edge, len(self.edges))
         # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
         inner = layout.inner()
         high, low = np.divmod(np.arange(layout.per_stage // self.tiles.count), inner)
-        src = low + inner * (edge.source + layout.pp * high)  # [replica]
-        dst = low + inner * (edge.target + layout.pp * high)
-        # Alike on all edges: who sends to whom tells them apart, and the two directions of a
-        # pipeline are mirrors.
-        label = Label(edge.kind, 0)
-        coflow_of = self.index.setdefault(CoflowKey(edge.kind, number), {})  # by source
-        first: tuple[int, ...] = (int(src[0]), int(dst[0]))
-        if self.communication.scenario.pipeline.sends is not PipelineOverlap.STEADY:
-            # Posted in batches, sends run in the pipeline group's communicator and share its
-            # channels; alone each pair has one of its own (PyTorch, ProcessGroupNCCL.cpp).
-            stages = inner * (np.arange(layout.pp) + layout.pp * high[0])
-            first = tuple((low[0] + stages).tolist())
-        kernel = self.communication.plan(edge.kind, first, size).kernel
-        found = routes(self.network, src, dst, latencies(self.network, kernel))
-        sends = zip(src.tolist(), dst.tolist(), found, strict=True)
-        # All ways carry the same: what each link carries is a part of one array.
-        same = np.full(max((len(way.links) for way in found), default=0), size)
-        for source, target, way in sends:
-            wires = Wires(way.links, same[: len(way.links)], way.latency + gather)
-            self._append(label, wires, kernel, (source, target))
-            coflow_of[source] = len(self.label) - 1
+        ends = [low + inner * (end + layout.pp * high) for end in (edge.source, edge.target)]
+        return np.stack(ends, axis=1)
+
+    def _communicator(self, edge: Edge) -> tuple[int, ...]:
+        """Return the ranks of the communicator in which the first replica's sends run."""
+        layout = self.layout
+        if self.communication.scenario.pipeline.sends is PipelineOverlap.STEADY:
+            return layout.rank(edge.source, 0), layout.rank(edge.target, 0)
+        # Posted in batches, sends run in the pipeline group's communicator and share its
+        # channels; alone each pair has one of its own (PyTorch, ProcessGroupNCCL.cpp).
+        return tuple(layout.rank(index, 0) for index in range(layout.pp))
 
     def add_transfers(self, groups: Ranks, transfer: Transfer) -> None:
         """Add a collective inside layers in every group. groups: ranks [group, member]."""
         kind = CoflowKind(transfer.group)
         label = Label(kind, round(transfer.bytes))
         plan = self.communication.plan(kind, groups[0].tolist(), transfer.bytes)
-        known = self.index.get(CoflowKey(*label), {})
         listed = self._listed(groups)
-        new = listed[[row[0] not in known for row in listed.tolist()]]
-        if not len(new):
-            return
-        demands = plan.demands(new, transfer.bytes).each()
-        for row, demand in zip(new, demands, strict=True):
-            self._add_group(label, demand, plan.kernel, row)
+        new = listed[~np.isin(listed[:, 0], self._callers(label))]
+        if len(new):
+            self._add(new, [Runs(label, plan.kernel, plan.demands(new, transfer.bytes))])
+
+    def _callers(self, label: Label) -> Ranks:
+        """Return the ranks that a transfer has been listed for."""
+        with_label = [block.reach for block in self.blocks if block.label == label]
+        return joined([self.reaches[reach].everyone.ravel() for reach in with_label])
 
     def add_bucket(self, bucket: Bucket, hosts: tuple[int, ...], widths: Widths) -> None:
         """Add the collectives of a bucket. hosts: pipeline indices that hold its stage."""
@@ -262,18 +266,14 @@ class Coflows:
         """
         if groups.shape[1] == 1:
             return
-        plans = {
-            kind: self.communication.plan(kind, groups[0].tolist(), size)
-            for kind, size in sizes.items()
-        }
         listed = self._listed(groups)
-        demands = {kind: plans[kind].demands(listed, size).each() for kind, size in sizes.items()}
-        for number, row in enumerate(listed):
-            for kind, plan in plans.items():
-                demand = demands[kind][number]
-                if kind in before:
-                    demand = replace(demand, latency=demand.latency + before[kind])
-                self._add_group(Label(kind, bucket), demand, plan.kernel, row)
+        runs = []
+        for kind, size in sizes.items():
+            plan = self.communication.plan(kind, groups[0].tolist(), size)
+            demands = plan.demands(listed, size)
+            late = replace(demands, latency=demands.latency + before.get(kind, 0.0))
+            runs.append(Runs(Label(kind, bucket), plan.kernel, late))
+        self._add(listed, runs)
 
 
 class Widths(NamedTuple):
@@ -378,8 +378,7 @@ def coflows(
             table.add_transfers(layout.ranks(index, transfer.group), transfer)
     size = costs.activation_bytes()
     gather = _gather_behind(scenario, table.communication, size)
-    for edge in pipeline_edges(schedule):
-        table.add_sends(edge, size, gather)
+    table.add_sends(pipeline_edges(schedule), size, gather)
     recipe = costs.work.recipe
     widths = Widths(recipe.gradient, recipe.parameter, _cast_of_shards(scenario, costs))
     for stage, indices in hosts.items():

@@ -21,9 +21,10 @@ from simulator.ops.optimizer import cast_weights, update
 from simulator.ops.sharding import copy_in, copy_out, divide
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import Mark
-from simulator.program.coflows import CoflowKey, Coflows
+from simulator.program.coflows import Coflows
 from simulator.program.step_sums import step_sums
 from simulator.program.templates import FarWait, Owed, Template
+from simulator.program.transfers import CoflowKey
 from simulator.scenario import Scenario
 
 UPDATE = "update"
@@ -129,7 +130,7 @@ class DataParallel:
     def _coflow(self, kind: str, bucket: buckets.Bucket) -> int:
         """Return the number of a bucket's collective, -1 where the rank has no peers."""
         bucket_number = self.table.buckets.get(bucket, -1)
-        return self.table.find(CoflowKey(kind, bucket_number), self.rank)
+        return self.table.calls(self.rank).get(CoflowKey(kind, bucket_number), -1)
 
     def copy_out(self, template: Template, mark: Mark, gathered: Sequence[int]) -> list[int]:
         """Add the copies of a block's gathered parameters; return the rows that have them whole.

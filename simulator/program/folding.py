@@ -7,8 +7,9 @@ refinement (`simulator.refinement`).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from simulator.layout import Layout
 from simulator.program.coflows import Coflows
-from simulator.program.ragged import flat, joined, lengths, starts
+from simulator.program.transfers import Columns
 from simulator.refinement import (
     Colours,
     Incidence,
@@ -66,6 +67,7 @@ def fold(
     loads: number of the load of each rank of a stage, none where all share one [local rank].
     """
     listed = _Listed.of(table)
+    columns = table.columns
     ranks = _rank_colours(network, schedule, layout, loads)
     if table.meets:
         # Both ends of a send are calls of their own: two ranks that send to each other are two
@@ -75,16 +77,19 @@ def fold(
     ranks = ranks[listed.ranks]
     links = _link_colours(network, listed.links)
     flows = _flow_colours(table)
-    on_link = _links_of_coflows(table, listed)
-    on_rank = _ranks_of_coflows(table, listed)
-    # A coflow is told apart by the links and ranks that it meets, these by their coflows.
+    on_link = _links_of_rows(columns, listed)
+    on_rank = _ranks_of_rows(columns, listed)
+    # A coflow is told apart by the links and ranks that it meets, these by their coflows. All
+    # coflows of a row meet the same ones, so that rows are looked at in their place.
+    rows = int(columns.first_row[-1])
     counts: tuple[int, ...] = ()
     while counts != (counts := tuple(map(distinct, (ranks, links, flows)))):
-        met_links = on_link.gather(links, len(flows))
-        met_ranks = on_rank.gather(ranks, len(flows))
-        flows = mix(flows + met_links + met_ranks)
-        links = mix(links + on_link.scatter(flows, len(links)))
-        ranks = mix(ranks + on_rank.scatter(flows, len(ranks)))
+        met_links = on_link.gather(links, rows)
+        met_ranks = on_rank.gather(ranks, rows)
+        flows = mix(flows + mix(met_links + met_ranks)[columns.row])
+        of_row = mix(sums(columns.row, flows, rows))
+        links = mix(links + on_link.scatter(of_row, len(links)))
+        ranks = mix(ranks + on_rank.scatter(of_row, len(ranks)))
     parts = _partition(ranks, links, flows)
     return parts if table.tiles.count == 1 else _everywhere(parts, listed, layout)
 
@@ -107,7 +112,7 @@ class _Listed(NamedTuple):
         tiles = table.tiles
         links = np.arange(len(tiles.image))
         if tiles.count > 1:
-            links = np.unique(joined(table.links))
+            links = np.unique(table.columns.links)
         ranks = tiles.ranks
         numbers = [np.full(len(things), -1) for things in (tiles.of_rank, tiles.image)]
         for number, things in zip(numbers, (ranks, links), strict=True):
@@ -167,36 +172,53 @@ def _link_colours(network: Network, links: NDArray[np.int64]) -> Colours:
 
 def _flow_colours(table: Coflows) -> Colours:
     """Return a colour per coflow: what it does and how, not where [coflow]."""
-    labels, kernels = _numbered(table.label), _numbered(table.kernel)
-    looks = list(zip(labels, table.latency, kernels, strict=True))
-    return mix(codes(looks))
+    blocks, columns = table.columns.blocks, table.columns
+    # Few kernels serve all blocks: only different objects are compared by their fields.
+    kernels = {id(block.kernel): block.kernel for block in blocks}
+    kernel = dict(zip(kernels, numbers(list(kernels.values())), strict=True))
+    looks = codes([(block.label, kernel[id(block.kernel)]) for block in blocks])  # [block]
+    return mix(looks[columns.block] + mix(ranked(columns.latency)))
 
 
-def _links_of_coflows(table: Coflows, listed: _Listed) -> Incidence:
-    """Return which coflow crosses which link; it meets it with a number of bytes."""
-    coflow = np.repeat(np.arange(len(table.links)), lengths(table.links))
-    size = ranked(joined(table.bytes, np.float64))
-    return Incidence.of(coflow, listed.link_number[joined(table.links)], size)
+def _links_of_rows(columns: Columns, listed: _Listed) -> Incidence:
+    """Return which row crosses which link; each of its coflows meets it with a number of bytes."""
+    sizes = np.diff(columns.first_link)
+    row = np.repeat(np.arange(len(sizes)), sizes)  # [entry]
+    return Incidence.of(row, listed.link_number[columns.links], _sizes(columns))
 
 
-def _ranks_of_coflows(table: Coflows, listed: _Listed) -> Incidence:
-    """Return which rank takes part in which coflow.
+def _sizes(columns: Columns) -> Colours:
+    """Return a colour per link of a row: which coflows put how many bytes on it [entry]."""
+    counts = np.diff(columns.first_crossing)
+    labels = codes([block.label for block in columns.blocks])  # [block]
+    seen = mix(mix(np.repeat(labels, counts)) ^ columns.bytes.view(np.uint64))  # [crossing]
+    total = np.zeros(len(columns.links), dtype=np.uint64)
+    # Blocks of a reach have its entries in one order: what they put on each is added up.
+    begins, ends = columns.first_entry[columns.reach], columns.first_entry[columns.reach + 1]
+    slices = map(slice, begins.tolist(), ends.tolist())
+    bounds = columns.first_crossing.tolist()
+    for where, (begin, end) in zip(slices, pairwise(bounds), strict=True):
+        total[where] += seen[begin:end]
+    return total
+
+
+def _ranks_of_rows(columns: Columns, listed: _Listed) -> Incidence:
+    """Return which rank takes part in which row.
 
     A send's source and target play different parts; the members of a collective do not.
     """
-    sizes = lengths(table.members)
-    coflow = np.repeat(np.arange(len(sizes)), sizes)  # [member]
-    first = starts(sizes)[:-1]  # [coflow] where its members begin
-    position = np.arange(len(coflow)) - first[coflow]  # [member] within its coflow
-    one_sided = [label.kind.one_sided for label in table.label]
-    is_send = np.array(one_sided, dtype=bool)  # [coflow]
-    role = np.where(is_send[coflow], position, 0).astype(np.uint64)
-    return Incidence.of(coflow, listed.rank_number[flat(table.members)], role)
+    sizes = np.diff(columns.first_member)
+    row = np.repeat(np.arange(len(sizes)), sizes)  # [member]
+    position = np.arange(len(row)) - columns.first_member[row]  # [member] within its row
+    directed = np.array([reach.directed for reach in columns.reaches], dtype=bool)
+    is_send = np.repeat(directed, np.diff(columns.first_row))  # [row]
+    role = np.where(is_send[row], position, 0).astype(np.uint64)
+    return Incidence.of(row, listed.rank_number[columns.members], role)
 
 
 def unfolded(network: Network, table: Coflows, ranks: int) -> Partition:
     """Return the partition in which everything stands for itself alone: the oracle of `fold`."""
-    counts = (ranks, len(network.capacity), len(table.label))
+    counts = (ranks, len(network.capacity), table.count)
     # A colour each.
     colours = [np.arange(count, dtype=np.uint64) for count in counts]
     return _partition(*colours)
@@ -229,14 +251,6 @@ def program_colours(schedule: Schedule) -> list[int]:
         placed = mix(needs ^ position_colour)
         colours = mix(colours + sums(table.rank, placed, ranks))
     return numbers(colours.tolist())
-
-
-def _numbered(values: Sequence[Hashable]) -> list[int]:
-    """Return a number for the label or kernel of each coflow, equal where these are equal [coflow]."""
-    # Few objects serve all coflows: only these are compared by their fields.
-    different = {id(value): value for value in values}
-    number = dict(zip(different, numbers(list(different.values())), strict=True))
-    return [number[id(value)] for value in values]
 
 
 def _partition(ranks: Colours, links: Colours, flows: Colours) -> Partition:

@@ -48,7 +48,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows], columns: StepCo
     labels = laid.labels()
     # Number in the whole cluster's table -> class; -1 picks the -1 behind the last.
     coflow = np.append(parts.coflow, -1)[slots.sheet.coflow()][entry]
-    first_labels = [step.table.label[first] for first in parts.first_coflow.tolist()]
+    first_labels = [step.table.columns.label(first) for first in parts.first_coflow.tolist()]
     is_send = np.array(
         [step.table.one_sided(label) for label in first_labels], dtype=bool
     )  # [class]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,13 @@ from simulator.topology import LinkKind
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Numbers = NDArray[np.int32]
+
+
+_HALF = 32
+"""Bits of an int64 that a number of an op takes."""
+_LOWER = (1 << _HALF) - 1
+"""Those."""
 
 
 class Sent(NamedTuple):
@@ -67,6 +75,24 @@ class RankAction(NamedTuple):
     parameters, which have no position of their own, are at -1."""
     kind: str
     """Of chunk: F, B, I, W, FB; or update."""
+
+
+class Followers(NamedTuple):
+    """What waits for each op: the waits turned round."""
+
+    begin: Numbers
+    """Where each op's followers begin in `rows`, and their number [op + 1]."""
+    rows: Numbers
+    """Ops that wait for an op, by that op and in rising order [wait]."""
+
+
+class Calls(NamedTuple):
+    """Executions of coflows, counted from 0 in the order of their instances."""
+
+    of_row: Numbers
+    """That an op is a member of, -1 of kernels [op]."""
+    kind: Numbers
+    """Index into coflows [call]."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +160,44 @@ class Program:
     recomputed: tuple[float, ...]
     """Of those FLOPs, what the forward pass ran before [rank class]."""
 
+    @cached_property  # turned round once: executor and critical path both go this way
+    def followers(self) -> Followers:
+        """Return what waits for each op."""
+        waits = np.diff(self.wait_ptr)  # [op]
+        waiters = np.repeat(np.arange(len(waits)), waits)  # [wait]
+        # One number per pair of op and follower, since these sort faster than pairs.
+        pairs = np.sort((self.wait << _HALF) | waiters)
+        followers = np.bincount(self.wait, minlength=len(waits))  # [op]
+        return Followers(
+            begin=np.concatenate([[0], np.cumsum(followers)]).astype(np.int32),
+            rows=(pairs & _LOWER).astype(np.int32),
+        )
+
+    @cached_property
+    def calls(self) -> Calls:
+        """Return the calls of coflows."""
+        transfer = self.coflow >= 0  # [op]
+        # Instances are numbered with gaps; calls count from 0.
+        _, member, number = np.unique(
+            self.instance[transfer], return_index=True, return_inverse=True
+        )
+        of_row = np.full(len(transfer), -1, dtype=np.int32)
+        of_row[transfer] = number
+        return Calls(of_row, self.coflow[transfer][member].astype(np.int32))
+
     @property
     def ranks(self) -> int:
         """Return the number of classes of ranks."""
         return len(self.first_rank)
+
+    @cached_property
+    def rows_by_rank(self) -> list[Ints]:
+        """Return the rows of each class of ranks, in their order [rank class][row]."""
+        # Sorted once: a mask per class would take as long as all rows together, and where nothing
+        # folds there are thousands of classes with millions of rows.
+        order = np.argsort(self.rank, kind="stable")
+        counts = np.bincount(self.rank, minlength=self.ranks)
+        return np.split(order, np.cumsum(counts)[:-1])
 
     def pipeline_index(self, rank_class: int) -> int:
         """Return the pipeline index of a class of ranks."""

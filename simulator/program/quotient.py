@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -12,12 +13,13 @@ from simulator.collectives.kinds import EXCHANGES
 from simulator.collectives.paths import of_kind
 from simulator.collectives.tuner import constants
 from simulator.experts import Loads
-from simulator.hardware import CommunicationModel
-from simulator.program.coflows import Coflows, Label
+from simulator.program.coflows import Coflows
+from simulator.program.firsts import Firsts
 from simulator.program.folding import Partition
 from simulator.program.program import Coflow, Floats, Ints, Sent
-from simulator.program.ragged import joined
+from simulator.program.ragged import spread, starts
 from simulator.program.tiles import UnevenError
+from simulator.program.transfers import Block, Label
 from simulator.scenario import Scenario
 from simulator.topology import LinkKind, Network
 
@@ -30,35 +32,16 @@ def fold_coflows(
     In an equitable partition the link that stands for its class carries what every link of the
     class carries, so the bytes that all coflows of one class put on it are that class's demand.
     """
-    crossings = _crossings(table, parts)
-    load = _load(crossings, parts, table)
-    touched = np.unique(load.link)
-    number = {link: index for index, link in enumerate(touched.tolist())}
-    alike = np.zeros(len(parts.first_coflow), dtype=np.int64)
-    np.add.at(alike, parts.coflow, table.copies())
-    folding = _Folding(net, table, parts, number, alike)
-    of_class: list[dict[int, float]] = [{} for _ in parts.first_coflow]
-    columns = (load.coflow.tolist(), load.link.tolist(), load.bytes.tolist())
-    for coflow, link, size in zip(*columns, strict=True):
-        of_class[coflow][link] = size
-    nic = _sent(crossings, _Ports(LinkKind.NIC, net.nic_up), table, parts, loads)
-    nvlink = _sent(crossings, _Ports(LinkKind.NVLINK, net.gpu_up), table, parts, loads)
-    flows = []
-    for coflow, first in enumerate(parts.first_coflow.tolist()):
-        sent = Sent(nic[coflow], nvlink[coflow])
-        flows.append(folding.coflow(first, of_class[coflow], sent))
-    return touched, tuple(flows)
+    load = _load(parts, table)
+    touched, number = np.unique(load.link, return_inverse=True)
+    nic = _sent(_Ports(LinkKind.NIC, net.nic_up), table, parts, loads)
+    nvlink = _sent(_Ports(LinkKind.NVLINK, net.gpu_up), table, parts, loads)
+    folding = _Folding(net, table, parts, Firsts.of(net, table, parts.first_coflow))
+    links = folding.links(load, number)
+    return touched, folding.coflows(links, nic, nvlink)
 
 
-class _Crossings(NamedTuple):
-    """Every meeting of a coflow of the cluster with a link, in the order of the coflows."""
-
-    coflow: Ints
-    """Class of the coflow [crossing]."""
-    link: Ints
-    """Link itself [crossing]."""
-    bytes: Floats
-    """[crossing] B."""
+_Weights: TypeAlias = tuple[tuple[int, float], ...]
 
 
 class _Load(NamedTuple):
@@ -81,17 +64,7 @@ class _Ports(NamedTuple):
     """Their links, -1 where one is broken."""
 
 
-def _crossings(table: Coflows, parts: Partition) -> _Crossings:
-    counts = [len(links) for links in table.links]
-    owner = np.repeat(np.arange(len(table.links)), counts)  # [crossing] coflow
-    return _Crossings(
-        coflow=parts.coflow[owner],
-        link=joined(table.links),
-        bytes=joined(table.bytes, np.float64),
-    )
-
-
-def _load(crossings: _Crossings, parts: Partition, table: Coflows) -> _Load:
+def _load(parts: Partition, table: Coflows) -> _Load:
     """Return the bytes on the link that represents each class. Errors: UnevenError.
 
     Sums go through the coflows in their order: what they give is as exact, and the same on every
@@ -100,16 +73,15 @@ def _load(crossings: _Crossings, parts: Partition, table: Coflows) -> _Load:
     links = len(parts.first_link)
     represents = np.full(len(parts.link), -1, dtype=np.int64)  # [link] its class, or none
     represents[parts.first_link] = np.arange(links)
-    link = represents[crossings.link]  # [crossing]
-    used = link >= 0
+    crossings = table.columns.crossings(represents >= 0)
     # A class of coflows and a class of links as one number: np.unique finds the pairs that meet.
-    met = crossings.coflow[used] * links + link[used]
+    met = parts.coflow[crossings.coflow] * links + represents[crossings.link]
     pair, index = np.unique(met, return_inverse=True)
     tiles, first = table.tiles, parts.first_link[pair % links]
     times = tiles.count // tiles.copies[first]  # [pair] how many tiles share the link
     # All tiles that share a link load it, but what reaches over all of them is listed whole.
-    spans = table.copies()[parts.first_coflow[pair // links]] == 1
-    size = _summed(crossings.bytes[used], index, np.where(spans, 1, times))
+    spans = table.columns.spans[parts.first_coflow[pair // links]]
+    size = _summed(crossings.bytes, index, np.where(spans, 1, times))
     return _Load(pair // links, pair % links, size)
 
 
@@ -135,21 +107,18 @@ def _summed(terms: Floats, owner: Ints, times: Ints) -> Floats:
     return once
 
 
-def _sent(
-    crossings: _Crossings, ports: _Ports, table: Coflows, parts: Partition, loads: Loads | None
-) -> list[float]:
+def _sent(ports: _Ports, table: Coflows, parts: Partition, loads: Loads | None) -> Floats:
     """Return what all coflows of each class send over some ports [coflow class] B."""
     leaves = np.zeros(len(parts.link), dtype=bool)  # [link]
     leaves[ports.links[ports.links >= 0]] = True
-    labels = [table.label[first] for first in parts.first_coflow.tolist()]
+    labels = [table.columns.label(first) for first in parts.first_coflow.tolist()]
     share = np.array([_mean_share(label, ports.kind, loads) for label in labels])
     # Only what leaves a GPU counts as sent; switches pass the same bytes on.
-    out = leaves[crossings.link]  # [crossing]
-    owner = crossings.coflow[out]
-    size = crossings.bytes[out] * share[owner]
+    out = table.columns.crossings(leaves)
+    owner = parts.coflow[out.coflow]  # [crossing]
+    size = out.bytes * share[owner]
     every = np.full(len(labels), table.tiles.count)
-    sent: list[float] = _summed(size, owner, every).tolist()
-    return sent
+    return _summed(size, owner, every)
 
 
 def _mean_share(label: Label, kind: LinkKind, loads: Loads | None) -> float:
@@ -169,7 +138,7 @@ def _mean_share(label: Label, kind: LinkKind, loads: Loads | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Folding:
-    """What it takes to describe one class of coflows."""
+    """What it takes to describe classes of coflows."""
 
     net: Network
     """The cluster."""
@@ -177,109 +146,121 @@ class _Folding:
     """All its coflows."""
     parts: Partition
     """Their classes."""
-    number: dict[int, int]
-    """Class of links -> its index among the touched ones."""
-    alike: Ints
-    """How many coflows of the cluster each class stands for [coflow class]."""
+    firsts: Firsts
+    """What stands for each class."""
 
-    def coflow(self, first: int, load: dict[int, float], sent: Sent) -> Coflow:
-        """Return the class that coflow `first` represents.
+    def coflows(self, links: list[_Weights], nic: Floats, nvlink: Floats) -> tuple[Coflow, ...]:
+        """Return the classes.
 
-        load: link class -> bytes. sent: over NICs and over NVLink by all of the class [B].
+        links: (link class, weight) of each [class]. nic, nvlink: sent by all of each [class] B.
         """
-        label = self.table.label[first]
-        kernel = self.table.kernel[first]
-        size, rate = self._slowest(first, kernel)
-        links = []
-        on_nvlink = of_kind(self.net, LinkKind.NVLINK)
-        for link, total in load.items():
-            share = kernel.nvlink if on_nvlink[self.parts.first_link[link]] else kernel.nic
-            # A kernel that reaches a part of a link's rate holds it for longer.
-            weight = total / share / size
-            links.append((self.number[link], weight))
-        members = self.table.members[first]
-        if self.table.one_sided(label):
-            members = members[:1]  # the target receives without making a call
-        rank_classes = {int(self.parts.rank[rank]) for rank in members}
-        return Coflow(
-            label=label,
-            traffic=label.kind.traffic,
-            members=tuple(sorted(rank_classes)),
-            links=tuple(sorted(links)),
-            size=size,
-            rate=rate,
-            overlap_slowdown=self._slowdown(first, kernel, size / rate),
-            latency=self.table.latency[first] + kernel.setup,
-            sent=sent,
-            sms=self._ctas(first, kernel) / self._scenario.gpu.sms,
-            hbm=self._hbm(first, kernel, sent, size / rate),
-            sm_share=self.table.sm_share[first],
+        slowest = self.firsts.slowest()
+        alone = slowest.bytes / slowest.rate  # [class] s
+        columns = zip(
+            [block.label for block in self.firsts.blocks],
+            [block.label.kind.traffic for block in self.firsts.blocks],
+            self._members(),
+            links,
+            slowest.bytes.tolist(),
+            slowest.rate.tolist(),
+            self.firsts.slowdown(alone).tolist(),
+            self._latency().tolist(),
+            map(Sent, nic.tolist(), nvlink.tolist()),
+            self._sms(),
+            self._hbm(nic + nvlink, alone).tolist(),
+            [block.sm_share for block in self.firsts.blocks],
+            strict=True,
         )
+        return tuple(Coflow(*values) for values in columns)
+
+    def links(self, load: _Load, number: Ints) -> list[_Weights]:
+        """Return the links of each class and what it asks of them [class].
+
+        number: of the link of each pair among those that are touched [pair].
+        """
+        nvlink = of_kind(self.net, LinkKind.NVLINK)[self.parts.first_link[load.link]]  # [pair]
+        inside = self.firsts.kernels(lambda kernel: kernel.nvlink)[load.coflow]
+        beyond = self.firsts.kernels(lambda kernel: kernel.nic)[load.coflow]
+        share = np.where(nvlink, inside, beyond)
+        # A kernel that reaches a part of a link's rate holds it for longer.
+        weight = load.bytes / share / self.firsts.slowest().bytes[load.coflow]
+        pairs = list(zip(number.tolist(), weight.tolist(), strict=True))
+        return [tuple(pairs[begin:end]) for begin, end in _runs(load.coflow, self._count)]
+
+    @property
+    def _count(self) -> int:
+        return len(self.parts.first_coflow)
+
+    def _members(self) -> list[tuple[int, ...]]:
+        """Return the classes of ranks that call each class, rising."""
+        columns = self.table.columns
+        sizes = np.diff(columns.first_member)
+        owner, entry = spread(sizes, columns.row[self.parts.first_coflow])
+        one_sided = [self.table.one_sided(block.label) for block in self.firsts.blocks]
+        # The target of a send receives without making a call.
+        first = np.diff(owner, prepend=-1) > 0
+        calls = first | ~np.array(one_sided, dtype=bool)[owner]
+        ranks = len(self.parts.first_rank)
+        met = owner * ranks + self.parts.rank[columns.members[entry]]
+        owner, rank = np.divmod(np.unique(met[calls]), ranks)
+        listed = rank.tolist()
+        return [tuple(listed[begin:end]) for begin, end in _runs(owner, self._count)]
+
+    def _latency(self) -> Floats:
+        """Return what passes before the first byte [class] s."""
+        setup = self.firsts.kernels(lambda kernel: kernel.setup)
+        latency: Floats = self.table.columns.latency[self.parts.first_coflow] + setup
+        return latency
 
     @property
     def _scenario(self) -> Scenario:
         return self.table.communication.scenario
 
-    def _ctas(self, first: int, kernel: CommunicationModel) -> int:
+    def _sms(self) -> list[float]:
+        """Return the share of each member's SMs that a class holds [class]."""
+        firsts = self.parts.first_coflow.tolist()
+        of_exchanges = sms_of(self._scenario)
+        return [
+            (of_exchanges if block.label.kind in EXCHANGES else self._ctas(first, block))
+            / self._scenario.gpu.sms
+            for first, block in zip(firsts, self.firsts.blocks, strict=True)
+        ]
+
+    def _ctas(self, first: int, block: Block) -> int:
         """Return the SMs of each member that a kernel holds."""
-        kind = self.table.label[first].kind
-        if kind in EXCHANGES:
-            return sms_of(self._scenario)
-        if kind.one_sided:  # by the kernel of sends, whichever row has its rate
+        kernel = block.kernel
+        if block.label.kind.one_sided:  # by the kernel of sends, whichever row has its rate
             kernel = self._scenario.kernels.communication["send_recv"]
-        nodes = self.table.everyone(first) // self.net.gpus_per_node
-        if not kernel.rail_ctas or (nodes == nodes[0]).all():
+        if not kernel.rail_ctas:
+            return kernel.ctas
+        nodes = self.table.columns.everyone(first) // self.net.gpus_per_node
+        if (nodes == nodes[0]).all():
             return kernel.ctas
         # NCCL leaves a node by each NIC of the group's GPUs there.
         rails = int(np.count_nonzero(nodes == nodes[0]))
         return min(constants().channels_across, rails * kernel.rail_ctas)
 
-    def _hbm(self, first: int, kernel: CommunicationModel, sent: Sent, alone: float) -> float:
+    def _hbm(self, sent: Floats, alone: Floats) -> Floats:
         """Return the share of HBM's bandwidth that a coflow takes of each member, mean over these.
 
-        sent: over NICs and over NVLink by all of its class [B]. alone: its time [s].
+        sent: by all of its class [class] B. alone: its time [class] s.
         """
-        if not alone:
-            return 0.0
-        label = self.table.label[first]
-        alike = self.alike[self.parts.coflow[first]]
-        senders = 1 if label.kind.one_sided else len(self.table.everyone(first))
-        moved = kernel.hbm * (sent.nic + sent.nvlink) / (alike * senders)  # [B]
-        return float(moved / alone / self._scenario.gpu.memory.bandwidth)
+        alike = np.zeros(self._count, dtype=np.int64)  # coflows that each class stands for [class]
+        np.add.at(alike, self.parts.coflow, self.table.copies())
+        columns = self.table.columns
+        takes_part = [
+            columns.reaches[block.reach].everyone.shape[1] for block in self.firsts.blocks
+        ]
+        one_sided = [block.label.kind.one_sided for block in self.firsts.blocks]
+        senders = np.where(one_sided, 1, takes_part)
+        hbm = self.firsts.kernels(lambda kernel: kernel.hbm)
+        moved = hbm * sent / (alike * senders)  # [class] B
+        seconds = np.where(alone > 0, alone, np.inf)
+        share: Floats = moved / seconds / self._scenario.gpu.memory.bandwidth
+        return share
 
-    def _slowest(self, first: int, kernel: CommunicationModel) -> tuple[float, float]:
-        """Return (bytes that it is busy for, bandwidth) of a coflow's own slowest link."""
-        busy = self._busy(first, kernel)  # [link]
-        if not len(busy):  # a coflow within one GPU
-            return 0.0, 1.0
-        rate = self.net.capacity[self.table.links[first]]
-        slowest = int(np.argmax(busy / rate))
-        return float(busy[slowest]), float(rate[slowest])
 
-    def _busy(self, first: int, kernel: CommunicationModel) -> Floats:
-        """Return the bytes that a coflow of the cluster keeps each of its links busy for [link] B."""
-        inside = of_kind(self.net, LinkKind.NVLINK)[self.table.links[first]]
-        busy: Floats = self.table.bytes[first] / np.where(inside, kernel.nvlink, kernel.nic)
-        return busy
-
-    def _slowdown(self, first: int, kernel: CommunicationModel, alone: float) -> float:
-        """Return how much longer a coflow takes next to compute than alone on its own links.
-
-        Next to compute the kernel has too few resources to move more than it did where it was
-        measured. Where the links are slower than that by themselves, it waits for them anyway.
-        """
-        measured_on = kernel.measured_on
-        if measured_on is None or not alone:
-            return kernel.overlap_slowdown
-        links, busy = self.table.links[first], self._busy(first, kernel)
-        share = self.table.sm_share[first]
-        measured = 0.0  # of PCIe alone nothing is known
-        for kind, rate in ((LinkKind.NVLINK, measured_on.nvlink), (LinkKind.NIC, measured_on.nic)):
-            of_this = of_kind(self.net, kind)[links]
-            # SMs too few to fill a link fill more of a slower one.
-            faster = np.maximum(1.0, self.net.capacity[links[of_this]] / rate)
-            filled = np.minimum(1.0, share * faster)
-            # Time on each link, were it as fast as where the kernel was measured [link] s.
-            there = busy[of_this] * share / filled / rate
-            measured = max(measured, float(there.max(initial=0.0)))
-        return max(1.0, kernel.overlap_slowdown * measured / alone)
+def _runs(owner: Ints, count: int) -> list[tuple[int, int]]:
+    """Return where the entries of each owner begin and end. owner: rising [entry]."""
+    first = starts(np.bincount(owner, minlength=count)).tolist()
+    return list(pairwise(first))

@@ -13,12 +13,13 @@ from simulator.program.block_traffic import BlockTraffic
 from simulator.program.chunk_columns import ChunkRows
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After
 from simulator.program.chunks import DUALPIPE, Pairing
-from simulator.program.coflows import CoflowKey, Coflows, stage_hosts
+from simulator.program.coflows import Coflows, stage_hosts
 from simulator.program.data_parallel import UPDATE, DataParallel, OwedAt
 from simulator.program.folding import members
 from simulator.program.orders import Key, Operations, Order, Post, orders
 from simulator.program.program import Ints
 from simulator.program.templates import FarWait, Handed, Template, Use
+from simulator.program.transfers import CoflowKey
 from simulator.program.uses import Runs, Uses
 from simulator.scenario import Scenario
 from simulator.schedules import PipelineOverlap, Schedule, posts
@@ -130,8 +131,8 @@ class RankBuilder:
         handed_over = self._handed_over(key)
         if key.receives or key.awaits:
             self._wait(template, key, handed_over)
-        index = self.step.table.index
-        template.begin(use, [index[call][data.rank] for call in use.keys])
+        calls = self.step.table.calls(data.rank)
+        template.begin(use, [calls[key] for key in use.keys])
         BlockTraffic(data, template, use, syncs=key.final or self.syncs_every_pass).lay()
         # Where compute waits for what comes, rows wait for that.
         self._take(template, use.rows, {} if key.receives else handed_over)
@@ -198,7 +199,7 @@ class RankBuilder:
         if edge is not None and self.step.table.meets:
             return  # `_post` does
         if edge is not None:
-            coflow = self.step.table.index[CoflowKey(direction, edge)][rank]
+            coflow = self.step.table.calls(rank)[CoflowKey(direction, edge)]
             busy = self.step.costs.hosts.collective()
             sent = template.row(self.send_stream, f"send {direction}", busy, coflow)
             template.wait(sent, rows)
@@ -250,7 +251,7 @@ class RankBuilder:
         source, target = (index, message.peer) if message.sends else (message.peer, index)
         edge = self.step.table.edges[message.half, source, target]
         sender = layout.rank(source, layout.local_rank(rank))
-        return self.step.table.index[CoflowKey(message.half, edge)][sender]
+        return self.step.table.calls(sender)[CoflowKey(message.half, edge)]
 
 
 def _pairing(scenario: Scenario) -> Pairing:

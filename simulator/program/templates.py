@@ -16,7 +16,7 @@ from simulator.costs import Busy
 from simulator.ops.streams import Stream
 from simulator.program.chunk_columns import ChunkRows
 from simulator.program.chunk_rows import After, Mark
-from simulator.program.coflows import CoflowKey
+from simulator.program.transfers import CoflowKey
 
 
 class Handed(IntEnum):

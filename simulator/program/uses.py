@@ -8,9 +8,9 @@ from typing import NamedTuple
 from simulator.costs import Costs
 from simulator.program.chunk_columns import chunk_rows
 from simulator.program.chunks import Pairing
-from simulator.program.coflows import CoflowKey
 from simulator.program.step_columns import NO_BLOCKS, StageBlocks, StepColumns
 from simulator.program.templates import Use
+from simulator.program.transfers import CoflowKey
 from simulator.schedules import Kind
 
 

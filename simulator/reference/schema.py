@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from simulator.campaign import CampaignConfig
 from simulator.errors import InputError
 from simulator.layout.config import DIMENSIONS, STAGE_RULES
 from simulator.model import ModelConfig
@@ -110,10 +111,27 @@ def _sweep() -> Node:
     return tree
 
 
+@cache
+def _campaign() -> Node:
+    tree = _of(CampaignConfig)
+    files = {"topology": _topology(), "workload": _workload()}
+    known = dict(sweeps.paths(files))
+    defs = tree["$defs"]
+    for file in files.values():
+        defs |= file["$defs"]
+    # One definition for all spans: it holds every key of both files.
+    own = defs["SpanConfig"]["properties"]["set"]
+    defs["Sets"] = sweeps.fixed(own["description"], known)
+    for name in ("SpanConfig", "TrainConfig"):
+        defs[name]["properties"]["set"] = own | {"$ref": "#/$defs/Sets"}
+    return tree
+
+
 KINDS: Mapping[str, Callable[[], Node]] = {
     "topology": _topology,
     "workload": _workload,
     "sweep": _sweep,
+    "campaign": _campaign,
 }
 """Kind of file -> its schema."""
 

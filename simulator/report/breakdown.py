@@ -12,7 +12,7 @@ from simulator.engine.instants import INSTANT
 from simulator.ops.streams import Stream
 from simulator.program import Program
 from simulator.report.parts import PARTS
-from simulator.report.rows import Ints, Mask, carries, inbound_sends, rows_by_rank
+from simulator.report.rows import Ints, Mask, carries, inbound_sends
 from simulator.timeline import Intervals, Timeline, measure, subtract, union
 
 Floats = NDArray[np.float64]
@@ -69,7 +69,7 @@ def _rows(program: Program) -> list[_Rows]:
     inbound = inbound_sends(program, sends)
     return [
         _split(program, own, inbound[rank], sends, context)
-        for rank, own in enumerate(rows_by_rank(program))
+        for rank, own in enumerate(program.rows_by_rank)
     ]
 
 

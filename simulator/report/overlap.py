@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.report.rows import Ints, rows_by_rank
+from simulator.report.rows import Ints
 from simulator.timeline import Intervals, Timeline, covered, measure, union
 
 
@@ -38,7 +38,7 @@ def overlap(timeline: Timeline) -> tuple[Overlap, ...]:
     communication. A transfer runs from when its last member arrived; while the others wait, nothing
     communicates.
     """
-    by_rank = rows_by_rank(timeline.program)
+    by_rank = timeline.program.rows_by_rank
     return tuple(_of_rank(timeline, rank, rows) for rank, rows in enumerate(by_rank))
 
 

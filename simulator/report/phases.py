@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from simulator.ops.streams import Stream
 from simulator.report.parts import CHUNK_KINDS
-from simulator.report.rows import Ints, carries, rows_by_rank
+from simulator.report.rows import Ints, carries
 from simulator.timeline import Timeline, measure, subtract, union
 
 Floats = NDArray[np.float64]
@@ -36,7 +36,7 @@ def phases(timeline: Timeline) -> dict[str, float]:
     seconds = defaultdict(lambda: np.zeros(ranks))
     reached = _chunks(timeline, seconds)
     optimizer = program.labels.index("optimizer") if "optimizer" in program.labels else -1
-    for rank, rows in enumerate(rows_by_rank(program)):
+    for rank, rows in enumerate(program.rows_by_rank):
         classes = program.class_seconds[rank]
         updates = rows[program.label[rows] == optimizer]
         slowed = float(timeline.slowed[updates].sum())

@@ -1,4 +1,4 @@
-"""Which rows of a program are a rank's own, and which carry what."""
+"""Which rows of a program carry what."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ from simulator.program import Program
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-
-
-def rows_by_rank(program: Program) -> list[Ints]:
-    """Return the rows of each class of ranks [rank class][row]."""
-    # Sorted once: a mask per class would take as long as all rows together.
-    order = np.argsort(program.rank, kind="stable")
-    counts = np.bincount(program.rank, minlength=program.ranks)
-    ends = np.cumsum(counts)  # [rank class]
-    return np.split(order, ends[:-1])
 
 
 def inbound_sends(program: Program, sends: Mask) -> list[Ints]:

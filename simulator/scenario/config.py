@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from simulator.errors import InputError
 from simulator.experts import ExpertsConfig
+from simulator.frozen import FINITE
 from simulator.hardware import LossName
 from simulator.layout import LayoutConfig
 from simulator.precision import MEGATRON_RECOMPUTE, RECIPES, RECOMPUTE
@@ -41,7 +42,7 @@ LIST_KEYS = (
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = FINITE
 
 
 class ScheduleConfig(_Section):

@@ -22,10 +22,11 @@ from itertools import chain
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from simulator import inputs
 from simulator.errors import InputError
+from simulator.frozen import FINITE
 from simulator.inputs import Document
 from simulator.units import Integer, Number
 
@@ -131,9 +132,7 @@ class _Ends(NamedTuple):
 
 
 class _Spread(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
-    )
+    model_config = FINITE | {"populate_by_name": True}
 
 
 class Range(_Spread):

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from simulator import inputs
 from simulator.errors import InputError
+from simulator.frozen import FINITE
 from simulator.inputs import Document, Path_
 from simulator.plot import SweepFigure
 from simulator.store import check_name
@@ -28,7 +29,7 @@ WHOLE_FILES = ("topology", "workload")
 class SweepConfig(BaseModel):
     """A base scenario, what varies, and what to make of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = FINITE
 
     name: str = Field(
         description="Name of the sweep in captions, and of its folder unless -o gives another.",

@@ -6,10 +6,11 @@ import math
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from simulator import inputs
 from simulator.errors import InputError
+from simulator.frozen import FROZEN
 from simulator.hardware import Transport
 from simulator.units import (
     Bandwidth,
@@ -22,7 +23,6 @@ from simulator.units import (
     format_seconds,
 )
 
-FROZEN = ConfigDict(frozen=True, extra="forbid")
 ROUTINGS = ("adaptive", "ecmp", "shortest", "rail_local")
 
 

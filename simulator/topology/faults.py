@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field, model_validator
 
 from simulator.errors import InputError, LayoutError
-from simulator.topology.cluster import FROZEN, Cluster
+from simulator.frozen import FROZEN
+from simulator.topology.cluster import Cluster
 from simulator.topology.switches import Switches, Vertex, text
 from simulator.units import Bandwidth, Integer, Number
 

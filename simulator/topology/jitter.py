@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from simulator.errors import LayoutError
-from simulator.topology.cluster import FROZEN
+from simulator.frozen import FROZEN
 from simulator.units import Integer, Number
 
 

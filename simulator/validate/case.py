@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from simulator import inputs
+from simulator.frozen import FINITE, FROZEN
 from simulator.scenario import Quantity, Scenario, load
 from simulator.scenario.config import QUANTITIES
 from simulator.units import Bytes, Number, Seconds
 
 
 class _Published(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = FINITE
 
     case: str = Field(
         description="Name of the case, <file>/<row>, unique over all files.",
@@ -112,7 +113,7 @@ class MemoryCase(_Published):
 class CollectiveCase(BaseModel):
     """A collective that somebody timed alone, on every GPU of a cluster."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     case: str = Field(
         description="Name of the case, <file>/<row>, unique over all files.",
@@ -133,7 +134,7 @@ Case: TypeAlias = StepCase | MemoryCase | CollectiveCase
 class CaseFile(BaseModel):
     """One publication."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     source: str = Field(description="The publication.", examples=["arXiv 2205.05198"])
     cases: tuple[StepCase, ...] = Field((), description="Steps and runs of the publication.")

@@ -10,9 +10,10 @@ from itertools import combinations
 from statistics import fmean
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from simulator import inputs
+from simulator.frozen import FROZEN
 from simulator.units import Number
 from simulator.validate.check import Check
 
@@ -20,7 +21,7 @@ from simulator.validate.check import Check
 class GroupConfig(BaseModel):
     """Published cases among which somebody chooses."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     topic: str = Field(description="What is chosen.", examples=["recomputation"])
     name: str = Field(description="Which runs are compared.", examples=["Megatron 175B, 64 A100"])
@@ -35,7 +36,7 @@ class GroupConfig(BaseModel):
 class RankingsConfig(BaseModel):
     """Every group, `simulator/data/rankings/groups.yaml`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     resolution: Number = Field(
         ge=0,

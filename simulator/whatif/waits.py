@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from simulator import inputs
 from simulator.collectives.kinds import EXCHANGES
+from simulator.frozen import FROZEN
 from simulator.program import Program
 from simulator.units import Integer, Seconds
 
@@ -16,7 +17,7 @@ from simulator.units import Integer, Seconds
 class WaitRow(BaseModel):
     """How long an exchange waited for its peers where that was measured."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     nodes: Integer = Field(gt=0, description="Nodes of the expert group, at most.", examples=[4])
     least: Seconds = Field(ge=0, description="Of one exchange [s].", examples=["0 s"])
@@ -27,7 +28,7 @@ class WaitRow(BaseModel):
 class WaitTable(BaseModel):
     """Every measured interval, `simulator/data/trust/waits.yaml`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = FROZEN
 
     rows: tuple[WaitRow, ...] = Field(description="From few nodes to many.")
 

@@ -1,0 +1,140 @@
+"""The tables of performance.md that compare: phases, pools, peers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cells import row
+
+Measured = Mapping[str, Mapping[str, Any]]
+"""Name of a benchmark -> what pytest-benchmark wrote of it."""
+PHASES = ("load", "lower", "run", "summarise")
+BEFORE = (("before, warm", (0.12, 0.3), (1.0, 1.7), (0.1, 0.58), (0.2, 0.2)),)
+"""Phases when the work on speed began [s]: smallest and largest; run: compiled, and by SimPy."""
+
+
+def phases(measured: Measured) -> Iterator[str]:
+    """Yield CPU time by phase: where a scenario's time goes."""
+    yield from (
+        "## Phases of one scenario",
+        "",
+        "DeepSeek-V3 on 2,048 GPUs, CPU time, medians [ms].",
+        "",
+        "| | load | lower | run | summarise |",
+        "|---|---:|---:|---:|---:|",
+    )
+    for name, *spans in BEFORE:
+        yield row(name, *(_span(*span) for span in spans))
+    for key, name in {
+        "test_first_in_a_process": "first in a process",
+        **{
+            f"test_next_point[{kind}]": f"next: {kind}"
+            for kind in ("same", "links", "batch", "seed", "schedule", "layout")
+        },
+        "test_executor[simpy]": "same, executed by SimPy",
+        "test_all_ranks_unfolded": "all 2,048 ranks unfolded, each its own load",
+    }.items():
+        found = measured.get(key, {}).get("extra_info", {}).get("phases")
+        if found:
+            yield row(name, *(f"{found[phase] * 1e3:.3g}" for phase in PHASES))
+    yield ""
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low * 1e3:.0f}" if low == high else f"{low * 1e3:.0f} to {high * 1e3:.0f}"
+
+
+def sweeps(measured: Measured) -> Iterator[str]:
+    """Yield points per second, what a point costs besides its scenario, and what pools cost a job."""
+    yield from (
+        "## Sweeps",
+        "",
+        "Points after the first ones. *Besides*: a point's time, times workers, less that of its own call.",
+        "",
+        "| pool | points/s | CPU of a point | inside its call | besides | start |",
+        "|---|---:|---:|---:|---:|---:|",
+    )
+    for pool, workers in {"1 worker": 1, "2 workers": 2, "dask": 2}.items():
+        found = measured.get(f"test_sweep[{pool}]", {}).get("extra_info", {}).get("sweep")
+        if found:
+            yield _sweep(pool, workers, found)
+    yield from ("", "| pool | a job that does nothing | a job of 10 ms |", "|---|---:|---:|")
+    for pool in ("1 worker", "2 workers", "dask"):
+        cells = [_per_job(measured, pool, work) for work in ("nothing", "ten_milliseconds")]
+        yield row(pool, *cells)
+    yield ""
+
+
+def _sweep(pool: str, workers: int, found: Mapping[str, float]) -> str:
+    besides = workers / found["per_second"] - found["inside"]
+    times = (found["cpu_per_point"], found["inside"], besides)
+    cells = [f"{value * 1e3:.1f} ms" for value in times]
+    return row(pool, f"{found['per_second']:.3g}", *cells, f"{found['start']:.2f} s")
+
+
+def _per_job(measured: Measured, pool: str, work: str) -> str:
+    for order in (f"{pool}-{work}", f"{work}-{pool}"):
+        found = measured.get(f"test_pool[{order}]")
+        if found:
+            return f"{found['extra_info']['per_job'] * 1e3:.2f} ms"
+    return "not measured"
+
+
+RATIOS: Sequence[tuple[str, str, str]] = (
+    ("SimPy executes the same program of V3", "test_executor[simpy]", "run"),
+    ("SimPy, as many bare timeouts as that has rows (42,734)", "test_simpy_timeouts", "run"),
+    (
+        "llm-analysis 0.2.2, one evaluation of GPT-3 175B on 128 GPUs, closed form",
+        "test_llm_analysis_gpt3",
+        "all",
+    ),
+)
+"""A peer's row: what it does, its benchmark, and what of ours it is compared with."""
+
+
+def peers(measured: Measured) -> Iterator[str]:
+    """Yield peers measured in the same run, as ratios."""
+    yield from (
+        "## Peers, in the same run",
+        "",
+        "| peer | its time | ours | its time over ours |",
+        "|---|---:|---:|---:|",
+    )
+    for what, key, against in RATIOS:
+        theirs = _theirs(measured, key)
+        ours = _ours(measured, against)
+        if theirs and ours:
+            yield row(
+                what, f"{theirs * 1e3:.3g} ms", f"{ours * 1e3:.3g} ms", f"{theirs / ours:.3g}"
+            )
+        else:
+            yield row(what, "not installed", "", "")
+    yield from (
+        "",
+        "Ours: the compiled executor alone for SimPy; for llm-analysis load to summary of the same run and layout at",
+        "the next rate of links, every op an event. Calculon, SimuMax, vidur and ASTRA-sim cannot be installed by name",
+        "(calculon there is another program, astra-sim-sdk a client of a server) and are not measured.",
+        "",
+    )
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3g}" if value >= 1 else f"1/{1 / value:,.3g}"
+
+
+def _theirs(measured: Measured, key: str) -> float:
+    found = measured.get(key)
+    if not found:
+        return 0.0
+    # The executor alone, without loading and lowering.
+    by_phase = found["extra_info"].get("phases")
+    return float(by_phase["run"] if by_phase else found["stats"]["median"])
+
+
+def _ours(measured: Measured, against: str) -> float:
+    if against == "all":
+        found = measured.get("test_gpt3_next_point")
+        return float(found["stats"]["median"]) if found else 0.0
+    found = measured.get("test_executor[compiled]")
+    return float(found["extra_info"]["phases"]["run"]) if found else 0.0

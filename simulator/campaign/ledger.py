@@ -1,0 +1,187 @@
+"""Campaign + steps -> Ledger: what each stage and the whole come to, beside what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from simulator.campaign.config import CampaignConfig, Figure, StageConfig
+from simulator.campaign.reader import Campaign, Stage
+from simulator.campaign.spans import Point, Span, work
+from simulator.campaign.steps import Step, Steps, key
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What something comes to; sums add up."""
+
+    gpu_hours: float = 0.0
+    """GPUs x wall hours [h]."""
+    low: float = 0.0
+    """GPU-hours at the low end of their interval [h]."""
+    high: float = 0.0
+    """GPU-hours at the high end [h]."""
+    seconds: float = 0.0
+    """Wall time, one after another [s]."""
+    steps: float = 0.0
+    """Optimizer steps."""
+    tokens: float = 0.0
+    """Tokens trained on."""
+    cost: float = 0.0
+    """Rent [USD]."""
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(
+            self.gpu_hours + other.gpu_hours,
+            self.low + other.low,
+            self.high + other.high,
+            self.seconds + other.seconds,
+            self.steps + other.steps,
+            self.tokens + other.tokens,
+            self.cost + other.cost,
+        )
+
+    @property
+    def wall_days(self) -> float:
+        """Return the wall time [days]."""
+        return self.seconds / 86400.0
+
+    def figures(self) -> dict[str, float]:
+        """Return what published figures can be compared with, by the name that files use."""
+        return {
+            "gpu_hours": self.gpu_hours,
+            "cost_usd": self.cost,
+            "wall_days": self.wall_days,
+            "tokens": self.tokens,
+            "steps": self.steps,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A published figure next to the simulated one."""
+
+    figure: Figure
+    """What was published."""
+    simulated: float
+    """What the simulation says, in the same unit."""
+
+    @property
+    def error(self) -> float:
+        """Return the signed relative error: simulated over published, minus one."""
+        return self.simulated / self.figure.value - 1.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A span of a training run, in the ledger."""
+
+    label: str
+    """What tells it from the other spans of its stage."""
+    total: Sum
+    """What it comes to."""
+    step: Step
+    """Its step; of a ramp, the one at its last batch."""
+
+    @property
+    def gpus(self) -> int:
+        """Return on how many GPUs it runs."""
+        return self.step.report.scenario.topology.gpus
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stage in the ledger."""
+
+    config: StageConfig
+    """What the file says of it."""
+    total: Sum
+    """What it comes to."""
+    lines: tuple[Line, ...] = ()
+    """The spans of a training run."""
+    inner: Ledger | None = None
+    """The ledger of the campaign that it stands for."""
+    published: tuple[Beside, ...] = ()
+    """Published figures next to simulated ones."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a campaign comes to."""
+
+    config: CampaignConfig
+    """What the file says."""
+    entries: tuple[Entry, ...]
+    """Its stages in their order."""
+    total: Sum
+    """The whole."""
+    published: tuple[Beside, ...]
+    """Published figures of the whole next to simulated ones."""
+
+
+def ledger(campaign: Campaign, steps: Steps) -> Ledger:
+    """Return what a campaign comes to. steps: of all its scenarios."""
+    entries: list[Entry] = []
+    for stage in campaign.stages:
+        entries.append(_entry(campaign, stage, steps, entries))
+    total = _sum(entry.total for entry in entries)
+    return Ledger(campaign.config, tuple(entries), total, _beside(campaign.config.published, total))
+
+
+def _entry(campaign: Campaign, stage: Stage, steps: Steps, before: Sequence[Entry]) -> Entry:
+    config = stage.config
+    lines = tuple(_line(span, steps, campaign.config.price) for span in stage.spans)
+    inner = ledger(stage.inner, steps) if stage.inner else None
+    if inner:
+        total = inner.total
+    elif config.repeat:
+        total = _repeated(config, before)
+    else:
+        total = _sum(line.total for line in lines)
+    return Entry(config, total, lines, inner, _beside(config.published, total))
+
+
+def _line(span: Span, steps: Steps, price: float | None) -> Line:
+    """Return a span in the ledger. price: of a GPU-hour, None for that of its topology [USD]."""
+    along = [steps[key(scenario)] for scenario in span.scenarios]
+    points = [Point(step.report.scenario.tokens_per_step, step.report.step_time) for step in along]
+    done = work(points, span.amount)
+    last = along[-1]
+    cluster = last.report.scenario.topology
+    gpu_hours = cluster.gpus * done.seconds / 3600.0
+    total = Sum(
+        gpu_hours=gpu_hours,
+        low=gpu_hours * last.low,
+        high=gpu_hours * last.high,
+        seconds=done.seconds,
+        steps=done.steps,
+        tokens=done.tokens,
+        cost=gpu_hours * (cluster.price if price is None else price),
+    )
+    return Line(span.label, total, last)
+
+
+def _repeated(config: StageConfig, before: Sequence[Entry]) -> Sum:
+    """Return what a share of earlier stages comes to: hours and money, but no tokens of the result."""
+    repeat = config.repeat
+    if repeat is None:
+        return Sum()
+    named = repeat.stages or [entry.config.name for entry in before if not entry.config.repeat]
+    base = _sum(entry.total for entry in before if entry.config.name in named)
+    low, high = repeat.ends
+    return Sum(
+        gpu_hours=repeat.share * base.gpu_hours,
+        low=low * base.low,
+        high=high * base.high,
+        seconds=repeat.share * base.seconds if repeat.serial else 0.0,
+        cost=repeat.share * base.cost,
+    )
+
+
+def _sum(sums: Iterable[Sum]) -> Sum:
+    return sum(sums, Sum())
+
+
+def _beside(figures: Sequence[Figure], total: Sum) -> tuple[Beside, ...]:
+    simulated = total.figures()
+    return tuple(Beside(figure, simulated[figure.quantity]) for figure in figures)

@@ -1,0 +1,63 @@
+"""Every distinct scenario of some campaigns, simulated once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from simulator.campaign.reader import Campaign
+from simulator.report import Report
+from simulator.scenario import Scenario
+from simulator.whatif import study
+
+
+class Step(NamedTuple):
+    """A simulated step, and how far it is to be trusted."""
+
+    report: Report
+    """The step."""
+    low: float
+    """Its shortest likely time over the simulated one."""
+    high: float
+    """Its longest likely time over the simulated one."""
+
+
+Steps = Mapping[str, Step]
+"""Key of a scenario -> its step."""
+
+
+def scenarios(campaigns: Iterable[Campaign]) -> Mapping[str, Scenario]:
+    """Return the scenarios that campaigns need, each once: key -> scenario, in their order."""
+    return {key(scenario): scenario for campaign in campaigns for scenario in _all(campaign)}
+
+
+def simulated(wanted: Mapping[str, Scenario], done: Callable[[], None]) -> Steps:
+    """Simulate scenarios. done: called after each."""
+    steps = {}
+    for name, scenario in wanted.items():
+        steps[name] = _step(scenario)
+        done()
+    return steps
+
+
+def key(scenario: Scenario) -> str:
+    """Return what two scenarios that simulate the same have in common: their files' contents."""
+    files = scenario.documents
+    # The model may be a file that the workload's names relative to itself.
+    named = [files.topology.data, files.workload.data, files.workload.file]
+    return json.dumps(named, sort_keys=True)
+
+
+def _step(scenario: Scenario) -> Step:
+    result = study(scenario)
+    low, high = result.trust.factors
+    return Step(result.report, low, high)
+
+
+def _all(campaign: Campaign) -> Iterator[Scenario]:
+    for stage in campaign.stages:
+        for span in stage.spans:
+            yield from span.scenarios
+        if stage.inner:
+            yield from _all(stage.inner)

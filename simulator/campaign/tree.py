@@ -1,0 +1,83 @@
+"""Ledgers as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from simulator.campaign.ledger import Beside, Entry, Ledger, Line, Sum
+
+SCHEMA_VERSION = 1
+
+
+def as_dict(ledgers: Sequence[Ledger]) -> dict[str, Any]:
+    """Return ledgers as `--json` writes them: SI units, GPU-hours, USD."""
+    return {"schema_version": SCHEMA_VERSION, "campaigns": [_ledger(one) for one in ledgers]}
+
+
+def _ledger(ledger: Ledger) -> dict[str, Any]:
+    config = ledger.config
+    return {
+        "campaign": config.name,
+        "title": config.title,
+        "options": config.options,
+        "stages": [_entry(entry) for entry in ledger.entries],
+        "total": _sum(ledger.total),
+        "published": [_beside(row) for row in ledger.published],
+        "counts": list(config.counts),
+        "leaves_out": list(config.leaves_out),
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    config = entry.config
+    tree: dict[str, Any] = {
+        "name": config.name,
+        "kind": config.kind,
+        "basis": config.basis,
+        **_sum(entry.total),
+        "published": [_beside(row) for row in entry.published],
+        "notes": list(config.notes),
+    }
+    if entry.lines:
+        tree["spans"] = [_line(line) for line in entry.lines]
+    if entry.inner:
+        tree["ledger"] = _ledger(entry.inner)
+    return tree
+
+
+def _line(line: Line) -> dict[str, Any]:
+    report = line.step.report
+    scenario = report.scenario
+    return {
+        "span": line.label,
+        "topology": scenario.topology.name,
+        "workload": scenario.workload.name,
+        "gpus": line.gpus,
+        "step_time_s": report.step_time,
+        "mfu": report.mfu,
+        "fits": report.fits,
+        **_sum(line.total),
+    }
+
+
+def _sum(total: Sum) -> dict[str, Any]:
+    return {
+        "gpu_hours": total.gpu_hours,
+        "gpu_hours_interval": [total.low, total.high],
+        "wall_days": total.wall_days,
+        "steps": total.steps,
+        "tokens": total.tokens,
+        "cost_usd": total.cost,
+    }
+
+
+def _beside(row: Beside) -> dict[str, Any]:
+    return {
+        "quantity": row.figure.quantity,
+        "published": row.figure.value,
+        "simulated": row.simulated,
+        "error_percent": 100.0 * row.error,
+        "source": row.figure.source,
+        "includes": row.figure.includes,
+    }
