@@ -10,6 +10,8 @@
 | Power     | W                       | `500 W`                                              |
 | Price     | USD per GPU-hour        | `2 USD per GPU-hour`                                 |
 | Dollars   | USD                     | `20000 USD`, `20 kUSD`                               |
+| EnergyPrice | USD/J                 | `0.08 USD per kWh`                                   |
+| Emissions | kg CO2e per J           | `0.4 kg per kWh`                                     |
 
 Counts and ratios have no unit and are numbers: `Integer`, `Number`. A number given as text, or
 true or false in its stead, is refused.
@@ -63,6 +65,10 @@ FLOP_RATES = {f"{prefix}FLOP/s": factor for prefix, factor in _DECIMAL.items()}
 POWERS = {"W": 1.0, "kW": 1e3}
 PRICES = {"USD per GPU-hour": 1.0}
 SUMS = {"USD": 1.0, "kUSD": 1e3}
+KWH = 3.6e6
+"""A kilowatt-hour [J]."""
+ENERGY_PRICES = {"USD per kWh": 1.0 / KWH}
+EMISSIONS = {"kg per kWh": 1.0 / KWH}
 # Links are full duplex: datasheets add both directions up.
 DIRECTIONS = {"per direction": 1.0, "bidirectional": 0.5}
 
@@ -172,6 +178,16 @@ def dollars(value: object) -> float:
     return parse(value, SUMS, "20000 USD")
 
 
+def energy_price(value: object) -> float:
+    """Return the price of energy [USD/J]."""
+    return parse(value, ENERGY_PRICES, "0.08 USD per kWh")
+
+
+def emissions(value: object) -> float:
+    """Return what energy emits [kg CO2e per J]."""
+    return parse(value, EMISSIONS, "0.4 kg per kWh")
+
+
 def integer(value: object) -> int:
     """Return an integer that is given as one: not as text, not as 8.0. Errors: InputError."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -236,6 +252,12 @@ FlopRate = Annotated[
 Power = Annotated[float, BeforeValidator(power), _text("power", POWERS, "500 W")]
 Price = Annotated[float, BeforeValidator(price), _text("price", PRICES, "2 USD per GPU-hour")]
 Dollars = Annotated[float, BeforeValidator(dollars), _text("sum of money", SUMS, "20000 USD")]
+EnergyPrice = Annotated[
+    float, BeforeValidator(energy_price), _text("energy price", ENERGY_PRICES, "0.08 USD per kWh")
+]
+Emissions = Annotated[
+    float, BeforeValidator(emissions), _text("emissions", EMISSIONS, "0.4 kg per kWh")
+]
 
 
 # Units in which numbers are printed, from the largest to the smallest.

@@ -13,7 +13,7 @@ from simulator.precision import PEAK
 ROOT = inputs.ROOT
 ROWS = [
     # Lowest first; a module or folder imports only from lower rows.
-    {"escapes"},
+    {"escapes", "progress"},
     {"errors"},
     {"units", "compiled", "frozen", "refinement"},
     {"inputs", "hardware", "model", "precision", "fairshare"},

@@ -56,8 +56,7 @@ def test_the_ten_are_those_that_move_the_step_most():
     # Every constant of the kernel table that a lone GPU's dense layers use, one after the other.
     one = lone()
     report = simulate(one)
-    counted = []
-    found = sensitivity(report, lambda: counted.append(1))
+    found = sensitivity(report)
     assert len(found) == COUNT
     assert [row.size for row in found] == sorted((row.size for row in found), reverse=True)
     names = {row.name for row in found}
@@ -73,7 +72,6 @@ def test_the_ten_are_those_that_move_the_step_most():
     assert memory.down > -memory.up
     again = run(lower(scaled(one, ("gpu", "memory", "bandwidth"), 1 - CHANGE))).step_time
     assert memory.down == pytest.approx(again / report.step_time - 1, rel=1e-9)
-    assert len(counted) > COUNT
 
 
 @pytest.mark.slow

@@ -13,21 +13,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from simulator.campaign.money import EnergyConfig, OwnConfig
+from simulator.campaign.section import Section
 from simulator.errors import InputError
 from simulator.units import Integer, Number, Price, Seconds
 
-FIGURES = ("gpu_hours", "cost_usd", "wall_days", "tokens", "steps")
+FIGURES = ("gpu_hours", "cost_usd", "wall_days", "tokens", "steps", "energy_kwh", "emissions_t")
 """Figures of a stage or of a whole campaign with which published ones can be compared."""
 Basis = Literal["published", "assumed", "reported"]
 """Where the settings are from: their publisher, a stated rule, or the press, unconfirmed."""
-
-
-class Section(BaseModel):
-    """A group of keys, frozen, that knows every key it may have."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _figure(name: str) -> str:
@@ -282,6 +278,12 @@ class CampaignConfig(Section):
         None,
         description="Rent of a GPU; default: that of each stage's topology.",
         examples=["2 USD per GPU-hour"],
+    )
+    own: OwnConfig | None = Field(
+        None, description="What owning the GPUs would cost, next to their rent."
+    )
+    energy: EnergyConfig = Field(
+        EnergyConfig(), description="What energy the campaign takes, costs and emits."
     )
     options: dict[str, bool] = Field(
         {},

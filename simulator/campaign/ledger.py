@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from simulator.campaign.config import CampaignConfig, Figure, StageConfig
+from simulator.campaign.money import EnergyConfig, Owned, owned, watts
 from simulator.campaign.reader import Campaign, Stage
 from simulator.campaign.spans import Point, Span, work
 from simulator.campaign.steps import Step, Steps, key
+from simulator.units import KWH
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Sum:
     """Tokens trained on."""
     cost: float = 0.0
     """Rent [USD]."""
+    joules: float = 0.0
+    """Energy of GPUs and servers, without the building [J]."""
 
     def __add__(self, other: Sum) -> Sum:
         return Sum(
@@ -39,6 +43,7 @@ class Sum:
             self.steps + other.steps,
             self.tokens + other.tokens,
             self.cost + other.cost,
+            self.joules + other.joules,
         )
 
     @property
@@ -46,14 +51,20 @@ class Sum:
         """Return the wall time [days]."""
         return self.seconds / 86400.0
 
-    def figures(self) -> dict[str, float]:
-        """Return what published figures can be compared with, by the name that files use."""
+    def figures(self, energy: EnergyConfig) -> dict[str, float]:
+        """Return what published figures can be compared with, by the name that files use.
+
+        energy: what the building adds, and what a kilowatt-hour emits.
+        """
+        drawn = self.joules * energy.pue
         return {
             "gpu_hours": self.gpu_hours,
             "cost_usd": self.cost,
             "wall_days": self.wall_days,
             "tokens": self.tokens,
             "steps": self.steps,
+            "energy_kwh": drawn / KWH,
+            "emissions_t": drawn * (energy.grid or 0.0) / 1000.0,
         }
 
 
@@ -117,6 +128,13 @@ class Ledger:
     """The whole."""
     published: tuple[Beside, ...]
     """Published figures of the whole next to simulated ones."""
+    owned: Owned | None = None
+    """What owning the GPUs would cost; None where the file does not say what they cost."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Return the figures of the whole."""
+        return self.total.figures(self.config.energy)
 
 
 def ledger(campaign: Campaign, steps: Steps) -> Ledger:
@@ -124,8 +142,15 @@ def ledger(campaign: Campaign, steps: Steps) -> Ledger:
     entries: list[Entry] = []
     for stage in campaign.stages:
         entries.append(_entry(campaign, stage, steps, entries))
+    config = campaign.config
     total = _sum(entry.total for entry in entries)
-    return Ledger(campaign.config, tuple(entries), total, _beside(campaign.config.published, total))
+    return Ledger(
+        config,
+        tuple(entries),
+        total,
+        _beside(config.published, total, config.energy),
+        owned(config.own, config.energy, total.gpu_hours, total.joules) if config.own else None,
+    )
 
 
 def _entry(campaign: Campaign, stage: Stage, steps: Steps, before: Sequence[Entry]) -> Entry:
@@ -138,7 +163,9 @@ def _entry(campaign: Campaign, stage: Stage, steps: Steps, before: Sequence[Entr
         total = _repeated(config, before)
     else:
         total = _sum(line.total for line in lines)
-    return Entry(config, total, lines, inner, _beside(config.published, total))
+    return Entry(
+        config, total, lines, inner, _beside(config.published, total, campaign.config.energy)
+    )
 
 
 def _line(span: Span, steps: Steps, price: float | None) -> Line:
@@ -157,6 +184,7 @@ def _line(span: Span, steps: Steps, price: float | None) -> Line:
         steps=done.steps,
         tokens=done.tokens,
         cost=gpu_hours * (cluster.price if price is None else price),
+        joules=gpu_hours * 3600.0 * watts(last.report),
     )
     return Line(span.label, total, last)
 
@@ -175,6 +203,7 @@ def _repeated(config: StageConfig, before: Sequence[Entry]) -> Sum:
         high=high * base.high,
         seconds=repeat.share * base.seconds if repeat.serial else 0.0,
         cost=repeat.share * base.cost,
+        joules=repeat.share * base.joules,
     )
 
 
@@ -182,6 +211,6 @@ def _sum(sums: Iterable[Sum]) -> Sum:
     return sum(sums, Sum())
 
 
-def _beside(figures: Sequence[Figure], total: Sum) -> tuple[Beside, ...]:
-    simulated = total.figures()
+def _beside(figures: Sequence[Figure], total: Sum, energy: EnergyConfig) -> tuple[Beside, ...]:
+    simulated = total.figures(energy)
     return tuple(Beside(figure, simulated[figure.quantity]) for figure in figures)

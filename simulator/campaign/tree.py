@@ -22,7 +22,8 @@ def _ledger(ledger: Ledger) -> dict[str, Any]:
         "title": config.title,
         "options": config.options,
         "stages": [_entry(entry) for entry in ledger.entries],
-        "total": _sum(ledger.total),
+        "total": _sum(ledger.total) | _energy(ledger),
+        "owned_usd": _owned(ledger),
         "published": [_beside(row) for row in ledger.published],
         "counts": list(config.counts),
         "leaves_out": list(config.leaves_out),
@@ -70,6 +71,18 @@ def _sum(total: Sum) -> dict[str, Any]:
         "tokens": total.tokens,
         "cost_usd": total.cost,
     }
+
+
+def _energy(ledger: Ledger) -> dict[str, Any]:
+    figures = ledger.figures
+    emitted = figures["emissions_t"] if ledger.config.energy.grid else None
+    return {"energy_kwh": figures["energy_kwh"], "emissions_t": emitted}
+
+
+def _owned(ledger: Ledger) -> dict[str, Any] | None:
+    if ledger.owned is None:
+        return None
+    return {**ledger.owned._asdict(), "total": ledger.owned.total}
 
 
 def _beside(row: Beside) -> dict[str, Any]:

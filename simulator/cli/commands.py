@@ -33,7 +33,7 @@ def _main(arguments: Sequence[str]) -> int:
             obj=tuple(arguments),
         )
         return int(status or 0)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         say("interrupted")
         return 130
     except click.ClickException as error:

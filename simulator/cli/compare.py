@@ -11,6 +11,7 @@ import click
 from simulator.cli.commands import cli
 from simulator.cli.emit import emit, print_parts, write_page
 from simulator.cli.options import common
+from simulator.progress import counted
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -40,7 +41,7 @@ def compare(topologies: tuple[str, ...], workloads: tuple[str, ...], **outputs: 
 
     # All are read before any is simulated, so that a mistake in the last one costs no time.
     scenarios = list(_scenarios(topologies, workloads, outputs["sets"]))
-    studies = [study(scenario) for scenario in scenarios]
+    studies = [study(scenario) for scenario in counted(scenarios, "comparing scenarios")]
     reports = [study_.report for study_ in studies]
     plot, html = outputs["plot"], outputs["html"]
     # matplotlib and the page's charts are imported only where they are asked for.

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from simulator.cli.status import hidden
 from simulator.escapes import visible
+from simulator.progress import doing
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -28,21 +30,25 @@ def emit(
     from simulator.store import to_json, write_text
 
     if json == Path("-"):
-        click.echo(to_json(tree()), nl=False)
+        content = to_json(tree())
+        with hidden():
+            click.echo(content, nl=False)
         return
     if json:
         content = to_json(tree())
         write_text(json, content)
     from simulator.cli.terminal import PlainConsole
 
-    show(PlainConsole())
+    with hidden():
+        show(PlainConsole())
 
 
 def say(text: str) -> None:
     """Write to standard error, with control characters as they are written in source."""
     # Names and values of the user's files are in it: none of them may steer the terminal.
     shown = visible(text, lines=True)
-    click.echo(shown, err=True)
+    with hidden():
+        click.echo(shown, err=True)
 
 
 def print_parts(console: Console, parts: Iterable[RenderableType]) -> None:
@@ -61,4 +67,5 @@ def write_page(path: Path, page: Callable[[Inputs], str]) -> None:
     context = click.get_current_context()
     call = shlex.join(context.obj)
     given = Inputs(f"simulate {call}")
-    write_text(path, page(given))
+    with doing("writing the page"):
+        write_text(path, page(given))

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from simulator.cli.status import status_line
+
 INPUTS: Mapping[str, str] = {
     "topology": "topologies",
     "topologies": "topologies",
@@ -56,6 +58,11 @@ class Group(click.Group):
     """A group of such commands, listed from the question that most people ask to the tools."""
 
     command_class = Command
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run a command, and say what it is at while it shows nothing."""
+        with status_line():
+            return super().invoke(context)
 
     def list_commands(self, _: click.Context) -> list[str]:
         """Return the names of the commands: those of ORDER, then others by name."""

@@ -7,10 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from simulator.campaign import Beside, Entry, Ledger, Sum
+from simulator.campaign import Beside, Entry, Ledger, Sum, rents
 from simulator.cli.tables import number, table
 
-_UNITS = {"gpu_hours": "GPU-hours", "cost_usd": "USD", "wall_days": "days"}
+_UNITS = {
+    "gpu_hours": "GPU-hours",
+    "cost_usd": "USD",
+    "wall_days": "days",
+    "energy_kwh": "kWh",
+    "emissions_t": "t CO2e",
+}
 """Quantity -> its unit in words, where that is not the quantity itself."""
 
 
@@ -36,6 +42,7 @@ def _ledger(ledger: Ledger) -> Iterator[RenderableType]:
     yield Text()
     low, high = number(ledger.total.low), number(ledger.total.high)
     yield Text(f"Four fifths of runs like these should need {low} to {high} GPU-hours.")
+    yield from _money(ledger)
     compared = list(_compared(ledger))
     if compared:
         yield Text()
@@ -48,6 +55,39 @@ def _ledger(ledger: Ledger) -> Iterator[RenderableType]:
     yield from _list("It counts", config.counts)
     yield from _list("It leaves out", config.leaves_out)
     yield from _list("Notes", _notes(ledger))
+
+
+def _money(ledger: Ledger) -> Iterator[RenderableType]:
+    """Yield what other rents, ownership and energy come to."""
+    figures, energy = ledger.figures, ledger.config.energy
+    emitted = f", {number(figures['emissions_t'])} t CO2e" if energy.grid else ""
+    yield Text(
+        f"Energy: {number(figures['energy_kwh'])} kWh with a PUE of {energy.pue:g}{emitted}."
+    )
+    if ledger.owned:
+        own = ledger.owned
+        yield Text(
+            f"Owned instead of rented: {number(own.total)} USD, of which hardware "
+            f"{number(own.hardware)}, energy {number(own.energy)}, staff {number(own.staff)}."
+        )
+    gpus = {line.step.report.scenario.gpu.name for entry in ledger.entries for line in entry.lines}
+    for gpu in sorted(gpus) if len(gpus) == 1 else ():
+        yield from _rents(ledger, gpu)
+
+
+def _rents(ledger: Ledger, gpu: str) -> Iterator[RenderableType]:
+    """Yield what the same hours cost at other rents."""
+    others = rents(gpu)
+    if not others:
+        return
+    rows = table("", f"rent of {gpu}", "date", "USD per GPU-hour", "USD", "source")
+    for rent in others:
+        ends = sorted({rent.low, rent.high})
+        prices = " to ".join(f"{end:g}" for end in ends)
+        sums = " to ".join(number(end * ledger.total.gpu_hours) for end in ends)
+        rows.add_row("", rent.date, prices, sums, rent.source)
+    yield Text()
+    yield rows
 
 
 def _details(entry: Entry) -> Iterator[tuple[str, ...]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from simulator.cli.status import hidden
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -61,28 +63,8 @@ class Bar:
 def progress_bar(total: int) -> Iterator[Bar]:
     """Show a bar while the block runs; nothing where standard error is not a terminal."""
     bar = Bar(total)
-    with bar.progress:
+    with hidden(), bar.progress:
         yield bar
-
-
-@contextmanager
-def counter(what: str) -> Iterator[Callable[[], None]]:
-    """Count on standard error, of what nobody knows the number; nothing where that is no terminal."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from simulator.cli.terminal import PlainConsole
-
-    console = PlainConsole(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.completed:.0f} {task.description},"),
-        TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda: progress.advance(task)
 
 
 def _rate(speed: float | None) -> str:

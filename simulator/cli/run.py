@@ -11,6 +11,7 @@ from simulator.cli.commands import cli
 from simulator.cli.emit import emit, print_parts, write_page
 from simulator.cli.options import common
 from simulator.cli.outputs import output
+from simulator.progress import doing
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -84,7 +85,8 @@ def run(
     if trace:
         from simulator.trace import write as write_trace
 
-        write_trace(result.timeline, trace)
+        with doing("writing the trace"):
+            write_trace(result.timeline, trace)
     if html:
         from simulator import html as pages
 
@@ -97,11 +99,9 @@ def _with_sensitivity(result: Study) -> Study:
     """Return a study with the constants on which its step hangs, showing how far that is."""
     from dataclasses import replace
 
-    from simulator.cli.progress import counter
     from simulator.whatif import sensitivity
 
-    with counter("runs with another constant") as count:
-        return replace(result, sensitivity=sensitivity(result.report, count))
+    return replace(result, sensitivity=sensitivity(result.report))
 
 
 def _check_figure(figure: str, plot: Path | None, scenario: Scenario) -> None:

@@ -9,6 +9,7 @@ import click
 from simulator.cli.commands import cli
 from simulator.cli.emit import emit, print_parts
 from simulator.cli.outputs import output
+from simulator.progress import counting, doing
 
 
 @cli.command()
@@ -32,17 +33,15 @@ def validate(cases: tuple[str, ...], json: Path | None, alternatives: bool) -> N
     minutes.
     """
     from simulator.cli.checks import checks_text
-    from simulator.cli.terminal import PlainConsole
     from simulator.validate import by_kind
     from simulator.validate import validate as check
 
     checks = []
-    # Shows nothing where standard error is not a terminal.
-    with PlainConsole(stderr=True).status("") as status:
+    with doing("validating"):
+        tell = counting("done")
         for row in check(cases, alternatives=alternatives):
             checks.append(row)
-            done = len(checks)
-            status.update(f"{done} done, last {row.case}: {row.error:+.1%}")
+            tell(len(checks))
     kinds = [{**row.kind._asdict(), **row.score.as_dict()} for row in by_kind(checks)]
     tree = {"checks": [row.as_dict() for row in checks], "kinds": kinds}
     text = checks_text(checks)

@@ -19,6 +19,7 @@ from simulator.collectives.straight import straight, without_forwarding
 from simulator.errors import InputError, LayoutError
 from simulator.experts import Load, Routing, Visits, worst_load
 from simulator.hardware import CommunicationModel
+from simulator.progress import counted
 from simulator.topology import Network
 
 TIMED = (CoflowKind.DISPATCH, CoflowKind.COMBINE)
@@ -114,7 +115,9 @@ def rows(
             value=ranks,
             remedy=f"Write a multiple of {per_node}, or leave --algorithm out.",
         ) from error
-    return [_of_size(op, ranks, size, chosen(possible, size)) for size in sizes]
+    return [
+        _of_size(op, ranks, size, chosen(possible, size)) for size in counted(sizes, "timing sizes")
+    ]
 
 
 def _of_size(op: str, ranks: int, size: float, choice: Choice) -> Row:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from simulator.compiled.linking import closure, constants, linked
 from simulator.compiled.numba_cache import outer
 from simulator.compiled.places import places, write
+from simulator.progress import doing
 
 Arguments: TypeAlias = Sequence[NDArray[Any]]
 """A named tuple of one-dimensional arrays."""
@@ -107,7 +108,8 @@ class MachineCode:
 
     def _compiled(self) -> Run:
         """Compile the function, and keep it where that is possible."""
-        made = _make(self.function, self.sample)
+        with doing(f"compiling {self._stem}, once"):
+            made = _make(self.function, self.sample)
         if made is None:
             run: Run = outer(linked(self.function))
             return run

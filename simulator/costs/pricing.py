@@ -24,6 +24,7 @@ from simulator.layout import balance, cut, even, parse_stages
 from simulator.model import BlockKind
 from simulator.ops import Phase, Work
 from simulator.precision import BYTES
+from simulator.progress import doing
 from simulator.scenario import Scenario
 
 LEAST_ROWS = {"mxfp8": 32, "nvfp4": 64}
@@ -32,6 +33,7 @@ MXFP8, and a padded row must not share one; NVFP4's grouped casts take 64 (Trans
 request 2351)."""
 
 
+@doing("pricing kernels")
 def price(scenario: Scenario, *, pairs: bool | None = None) -> Costs:
     """Return the costs of a scenario's blocks and its map from blocks to stages.
 

@@ -15,6 +15,7 @@ import numpy as np
 from simulator.engine import compiled
 from simulator.errors import EngineError
 from simulator.program import Program
+from simulator.progress import doing
 from simulator.timeline import Timeline
 
 __all__ = ["CODE", "EXECUTORS", "run"]
@@ -53,7 +54,8 @@ def run(program: Program, executor: str = "auto") -> Timeline:
         raise EngineError(
             f"{executor!r} is not an executor of programs. Choose from: auto, {known}."
         )
-    timeline = EXECUTORS[executor](program)
+    with doing("executing"):
+        timeline = EXECUTORS[executor](program)
     left = np.flatnonzero(timeline.end < 0)
     if len(left):
         few = program.label[left[:3]]  # [op] label

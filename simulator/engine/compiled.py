@@ -17,19 +17,29 @@ from simulator.compiled import MachineCode
 from simulator.engine.coflows import begin, close, settle
 from simulator.engine.heap import take
 from simulator.engine.instants import INSTANT
-from simulator.engine.records import DONE, FAILED, HEAP, MOVING, State
+from simulator.engine.records import BEGUN, DONE, FAILED, HEAP, MOVING, State
 from simulator.engine.rows import arrived, computed, ready
 from simulator.engine.state import nothing, state_of
 from simulator.errors import EngineError
 from simulator.fairshare import UNBOUNDED
 from simulator.program import Program
+from simulator.progress import counting
 from simulator.timeline import Timeline
+
+# Python sees neither Ctrl-C nor the time while machine code runs: it comes back after so many rows,
+# which takes some hundredths of a second, or where flows are many about one. Coming back is free.
+_SLICE = 16_384
 
 
 def run(program: Program) -> Timeline:
     """Execute one step. Rows that wait for each other keep the end -1. Errors: EngineError if a rate is unbounded."""
     state = state_of(program)
-    CODE.ready()(state)
+    execute, tell = CODE.ready(), counting("rows", len(program.rank))
+    left = True
+    while left:
+        execute(state)
+        tell(int(state.counts[DONE]))
+        left = bool(state.counts[HEAP]) and not state.counts[FAILED]
     if state.counts[FAILED]:
         raise EngineError(UNBOUNDED)
     rows = state.row[:-1]
@@ -47,19 +57,27 @@ def run(program: Program) -> Timeline:
 
 
 def _execute(s: State) -> None:
-    """Run to the end, or until a rate is unbounded."""
+    """Run until so many more rows have ended, to the end, or until a rate is unbounded."""
     counts = s.counts
-    for number in range(len(s.row) - 1):
-        row: Any = np.int32(number)  # see `_act`
-        if s.row[row].waiting == 0:
-            ready(s, row, 0.0)
-    settle(s, 0.0)
-    while counts[HEAP] and not counts[FAILED]:
+    if not counts[BEGUN]:
+        _begin(s)
+    pause = counts[DONE] + _SLICE
+    while counts[HEAP] and not counts[FAILED] and counts[DONE] < pause:
         due = _collect(s)
         now = s.event[s.due[due - 1]].at
         for i in range(due):
             _act(s, s.due[i], now)
         settle(s, now)
+
+
+def _begin(s: State) -> None:
+    """Make ready what waits for nothing."""
+    s.counts[BEGUN] = 1
+    for number in range(len(s.row) - 1):
+        row: Any = np.int32(number)  # see `_act`
+        if s.row[row].waiting == 0:
+            ready(s, row, 0.0)
+    settle(s, 0.0)
 
 
 def _collect(s: State) -> int:

@@ -23,9 +23,10 @@ Records: TypeAlias = NDArray[Any]
 NONE = -1
 """Ends a chain."""
 
-HEAP, ORDER, DONE, STAMP, UNSETTLED, CHANGED, DISTURBED, FAILED, COUNTS = range(9)
+HEAP, ORDER, DONE, STAMP, UNSETTLED, CHANGED, DISTURBED, FAILED, BEGUN, COUNTS = range(10)
 """Places in State.counts: events in the heap, times given, rows ended, searches begun, ranks to settle, calls to give
-new rates, ranks to give new speeds, and whether a rate is unbounded; and how many places there are."""
+new rates, ranks to give new speeds, whether a rate is unbounded, and whether the step has begun; and how many places
+there are."""
 
 OPENING, MOVING, ENDED = range(3)
 """States of a call: before its latency is over, while it moves bytes, and afterwards."""

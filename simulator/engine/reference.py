@@ -36,6 +36,7 @@ from simulator.engine.instants import INSTANT
 from simulator.engine.running import Call, Due, Flow, Flows, Kernels, Waiting
 from simulator.fairshare import max_min_few
 from simulator.program import Coflow, Program
+from simulator.progress import counting
 from simulator.timeline import Timeline
 
 
@@ -115,10 +116,12 @@ class _Run:
         for row in np.flatnonzero(waits == 0).tolist():
             self._ready(row)
         self._settle()
+        tell = counting("rows", len(self.end))
         while self._collect():
             for due in self.due:
                 due.act()
             self._settle()
+            tell(self.events)
 
     # Time
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from simulator.errors import EngineError
 from simulator.flows import stepwise
 from simulator.flows.problem import Flows
+from simulator.progress import doing
 
 __all__ = ["EXECUTORS", "drain"]
 
@@ -38,6 +39,7 @@ EXECUTORS: dict[str, Executor] = {
 """name -> function from flows to their ends [flow] s."""
 
 
+@doing("resolving flows")
 def drain(
     capacity: ArrayLike,
     flow_ptr: ArrayLike,

@@ -25,6 +25,7 @@ from simulator.program.ragged import joined
 from simulator.program.sends import routes
 from simulator.program.tiles import Tiles, whole
 from simulator.program.transfers import Block, CoflowKey, Columns, Label, Reach
+from simulator.progress import doing
 from simulator.scenario import Scenario
 from simulator.schedules import PipelineOverlap, Schedule
 from simulator.topology import Network
@@ -349,6 +350,7 @@ def _cast_of_shards(scenario: Scenario, costs: Costs) -> Callable[[float], float
     return seconds if scenario.casts_shards else lambda _: 0.0
 
 
+@doing("listing transfers")
 def coflows(
     scenario: Scenario, schedule: Schedule, costs: Costs, tiles: Tiles | None = None
 ) -> Coflows:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from simulator.layout import Layout
 from simulator.program.coflows import Coflows
 from simulator.program.transfers import Columns
+from simulator.progress import doing
 from simulator.refinement import (
     Colours,
     Incidence,
@@ -59,6 +60,7 @@ def members(layout: Layout) -> Sequence[int]:
     return tuple(member.tolist())
 
 
+@doing("finding which GPUs are alike")
 def fold(
     network: Network, schedule: Schedule, table: Coflows, layout: Layout, loads: Sequence[int] = ()
 ) -> Partition:

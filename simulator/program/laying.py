@@ -23,6 +23,7 @@ from simulator.program.step_columns import StepColumns
 from simulator.program.templates import Handed
 from simulator.program.totals import totals
 from simulator.program.waits import Waits, csr, stream_order
+from simulator.progress import doing
 from simulator.topology import KINDS
 
 
@@ -35,6 +36,7 @@ class _Actions(NamedTuple):
     """Index into actions [row]."""
 
 
+@doing("laying rows")
 def lay(step: Step, parts: Partition, ranks: Sequence[RankRows], columns: StepColumns) -> Program:
     """Return the program of one rank of each class. ranks: [rank class]. columns: of all blocks."""
     # What templates hold is copied to every slot; what depends on the slot is worked out for all of

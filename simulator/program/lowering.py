@@ -20,6 +20,7 @@ from simulator.program.rank_rows import RankBuilder, Step
 from simulator.program.tiles import UnevenError, tiles
 from simulator.program.timed import schedule_of
 from simulator.program.totals import totals
+from simulator.progress import counted, doing
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 
@@ -30,6 +31,7 @@ def lower(scenario: Scenario, *, folded: bool = True) -> Program:
     return lower_schedule(scenario, schedule_of(scenario, costs), costs, folded=folded)
 
 
+@doing("lowering")
 def lower_schedule(
     scenario: Scenario, schedule: Schedule, costs: Costs, *, folded: bool = True
 ) -> Program:
@@ -51,7 +53,8 @@ def _lowered(step: Step, *, folded: bool = True) -> Program:
     builder = RankBuilder(step)
     speed = _speeds(step, builder)
     # One rank of each class speaks for all; the builder keeps what the ranks of a stage share.
-    ranks = [builder.build(rank, float(speed[rank])) for rank in parts.first_rank.tolist()]
+    firsts = counted(parts.first_rank.tolist(), "classes of ranks")
+    ranks = [builder.build(rank, float(speed[rank])) for rank in firsts]
     return lay(step, parts, ranks, builder.uses.columns)
 
 

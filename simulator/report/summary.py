@@ -9,6 +9,7 @@ from simulator.costs import coverage
 from simulator.layout import print_stages
 from simulator.memory import memory
 from simulator.program import Program
+from simulator.progress import doing
 from simulator.report.breakdown import breakdown
 from simulator.report.overlap import overlap
 from simulator.report.phases import phases
@@ -20,6 +21,7 @@ from simulator.timeline import Timeline
 PEAK = "bf16"
 
 
+@doing("summarising")
 def summarise(timeline: Timeline) -> Report:
     """Return the report of an executed step."""
     program = timeline.program

@@ -13,6 +13,7 @@ from simulator.errors import InputError
 from simulator.hardware import GpuConfig
 from simulator.inputs import Document
 from simulator.model import KEYS, ModelConfig
+from simulator.progress import doing
 from simulator.scenario.check import check_power, cross_check
 from simulator.scenario.config import Assumption, WorkloadConfig
 from simulator.scenario.value import Documents, Scenario
@@ -22,6 +23,7 @@ FILES = ("topology", "workload")
 """The kinds of files that make a scenario."""
 
 
+@doing("reading inputs")
 def load(
     topology_name: str, workload_name: str = "deepseek-v3", sets: Mapping[str, Any] | None = None
 ) -> Scenario:

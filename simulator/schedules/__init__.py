@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TypedDict, Unpack
 
 from simulator.errors import ScheduleError
+from simulator.progress import doing
 from simulator.schedules import (
     custom,
     dualpipe,
@@ -124,6 +125,7 @@ class Options(TypedDict, total=False):
     text: str
 
 
+@doing("building the schedule")
 def build(name: str, ranks: int, micro_batches: int, **options: Unpack[Options]) -> Schedule:
     """Return the named schedule on so many pipeline ranks.
 

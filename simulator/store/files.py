@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.errors import InputError
+from simulator.progress import doing
 
 Produce = Callable[[Path], object]
 """Writes a new file under the path that it is given, which ends as the final one does."""
@@ -66,6 +67,7 @@ def _check_folder(path: Path) -> None:
         raise InputError("lies in a folder that cannot be written to", value=str(path))
 
 
+@doing("writing")
 def write(path: Path, produce: Produce) -> None:
     """Let `produce` write a draft, then put its content where `path` leads. Errors: InputError."""
     check_writable(path)
@@ -78,6 +80,7 @@ def write(path: Path, produce: Produce) -> None:
         _pour(draft.read_bytes(), path)
 
 
+@doing("writing")
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file. Errors: InputError."""
     check_writable(path)

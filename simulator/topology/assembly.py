@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import LayoutError
+from simulator.progress import doing
 from simulator.topology.config import TopologyConfig
 from simulator.topology.families import FABRICS
 from simulator.topology.faults import Damage, apply
@@ -56,6 +57,7 @@ class Leaves(NamedTuple):
 
 
 @lru_cache(maxsize=4)  # alternatives of a run share their cluster
+@doing("building the network")
 def network(config: TopologyConfig, *, partial: bool = False) -> Network:
     """Return the links of a cluster as arrays.
 

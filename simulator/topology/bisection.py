@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.progress import doing
 from simulator.topology.config import TopologyConfig
 from simulator.topology.network import Network
 from simulator.topology.routing import distances
@@ -22,6 +23,7 @@ _VECTORS = 3
 """Eigenvectors that are looked at."""
 
 
+@doing("searching the bisection")
 def bisection(config: TopologyConfig, switches: Switches, net: Network) -> tuple[float, str]:
     """Return the bisection bandwidth [B/s in one direction], and what the figure is.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from simulator.progress import doing
 from simulator.topology.assembly import build, network
 from simulator.topology.bisection import bisection
 from simulator.topology.config import TopologyConfig
@@ -19,6 +20,7 @@ _SOURCES = 256
 """GPUs of the largest cluster in which the longest way is searched from all of them."""
 
 
+@doing("describing the cluster")
 def describe(config: TopologyConfig) -> dict[str, Any]:
     """Return what `simulate topology` says of a cluster.
 
@@ -74,6 +76,7 @@ def _cost(config: TopologyConfig, switches: Switches, nics: int) -> float | None
     return prices.switch * len(switches.graph) + prices.cable * cables + prices.nic * nics
 
 
+@doing("counting hops")
 def _switch_hops(paths: Paths, with_nics: list[int]) -> int:
     """Return the most cables between two switches with NICs.
 
@@ -101,6 +104,7 @@ def _hops(paths: Paths, start: int, ends: list[int]) -> list[int]:
     return [far[end] for end in ends]
 
 
+@doing("finding the longest route")
 def _longest_route(config: TopologyConfig, net: Network) -> tuple[int, float]:
     """Return the links and the latency [s] of the longest routes.
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from simulator.errors import InputError
+from simulator.progress import doing
 from simulator.trust import Kind, kind_of
 from simulator.validate.case import Case, MemoryCase, StepCase, files
 from simulator.validate.check import Check, Score, score
@@ -88,7 +89,9 @@ def _unknown(name: str, known: tuple[str, ...]) -> InputError:
 def _checks(chosen: tuple[str, ...], *, alternatives: bool) -> Iterator[Check]:
     for name, bundle in BUNDLES.items():
         if not chosen or name in chosen:
-            yield from bundle()
+            with doing(name):
+                checks = bundle()
+            yield from checks
     for name, table in files().items():
         for row in table.rows:
             # A file stands for all of its rows.
@@ -98,8 +101,9 @@ def _checks(chosen: tuple[str, ...], *, alternatives: bool) -> Iterator[Check]:
 
 
 def _check(row: Case, source: str, *, alternatives: bool) -> Check:
-    if isinstance(row, StepCase):
-        return step_check(row, source, alternatives=alternatives)
-    if isinstance(row, MemoryCase):
-        return memory_check(row, source)
-    return collective_check(row, source)
+    with doing(row.case):
+        if isinstance(row, StepCase):
+            return step_check(row, source, alternatives=alternatives)
+        if isinstance(row, MemoryCase):
+            return memory_check(row, source)
+        return collective_check(row, source)

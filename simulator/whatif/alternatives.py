@@ -8,6 +8,7 @@ from typing import Any
 from simulator.engine import run
 from simulator.errors import InputError
 from simulator.program import lower
+from simulator.progress import doing
 from simulator.scenario import Assumption, Scenario, variants
 from simulator.units import format_value
 
@@ -36,6 +37,7 @@ class Span:
     """The other values."""
 
 
+@doing("alternatives")
 def spans(scenario: Scenario) -> tuple[Span, ...]:
     """Return every assumption of a scenario with the step time of each alternative."""
     assumptions = scenario.workload.assumed
@@ -48,7 +50,8 @@ def _span(scenario: Scenario, assumption: Assumption) -> Span:
     for value, variant in variants(scenario, assumption):
         step_time = None
         if variant:
-            step_time = run(lower(variant)).step_time
+            with doing(f"{assumption.key} {format_value(value)}"):
+                step_time = run(lower(variant)).step_time
         alternatives.append(Alternative(format_value(value), step_time))
     assumed = _value(scenario, assumption.key)
     return Span(

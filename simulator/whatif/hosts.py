@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from simulator.engine import run
 from simulator.program import lower
+from simulator.progress import doing
 from simulator.report import Report
 from simulator.scenario import host_pace
 
@@ -23,6 +24,7 @@ class HostInterval:
     """Pace, one of PACES -> step [s]."""
 
 
+@doing("other paces of hosts")
 def host_interval(report: Report) -> HostInterval | None:
     """Return the step at every pace; None where the stack's own pace was measured."""
     scenario = report.scenario

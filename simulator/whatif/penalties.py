@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from simulator.costs import loads, price_loads
 from simulator.engine import run
 from simulator.program import lower, lower_schedule, schedule_of
+from simulator.progress import doing
 from simulator.report import Report
 from simulator.topology import network
 
@@ -37,6 +38,7 @@ class Stragglers:
     """How many are slower than a healthy one."""
 
 
+@doing("cost of unequal experts")
 def imbalance(report: Report) -> Imbalance | None:
     """Return what unequal experts cost a step; None where all are equal."""
     scenario = report.scenario
@@ -55,6 +57,7 @@ def imbalance(report: Report) -> Imbalance | None:
     )
 
 
+@doing("cost of slow GPUs")
 def stragglers(report: Report) -> Stragglers | None:
     """Return what slow GPUs cost a step; None where all run at full speed."""
     scenario = report.scenario

@@ -10,6 +10,7 @@ from simulator.costs import Costs, loads, price_loads
 from simulator.errors import InputError
 from simulator.memory import memory_of
 from simulator.program import chunk_times, schedule_of
+from simulator.progress import doing
 from simulator.scenario import Scenario, vary
 from simulator.schedules import Schedule
 
@@ -38,6 +39,7 @@ class _Weight(NamedTuple):
     """Time of the busiest rank, see `Remedy.seconds` [s]."""
 
 
+@doing("searching what would fit")
 def remedies(scenario: Scenario, count: int = 3) -> tuple[Remedy, ...]:
     """Return the cheapest changes that make a run fit, fewer if fewer do.
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from simulator.costs import Costs, price
 from simulator.engine import run
 from simulator.program import lower
+from simulator.progress import counting, doing
 from simulator.report import Report
 from simulator.whatif.constants import Path, below, constant, places, scaled, shown
 
@@ -27,13 +28,6 @@ UNFELT = 1e-4
 
 _IN_BLOCKS = ("gemm", "wgrad", "grouped", "grouped_wgrad", "attention", "gap")
 """Keys of kernel tables by which blocks are priced and nothing else."""
-
-Ran = Callable[[], None]
-"""Called after every run, for who shows how far it is."""
-
-
-def _silent() -> None:
-    """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +49,10 @@ class Sensitivity:
         return max(abs(self.up), abs(self.down))
 
 
-def sensitivity(report: Report, ran: Ran = _silent) -> tuple[Sensitivity, ...]:
-    """Return the COUNT constants on which a step hangs most, the most important first.
-
-    ran: called after every run.
-    """
-    trial = _Trial(report, price(report.scenario), ran)
+@doing("finding the constants that matter")
+def sensitivity(report: Report) -> tuple[Sensitivity, ...]:
+    """Return the COUNT constants on which a step hangs most, the most important first."""
+    trial = _Trial(report, price(report.scenario), counting("runs"))
     felt = _felt(trial)
     # What is bound by something else may still get longer by a constant that is smaller.
     largest = sorted(felt, key=lambda path: -abs(felt[path]))[:CANDIDATES]
@@ -130,8 +122,8 @@ class _Trial:
     """The step as it is."""
     costs: Costs
     """What its blocks cost."""
-    ran: Ran
-    """Called after every run."""
+    ran: Callable[[int], None]
+    """Called after every run with the number of all so far, for who shows how far it is."""
     steps: dict[tuple[Path, float], float] = field(default_factory=dict)
     """Place and factor -> the step, of every run so far [s]."""
 
@@ -141,7 +133,7 @@ class _Trial:
             changed = scaled(self.report.scenario, path, factor)
             # So many runs pay for loading what numba has compiled.
             self.steps[path, factor] = run(lower(changed), executor="compiled").step_time
-            self.ran()
+            self.ran(len(self.steps))
         return self.steps[path, factor] / self.report.step_time - 1.0
 
     def about(self, path: Path) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from simulator.engine import run
 from simulator.program import Program, expected_paces, filling, lower
+from simulator.progress import doing
 from simulator.report import Report
 from simulator.timeline import Timeline
 
@@ -35,6 +36,7 @@ class Spread:
     """What the cluster's own spread costs; None where its GPUs are equal."""
 
 
+@doing("cost of unequal GPUs")
 def spread_cost(timeline: Timeline, report: Report) -> Spread:
     """Return what unequal GPUs cost, or would cost, the step of a timeline."""
     scenario = report.scenario

@@ -11,6 +11,7 @@ from simulator import inputs
 from simulator.collectives.kinds import EXCHANGES
 from simulator.frozen import FROZEN
 from simulator.program import Program
+from simulator.progress import doing
 from simulator.units import Integer, Seconds
 
 
@@ -54,6 +55,7 @@ class Waits:
         return self.exchanges * self.most
 
 
+@doing("waits at exchanges")
 def waits(program: Program) -> Waits | None:
     """Return what waiting at exchanges may add; None where nothing is exchanged or nobody waits."""
     loads = program.costs.loads
