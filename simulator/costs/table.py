@@ -125,9 +125,10 @@ class Costs:
         """
         model = self.work.model
         kinds = tuple(kinds)
-        parameters = [model.block_parameters(kind) for kind in kinds]
-        dense = sum(part for part, _ in parameters)
-        routed = sum(part for _, part in parameters)
+        # A stage has many blocks of few kinds.
+        sizes = {kind: model.block_parameters(kind) for kind in set(kinds)}
+        dense = sum(sizes[kind][0] for kind in kinds)
+        routed = sum(sizes[kind][1] for kind in kinds)
         if model.tie_word_embeddings and "head" in kinds and "embedding" not in kinds:
             # A tied head on another stage than the embedding holds a copy of it.
             dense += model.embedding_parameters
