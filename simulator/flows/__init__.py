@@ -17,7 +17,7 @@ from simulator.flows import stepwise
 from simulator.flows.problem import Flows
 from simulator.progress import doing
 
-__all__ = ["EXECUTORS", "drain"]
+__all__ = ["EXECUTORS", "compile_classes", "compile_rates", "drain"]
 
 # Below this many flows numpy has often ended before numba is imported: 0.4 s, and 11 s once to
 # compile.
@@ -37,6 +37,26 @@ EXECUTORS: dict[str, Executor] = {
     "numba": _compiled,
 }
 """name -> function from flows to their ends [flow] s."""
+
+
+def compile_classes() -> None:
+    """Compile what finds flows that are alike, unless it is on disk."""
+    from simulator.flows.symmetry import quotient
+
+    quotient(_one())
+
+
+def compile_rates() -> None:
+    """Compile what moves flows from event to event, unless it is on disk."""
+    from simulator.flows import incremental
+
+    incremental.ends(_one())
+
+
+def _one() -> Flows:
+    """Return a flow over one link."""
+    one = np.ones(1)
+    return Flows(one, np.array([0, 1]), np.array([0]), one, one, np.zeros(1), one)
 
 
 @doing("resolving flows")

@@ -25,18 +25,23 @@ from simulator.flows.symmetry import quotient
 def drain(flows: Flows) -> Floats:
     """Return when each flow ends, [flow] s."""
     few, which = quotient(flows)
-    # Unsigned: compiled code then needs no check for indices that count from the end.
-    few = few._replace(
-        ptr=few.ptr.astype(np.uint32),
-        link=few.link.astype(np.uint32),
-    )
     if not len(few.size):
         return flows.start.copy()
-    order = np.argsort(few.start, kind="stable").astype(np.uint32)
-    end = _ends(few, order)[which]  # of flows without bytes: any
+    end = ends(few)[which]  # of flows without bytes: any
     if which.min() >= 0:
         return end
     return np.where(which < 0, flows.start, end)
+
+
+def ends(flows: Flows) -> Floats:
+    """Return when each flow ends, [flow] s, where all have bytes and weights are given."""
+    # Unsigned: compiled code then needs no check for indices that count from the end.
+    flows = flows._replace(
+        ptr=flows.ptr.astype(np.uint32),
+        link=flows.link.astype(np.uint32),
+    )
+    order = np.argsort(flows.start, kind="stable").astype(np.uint32)
+    return _ends(flows, order)
 
 
 @outer
