@@ -19,8 +19,8 @@ from simulator.progress import doing
 
 __all__ = ["EXECUTORS", "compile_classes", "compile_rates", "drain"]
 
-# Below this many flows numpy has often ended before numba is imported: 0.4 s, and 11 s once to
-# compile.
+# Below this many flows numpy has ended in less than the seconds that compiling takes once. By their
+# number alone, whatever is on disk: the two agree to 1e-9, not to the last bit.
 _MANY = 1000
 
 
@@ -41,22 +41,16 @@ EXECUTORS: dict[str, Executor] = {
 
 def compile_classes() -> None:
     """Compile what finds flows that are alike, unless it is on disk."""
-    from simulator.flows.symmetry import quotient
+    from simulator.flows import symmetry
 
-    quotient(_one())
+    symmetry.CODE.ready()
 
 
 def compile_rates() -> None:
     """Compile what moves flows from event to event, unless it is on disk."""
     from simulator.flows import incremental
 
-    incremental.ends(_one())
-
-
-def _one() -> Flows:
-    """Return a flow over one link."""
-    one = np.ones(1)
-    return Flows(one, np.array([0, 1]), np.array([0]), one, one, np.zeros(1), one)
+    incremental.CODE.ready()
 
 
 @doing("resolving flows")
