@@ -60,6 +60,9 @@ NAMED = [
     "mixtral-8x22b",
     "gpt-3-175b",
     "gpt-4",
+    "qwen2.5-1.5b",
+    "qwen2.5-7b",
+    "qwen2.5-14b",
     "qwen2.5-32b",
     "llama-3.3-70b",
     *(
