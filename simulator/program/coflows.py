@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -120,11 +121,15 @@ class Coflows:
 
         groups: ranks [group, member].
         """
-        # Coflows are numbered group by group.
-        numbers = self.count + np.arange(len(groups) * len(runs)).reshape(len(groups), len(runs))
-        for place, run in enumerate(runs):
-            self._append(run, CoflowKey(*run.label), groups, numbers[:, place])
-        self.count += numbers.size
+        numbers = self._numbers(len(groups), len(runs))
+        for run, number in zip(runs, numbers.T, strict=True):
+            self._append(run, CoflowKey(*run.label), groups, number)
+
+    def _numbers(self, groups: int, runs: int) -> Ranks:
+        """Return the numbers of the next coflows, group by group [group, run]."""
+        numbers = np.arange(self.count, self.count + groups * runs)
+        self.count += len(numbers)
+        return numbers.reshape(groups, runs)
 
     def _append(self, run: Runs, key: CoflowKey, groups: Ranks, number: Ranks) -> None:
         """Add one transfer in every group. number: of the coflows [group]. Errors: UnevenError."""
@@ -158,23 +163,24 @@ class Coflows:
         self.reaches.append(wanted)
         return known[-1]
 
-    def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
-        """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
+    def add_exchanges(self, costs: Costs, pipeline_index: int, loads: Sequence[int]) -> None:
+        """Add dispatch and combine of every expert group. loads: indices into `Loads.distinct`."""
         assert costs.loads is not None
-        for row in self._listed(self.layout.ranks(pipeline_index, "expert")):
-            runs = []
-            for kind in EXCHANGES:
-                exchange = self.communication.exchange(
-                    kind,
-                    row.tolist(),
-                    costs.loads.distinct[load],
-                    costs.token_bytes(kind),
-                    costs.work.own,
-                )
-                demands = Demands.of([exchange.demand])
+        groups = self._listed(self.layout.ranks(pipeline_index, "expert"))
+        distinct = [costs.loads.distinct[load] for load in loads]
+        of_kinds = [
+            self.communication.exchanges(
+                kind, groups, distinct, costs.token_bytes(kind), costs.work.own
+            )
+            for kind in EXCHANGES
+        ]
+        for load, *of_load in zip(loads, *of_kinds, strict=True):
+            numbers = self._numbers(len(groups), len(EXCHANGES))
+            for kind, exchanges, number in zip(EXCHANGES, of_load, numbers.T, strict=True):
                 label = Label(kind, load)
-                runs.append(Runs(label, exchange.kernel, demands, exchange.sm_share))
-            self._add(row[None, :], runs)
+                for some in exchanges:
+                    run = Runs(label, some.kernel, some.demands, some.sm_share)
+                    self._append(run, CoflowKey(*label), groups[some.groups], number[some.groups])
 
     def add_sends(self, edges: Sequence[Edge], size: float, gather: float = 0.0) -> None:
         """Add the sends of pipeline edges in every replica.
@@ -197,9 +203,8 @@ class Coflows:
             # Alike on all edges: who sends to whom tells them apart, and the two directions of a
             # pipeline are mirrors.
             run = Runs(Label(edge.kind, 0), kernel, demands)
-            coflows = np.arange(self.count, self.count + count)
+            coflows = self._numbers(count, 1)[:, 0]
             self._append(run, CoflowKey(edge.kind, number), pairs[at], coflows)
-            self.count += count
 
     def _pairs(self, edge: Edge) -> Ranks:
         """Return who sends to whom over an edge in the first tile [replica, source and target]."""
@@ -290,16 +295,7 @@ class Widths(NamedTuple):
 
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage, two of a bidirectional pipeline."""
-    table = schedule.table
-    pair = table.stage_b >= 0
-    stages = np.concatenate([table.stage, table.stage_b[pair]])
-    ranks = np.concatenate([table.rank, table.rank[pair]])
-    both = np.stack([stages, ranks])
-    # np.unique sorts by stage, then by rank, so that what follows is in one order.
-    hosts: dict[int, list[int]] = {}
-    for stage, rank in np.unique(both, axis=1).T.tolist():
-        hosts.setdefault(stage, []).append(rank)
-    return {stage: tuple(held) for stage, held in hosts.items()}
+    return schedule.hosts
 
 
 def pipeline_edges(schedule: Schedule) -> list[Edge]:
@@ -373,8 +369,8 @@ def coflows(
         for block in blocks
         if block.exchanges_experts
     }
-    for index, load in sorted(loads):
-        table.add_exchanges(costs, index, load)
+    for index, pairs in groupby(sorted(loads), key=lambda pair: pair[0]):
+        table.add_exchanges(costs, index, [load for _, load in pairs])
     for index, blocks in sorted(blocks_at.items()):
         for transfer in transfers(blocks):
             table.add_transfers(layout.ranks(index, transfer.group), transfer)
