@@ -44,7 +44,8 @@ def test_packing_many_short_samples_fills_nearly_everything():
 def test_a_wider_spread_attends_over_longer_samples():
     contexts = [packed(sft(spread=spread), 4096).context for spread in (0.0, 0.5, 1.0)]
     # Of a log-normal, E[l^2] / E[l] = mean x exp(spread^2).
-    assert contexts == pytest.approx([100.0, 100.0 * np.exp(0.25), 100.0 * np.exp(1.0)], rel=0.02)
+    # The last of 2,048 quantiles is less than the tail beyond it: 3% at the widest.
+    assert contexts == pytest.approx([100.0, 100.0 * np.exp(0.25), 100.0 * np.exp(1.0)], rel=0.03)
 
 
 def test_a_mean_beyond_the_longest_is_refused():

@@ -176,6 +176,7 @@ class SftConfig(Section):
         ge=0,
         le=3,
         description="Standard deviation of the logarithm of the length, of a log-normal; assumed.",
+        examples=[1.0],
     )
     epochs: Number = Field(gt=0, description="How often each sample is seen.", examples=[2])
     packing: Literal["best_fit", "padding"] = Field(
