@@ -14,8 +14,8 @@ from simulator.experts.config import ExpertsConfig
 from simulator.experts.eplb import Plan, rebalance
 from simulator.experts.micro_batch import typical
 from simulator.experts.popularity import popularity
-from simulator.experts.routing import Routing, route, sample
-from simulator.experts.traffic import Visits, nodes_of, reached
+from simulator.experts.routing import Routing, route, sample, sample_sets
+from simulator.experts.traffic import Visits, nodes_of
 from simulator.model import ModelConfig
 
 Array = NDArray[np.float64]
@@ -152,18 +152,22 @@ def _of_layer(plan: Plan, layer: int) -> Plan:
 
 def locate(chosen: Places, plan: Plan, ep: int) -> Places:
     """Return the GPU of each choice [token, choice]. plan: of one layer; replicas take turns."""
+    slots = plan.expert.shape[1]
+    gpu_of_slot = plan.slots[0] * ep // slots  # [expert, replica]
+    if gpu_of_slot.shape[1] == 1:
+        return np.take(gpu_of_slot, chosen)
     token = np.arange(len(chosen))[:, None]
     replicas = plan.count[0][chosen]  # [token, choice]
-    slot = plan.slots[0][chosen, token % replicas]
-    slots = plan.expert.shape[1]
-    gpu: Places = slot * ep // slots
+    gpu: Places = gpu_of_slot[chosen, token % replicas]
     return gpu
 
 
 def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
     model, config = group.model, group.config
     ep, on_node = group.ep, group.on_node
-    chosen = sample(share, model, config.seed)  # [token, choice] expert
+    # Capacity draws a lot for every choice, so that their order matters.
+    draw = sample_sets if config.capacity_factor is None else sample
+    chosen = draw(share, model, config.seed)  # [token, choice] expert
     gpus = locate(chosen, plan, ep)
     accepted = np.ones(len(share))  # [expert]
     if config.capacity_factor is not None:
@@ -192,7 +196,10 @@ def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
 def _ratio(places: Places, count: int) -> Array:
     """Return distinct tokens per (token, expert) pair at each place of a sample [place]."""
     pairs = np.bincount(places[places >= 0].ravel(), minlength=count)
-    tokens = reached(places, count).sum(axis=0)
+    # What was dropped, -1, marks the last row.
+    hit = np.zeros((count + 1, len(places)), dtype=bool)  # [place, token]
+    hit[places, np.arange(len(places))[:, None]] = True
+    tokens = hit[:count].sum(axis=1)
     return np.asarray(tokens / np.maximum(pairs, 1))
 
 
@@ -200,7 +207,7 @@ def _ratio(places: Places, count: int) -> Array:
 def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> _Error:
     """Return how far `_ratio` of the sample is off at each GPU and node by chance alone."""
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
-    chosen = sample(np.full(experts, top_k / experts), model, seed)
+    chosen = sample_sets(np.full(experts, top_k / experts), model, seed)
     gpus = chosen * ep // experts
     truth = route(model, ep, on_node, seed)
     of_gpus = _ratio(gpus, ep)
