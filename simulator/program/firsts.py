@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class Slowest(NamedTuple):
     """Its bandwidth [class] B/s."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Firsts:
     """The coflows that stand for their classes, and their links as columns."""
 
@@ -67,6 +68,7 @@ class Firsts:
         """Return a value of each kernel [class]."""
         return _of_kernels(self.blocks, value)
 
+    @cached_property
     def slowest(self) -> Slowest:
         """Return the slowest link of each, nothing within one GPU."""
         count = len(self.blocks)

@@ -193,7 +193,7 @@ def _sizes(columns: Columns) -> Colours:
     """Return a colour per link of a row: which coflows put how many bytes on it [entry]."""
     counts = np.diff(columns.first_crossing)
     labels = codes([block.label for block in columns.blocks])  # [block]
-    seen = mix(mix(np.repeat(labels, counts)) ^ columns.bytes.view(np.uint64))  # [crossing]
+    seen = mix(np.repeat(mix(labels), counts) ^ columns.bytes.view(np.uint64))  # [crossing]
     total = np.zeros(len(columns.links), dtype=np.uint64)
     # Blocks of a reach have its entries in one order: what they put on each is added up.
     begins, ends = columns.first_entry[columns.reach], columns.first_entry[columns.reach + 1]

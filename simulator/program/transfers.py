@@ -198,15 +198,15 @@ class Columns:
         """Return all meetings with some of the links. wanted: [link]."""
         # Few are wanted: found once per reach, they are looked up in each of its blocks.
         found = np.flatnonzero(wanted[self.links])  # [found] entry
+        row = np.searchsorted(self.first_link, found, side="right") - 1  # [found]
         sizes = np.diff(np.searchsorted(found, self.first_entry))  # [reach]
         block, place = spread(sizes, self.reach)  # [crossing]
-        entry = found[place]
-        reach = self.reach[block]
-        row = np.searchsorted(self.first_link, entry, side="right") - 1
-        first_number = starts(np.diff(self.first_row)[self.reach])  # [block]
-        at = entry - self.first_entry[reach] + self.first_crossing[block]
-        coflow = self.number[row - self.first_row[reach] + first_number[block]]
-        return Crossings(coflow, self.links[entry], self.bytes[at])
+        # Rows and links of a reach stand in each of its blocks in the same order.
+        to_number = starts(np.diff(self.first_row)[self.reach])[:-1] - self.first_row[self.reach]
+        to_bytes = self.first_crossing[:-1] - self.first_entry[self.reach]  # [block]
+        coflow = self.number[row[place] + to_number[block]]
+        sizes_on = self.bytes[found[place] + to_bytes[block]]
+        return Crossings(coflow, self.links[found][place], sizes_on)
 
     def calls(self, rank: int) -> dict[CoflowKey, int]:
         """Return the coflows that a rank takes part in by name, but sends that it receives."""
