@@ -51,6 +51,13 @@ class Timeline:
         """Return the time from the first start to the last end [s]."""
         return float(self.end.max(initial=0.0))
 
+    @cached_property
+    def computing(self) -> list[Intervals]:
+        """Return when kernels have the SMs of each class of ranks [rank class]."""
+        is_kernel = self.program.coflow < 0  # [op]
+        kernels = [rows[is_kernel[rows]] for rows in self.program.rows_by_rank]
+        return [union(self.start[rows], self.end[rows]) for rows in kernels]
+
 
 def union(start: Floats, end: Floats) -> Intervals:
     """Return the union of intervals, which may overlap, as disjoint intervals in order."""
@@ -74,12 +81,14 @@ def measure(intervals: Intervals) -> float:
 
 def subtract(intervals: Intervals, minus: Intervals) -> Intervals:
     """Return the parts of disjoint intervals outside of other disjoint intervals; both in order."""
+    minus = _touching(minus, intervals)
     # Between two neighbouring edges nothing changes, so the left one answers for the whole piece.
-    edges = np.unique(np.concatenate([*intervals, *minus]))  # [edge] s
-    left = edges[:-1]  # [piece] s
-    right = edges[1:]  # [piece] s
-    keep = _inside(left, intervals) & ~_inside(left, minus)
-    return Intervals(left[keep], right[keep])
+    edges = np.concatenate([*intervals, *minus])  # [edge] s
+    edges.sort()
+    pieces = np.flatnonzero(edges[1:] != edges[:-1])  # of some length [piece] edge
+    pieces = pieces[_inside(edges[pieces], intervals)]
+    pieces = pieces[~_inside(edges[pieces], minus)]
+    return Intervals(edges[pieces], edges[pieces + 1])
 
 
 def covered(spans: Intervals, other: Intervals) -> float:
@@ -87,12 +96,23 @@ def covered(spans: Intervals, other: Intervals) -> float:
     return measure(spans) - measure(subtract(spans, other))
 
 
+def _touching(intervals: Intervals, others: Intervals) -> Intervals:
+    """Return those of some disjoint intervals that meet any of some others; all in order."""
+    # Of the others that are not over when an interval begins, it meets the first one or none.
+    following = np.searchsorted(others.end, intervals.start, side="right")  # [interval] other
+    start = np.append(others.start, np.inf)  # behind the last there is none to be met
+    met = start[following] < intervals.end
+    return Intervals(intervals.start[met], intervals.end[met])
+
+
 def _inside(points: Floats, intervals: Intervals) -> NDArray[np.bool_]:
-    """Tell for each point whether it lies in one of disjoint intervals [start, end)."""
+    """Tell for each point whether it lies in one of disjoint intervals [start, end). points: in order."""
     if not len(intervals.start):
         return np.zeros(len(points), dtype=bool)
-    # Intervals are disjoint, so only the one that began last can hold a point.
-    latest = np.searchsorted(intervals.start, points, side="right") - 1  # [point]
-    end = intervals.end[np.maximum(latest, 0)]  # [point] s; of no account where none has begun
-    inside: NDArray[np.bool_] = (latest >= 0) & (points < end)
+    # Intervals are disjoint, so only the one that began last can hold a point. How many have begun
+    # is added up, because there are fewer intervals to be looked up than points.
+    begins = np.searchsorted(points, intervals.start)  # [interval] first point in or behind it
+    begun = np.cumsum(np.bincount(begins, minlength=len(points) + 1)[:-1])  # [point]
+    end = intervals.end[begun - 1]  # [point] s; of no account where none has begun
+    inside: NDArray[np.bool_] = (begun > 0) & (points < end)
     return inside

@@ -31,7 +31,7 @@ def written(tmp_path, stages, name="small.yaml", head=SMALL):
 def booked(*names, sets=None):
     """Return the ledgers of campaigns."""
     read_ = [read(name, sets) for name in names]
-    steps = simulated(scenarios(read_), lambda: None)
+    steps = simulated(scenarios(read_))
     ledgers = [ledger(one, steps) for one in read_]
     return ledgers if len(ledgers) > 1 else ledgers[0]
 

@@ -12,7 +12,8 @@ import pytest
 from conftest import port
 
 from simulator.errors import InputError
-from simulator.pool import POOLS, TRIES, Job
+from simulator.pool import POOLS, TRIES, Job, Outcome
+from simulator.pool.cluster import Batches
 from simulator.pool.processes import _Queue, _Worker
 
 ON_POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
@@ -115,6 +116,70 @@ def test_workers_keep_to_their_group_and_then_take_one_that_nobody_has():
     assert queue.next("", {"a"}).key == "b1"
     assert queue.next("b", {"a", "b"}).key == "b2"
     assert queue.next("b", {"a", "b"}).key == "a2"
+
+
+@pytest.mark.slow
+def test_a_worker_has_its_next_job_before_its_outcome_is_handed_on():
+    # Two jobs of 0.3 s on one worker, and somebody who is busy with the first outcome for 0.3 s: the
+    # second ends meanwhile, so that its outcome is there at once.
+    outcomes = POOLS["processes"](time.sleep, jobs(0.3, 0.3), 1)
+    next(outcomes)
+    time.sleep(0.35)
+    started = time.perf_counter()
+    next(outcomes)
+    assert time.perf_counter() - started < 0.2
+
+
+def sizes(batches, free, threads):
+    return [len(batch) for batch in batches.next(free, threads)]
+
+
+def test_batches_grow_to_a_second_and_shrink_towards_the_end():
+    batches = Batches(jobs(*range(1000)))
+    assert sizes(batches, 4, 2) == [1] * 4  # nobody knows yet how long a job takes
+    batches.learn([Outcome(Job("0", 0), seconds=0.01)])
+    assert sizes(batches, 3, 2) == [100] * 3
+    batches.learn([Outcome(Job("0", 0), seconds=0.3), Outcome(Job("1", 1), seconds=0.1)])
+    assert sizes(batches, 2, 2) == [5, 5]
+    batches.learn([Outcome(Job("0", 0), seconds=0.0)])
+    # Of 686 each of two threads gets two shares of 171; of the 2 that are left at last one each.
+    assert sizes(batches, 1, 2) == [171]
+    assert sum(sizes(batches, 10**6, 2)) == 515
+    assert sizes(batches, 1, 2) == []
+
+
+@pytest.mark.slow
+def test_a_cluster_gets_few_tasks_for_many_short_jobs(scheduler, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    tasks = []
+    submit = distributed.Client.submit
+
+    def counted(client, *given, **named):
+        tasks.append(given[-1])
+        return submit(client, *given, **named)
+
+    monkeypatch.setattr(distributed.Client, "submit", counted)
+    outcomes = list(POOLS["dask"](math.sqrt, jobs(-1.0, *range(2000)), scheduler))
+    assert sorted(int(one.job.key) for one in outcomes) == list(range(2001))
+    assert [one.job.key for one in outcomes if one.error] == ["0"]
+    assert len(tasks) < 200
+
+
+@pytest.mark.slow
+def test_a_task_that_fails_as_a_whole_is_begun_again_job_by_job(scheduler):
+    # The second payload cannot be read by a worker, which fails its whole batch.
+    few = [Job(str(number), float(number)) for number in range(600)]
+    few[400] = Job("400", Unreadable())
+    outcomes = list(POOLS["dask"](math.sqrt, few, scheduler))
+    assert sorted(int(one.job.key) for one in outcomes) == list(range(600))
+    assert [one.job.key for one in outcomes if one.error] == ["400"]
+
+
+class Unreadable:
+    """What can be sent and not be read."""
+
+    def __reduce__(self):
+        return math.sqrt, (-1.0,)
 
 
 def test_a_scheduler_that_does_not_answer_is_bad_input(monkeypatch):

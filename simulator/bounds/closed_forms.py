@@ -128,16 +128,7 @@ def model_flops(program: Program) -> float:
 
 def calls(program: Program) -> NDArray[np.int64]:
     """Return how often each class of coflows runs in a step. [coflow]."""
-    # Each member of a call has a row of its own.
-    used = program.coflow[program.coflow >= 0]
-    rows = np.bincount(used, minlength=len(program.coflows))  # [coflow]
-    return rows // np.maximum(_members(program), 1)
-
-
-def _members(program: Program) -> NDArray[np.int64]:
-    """Return the number of members of each class of coflows [coflow]."""
-    members = [len(flow.members) for flow in program.coflows]
-    return np.array(members, dtype=np.int64)
+    return np.bincount(program.calls.kind, minlength=len(program.coflows))
 
 
 def traffic(program: Program) -> dict[str, tuple[float, float]]:

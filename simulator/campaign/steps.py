@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from simulator.campaign.reader import Campaign
+from simulator.progress import counted
 from simulator.report import Report
 from simulator.scenario import Scenario
 from simulator.whatif import study
@@ -32,13 +33,9 @@ def scenarios(campaigns: Iterable[Campaign]) -> Mapping[str, Scenario]:
     return {key(scenario): scenario for campaign in campaigns for scenario in _all(campaign)}
 
 
-def simulated(wanted: Mapping[str, Scenario], done: Callable[[], None]) -> Steps:
-    """Simulate scenarios. done: called after each."""
-    steps = {}
-    for name, scenario in wanted.items():
-        steps[name] = _step(scenario)
-        done()
-    return steps
+def simulated(wanted: Mapping[str, Scenario]) -> Steps:
+    """Simulate scenarios, each once."""
+    return {name: _step(wanted[name]) for name in counted(wanted, "simulating steps")}
 
 
 def key(scenario: Scenario) -> str:

@@ -37,13 +37,10 @@ def plan(campaigns: tuple[str, ...], sets: dict[str, Any], json: Path | None) ->
     """
     from simulator import campaign as room
     from simulator.cli.plan_text import ledgers_text
-    from simulator.cli.progress import counter
 
     # All are read before anything is simulated, so that a mistake in the last one costs no time.
     read = [room.read(name, sets) for name in campaigns]
-    wanted = room.scenarios(read)
-    with counter(f"of {len(wanted)} steps simulated") as count:
-        steps = room.simulated(wanted, count)
+    steps = room.simulated(room.scenarios(read))
     ledgers = [room.ledger(one, steps) for one in read]
     text = ledgers_text(ledgers)
     emit(lambda: room.as_dict(ledgers), json, lambda console: print_parts(console, text))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, Sequence[Any]]
 """The table of a sweep, a row a point."""
+PAYS = 10
+"""Points for which the executor is compiled where it is not on disk."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -137,6 +139,18 @@ def _check_outputs(folder: Folder, outputs: Mapping[str, Path | None]) -> None:
             )
 
 
+def _compile_once(chosen: Sequence[Point], folder: Folder) -> None:
+    """Compile the executor of steps where that pays, once for all workers."""
+    from simulator.engine import CODE
+    from simulator.progress import doing
+
+    missing = {point.name for point in chosen if not folder.has(point.name)}
+    # Compiling takes as long as SimPy takes longer over some ten points of a large program.
+    if len(missing) >= PAYS and not CODE.on_disk():
+        with doing("compiling the executor, once on this machine"):
+            CODE.ready()
+
+
 def _finish(
     plan: Sweep, chosen: Sequence[Point], folder: Folder, how: Mapping[str, Any]
 ) -> list[Finished]:
@@ -148,6 +162,8 @@ def _finish(
 
     results: list[Finished] = []
     checked = False
+    if "pool" not in how:  # machines of a cluster have code of their own
+        _compile_once(chosen, folder)
     running = run(chosen, folder, penalties=plan.config.penalties, **how)
     with progress_bar(len(chosen)) as bar, closing(running):
         for result in running:

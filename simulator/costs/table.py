@@ -32,7 +32,14 @@ class Part(NamedTuple):
 
     number: int
     """Of the model's block among those of the stage."""
+    kind: BlockKind
+    """Kind of that block."""
     cost: BlockCost
+
+    @property
+    def is_layer(self) -> bool:
+        """Tell whether it is neither embedding nor head."""
+        return self.kind not in ("embedding", "head")
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Costs:
                 key = LoadedKey(kind, load, member)
                 costs = table.loaded[key]
                 layer += 1
-            parts += [Part(number, cost) for cost in costs]
+            parts += [Part(number, kind, cost) for cost in costs]
         return parts
 
     def memories(self, index: int) -> list[BlockMemory]:
@@ -118,9 +125,10 @@ class Costs:
         """
         model = self.work.model
         kinds = tuple(kinds)
-        parameters = [model.block_parameters(kind) for kind in kinds]
-        dense = sum(part for part, _ in parameters)
-        routed = sum(part for _, part in parameters)
+        # A stage has many blocks of few kinds.
+        sizes = {kind: model.block_parameters(kind) for kind in set(kinds)}
+        dense = sum(sizes[kind][0] for kind in kinds)
+        routed = sum(sizes[kind][1] for kind in kinds)
         if model.tie_word_embeddings and "head" in kinds and "embedding" not in kinds:
             # A tied head on another stage than the embedding holds a copy of it.
             dense += model.embedding_parameters

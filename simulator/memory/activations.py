@@ -5,23 +5,42 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulator.costs import BlockMemory, Costs
-from simulator.schedules import Action
+from simulator.schedules import Schedule
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
 
 
-class Change(NamedTuple):
-    """What one half of an action does to the kept activations."""
+class Changes(NamedTuple):
+    """What the halves of a rank's actions do to the kept activations, in order."""
 
-    position: int
-    """Of the action in its rank's order."""
-    taken: float
-    """Bytes that stay when it has run, below 0 where it frees some [B]."""
-    extra: float
-    """Bytes on top of what was kept before, at most, while it runs [B]."""
+    position: Ids
+    """Of the action in its rank's order [half]."""
+    taken: Floats
+    """Bytes that stay when it has run, below 0 where it frees some [half] B."""
+    extra: Floats
+    """Bytes on top of what was kept before, at most, while it runs [half] B."""
+
+    @property
+    def peak(self) -> float:
+        """Return the largest sum of activations [B].
+
+        A micro-batch's activations are freed block by block by its full backward pass. Where that
+        is split, its input gradient leaves what the weight gradients read, and those free it.
+        """
+        # What is there only while an action runs is no more when the next one begins.
+        kept = np.cumsum(self.taken)  # [half] B
+        before = np.concatenate([[0.0], kept[:-1]])
+        while_it_runs = before + self.extra
+        return float(max(kept.max(initial=0.0), while_it_runs.max(initial=0.0)))
 
 
 class Held(NamedTuple):
-    """What a micro-batch's activations on a stage come to, pass by pass; see `Change`."""
+    """What a micro-batch's activations on a stage come to, pass by pass; see `Changes`."""
 
     taken: float
     """[B]."""
@@ -29,32 +48,25 @@ class Held(NamedTuple):
     """[B]."""
 
 
-def peak(costs: Costs, order: tuple[Action, ...]) -> float:
-    """Return the largest sum of activations in the order of a rank's actions [B].
-
-    A micro-batch's activations are freed block by block by its full backward pass. Where that is
-    split, its input gradient leaves what the weight gradients read, and those free it.
-    """
-    # What is there only while an action runs is no more when the next one begins.
-    now = largest = 0.0
-    for change in changes(costs, order):
-        while_it_runs = now + change.extra
-        now += change.taken
-        largest = max(largest, while_it_runs, now)
-    return largest
-
-
-def changes(costs: Costs, order: tuple[Action, ...]) -> list[Change]:
-    """Return what each half of each action does, in order."""
-    stages = {stage for action in order for _, _, stage in action.halves()}
-    blocks = {stage: costs.memories(stage) for stage in stages}
-    kinds = {kind for action in order for kind, _, _ in action.halves()}
-    held = {(kind, stage): _PASSES[kind](blocks[stage]) for kind in kinds for stage in stages}
+def changes(costs: Costs, schedule: Schedule) -> list[Changes]:
+    """Return what the actions of each pipeline index do [pipeline index]."""
+    held = _passes(costs, schedule)  # [pass, kind of half, stage] B
+    table = schedule.table
+    halves = table.halves
+    taken, extra = held[:, halves.kind, halves.stage]  # [half] B
+    position = halves.row - table.start[table.rank[halves.row]]  # [half]
+    ends = np.searchsorted(halves.row, table.start).tolist()  # [pipeline index + 1]
     return [
-        Change(position, *held[kind, stage])
-        for position, action in enumerate(order)
-        for kind, _, stage in action.halves()
+        Changes(position[begin:end], taken[begin:end], extra[begin:end])
+        for begin, end in pairwise(ends)
     ]
+
+
+def _passes(costs: Costs, schedule: Schedule) -> Floats:
+    """Return `Held` of every kind of half on every stage [field of Held, kind, stage] B."""
+    blocks = [costs.memories(stage) for stage in range(schedule.stages)]
+    held = [[run(one) for one in blocks] for run in _PASSES]
+    return np.moveaxis(np.array(held), -1, 0)
 
 
 def _forward(blocks: list[BlockMemory]) -> Held:
@@ -104,5 +116,5 @@ def _crossing(blocks: list[BlockMemory]) -> list[float]:
     return [before + own for before, own in pairwise(away)]
 
 
-_PASSES = {"F": _forward, "B": _backward, "I": _input_gradient, "W": _weight_gradient}
-"""Kind of half an action -> what it does to the activations of a stage."""
+_PASSES = (_forward, _backward, _input_gradient, _weight_gradient)
+"""What each kind of half an action does to the activations of a stage, in the order of `schedules.KINDS`."""

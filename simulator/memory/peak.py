@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.costs import Costs
-from simulator.memory.activations import changes, peak
+from simulator.memory.activations import changes
 from simulator.memory.framework import framework
 from simulator.memory.host import NO_HOST, HostUse, host_use, offloads
-from simulator.memory.sharded import states, whole_blocks
+from simulator.memory.sharded import States, states, whole_blocks
 from simulator.program import Program
 from simulator.program.coflows import stage_hosts
 from simulator.scenario import Scenario
-from simulator.schedules import Action, Schedule
+from simulator.schedules import Schedule
 
 CATEGORIES = (
     "parameters",
@@ -57,42 +58,64 @@ def memory(program: Program) -> tuple[RankMemory, ...]:
 def memory_of(scenario: Scenario, costs: Costs, schedule: Schedule) -> tuple[RankMemory, ...]:
     """Return the peak memory of each pipeline index; nothing has to be lowered or run for it."""
     hosts = stage_hosts(schedule)
-    return tuple(
-        _rank_memory(scenario, costs, schedule.ranks[index], hosts, index)
-        for index in range(len(schedule.ranks))
-    )
+    runs = _Run(scenario, costs, hosts, framework(scenario))
+    stays: dict[tuple[int, ...], _Stays] = {}  # both ends of a bidirectional pipeline hold the same
+    ranks = []
+    for index, change in enumerate(changes(costs, schedule)):
+        stages = tuple(stage for stage, indices in hosts.items() if index in indices)
+        if stages not in stays:
+            stays[stages] = runs.stays(stages)
+        host = NO_HOST
+        if offloads(scenario):
+            host = host_use(scenario, costs, schedule.ranks[index], hosts, stages)
+        by_category = runs.by_category(stays[stages], change.peak)
+        ranks.append(RankMemory(index, stages, by_category, host))
+    return tuple(ranks)
 
 
-def _rank_memory(
-    scenario: Scenario,
-    costs: Costs,
-    order: tuple[Action, ...],
-    hosts: dict[int, tuple[int, ...]],
-    index: int,
-) -> RankMemory:
-    """Return the peak of one pipeline index.
+class _Stays(NamedTuple):
+    """What the ranks that hold some stages need for the whole step."""
 
-    order: its actions. hosts: stage -> pipeline indices that hold it.
-    """
-    stages = tuple(stage for stage, indices in hosts.items() if index in indices)
-    stays = states(scenario, costs, hosts, stages)
-    activations = peak(costs, order)
-    buffers = _buffers(scenario, costs, stages)
-    by_category = {
-        "parameters": stays.parameters,
-        "gradients": stays.gradients,
-        "optimizer": stays.optimizer,
-        "activations": activations,
-        "buffers": buffers,
-        # The update has the room of what the passes needed; this is what it needs beyond that.
-        "update": max(0.0, stays.update - activations - buffers),
-        "margin": scenario.workload.training.fragmentation * (activations + buffers),
-        "framework": framework(scenario),
-    }
-    host = NO_HOST
-    if offloads(scenario):
-        host = host_use(scenario, costs, order, hosts, stages)
-    return RankMemory(index, stages, by_category, host)
+    states: States
+    """Parameters, gradients and optimizer."""
+    buffers: float
+    """What moves between GPUs and is not kept [B]."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What all ranks of a scenario share."""
+
+    scenario: Scenario
+    """What is simulated."""
+    costs: Costs
+    """What its blocks keep."""
+    hosts: dict[int, tuple[int, ...]]
+    """Stage -> pipeline indices that hold it."""
+    framework: float
+    """What no tensor takes [B]."""
+
+    def stays(self, stages: tuple[int, ...]) -> _Stays:
+        """Return what the ranks that hold some stages need for the whole step."""
+        return _Stays(
+            states(self.scenario, self.costs, self.hosts, stages),
+            _buffers(self.scenario, self.costs, stages),
+        )
+
+    def by_category(self, stays: _Stays, activations: float) -> dict[str, float]:
+        """Return the bytes at the peak by category. activations: at most [B]."""
+        kept, buffers = stays
+        return {
+            "parameters": kept.parameters,
+            "gradients": kept.gradients,
+            "optimizer": kept.optimizer,
+            "activations": activations,
+            "buffers": buffers,
+            # The update has the room of what the passes needed; this is what it needs beyond that.
+            "update": max(0.0, kept.update - activations - buffers),
+            "margin": self.scenario.workload.training.fragmentation * (activations + buffers),
+            "framework": self.framework,
+        }
 
 
 def over_time(program: Program, index: int, start: Floats, end: Floats) -> tuple[Floats, Floats]:
@@ -101,9 +124,7 @@ def over_time(program: Program, index: int, start: Floats, end: Floats) -> tuple
     start, end: of the first and the last op of each of that rank's actions [position] s. A forward
     pass takes its bytes when it starts, a backward pass frees them when it ends.
     """
-    steps = changes(program.costs, program.schedule.ranks[index])
-    position = np.array([change.position for change in steps], dtype=np.int64)
-    taken = np.array([change.taken for change in steps])
+    position, taken, _ = changes(program.costs, program.schedule)[index]
     # Bytes are taken when an action begins and freed when it ends; two halves of a pair share both.
     times = np.where(taken > 0, start[position], end[position])
     order = np.argsort(times, kind="stable")

@@ -1,18 +1,28 @@
-"""The same jobs on an existing Dask cluster, for which the extra `distributed` is needed."""
+"""The same jobs on an existing Dask cluster, for which the extra `distributed` is needed.
+
+A scheduler hands out about a thousand tasks a second, however short they are, so that a task is a
+batch of jobs that takes about a second: a thousand threads then wait for nobody.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
-from typing import Any
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from simulator.errors import InputError
 from simulator.pool.jobs import Function, Job, Outcome, Outcomes, called
 
-AHEAD = 256
-"""Jobs that the scheduler knows at a time: enough for any crew, and few to cancel."""
+SECONDS = 1.0
+"""Time that a batch should take [s]; when a sweep is interrupted, what has begun is lost."""
+AHEAD = 2
+"""Batches that a thread has: the one that it runs and the next one."""
 TIMEOUT = 30
 """Time for a scheduler to answer [s]."""
+
+Batch = tuple[Job, ...]
+"""Jobs that one task runs, one after the other."""
 
 
 def dask(function: Function, jobs: Sequence[Job], address: str) -> Outcomes:
@@ -23,35 +33,102 @@ def dask(function: Function, jobs: Sequence[Job], address: str) -> Outcomes:
     version. Closing the generator cancels what has not finished. Errors: InputError.
     """
     client, as_completed = _client(address)
-    waiting = iter(jobs)
-    running: dict[Any, Job] = {}  # future -> its job
+    batches, crew = Batches(jobs), _Crew(client)
+    running: dict[Any, Batch] = {}  # future -> its jobs
 
-    def submit(job: Job) -> Any:
-        # Not pure: Dask would take two jobs of one payload for one.
-        future = client.submit(called, function, job.payload, pure=False)
-        running[future] = job
+    def submit(batch: Batch) -> Any:
+        payloads = [job.payload for job in batch]
+        # Not pure: Dask would take two batches of the same payloads for one.
+        future = client.submit(_each, function, payloads, pure=False)
+        running[future] = batch
         return future
 
+    def more() -> list[Any]:
+        threads = crew.threads()
+        free = max(0, AHEAD * threads - len(running))
+        return [submit(batch) for batch in batches.next(free, threads)]
+
     try:
-        first = [submit(job) for job in islice(waiting, AHEAD)]
-        finished = as_completed(first, loop=client.loop)
+        finished = as_completed(more(), loop=client.loop)
         for future in finished:
-            yield _outcome(running.pop(future), future)
-            for job in islice(waiting, 1):
-                finished.add(submit(job))
+            batch = running.pop(future)
+            if future.status == "error" and len(batch) > 1:
+                # One of them may have killed its workers; alone it cannot take others along.
+                finished.update([submit((job,)) for job in batch])
+                continue
+            outcomes = _outcomes(batch, future)
+            batches.learn(outcomes)
+            # Before these are handed on: whoever takes them may be busy with them for a while.
+            finished.update(more())
+            yield from outcomes
     finally:
         client.cancel(list(running), force=True)
         client.close()
 
 
-def _outcome(job: Job, future: Any) -> Outcome:
+class Batches:
+    """Jobs that wait, cut into batches by how long jobs have taken lately."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.waiting = deque(jobs)
+        self.seconds = SECONDS
+
+    def next(self, free: int, threads: int) -> Iterator[Batch]:
+        """Yield as many batches as are free to run, as long as there are jobs."""
+        for _ in range(free):
+            if not self.waiting:
+                return
+            # Of what is left every thread gets a share, so that all end at about the same time.
+            share = len(self.waiting) // (AHEAD * threads)
+            size = max(1, min(share, int(SECONDS / max(self.seconds, 1e-6))))
+            yield tuple(self.waiting.popleft() for _ in range(min(size, len(self.waiting))))
+
+    def learn(self, outcomes: Sequence[Outcome]) -> None:
+        """Take the time of a job from those of the last batch."""
+        self.seconds = sum(outcome.seconds for outcome in outcomes) / len(outcomes)
+
+
+class _Count(NamedTuple):
+    """How many threads a cluster had."""
+
+    threads: int
+    """At least one: workers may be on their way."""
+    at: float
+    """When it was asked [s]."""
+
+
+class _Crew:
+    """The threads of a cluster, which may grow and shrink."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.known = self._asked()
+
+    def threads(self) -> int:
+        """Return how many there are, asked at most once a second."""
+        if time.monotonic() - self.known.at > 1.0:
+            self.known = self._asked()
+        return self.known.threads
+
+    def _asked(self) -> _Count:
+        threads = sum(self.client.nthreads().values())
+        return _Count(max(1, threads), time.monotonic())
+
+
+def _each(function: Function, payloads: Sequence[Any]) -> list[tuple[Any, str, float]]:
+    """Run the jobs of a batch, on a worker."""
+    return [called(function, payload) for payload in payloads]
+
+
+def _outcomes(batch: Batch, future: Any) -> list[Outcome]:
     if future.status == "finished":
-        value, error, seconds = future.result()
-        return Outcome(job, value, error, seconds)
+        answers = zip(batch, future.result(), strict=True)
+        return [Outcome(job, *answer) for job, answer in answers]
     fault = "cancelled by the scheduler"
     if future.status == "error":
         fault = str(future.exception())
-    return Outcome(job, error=" ".join(fault.split()))
+    error = " ".join(fault.split())
+    return [Outcome(job, error=error) for job in batch]
 
 
 def _client(address: str) -> tuple[Any, Any]:

@@ -48,11 +48,12 @@ def processes(function: Function, jobs: Sequence[Job], workers: int) -> Outcomes
                 if outcome is None:  # it died
                     outcome = queue.retry(crew[index])
                     crew[index] = _Worker(function)
-                if outcome:
-                    yield outcome
+                # Before its outcome is handed on: whoever takes that may be busy with it for a while.
                 if queue.waiting:
                     worker = crew[index]
                     worker.take(queue.next(worker.group, _groups(crew)))
+                if outcome:
+                    yield outcome
     finally:
         for worker in crew:
             worker.end()

@@ -30,7 +30,7 @@ def breakdown(timeline: Timeline) -> dict[str, float]:
     for rank, rows in enumerate(_rows(program)):
         for name, busy in program.class_seconds[rank].items():
             seconds[name][rank] = busy
-        for name, idle in _idle(timeline, rows).items():
+        for name, idle in _idle(timeline, rows, timeline.computing[rank]).items():
             # Unequal experts made some of the waiting part of the kernels.
             seconds[name][rank] += idle
         seconds["host_exposed"][rank] += _between_kernels(timeline, rows)
@@ -81,7 +81,7 @@ def _split(program: Program, own: Ints, inbound: Ints, sends: Mask, context: Mas
     exchanges = (stream == Stream.COMMUNICATION) & ~sends[own]
     inside_layers = stream == Stream.TENSOR
     of_context = context[own]
-    of_data = np.isin(stream, (Stream.DATA, Stream.GRADIENT))
+    of_data = (stream == Stream.DATA) | (stream == Stream.GRADIENT)
     kernels = program.coflow[own] < 0
     return _Rows(
         kernels=own[kernels],
@@ -93,8 +93,8 @@ def _split(program: Program, own: Ints, inbound: Ints, sends: Mask, context: Mas
     )
 
 
-def _idle(timeline: Timeline, rows: _Rows) -> dict[str, float]:
-    """Return why one rank's SMs idle [s].
+def _idle(timeline: Timeline, rows: _Rows, computing: Intervals) -> dict[str, float]:
+    """Return why one rank's SMs idle [s]. computing: when they do not.
 
     Causes are asked in this order, and time that one explains is not there for the next: bytes
     that move come before waiting, what is inside layers before what is between stages.
@@ -113,16 +113,18 @@ def _idle(timeline: Timeline, rows: _Rows) -> dict[str, float]:
         "transfers": _unlaunched(timeline, rows.inside),
     }
     step = Intervals(np.array([0.0]), np.array([timeline.step_time]))
-    computing = union(start[rows.kernels], end[rows.kernels])
     left = subtract(step, computing)
-    seconds = {}
+    idle = measure(left)
+    seconds = dict.fromkeys(causes, 0.0)
     for name, cause in causes.items():
-        explained = union(*cause)
-        rest = subtract(left, explained)
-        seconds[name] = measure(left) - measure(rest)
-        left = rest
+        if not len(cause[0]):
+            continue
+        left = subtract(left, union(*cause))
+        rest = measure(left)
+        seconds[name] = idle - rest
+        idle = rest
     seconds["host_exposed"] += seconds.pop("transfers")
-    return {**seconds, "bubble": measure(left)}
+    return {**seconds, "bubble": idle}
 
 
 def _unlaunched(timeline: Timeline, rows: Ints) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulator.report.rows import Ints
-from simulator.timeline import Intervals, Timeline, covered, measure, union
+from simulator.timeline import Timeline, covered, measure, union
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ def overlap(timeline: Timeline) -> tuple[Overlap, ...]:
 def _of_rank(timeline: Timeline, rank: int, rows: Ints) -> Overlap:
     program = timeline.program
     is_transfer = program.coflow[rows] >= 0  # [row]; kernels have no coflow
-    moving = _spans(timeline, rows[is_transfer])
-    computing = _spans(timeline, rows[~is_transfer])
+    transfers = rows[is_transfer]
+    moving = union(timeline.start[transfers], timeline.end[transfers])
     return Overlap(
         rank=int(program.first_rank[rank]),
         pipeline_index=program.pipeline_index(rank),
         ranks=int(program.multiplicity[rank]),
         communication=measure(moving),
-        hidden=covered(moving, computing),
+        hidden=covered(moving, timeline.computing[rank]),
     )
 
 
@@ -63,8 +63,3 @@ def mean_share(overlaps: Sequence[Overlap]) -> float | None:
     hidden = [overlap.ranks * overlap.hidden for overlap in overlaps]
     total = sum(communication)
     return sum(hidden) / total if total else None
-
-
-def _spans(timeline: Timeline, rows: Ints) -> Intervals:
-    """Return when any of some rows runs."""
-    return union(timeline.start[rows], timeline.end[rows])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.ops.streams import Stream
 from simulator.report.parts import CHUNK_KINDS
-from simulator.report.rows import Ints, carries
+from simulator.report.rows import carries
 from simulator.timeline import Timeline, measure, subtract, union
 
 Floats = NDArray[np.float64]
@@ -31,38 +31,65 @@ def phases(timeline: Timeline) -> dict[str, float]:
     chunks. bubble: what is left.
     """
     program = timeline.program
-    ranks = program.ranks
-    seconds: defaultdict[str, Floats]  # kind -> [rank class] s
-    seconds = defaultdict(lambda: np.zeros(ranks))
-    reached = _chunks(timeline, seconds)
-    optimizer = program.labels.index("optimizer") if "optimizer" in program.labels else -1
-    for rank, rows in enumerate(program.rows_by_rank):
-        classes = program.class_seconds[rank]
-        updates = rows[program.label[rows] == optimizer]
-        slowed = float(timeline.slowed[updates].sum())
-        seconds["optimizer"][rank] = classes.get("optimizer", 0.0) + slowed
-        seconds["data_parallel"][rank] = _outside(timeline, rows, reached[rank])
-        # Last, so that it is what the others leave of the step.
-        counted = sum(values[rank] for values in seconds.values())
-        seconds["bubble"][rank] += timeline.step_time - counted
-    return {kind: program.mean(seconds[kind]) for kind in PHASES}
+    chunks = _chunks(timeline)
+    outside = [
+        _outside(timeline, rank, since) for rank, since in enumerate(chunks.reached.tolist())
+    ]
+    seconds = {
+        **chunks.seconds,
+        "optimizer": _optimizer(timeline),
+        "data_parallel": np.array(outside),
+    }
+    # Last, so that it is what the others leave of the step.
+    nothing = np.zeros(program.ranks)
+    seconds["bubble"] = timeline.step_time - sum(seconds.values(), start=nothing)
+    return {kind: program.mean(seconds.get(kind, nothing)) for kind in PHASES}
 
 
-def _chunks(timeline: Timeline, seconds: defaultdict[str, Floats]) -> Floats:
-    """Add the time of each rank's chunks; return the end of its last one [rank class] s."""
+class _Chunks(NamedTuple):
+    """When each class of ranks runs chunks."""
+
+    seconds: dict[str, Floats]
+    """Kind of chunk -> time, in the order in which they come [rank class] s."""
+    reached: Floats
+    """End of the last chunk, the update apart [rank class] s."""
+
+
+def _chunks(timeline: Timeline) -> _Chunks:
+    """Return the time of each rank's chunks."""
     program = timeline.program
+    names = [action.kind for action in program.actions]
+    kinds = {name: code for code, name in enumerate(dict.fromkeys(names)) if name != "update"}
+    rank = np.array([action.rank for action in program.actions])  # [action]
+    kind = np.array([kinds.get(name, -1) for name in names])  # [action]
     first, last = _chunk_spans(timeline)
-    reached = np.zeros(program.ranks)
-    # Actions are in the order in which their ranks run them, so that `reached` never goes back.
-    spans = zip(program.actions, first.tolist(), last.tolist(), strict=True)
-    for action, start, end in spans:
-        rank, _, kind = action
-        if kind == "update":
-            continue
-        begin = max(start, reached[rank])
-        seconds[kind][rank] += max(0.0, end - begin)
-        reached[rank] = max(reached[rank], end)
-    return reached
+    lasts = np.zeros(len(names))  # [action] s
+    reached = np.zeros(program.ranks)  # [rank class] s
+    for number in range(program.ranks):
+        # Actions are in the order in which their ranks run them. Each begins where the longest
+        # before it ends.
+        own = np.flatnonzero((rank == number) & (kind >= 0))
+        ends = np.maximum.accumulate(np.append(0.0, last[own]))  # before and after each
+        begin = np.maximum(first[own], ends[:-1])
+        lasts[own] = np.maximum(0.0, last[own] - begin)
+        reached[number] = ends[-1]
+    seconds: dict[str, Floats] = {}
+    for name, code in kinds.items():
+        of_kind = kind == code
+        seconds[name] = np.bincount(rank[of_kind], lasts[of_kind], program.ranks).astype(float)
+    return _Chunks(seconds, reached)
+
+
+def _optimizer(timeline: Timeline) -> Floats:
+    """Return the time of the optimizer's kernels [rank class] s."""
+    program = timeline.program
+    number = program.labels.index("optimizer") if "optimizer" in program.labels else -1
+    updates = np.flatnonzero(program.label == number)
+    seconds = []
+    for rank, alone in enumerate(program.class_seconds):
+        own = updates[program.rank[updates] == rank]
+        seconds.append(alone.get("optimizer", 0.0) + float(timeline.slowed[own].sum()))
+    return np.array(seconds)
 
 
 def _chunk_spans(timeline: Timeline) -> tuple[Floats, Floats]:
@@ -79,19 +106,17 @@ def _chunk_spans(timeline: Timeline) -> tuple[Floats, Floats]:
     return first, last
 
 
-def _outside(timeline: Timeline, rows: Ints, since: float) -> float:
+def _outside(timeline: Timeline, rank: int, since: float) -> float:
     """Return how long one rank moves gradients or parameters while nothing computes [s].
 
-    rows: of that rank. since: end of its last chunk [s].
+    since: end of its last chunk [s].
     """
     program = timeline.program
-    of_data = np.isin(program.stream[rows], (Stream.DATA, Stream.GRADIENT))
-    data = rows[of_data]
-    kernels = rows[program.coflow[rows] < 0]
+    rows = program.rows_by_rank[rank]
+    stream = program.stream[rows]
+    data = rows[(stream == Stream.DATA) | (stream == Stream.GRADIENT)]
     # What moves before the last chunk ends is part of some chunk or bubble: cut off at `since`.
     start = np.maximum(timeline.arrive[data], since)
     end = np.maximum(timeline.end[data], since)
-    moving = union(start, end)
-    computing = union(timeline.start[kernels], timeline.end[kernels])
-    exposed = subtract(moving, computing)
+    exposed = subtract(union(start, end), timeline.computing[rank])
     return measure(exposed)

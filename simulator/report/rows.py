@@ -16,13 +16,14 @@ def inbound_sends(program: Program, sends: Mask) -> list[Ints]:
 
     sends: which rows are pipeline sends [op].
     """
-    waits = np.diff(program.wait_ptr)  # [op]
-    waiting_rank = np.repeat(program.rank, waits)  # [wait]
-    for_send = sends[program.wait]  # [wait]
+    of_send = np.flatnonzero(sends[program.wait])  # [wait for a send] wait
+    waiting = np.searchsorted(program.wait_ptr, of_send, side="right") - 1  # [wait for a send] op
     # One number per pair of rank and send, since these sort faster than pairs.
     rows = max(1, len(sends))
-    keys = waiting_rank * rows + program.wait  # [wait]
-    pairs = np.unique(keys[for_send])
+    keys = program.rank[waiting] * rows + program.wait[of_send]  # [wait for a send]
+    keys.sort()
+    fresh = np.append(True, keys[1:] != keys[:-1])[: len(keys)]
+    pairs = keys[fresh]
     rank, send = np.divmod(pairs, rows)
     counts = np.bincount(rank, minlength=program.ranks)
     ends = np.cumsum(counts)  # [rank class]

@@ -93,6 +93,15 @@ class Schedule:
             raise _deadlock(self, order)
         return order
 
+    @cached_property
+    def hosts(self) -> dict[int, tuple[int, ...]]:
+        """The ranks that hold each stage, by stage; two of a bidirectional pipeline."""
+        halves = self.table.halves
+        holds = np.zeros((self.stages, len(self.ranks)), dtype=bool)
+        holds[halves.stage, self.table.rank[halves.row]] = True
+        found = {stage: np.flatnonzero(row).tolist() for stage, row in enumerate(holds)}
+        return {stage: tuple(ranks) for stage, ranks in found.items() if ranks}
+
     def place(self) -> dict[Half, Place]:
         """Return where each half runs; both halves of a pair share a place. Errors: ScheduleError on a repeated one."""
         places: dict[Half, Place] = {}

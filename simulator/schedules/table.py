@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -17,6 +18,17 @@ Ids = NDArray[np.int64]
 FORWARD, BACKWARD, DGRAD, WGRAD, PAIR = range(len(KINDS))
 _CODE = {kind: code for code, kind in enumerate(KINDS)}
 NONE = -1
+
+
+class Halves(NamedTuple):
+    """Single actions, and both halves of pairs, in the order of `Table`; the forward half comes first."""
+
+    row: Ids
+    """Row of its action [half]."""
+    kind: Ids
+    """FORWARD to WGRAD [half]."""
+    stage: Ids
+    """[half]."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,20 @@ class Table:
             stage_b=stage_b,
             rank=np.repeat(rank, lengths),
             start=np.concatenate([[0], ends]).astype(np.int64),
+        )
+
+    @cached_property
+    def halves(self) -> Halves:
+        """Return what rows run, one half behind another."""
+        is_pair = self.kind == PAIR
+        row = np.repeat(np.arange(len(self.kind)), 1 + is_pair)  # [half]
+        second = np.zeros(len(row), dtype=bool)  # [half]
+        second[1:] = row[1:] == row[:-1]
+        kind = np.where(is_pair, FORWARD, self.kind)[row]
+        return Halves(
+            row=row,
+            kind=np.where(second, BACKWARD, kind),
+            stage=np.where(second, self.stage_b[row], self.stage[row]),
         )
 
     def fits(self, stages: int, micro_batches: int) -> bool:

@@ -6,7 +6,14 @@ process at a time. `tables`: rows as CSV and Parquet.
 
 from __future__ import annotations
 
-from simulator.store.files import check_writable, to_json, write, write_bytes, write_text
+from simulator.store.files import (
+    check_writable,
+    to_json,
+    to_json_line,
+    write,
+    write_bytes,
+    write_text,
+)
 from simulator.store.folder import Folder, check_name
 from simulator.store.tables import Rows, columns, csv_text, flat, write_parquet
 
@@ -19,6 +26,7 @@ __all__ = [
     "csv_text",
     "flat",
     "to_json",
+    "to_json_line",
     "write",
     "write_bytes",
     "write_parquet",

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 from simulator.errors import InputError
-from simulator.store.files import replace, to_json
+from simulator.store.files import replace, to_json_line
 from simulator.store.lock import holding
 from simulator.store.tables import Columns, csv_text, write_parquet
 
@@ -118,7 +118,7 @@ class Folder:
 
     def put(self, name: str, tree: dict[str, Any]) -> None:
         """Keep a finished point."""
-        text = to_json(tree).encode()
+        text = to_json_line(tree).encode()
         replace(self._point(name), lambda draft: draft.write_bytes(text))
 
     def put_results(self, columns: Columns) -> None:

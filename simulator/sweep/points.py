@@ -15,7 +15,7 @@ from simulator import inputs
 from simulator.errors import InputError
 from simulator.inputs import Document
 from simulator.scenario import inline, override, owner
-from simulator.store import to_json
+from simulator.store import to_json_line
 from simulator.sweep.config import WHOLE_FILES, Sweep
 from simulator.sweep.paths import at
 
@@ -229,7 +229,7 @@ def reason(error: InputError) -> str:
 
 def digest(tree: Any) -> str:
     """Return a short name for a tree of plain values, the same on any machine."""
-    text = to_json(tree).encode()
+    text = to_json_line(tree).encode()
     return hashlib.sha256(text).hexdigest()[:32]
 
 
