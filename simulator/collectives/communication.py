@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -89,6 +89,10 @@ class Communication:
     """Whose groups they are."""
     dispatcher: Dispatcher
     """Of tokens to experts."""
+    _known: dict[tuple[str, tuple[int, ...], str], tuple[Choice, ...]] = field(
+        default_factory=dict, compare=False
+    )
+    """(Op, members, algorithm) -> the ways that are open: buckets of a stage differ in size."""
 
     @classmethod
     def of(cls, scenario: Scenario) -> Communication:
@@ -237,16 +241,21 @@ class Communication:
     ) -> Plan:
         """Return how a group runs an op. named: algorithm; empty: that of the workload."""
         name = named or chosen_for(self.scenario, traffic)
-        network = self.scenario.network
+        key = (op, tuple(members), name)
+        if key not in self._known:
+            try:
+                self._known[key] = self._choices(*key)
+            except InputError as error:
+                refused = self._refused(traffic, op, members, error)
+                raise located(self.scenario, refused) from error
+        best = chosen(self._known[key], size)
+        return Plan(self.scenario.network, best.algorithm, op, best.at(size))
+
+    def _choices(self, op: str, members: tuple[int, ...], name: str) -> tuple[Choice, ...]:
+        """Return the ways that are open to a group. name: algorithm, or NCCL. Errors: InputError."""
         names = (name,) if name in ALGORITHMS else tuple(of_nccl(op))
         kernels = _kernels(self.scenario.kernels, op, names)
-        try:
-            possible = _choices(network, tuple(members), kernels, op, names)
-        except InputError as error:
-            refused = self._refused(traffic, op, members, error)
-            raise located(self.scenario, refused) from error
-        best = chosen(possible, size)
-        return Plan(network, best.algorithm, op, best.at(size))
+        return _choices(self.scenario.network, members, kernels, op, names)
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError

@@ -19,7 +19,7 @@ from simulator.collectives.replicas import Demands
 from simulator.errors import InputError
 from simulator.experts import Load, Routing
 from simulator.hardware import KernelConfig
-from simulator.topology import Network
+from simulator.topology import Network, wired
 
 
 def kernels(table: KernelConfig) -> TokenKernels:
@@ -103,7 +103,7 @@ def _copies(hops: _Hops, loads: Sequence[Load | Routing]) -> Demands:
 
 def _hops_of(network: Network, groups: Links, load: Load | Routing) -> _Hops:
     ranks = np.ascontiguousarray(groups)
-    return _hops(network, ranks.tobytes(), len(ranks), load.ep_nodes, load.gpus_per_node)
+    return _hops(wired(network), ranks.tobytes(), len(ranks), load.ep_nodes, load.gpus_per_node)
 
 
 @lru_cache(maxsize=256)  # the layers of a stage differ in how much travels, not in where

@@ -13,7 +13,7 @@ from simulator.collectives.demand import Demand, Pattern, Round, latencies
 from simulator.collectives.paths import Floats, Links, of_kind, ways
 from simulator.collectives.units import latency_of, unit
 from simulator.hardware import CommunicationModel
-from simulator.topology import LinkKind, Network
+from simulator.topology import LinkKind, Network, wired
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def units(
         return Demands.of([unit(network, algorithm, op, row, kernel) for row in groups.tolist()])
     pattern = ALGORITHMS[algorithm].ops[op]
     ranks = np.ascontiguousarray(groups, dtype=np.int64)
-    return _units(network, pattern, ranks.tobytes(), len(groups), latency_of(kernel))
+    return _units(wired(network), pattern, ranks.tobytes(), len(groups), latency_of(kernel))
 
 
 def _alike(network: Network, groups: Links) -> bool:
@@ -101,7 +101,7 @@ def _alike(network: Network, groups: Links) -> bool:
     return bool(in_order and (begins == begins[0]).all())
 
 
-# By value: passes over a bucket, stages of equal ranks and runs on one cluster share them.
+# By value: passes over a bucket, stages of equal ranks and points of a sweep share them.
 @lru_cache(maxsize=128)
 def _units(
     network: Network,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
+from operator import is_
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -135,9 +136,8 @@ class Coflows:
         """Add one transfer in every group. number: of the coflows [group]. Errors: UnevenError."""
         members = groups
         demands = run.demands
-        inside = self.tiles.of_rank[groups] == 0
-        if not inside.all():
-            members = groups[inside].reshape(len(groups), -1)
+        if self.tiles.count > 1 and (self.tiles.of_rank[groups] > 0).any():
+            members = groups[self.tiles.of_rank[groups] == 0].reshape(len(groups), -1)
             demands = self._in_first_tile(demands)
         directed = run.label.kind.one_sided
         reach = self._reach(Reach(members, groups, demands.first, demands.links, directed))
@@ -155,6 +155,9 @@ class Coflows:
 
     def _reach(self, wanted: Reach) -> int:
         """Return the index of a reach, which is added if it is new."""
+        # Exchanges of a stage follow each other over the very same arrays.
+        if self.reaches and all(map(is_, self.reaches[-1], wanted)):
+            return len(self.reaches) - 1
         known = self._reach_of.setdefault(wanted.everyone.tobytes(), [])
         for index in known:
             if self.reaches[index].equals(wanted):
@@ -180,7 +183,10 @@ class Coflows:
                 label = Label(kind, load)
                 for some in exchanges:
                     run = Runs(label, some.kernel, some.demands, some.sm_share)
-                    self._append(run, CoflowKey(*label), groups[some.groups], number[some.groups])
+                    every = len(some.groups) == len(groups)
+                    rows = groups if every else groups[some.groups]
+                    coflows = number if every else number[some.groups]
+                    self._append(run, CoflowKey(*label), rows, coflows)
 
     def add_sends(self, edges: Sequence[Edge], size: float, gather: float = 0.0) -> None:
         """Add the sends of pipeline edges in every replica.
@@ -189,11 +195,10 @@ class Coflows:
         """
         if not edges:
             return
-        pairs = [self._pairs(edge) for edge in edges]
-        src, dst = np.concatenate(pairs).T
+        pairs = self._pairs(edges)  # [edge, replica, source and target]
+        count = pairs.shape[1]
         # The ways of all edges at once, of which each has as many.
-        crossed = routes(self.network, src, dst)
-        count = len(src) // len(edges)
+        crossed = routes(self.network, *pairs.reshape(-1, 2).T)
         for at, edge in enumerate(edges):
             number = self.edges.setdefault(edge, len(self.edges))
             kernel = self.communication.plan(edge.kind, self._communicator(edge), size).kernel
@@ -206,14 +211,15 @@ class Coflows:
             coflows = self._numbers(count, 1)[:, 0]
             self._append(run, CoflowKey(edge.kind, number), pairs[at], coflows)
 
-    def _pairs(self, edge: Edge) -> Ranks:
-        """Return who sends to whom over an edge in the first tile [replica, source and target]."""
+    def _pairs(self, edges: Sequence[Edge]) -> Ranks:
+        """Return who sends to whom in the first tile [edge, replica, source and target]."""
         layout = self.layout
         # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
         inner = layout.inner()
         high, low = np.divmod(np.arange(layout.per_stage // self.tiles.count), inner)
-        ends = [low + inner * (end + layout.pp * high) for end in (edge.source, edge.target)]
-        return np.stack(ends, axis=1)
+        ends = np.array([(edge.source, edge.target) for edge in edges])[:, None, :]
+        pairs: Ranks = low[:, None] + inner * (ends + layout.pp * high[:, None])
+        return pairs
 
     def _communicator(self, edge: Edge) -> tuple[int, ...]:
         """Return the ranks of the communicator in which the first replica's sends run."""
