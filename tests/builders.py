@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 
 from simulator.collectives import tuner
-from simulator.costs import price
+from simulator.costs import Launches, price
 from simulator.costs.hosts import AT_ONCE
 from simulator.engine import run
 from simulator.hardware import Tuner, TunerLimits
@@ -173,6 +173,15 @@ HOST_FREE = {"host": 0.0, "lead": 0.0, "lag": 0.0, "drains": False}
 """Columns of a row that its host launches in no time."""
 INSENSITIVE = {"sms": 0.0, "hbm": 0.0, "both": 0.0}
 """Columns of a row that no transfer slows."""
+
+
+def lag(launches: Launches, speed: float) -> float:
+    """Return when the last of a row's kernels ends, were the GPU free, from when its host begins [s]."""
+    launched = end = 0.0
+    for host, seconds in zip(launches.host, launches.kernels, strict=True):
+        launched += host
+        end = max(launched, end) + seconds / speed
+    return end
 
 
 def kernel(

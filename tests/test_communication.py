@@ -23,8 +23,9 @@ from simulator.collectives import (
     of_nccl,
     sms_of,
 )
-from simulator.collectives.communication import NEEDS
+from simulator.collectives.batch import Batches
 from simulator.collectives.kinds import EXCHANGES, Traffic
+from simulator.collectives.named import NEEDS
 from simulator.collectives.straight import per_token
 from simulator.costs import loads, price
 from simulator.errors import InputError
@@ -331,6 +332,51 @@ def test_dispatch_and_combine_of_low_latency_carry_their_headers_one_way():
     extra = found[CoflowKind.DISPATCH].demand.bytes / found[CoflowKind.COMBINE].demand.bytes
     assert extra == pytest.approx((1e6 + 100 * table.header) / 1e6)
     assert found[CoflowKind.CACHED_DISPATCH].kernel == table.models[CoflowKind.DISPATCH]
+
+
+@every_dispatcher
+@pytest.mark.parametrize("per_gpu", [False, True])
+def test_many_groups_under_many_loads_ask_what_each_would_alone(name, per_gpu):
+    net, row = cluster(nodes=4, gpus=2, ports=16), DISPATCHERS[name]
+    groups = np.array([[0, 1, 2, 3], [4, 5, 6, 7], [2, 3, 6, 7]])
+    first = worst_load(VISITS, per_gpu=per_gpu, way=row.way)
+    some = [first, replace(first, over_nic=0.3, rows=5.0), replace(first, over_nic=0.0)]
+    seen = []
+    for bundle in row.bundles(some):
+        kind = CoflowKind.COMBINE
+        loads_ = [some[number] for number in bundle]
+        found = row.demands(Batches(net, groups, loads_, kind, IDEAL, "pairwise"))
+        for at, number in enumerate(bundle):
+            seen.append(number)
+            batches = [
+                Batch(net, tuple(one), some[number], kind, IDEAL, "pairwise") for one in groups
+            ]
+            expected = [row.demand(batch) for batch in batches]
+            for mine, alone in zip(found.of_size(at).each(), expected, strict=True):
+                assert mine.links.tolist() == alone.links.tolist()
+                assert mine.bytes.tolist() == alone.bytes.tolist()
+                assert mine.latency == alone.latency
+    assert sorted(seen) == [0, 1, 2]
+
+
+@every_dispatcher
+def test_groups_with_other_links_have_kernels_of_their_own(name):
+    # A NIC of half the rate under the first of four groups of 2 nodes; each alone is the oracle.
+    slow = {"nic": [0, 0], "bandwidth": "25 GB/s per direction"}
+    one = scenario(nodes=8, layout__ep=4, experts__dispatcher=name, faults=[slow])
+    runs, load = Communication.of(one), loads(one).distinct[0]
+    groups = np.arange(16).reshape(4, 4)
+    for kind in EXCHANGES:
+        (found,) = runs.exchanges(kind, groups, [load], 1e6, 100.0)
+        met = np.concatenate([some.groups for some in found])
+        assert sorted(met.tolist()) == [0, 1, 2, 3]
+        for some in found:
+            for number, demand in zip(some.groups, some.demands.each(), strict=True):
+                alone = runs.exchange(kind, groups[number].tolist(), load, 1e6, 100.0)
+                assert some.kernel == alone.kernel
+                assert some.sm_share == alone.sm_share
+                assert demand.bytes.tolist() == alone.demand.bytes.tolist()
+                assert demand.links.tolist() == alone.demand.links.tolist()
 
 
 # What NCCL would choose

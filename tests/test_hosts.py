@@ -11,6 +11,7 @@ from builders import (
     flow,
     hosted,
     kernel,
+    lag,
     program,
     scenario,
     transfer,
@@ -18,10 +19,12 @@ from builders import (
 
 from simulator import engine
 from simulator.costs import Busy, Launches
+from simulator.costs.columns import timing
 from simulator.costs.hosts import AT_ONCE, Hosts
 from simulator.engine import EXECUTORS
 from simulator.ops import Op, Phase
 from simulator.program import lower
+from simulator.program.step_columns import lags
 from simulator.report import summarise
 from simulator.scenario import load
 from simulator.schedules import SCHEDULES
@@ -43,7 +46,7 @@ def launched(row, host, *kernels, drains=False):
     return row | {
         "host": launches.total,
         "lead": launches.first,
-        "lag": launches.lag(1.0),
+        "lag": lag(launches, 1.0),
         "drains": drains,
     }
 
@@ -87,7 +90,8 @@ def test_a_row_of_several_kernels_ends_with_the_last_launch_and_what_is_behind_i
 def test_a_slow_rank_hides_more_of_its_host():
     # At half the speed the kernels take 2, 2 and 8 s, and launches at 3, 6 and 9 s: 9 + 8.
     launches = Launches((3.0, 3.0, 3.0), (1.0, 1.0, 4.0))
-    assert launches.lag(0.5) == 17.0
+    columns = timing([Busy(6.0, launches)])
+    assert lags(columns, np.array([0]), np.array([0.5])).tolist() == [17.0]
 
 
 def test_a_transfer_is_launched_too(run):

@@ -7,14 +7,13 @@ import pytest
 from builders import flow, kernel, program, scenario, transfer
 
 from simulator.compute import Sensitivity
-from simulator.costs import BlockCost, BlockMemory, Hop, Join, PhaseCost, Segment, price
-from simulator.costs.hosts import AT_ONCE
+from simulator.costs import BlockCost, BlockMemory, Hop, Join, Part, PhaseCost, Segment, price
 from simulator.costs.phases import phase_cost
 from simulator.engine import run
 from simulator.ops import LATE, Op, Phase, Transfer, Work
 from simulator.ops import Transfer as Moves
 from simulator.program import STREAMS
-from simulator.program.chunks import chunk
+from simulator.program.chunks import chunk, halves
 from simulator.schedules import Action
 
 RATE = 50e9
@@ -37,18 +36,20 @@ def block(*, recompute: bool = False, **phases: tuple[Segment | Hop | Join, ...]
 
 def timeline(action: str, *blocks: BlockCost) -> list[tuple[str, float, float]]:
     """Return (stream, start, end) of an action's rows; every transfer has a link of its own."""
-    stage: Any = SimpleNamespace(parts=lambda *_: list(enumerate(blocks)), hosts=AT_ONCE)
-    chunk_rows = chunk(Action.parse(action), stage)
+    parts = [Part(number, "dense", cost) for number, cost in enumerate(blocks)]
+    chunk_rows = chunk(Action.parse(action).kind, halves(parts))
     rows, flows = [], []
-    busy = [one.seconds for one in chunk_rows.busy]  # [row] s
-    columns = zip(chunk_rows.stream, busy, chunk_rows.exchange, chunk_rows.after, strict=True)
-    for stream, time, (kind, size), after in columns:
+    busy = [one.total for cost in blocks for phase in Phase for one in cost.phases[phase].segments]
+    columns = zip(
+        chunk_rows.stream, chunk_rows.segment, chunk_rows.call, chunk_rows.after, strict=True
+    )
+    for stream, segment, (kind, size, _), after in columns:
         due = [row for row in after if row >= 0]
         if kind:
             rows.append(transfer(0, len(flows), *due, stream=STREAMS[stream]))
             flows.append(flow(float(size), 0, links=((len(flows), 1.0),)))
         else:
-            rows.append(kernel(0, time, *due, stream=STREAMS[stream]))
+            rows.append(kernel(0, busy[segment], *due, stream=STREAMS[stream]))
     done = run(program(rows, tuple(flows), (RATE,) * max(1, len(flows))))
     spans = zip(chunk_rows.stream, done.start.tolist(), done.end.tolist(), strict=True)
     return [(STREAMS[stream], round(start, 12), round(end, 12)) for stream, start, end in spans]

@@ -49,7 +49,7 @@ class _Links:
     """Every byte takes a second."""
 
     def seconds(self, call: Call) -> float:
-        return float(call.which)
+        return float(call.size)
 
 
 def seconds(ops: Any) -> float:

@@ -22,13 +22,12 @@ from simulator.collectives.communication import (
     Communication,
     Exchange,
     Plan,
-    dispatcher_of,
-    sms_of,
 )
 from simulator.collectives.deepep import exchange
 from simulator.collectives.demand import Demand, Pattern, Round, Rounds, demand, send
 from simulator.collectives.dispatchers import DISPATCHERS, OF_STACK, Dispatcher, dispatcher_names
 from simulator.collectives.kinds import CoflowKind, Traffic
+from simulator.collectives.named import dispatcher_of, sms_of
 from simulator.collectives.resolve import Cost, cost, resolve
 from simulator.collectives.straight import straight, without_forwarding
 from simulator.collectives.table import TIMED, Row, Timed, check_ranks, exchange_row, rows

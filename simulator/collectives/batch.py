@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simulator.collectives.kinds import CoflowKind
+from simulator.collectives.paths import Links
 from simulator.experts import Load
 from simulator.hardware import CommunicationModel
 from simulator.topology import Network
@@ -27,6 +28,33 @@ class Batch:
     """The kernel that runs it, whose latencies count."""
     algorithm: str
     """Row of `ALGORITHMS` that carries it, where the dispatcher runs a collective."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Batches of several groups, each under several loads that put bytes on the same links."""
+
+    network: Network
+    """The cluster."""
+    groups: Links
+    """Ranks [group, member], of each in the order of its experts."""
+    loads: Sequence[Load]
+    """Who gets how many of the copies [load]."""
+    kind: CoflowKind
+    """Which of the exchanges they are."""
+    kernel: CommunicationModel
+    """The kernel that runs them, whose latencies count."""
+    algorithm: str
+    """Row of `ALGORITHMS` that carries them, where the dispatcher runs a collective."""
+
+    def of_load(self, load: int) -> list[Batch]:
+        """Return the batch of each group under one load. load: index into `loads`."""
+        return [
+            Batch(
+                self.network, tuple(row), self.loads[load], self.kind, self.kernel, self.algorithm
+            )
+            for row in self.groups.tolist()
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
 
 from simulator.collectives.algorithms import ALGORITHMS, Algorithm, of_nccl
-from simulator.collectives.batch import Batch, TokenKernels
+from simulator.collectives.batch import Batches, TokenKernels
 from simulator.collectives.choose import Choice, Kernels, choices, chosen, own_part
 from simulator.collectives.demand import Demand
 from simulator.collectives.dispatchers import (
-    ANYWHERE,
-    DISPATCHERS,
-    OF_STACK,
     Dispatcher,
     running,
 )
+from simulator.collectives.exchanges import Exchanges, Running, Tokens
 from simulator.collectives.kinds import CoflowKind, Traffic
+from simulator.collectives.named import (
+    NCCL,
+    check_algorithms,
+    check_sms,
+    chosen_for,
+    dispatcher_of,
+    located,
+    open_to,
+    sms_of,
+)
 from simulator.collectives.paths import Links
 from simulator.collectives.replicas import Demands, units
-from simulator.collectives.sms import SmWork, exposed, exposed_each, limited
+from simulator.collectives.sms import exposed, exposed_each
 from simulator.collectives.units import unit
 from simulator.errors import InputError
 from simulator.experts import Load
@@ -28,18 +39,6 @@ from simulator.hardware import CommunicationModel, KernelConfig
 from simulator.precision import BYTES
 from simulator.scenario import Scenario
 from simulator.topology import Network
-
-NCCL = "nccl"
-"""In place of an algorithm: what NCCL's cost model chooses for the group and the size."""
-PASSES = ("reduce_scatter", "all_gather")
-"""Ops of tensor, context and data parallel groups; an all-reduce runs as both."""
-NEEDS = {
-    Traffic.TENSOR: PASSES,
-    Traffic.CONTEXT: PASSES,
-    Traffic.DATA: PASSES,
-    Traffic.EXPERT: ("all_to_all",),
-}
-"""Section of `communication` -> the ops that its algorithm must run."""
 
 _OWN_WAY = {CoflowKind.ULYSSES: "pairwise", CoflowKind.CONTEXT_RING: "ring"}
 """Kind -> the algorithm that it runs whatever the workload names."""
@@ -90,16 +89,20 @@ class Communication:
     """Whose groups they are."""
     dispatcher: Dispatcher
     """Of tokens to experts."""
+    _known: dict[tuple[str, tuple[int, ...], str], tuple[Choice, ...]] = field(
+        default_factory=dict, compare=False
+    )
+    """(Op, members, algorithm) -> the ways that are open: buckets of a stage differ in size."""
 
     @classmethod
     def of(cls, scenario: Scenario) -> Communication:
         """Return a scenario's communication. Errors: InputError with the key and what works."""
         try:
-            _check_algorithms(scenario)
-            _check_sms(scenario)
+            check_algorithms(scenario)
+            check_sms(scenario)
             return cls(scenario, dispatcher_of(scenario))
         except InputError as error:
-            raise _located(scenario, error) from error
+            raise located(scenario, error) from error
 
     def plan(self, kind: CoflowKind, members: Sequence[int], size: float) -> Plan:
         """Return how groups of a kind run a collective over a buffer.
@@ -134,7 +137,7 @@ class Communication:
         whole = kind is CoflowKind.ALL_REDUCE
         if kind is CoflowKind.TENSOR:
             whole = not self.scenario.workload.layout.sequence_parallel
-        row = ALGORITHMS.get(_chosen(self.scenario, kind.traffic))
+        row = ALGORITHMS.get(chosen_for(self.scenario, kind.traffic))
         return whole and (row is None or "all_reduce" in row.ops)
 
     def _keeps_parts(self, kind: CoflowKind) -> bool:
@@ -157,32 +160,58 @@ class Communication:
         size: of all tokens of one GPU, each once [B]. tokens: how many these are. Errors:
         InputError.
         """
+        ((one,),) = self.exchanges(kind, np.array([members]), (load,), size, tokens)
+        return Exchange(one.demands.each()[0], one.kernel, one.sm_share)
+
+    def exchanges(
+        self, kind: CoflowKind, groups: Links, loads: Sequence[Load], size: float, tokens: float
+    ) -> list[list[Exchanges]]:
+        """Return exchanges of tokens under each load, those of groups with equal kernels as one.
+
+        groups: ranks of expert groups [group, member]. size, tokens: as in `exchange`. Errors:
+        InputError.
+        """
         kernels = self._token_kernels()
-        kernel, algorithm = kernels.models[kind], ""
         # Tokens travel with a header to their experts; what comes back knows where it belongs.
         if not kind.returns:
             size += kernels.header * tokens
-        if self.dispatcher.op:
-            plan = self._plan(Traffic.EXPERT, self.dispatcher.op, members, load.rows * size)
-            kernel, algorithm = plan.kernel, plan.algorithm
-        network = self.scenario.network
-        batch = Batch(network, tuple(members), load, kind, kernel, algorithm)
+        given = Tokens(size, tokens, self._cast(kind, size, tokens))
+        sms = sms_of(self.scenario)
+        found: list[list[Exchanges]] = [[] for _ in loads]
+        for bundle in self.dispatcher.bundles(loads):
+            some = [loads[number] for number in bundle]
+            for way in self._ways(kernels.models[kind], groups, some[0].rows * size):
+                batches = Batches(
+                    self.scenario.network, groups[way.groups], some, kind, way.kernel, way.algorithm
+                )
+                running = Running(self.dispatcher, sms, given, way.groups)
+                priced = running.priced(self._asked(batches, size), batches)
+                for number, of_load in zip(bundle, priced, strict=True):
+                    found[number] += of_load
+        return found
+
+    def _ways(self, kernel: CommunicationModel, groups: Links, size: float) -> list[_Way]:
+        """Return how groups exchange a buffer [B]. kernel: of the dispatcher, if it has its own."""
+        if not self.dispatcher.op:
+            return [_Way(np.arange(len(groups)), kernel, "")]
+        op, traffic = self.dispatcher.op, Traffic.EXPERT
+        plans = [self._plan(traffic, op, members, size) for members in groups.tolist()]
+        different: list[Plan] = []
+        for plan in plans:
+            if plan not in different:
+                different.append(plan)
+        number = np.array([different.index(plan) for plan in plans])
+        return [
+            _Way(np.flatnonzero(number == index), plan.kernel, plan.algorithm)
+            for index, plan in enumerate(different)
+        ]
+
+    def _asked(self, batches: Batches, size: float) -> Demands:
+        """Return the demands of exchanges. size: of all tokens of one GPU [B]."""
         try:
-            asked = self.dispatcher.demand(batch).scaled(size)
+            return self.dispatcher.demands(batches).scaled(size)
         except InputError as error:
-            raise _located(self.scenario, error) from error
-        work = SmWork(
-            sms=sms_of(self.scenario),
-            enough=self.dispatcher.sms,
-            tokens=tokens,
-            token=size / tokens,
-            copies=self.dispatcher.copied(load),
-            across=load.ep_nodes > 1,
-        )
-        cast = self._cast(kind, size, tokens)
-        kernel = kernel.started(len(members), across=work.across, cast_bytes=cast)
-        runs = limited(network, asked, kernel, work)
-        return Exchange(asked, runs.kernel, runs.share)
+            raise located(self.scenario, error) from error
 
     def _cast(self, kind: CoflowKind, size: float, tokens: float) -> float:
         """Return what a cast before an exchange reads and writes [B]; 0 where there is none.
@@ -205,23 +234,28 @@ class Communication:
                 value=self.dispatcher.name,
                 remedy=f"Choose from: {', '.join(running(self.scenario.kernels))}.",
             )
-            raise _located(self.scenario, refused) from error
+            raise located(self.scenario, refused) from error
 
     def _plan(
         self, traffic: Traffic, op: str, members: Sequence[int], size: float, named: str = ""
     ) -> Plan:
         """Return how a group runs an op. named: algorithm; empty: that of the workload."""
-        name = named or _chosen(self.scenario, traffic)
-        network = self.scenario.network
+        name = named or chosen_for(self.scenario, traffic)
+        key = (op, tuple(members), name)
+        if key not in self._known:
+            try:
+                self._known[key] = self._choices(*key)
+            except InputError as error:
+                refused = self._refused(traffic, op, members, error)
+                raise located(self.scenario, refused) from error
+        best = chosen(self._known[key], size)
+        return Plan(self.scenario.network, best.algorithm, op, best.at(size))
+
+    def _choices(self, op: str, members: tuple[int, ...], name: str) -> tuple[Choice, ...]:
+        """Return the ways that are open to a group. name: algorithm, or NCCL. Errors: InputError."""
         names = (name,) if name in ALGORITHMS else tuple(of_nccl(op))
         kernels = _kernels(self.scenario.kernels, op, names)
-        try:
-            possible = _choices(network, tuple(members), kernels, op, names)
-        except InputError as error:
-            refused = self._refused(traffic, op, members, error)
-            raise _located(self.scenario, refused) from error
-        best = chosen(possible, size)
-        return Plan(network, best.algorithm, op, best.at(size))
+        return _choices(self.scenario.network, members, kernels, op, names)
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError
@@ -229,7 +263,7 @@ class Communication:
         """Return why an algorithm cannot run on a group, with those that can."""
         network, kernels = self.scenario.network, Kernels.of(self.scenario.kernels)
         works = []
-        for name in _open_to(traffic):
+        for name in open_to(traffic):
             alone = {name: ALGORITHMS[name]}
             try:
                 choices(network, members, kernels, op, alone)
@@ -239,9 +273,20 @@ class Communication:
         return InputError(
             f"cannot run on {traffic} groups of {len(members)} ranks: it {error.rule}",
             key=f"communication.{traffic}.algorithm",
-            value=_chosen(self.scenario, traffic),
+            value=chosen_for(self.scenario, traffic),
             remedy=f"Choose from: {', '.join((*works, NCCL))}.",
         )
+
+
+class _Way(NamedTuple):
+    """How some groups exchange tokens."""
+
+    groups: Links
+    """Which of the groups [group]."""
+    kernel: CommunicationModel
+    """That runs it."""
+    algorithm: str
+    """Of the collective that carries it, if one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,119 +299,6 @@ class Exchange:
     """Rates that its SMs allow, and start."""
     sm_share: float
     """Of the rates that it reaches with SMs enough."""
-
-
-def dispatcher_of(scenario: Scenario) -> Dispatcher:
-    """Return the dispatcher of a scenario. Errors: InputError on an unknown name."""
-    name = scenario.workload.experts.dispatcher
-    if name == OF_STACK:
-        own = DISPATCHERS[scenario.stack.experts.dispatcher]
-        return own if own.runs_on(scenario.kernels) else DISPATCHERS[ANYWHERE]
-    if name not in DISPATCHERS:
-        unknown = InputError(
-            "is not a dispatcher",
-            key="experts.dispatcher",
-            value=name,
-            remedy=f"Choose from: {', '.join((OF_STACK, *DISPATCHERS))}.",
-        )
-        raise _located(scenario, unknown)
-    return DISPATCHERS[name]
-
-
-def sms_of(scenario: Scenario) -> int:
-    """Return the SMs that dispatch and combine get. Errors: InputError on an unknown dispatcher."""
-    given = scenario.workload.experts.sms
-    return dispatcher_of(scenario).sms if given is None else given
-
-
-def _check_sms(scenario: Scenario) -> None:
-    """Refuse an exchange without the SMs that copy its tokens. Errors: InputError."""
-    dispatcher = dispatcher_of(scenario)
-    if sms_of(scenario) or not dispatcher.sms or scenario.layout.ep == 1:
-        return
-    without = [name for name, row in DISPATCHERS.items() if not row.sms]
-    raise InputError(
-        f"leaves {dispatcher.name} no SM to copy tokens with",
-        key="experts.sms",
-        value=0,
-        remedy=f"Write {dispatcher.sms}, its default, or experts.dispatcher={' or '.join(without)}.",
-    )
-
-
-def _chosen(scenario: Scenario, traffic: Traffic) -> str:
-    if traffic == Traffic.PIPELINE:  # between two ranks there is one way
-        return "direct"
-    name: str = getattr(scenario.workload.communication, traffic).algorithm
-    return name
-
-
-def _open_to(traffic: Traffic) -> list[str]:
-    """Return the algorithms that run all ops that groups of a kind need."""
-    needed = set(NEEDS[traffic])
-    return [name for name, row in ALGORITHMS.items() if needed <= set(row.ops)]
-
-
-def _check_algorithms(scenario: Scenario) -> None:
-    """Refuse algorithms that do not exist, lack an op or are not used. Errors: InputError."""
-    for traffic, ops in NEEDS.items():
-        name = _chosen(scenario, traffic)
-        works = _open_to(traffic)
-        if name == NCCL or name in works:
-            continue
-        rule = "is not a collective algorithm"
-        if name in ALGORITHMS:
-            lacks = [op for op in ops if op not in ALGORITHMS[name].ops]
-            rule = f"does not run {' and '.join(lacks)}"
-        raise InputError(
-            rule,
-            key=f"communication.{traffic}.algorithm",
-            value=name,
-            remedy=f"Choose from: {', '.join((*works, NCCL))}.",
-        )
-    _check_expert_algorithm(scenario)
-    _check_context_algorithm(scenario)
-
-
-def _check_context_algorithm(scenario: Scenario) -> None:
-    """Refuse an algorithm of gathers where context parallel ranks gather nothing."""
-    config = scenario.workload.communication.context
-    way = scenario.cp_comm
-    runs = {"a2a": "pairwise all-to-alls"}
-    if scenario.stack.code.context == "ring":
-        runs["p2p"] = "sends"
-    if way not in runs or config.algorithm == type(config)().algorithm:
-        return
-    key = "communication.context.algorithm"
-    raise InputError(
-        f"is not used by layout.cp_comm {way}, which runs {runs[way]}",
-        key=key,
-        value=config.algorithm,
-        remedy=f"Leave it out (--set {key}=null removes it), or write layout.cp_comm=all_gather.",
-    )
-
-
-def _check_expert_algorithm(scenario: Scenario) -> None:
-    config = scenario.workload.communication.expert
-    dispatcher = dispatcher_of(scenario)
-    default = type(config)().algorithm
-    if dispatcher.op or config.algorithm == default:
-        return
-    users = [name for name, row in DISPATCHERS.items() if row.op]
-    key = "communication.expert.algorithm"
-    removing = f"Leave it out (--set {key}=null removes it)"
-    raise InputError(
-        f"is not used by experts.dispatcher {dispatcher.name}, which has kernels of its own",
-        key=key,
-        value=config.algorithm,
-        remedy=f"{removing}, or write experts.dispatcher={' or '.join(users)}.",
-    )
-
-
-def _located(scenario: Scenario, error: InputError) -> InputError:
-    """Return an error with the file and the line of its key, where the workload has it."""
-    workload = scenario.documents[1]
-    path = tuple(error.key.split("."))
-    return error.at(**workload.locate(path))
 
 
 def _kernels(table: KernelConfig, op: str, names: Sequence[str]) -> Kernels:

@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.collectives.batch import Batch, TokenKernels
+from simulator.collectives.batch import Batch, Batches, TokenKernels
 from simulator.collectives.demand import Demand, merged
 from simulator.collectives.kinds import EXCHANGES
 from simulator.collectives.paths import Floats, Links, ways
+from simulator.collectives.replicas import Demands
 from simulator.errors import InputError
 from simulator.experts import Load, Routing
 from simulator.hardware import KernelConfig
-from simulator.topology import Network
+from simulator.topology import Network, wired
 
 
 def kernels(table: KernelConfig) -> TokenKernels:
@@ -61,68 +62,100 @@ def exchange(
     """
     if not isinstance(load, Routing) and load.per_gpu:
         return _per_gpu(network, np.asarray(members), load, back=back)
-    near, far, both = _hops(network, tuple(members), load.ep_nodes, load.gpus_per_node)
-    # Tokens follow each other over both hops, so that only the first token's latencies add up.
-    on_nvlink = near.bytes * load.over_nvlink
-    on_nics = far.bytes * load.over_nic
-    copies = np.concatenate([on_nvlink, on_nics])
-    return both.merged(copies, near.latency + far.latency)
+    groups = np.array([members], dtype=np.int64)
+    return _copies(_hops_of(network, groups, load), (load,)).of_size(0).each()[0]
 
 
-class _Slots(NamedTuple):
-    """Links that entries name, each once, for what `merged` would find each time."""
+def together(batch: Batches) -> Demands:
+    """Return the demands of one byte per token copy in many groups under many loads at once.
 
-    links: Links
-    """Links that are named [entry]."""
-    different: Links
-    """Each once [link]."""
-    number: Links
-    """Index into `different` [entry]."""
-
-    @classmethod
-    def of(cls, links: Links) -> _Slots:
-        return cls(links, *np.unique(links, return_inverse=True))
-
-    def merged(self, sizes: Floats, latency: float) -> Demand:
-        """Return bytes on the links as `merged` does. sizes: [entry]."""
-        if not (sizes > 0).all():
-            return merged(self.links, sizes, latency)
-        total = np.bincount(self.number, sizes, minlength=len(self.different))  # [link] B
-        return Demand(self.different, total.astype(np.float64), latency)
+    As `demand` returns them; the loads are those of the busiest GPU.
+    """
+    return _copies(_hops_of(batch.network, batch.groups, batch.loads[0]), batch.loads)
 
 
 class _Hops(NamedTuple):
-    """One copy per token on both hops of an exchange, which overlap token by token."""
+    """One copy per token on both hops of an exchange, in some groups."""
 
-    near: Demand
-    """Over NVLink, between the GPUs of a node."""
-    far: Demand
-    """Over NICs, between GPUs of the same rail."""
-    both: _Slots
-    """The links of both."""
+    first: Links
+    """Where the links of each group begin, and their number [group + 1]."""
+    links: Links
+    """Links of either hop, of each group rising [entry]."""
+    near: Floats
+    """Copies over NVLink, between the GPUs of a node [entry]."""
+    far: Floats
+    """Copies over NICs, between GPUs of the same rail [entry]."""
+    latency: Floats
+    """Of both: tokens follow each other, so that only the first one's add up [group] s."""
+
+
+def _copies(hops: _Hops, loads: Sequence[Load | Routing]) -> Demands:
+    """Return the copies under each load. Returns bytes [size, entry]."""
+    over_nvlink = np.array([load.over_nvlink for load in loads])[:, None]
+    over_nic = np.array([load.over_nic for load in loads])[:, None]
+    copies = hops.near * over_nvlink + hops.far * over_nic  # [load, entry]
+    used = copies[0] > 0  # links that carry nothing would make a coflow wait for them
+    if used.all():
+        return Demands(hops.first, hops.links, copies, hops.latency)
+    first = np.append(0, np.cumsum(used))[hops.first]
+    return Demands(first, hops.links[used], copies[:, used], hops.latency)
+
+
+def _hops_of(network: Network, groups: Links, load: Load | Routing) -> _Hops:
+    ranks = np.ascontiguousarray(groups)
+    return _hops(wired(network), ranks.tobytes(), len(ranks), load.ep_nodes, load.gpus_per_node)
 
 
 @lru_cache(maxsize=256)  # the layers of a stage differ in how much travels, not in where
-def _hops(network: Network, members: tuple[int, ...], ep_nodes: int, gpus_per_node: int) -> _Hops:
-    ranks = np.asarray(members)
-    ports = np.concatenate([network.gpu_up[ranks], network.gpu_down[ranks]])
-    delay = _near_latency(network, ranks, gpus_per_node)
-    near = merged(ports, np.ones(len(ports)), delay)
-    if ep_nodes == 1:
-        nowhere = merged(np.zeros(0, np.int64), np.zeros(0), 0.0)
-        return _Hops(near, nowhere, _Slots.of(near.links))
-    # Over NICs a token goes to the GPU of its own rail on the other node.
-    node = ranks // network.gpus_per_node
-    apart = node[:, None] != node  # [src, dst]
-    same_rail = (ranks[:, None] - ranks) % network.gpus_per_node == 0  # [src, dst]
-    src, dst = np.nonzero(apart & same_rail)
-    crossed = ways(network, ranks[src], ranks[dst])
+def _hops(network: Network, ranks: bytes, count: int, ep_nodes: int, gpus_per_node: int) -> _Hops:
+    groups = np.frombuffer(ranks, dtype=np.int64).reshape(count, -1)  # [group, member]
+    ports = np.concatenate([network.gpu_up[groups], network.gpu_down[groups]], axis=1)
+    latency = np.array([_near_latency(network, row, gpus_per_node) for row in groups])
+    # A group and a link as one number: np.unique finds the links of each group.
+    size = len(network.capacity)
+    owner = np.repeat(np.arange(count), ports.shape[1]) * size  # [port]
+    far = _far(network, groups) if ep_nodes > 1 else _no_hop(count)
+    met = np.concatenate([owner + ports.ravel(), far.group * size + far.link])
+    different, number = np.unique(met, return_inverse=True)
+    entries = len(different)
+    on_nvlink = np.bincount(number[: ports.size], minlength=entries).astype(np.float64)
+    on_nics = np.bincount(number[ports.size :], far.copies, minlength=entries).astype(np.float64)
+    first = np.searchsorted(different // size, np.arange(count + 1))
+    return _Hops(first, different % size, on_nvlink, on_nics, latency + far.latency)
+
+
+class _Far(NamedTuple):
+    """The hop over NICs."""
+
+    group: Links
+    """[crossing]"""
+    link: Links
+    """[crossing]"""
+    copies: Floats
+    """Of a token that goes to another node [crossing]."""
+    latency: Floats
+    """Of the longest way [group] s."""
+
+
+def _no_hop(count: int) -> _Far:
+    nothing = np.zeros(0, dtype=np.int64)
+    return _Far(nothing, nothing, np.zeros(0), np.zeros(count))
+
+
+def _far(network: Network, groups: Links) -> _Far:
+    """Return where tokens go over NICs: to the GPU of their own rail on every other node."""
+    node, rail = np.divmod(groups, network.gpus_per_node)  # [group, member]
+    apart = node[:, :, None] != node[:, None, :]  # [group, src, dst]
+    same_rail = rail[:, :, None] == rail[:, None, :]  # [group, src, dst]
+    group, src, dst = np.nonzero(apart & same_rail)  # [pair]
+    crossed = ways(network, groups[group, src], groups[group, dst])
     # Equal shares to the peers on all other nodes.
-    others = len(np.unique(node)) - 1
-    copies = crossed.share / others  # [entry]
-    latency = crossed.latency(len(src), network.latency)
-    far = merged(crossed.link, copies, latency)
-    return _Hops(near, far, _Slots.of(np.concatenate([near.links, far.links])))
+    others = np.count_nonzero(np.diff(np.sort(node, axis=1), axis=1), axis=1)  # [group]
+    owner = group[crossed.pair]  # [crossing]
+    copies = crossed.share / others[owner]
+    latency = np.zeros(len(groups))
+    np.maximum.at(latency, group, crossed.latencies(len(group), network.latency))
+    return _Far(owner, crossed.link, copies, latency)
 
 
 def _near_latency(network: Network, ranks: Links, gpus_per_node: int) -> float:

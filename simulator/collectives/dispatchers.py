@@ -6,12 +6,13 @@ Adding one is a function (`Batch`) -> `Demand` and a row. A row is then open to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from simulator.collectives import all_gather, deepep, expert_all_to_all, hybrid_ep, straight
-from simulator.collectives.batch import Batch, TokenKernels
+from simulator.collectives.batch import Batch, Batches, TokenKernels
 from simulator.collectives.demand import Demand
+from simulator.collectives.replicas import Demands
 from simulator.errors import InputError
 from simulator.experts import WAYS, Load, Routing, Way
 from simulator.experts.kernels import benchmark_routing, free_routing
@@ -59,8 +60,35 @@ class Dispatcher:
     """Whether `simulate collective` counts the setup; DeepEP's benchmark leaves layouts out."""
     sized: bool = False
     """Whether its kernels were measured at one number of tokens, the command's default."""
+    together: Callable[[Batches], Demands] | None = None
+    """`demand` of many groups under many loads of a busiest GPU at once; without it, one by one."""
     benchmark: Callable[[ModelConfig, int, int, int], Routing] = benchmark_routing
     """Routing of the published benchmark: (model, ranks, GPUs per node, seed)."""
+
+    def demands(self, batches: Batches) -> Demands:
+        """Return `demand` of each group under each load, bytes [load, entry]. Errors: as `demand`.
+
+        Of loads that `bundles` puts together.
+        """
+        if self.together and self._takes_many(batches.loads[0]):
+            return self.together(batches)
+        (load,) = range(len(batches.loads))
+        each = Demands.of([self.demand(one) for one in batches.of_load(load)])
+        return Demands(each.first, each.links, each.bytes[None, :], each.latency)
+
+    def bundles(self, loads: Sequence[Load]) -> list[list[int]]:
+        """Return the loads that `demands` takes at once, which put bytes on the same links.
+
+        Returns indices into `loads`.
+        """
+        found: dict[object, list[int]] = {}
+        for number, load in enumerate(loads):
+            over = (load.over_nvlink > 0, load.over_nic > 0)
+            found.setdefault(over if self._takes_many(load) else number, []).append(number)
+        return list(found.values())
+
+    def _takes_many(self, load: Load) -> bool:
+        return self.together is not None and not load.per_gpu
 
     def runs_on(self, table: KernelConfig) -> bool:
         """Tell whether its kernels run on an architecture. table: of its kernels."""
@@ -87,6 +115,7 @@ _ROWS = (
         in_rounds=False,
         forwarding=True,
         setup_counts=False,
+        together=deepep.together,
     ),
     Dispatcher(
         "deepep_flat",
@@ -128,6 +157,7 @@ _ROWS = (
         in_rounds=False,
         forwarding=True,
         setup_counts=False,
+        together=deepep.together,
         benchmark=free_routing,
     ),
     Dispatcher(

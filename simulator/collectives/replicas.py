@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,12 +13,15 @@ from simulator.collectives.demand import Demand, Pattern, Round, latencies
 from simulator.collectives.paths import Floats, Links, of_kind, ways
 from simulator.collectives.units import latency_of, unit
 from simulator.hardware import CommunicationModel
-from simulator.topology import LinkKind, Network
+from simulator.topology import LinkKind, Network, wired
 
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What a collective asks of the network in each of some groups, as columns."""
+    """What a collective asks of the network in each of some groups, as columns.
+
+    Several sizes of one collective may stand side by side: bytes [size, entry], all else alike.
+    """
 
     first: Links
     """Where the links of each group begin, and their number [group + 1]."""
@@ -42,19 +45,26 @@ class Demands:
 
     def scaled(self, factor: float) -> Demands:
         """Return the demands with every byte count multiplied."""
-        return replace(self, bytes=self.bytes * factor)
+        return Demands(self.first, self.links, self.bytes * factor, self.latency)
+
+    def of_size(self, size: int) -> Demands:
+        """Return the demands of one of the sizes that stand side by side."""
+        return Demands(self.first, self.links, self.bytes[size], self.latency)
 
     def seconds(self, network: Network, model: CommunicationModel) -> Floats:
-        """Return how long each group takes alone: the latencies, then its slowest link [group] s."""
+        """Return how long each group takes alone: the latencies, then its slowest link.
+
+        Returns [group] s, of several sizes [size, group] s.
+        """
         share = np.where(
             of_kind(network, LinkKind.NVLINK)[self.links], model.nvlink, model.nic
         )  # [entry]
-        busy = self.bytes / share / network.capacity[self.links]  # [entry] s
-        slowest = np.zeros(len(self.latency))
+        busy = self.bytes / share / network.capacity[self.links]  # [..., entry] s
+        slowest = np.zeros((*busy.shape[:-1], len(self.latency)))
         # A group that crosses no link has no entry to take the largest of.
         crosses = np.flatnonzero(np.diff(self.first))
         if len(crosses):
-            slowest[crosses] = np.maximum.reduceat(busy, self.first[crosses])
+            slowest[..., crosses] = np.maximum.reduceat(busy, self.first[crosses], axis=-1)
         result: Floats = self.latency + slowest
         return result
 
@@ -80,7 +90,7 @@ def units(
         return Demands.of([unit(network, algorithm, op, row, kernel) for row in groups.tolist()])
     pattern = ALGORITHMS[algorithm].ops[op]
     ranks = np.ascontiguousarray(groups, dtype=np.int64)
-    return _units(network, pattern, ranks.tobytes(), len(groups), latency_of(kernel))
+    return _units(wired(network), pattern, ranks.tobytes(), len(groups), latency_of(kernel))
 
 
 def _alike(network: Network, groups: Links) -> bool:
@@ -91,7 +101,7 @@ def _alike(network: Network, groups: Links) -> bool:
     return bool(in_order and (begins == begins[0]).all())
 
 
-# By value: passes over a bucket, stages of equal ranks and runs on one cluster share them.
+# By value: passes over a bucket, stages of equal ranks and points of a sweep share them.
 @lru_cache(maxsize=128)
 def _units(
     network: Network,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from simulator.collectives.demand import Demand
 from simulator.collectives.paths import Floats
 from simulator.collectives.replicas import Demands
@@ -33,6 +31,20 @@ class SmWork(NamedTuple):
     """Whether the group spans nodes."""
 
 
+class Alone(NamedTuple):
+    """How long an exchange takes alone at its kernel's rates."""
+
+    latency: float
+    """Of its rounds [s]."""
+    seconds: float
+    """With the transfer [s]."""
+
+    @classmethod
+    def of(cls, network: Network, asked: Demand, kernel: CommunicationModel) -> Alone:
+        """Return the time of a demand."""
+        return cls(asked.latency, asked.seconds(network, kernel))
+
+
 class Limited(NamedTuple):
     """A kernel with the SMs that it gets."""
 
@@ -42,12 +54,15 @@ class Limited(NamedTuple):
     """Of the rate that it reaches with SMs enough."""
 
 
-def limited(network: Network, asked: Demand, kernel: CommunicationModel, work: SmWork) -> Limited:
-    """Return a kernel as its SMs let it run an exchange. asked: of the whole exchange."""
+def limited(alone: Alone, kernel: CommunicationModel, work: SmWork) -> Limited:
+    """Return a kernel as its SMs let it run an exchange. alone: the whole exchange."""
     if kernel.own_part:  # each GPU copies its own part besides, which no link sees
         own = work.tokens * work.token / kernel.own_part
         kernel = kernel.model_copy(update={"setup": kernel.setup + own, "own_part": 0.0})
-    extra = exposed(network, asked, kernel) - asked.latency
+    sending = alone.seconds - alone.latency
+    extra = 0.0
+    if kernel.hidden or kernel.ramp is not None:
+        extra = kernel.waiting(alone.latency, sending) - alone.latency
     if extra:
         # It depends on bytes, which are known here: whoever resolves rounds must not add it again.
         held = {"setup": kernel.setup + extra, "hidden": 0.0, "ramp": None}
@@ -60,7 +75,6 @@ def limited(network: Network, asked: Demand, kernel: CommunicationModel, work: S
     part = kernel.copies.across if work.across else kernel.copies.inside
     copied = work.tokens * work.copies * (work.token + part.overhead)
     copying = copied / (part.sm * work.sms)
-    sending = asked.seconds(network, kernel) - asked.latency
     share = min(1.0, sending / copying) if sending else 1.0
     filled = {"setup": kernel.setup + part.filling(work.token), "copies": None}
     return Limited(at_rate(kernel.model_copy(update=filled), share), share)
@@ -79,8 +93,7 @@ def exposed_each(network: Network, asked: Demands, kernel: CommunicationModel) -
     if not kernel.hidden and kernel.ramp is None:
         return asked.latency
     transfer = asked.seconds(network, kernel) - asked.latency  # [group] s
-    pairs = zip(asked.latency.tolist(), transfer.tolist(), strict=True)
-    return np.array([kernel.waiting(latency, moving) for latency, moving in pairs])
+    return kernel.waiting_each(asked.latency, transfer)
 
 
 def at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:

@@ -14,7 +14,7 @@ from simulator.collectives.dispatchers import Dispatcher
 from simulator.collectives.kinds import CoflowKind
 from simulator.collectives.nccl_kernels import posted
 from simulator.collectives.resolve import resolve
-from simulator.collectives.sms import SmWork, limited
+from simulator.collectives.sms import Alone, SmWork, limited
 from simulator.collectives.straight import straight, without_forwarding
 from simulator.errors import InputError, LayoutError
 from simulator.experts import Load, Routing, Visits, worst_load
@@ -189,7 +189,7 @@ def _at_once(timed: Timed, routing: Routing, visits: Visits) -> Row:
     batch = Batch(network, tuple(range(ranks)), load, timed.op, timed.kernel, "")
     wanted = timed.dispatcher.demand(batch).scaled(timed.payload)
     starts = timed.kernel.started(ranks, across=routing.ep_nodes > 1)
-    kernel = limited(network, wanted, starts, timed.work(load)).kernel
+    kernel = limited(Alone.of(network, wanted, starts), starts, timed.work(load)).kernel
     # DeepEP counts copies per node between nodes, and per GPU inside one; what crosses the link
     # is fewer, for the own node's or the own GPU's stays.
     if load.received == ranks:  # every GPU gets every token
@@ -226,7 +226,7 @@ def _in_rounds(timed: Timed, visits: Visits) -> Row:
     starts = timed.kernel.started(len(visits.gpus), across=work.across)
     if timed.dispatcher.op and work.across:  # as `choices` has it of an all-to-all
         starts = posted(starts, "Simple", len(visits.gpus) - network.gpus_per_node)
-    kernel = limited(network, asked, starts, work).kernel
+    kernel = limited(Alone.of(network, asked, starts), starts, work).kernel
     copies = float(way.met(visits).sum())
     nic, nvlink = sent.busiest()
     busiest = nic if len(visits.nodes) > 1 else nvlink

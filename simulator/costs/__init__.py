@@ -10,20 +10,16 @@ from __future__ import annotations
 from simulator.costs.blocks import (
     BlockCost,
     BlockMemory,
-    Busy,
     Held,
-    Hop,
-    Join,
-    Launches,
     LoadedKey,
     PhaseCost,
-    Segment,
     Stages,
 )
 from simulator.costs.coverage import Coverage, coverage
 from simulator.costs.hosts import NO_LAUNCH, Hosts
 from simulator.costs.loads import layer_visits, loads
 from simulator.costs.pricing import block_seconds, price, price_loads, work
+from simulator.costs.segments import Busy, Hop, Join, Launches, Segment
 from simulator.costs.table import Costs, Part
 
 __all__ = [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
-from simulator.compute import INSENSITIVE, Sensitivity
+from simulator.costs.columns import BlockColumns, Counted, Timing, counted, joined, timing
+from simulator.costs.segments import Hop, Join, Segment, Shape
 from simulator.model import BlockKind
-from simulator.ops import Pass, Phase, Transfer
+from simulator.ops import Pass, Phase
 
 Blocks: TypeAlias = tuple[BlockKind, ...]
 """Kinds of blocks in forward order [block]."""
@@ -16,92 +18,7 @@ Stages: TypeAlias = tuple[Blocks, ...]
 """Kinds of the blocks on each stage, in forward order [stage][block]."""
 
 
-class Launches(NamedTuple):
-    """How the host launches the kernels of a row, one after another."""
-
-    host: tuple[float, ...] = ()
-    """What launching each takes [kernel] s."""
-    kernels: tuple[float, ...] = ()
-    """What each takes on a healthy GPU, with the gap behind it [kernel] s."""
-
-    @property
-    def total(self) -> float:
-        """Return how long the host is busy [s]."""
-        return sum(self.host)
-
-    @property
-    def first(self) -> float:
-        """Return how long the host is busy until the first kernel is launched [s]."""
-        return self.host[0] if self.host else 0.0
-
-    def lag(self, speed: float) -> float:
-        """Return when the last kernel ends, were the GPU free from the first launch on.
-
-        Counted from when the host begins the row [s]. speed: of the rank's kernels.
-        """
-        launched = end = 0.0
-        for host, seconds in zip(self.host, self.kernels, strict=True):
-            launched += host
-            end = max(launched, end) + seconds / speed
-        return end
-
-
-NO_LAUNCHES = Launches()
-"""Of what the host does not launch by itself."""
-
-
-class Busy(NamedTuple):
-    """What a row keeps busy."""
-
-    seconds: float
-    """The GPU: of kernels on a healthy one, 0 of transfers [s]."""
-    launches: Launches = NO_LAUNCHES
-    """The host."""
-    drains: bool = False
-    """Whether the host waits for what the row waits for before it launches it."""
-    sensitivity: Sensitivity = INSENSITIVE
-    """Of its kernels to transfers that run next to them, mean over their time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Kernels that run one after another, with nothing to wait for in between."""
-
-    seconds: dict[str, float]
-    """Class of op, as the breakdown names it -> time [s]."""
-    flops: dict[str, float]
-    """Dtype -> executed FLOPs."""
-    recomputed: float
-    """Of those FLOPs, what the forward pass ran before."""
-    launches: Launches = NO_LAUNCHES
-    """How the host launches them."""
-    measured: float = 0.0
-    """Of the time of its GEMMs, that of shapes between measured ones [s]."""
-    sensitivity: Sensitivity = INSENSITIVE
-    """To transfers that run next to it, mean over its time."""
-
-    @property
-    def total(self) -> float:
-        """Return the time of the segment [s]."""
-        return sum(self.seconds.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """A transfer inside a phase."""
-
-    transfer: Transfer
-    """The collective, with its group and its bytes."""
-    concurrent: int
-    """How many of the segments that follow do not wait for it, or `ops.LATE`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """Where the kernels that follow wait for what earlier phases left on its way."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PhaseCost:
     """One phase of one block."""
 
@@ -139,6 +56,26 @@ class PhaseCost:
                 sums[name] += seconds
         return dict(sums)
 
+    @cached_property
+    def timing(self) -> Timing:
+        """Return what the phase's segments keep busy, as columns."""
+        return timing([one.busy for one in self.segments])
+
+    @cached_property
+    def counted(self) -> tuple[Counted, ...]:
+        """Return what the phase's segments add to the sums of a rank [segment]."""
+        return counted(self.segments, self.segments)
+
+    @property
+    def shape(self) -> Shape:
+        """Return what tells the phase's items from others, whatever they take."""
+        return tuple(item.shape for item in self.items)
+
+    @cached_property
+    def runs(self) -> tuple[bool, ...]:
+        """Tell which of the phase's segments take time, and have a row [segment]."""
+        return tuple(bool(one.total) for one in self.segments)
+
 
 Repeated: TypeAlias = Literal["", "full", "experts"]
 """Phases of a forward pass that the backward pass runs once more: none, all, or those of experts."""
@@ -169,7 +106,7 @@ class BlockMemory(NamedTuple):
 
 
 # Memory stands next to the time of what it serves, because recompute trades one for the other.
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BlockCost:
     """One block, or one part of an MTP module, for one micro-batch."""
 
@@ -203,6 +140,24 @@ class BlockCost:
         """Tell whether tokens travel to the block's experts and back."""
         # Experts that stay on their own GPU have rows to compute and no load to send.
         return self.load >= 0
+
+    @cached_property
+    def columns(self) -> BlockColumns:
+        """Return the block's segments as columns."""
+        mean = self.mean or self
+        first: dict[Phase, int] = {}
+        sums: list[Counted] = []
+        shape: list[object] = [self.exchanges_experts, self.recompute]
+        for phase, cost in self.phases.items():
+            alike = mean.phases[phase]
+            first[phase] = len(sums)
+            # Phases that do not depend on a load are those of the block of mean load.
+            added = cost.counted if alike is cost else counted(cost.segments, alike.segments)
+            sums += added
+            names = [(tuple(one.seconds), tuple(one.flops)) for one in added]
+            shape.append((phase, cost.runs, cost.shape, *names))
+        timings = [cost.timing for cost in self.phases.values()]
+        return BlockColumns(joined(timings), tuple(sums), first, tuple(shape))
 
 
 Parts: TypeAlias = tuple[BlockCost, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulator.compute import Sensitivity
-from simulator.costs.blocks import Busy, Launches
+from simulator.costs.segments import Busy, Launches
 from simulator.hardware import LAUNCHES, Drain, HostConfig
 from simulator.ops import Op, Pass, Phase
 from simulator.ops.expert_kernels import CASTS, GEMMS

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simulator.costs.blocks import BlockCost, Parts, PhaseCost, Segment
+from simulator.costs.blocks import BlockCost, Parts, PhaseCost
+from simulator.costs.segments import Segment
 from simulator.ops import Pass, Phase
 from simulator.scenario import Scenario
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from simulator.compute import INSENSITIVE, Processor, Sensitivity
-from simulator.costs.blocks import Hop, Join, Launches, PhaseCost, Segment
+from simulator.costs.blocks import PhaseCost
+from simulator.costs.segments import Hop, Join, Launches, Segment
 from simulator.ops import Op, Transfer
 
 CLASSES = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 
 from simulator.collectives import CoflowKind, Communication, dispatcher_of, sms_of
 from simulator.compute import Processor
@@ -60,7 +61,7 @@ def price_loads(scenario: Scenario, given: Loads | None, *, pairs: bool | None =
     kinds = dict.fromkeys(scenario.model.blocks)
     even_blocks = {kind: priced.even(kind) for kind in kinds}
     loaded: dict[LoadedKey, Parts] = {}
-    for key, load in _loaded_keys(even_blocks, given):
+    for key, load in _loaded_keys(scenario.model.blocks, given):
         loaded[key] = priced.loaded(key.kind, key.load, load, key.member)
     training = scenario.workload.training
     costs = Costs(
@@ -103,17 +104,19 @@ def _hosts(scenario: Scenario) -> Hosts:
 
 
 def _loaded_keys(
-    blocks: dict[BlockKind, Parts], given: Loads | None
+    blocks: Sequence[BlockKind], given: Loads | None
 ) -> Iterator[tuple[LoadedKey, Load]]:
-    """Yield what must be priced besides even loads: each MoE block under each load."""
+    """Yield what must be priced besides even loads: each MoE block of a model under its load."""
+    if given is None:
+        return
     kinds = [kind for kind in blocks if kind in WITH_EXPERTS]
-    distinct = given.distinct if given else ()
-    for number, load in enumerate(distinct):
+    # Blocks of one kind under one load are priced once; in order, so that runs are alike.
+    for kind, number in dict.fromkeys(zip(kinds, cycle(given.layers), strict=False)):
+        load = given.distinct[number]
         # Loads of single GPUs, or one of the busiest GPU that stands for the whole group.
         members = range(len(load.per_gpu)) if load.per_gpu else (-1,)
-        for kind in kinds:
-            for member in members:
-                yield LoadedKey(kind, number, member), load
+        for member in members:
+            yield LoadedKey(kind, number, member), load
 
 
 def _processor(scenario: Scenario, pairs: bool | None) -> Processor:

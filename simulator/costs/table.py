@@ -32,7 +32,14 @@ class Part(NamedTuple):
 
     number: int
     """Of the model's block among those of the stage."""
+    kind: BlockKind
+    """Kind of that block."""
     cost: BlockCost
+
+    @property
+    def is_layer(self) -> bool:
+        """Tell whether it is neither embedding nor head."""
+        return self.kind not in ("embedding", "head")
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Costs:
                 key = LoadedKey(kind, load, member)
                 costs = table.loaded[key]
                 layer += 1
-            parts += [Part(number, cost) for cost in costs]
+            parts += [Part(number, kind, cost) for cost in costs]
         return parts
 
     def memories(self, index: int) -> list[BlockMemory]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,8 +15,9 @@ from simulator.experts.config import ExpertsConfig
 from simulator.experts.eplb import Plan, rebalance
 from simulator.experts.micro_batch import typical
 from simulator.experts.popularity import popularity
-from simulator.experts.routing import Routing, route, sample
-from simulator.experts.traffic import Visits, nodes_of, reached
+from simulator.experts.routing import CODE, Routing, route, sample, sample_sets
+from simulator.experts.traffic import Visits, nodes_of
+from simulator.inputs import kept_table
 from simulator.model import ModelConfig
 
 Array = NDArray[np.float64]
@@ -64,13 +66,71 @@ def survey(
     loads are the popularity itself; the sample only tells how many of a GPU's (and a node's) pairs
     are the same token's, so that its noise makes no GPU busier than another.
     """
+    if config.alike:  # one layer for all
+        layers = _expected(model, config, ep, gpus_per_node, tokens, counts)
+        if config.by_chance:
+            drawn = tuple(typical(one, model, tokens, config.seed, 0) for one in layers[:1])
+            return drawn * len(layers)
+        return layers
+    widths = _Widths(model.n_routed_experts, ep, ep // min(gpus_per_node, ep))
+
+    def sampled() -> Array:
+        layers = _sampled(model, config, ep, gpus_per_node, tokens, counts)
+        return np.array([widths.row(visits) for visits in layers])
+
+    # What else the configuration says decides about what is done with these loads.
+    said = config.model_dump_json(exclude={"dispatcher", "sms", "resolve"})
+    parts = (model.model_dump_json(), said, ep, gpus_per_node, tokens, _digest(counts))
+    table = kept_table("loads", parts, CODE, widths.all, sampled)
+    return tuple(widths.visits(row) for row in table)
+
+
+def _digest(counts: Array | None) -> str:
+    """Return a text that tells recorded counts apart."""
+    if counts is None:
+        return ""
+    return f"{counts.shape} {hashlib.sha256(counts.tobytes()).hexdigest()}"
+
+
+class _Widths(NamedTuple):
+    """How many numbers of each kind the visits of a layer have, in one row."""
+
+    experts: int
+    """Of the model."""
+    ep: int
+    """GPUs of the group."""
+    nodes: int
+    """Nodes of the group."""
+
+    @property
+    def all(self) -> int:
+        """Return the numbers of a row, the share that is dropped among them."""
+        return self.experts + 2 * self.ep + self.nodes + 1
+
+    def row(self, visits: Visits) -> Array:
+        """Return the visits of a layer as a row [number]."""
+        dropped = [visits.dropped]
+        return np.concatenate([visits.experts, visits.pairs, visits.gpus, visits.nodes, dropped])
+
+    def visits(self, row: Array) -> Visits:
+        """Return the visits of a row [number]."""
+        ends = np.cumsum([self.experts, self.ep, self.ep, self.nodes])
+        experts, pairs, gpus, nodes, dropped = np.split(row, ends)
+        return Visits(experts, pairs, gpus, nodes, float(dropped[0]))
+
+
+def _sampled(
+    model: ModelConfig,
+    config: ExpertsConfig,
+    ep: int,
+    gpus_per_node: int,
+    tokens: int,
+    counts: Array | None,
+) -> tuple[Visits, ...]:
+    """Return `survey` of layers that differ."""
     layers = _expected(model, config, ep, gpus_per_node, tokens, counts)
     if not config.by_chance:
         return layers
-    if config.alike:  # one draw for all, which costs no more than even loads
-        return tuple(typical(visits, model, tokens, config.seed, 0) for visits in layers[:1]) * len(
-            layers
-        )
     return tuple(
         typical(visits, model, tokens, config.seed, layer) for layer, visits in enumerate(layers)
     )
@@ -152,18 +212,22 @@ def _of_layer(plan: Plan, layer: int) -> Plan:
 
 def locate(chosen: Places, plan: Plan, ep: int) -> Places:
     """Return the GPU of each choice [token, choice]. plan: of one layer; replicas take turns."""
+    slots = plan.expert.shape[1]
+    gpu_of_slot = plan.slots[0] * ep // slots  # [expert, replica]
+    if gpu_of_slot.shape[1] == 1:
+        return np.take(gpu_of_slot, chosen)
     token = np.arange(len(chosen))[:, None]
     replicas = plan.count[0][chosen]  # [token, choice]
-    slot = plan.slots[0][chosen, token % replicas]
-    slots = plan.expert.shape[1]
-    gpu: Places = slot * ep // slots
+    gpu: Places = gpu_of_slot[chosen, token % replicas]
     return gpu
 
 
 def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
     model, config = group.model, group.config
     ep, on_node = group.ep, group.on_node
-    chosen = sample(share, model, config.seed)  # [token, choice] expert
+    # Capacity draws a lot for every choice, so that their order matters.
+    draw = sample_sets if config.capacity_factor is None else sample
+    chosen = draw(share, model, config.seed)  # [token, choice] expert
     gpus = locate(chosen, plan, ep)
     accepted = np.ones(len(share))  # [expert]
     if config.capacity_factor is not None:
@@ -192,7 +256,10 @@ def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
 def _ratio(places: Places, count: int) -> Array:
     """Return distinct tokens per (token, expert) pair at each place of a sample [place]."""
     pairs = np.bincount(places[places >= 0].ravel(), minlength=count)
-    tokens = reached(places, count).sum(axis=0)
+    # What was dropped, -1, marks the last row.
+    hit = np.zeros((count + 1, len(places)), dtype=bool)  # [place, token]
+    hit[places, np.arange(len(places))[:, None]] = True
+    tokens = hit[:count].sum(axis=1)
     return np.asarray(tokens / np.maximum(pairs, 1))
 
 
@@ -200,7 +267,7 @@ def _ratio(places: Places, count: int) -> Array:
 def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> _Error:
     """Return how far `_ratio` of the sample is off at each GPU and node by chance alone."""
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
-    chosen = sample(np.full(experts, top_k / experts), model, seed)
+    chosen = sample_sets(np.full(experts, top_k / experts), model, seed)
     gpus = chosen * ep // experts
     truth = route(model, ep, on_node, seed)
     of_gpus = _ratio(gpus, ep)

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from simulator.program.chunk_rows import Chunk, Mark
+from simulator.program.chunk_rows import Mark
 from simulator.program.data_parallel import DataParallel
-from simulator.program.templates import Owed, Template
+from simulator.program.templates import Owed, Template, Use
 
 
 @dataclass
@@ -25,8 +25,8 @@ class BlockTraffic:
     """Adds the rows."""
     template: Template
     """Takes them."""
-    chunk: Chunk
-    """The action's own rows."""
+    use: Use
+    """The action."""
     syncs: bool
     """Whether the gradients that it completes are summed."""
     gathered: list[list[int]] = field(default_factory=list)
@@ -35,28 +35,41 @@ class BlockTraffic:
     """Rows behind which the buffer of an earlier gather is free [block]."""
 
     def __post_init__(self) -> None:
-        self.blocks = list(self.chunk.begins)
-        self.at_begin = _by_row(self.chunk.begins.items())
-        lasts = [(mark, max(rows, default=-1)) for mark, rows in self.chunk.ends.items()]
-        self.at_end = _by_row(lasts)
+        rows, mark = self.use.rows, self.use.mark
+        begins = rows.begins.items() if self.data.resharded else ()
+        ends = rows.ends.items() if self.syncs else ()
+        self.blocks = [mark(block) for block, _ in begins]
+        self.at_begin = _by_row((mark(block), row) for block, row in begins)
+        self.at_end = _by_row((mark(block), max(last, default=-1)) for block, last in ends)
+        self.made = {mark(block): made for block, made in ends}
 
-    def before(self, row: int) -> list[int]:
-        """Add what stands in front of a row of the chunk; return what that row waits for."""
+    def lay(self) -> None:
+        """Add the action's own rows to the template, and what its blocks gather and reduce."""
+        template, rows = self.template, self.use.rows.rows
+        stops = sorted(self.at_begin.keys() | self.at_end.keys())
+        for row in stops:
+            if 0 <= row < rows:
+                template.place_to(row)
+                parameters = self._before(row)
+                template.place_to(row + 1)
+                template.wait(template.place[row], parameters)
+                self._behind(row)
+        template.place_to(rows)
+        # Blocks without rows of their own.
+        self._before(rows)
+        self._behind(-1)
+
+    def _before(self, row: int) -> list[int]:
+        """Add what stands in front of a row of the action; return what that row waits for."""
         waits: list[int] = []
-        if self.data.resharded:
-            for mark in self.at_begin[row]:
-                waits += self._begin(mark)
+        for mark in self.at_begin.get(row, ()):
+            waits += self._begin(mark)
         return waits
 
-    def behind(self, row: int) -> None:
-        """Add what stands behind a row of the chunk."""
-        for mark in self.at_end[row]:
+    def _behind(self, row: int) -> None:
+        """Add what stands behind a row of the action."""
+        for mark in self.at_end.get(row, ()):
             self._end(mark)
-
-    def finish(self) -> None:
-        """Add what belongs to blocks without rows of their own."""
-        self.before(len(self.chunk.stream))
-        self.behind(-1)
 
     def _begin(self, mark: Mark) -> list[int]:
         """Gather a block, unless that has been done ahead; return the rows that bring it."""
@@ -99,9 +112,7 @@ class BlockTraffic:
 
     def _end(self, mark: Mark) -> None:
         """Sum the gradients of a block, or note that they are owed."""
-        if not self.syncs:
-            return
-        made = self.template.placed(self.chunk.ends[mark])
+        made = self.template.placed(self.made[mark])
         if self.data.config.overlap_grad_reduce:
             self.data.reduce(self.template, mark, made)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from simulator.costs import BlockCost, Busy, Hop, Hosts, Join, Segment
+from simulator.costs import BlockCost, Busy, Hop, Hosts, Join
 from simulator.ops import LATE, Phase
 from simulator.ops.streams import Stream
 
@@ -33,7 +33,7 @@ class Mark(NamedTuple):
     direction: str
     """F or B."""
     stage: int
-    """Stage that holds the block."""
+    """Stage that holds the block; in a `Chunk`, which half of the action runs it."""
     number: int
     """Of the block on its stage."""
 
@@ -43,11 +43,44 @@ class Call(NamedTuple):
 
     kind: str
     """Kind of coflow, as `program.coflows` names it."""
-    which: int
-    """Load of an exchange, bytes of a collective inside a layer."""
+    size: int = 0
+    """Bytes of a collective inside a layer."""
+    block: int = -1
+    """Block of the action whose load an exchange carries, -1 of other collectives."""
 
 
-NO_CALL = Call("", 0)
+NO_CALL = Call("")
+
+
+class Block(NamedTuple):
+    """A block of an action, or one part of an MTP module."""
+
+    half: int
+    """Of the action: 1 of the backward half of a pair, else 0."""
+    number: int
+    """Of the model's block on that stage."""
+    is_layer: bool
+    """Whether it is neither embedding nor head."""
+    cost: BlockCost
+    """What it costs."""
+    place: int = 0
+    """Among the blocks of the action."""
+    segment: int = 0
+    """Its first one among the segments of the action's blocks."""
+
+    def mark(self, direction: str) -> Mark:
+        """Return the block's parameters in a pass. direction: F or B."""
+        return Mark(direction, self.half, self.number)
+
+
+LAUNCHED = (*Phase, "exchange", "counts")
+"""How hosts launch transfers: those inside each phase, exchanges, exchanges that ask for token counts."""
+
+
+def launched(hosts: Hosts) -> list[Busy]:
+    """Return what transfers keep busy [LAUNCHED]."""
+    inside = [hosts.transfer(phase) for phase in Phase]
+    return [*inside, hosts.exchange(counts=False), hosts.exchange(counts=True)]
 
 
 class TokenExchange(NamedTuple):
@@ -89,19 +122,29 @@ class Done:
         return (*self.kernels, *self.gathered)
 
 
+class Recomputed(NamedTuple):
+    """Segments that repeat a forward pass."""
+
+    begin: int
+    """The first of them, among all that an action runs in their order."""
+    end: int
+    """Behind the last."""
+
+
 @dataclass(slots=True)
 class Chunk:
-    """The rows of one action, as columns, in the order in which they are launched."""
+    """The rows of one action, as columns, in the order in which they are launched.
 
-    hosts: Hosts
-    """What launches them."""
+    What they take is not among them: rows of every load, and of every micro-batch, are the same.
+    """
+
     stream: list[Stream] = field(default_factory=list)
     """A Stream [row]."""
     label: list[str] = field(default_factory=list)
     """What traces call it [row]."""
-    busy: list[Busy] = field(default_factory=list)
-    """What it keeps busy [row]."""
-    exchange: list[Call] = field(default_factory=list)
+    segment: list[int] = field(default_factory=list)
+    """Of kernels which segment of the action's blocks; -1 - index into LAUNCHED of transfers [row]."""
+    call: list[Call] = field(default_factory=list)
     """Which transfer it takes part in [row]."""
     after: list[After] = field(default_factory=list)
     """What it waits for besides the order of its stream [row]."""
@@ -115,22 +158,24 @@ class Chunk:
     """Block -> the first row that needs its parameters."""
     ends: dict[Mark, After] = field(default_factory=dict)
     """Block -> the rows after which its gradients are there."""
-    classes: dict[str, float] = field(default_factory=dict)
-    """Class of op -> time of kernels on a GPU of mean load [s]."""
-    flops: dict[str, float] = field(default_factory=dict)
-    """Dtype -> executed FLOPs of a GPU of mean load."""
-    recomputed: float = 0.0
-    """Of those FLOPs, what the forward pass ran before."""
+    counted: list[int] = field(default_factory=list)
+    """Every segment that runs, those that take no time too, in order."""
+    classes: dict[str, None] = field(default_factory=dict)
+    """Classes of the ops of these, in order."""
+    dtypes: dict[str, None] = field(default_factory=dict)
+    """Dtypes in which they multiply, in order."""
+    recomputed: list[Recomputed] = field(default_factory=list)
+    """Runs of them that repeat the forward pass."""
 
     def add(
-        self, stream: Stream, label: str, after: After, busy: Busy, call: Call = NO_CALL
+        self, stream: Stream, label: str, after: After, segment: int, call: Call = NO_CALL
     ) -> int:
         """Add a row; return its number."""
         row = len(self.stream)
         self.stream.append(stream)
         self.label.append(label)
-        self.busy.append(busy)
-        self.exchange.append(call)
+        self.segment.append(segment)
+        self.call.append(call)
         self.after.append(after)
         self.latest[stream] = row
         return row
@@ -142,7 +187,7 @@ class Chunk:
 
     def compute(
         self,
-        block: BlockCost,
+        block: Block,
         phase: Phase,
         after: After,
         *,
@@ -155,45 +200,36 @@ class Chunk:
         """
         # Rows take as long as on the busiest GPU of an expert group, which all its members wait
         # for; the sums are those of a GPU of mean load.
-        mean = (block.mean or block).phases[phase]
-        mean_segments = iter(mean.segments)
         layer = _PhaseRows(self, phase, after)
-        for item in block.phases[phase].items:
+        cost = block.cost.phases[phase]
+        first = block.cost.columns.first[phase]
+        runs = enumerate(cost.runs)
+        for item in cost.items:
             if isinstance(item, Hop):
                 layer.transfer(item)
             elif isinstance(item, Join):
                 layer.after = (*layer.after, *late)
             else:
-                self._count(item, next(mean_segments))
-                layer.kernels(
-                    Busy(item.total, item.launches, sensitivity=item.sensitivity),
-                )
+                number, takes_time = next(runs)
+                self._count(block, first + number)
+                if takes_time:
+                    layer.kernels(block.segment + first + number)
         return layer.done()
 
-    def _count(self, busiest: Segment, mean: Segment) -> None:
-        """Add a segment to the sums.
+    def _count(self, block: Block, number: int) -> None:
+        """Add a segment of a block to those that run."""
+        self.counted.append(block.segment + number)
+        added = block.cost.columns.counted[number]
+        self.classes.update(dict.fromkeys(added.seconds))
+        self.dtypes.update(dict.fromkeys(added.flops))
 
-        What the busiest GPU of an expert group takes beyond a mean one, the mean one waits.
-        """
-        # Where every GPU has a load of its own, that may be less than the mean. More rows may also
-        # take less time, where they fill waves better: time and work are compared apart.
-        shorter = mean if mean.total < busiest.total else busiest
-        for name, seconds in shorter.seconds.items():
-            self.classes[name] = self.classes.get(name, 0.0) + seconds
-        waiting = self.classes.get("expert_waiting", 0.0)
-        self.classes["expert_waiting"] = waiting + (busiest.total - shorter.total)
-        fewer = min(mean, busiest, key=lambda segment: sum(segment.flops.values()))
-        for dtype, flops in fewer.flops.items():
-            self.flops[dtype] = self.flops.get(dtype, 0.0) + flops
-        self.recomputed += fewer.recomputed
-
-    def exchange_tokens(self, block: BlockCost, exchange: TokenExchange, after: After) -> After:
+    def exchange_tokens(self, block: Block, exchange: TokenExchange, after: After) -> After:
         """Add dispatch or combine; return its row, or `after` where the block has no experts."""
-        if not block.exchanges_experts:
+        if not block.cost.exchanges_experts:
             return after
-        call = Call(exchange.kind, block.load)
-        busy = self.hosts.exchange(counts=exchange == DISPATCH_F)
-        return (self.add(Stream.COMMUNICATION, exchange.label, after, busy, call),)
+        call = Call(exchange.kind, block=block.place)
+        how = LAUNCHED.index("counts" if exchange == DISPATCH_F else "exchange")
+        return (self.add(Stream.COMMUNICATION, exchange.label, after, -1 - how, call),)
 
 
 class _InFlight(NamedTuple):
@@ -224,13 +260,11 @@ class _PhaseRows:
         """Return the transfers in flight that the next row waits for."""
         return [transfer.row for transfer in self.in_flight if not transfer.concurrent]
 
-    def kernels(self, busy: Busy) -> None:
-        if not busy.seconds:
-            return
+    def kernels(self, segment: int) -> None:
         # Half of the experts' weight gradients run next to the compute stream's kernels.
         stream = Stream.SIDE if self.phase == Phase.SIDE_W else Stream.COMPUTE
         after = (*self.after, *self._due())
-        row = self.chunk.add(stream, _LABELS[self.phase], after, busy)
+        row = self.chunk.add(stream, _LABELS[self.phase], after, segment)
         # What this segment has waited for is done; the others are one segment nearer to it.
         self.in_flight = [
             _InFlight(transfer.row, transfer.concurrent - 1)
@@ -243,8 +277,8 @@ class _PhaseRows:
         moved = hop.transfer
         call = Call(moved.group, round(moved.bytes))
         after = (*self.after, *self._due())
-        busy = self.chunk.hosts.transfer(self.phase)
-        row = self.chunk.add(Stream.TENSOR, moved.name, after, busy, call)
+        how = LAUNCHED.index(self.phase)
+        row = self.chunk.add(Stream.TENSOR, moved.name, after, -1 - how, call)
         if hop.concurrent == LATE:
             self.late.append(row)
         elif hop.concurrent:

@@ -13,10 +13,11 @@ gradient of combine, is a dispatch over the layout of the forward pass; `dispatc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from simulator.costs import BlockCost, Costs
+from simulator.costs import Part
 from simulator.ops import Phase
 from simulator.program.chunk_rows import (
     COMBINE_B,
@@ -25,45 +26,31 @@ from simulator.program.chunk_rows import (
     DISPATCH_F,
     GRADIENT_INPUT,
     After,
+    Block,
     Chunk,
     Done,
-    Mark,
+    Recomputed,
 )
-from simulator.schedules import Action
-
-
-class _Block(NamedTuple):
-    """A block of a stage, or one part of an MTP module."""
-
-    stage: int
-    """Stage that holds it."""
-    number: int
-    """Of the model's block on that stage."""
-    cost: BlockCost
-    """What it costs the rank."""
-
-    def mark(self, direction: str) -> Mark:
-        """Return the block's parameters in a pass. direction: F or B."""
-        return Mark(direction, self.stage, self.number)
+from simulator.schedules import Kind
 
 
 class _Run(NamedTuple):
     """Blocks without expert traffic, and the block with expert traffic that ends them, if any."""
 
-    lone: list[_Block]
+    lone: Sequence[Block]
     """Blocks whose tokens stay on their GPU."""
-    moe: _Block | None
+    moe: Block | None
     """Block that exchanges tokens."""
 
 
 class _Around(NamedTuple):
     """The blocks of a pass: its layers, and what stands around them."""
 
-    first: list[_Block]
+    first: Sequence[Block]
     """Embedding or head in front of the layers."""
-    layers: list[_Block]
+    layers: Sequence[Block]
     """Layers, MTP modules among them; a head that an MTP module follows too."""
-    last: list[_Block]
+    last: Sequence[Block]
     """Embedding or head behind the layers."""
 
 
@@ -90,140 +77,150 @@ class Pairing(NamedTuple):
 DUALPIPE = Pairing()
 
 
-def chunk(action: Action, costs: Costs, member: int = -1, pairing: Pairing = DUALPIPE) -> Chunk:
-    """Return the rows of one action.
+class Halves(NamedTuple):
+    """The blocks of an action, in forward order."""
 
-    member: of the expert group, where its GPUs have loads of their own.
-    """
-    rows = Chunk(costs.hosts)
-    ahead = _blocks(costs, action.stage, member)
-    if action.kind == "FB":
-        back = _blocks(costs, action.stage_b, member)
+    ahead: Sequence[Block]
+    """Of its stage, of a pair that of its forward half."""
+    back: Sequence[Block]
+    """Of the stage of a pair's backward half, else none."""
+
+
+def halves(ahead: Sequence[Part], back: Sequence[Part] = ()) -> Halves:
+    """Return the blocks of an action. ahead, back: blocks of the stages of its halves."""
+    blocks: list[Block] = []
+    segment = 0
+    for half, parts in enumerate((ahead, back)):
+        for part in parts:
+            place = len(blocks)
+            blocks.append(Block(half, part.number, part.is_layer, part.cost, place, segment))
+            segment += len(part.cost.columns.counted)
+    return Halves(blocks[: len(ahead)], blocks[len(ahead) :])
+
+
+def chunk(kind: Kind, blocks: Halves, pairing: Pairing = DUALPIPE) -> Chunk:
+    """Return the rows of one action."""
+    rows = Chunk()
+    ahead, back = blocks
+    if kind == "FB":
         if pairing.by_layer:
-            _layers(rows, _around(costs, ahead), _around(costs, back[::-1]), pairing)
+            _layers(rows, _around(ahead), _around(back[::-1]), pairing)
         else:
             _pairs(rows, ahead, back[::-1])
-    elif action.kind == "F":
+    elif kind == "F":
         for block in ahead:
             _forward(rows, block)
-    elif action.kind == "W":
+    elif kind == "W":
         for block in reversed(ahead):
             _weights(rows, block)
     else:
         for block in reversed(ahead):
-            if action.kind == "B":
+            if kind == "B":
                 _lone_backward(rows, block, pairing)
             else:
                 _backward(rows, block, weights=False)
     return rows
 
 
-def _blocks(costs: Costs, stage: int, member: int) -> list[_Block]:
-    parts = costs.parts(stage, member)
-    return [_Block(stage, number, cost) for number, cost in parts]
-
-
-def _forward(rows: Chunk, block: _Block) -> None:
+def _forward(rows: Chunk, block: Block) -> None:
     """Add a forward pass."""
     rows.begins.setdefault(block.mark("F"), len(rows.stream))
-    rows.forward_out = _layer(rows, block.cost, rows.forward_out)
+    rows.forward_out = _layer(rows, block, rows.forward_out)
 
 
-def _recompute(rows: Chunk, block: _Block) -> None:
+def _recompute(rows: Chunk, block: Block) -> None:
     """Add what recompute repeats of the forward pass, once the gradient has come."""
     # It does not read the gradient; run earlier, its outputs would be kept for longer.
-    before = sum(rows.flops.values())
+    begin = len(rows.counted)
     whole = block.cost.recompute == "full"
-    rows.gradient_out = _layer(rows, block.cost, rows.gradient_out, attention=whole)
-    rows.recomputed += sum(rows.flops.values()) - before
+    rows.gradient_out = _layer(rows, block, rows.gradient_out, attention=whole)
+    rows.recomputed.append(Recomputed(begin, len(rows.counted)))
 
 
-def _layer(rows: Chunk, cost: BlockCost, after: After, *, attention: bool = True) -> After:
+def _layer(rows: Chunk, block: Block, after: After, *, attention: bool = True) -> After:
     """Add the forward pass of a block, or of its experts; return the rows that make its output."""
     if attention:
-        after = rows.compute(cost, Phase.ATTENTION_F, after).output
-    arrived = rows.exchange_tokens(cost, DISPATCH_F, after)
-    mlp = rows.compute(cost, Phase.MLP_F, arrived)
-    return rows.exchange_tokens(cost, COMBINE_F, mlp.output)
+        after = rows.compute(block, Phase.ATTENTION_F, after).output
+    arrived = rows.exchange_tokens(block, DISPATCH_F, after)
+    mlp = rows.compute(block, Phase.MLP_F, arrived)
+    return rows.exchange_tokens(block, COMBINE_F, mlp.output)
 
 
-def _backward(rows: Chunk, block: _Block, *, weights: bool) -> None:
+def _backward(rows: Chunk, block: Block, *, weights: bool) -> None:
     """Add a backward pass outside of a pair.
 
     weights: with weight gradients, as autograd runs it, where nothing overlaps expert traffic: a
     linear layer's weight gradient is computed in place, together with its input gradient, before
     the next exchange (github deepseek-ai/DualPipe, examples; Megatron-LM likewise).
     """
-    cost = block.cost
     rows.begins.setdefault(block.mark("B"), len(rows.stream))
-    if cost.recompute:
+    if block.cost.recompute:
         _recompute(rows, block)
-    arrived = rows.exchange_tokens(cost, COMBINE_B, rows.gradient_out)
-    mlp = rows.compute(cost, Phase.MLP_B, arrived)
+    arrived = rows.exchange_tokens(block, COMBINE_B, rows.gradient_out)
+    mlp = rows.compute(block, Phase.MLP_B, arrived)
     if weights:
-        last = _mlp_weights(rows, cost, mlp)
+        last = _mlp_weights(rows, block, mlp)
         # What reads the input gradient comes behind the weight gradients, and waits for transfers
         # of either.
         mlp = Done(last, late=(*mlp.late, *mlp.gathered))
-    home = rows.exchange_tokens(cost, DISPATCH_B, mlp.output)
-    attention = rows.compute(cost, Phase.ATTENTION_B, home)
+    home = rows.exchange_tokens(block, DISPATCH_B, mlp.output)
+    attention = rows.compute(block, Phase.ATTENTION_B, home)
     end = attention
     if weights:
         late = attention.late
-        end = rows.compute(cost, Phase.ATTENTION_W, attention.saved, late=late)
+        end = rows.compute(block, Phase.ATTENTION_W, attention.saved, late=late)
     # The norm's gradient needs the sum over the tensor parallel group, which travels while weight
     # gradients run, so it comes behind these.
     after = (*end.kernels, *attention.output)
-    tail = rows.compute(cost, Phase.ATTENTION_T, after)
+    tail = rows.compute(block, Phase.ATTENTION_T, after)
     rows.gradient_out = tail.output
     if weights:
         rows.ends[block.mark("B")] = rows.last_kernels()
 
 
-def _backward_alone(rows: Chunk, block: _Block) -> None:
+def _backward_alone(rows: Chunk, block: Block) -> None:
     """Add a backward pass outside of a pair whose weight gradients run behind what they leave to others.
 
     That is what Megatron-LM's schedule plan runs where no micro-batch's forward pass is left.
     """
-    cost = block.cost
     rows.begins.setdefault(block.mark("B"), len(rows.stream))
-    if cost.recompute:
+    if block.cost.recompute:
         _recompute(rows, block)
-    arrived = rows.exchange_tokens(cost, COMBINE_B, rows.gradient_out)
-    mlp = rows.compute(cost, Phase.MLP_B, arrived)
-    _mlp_weights(rows, cost, mlp)
-    home = rows.exchange_tokens(cost, DISPATCH_B, mlp.output)
+    arrived = rows.exchange_tokens(block, COMBINE_B, rows.gradient_out)
+    mlp = rows.compute(block, Phase.MLP_B, arrived)
+    _mlp_weights(rows, block, mlp)
+    home = rows.exchange_tokens(block, DISPATCH_B, mlp.output)
     _attention_backward(rows, block, home)
 
 
-def _attention_backward(rows: Chunk, block: _Block, after: After) -> None:
+def _attention_backward(rows: Chunk, block: Block, after: After) -> None:
     """Add the end of a backward pass whose weight gradients come last."""
-    attention = rows.compute(block.cost, Phase.ATTENTION_B, after)
-    tail = rows.compute(block.cost, Phase.ATTENTION_T, attention.output)
+    attention = rows.compute(block, Phase.ATTENTION_B, after)
+    tail = rows.compute(block, Phase.ATTENTION_T, attention.output)
     rows.gradient_out = tail.output
-    rows.compute(block.cost, Phase.ATTENTION_W, attention.saved)
+    rows.compute(block, Phase.ATTENTION_W, attention.saved)
     rows.ends[block.mark("B")] = rows.last_kernels()
 
 
-def _mlp_weights(rows: Chunk, cost: BlockCost, mlp: Done) -> After:
+def _mlp_weights(rows: Chunk, block: Block, mlp: Done) -> After:
     """Add the weight gradients of `MLP_F`. mlp: its input gradient."""
     # A persistent GEMM keeps its SMs to its end, so the side stream's kernels come between those of
     # the compute stream.
     after, late = mlp.saved, mlp.late
-    first = rows.compute(cost, Phase.MLP_W, after, late=late)
-    return rows.compute(cost, Phase.SIDE_W, first.output).output
+    first = rows.compute(block, Phase.MLP_W, after, late=late)
+    return rows.compute(block, Phase.SIDE_W, first.output).output
 
 
-def _weights(rows: Chunk, block: _Block) -> None:
+def _weights(rows: Chunk, block: Block) -> None:
     """Add the weight gradients of a split backward pass."""
     # Blocks follow each other; what the first one reads an earlier action of the rank has made.
     before = (len(rows.stream) - 1,) if rows.stream else (GRADIENT_INPUT,)
-    _mlp_weights(rows, block.cost, Done(before))
-    rows.compute(block.cost, Phase.ATTENTION_W, before)
+    _mlp_weights(rows, block, Done(before))
+    rows.compute(block, Phase.ATTENTION_W, before)
     rows.ends[block.mark("B")] = rows.last_kernels()
 
 
-def _pairs(rows: Chunk, ahead: list[_Block], back: list[_Block]) -> None:
+def _pairs(rows: Chunk, ahead: Sequence[Block], back: Sequence[Block]) -> None:
     """Pair the MoE blocks of both directions; the others run alone as soon as their turn comes."""
     nothing = _Run([], None)
     for forward, backward in zip_longest(_runs(ahead), _runs(back), fillvalue=nothing):
@@ -260,7 +257,7 @@ def _layers(rows: Chunk, ahead: _Around, back: _Around, pairing: Pairing) -> Non
         _lone_backward(rows, block, pairing)
 
 
-def _lone_backward(rows: Chunk, block: _Block, pairing: Pairing) -> None:
+def _lone_backward(rows: Chunk, block: Block, pairing: Pairing) -> None:
     """Add the full backward pass of a block that is paired with none."""
     if pairing.late_weights:
         _backward_alone(rows, block)
@@ -268,20 +265,19 @@ def _lone_backward(rows: Chunk, block: _Block, pairing: Pairing) -> None:
         _backward(rows, block, weights=True)
 
 
-def _around(costs: Costs, blocks: list[_Block]) -> _Around:
+def _around(blocks: Sequence[Block]) -> _Around:
     """Return the blocks of a pass, in its order, cut at the first and behind the last layer."""
-    kinds = [costs.stages[block.stage][block.number] for block in blocks]
-    layers = [place for place, kind in enumerate(kinds) if kind not in ("embedding", "head")]
+    layers = [place for place, block in enumerate(blocks) if block.is_layer]
     if not layers:
         return _Around(blocks, [], [])
     begin, end = layers[0], layers[-1] + 1
     return _Around(blocks[:begin], blocks[begin:end], blocks[end:])
 
 
-def _runs(blocks: list[_Block]) -> list[_Run]:
+def _runs(blocks: Sequence[Block]) -> list[_Run]:
     """Cut blocks behind each block with expert traffic."""
     runs: list[_Run] = []
-    lone: list[_Block] = []
+    lone: list[Block] = []
     for block in blocks:
         if block.cost.exchanges_experts:
             runs.append(_Run(lone, block))
@@ -293,40 +289,38 @@ def _runs(blocks: list[_Block]) -> list[_Run]:
     return runs
 
 
-def _pair(rows: Chunk, forward: _Block, backward: _Block, pairing: Pairing) -> None:
+def _pair(rows: Chunk, forward: Block, backward: Block, pairing: Pairing) -> None:
     """Add a forward and a backward pass of two blocks, each overlapping the other's exchange."""
-    ahead = forward.cost
-    back = backward.cost
     rows.begins.setdefault(forward.mark("F"), len(rows.stream))
     rows.begins.setdefault(backward.mark("B"), len(rows.stream))
-    if back.recompute:
+    if backward.cost.recompute:
         _recompute(rows, backward)
     # Rows of a stream run in the order in which they are added, so these lines are in the order of
     # the profile: see the figure above.
-    arrived_b = rows.exchange_tokens(back, COMBINE_B, rows.gradient_out)
-    attention_f = rows.compute(ahead, Phase.ATTENTION_F, rows.forward_out)
-    mlp_b = rows.compute(back, Phase.MLP_B, arrived_b)
-    arrived_f = rows.exchange_tokens(ahead, DISPATCH_F, attention_f.output)
+    arrived_b = rows.exchange_tokens(backward, COMBINE_B, rows.gradient_out)
+    attention_f = rows.compute(forward, Phase.ATTENTION_F, rows.forward_out)
+    mlp_b = rows.compute(backward, Phase.MLP_B, arrived_b)
+    arrived_f = rows.exchange_tokens(forward, DISPATCH_F, attention_f.output)
     if pairing.late_weights:  # launched in front of the exchange, which does not wait for them
-        _mlp_weights(rows, back, mlp_b)
-        home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
+        _mlp_weights(rows, backward, mlp_b)
+        home_b = rows.exchange_tokens(backward, DISPATCH_B, mlp_b.output)
     elif pairing.delayed:
-        home_b = rows.exchange_tokens(back, DISPATCH_B, mlp_b.output)
-        _mlp_weights(rows, back, mlp_b)
+        home_b = rows.exchange_tokens(backward, DISPATCH_B, mlp_b.output)
+        _mlp_weights(rows, backward, mlp_b)
     else:
-        last = _mlp_weights(rows, back, mlp_b)
+        last = _mlp_weights(rows, backward, mlp_b)
         done = Done(last, late=(*mlp_b.late, *mlp_b.gathered))
-        home_b = rows.exchange_tokens(back, DISPATCH_B, done.output)
-    mlp_f = rows.compute(ahead, Phase.MLP_F, arrived_f)
-    rows.forward_out = rows.exchange_tokens(ahead, COMBINE_F, mlp_f.output)
+        home_b = rows.exchange_tokens(backward, DISPATCH_B, done.output)
+    mlp_f = rows.compute(forward, Phase.MLP_F, arrived_f)
+    rows.forward_out = rows.exchange_tokens(forward, COMBINE_F, mlp_f.output)
     if pairing.late_weights:
         _attention_backward(rows, backward, home_b)
         return
-    attention_b = rows.compute(back, Phase.ATTENTION_B, home_b)
-    weights = rows.compute(back, Phase.ATTENTION_W, attention_b.saved)
+    attention_b = rows.compute(backward, Phase.ATTENTION_B, home_b)
+    weights = rows.compute(backward, Phase.ATTENTION_W, attention_b.saved)
     after = attention_b.output
     if not pairing.delayed:
         after = (*weights.kernels, *after)
-    tail = rows.compute(back, Phase.ATTENTION_T, after)
+    tail = rows.compute(backward, Phase.ATTENTION_T, after)
     rows.gradient_out = tail.output
     rows.ends[backward.mark("B")] = rows.last_kernels()

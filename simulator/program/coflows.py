@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
+from operator import is_
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -120,19 +122,22 @@ class Coflows:
 
         groups: ranks [group, member].
         """
-        # Coflows are numbered group by group.
-        numbers = self.count + np.arange(len(groups) * len(runs)).reshape(len(groups), len(runs))
-        for place, run in enumerate(runs):
-            self._append(run, CoflowKey(*run.label), groups, numbers[:, place])
-        self.count += numbers.size
+        numbers = self._numbers(len(groups), len(runs))
+        for run, number in zip(runs, numbers.T, strict=True):
+            self._append(run, CoflowKey(*run.label), groups, number)
+
+    def _numbers(self, groups: int, runs: int) -> Ranks:
+        """Return the numbers of the next coflows, group by group [group, run]."""
+        numbers = np.arange(self.count, self.count + groups * runs)
+        self.count += len(numbers)
+        return numbers.reshape(groups, runs)
 
     def _append(self, run: Runs, key: CoflowKey, groups: Ranks, number: Ranks) -> None:
         """Add one transfer in every group. number: of the coflows [group]. Errors: UnevenError."""
         members = groups
         demands = run.demands
-        inside = self.tiles.of_rank[groups] == 0
-        if not inside.all():
-            members = groups[inside].reshape(len(groups), -1)
+        if self.tiles.count > 1 and (self.tiles.of_rank[groups] > 0).any():
+            members = groups[self.tiles.of_rank[groups] == 0].reshape(len(groups), -1)
             demands = self._in_first_tile(demands)
         directed = run.label.kind.one_sided
         reach = self._reach(Reach(members, groups, demands.first, demands.links, directed))
@@ -150,6 +155,9 @@ class Coflows:
 
     def _reach(self, wanted: Reach) -> int:
         """Return the index of a reach, which is added if it is new."""
+        # Exchanges of a stage follow each other over the very same arrays.
+        if self.reaches and all(map(is_, self.reaches[-1], wanted)):
+            return len(self.reaches) - 1
         known = self._reach_of.setdefault(wanted.everyone.tobytes(), [])
         for index in known:
             if self.reaches[index].equals(wanted):
@@ -158,23 +166,27 @@ class Coflows:
         self.reaches.append(wanted)
         return known[-1]
 
-    def add_exchanges(self, costs: Costs, pipeline_index: int, load: int) -> None:
-        """Add dispatch and combine of every expert group. load: index into `Loads.distinct`."""
+    def add_exchanges(self, costs: Costs, pipeline_index: int, loads: Sequence[int]) -> None:
+        """Add dispatch and combine of every expert group. loads: indices into `Loads.distinct`."""
         assert costs.loads is not None
-        for row in self._listed(self.layout.ranks(pipeline_index, "expert")):
-            runs = []
-            for kind in EXCHANGES:
-                exchange = self.communication.exchange(
-                    kind,
-                    row.tolist(),
-                    costs.loads.distinct[load],
-                    costs.token_bytes(kind),
-                    costs.work.own,
-                )
-                demands = Demands.of([exchange.demand])
+        groups = self._listed(self.layout.ranks(pipeline_index, "expert"))
+        distinct = [costs.loads.distinct[load] for load in loads]
+        of_kinds = [
+            self.communication.exchanges(
+                kind, groups, distinct, costs.token_bytes(kind), costs.work.own
+            )
+            for kind in EXCHANGES
+        ]
+        for load, *of_load in zip(loads, *of_kinds, strict=True):
+            numbers = self._numbers(len(groups), len(EXCHANGES))
+            for kind, exchanges, number in zip(EXCHANGES, of_load, numbers.T, strict=True):
                 label = Label(kind, load)
-                runs.append(Runs(label, exchange.kernel, demands, exchange.sm_share))
-            self._add(row[None, :], runs)
+                for some in exchanges:
+                    run = Runs(label, some.kernel, some.demands, some.sm_share)
+                    every = len(some.groups) == len(groups)
+                    rows = groups if every else groups[some.groups]
+                    coflows = number if every else number[some.groups]
+                    self._append(run, CoflowKey(*label), rows, coflows)
 
     def add_sends(self, edges: Sequence[Edge], size: float, gather: float = 0.0) -> None:
         """Add the sends of pipeline edges in every replica.
@@ -183,11 +195,10 @@ class Coflows:
         """
         if not edges:
             return
-        pairs = [self._pairs(edge) for edge in edges]
-        src, dst = np.concatenate(pairs).T
+        pairs = self._pairs(edges)  # [edge, replica, source and target]
+        count = pairs.shape[1]
         # The ways of all edges at once, of which each has as many.
-        crossed = routes(self.network, src, dst)
-        count = len(src) // len(edges)
+        crossed = routes(self.network, *pairs.reshape(-1, 2).T)
         for at, edge in enumerate(edges):
             number = self.edges.setdefault(edge, len(self.edges))
             kernel = self.communication.plan(edge.kind, self._communicator(edge), size).kernel
@@ -197,18 +208,18 @@ class Coflows:
             # Alike on all edges: who sends to whom tells them apart, and the two directions of a
             # pipeline are mirrors.
             run = Runs(Label(edge.kind, 0), kernel, demands)
-            coflows = np.arange(self.count, self.count + count)
+            coflows = self._numbers(count, 1)[:, 0]
             self._append(run, CoflowKey(edge.kind, number), pairs[at], coflows)
-            self.count += count
 
-    def _pairs(self, edge: Edge) -> Ranks:
-        """Return who sends to whom over an edge in the first tile [replica, source and target]."""
+    def _pairs(self, edges: Sequence[Edge]) -> Ranks:
+        """Return who sends to whom in the first tile [edge, replica, source and target]."""
         layout = self.layout
         # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
         inner = layout.inner()
         high, low = np.divmod(np.arange(layout.per_stage // self.tiles.count), inner)
-        ends = [low + inner * (end + layout.pp * high) for end in (edge.source, edge.target)]
-        return np.stack(ends, axis=1)
+        ends = np.array([(edge.source, edge.target) for edge in edges])[:, None, :]
+        pairs: Ranks = low[:, None] + inner * (ends + layout.pp * high[:, None])
+        return pairs
 
     def _communicator(self, edge: Edge) -> tuple[int, ...]:
         """Return the ranks of the communicator in which the first replica's sends run."""
@@ -364,8 +375,8 @@ def coflows(
         for block in blocks
         if block.exchanges_experts
     }
-    for index, load in sorted(loads):
-        table.add_exchanges(costs, index, load)
+    for index, pairs in groupby(sorted(loads), key=lambda pair: pair[0]):
+        table.add_exchanges(costs, index, [load for _, load in pairs])
     for index, blocks in sorted(blocks_at.items()):
         for transfer in transfers(blocks):
             table.add_transfers(layout.ranks(index, transfer.group), transfer)

@@ -115,9 +115,9 @@ class DataParallel:
         template = Template(self.speed, kinds=[UPDATE])
         waits: list[FarWait] = []
         for gradients in owed:
-            before = len(template.stream)
+            before = template.length
             self.reduce(template, gradients.gradients.block, ())
-            added = range(before, len(template.stream))
+            added = range(before, template.length)
             # None begins before the last weight gradient is there.
             for due in (gradients, owed[-1]):
                 waits += _after(slot, added, due)
@@ -147,7 +147,7 @@ class DataParallel:
         if self.sharded and self.stack.copies_in:
             # Its buffers are freed once they are reduced: the next block's wait for that.
             limit = self.stack.reductions
-            earlier = template.rows_of("reduce-scatter")
+            earlier = template.added_as("reduce-scatter")
             freed = earlier[-limit:][:1] if limit else []
             made = self._copies(template, "reduce_scatter", mark, (*made, *freed))
         if self.sharded and self.stack.one_stream:

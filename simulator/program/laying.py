@@ -17,20 +17,14 @@ from simulator.program.program import Ints, Program, RankAction
 from simulator.program.quotient import fold_coflows
 from simulator.program.ragged import lengths, starts
 from simulator.program.rank_rows import RankRows, Step
+from simulator.program.sheet import Labels
 from simulator.program.slots import Slots
+from simulator.program.step_columns import StepColumns
 from simulator.program.templates import Handed
+from simulator.program.totals import totals
 from simulator.program.waits import Waits, csr, stream_order
 from simulator.progress import doing
 from simulator.topology import KINDS
-
-
-class _Labels(NamedTuple):
-    """Names of rows."""
-
-    names: tuple[str, ...]
-    """Different names, in the order in which they appear."""
-    number: Ints
-    """Index into names [row]."""
 
 
 class _Actions(NamedTuple):
@@ -43,18 +37,19 @@ class _Actions(NamedTuple):
 
 
 @doing("laying rows")
-def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
-    """Return the program of one rank of each class. ranks: [rank class]."""
+def lay(step: Step, parts: Partition, ranks: Sequence[RankRows], columns: StepColumns) -> Program:
+    """Return the program of one rank of each class. ranks: [rank class]. columns: of all blocks."""
     # What templates hold is copied to every slot; what depends on the slot is worked out for all of
     # them as arrays.
     net = step.scenario.network
     laid = _Laid.of(ranks, parts)
     slots = laid.slots
     rank = laid.rank[slots.slot]
-    stream = slots.ints("stream")
+    entry = slots.entry
+    stream = slots.sheet.stream()[entry]
     labels = laid.labels()
     # Number in the whole cluster's table -> class; -1 picks the -1 behind the last.
-    coflow = np.append(parts.coflow, -1)[slots.ints("coflow")]
+    coflow = np.append(parts.coflow, -1)[slots.sheet.coflow()][entry]
     first_labels = [step.table.columns.label(first) for first in parts.first_coflow.tolist()]
     is_send = np.array(
         [step.table.one_sided(label) for label in first_labels], dtype=bool
@@ -62,7 +57,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     actions = laid.actions()
     # The order of these does not matter: they are sorted, and each is kept once.
     waits = [
-        slots.waits(),
+        *slots.waits(),
         slots.inputs(laid.sources(step)),
         laid.far_waits(),
         laid.optimizer_waits(),
@@ -71,6 +66,9 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
     pointer, wait = csr(slots.rows, waits)
     touched, flows = fold_coflows(net, step.table, parts, step.costs.loads)
     links = parts.first_link[touched]
+    kept = slots.sheet.kept(columns, step.costs.hosts)
+    seconds, sms, hbm, both, host, lead = kept.timing.take(entry, axis=1)  # TIMINGS
+    sums = totals(ranks, columns.counted())
     return Program(
         scenario=step.scenario,
         costs=step.costs,
@@ -79,14 +77,14 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
         rank=rank,
         stream=stream,
         label=labels.number,
-        seconds=slots.floats("seconds"),
-        sms=slots.floats("sms"),
-        hbm=slots.floats("hbm"),
-        both=slots.floats("both"),
-        host=slots.floats("host"),
-        lead=slots.floats("lead"),
-        lag=slots.floats("lag"),
-        drains=slots.ints("drains").astype(bool),
+        seconds=seconds,
+        sms=sms,
+        hbm=hbm,
+        both=both,
+        host=host,
+        lead=lead,
+        lag=kept.lag[entry],
+        drains=kept.drains[entry],
         coflow=coflow,
         instance=instances(rank, coflow, is_send),
         action=actions.number,
@@ -99,9 +97,9 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows]) -> Program:
         link_kinds=tuple(KINDS[code] for code in net.kind_code[links].tolist()),
         first_rank=parts.first_rank,
         multiplicity=np.bincount(parts.rank, minlength=len(parts.first_rank)),
-        class_seconds=tuple(rows.totals.seconds for rows in ranks),
-        flops=tuple(rows.totals.flops for rows in ranks),
-        recomputed=tuple(rows.totals.recomputed for rows in ranks),
+        class_seconds=tuple(total.seconds for total in sums),
+        flops=tuple(total.flops for total in sums),
+        recomputed=tuple(total.recomputed for total in sums),
     )
 
 
@@ -135,18 +133,13 @@ class _Laid:
         """Return the last slot of each class of ranks [rank class]."""
         return self.start[1:] - 1
 
-    def labels(self) -> _Labels:
+    def labels(self) -> Labels:
         """Return the labels in the order in which they appear, and that of each row."""
         # Numbered by template to have numbers at all, then by appearance, so as not to depend
         # on how rows were cut into templates.
-        code: dict[str, int] = {}
-        for template in self.slots.templates:
-            for label in template.label:
-                code.setdefault(label, len(code))
-        columns = [[code[label] for label in rows.label] for rows in self.slots.templates]
-        used, number = by_appearance(self.slots.column(columns))
-        names = list(code)
-        return _Labels(tuple(names[label] for label in used.tolist()), number)
+        labels = self.slots.sheet.labels()
+        used, number = by_appearance(labels.number[self.slots.entry])
+        return Labels(tuple(labels.names[label] for label in used.tolist()), number)
 
     def actions(self) -> _Actions:
         """Return all actions, and that of each row."""

@@ -19,6 +19,7 @@ from simulator.program.program import Floats, Program
 from simulator.program.rank_rows import RankBuilder, Step
 from simulator.program.tiles import UnevenError, tiles
 from simulator.program.timed import schedule_of
+from simulator.program.totals import totals
 from simulator.progress import counted, doing
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
@@ -54,7 +55,7 @@ def _lowered(step: Step, *, folded: bool = True) -> Program:
     # One rank of each class speaks for all; the builder keeps what the ranks of a stage share.
     firsts = counted(parts.first_rank.tolist(), "classes of ranks")
     ranks = [builder.build(rank, float(speed[rank])) for rank in firsts]
-    return lay(step, parts, ranks)
+    return lay(step, parts, ranks, builder.uses.columns)
 
 
 def _speeds(step: Step, builder: RankBuilder) -> Floats:
@@ -66,8 +67,9 @@ def _speeds(step: Step, builder: RankBuilder) -> Floats:
         return speed
     # Kernels of one rank of each pipeline index; the builder has them again for the rows.
     firsts = [layout.rank(index, 0) for index in range(layout.pp)]
-    totals = [builder.build(rank, 1.0).totals for rank in firsts]
-    kernels = [sum(total.seconds.values()) for total in totals]
+    built = [builder.build(rank, 1.0) for rank in firsts]
+    sums = totals(built, builder.uses.columns.counted())
+    kernels = [sum(total.seconds.values()) for total in sums]
     ramp = filling(kernels, scenario.micro_batches)
     expected = expected_paces(layout, kernels, ramp, deviation)
     pace = paces(layout, program_colours(step.schedule), kernels, expected)

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simulator.costs import NO_LAUNCH, Busy, Costs
 from simulator.ops.streams import Stream
 from simulator.program.block_traffic import BlockTraffic
-from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After, Chunk
-from simulator.program.chunks import DUALPIPE, Pairing, chunk
+from simulator.program.chunk_columns import ChunkRows
+from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After
+from simulator.program.chunks import DUALPIPE, Pairing
 from simulator.program.coflows import Coflows, stage_hosts
 from simulator.program.data_parallel import UPDATE, DataParallel, OwedAt
 from simulator.program.folding import members
 from simulator.program.orders import Key, Operations, Order, Post, orders
 from simulator.program.program import Ints
-from simulator.program.templates import FarWait, Handed, Template
+from simulator.program.templates import FarWait, Handed, Template, Use
 from simulator.program.transfers import CoflowKey
+from simulator.program.uses import Runs, Uses
 from simulator.scenario import Scenario
-from simulator.schedules import Action, PipelineOverlap, Schedule, posts
+from simulator.schedules import PipelineOverlap, Schedule, posts
 
 _HALVES = {"F": Handed.FORWARD, "B": Handed.GRADIENT}
 _INPUTS = {FORWARD_INPUT: Handed.FORWARD, GRADIENT_INPUT: Handed.GRADIENT}
@@ -42,17 +42,6 @@ class Step:
     """Every transfer between the ranks of the cluster."""
 
 
-class Totals(NamedTuple):
-    """Sums over all kernels of one rank."""
-
-    seconds: dict[str, float]
-    """Class of op -> busy compute [s]."""
-    flops: dict[str, float]
-    """Dtype -> executed FLOPs."""
-    recomputed: float
-    """Of those FLOPs, what the forward pass ran before."""
-
-
 @dataclass(frozen=True, slots=True)
 class RankRows:
     """What one rank runs in a step. Its slots: one before the actions, each action, one behind."""
@@ -67,8 +56,6 @@ class RankRows:
     """Slot whose messages an action waits for, -1 if none [position]."""
     far: list[FarWait]
     """Waits between slots, besides those for inputs and for reductions."""
-    totals: Totals
-    """Sums over its kernels."""
 
 
 @dataclass
@@ -77,8 +64,6 @@ class RankBuilder:
 
     step: Step
     """What is lowered."""
-    chunks: dict[tuple[Key, int], Chunk] = field(default_factory=dict)
-    """(Action, member of an expert group) -> its rows, which all ranks of a stage share."""
 
     def __post_init__(self) -> None:
         step = self.step
@@ -87,7 +72,7 @@ class RankBuilder:
         self.virtual = step.schedule.stages // len(step.schedule.ranks)
         self.members = members(layout) if step.costs.per_gpu else ()
         self.sends = step.scenario.pipeline.sends
-        self.pairing = _pairing(step.scenario)
+        self.uses = Uses(step.costs, _pairing(step.scenario))
         self.syncs_every_pass = step.scenario.workload.layout.syncs_every_pass
         self.orders = orders(
             step.schedule,
@@ -108,7 +93,6 @@ class RankBuilder:
         order = self.orders[index]
         # Member of its expert group, where each of these has a load of its own.
         member = self.members[layout.local_rank(rank)] if self.members else -1
-        chunks = [self._chunk(key, member) for key in order.keys]
         data = DataParallel(
             scenario=step.scenario,
             costs=step.costs,
@@ -122,12 +106,12 @@ class RankBuilder:
         begin = data.begin_step(order.first)
         self._post(begin, order.posts[0], rank, {})
         actions = []
-        for key, rows in zip(order.keys, chunks, strict=True):
-            template = self._template(key, rows, data)
+        for key in order.keys:
+            use = self.uses.of(Runs(key.kind, key.stage, key.stage_b, member))
+            template = self._template(key, use, data)
             if key.posts >= 0:
-                self._post(
-                    template, order.posts[key.posts], rank, self._behind(key, rows, template)
-                )
+                posted = order.posts[key.posts]
+                self._post(template, posted, rank, self._behind(key, use.rows, template))
             actions.append(template)
         last_slot = len(order.code) + 1
         end = data.end_step(_owed(actions, order), last_slot)
@@ -137,33 +121,25 @@ class RankBuilder:
             templates=[begin, *actions, end.template],
             sequence=np.concatenate([[0], 1 + order.code, [last_template]]),
             awaited=order.awaited,
-            far=[*end.waits, *_parameter_waits(order, actions, chunks, data)],
-            totals=_totals(chunks, actions, order.code, end.template),
+            far=[*end.waits, *_parameter_waits(order, actions, data)],
         )
 
-    def _chunk(self, key: Key, member: int) -> Chunk:
-        # Neither who takes the output nor being final changes the rows.
-        shape = Key(key.kind, key.stage, key.stage_b)
-        if (shape, member) not in self.chunks:
-            micro_batch_b = 0 if key.kind == "FB" else -1
-            action = Action(key.kind, 0, key.stage, micro_batch_b, key.stage_b)
-            self.chunks[shape, member] = chunk(action, self.step.costs, member, self.pairing)
-        return self.chunks[shape, member]
-
-    def _template(self, key: Key, rows: Chunk, data: DataParallel) -> Template:
+    def _template(self, key: Key, use: Use, data: DataParallel) -> Template:
         """Return the rows of an action and of what goes with it."""
         kinds = [UPDATE] if data.resharded else []
         template = Template(data.speed, kinds=[*kinds, str(key.kind)])
         handed_over = self._handed_over(key)
         if key.receives or key.awaits:
             self._wait(template, key, handed_over)
-        traffic = BlockTraffic(data, template, rows, syncs=key.final or self.syncs_every_pass)
+        calls = self.step.table.calls(data.rank)
+        template.begin(use, [calls[key] for key in use.keys])
+        BlockTraffic(data, template, use, syncs=key.final or self.syncs_every_pass).lay()
         # Where compute waits for what comes, rows wait for that.
-        self._add_chunk(template, rows, traffic, {} if key.receives else handed_over)
+        self._take(template, use.rows, {} if key.receives else handed_over)
         if 0 <= key.forward < self.step.schedule.stages - 1:
-            self._hand_on(template, Handed.FORWARD, rows.forward_out, key.to, data.rank)
+            self._hand_on(template, Handed.FORWARD, use.rows.forward_out, key.to, data.rank)
         if key.backward > 0:
-            self._hand_on(template, Handed.GRADIENT, rows.gradient_out, key.to_b, data.rank)
+            self._hand_on(template, Handed.GRADIENT, use.rows.gradient_out, key.to_b, data.rank)
         return template
 
     def _handed_over(self, key: Key) -> dict[int, bool]:
@@ -176,35 +152,20 @@ class RankBuilder:
             GRADIENT_INPUT: 0 <= key.backward < last_stage,
         }
 
-    def _add_chunk(
-        self, template: Template, rows: Chunk, traffic: BlockTraffic, handed_over: dict[int, bool]
-    ) -> None:
-        """Add an action's own rows, and among them what its blocks gather and reduce.
+    def _take(self, template: Template, rows: ChunkRows, handed_over: dict[int, bool]) -> None:
+        """Make an action's rows wait for what other actions hand over.
 
         handed_over: inputs that rows wait for themselves, nothing if the first row of the template does.
         """
-        rank = traffic.data.rank
-        calls = self.step.table.calls(rank)
-        columns = zip(rows.stream, rows.label, rows.busy, rows.exchange, rows.after, strict=True)
-        for number, (stream, label, busy, call, after) in enumerate(columns):
-            parameters = traffic.before(number)
-            coflow = -1
-            if call.kind:
-                coflow = calls[CoflowKey(*call)]
-            takes = any(handed_over.get(due) for due in after)
-            launched = self._receiving(busy, self.virtual) if takes else busy
-            row = template.row(stream, label, launched, coflow)
-            template.place.append(row)
-            template.wait(row, parameters)
-            for due in after:
-                if due >= 0:
-                    template.wait(row, template.placed((due,)))
-                elif not handed_over:
-                    template.wait(row, (0,))  # the first row of the template waits for them
-                elif handed_over[due]:
-                    template.wait_for_input(row, _INPUTS[due])
-            traffic.behind(number)
-        traffic.finish()
+        drains = self._receiving(NO_LAUNCH, self.virtual).drains
+        for one in rows.inputs:
+            row = template.place[one.row]
+            if not handed_over:
+                template.wait(row, (0,))
+            elif handed_over[one.due]:
+                template.wait_for_input(row, _INPUTS[one.due])
+                if drains:
+                    template.drained.append(row)
 
     def _receiving(self, busy: Busy, virtual: int) -> Busy:
         """Return what a row that takes what another stage sends keeps busy."""
@@ -232,7 +193,7 @@ class RankBuilder:
         """
         direction = "F" if kind == Handed.FORWARD else "B"
         index = self.step.scenario.layout.pipeline_index(rank)
-        rows = template.placed(row for row in made if row >= 0)
+        rows = template.placed(made)
         # A rank that holds both stages, as in a V-shaped schedule, sends nothing.
         edge = self.step.table.edges.get((direction, index, taker))
         if edge is not None and self.step.table.meets:
@@ -273,15 +234,14 @@ class RankBuilder:
                     template.handed[_HALVES[message.half]].append(row)
             after = dict.fromkeys("FB", rows)
 
-    def _behind(self, key: Key, rows: Chunk, template: Template) -> dict[str, list[int]]:
+    def _behind(self, key: Key, rows: ChunkRows, template: Template) -> dict[str, list[int]]:
         """Return the rows of an action behind which messages of either half begin."""
         behind = dict.fromkeys("FB", template.latest(rows.latest))
         # Outputs of a pair leave before all of it is done: Megatron-LM posts a forward's on the
         # stream of its last combine, and a backward's before the last weight gradient.
         if key.kind == "FB" and self.sends is PipelineOverlap.STEADY:
             for half, made in (("F", rows.forward_out), ("B", rows.gradient_out)):
-                own = template.placed(row for row in made if row >= 0)
-                behind[half] = own or behind[half]
+                behind[half] = template.placed(made) or behind[half]
         return behind
 
     def _coflow_of(self, message: Post, rank: int) -> int:
@@ -314,65 +274,22 @@ def _owed(actions: Sequence[Template], order: Order) -> list[OwedAt]:
 
 
 def _parameter_waits(
-    order: Order, actions: Sequence[Template], chunks: Sequence[Chunk], data: DataParallel
+    order: Order, actions: Sequence[Template], data: DataParallel
 ) -> list[FarWait]:
     """Return that the first forward pass of each stage waits for the gathers of the first slot."""
     waits: list[FarWait] = []
+    if not data.gathers:
+        return waits
     for stage, position in order.first.items():
-        number = order.code[position]
-        rows = chunks[number]
-        for mark, begin in rows.begins.items():
+        action = actions[order.code[position]]
+        assert action.use
+        for half_mark, begin in action.use.rows.begins.items():
+            mark = action.use.mark(half_mark)
             # The blocks of a pair's other half, or without rows, wait for nothing here.
             this_pass = mark.direction == "F" and mark.stage == stage
-            if not this_pass or begin >= len(rows.stream):
+            if not this_pass or begin >= len(action.place):
                 continue
-            row = actions[number].place[begin]
+            row = action.place[begin]
             for gather in data.gathers.get(mark, ()):
                 waits.append(FarWait(position + 1, row, 0, gather))
     return waits
-
-
-def _totals(
-    chunks: Sequence[Chunk], actions: Sequence[Template], code: Ints, end: Template
-) -> Totals:
-    """Return a rank's sums.
-
-    actions: their templates, [chunk] as chunks. code: chunk of each action [position]. end: holds
-    the optimizer.
-    """
-    # Chunks are written for a healthy GPU, and shared by ranks of other speeds.
-    classes = []
-    for rows, template in zip(chunks, actions, strict=True):
-        at_speed = {name: seconds / end.speed for name, seconds in rows.classes.items()}
-        for name, copied in template.copies.items():
-            at_speed[name] = at_speed.get(name, 0.0) + copied
-        classes.append(at_speed)
-    seconds = _sums(classes, code)
-    for name, copied in end.copies.items():
-        seconds[name] = seconds.get(name, 0.0) + copied
-    optimizer = end.seconds[end.optimizer]
-    seconds["optimizer"] = seconds.get("optimizer", 0.0) + optimizer
-    flops = _sums([rows.flops for rows in chunks], code)
-    recomputed = np.array([rows.recomputed for rows in chunks], dtype=np.float64)
-    return Totals(seconds, flops, _sum(recomputed[code]))
-
-
-def _sums(tables: Sequence[dict[str, float]], code: Ints) -> dict[str, float]:
-    """Return the sum over all positions by name. tables: of each chunk. code: chunk [position]."""
-    # Names in the order in which the rank meets them.
-    _, first = np.unique(code, return_index=True)
-    names: dict[str, None] = {}
-    for number in code[np.sort(first)].tolist():
-        names.update(dict.fromkeys(tables[number]))
-    sums = {}
-    for name in names:
-        values = np.array([table.get(name, 0.0) for table in tables])  # [chunk]
-        sums[name] = _sum(values[code])
-    return sums
-
-
-def _sum(values: NDArray[np.float64]) -> float:
-    """Return the sum of values, added one by one as rows are laid; numpy's sum adds pairwise."""
-    if not len(values):
-        return 0.0
-    return float(np.cumsum(values)[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from simulator.collectives import send
 from simulator.collectives.paths import of_kind, ways
 from simulator.program.program import Floats, Ints
 from simulator.program.ragged import flat, lengths, starts
-from simulator.topology import LinkKind, Network
+from simulator.topology import LinkKind, Network, wired
 
 
 class Routes(NamedTuple):
@@ -38,6 +39,13 @@ def routes(network: Network, src: Ints, dst: Ints) -> Routes:
 
     Not where PCIe links stand on it: `ways` names them in another order.
     """
+    columns = [np.ascontiguousarray(ranks, dtype=np.int64).tobytes() for ranks in (src, dst)]
+    return _routes(wired(network), *columns)
+
+
+@lru_cache(maxsize=8)  # by value: points of a sweep share them
+def _routes(network: Network, sources: bytes, targets: bytes) -> Routes:
+    src, dst = (np.frombuffer(ranks, dtype=np.int64) for ranks in (sources, targets))
     crossed = ways(network, src, dst)
     if (crossed.share != 1.0).any() or (network.pcie >= 0).any():
         pairs = zip(src.tolist(), dst.tolist(), strict=True)

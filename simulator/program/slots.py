@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.program.program import Floats, Ints
-from simulator.program.ragged import Entries, flat, lengths, spread, starts
+from simulator.program.program import Ints
+from simulator.program.ragged import flat, lengths, spread, starts
+from simulator.program.sheet import Pairs, Sheet
 from simulator.program.templates import Handed, Template
 from simulator.program.waits import Waits
 
@@ -42,66 +43,53 @@ class Reductions(NamedTuple):
 class Slots:
     """Which template stands at each slot, and where its rows begin."""
 
-    templates: Sequence[Template]
+    sheet: Sheet
     """Different templates."""
     template: Ints
-    """Index into templates [slot]."""
+    """Index into the templates [slot]."""
     first_row: Ints
     """Row of the program at which the slot begins, and the number of all rows [slot + 1]."""
+    slot: Ints
+    """Where each row stands [row]."""
+    entry: Ints
+    """Which row it is of those of all templates [row]."""
 
     @classmethod
     def of(cls, templates: Sequence[Template], sequence: Ints) -> Slots:
         """Return the slots of templates in an order. sequence: index into templates [slot]."""
-        rows = lengths([template.stream for template in templates])  # [template]
-        return cls(templates, sequence, starts(rows[sequence]))
+        sheet = Sheet.of(templates)
+        rows = spread(sheet.counts, sequence)
+        return cls(sheet, sequence, starts(sheet.counts[sequence]), rows.owner, rows.entry)
+
+    @property
+    def templates(self) -> Sequence[Template]:
+        """Return the different templates."""
+        return self.sheet.templates
 
     @property
     def rows(self) -> int:
         """Return the number of all rows."""
-        return int(self.first_row[-1])
-
-    @property
-    def slot(self) -> Ints:
-        """Return the slot of each row [row]."""
-        slots = np.arange(len(self.template))
-        rows = np.diff(self.first_row)  # [slot]
-        return np.repeat(slots, rows)
-
-    def column(self, values: Sequence[Sequence[int]]) -> Ints:
-        """Return a column of all rows. values: of each template, one per row."""
-        return flat(values)[self._entries(values).entry]
-
-    def ints(self, name: str) -> Ints:
-        """Return a column of all rows by its name in Template."""
-        return self.column([getattr(template, name) for template in self.templates])
-
-    def floats(self, name: str) -> Floats:
-        """Return a column of all rows by its name in Template."""
-        columns = [getattr(template, name) for template in self.templates]
-        entry = self._entries(columns).entry
-        values: Floats = flat(columns, np.float64)[entry]
-        return values
+        return len(self.entry)
 
     def actions(self) -> SlotActions:
         """Return the actions of all slots."""
         kinds = [template.kinds for template in self.templates]
-        slot, entry = self._entries(kinds)
+        slot, entry = spread(lengths(kinds), self.template)
         # A template counts its actions from 0; the first one of a slot has this number among all.
         first_action = starts(np.bincount(slot, minlength=len(self.template)))
-        of_row = self.ints("action") + first_action[self.slot]
+        of_row = self.sheet.action()[self.entry] + first_action[self.slot]
         names = [kind for template_kinds in kinds for kind in template_kinds]
         return SlotActions(of_row, slot, [names[number] for number in entry.tolist()])
 
-    def waits(self) -> Waits:
+    def waits(self) -> list[Waits]:
         """Return the waits within templates."""
-        rows = [template.wait_row for template in self.templates]
-        others = [template.wait_on for template in self.templates]
-        slot, entry = self._entries(rows)
+        return [self._spread(pairs) for pairs in self.sheet.waits()]
+
+    def _spread(self, pairs: Pairs) -> Waits:
+        slot, entry = spread(pairs.counts, self.template)
         # Rows are numbered within their template: in the program they begin where the slot does.
         first = self.first_row[slot]  # [wait]
-        row = flat(rows)[entry]
-        on = flat(others)[entry]
-        return Waits(first + row, first + on)
+        return Waits(first + pairs.row[entry], first + pairs.on[entry])
 
     def inputs(self, sources: Ints) -> Waits:
         """Return the waits for what other slots hand over.
@@ -110,7 +98,7 @@ class Slots:
         """
         rows = [template.input_row for template in self.templates]
         kinds = [template.input_kind for template in self.templates]
-        slot, entry = self._entries(rows)
+        slot, entry = spread(lengths(rows), self.template)
         row = self.first_row[slot] + flat(rows)[entry]  # [input]
         kind = flat(kinds)[entry]
         source = sources[slot, kind]
@@ -124,7 +112,7 @@ class Slots:
     def reductions(self) -> Reductions:
         """Return the rows that sum gradients."""
         columns = [template.reduced for template in self.templates]
-        slot, entry = self._entries(columns)
+        slot, entry = spread(lengths(columns), self.template)
         row = self.first_row[slot] + flat(columns)[entry]
         return Reductions(slot, row)
 
@@ -137,7 +125,3 @@ class Slots:
         waiting = self.first_row[slot] + row
         waited_for = self.first_row[on_slot] + on_row
         return Waits(waiting, waited_for)
-
-    def _entries(self, columns: Sequence[Sequence[object]]) -> Entries:
-        """Return the entries at all slots. columns: a list of each template."""
-        return spread(lengths(columns), self.template)

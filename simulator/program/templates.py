@@ -1,20 +1,22 @@
 """Rows that occur again and again, written down once: a program is a sequence of templates.
 
 What a rank does for one micro-batch it does for all, so that its actions are few different
-templates. Each is written row by row here; `slots` lays them one behind another, all columns of all
-rows at once.
+templates. Each is the rows of a `ChunkRows`, which are never looked at one by one, and a few others
+among them; `sheet` puts all of them into columns, `slots` lays these one behind another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
 from simulator.costs import Busy
 from simulator.ops.streams import Stream
-from simulator.program.chunk_rows import Mark
+from simulator.program.chunk_columns import ChunkRows
+from simulator.program.chunk_rows import After, Mark
+from simulator.program.transfers import CoflowKey
 
 
 class Handed(IntEnum):
@@ -54,40 +56,59 @@ def _nothing_handed() -> tuple[list[int], ...]:
     return tuple([] for _ in Handed)
 
 
+class Use(NamedTuple):
+    """An action of the schedule, with what its blocks cost."""
+
+    number: int
+    """Among those of the program."""
+    rows: ChunkRows
+    """Its rows."""
+    stages: tuple[int, int]
+    """Its stage, and that of a pair's backward half, or -1."""
+    first: tuple[int, int, int]
+    """Where what rows keep busy begins in the columns of the program [Source]."""
+    keys: tuple[CoflowKey, ...]
+    """Coflows that its rows take part in [call]."""
+
+    def mark(self, mark: Mark) -> Mark:
+        """Return a block with the number of its stage, for that of its half."""
+        return mark._replace(stage=self.stages[mark.stage])
+
+
 @dataclass(slots=True)
 class Template:
-    """Rows of one rank as columns, numbered from 0, and what waits for what among them."""
+    """Rows of one rank, numbered from 0, and what waits for what among them."""
 
     speed: float
     """Of the rank's kernels; 1 for a healthy GPU."""
+    length: int = 0
+    """Number of rows."""
+    use: Use | None = None
+    """The action whose rows are among them, if any."""
+    calls: list[int] = field(default_factory=list)
+    """Number in the whole cluster's table of the coflows that it names [call]."""
+    place: list[int] = field(default_factory=list)
+    """Row of the template of each row of the action [action's row]."""
+    own_action: int = 0
+    """Index into `kinds` of these."""
+    drained: list[int] = field(default_factory=list)
+    """Rows that the host launches when what they wait for is done, whatever they keep busy."""
+    added: list[int] = field(default_factory=list)
+    """The other rows [added]."""
     stream: list[Stream] = field(default_factory=list)
-    """A Stream [row]."""
+    """A Stream [added]."""
     label: list[str] = field(default_factory=list)
-    """What traces call it [row]."""
-    seconds: list[float] = field(default_factory=list)
-    """Of kernels at the rank's speed, 0 of transfers [row] s."""
-    sms: list[float] = field(default_factory=list)
-    """Sensitivity of kernels to SMs that transfers hold [row]."""
-    hbm: list[float] = field(default_factory=list)
-    """The same, to HBM bandwidth [row]."""
-    both: list[float] = field(default_factory=list)
-    """The mean product of both [row]."""
-    host: list[float] = field(default_factory=list)
-    """How long the host is busy with it [row] s."""
-    lead: list[float] = field(default_factory=list)
-    """How long until its first kernel, or its transfer, is launched [row] s."""
-    lag: list[float] = field(default_factory=list)
-    """When its last kernel ends at the rank's speed, were the GPU free, from when the host begins [row] s."""
-    drains: list[bool] = field(default_factory=list)
-    """Whether the host waits for what the row waits for before it launches it [row]."""
+    """What traces call it [added]."""
+    busy: list[Busy] = field(default_factory=list)
+    """What it keeps busy [added]."""
     coflow: list[int] = field(default_factory=list)
-    """Number in the whole cluster's table, -1 of kernels [row]."""
+    """Number in the whole cluster's table, -1 of kernels [added]."""
     action: list[int] = field(default_factory=list)
-    """Index into `kinds` [row]."""
+    """Index into `kinds` [added]."""
     kinds: list[str] = field(default_factory=list)
     """Kinds of the actions that the rows belong to [action]."""
     wait_row: list[int] = field(default_factory=list)
-    """Row that waits [wait]."""
+    """Row that waits, besides those of the action for each other [wait]."""
     wait_on: list[int] = field(default_factory=list)
     """Row of the same template that it waits for [wait]."""
     input_row: list[int] = field(default_factory=list)
@@ -100,8 +121,6 @@ class Template:
     """Rows that sum gradients, which the optimizer waits for."""
     owed: list[Owed] = field(default_factory=list)
     """Gradients that are summed at the end of the step."""
-    place: list[int] = field(default_factory=list)
-    """Row of the template of each row of the action's chunk [chunk row]."""
     copies: dict[str, float] = field(default_factory=dict)
     """Class of op -> time of kernels that stand outside of chunks, at the rank's speed [s]."""
     optimizer: int = -1
@@ -111,19 +130,26 @@ class Template:
         self, stream: Stream, label: str, busy: Busy, coflow: int = -1, *, action: int = -1
     ) -> int:
         """Add a row; return its number. action: index into `kinds`, -1 for the last."""
+        self.added.append(self.length)
         self.stream.append(stream)
         self.label.append(label)
-        self.seconds.append(busy.seconds / self.speed)
-        self.sms.append(busy.sensitivity.sms)
-        self.hbm.append(busy.sensitivity.hbm)
-        self.both.append(busy.sensitivity.both)
-        self.host.append(busy.launches.total)
-        self.lead.append(busy.launches.first)
-        self.lag.append(busy.launches.lag(self.speed))
-        self.drains.append(busy.drains)
+        self.busy.append(busy)
         self.coflow.append(coflow)
         self.action.append(action % len(self.kinds))
-        return len(self.stream) - 1
+        self.length += 1
+        return self.length - 1
+
+    def begin(self, use: Use, calls: list[int]) -> None:
+        """Take an action, whose rows belong to the last of `kinds`. calls: as `Template.calls`."""
+        self.use = use
+        self.calls = calls
+        self.own_action = len(self.kinds) - 1
+
+    def place_to(self, row: int) -> None:
+        """Add the action's rows that stand in front of one of them and have no place yet."""
+        count = row - len(self.place)
+        self.place += range(self.length, self.length + count)
+        self.length += count
 
     def wait(self, row: int, on: Iterable[int]) -> None:
         """Make a row wait for others of the template."""
@@ -131,19 +157,17 @@ class Template:
             self.wait_row.append(row)
             self.wait_on.append(other)
 
-    def latest(self, rows: Mapping[Stream, int]) -> list[int]:
-        """Return the last row of the action's chunk on each stream, or the wait before it if it has none.
+    def latest(self, rows: After) -> list[int]:
+        """Return rows of the action, or the wait before it if it has none."""
+        return self.placed(rows) or list(range(self.length))
 
-        rows: last row of each stream, counted from where the chunk begins.
-        """
-        return self.placed(rows.values()) or list(range(len(self.stream)))
-
-    def rows_of(self, label: str) -> list[int]:
-        """Return the rows of a label."""
-        return [row for row, name in enumerate(self.label) if name == label]
+    def added_as(self, label: str) -> list[int]:
+        """Return the added rows of a label."""
+        rows = zip(self.added, self.label, strict=True)
+        return [row for row, name in rows if name == label]
 
     def placed(self, rows: Iterable[int]) -> list[int]:
-        """Return rows of the template. rows: of the action's chunk."""
+        """Return rows of the template. rows: of the action."""
         return [self.place[row] for row in rows]
 
     def wait_for_input(self, row: int, kind: Handed) -> None:

@@ -53,8 +53,10 @@ class Reach(NamedTuple):
 
     def equals(self, other: Reach) -> bool:
         """Tell whether another one has the same ranks and links."""
-        same = self.directed == other.directed
-        return same and all(np.array_equal(*both) for both in zip(self[:4], other[:4], strict=True))
+        if self.directed != other.directed:
+            return False
+        pairs = zip(self[:4], other[:4], strict=True)
+        return all(mine is theirs or np.array_equal(mine, theirs) for mine, theirs in pairs)
 
 
 class Block(NamedTuple):

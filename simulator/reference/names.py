@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from simulator import inputs
 from simulator.collectives import ALGORITHMS, DISPATCHERS, OF_STACK, Traffic
-from simulator.collectives.communication import NCCL, NEEDS
+from simulator.collectives.named import NCCL, NEEDS
 from simulator.hardware import KernelConfig
 from simulator.model import FAMILIES
 from simulator.precision import RECIPES, RECOMPUTE

@@ -16,8 +16,7 @@ from simulator.collectives.algorithms import TWO_SIDED
 from simulator.collectives.choose import own_part
 from simulator.collectives.tuner import Shape, estimate
 from simulator.compute import Processor
-from simulator.costs import BlockCost, BlockMemory
-from simulator.costs.hosts import AT_ONCE
+from simulator.costs import BlockCost, BlockMemory, Part
 from simulator.costs.phases import phase_cost
 from simulator.hardware import CommunicationModel, KernelConfig, OverlapMethod
 from simulator.ops import Op, Phase, Transfer
@@ -25,6 +24,7 @@ from simulator.ops.op import Ops, gemm, piece
 from simulator.ops.overlap import gathering, scattering
 from simulator.precision import Dtype
 from simulator.program.chunk_rows import NO_CALL, Call, Chunk
+from simulator.program.chunks import halves
 from simulator.residuals.links import NVLINK_LATENCY
 from simulator.residuals.rows import processor
 
@@ -73,7 +73,7 @@ class _Links:
 
     def seconds(self, call: Call) -> float:
         """Return the time of one pass over a buffer, alone [s]."""
-        kernels, size = self.table.communication, float(call.which)
+        kernels, size = self.table.communication, float(call.size)
         kernel = self._nccl(size) if call.kind == "tp" else kernels[call.kind]
         rounds = (self.ranks - 1) * kernel.nvlink_latency * NVLINK_LATENCY
         transfer = self.moving(kernel, size)
@@ -197,14 +197,14 @@ def elapsed(ops: Ops, part: Processor, links: _Links) -> float:
     phase = Phase.ATTENTION_F
     cost = phase_cost(ops, part)
     block = BlockCost(load=-1, phases={phase: cost}, memory=BlockMemory(0.0))
-    rows = Chunk(AT_ONCE)
-    rows.compute(block, phase, ())
+    rows = Chunk()
+    rows.compute(halves([Part(0, "dense", block)]).ahead[0], phase, ())
     ends: list[float] = []  # [row] s
     free: dict[int, float] = {}  # stream -> when its last row ends [s]
-    columns = zip(rows.stream, rows.busy, rows.exchange, rows.after, strict=True)
-    for stream, busy, call, after in columns:
+    columns = zip(rows.stream, rows.segment, rows.call, rows.after, strict=True)
+    for stream, segment, call, after in columns:
         start = max((free.get(stream, 0.0), *(ends[row] for row in after)))
-        lasts = busy.seconds if call == NO_CALL else links.seconds(call)
+        lasts = cost.segments[segment].total if call == NO_CALL else links.seconds(call)
         ends.append(start + lasts)
         free[stream] = ends[-1]
     return max(ends)

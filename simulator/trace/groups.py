@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.collectives.communication import dispatcher_of
 from simulator.collectives.kinds import DATA, EXCHANGES, SENDS, CoflowKind
+from simulator.collectives.named import dispatcher_of
 from simulator.costs.buckets import Bucket, Members, holders, of_stage, shards
 from simulator.experts import WAYS
 from simulator.precision import BYTES, Dtype

@@ -13,7 +13,7 @@ from simulator.collectives.kinds import EXCHANGES
 from simulator.errors import InputError
 from simulator.ops.streams import Stream
 from simulator.program import Program
-from simulator.program.chunks import chunk
+from simulator.program.totals import action_seconds
 from simulator.schedules import Action
 from simulator.timeline import Timeline
 from simulator.trace.classes import classify
@@ -181,4 +181,4 @@ def _compute(timeline: Timeline, number: int) -> dict[str, float]:
     _, position, _ = program.actions[number]
     order = program.schedule.ranks[program.pipeline_index(0)]
     action: Action = order[position]
-    return dict(chunk(action, program.costs).classes)
+    return action_seconds(action, program.costs)
