@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
-from simulator.costs.columns import BlockColumns, Counted, Timing, counted, joined, timing
+from simulator.costs.columns import BlockColumns, Counted, Timing, counted, joined, sums, timing
 from simulator.costs.segments import Hop, Join, Segment, Shape
 from simulator.model import BlockKind
 from simulator.ops import Pass, Phase
@@ -50,11 +50,11 @@ class PhaseCost:
     @property
     def seconds(self) -> dict[str, float]:
         """Return the time of the phase's kernels by class of op [s]."""
-        sums: defaultdict[str, float] = defaultdict(float)
+        by_class: defaultdict[str, float] = defaultdict(float)
         for segment in self.segments:
             for name, seconds in segment.seconds.items():
-                sums[name] += seconds
-        return dict(sums)
+                by_class[name] += seconds
+        return dict(by_class)
 
     @cached_property
     def timing(self) -> Timing:
@@ -67,7 +67,7 @@ class PhaseCost:
         return counted(self.segments, self.segments)
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> tuple[object, ...]:
         """Return what tells the phase's items from others, whatever they take."""
         return tuple(item.shape for item in self.items)
 
@@ -146,18 +146,24 @@ class BlockCost:
         """Return the block's segments as columns."""
         mean = self.mean or self
         first: dict[Phase, int] = {}
-        sums: list[Counted] = []
+        segments: list[Counted] = []
         shape: list[object] = [self.exchanges_experts, self.recompute]
         for phase, cost in self.phases.items():
             alike = mean.phases[phase]
-            first[phase] = len(sums)
+            first[phase] = len(segments)
             # Phases that do not depend on a load are those of the block of mean load.
             added = cost.counted if alike is cost else counted(cost.segments, alike.segments)
-            sums += added
+            segments += added
             names = [(tuple(one.seconds), tuple(one.flops)) for one in added]
             shape.append((phase, cost.runs, cost.shape, *names))
         timings = [cost.timing for cost in self.phases.values()]
-        return BlockColumns(joined(timings), tuple(sums), first, tuple(shape))
+        return BlockColumns(
+            timing=joined(timings),
+            counted=tuple(segments),
+            sums=sums(segments),
+            first=first,
+            shape=Shape(tuple(shape)),
+        )
 
 
 Parts: TypeAlias = tuple[BlockCost, ...]
