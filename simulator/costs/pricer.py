@@ -81,6 +81,8 @@ class Pricer:
     context: Context
     """What their costs follow from."""
     evens: dict[BlockKind, tuple[_Even, ...]] = field(default_factory=dict)
+    """Kind -> its parts with equally popular experts, and what they run."""
+    blocks: dict[BlockKind, Parts] = field(default_factory=dict)
     """Kind -> its parts with equally popular experts."""
     loads: dict[_Asked, Parts] = field(default_factory=dict)
     """Blocks under a load -> their parts."""
@@ -89,7 +91,9 @@ class Pricer:
 
     def even(self, kind: BlockKind) -> Parts:
         """Return a block's parts with equally popular experts."""
-        return tuple(even.cost for even in self._evens(kind))
+        if kind not in self.blocks:
+            self.blocks[kind] = tuple(even.cost for even in self._evens(kind))
+        return self.blocks[kind]
 
     def loaded(self, kind: BlockKind, number: int, load: Load, member: int) -> Parts:
         """Return a block's parts under a load. number: of the load. member: of its expert group, -1: any."""
