@@ -43,6 +43,7 @@ ELSEWHERE = {
     "deepseek-v3-32k": "h800-2048",
     "deepseek-v3-128k": "h800-2048",
     "mixtral-8x7b": "h100-64",
+    "qwen2.5-1.5b": "h800-node",
 }
 """workload without published figures -> where it runs, if not on 512 H800s"""
 
@@ -60,6 +61,9 @@ NAMED = [
     "mixtral-8x22b",
     "gpt-3-175b",
     "gpt-4",
+    "qwen2.5-1.5b",
+    "qwen2.5-7b",
+    "qwen2.5-14b",
     "qwen2.5-32b",
     "llama-3.3-70b",
     *(

@@ -5,6 +5,7 @@
 | `train: {workload: deepseek-v3}`              | the workload's own tokens at its own batch           |
 | `spans: [{tokens: 252e6, set: {...}}, {}]`    | one after another; the one without an amount takes the rest |
 | `ramp: {from: 3072, to: 15360}`               | a batch that grows evenly with the tokens of its span |
+| `sft: {workload: deepseek-v3-sft, samples: 804745, ...}` | samples of unequal length, packed |
 | `repeat: {stages: [pre-training], share: 0.1}` | a tenth of a stage once more: ablations, failed runs |
 | `campaign: {name: deepseek-v3}`               | another campaign as one stage                        |
 """
@@ -151,6 +152,42 @@ class TrainConfig(SpanConfig):
     )
 
 
+class SftConfig(Section):
+    """Fine-tuning on samples of unequal length."""
+
+    workload: str = Field(
+        description="What to train; its sequence length is that of the longest sample.",
+        examples=["deepseek-v3-sft"],
+    )
+    topology: str = Field(
+        "", description="Where to train, where it is not the campaign's own.", examples=["h800-512"]
+    )
+    set: dict[str, Any] = Field(
+        {},
+        description="Keys of either file that are different here, as `--set` takes them.",
+        examples=[{"training.seq_length": 4096}],
+    )
+    samples: Integer = Field(gt=0, description="Number of samples.", examples=[804745])
+    mean_length: Number = Field(
+        gt=0, description="Mean number of tokens of a sample.", examples=[5355]
+    )
+    spread: Number = Field(
+        1.0,
+        ge=0,
+        le=3,
+        description="Standard deviation of the logarithm of the length, of a log-normal; assumed.",
+        examples=[1.0],
+    )
+    epochs: Number = Field(gt=0, description="How often each sample is seen.", examples=[2])
+    packing: Literal["best_fit", "padding"] = Field(
+        "best_fit",
+        description=(
+            "Whether samples share sequences, attention staying inside each (best_fit), or have one "
+            "each, padded to its end (padding)."
+        ),
+    )
+
+
 class RepeatConfig(Section):
     """What a programme repeats or throws away, as a share of other stages."""
 
@@ -215,6 +252,7 @@ class StageConfig(Section):
 
     name: str = Field(description="Name of the stage.", examples=["pre-training"])
     train: TrainConfig | None = Field(None, description="A training run.")
+    sft: SftConfig | None = Field(None, description="Fine-tuning on samples of unequal length.")
     repeat: RepeatConfig | None = Field(
         None, description="What is repeated or thrown away, as a share of other stages."
     )
@@ -260,7 +298,7 @@ class StageConfig(Section):
         return self
 
 
-KINDS = ("train", "repeat", "campaign")
+KINDS = ("train", "sft", "repeat", "campaign")
 """Keys of a stage that say what is done in it; `campaign.kinds` has a row for each."""
 
 

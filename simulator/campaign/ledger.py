@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from simulator.campaign.config import CampaignConfig, Figure, StageConfig
 from simulator.campaign.money import EnergyConfig, Owned, owned, watts
 from simulator.campaign.reader import Campaign, Stage
-from simulator.campaign.spans import Point, Span, work
+from simulator.campaign.spans import Point, Span, mixed, work
 from simulator.campaign.steps import Step, Steps, key
 from simulator.units import KWH
 
@@ -92,12 +92,17 @@ class Line:
     total: Sum
     """What it comes to."""
     step: Step
-    """Its step; of a ramp, the one at its last batch."""
+    """Its step; of a ramp the one at its last batch, of a mix the last."""
 
     @property
     def gpus(self) -> int:
         """Return on how many GPUs it runs."""
         return self.step.report.scenario.topology.gpus
+
+    @property
+    def step_time(self) -> float:
+        """Return the time of a step, mean over the span [s]."""
+        return self.total.seconds / self.total.steps
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,8 @@ def _line(span: Span, steps: Steps, price: float | None) -> Line:
     """Return a span in the ledger. price: of a GPU-hour, None for that of its topology [USD]."""
     along = [steps[key(scenario)] for scenario in span.scenarios]
     points = [Point(step.report.scenario.tokens_per_step, step.report.step_time) for step in along]
+    if span.weights:
+        points = [mixed(points, span.weights)]
     done = work(points, span.amount)
     last = along[-1]
     cluster = last.report.scenario.topology

@@ -34,13 +34,17 @@ class OwnConfig(Section):
         0.25,
         ge=0,
         description="What network, storage and building add to that, as a share; assumed.",
+        examples=[0.25],
     )
-    years: Number = Field(4.0, gt=0, description="Years over which the price is written off.")
+    years: Number = Field(
+        4.0, gt=0, description="Years over which the price is written off.", examples=[4]
+    )
     used: Number = Field(
         0.8,
         gt=0,
         le=1,
         description="Share of these years in which somebody computes on it; assumed.",
+        examples=[0.8],
     )
     staff: Dollars = Field(
         0.0,
@@ -54,7 +58,10 @@ class EnergyConfig(Section):
     """What the building adds, what energy costs and what it emits."""
 
     pue: Number = Field(
-        1.2, ge=1, description="Energy of the building over that of its servers; assumed."
+        1.2,
+        ge=1,
+        description="Energy of the building over that of its servers; assumed.",
+        examples=[1.2],
     )
     price: EnergyPrice | None = Field(
         None, description="Price of energy, for ownership [USD/J].", examples=["0.08 USD per kWh"]
@@ -69,23 +76,39 @@ class Rent(BaseModel):
 
     model_config = FROZEN
 
-    gpu: str = Field(description="Name of the GPU, as topologies write it.")
-    low: Number = Field(gt=0, description="Lowest price of its source [USD per GPU-hour].")
-    high: Number = Field(gt=0, description="Highest price of its source [USD per GPU-hour].")
-    date: str = Field(description="When, as far as the source says.")
-    source: str = Field(description="Who said so.")
+    gpu: str = Field(description="Name of the GPU, as topologies write it.", examples=["h100"])
+    low: Number = Field(
+        gt=0, description="Lowest price of its source [USD per GPU-hour].", examples=[1.7]
+    )
+    high: Number = Field(
+        gt=0, description="Highest price of its source [USD per GPU-hour].", examples=[2.35]
+    )
+    date: str = Field(description="When, as far as the source says.", examples=["2026-05"])
+    source: str = Field(description="Who said so.", examples=["Vast.ai"])
 
 
 class _Rents(BaseModel):
     model_config = FROZEN
-    rents: tuple[Rent, ...]
+    rents: tuple[Rent, ...] = Field(description="Every published rent.")
 
 
 class _Node(BaseModel):
     model_config = FROZEN
-    rest: Number
-    idle: Number
-    sources: dict[str, str]
+    rest: Number = Field(
+        ge=0,
+        description="What a server draws beyond its GPUs, over their power limit.",
+        examples=[0.5],
+    )
+    idle: Number = Field(
+        ge=0,
+        le=1,
+        description="Share of its power limit that a GPU draws while it waits.",
+        examples=[0.279],
+    )
+    sources: dict[str, str] = Field(
+        description="Key of this file -> where its value is from.",
+        examples=[{"rest": "arXiv 2412.08602"}],
+    )
 
 
 class Owned(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 
 from simulator import inputs
 from simulator.campaign.config import CampaignConfig, StageConfig
+from simulator.campaign.sft import sft_span
 from simulator.campaign.spans import Span
 from simulator.campaign.training import Folder, spans
 from simulator.errors import InputError
@@ -70,6 +71,8 @@ def _stage(config: CampaignConfig, stage: StageConfig, files: tuple[Path, ...]) 
     folder = Folder(files[-1].parent)
     if stage.train:
         return Stage(stage, spans=spans(stage.train, config.topology, folder))
+    if stage.sft:
+        return Stage(stage, spans=(sft_span(stage.sft, config.topology, folder),))
     if stage.campaign:
         path = folder.file(stage.campaign.name, "campaigns")
         if path.resolve() in files:

@@ -34,9 +34,11 @@ class Span:
     label: str
     """What tells it from the other spans of its stage."""
     scenarios: tuple[Scenario, ...]
-    """One, or those of a ramp in the order of their batches."""
+    """One, those of a ramp in the order of their batches, or those between which a step lies."""
     amount: Amount
     """How long it goes on."""
+    weights: tuple[float, ...] = ()
+    """How much of each scenario is in a step that lies between them; nothing along a ramp."""
 
 
 class Work(NamedTuple):
@@ -64,6 +66,15 @@ def work(points: Sequence[Point], amount: Amount) -> Work:
     if len(points) == 1:
         return _constant(points[0], amount)
     return _ramp(points, amount)
+
+
+def mixed(points: Sequence[Point], weights: Sequence[float]) -> Point:
+    """Return the step that lies between others. weights: of each, sum 1."""
+    pairs = list(zip(points, weights, strict=True))
+    return Point(
+        sum(point.tokens * weight for point, weight in pairs),
+        sum(point.seconds * weight for point, weight in pairs),
+    )
 
 
 def tokens_of(batches: Sequence[float], steps: float) -> float:

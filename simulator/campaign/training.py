@@ -35,14 +35,18 @@ class Folder:
             raise
 
 
-class _Base(NamedTuple):
+class Base(NamedTuple):
     """What a span simulates."""
 
     topology: str
+    """Path of its topology."""
     workload: str
+    """Path of its workload."""
     sets: dict[str, Any]
+    """Keys of either that are different."""
 
     def load(self, more: dict[str, Any]) -> Scenario:
+        """Return the scenario with more keys set. Errors: InputError."""
         return load(self.topology, self.workload, self.sets | more)
 
 
@@ -70,7 +74,7 @@ def _scenarios(
         raise InputError(
             "names no workload", key="workload", remedy="Write for example workload: deepseek-v3."
         )
-    base = _Base(
+    base = Base(
         str(folder.file(part.topology or train.topology or topology, "topologies")),
         str(folder.file(workload, "workloads")),
         {**train.set, **part.set},
@@ -80,7 +84,7 @@ def _scenarios(
     return tuple(base.load({BATCH: batch}) for batch in _batches(base, part.ramp))
 
 
-def _batches(base: _Base, ramp: RampConfig) -> list[int]:
+def _batches(base: Base, ramp: RampConfig) -> list[int]:
     """Return the batches that are simulated, rising: evenly spaced, in whole rounds of replicas."""
     last = base.load({BATCH: ramp.to})
     training = last.workload.training

@@ -55,7 +55,7 @@ def _line(line: Line) -> dict[str, Any]:
         "topology": scenario.topology.name,
         "workload": scenario.workload.name,
         "gpus": line.gpus,
-        "step_time_s": report.step_time,
+        "step_time_s": line.step_time,
         "mfu": report.mfu,
         "fits": report.fits,
         **_sum(line.total),

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from simulator.campaign import Beside, Entry, Ledger, Sum, rents
 from simulator.cli.tables import number, table
+from simulator.units import format_seconds
 
 _UNITS = {
     "gpu_hours": "GPU-hours",
@@ -95,7 +96,7 @@ def _details(entry: Entry) -> Iterator[tuple[str, ...]]:
     alone = len(entry.lines) == 1
     for line in entry.lines:
         report = line.step.report
-        step = f"{report.step_time:.2f} s"
+        step = format_seconds(line.step_time)
         # The sums of the only span are those of its stage.
         sums = ("", "", step, "", "", "") if alone else _sum(line.total, step)
         yield (f"  {line.label}", f"{line.gpus:,}", *sums, _fits(report.fits))
