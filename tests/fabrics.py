@@ -24,8 +24,8 @@ def ring(folder, nodes=4, bandwidth="50 GB/s per direction"):
     return file
 
 
-def cluster(kind, nodes=4, gpus=2, ports=8, nics=0, **fabric):
-    """Return a cluster of a family. Keys of the file that are not of the fabric: faults, prices."""
+def cluster(kind, nodes=4, gpus=2, ports=8, nics=0, nic=50, **fabric):
+    """Return a cluster of a family. nic: its rate [GB/s]. Keys of the file that are not of the fabric: faults, prices."""
     tree = {
         "name": "small",
         "gpu": "h100",
@@ -34,7 +34,7 @@ def cluster(kind, nodes=4, gpus=2, ports=8, nics=0, **fabric):
             "gpus": gpus,
             "nvlink": "900 GB/s bidirectional",
             "nics": nics or gpus,
-            "nic": "50 GB/s per direction",
+            "nic": f"{nic} GB/s per direction",
         },
         "fabric": {
             "kind": kind,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.experts import choose
@@ -44,6 +44,7 @@ def of(seed, rule, spread, digits):
     return scores, 1.0 / weights
 
 
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     rule=st.sampled_from(sorted(RULES)),

@@ -7,6 +7,7 @@ from builders import hosted, scenario
 
 from simulator.costs import price
 from simulator.costs import pricer as pricers
+from simulator.ops import Phase
 from simulator.precision import RECIPES
 
 
@@ -75,3 +76,43 @@ def test_few_contexts_are_kept_and_the_last_ones_stay():
     assert len(pricers._pricers) == pricers.MOST_PRICERS
     context = pricers._pricers[0].context
     assert context.processor.kernels == one.kernels
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"stack": "megatron"},
+        {"training__recompute": ["moe"]},
+        {"training__recompute": ["full"]},
+        {"training__recompute": ["swiglu", "norm"], "layout__etp": 2},
+        {"experts__dispatcher": "all_to_all"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["moe", "mtp"])
+def test_a_block_under_a_load_costs_what_it_would_if_all_of_it_were_priced(kind, changes):
+    # The plain way: the work of the load as if it were that of even experts, all phases built anew.
+    # A MoE layer, and an MTP module of three parts, of which the layer is the second.
+    one = scenario(
+        model__num_nextn_predict_layers=1,
+        experts__resolve="each",
+        experts__distribution="power_law",
+        experts__exponent=0.5,
+        **changes,
+    )
+    costs = price(one)
+    key = next(key for key in costs.loaded if key.kind == kind and key.member == 1)
+    pricer = pricers._pricers[0]
+    permutes = pricer.context.permutes
+    work = pricers.with_load(
+        pricer.context.work, costs.loads.distinct[key.load], 1, permutes=permutes
+    )
+    anew = pricers.Pricer(pricer.context._replace(work=work)).even(kind)
+    for part, plain, even in zip(costs.loaded[key], anew, costs.blocks[kind], strict=True):
+        assert part.memory == plain.memory
+        for phase in Phase:
+            whole = plain if phase.depends_on_load else even
+            assert part.phases[phase] == whole.phases[phase]
+    layer = costs.loaded[key][kind == "mtp"]
+    assert layer.phases != costs.blocks[kind][kind == "mtp"].phases

@@ -10,7 +10,7 @@ from test_links_across_nodes import net, site
 from simulator.collectives import Kernels, choices, chosen, of_nccl
 from simulator.collectives.few_bytes import few_bytes
 from simulator.program import lower
-from simulator.program.step_sums import step_sums
+from simulator.program.step_sums import StepSums
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_lone_gpu_sums_nothing():
 
 def sums(one, *wanted, stages=(0,)):
     given = one.stack.model_copy(update={"step_sums": wanted})
-    return step_sums(replace(one, stack=given), lower(one).costs, stages)
+    return StepSums(replace(one, stack=given), lower(one).costs).seconds(stages)
 
 
 def test_experts_have_an_optimizer_and_a_norm_of_their_own():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from fabrics import cluster, ring
 
+from simulator.collectives.paths import all_pairs, ways
 from simulator.errors import InputError, LayoutError
 from simulator.inputs import find, read, shipped, validate
-from simulator.topology import FABRICS, TopologyConfig, as_graph, describe, network
+from simulator.topology import FABRICS, TopologyConfig, as_graph, describe, network, wired
 from simulator.topology.bisection import halves
 from simulator.topology.cluster import ROUTINGS
 from simulator.topology.families import dragonfly, slim_fly
@@ -88,6 +89,31 @@ def test_every_link_goes_both_ways_alike_and_every_gpu_is_reached(small, kind, n
     }
     assert sum(vertex[0] == "gpu" for vertex in graph) == config.gpus
     assert nx.is_strongly_connected(graph)
+
+
+@pytest.mark.parametrize(("kind", "number"), CASES)
+def test_networks_that_differ_in_bandwidths_alone_share_their_ways_at_most(small, kind, number):
+    for routing in routed(kind):
+        first, slower = (
+            network(small(kind, number, routing=routing, nic=rate)) for rate in (50, 20)
+        )
+        wired(first)
+        pairs = all_pairs(range(len(first.gpu_up)))
+        own, shared = ways(slower, *pairs), ways(wired(slower), *pairs)
+        for mine, theirs in ((own.pair, shared.pair), (own.link, shared.link)):
+            assert mine.tolist() == theirs.tolist()
+        assert own.share.tolist() == shared.share.tolist()
+
+
+def test_a_sweep_over_a_link_shares_its_wiring_and_one_over_a_latency_does_not(small):
+    rates = [network(small("fat_tree_2", nic=rate)) for rate in (50, 20)]
+    assert wired(rates[1]) is wired(rates[0])
+    farther = network(small("fat_tree_2", latency="9 us"))
+    assert wired(farther) is farther
+    # Over hashed single cables, and where traffic divides by bandwidth, nothing is shared.
+    for changes in ({"kind": "fat_tree_2", "routing": "ecmp"}, {"kind": "torus_3d", "number": 1}):
+        nets = [network(small(**changes, nic=rate)) for rate in (50, 20)]
+        assert [wired(net) for net in nets] == nets
 
 
 @pytest.mark.parametrize(("kind", "number"), CASES)

@@ -20,7 +20,7 @@ from simulator.collectives.sms import at_rate
 from simulator.collectives.tuner import TREE, Shape, constants, estimate, shape
 from simulator.errors import InputError, LayoutError
 from simulator.hardware import CommunicationModel, KernelConfig, TunerLimits
-from simulator.topology import Network
+from simulator.topology import Network, wired
 
 PARTS = ("all_gather", "reduce_scatter", "all_to_all")
 """Ops of which a GPU keeps a part of its own."""
@@ -139,7 +139,7 @@ def choices(
     possible: list[Choice] = []
     for name, algorithm in table.items():
         try:
-            algorithm.ops[op](network, ranks, 1.0)
+            _check(wired(network), algorithm.name, op, ranks)
         except LayoutError:
             if len(table) == 1:
                 raise
@@ -157,6 +157,12 @@ def choices(
             remedy="Choose ring.",
         )
     return possible
+
+
+@lru_cache(maxsize=1024)  # points of a sweep share it
+def _check(network: Network, algorithm: str, op: str, members: tuple[int, ...]) -> None:
+    """Refuse members that an algorithm cannot run on. Errors: LayoutError."""
+    ALGORITHMS[algorithm].ops[op](network, members, 1.0)
 
 
 def chosen(possible: Sequence[Choice], size: float) -> Choice:

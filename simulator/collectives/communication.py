@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from simulator.collectives.dispatchers import (
     Dispatcher,
     running,
 )
-from simulator.collectives.exchanges import Exchanges, Running, Tokens
+from simulator.collectives.exchanges import Asked, Exchanges, Running, Tokens
 from simulator.collectives.kinds import CoflowKind, Traffic
 from simulator.collectives.named import (
     NCCL,
@@ -31,7 +31,7 @@ from simulator.collectives.named import (
 )
 from simulator.collectives.paths import Links
 from simulator.collectives.replicas import Demands, units
-from simulator.collectives.sms import exposed, exposed_each
+from simulator.collectives.sms import Limited, exposed, exposed_each
 from simulator.collectives.units import unit
 from simulator.errors import InputError
 from simulator.experts import Load
@@ -89,6 +89,14 @@ class Communication:
     """Whose groups they are."""
     dispatcher: Dispatcher
     """Of tokens to experts."""
+    _known: dict[tuple[str, tuple[int, ...], str], tuple[Choice, ...]] = field(
+        default_factory=dict, compare=False
+    )
+    """(Op, members, algorithm) -> the ways that are open: buckets of a stage differ in size."""
+    _limited: dict[tuple[CommunicationModel, int], dict[Asked, Limited]] = field(
+        default_factory=dict, compare=False
+    )
+    """(Kernel, ranks of a group) -> the exchanges that it runs: stages may have equal loads."""
 
     @classmethod
     def of(cls, scenario: Scenario) -> Communication:
@@ -180,7 +188,8 @@ class Communication:
                 batches = Batches(
                     self.scenario.network, groups[way.groups], some, kind, way.kernel, way.algorithm
                 )
-                running = Running(self.dispatcher, sms, given, way.groups)
+                known = self._limited.setdefault((way.kernel, groups.shape[1]), {})
+                running = Running(self.dispatcher, sms, given, way.groups, known)
                 priced = running.priced(self._asked(batches, size), batches)
                 for number, of_load in zip(bundle, priced, strict=True):
                     found[number] += of_load
@@ -237,16 +246,21 @@ class Communication:
     ) -> Plan:
         """Return how a group runs an op. named: algorithm; empty: that of the workload."""
         name = named or chosen_for(self.scenario, traffic)
-        network = self.scenario.network
+        key = (op, tuple(members), name)
+        if key not in self._known:
+            try:
+                self._known[key] = self._choices(*key)
+            except InputError as error:
+                refused = self._refused(traffic, op, members, error)
+                raise located(self.scenario, refused) from error
+        best = chosen(self._known[key], size)
+        return Plan(self.scenario.network, best.algorithm, op, best.at(size))
+
+    def _choices(self, op: str, members: tuple[int, ...], name: str) -> tuple[Choice, ...]:
+        """Return the ways that are open to a group. name: algorithm, or NCCL. Errors: InputError."""
         names = (name,) if name in ALGORITHMS else tuple(of_nccl(op))
         kernels = _kernels(self.scenario.kernels, op, names)
-        try:
-            possible = _choices(network, tuple(members), kernels, op, names)
-        except InputError as error:
-            refused = self._refused(traffic, op, members, error)
-            raise located(self.scenario, refused) from error
-        best = chosen(possible, size)
-        return Plan(network, best.algorithm, op, best.at(size))
+        return _choices(self.scenario.network, members, kernels, op, names)
 
     def _refused(
         self, traffic: Traffic, op: str, members: Sequence[int], error: InputError

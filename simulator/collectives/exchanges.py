@@ -12,7 +12,7 @@ from simulator.collectives.batch import Batches
 from simulator.collectives.dispatchers import Dispatcher
 from simulator.collectives.paths import Floats, Links
 from simulator.collectives.replicas import Demands
-from simulator.collectives.sms import Alone, SmWork, limited
+from simulator.collectives.sms import Alone, Limited, SmWork, limited
 from simulator.experts import Load
 from simulator.hardware import CommunicationModel
 
@@ -26,6 +26,17 @@ class Tokens(NamedTuple):
     """How many these are."""
     cast: float
     """What a cast before the exchange reads and writes [B]."""
+
+
+class Asked(NamedTuple):
+    """What tells exchanges apart that one kernel runs in groups of one size."""
+
+    alone: Alone
+    """How long it takes at the kernel's rates."""
+    work: SmWork
+    """What SMs have to do."""
+    cast: float
+    """What a cast before it reads and writes [B]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +65,45 @@ class Running:
     """Of each GPU."""
     groups: Links
     """Which of the groups [group]."""
+    known: dict[Asked, Limited]
+    """What was found: stages that mirror each other have layers of the same loads."""
 
     def priced(self, asked: Demands, batches: Batches) -> Iterator[list[Exchanges]]:
-        """Yield the exchanges under each load. asked: the whole exchanges, bytes [load, entry]."""
+        """Yield the exchanges under each load. asked: the whole exchanges, a size per load."""
         kernel = batches.kernel
-        ranks = batches.groups.shape[1]
         seconds = asked.seconds(batches.network, kernel)  # [load, group]
         # Groups that lie alike take equally long, by one kernel. Of a cluster with faults some do.
         times = np.stack([np.broadcast_to(asked.latency, seconds.shape), seconds], axis=-1)
         alike = bool((times == times[:, :1]).all())
         for number, load in enumerate(batches.loads):
             work = self._work(load)
-            start = kernel.started(ranks, across=work.across, cast_bytes=self.tokens.cast)
             demands = asked.of_size(number)
             if alike:
-                runs = limited(Alone(*times[number, 0].tolist()), start, work)
+                runs = self._limited(Alone(*times[number, 0].tolist()), batches, work)
                 yield [Exchanges(self.groups, demands, runs.kernel, runs.share)]
             else:
-                yield list(self._apart(times[number], demands, start, work))
+                yield list(self._apart(times[number], demands, batches, work))
 
     def _apart(
-        self, times: Floats, demands: Demands, start: CommunicationModel, work: SmWork
+        self, times: Floats, demands: Demands, batches: Batches, work: SmWork
     ) -> Iterator[Exchanges]:
         """Yield sets of groups of equal times. times: latency and seconds [group, 2]."""
         each = demands.each()
         different, number = np.unique(times, axis=0, return_inverse=True)
         for index, alone in enumerate(different.tolist()):
             some = np.flatnonzero(number == index)
-            runs = limited(Alone(*alone), start, work)
+            runs = self._limited(Alone(*alone), batches, work)
             of_these = Demands.of([each[group] for group in some.tolist()])
             yield Exchanges(self.groups[some], of_these, runs.kernel, runs.share)
+
+    def _limited(self, alone: Alone, batches: Batches, work: SmWork) -> Limited:
+        """Return the kernel that runs an exchange."""
+        key = Asked(alone, work, self.tokens.cast)
+        if key not in self.known:
+            ranks = batches.groups.shape[1]
+            start = batches.kernel.started(ranks, across=work.across, cast_bytes=key.cast)
+            self.known[key] = limited(alone, start, work)
+        return self.known[key]
 
     def _work(self, load: Load) -> SmWork:
         return SmWork(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.topology import LinkKind, Network
+from simulator.topology.routing import Paths
 
 Links: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -134,11 +135,8 @@ def _in_order(pairs: int, parts: list[_Entries]) -> Ways:
     link = np.empty(total.sum(), dtype=np.int64)
     share = np.empty(total.sum())
     for part, count in zip(parts, counts, strict=True):
-        number = np.arange(len(part.pair))
-        begins = np.diff(part.pair, prepend=-1) > 0
-        first_seen = np.where(begins, number, 0)
-        first = np.maximum.accumulate(first_seen)  # of the same pair [entry]
-        position = free[part.pair] + number - first
+        first = np.cumsum(count) - count  # [pair] its first entry in the part
+        position = np.arange(len(part.pair)) + (free - first)[part.pair]
         link[position], share[position] = part.link, part.share
         free += count
     return Ways(np.repeat(np.arange(pairs), total), link, share)
@@ -222,33 +220,78 @@ def _regular_entries(network: Network, pairs: _Pairs) -> list[_Entries]:
 
 
 def _between(network: Network, pair: Links, here: Links, there: Links) -> _Entries:
-    """Return the entries between switches, looked up once for each two of them."""
-    count = len(network.paths.ahead)
-    different, which = np.unique(here * count + there, return_inverse=True)
-    links: list[int] = []
-    shares: list[float] = []
-    lengths: list[int] = []
-    for two in different.tolist():
-        source, target = divmod(two, count)
-        spread = network.paths.spread(source, target) if source != target else {}
-        links += spread
-        shares += spread.values()
-        lengths.append(len(spread))
-    link = np.array(links, dtype=np.int64)
-    share = np.array(shares, dtype=np.float64)
-    length = np.array(lengths, dtype=np.int64)  # [two switches] entries
+    """Return the entries between switches."""
+    runs = _runs(network)
+    which = runs.find(here, there)  # [pair] run
     # Each pair takes the run of entries of its two switches: `shift` leads from the number of an
     # entry among those of all pairs to its number in the run.
-    starts = np.cumsum(length) - length
-    of_pair = length[which]  # [pair] entries
+    of_pair = runs.length[which]  # [pair] entries
     before = np.cumsum(of_pair) - of_pair
-    shift = starts[which] - before
+    shift = runs.start[which] - before
     entry = np.repeat(shift, of_pair) + np.arange(of_pair.sum())
     return _Entries(
         pair=np.repeat(pair, of_pair),
-        link=link[entry],
-        share=share[entry],
+        link=runs.link[entry],
+        share=runs.share[entry],
     )
+
+
+@dataclass(slots=True)
+class _Runs:
+    """Links between switches, looked up once for each two of them, as long as the network is in use."""
+
+    paths: Paths
+    """Of the network."""
+    two: Links = field(default_factory=lambda: np.array([-1]))
+    """Both switches of each run as one number, rising [run]; the first one is none."""
+    start: Links = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    """Where the entries of each begin [run]."""
+    length: Links = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    """Their number [run]."""
+    link: Links = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Link [entry]."""
+    share: Floats = field(default_factory=lambda: np.zeros(0))
+    """Of the traffic between the two switches [entry]."""
+
+    def find(self, here: Links, there: Links) -> Links:
+        """Return the run of each two switches [pair]."""
+        wanted = here * len(self.paths.ahead) + there
+        place = self._place(wanted)
+        missing = self.two[place] != wanted
+        if missing.any():
+            self._add(np.unique(wanted[missing]))
+            place = self._place(wanted)
+        return place
+
+    def _place(self, wanted: Links) -> Links:
+        """Return where each stands or would stand, the last one where that is beyond [pair]."""
+        place: Links = np.searchsorted(self.two, wanted)
+        return np.minimum(place, len(self.two) - 1)
+
+    def _add(self, new: Links) -> None:
+        """Look up the ways between more switches. new: rising [run]."""
+        links: list[int] = []
+        shares: list[float] = []
+        lengths: list[int] = []
+        for source, target in zip(*np.divmod(new, len(self.paths.ahead)), strict=True):
+            spread = self.paths.spread(int(source), int(target)) if source != target else {}
+            links += spread
+            shares += spread.values()
+            lengths.append(len(spread))
+        length = np.array(lengths, dtype=np.int64)
+        start = len(self.link) + np.cumsum(length) - length
+        place = np.searchsorted(self.two, new)
+        self.two = np.insert(self.two, place, new)
+        self.start = np.insert(self.start, place, start)
+        self.length = np.insert(self.length, place, length)
+        self.link = np.concatenate([self.link, np.array(links, dtype=np.int64)])
+        self.share = np.concatenate([self.share, np.array(shares, dtype=np.float64)])
+
+
+@lru_cache(maxsize=4)  # as above
+def _runs(network: Network) -> _Runs:
+    """Return what is known of the ways between the switches of a network."""
+    return _Runs(network.paths)
 
 
 def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:

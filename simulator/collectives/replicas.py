@@ -9,26 +9,32 @@ from functools import lru_cache
 import numpy as np
 
 from simulator.collectives.algorithms import ALGORITHMS
-from simulator.collectives.demand import Demand, Pattern, Round, latencies
+from simulator.collectives.demand import Demand, Pattern, Round, Rounds, latencies, summed
 from simulator.collectives.paths import Floats, Links, of_kind, ways
 from simulator.collectives.units import latency_of, unit
 from simulator.hardware import CommunicationModel
-from simulator.topology import LinkKind, Network
+from simulator.topology import LinkKind, Network, wired
+
+PAIRS_AT_ONCE = 1 << 14
+"""Pairs whose ways are worked out together: arrays of theirs are at most some MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demands:
     """What a collective asks of the network in each of some groups, as columns.
 
-    Several sizes of one collective may stand side by side: bytes [size, entry], all else alike.
+    Hundreds of links carry two or three different amounts: what is done with bytes is done with
+    these. Several sizes of one collective may stand side by side: amounts [size, amount].
     """
 
     first: Links
     """Where the links of each group begin, and their number [group + 1]."""
     links: Links
     """Links that each group crosses, each once [entry]."""
-    bytes: Floats
-    """That cross each [entry] B."""
+    which: Links
+    """Which of the amounts crosses each [entry]."""
+    amounts: Floats
+    """Different numbers of bytes [amount] B."""
     latency: Floats
     """Of all rounds [group] s."""
 
@@ -36,20 +42,32 @@ class Demands:
     def of(cls, each: Sequence[Demand]) -> Demands:
         """Return the demands of groups side by side."""
         sizes = [len(one.links) for one in each]
-        return cls(
+        return cls.listed(
             first=np.concatenate([[0], np.cumsum(sizes)]),
             links=np.concatenate([one.links for one in each]),
-            bytes=np.concatenate([one.bytes for one in each]),
+            sizes=np.concatenate([one.bytes for one in each]),
             latency=np.array([one.latency for one in each]),
         )
 
+    @classmethod
+    def listed(cls, first: Links, links: Links, sizes: Floats, latency: Floats) -> Demands:
+        """Return demands of which the bytes on each link are given. sizes: [entry] B."""
+        amounts, which = np.unique(sizes, return_inverse=True)
+        return cls(first, links, which, amounts, latency)
+
+    @property
+    def bytes(self) -> Floats:
+        """Return what crosses each link [entry], of several sizes [size, entry] B."""
+        carried: Floats = self.amounts[..., self.which]
+        return carried
+
     def scaled(self, factor: float) -> Demands:
         """Return the demands with every byte count multiplied."""
-        return Demands(self.first, self.links, self.bytes * factor, self.latency)
+        return Demands(self.first, self.links, self.which, self.amounts * factor, self.latency)
 
     def of_size(self, size: int) -> Demands:
         """Return the demands of one of the sizes that stand side by side."""
-        return Demands(self.first, self.links, self.bytes[size], self.latency)
+        return Demands(self.first, self.links, self.which, self.amounts[size], self.latency)
 
     def seconds(self, network: Network, model: CommunicationModel) -> Floats:
         """Return how long each group takes alone: the latencies, then its slowest link.
@@ -70,9 +88,9 @@ class Demands:
 
     def each(self) -> list[Demand]:
         """Return the demand of each group."""
-        latency = self.latency.tolist()
+        latency, carried = self.latency.tolist(), self.bytes
         return [
-            Demand(self.links[begin:end], self.bytes[begin:end], late)
+            Demand(self.links[begin:end], carried[begin:end], late)
             for begin, end, late in zip(
                 self.first[:-1].tolist(), self.first[1:].tolist(), latency, strict=True
             )
@@ -90,7 +108,7 @@ def units(
         return Demands.of([unit(network, algorithm, op, row, kernel) for row in groups.tolist()])
     pattern = ALGORITHMS[algorithm].ops[op]
     ranks = np.ascontiguousarray(groups, dtype=np.int64)
-    return _units(network, pattern, ranks.tobytes(), len(groups), latency_of(kernel))
+    return _units(wired(network), pattern, ranks.tobytes(), len(groups), latency_of(kernel))
 
 
 def _alike(network: Network, groups: Links) -> bool:
@@ -101,7 +119,7 @@ def _alike(network: Network, groups: Links) -> bool:
     return bool(in_order and (begins == begins[0]).all())
 
 
-# By value: passes over a bucket, stages of equal ranks and runs on one cluster share them.
+# By value: passes over a bucket, stages of equal ranks and points of a sweep share them.
 @lru_cache(maxsize=128)
 def _units(
     network: Network,
@@ -112,33 +130,57 @@ def _units(
 ) -> Demands:
     groups = np.frombuffer(ranks, dtype=np.int64).reshape(count, -1)  # [group, member]
     rounds = pattern(network, groups[0].tolist(), 1.0)
-    delay = latencies(network, kernel)  # [link] s
-    owners = [np.zeros(0, np.int64)]
-    links = [np.zeros(0, np.int64)]
-    sizes = [np.zeros(0)]
-    latency = np.zeros(count)
-    # Rounds one behind another: on a link of a group their bytes add up in the order of `demand`.
-    for step in rounds.rounds:
-        src, dst = _of_groups(groups, step.src), _of_groups(groups, step.dst)
-        pairs = src.shape[1]
-        crossed = ways(network, src.ravel(), dst.ravel())
-        group, pair = np.divmod(crossed.pair, pairs)  # [entry]
-        owners.append(group)
-        links.append(crossed.link)
-        sizes.append(step.bytes[pair] * crossed.share * step.repeat)
-        delays = crossed.latencies(src.size, delay).reshape(count, pairs)
-        latency += step.repeat * _round_latency(step, delays)
-    owner, link, size = np.concatenate(owners), np.concatenate(links), np.concatenate(sizes)
-    return _merged(network, owner, link, size, latency)
+    # Groups know nothing of each other. Some at a time work in memory that is at hand: all groups
+    # of a million GPUs at once took 3 times as long, most of it in the system, for fresh pages.
+    pairs = sum(len(step.src) for step in rounds.rounds)
+    block = max(1, PAIRS_AT_ONCE // max(pairs, 1))
+    few = _Few(network, groups[0], rounds, latencies(network, kernel))
+    blocks = [few.demands(groups[begin : begin + block]) for begin in range(0, count, block)]
+    return blocks[0] if len(blocks) == 1 else _joined(blocks)
 
 
-def _of_groups(groups: Links, ranks: Links) -> Links:
-    """Return what stands in each group for ranks of the first, SWITCH and FABRIC as they are.
+@dataclass(frozen=True, slots=True)
+class _Few:
+    """One pattern in some of the groups."""
 
-    groups: [group, member], rising. ranks: [pair]. Returns [group, pair].
-    """
-    member = np.searchsorted(groups[0], ranks)  # [pair]
-    return np.where(ranks >= 0, groups[:, member], ranks)
+    network: Network
+    """The cluster."""
+    first: Links
+    """Ranks for which the pattern is written [member], rising."""
+    rounds: Rounds
+    """The pattern."""
+    delay: Floats
+    """What a link adds to a round [link] s."""
+
+    def demands(self, groups: Links) -> Demands:
+        """Return what groups ask of the network. groups: ranks [group, member], rising."""
+        count = len(groups)
+        owners = [np.zeros(0, np.int64)]
+        links = [np.zeros(0, np.int64)]
+        sizes = [np.zeros(0)]
+        latency = np.zeros(count)
+        # Rounds one behind another: on a link of a group their bytes add up in the order of `demand`.
+        for step in self.rounds.rounds:
+            src = self._of_groups(groups, step.src)
+            dst = self._of_groups(groups, step.dst)
+            pairs = src.shape[1]
+            crossed = ways(self.network, src.ravel(), dst.ravel())
+            group, pair = np.divmod(crossed.pair, pairs)  # [entry]
+            owners.append(group)
+            links.append(crossed.link)
+            sizes.append(step.bytes[pair] * crossed.share * step.repeat)
+            delays = crossed.latencies(src.size, self.delay).reshape(count, pairs)
+            latency += step.repeat * _round_latency(step, delays)
+        owner, link, size = np.concatenate(owners), np.concatenate(links), np.concatenate(sizes)
+        return _merged(owner, link, size, latency)
+
+    def _of_groups(self, groups: Links, ranks: Links) -> Links:
+        """Return what stands in each group for ranks of the first, SWITCH and FABRIC as they are.
+
+        ranks: [pair]. Returns [group, pair].
+        """
+        member = np.searchsorted(self.first, ranks)  # [pair]
+        return np.where(ranks >= 0, groups[:, member], ranks)
 
 
 def _round_latency(step: Round, delays: Floats) -> Floats:
@@ -149,13 +191,26 @@ def _round_latency(step: Round, delays: Floats) -> Floats:
     return latency
 
 
-def _merged(network: Network, owner: Links, link: Links, size: Floats, latency: Floats) -> Demands:
+def _merged(owner: Links, link: Links, size: Floats, latency: Floats) -> Demands:
     """Return bytes on links with each link of a group once, as `merged`. owner: group [entry]."""
     used = size > 0  # links that carry nothing would make a coflow wait for them
-    count = len(network.capacity)
-    met = owner[used] * count + link[used]
-    different, index = np.unique(met, return_inverse=True)
-    total = np.bincount(index, size[used], minlength=len(different)).astype(np.float64)
-    group = different // count  # [entry] rising
+    link = link[used]
+    ordered = np.sort(link)
+    links = ordered[np.diff(ordered, prepend=-1) > 0]  # each once
+    # A group and a link as one number, as small as can be: see `summed`.
+    number = np.searchsorted(links, link)  # [entry]
+    sums = summed(owner[used] * len(links) + number, size[used])
+    group, place = np.divmod(sums.key, max(len(links), 1))  # [entry] rising
     first = np.searchsorted(group, np.arange(len(latency) + 1))
-    return Demands(first, different % count, total, latency)
+    return Demands.listed(first, links[place], sums.total, latency)
+
+
+def _joined(blocks: Sequence[Demands]) -> Demands:
+    """Return the demands of blocks of groups, one block behind another."""
+    sizes = [np.diff(block.first) for block in blocks]
+    return Demands.listed(
+        first=np.concatenate([[0], np.cumsum(np.concatenate(sizes))]),
+        links=np.concatenate([block.links for block in blocks]),
+        sizes=np.concatenate([block.bytes for block in blocks]),
+        latency=np.concatenate([block.latency for block in blocks]),
+    )

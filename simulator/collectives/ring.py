@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 
-from simulator.collectives.demand import Round, Rounds, a_round, by_node, kept
+from simulator.collectives.demand import OnNodes, Round, Rounds, a_round, by_node, kept
 from simulator.collectives.paths import Links
 from simulator.topology import Network
 
@@ -21,15 +21,15 @@ def orders(network: Network, members: Sequence[int], first: int | None = None) -
 
     first: the rank that stands first in each order, of the first node's, whoever comes next.
     """
-    groups = by_node(network, members)
+    on_nodes = OnNodes.of(network, members)
+    sizes = np.diff(on_nodes.begin)  # [node]
     # The member that a node's chain begins with receives over its own NIC, and the one that it ends
     # with sends: beginning elsewhere in every ring uses all of a node's NICs at once.
-    count = 1
-    if len(groups) > 1:
-        count = max(len(group) for group in groups)
-    if first is None and all(len(group) == len(groups[0]) for group in groups):
-        members_of = np.array(groups, dtype=np.int64)  # [node, member]
+    count = int(sizes.max()) if len(sizes) > 1 else 1
+    if first is None and (sizes == sizes[0]).all():
+        members_of = on_nodes.ranks.reshape(len(sizes), -1)  # [node, member]
         return [np.roll(members_of, -ring, axis=1).ravel() for ring in range(count)]
+    groups = by_node(network, members)
     result = []
     for ring in range(count):
         nodes = [_from(group, ring % len(group)) for group in groups]

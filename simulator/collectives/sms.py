@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from simulator.collectives.demand import Demand
 from simulator.collectives.paths import Floats
 from simulator.collectives.replicas import Demands
@@ -95,8 +93,7 @@ def exposed_each(network: Network, asked: Demands, kernel: CommunicationModel) -
     if not kernel.hidden and kernel.ramp is None:
         return asked.latency
     transfer = asked.seconds(network, kernel) - asked.latency  # [group] s
-    pairs = zip(asked.latency.tolist(), transfer.tolist(), strict=True)
-    return np.array([kernel.waiting(latency, moving) for latency, moving in pairs])
+    return kernel.waiting_each(asked.latency, transfer)
 
 
 def at_rate(kernel: CommunicationModel, rate: float) -> CommunicationModel:

@@ -17,7 +17,7 @@ from simulator.collectives.paths import Floats, Links, Ways, all_pairs, ways
 from simulator.experts import Copies, Load
 from simulator.experts.kernels import low_latency_table
 from simulator.hardware import KernelConfig
-from simulator.topology import Network
+from simulator.topology import Network, wired
 
 
 def straight(copies: Copies) -> Rounds:
@@ -64,7 +64,7 @@ def between(batch: Batch, *, forwarding: bool) -> Demand:
 
     forwarding: by the ways of the network's own routing, which may lead over a neighbour's NIC.
     """
-    pairs = _pairs(batch.network, batch.members, forwarding)
+    pairs = _pairs(wired(batch.network), batch.members, forwarding)
     copies = per_token(batch.load)
     if batch.kind.returns:
         copies = copies.T

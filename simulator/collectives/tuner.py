@@ -65,7 +65,7 @@ def shape(network: Network, members: Sequence[int], limits: TunerLimits) -> Shap
     ranks = np.asarray(members, dtype=np.int64)
     node = ranks // network.gpus_per_node
     first = ranks[node == node[0]]
-    nodes = len(np.unique(node))
+    nodes = int(np.count_nonzero(np.diff(np.sort(node), prepend=-1)))
     ring = limits.ring * float(network.capacity[network.gpu_up[first[0]]])
     rates = _leaving(network, first)
     across = constants().nic_share * float(rates.sum())

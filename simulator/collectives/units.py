@@ -8,7 +8,7 @@ from functools import lru_cache
 from simulator.collectives.algorithms import ALGORITHMS
 from simulator.collectives.demand import Demand, demand
 from simulator.hardware import CommunicationModel
-from simulator.topology import Network
+from simulator.topology import Network, wired
 
 
 def unit(
@@ -23,7 +23,7 @@ def unit(
     Its rounds overlap, chunk by chunk. kernel: whose latencies count, the topology's own if none.
     Errors: LayoutError if the algorithm cannot run on these members.
     """
-    return _unit(network, algorithm, op, tuple(members), latency_of(kernel))
+    return _unit(wired(network), algorithm, op, tuple(members), latency_of(kernel))
 
 
 def latency_of(kernel: CommunicationModel | None) -> CommunicationModel | None:
@@ -33,7 +33,7 @@ def latency_of(kernel: CommunicationModel | None) -> CommunicationModel | None:
     return kernel
 
 
-@lru_cache(maxsize=4096)  # stages share their ranks, and alternatives of a run their cluster
+@lru_cache(maxsize=4096)  # stages share their ranks, and points of a sweep their wiring
 def _unit(
     network: Network,
     algorithm: str,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
-from simulator.costs.columns import BlockColumns, Counted, Timing, counted, joined, timing
+from simulator.costs.columns import BlockColumns, Counted, Timing, counted, joined, sums, timing
 from simulator.costs.segments import Hop, Join, Segment, Shape
 from simulator.model import BlockKind
 from simulator.ops import Pass, Phase
@@ -50,11 +50,11 @@ class PhaseCost:
     @property
     def seconds(self) -> dict[str, float]:
         """Return the time of the phase's kernels by class of op [s]."""
-        sums: defaultdict[str, float] = defaultdict(float)
+        by_class: defaultdict[str, float] = defaultdict(float)
         for segment in self.segments:
             for name, seconds in segment.seconds.items():
-                sums[name] += seconds
-        return dict(sums)
+                by_class[name] += seconds
+        return dict(by_class)
 
     @cached_property
     def timing(self) -> Timing:
@@ -67,7 +67,7 @@ class PhaseCost:
         return counted(self.segments, self.segments)
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> tuple[object, ...]:
         """Return what tells the phase's items from others, whatever they take."""
         return tuple(item.shape for item in self.items)
 
@@ -103,6 +103,20 @@ class BlockMemory(NamedTuple):
     def transient(self) -> float:
         """Return what is there besides what is kept while the backward pass runs [B]."""
         return self.again + self.backward
+
+
+class Coverage(NamedTuple):
+    """GEMM time of one micro-batch."""
+
+    gemm: float
+    """Of all GEMMs [s]."""
+    measured: float
+    """Of those whose shapes lie between measured ones [s]."""
+
+    @property
+    def share(self) -> float:
+        """Return the measured share, 0 where nothing is multiplied."""
+        return self.measured / self.gemm if self.gemm else 0.0
 
 
 # Memory stands next to the time of what it serves, because recompute trades one for the other.
@@ -142,22 +156,40 @@ class BlockCost:
         return self.load >= 0
 
     @cached_property
+    def coverage(self) -> Coverage:
+        """Return how much of the time of the block's GEMMs was measured."""
+        gemm, measured = 0.0, 0.0
+        for phase in Phase:
+            cost = self.phases[phase]
+            # What is recomputed as a whole runs once more.
+            times = 2 if self.repeats(phase) else 1
+            gemm += times * cost.seconds.get("gemm", 0.0)
+            measured += times * cost.measured
+        return Coverage(gemm, measured)
+
+    @cached_property
     def columns(self) -> BlockColumns:
         """Return the block's segments as columns."""
         mean = self.mean or self
         first: dict[Phase, int] = {}
-        sums: list[Counted] = []
+        segments: list[Counted] = []
         shape: list[object] = [self.exchanges_experts, self.recompute]
         for phase, cost in self.phases.items():
             alike = mean.phases[phase]
-            first[phase] = len(sums)
+            first[phase] = len(segments)
             # Phases that do not depend on a load are those of the block of mean load.
             added = cost.counted if alike is cost else counted(cost.segments, alike.segments)
-            sums += added
+            segments += added
             names = [(tuple(one.seconds), tuple(one.flops)) for one in added]
             shape.append((phase, cost.runs, cost.shape, *names))
         timings = [cost.timing for cost in self.phases.values()]
-        return BlockColumns(joined(timings), tuple(sums), first, tuple(shape))
+        return BlockColumns(
+            timing=joined(timings),
+            counted=tuple(segments),
+            sums=sums(segments),
+            first=first,
+            shape=Shape(tuple(shape)),
+        )
 
 
 Parts: TypeAlias = tuple[BlockCost, ...]

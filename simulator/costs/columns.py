@@ -42,6 +42,17 @@ class Counted(NamedTuple):
     """Of those FLOPs, what the forward pass ran before."""
 
 
+class Sums(NamedTuple):
+    """What segments add to the sums of their ranks, as columns."""
+
+    classes: tuple[str, ...]
+    """Classes of ops, in the order in which they appear."""
+    dtypes: tuple[str, ...]
+    """Likewise."""
+    values: Floats
+    """Seconds by class, FLOPs by dtype, recomputed FLOPs; 0 of what a segment has not [segment, column]."""
+
+
 class BlockColumns(NamedTuple):
     """The segments of a block, phase after phase."""
 
@@ -49,6 +60,8 @@ class BlockColumns(NamedTuple):
     """What each keeps busy."""
     counted: tuple[Counted, ...]
     """What of each counts [segment]."""
+    sums: Sums
+    """The same as columns."""
     first: dict[Phase, int]
     """Phase -> its first segment."""
     shape: Shape
@@ -77,6 +90,22 @@ def joined(timings: Sequence[Timing]) -> Timing:
         np.concatenate([one.kernels for one in timings]),
         np.concatenate([one.launches for one in timings], axis=1),
     )
+
+
+def sums(counted: Sequence[Counted]) -> Sums:
+    """Return what segments add as columns."""
+    classes = dict.fromkeys(name for one in counted for name in one.seconds)
+    dtypes = dict.fromkeys(name for one in counted for name in one.flops)
+    values = [
+        (
+            *(one.seconds.get(name, 0.0) for name in classes),
+            *(one.flops.get(name, 0.0) for name in dtypes),
+            one.recomputed,
+        )
+        for one in counted
+    ]
+    shape = (len(values), len(classes) + len(dtypes) + 1)
+    return Sums(tuple(classes), tuple(dtypes), np.array(values, dtype=np.float64).reshape(shape))
 
 
 def _counted(busiest: Segment, mean: Segment) -> Counted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from simulator.compute import INSENSITIVE, Processor, Sensitivity
 from simulator.costs.blocks import PhaseCost
@@ -25,6 +25,30 @@ Launcher: TypeAlias = Callable[[Op, bool], float]
 """Op, and whether it is the first of its phase -> what launching it takes the host [s]."""
 
 
+class Timed(NamedTuple):
+    """What a processor says of a kernel."""
+
+    kernel: float
+    """Its time, alone [s]."""
+    gap: float
+    """Around it [s]."""
+    sensitivity: Sensitivity
+    """To transfers that run next to it."""
+    measured: bool
+    """Whether it is a GEMM between measured shapes."""
+
+
+def _timed(op: Op, processor: Processor) -> Timed:
+    kernel = processor.kernel(op, overlapped=False)
+    gemm = CLASSES.get(op.kind) == "gemm"
+    return Timed(
+        kernel=kernel,
+        gap=processor.gaps(op),
+        sensitivity=processor.sensitivity(op, kernel),
+        measured=gemm and processor.measured(op),
+    )
+
+
 def _at_once(op: Op, first: bool) -> float:
     """Launch an op in no time."""
     return 0.0
@@ -35,9 +59,10 @@ def phase_cost(
     processor: Processor,
     *,
     launcher: Launcher = _at_once,
+    known: dict[Op, Timed] | None = None,
 ) -> PhaseCost:
-    """Return what a phase costs, alone."""
-    cutter = _Cutter(processor, launcher)
+    """Return what a phase costs, alone. known: kernels that were timed before, to which its own are added."""
+    cutter = _Cutter(processor, launcher, {} if known is None else known)
     for op in ops:
         if isinstance(op, Transfer):
             cutter.transfer(op)
@@ -55,6 +80,8 @@ class _Cutter:
     """What prices kernels."""
     launcher: Launcher
     """What says how long the host needs."""
+    known: dict[Op, Timed]
+    """Kernels that were timed before: those of several experts, and of blocks under other loads, are alike."""
     items: list[Segment | Hop | Join] = field(default_factory=list)
     """What is cut so far."""
     run: list[Op] = field(default_factory=list)
@@ -96,11 +123,16 @@ class _Cutter:
             if op.flops or op.bytes:
                 sums.host.append(self.launcher(op, not self.launched))
                 self.launched = True
-                sums.time(op, self.processor)
+                sums.time(op, self._timed(op))
             sums.flops[op.dtype] += op.flops
             if op.recompute:
                 sums.recomputed += op.flops
         return sums.segment()
+
+    def _timed(self, op: Op) -> Timed:
+        if op not in self.known:
+            self.known[op] = _timed(op, self.processor)
+        return self.known[op]
 
 
 def _nothing() -> defaultdict[str, float]:
@@ -126,16 +158,15 @@ class _Sums:
     sensitivity: Sensitivity = INSENSITIVE
     """Times seconds."""
 
-    def time(self, op: Op, processor: Processor) -> None:
+    def time(self, op: Op, timed: Timed) -> None:
         """Add a kernel's time."""
         name = CLASSES.get(op.kind, "memory_bound")
-        gap = processor.gaps(op)
-        kernel = processor.kernel(op, overlapped=False)
+        kernel = timed.kernel
         self.seconds[name] += kernel
-        self.seconds["kernel_gaps"] += gap
-        self.kernels.append(kernel + gap)
-        self.sensitivity = self.sensitivity.plus(processor.sensitivity(op, kernel), kernel)
-        if name == "gemm" and processor.measured(op):
+        self.seconds["kernel_gaps"] += timed.gap
+        self.kernels.append(kernel + timed.gap)
+        self.sensitivity = self.sensitivity.plus(timed.sensitivity, kernel)
+        if timed.measured:
             self.measured += kernel
 
     def segment(self) -> Segment:

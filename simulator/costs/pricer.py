@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simulator.compute import Processor
-from simulator.costs.blocks import BlockCost, BlockMemory, Parts, PhaseCost
+from simulator.costs.blocks import BlockCost, Parts, PhaseCost
 from simulator.costs.hosts import Hosts
-from simulator.costs.kept import kept
-from simulator.costs.phases import phase_cost
+from simulator.costs.kept import PartOps, kept, unrepeated
+from simulator.costs.phases import Timed, phase_cost
 from simulator.experts import Load
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Op, Phase, Transfer, Work, block_ops
+from simulator.ops import (
+    BlockOps,
+    Op,
+    Phase,
+    Transfer,
+    Work,
+    block_ops,
+    forward_ops,
+    parts_of,
+    under_load,
+)
 
 MOST_PRICERS = 8
 """Pricers that are kept: a sweep over links or schedules has one."""
 MOST_BLOCKS = 4096
 """Blocks under a load that a pricer keeps; with more of them it begins anew."""
+MOST_KERNELS = 4096
+"""Kernels whose time a pricer keeps."""
 
 
 class Context(NamedTuple):
@@ -52,70 +63,109 @@ class _Asked(NamedTuple):
     """As `Work.sent`."""
 
 
+class _Even(NamedTuple):
+    """A part of a block with equally popular experts."""
+
+    part: PartOps
+    """What it runs."""
+    cost: BlockCost
+    """What that costs."""
+    full: bool
+    """Whether its block is recomputed as a whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pricer:
     """Prices blocks in one context, and keeps what it has priced."""
 
     context: Context
     """What their costs follow from."""
-    evens: dict[BlockKind, Parts] = field(default_factory=dict)
+    evens: dict[BlockKind, tuple[_Even, ...]] = field(default_factory=dict)
+    """Kind -> its parts with equally popular experts, and what they run."""
+    blocks: dict[BlockKind, Parts] = field(default_factory=dict)
     """Kind -> its parts with equally popular experts."""
     loads: dict[_Asked, Parts] = field(default_factory=dict)
-    """The same under a load."""
+    """Blocks under a load -> their parts."""
+    timed: dict[Op, Timed] = field(default_factory=dict)
+    """Kernels that were timed before."""
 
     def even(self, kind: BlockKind) -> Parts:
         """Return a block's parts with equally popular experts."""
-        if kind not in self.evens:
-            self.evens[kind] = self._priced(kind, self.context.work, 0, ())
-        return self.evens[kind]
+        if kind not in self.blocks:
+            self.blocks[kind] = tuple(even.cost for even in self._evens(kind))
+        return self.blocks[kind]
 
     def loaded(self, kind: BlockKind, number: int, load: Load, member: int) -> Parts:
         """Return a block's parts under a load. number: of the load. member: of its expert group, -1: any."""
         work = with_load(self.context.work, load, member, permutes=self.context.permutes)
         asked = _Asked(kind, number, work.expert_rows, work.received, work.sent)
         if asked not in self.loads:
-            parts = self._priced(kind, work, number, self.even(kind))
-            if len(self.loads) >= MOST_BLOCKS:
-                self.loads.clear()
+            parts = tuple(self._under_load(even, work, number) for even in self._evens(kind))
+            _make_room(self.loads, MOST_BLOCKS)
             self.loads[asked] = parts
         return self.loads[asked]
 
-    def _priced(self, kind: BlockKind, work: Work, number: int, even: Parts) -> Parts:
-        """Return a block's parts. number: of their load. even: the same with equally popular experts, if known."""
-        ops = block_ops(kind, work)
-        memory = kept(kind, work, ops)
-        load = number if self.context.travels else -1
-        return tuple(
-            self._block(part, load, held, known)
-            for part, held, known in zip_longest(ops, memory, even)
+    def _evens(self, kind: BlockKind) -> tuple[_Even, ...]:
+        if kind not in self.evens:
+            work = self.context.work
+            names = parts_of(kind, work)
+            passes = forward_ops(kind, unrepeated(work))
+            self.evens[kind] = tuple(
+                self._even(PartOps(*part), full=self._full(kind))
+                for part in zip(names, block_ops(kind, work), passes, strict=True)
+            )
+        return self.evens[kind]
+
+    def _full(self, kind: BlockKind) -> bool:
+        """Tell whether a block is recomputed as a whole."""
+        return "full" in self.context.work.recompute and kind not in ("embedding", "head")
+
+    def _even(self, part: PartOps, *, full: bool) -> _Even:
+        """Return a part of a block with equally popular experts."""
+        cost = BlockCost(
+            load=self._load(part.ops, 0),
+            phases={phase: self._phase(part.ops[phase], phase) for phase in Phase},
+            memory=kept(part, self.context.work, full=full),
         )
+        return _Even(part, cost, full)
 
-    def _block(
-        self, ops: BlockOps, load: int, memory: BlockMemory, known: BlockCost | None
-    ) -> BlockCost:
-        """Return what one part of a block costs.
-
-        load: number of its load, which counts where the part has experts. known: the same part with
-        equally popular experts, whose other phases cost the same.
-        """
-        phases: dict[Phase, PhaseCost] = {}
+    def _under_load(self, even: _Even, work: Work, number: int) -> BlockCost:
+        """Return what a part of a block costs under a load: only what experts do is priced again."""
+        part, known = even.part, even.cost
+        if not part.ops.exchanges_experts:
+            return replace(known, mean=known)
+        loaded = PartOps(
+            part.name,
+            under_load(part.ops, work),
+            part.whole.under_load(unrepeated(work)),
+        )
+        phases = dict(known.phases)
         for phase in Phase:
-            if known and not phase.depends_on_load:
-                phases[phase] = known.phases[phase]
-            else:
-                phases[phase] = self._phase(ops[phase], phase)
+            if phase.depends_on_load:
+                phases[phase] = self._phase(loaded.ops[phase], phase)
         return BlockCost(
-            load=load if ops.exchanges_experts else -1,
+            load=self._load(loaded.ops, number),
             phases=phases,
-            memory=memory,
+            memory=kept(loaded, work, full=even.full),
             mean=known,
         )
+
+    def _load(self, ops: BlockOps, number: int) -> int:
+        """Return the number of a part's load, which counts where its tokens travel to experts; else -1."""
+        return number if ops.exchanges_experts and self.context.travels else -1
 
     def _phase(self, ops: Iterable[Op | Transfer], phase: Phase) -> PhaseCost:
         def launcher(op: Op, first: bool) -> float:
             return self.context.hosts.seconds(op, phase, first=first)
 
-        return phase_cost(ops, self.context.processor, launcher=launcher)
+        _make_room(self.timed, MOST_KERNELS)
+        return phase_cost(ops, self.context.processor, launcher=launcher, known=self.timed)
+
+
+def _make_room(table: dict[Any, Any], most: int) -> None:
+    """Begin a table anew where it is full."""
+    if len(table) >= most:
+        table.clear()
 
 
 def with_load(work: Work, load: Load | None, member: int, *, permutes: bool) -> Work:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from simulator.compute import INSENSITIVE, Sensitivity
 from simulator.ops import Transfer
 
-Shape: TypeAlias = tuple[object, ...]
-"""What decides which rows something has: equal shapes, equal rows."""
+
+class Shape:
+    """What decides which rows blocks have: equal shapes, equal rows. Hashed once, since it is looked up often."""
+
+    __slots__ = ("_hash", "items")
+
+    def __init__(self, items: tuple[object, ...]) -> None:
+        self.items = items
+        self._hash = hash(items)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Shape) and self.items == other.items)
+
+    def __reduce__(self) -> tuple[type[Shape], tuple[object, ...]]:
+        """Hash anew in another process, whose strings have other hashes."""
+        return Shape, (self.items,)
 
 
 class Launches(NamedTuple):
@@ -76,7 +93,7 @@ class Segment:
         return Busy(self.total, self.launches, sensitivity=self.sensitivity)
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> tuple[object, ...]:
         """Return nothing: segments are told apart by what they add to sums, see `BlockCost.columns`."""
         return ()
 
@@ -91,7 +108,7 @@ class Hop:
     """How many of the segments that follow do not wait for it, or `ops.LATE`."""
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> tuple[object, ...]:
         """Return what tells its row from others."""
         moved = self.transfer
         return (moved.name, moved.group, round(moved.bytes), self.concurrent)
@@ -102,6 +119,6 @@ class Join:
     """Where the kernels that follow wait for what earlier phases left on its way."""
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> tuple[object, ...]:
         """Return what tells it from segments and transfers."""
         return ("join",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -67,12 +68,12 @@ class Costs:
     repeated: int = 0
     """How many those are."""
 
-    @property
+    @cached_property
     def per_gpu(self) -> bool:
         """Tell whether the GPUs of an expert group have loads of their own."""
         return any(key.member >= 0 for key in self.loaded)
 
-    @property
+    @cached_property
     def members(self) -> tuple[int, ...]:
         """Return the members of an expert group with costs of their own; (-1,) if all share."""
         members = {key.member for key in self.loaded}
@@ -125,8 +126,7 @@ class Costs:
         """
         model = self.work.model
         kinds = tuple(kinds)
-        # A stage has many blocks of few kinds.
-        sizes = {kind: model.block_parameters(kind) for kind in set(kinds)}
+        sizes = self._parameters
         dense = sum(sizes[kind][0] for kind in kinds)
         routed = sum(sizes[kind][1] for kind in kinds)
         if model.tie_word_embeddings and "head" in kinds and "embedding" not in kinds:
@@ -136,6 +136,13 @@ class Costs:
         experts = max(1, model.n_routed_experts)
         share = self.work.local_experts / experts / self.work.etp
         return Held(dense / self.work.tp, routed * share)
+
+    @cached_property  # asked for by every bucket of every rank
+    def _parameters(self) -> dict[BlockKind, tuple[int, int]]:
+        """Return kind -> dense and routed parameters of a block."""
+        kinds: dict[BlockKind, None] = dict.fromkeys(("embedding", "head"))
+        kinds.update(dict.fromkeys(chain.from_iterable(self.stages)))
+        return {kind: self.work.model.block_parameters(kind) for kind in kinds}
 
     def parameters(self, index: int) -> Held:
         """Return the parameters that one GPU holds of a stage; routed ones are spread over ep."""

@@ -12,7 +12,6 @@ from simulator.engine.records import (
     NONE,
     STAMP,
     UNSETTLED,
-    Records,
     State,
 )
 from simulator.engine.rows import finish, grant
@@ -27,7 +26,7 @@ def begin(s: State, number: int, now: float) -> None:
     call.left = kind.size
     call.since = now
     _enter_links(s, call)
-    _enter_ranks(s.row, s.rank, call, kind)
+    _enter_ranks(s, call, kind)
     # Without links there are no bytes to move: the latency was all.
     if kind.begin == s.kind[call.kind + 1].begin:
         close(s, number, now)
@@ -40,12 +39,12 @@ def close(s: State, number: int, now: float) -> None:
     call = s.call[number]
     call.state = ENDED
     _leave_links(s, call)
-    _leave_ranks(s.row, s.rank, call, s.kind[call.kind])
+    _leave_ranks(s, call, s.kind[call.kind])
     disturb(s, call)
     row = call.first
     while row >= 0:
         finish(s, row, now)
-        row = s.row[row].following
+        row = s.following[row]
 
 
 def settle(s: State, now: float) -> None:
@@ -78,10 +77,10 @@ def _tell(s: State) -> None:
             rank.computing = computing
             row = rank.moving
             while row >= 0:
-                call = s.row[row].call
+                call = s.member[row]
                 if s.kind[s.call[call].kind].overlap_slowdown > 1.0:
                     _change(s, call)
-                row = s.row[row].later
+                row = s.later[row]
 
 
 def _change(s: State, number: int) -> None:
@@ -137,32 +136,32 @@ def _meets_kernels(kind: Any) -> bool:
     return bool(kind.overlap_slowdown > 1.0 or kind.sms != 0.0 or kind.hbm != 0.0)
 
 
-def _enter_ranks(rows: Records, ranks: Records, call: Any, kind: Any) -> None:
+def _enter_ranks(s: State, call: Any, kind: Any) -> None:
     """Put a coflow behind the others at its ranks."""
     row = call.first if _meets_kernels(kind) else NONE
     while row >= 0:
-        rank = ranks[rows[row].rank]
-        rows[row].earlier = rank.last_moving
+        rank = s.rank[s.owner[row]]
+        s.earlier[row] = rank.last_moving
         if rank.last_moving < 0:
             rank.moving = row
         else:
-            rows[rank.last_moving].later = row
+            s.later[rank.last_moving] = row
         rank.last_moving = row
-        row = rows[row].following
+        row = s.following[row]
 
 
-def _leave_ranks(rows: Records, ranks: Records, call: Any, kind: Any) -> None:
+def _leave_ranks(s: State, call: Any, kind: Any) -> None:
     """Take a coflow off its ranks."""
-    member = call.first if _meets_kernels(kind) else NONE
-    while member >= 0:
-        row = rows[member]
-        rank = ranks[row.rank]
-        if row.earlier < 0:
-            rank.moving = row.later
+    row = call.first if _meets_kernels(kind) else NONE
+    while row >= 0:
+        rank = s.rank[s.owner[row]]
+        earlier, later = s.earlier[row], s.later[row]
+        if earlier < 0:
+            rank.moving = later
         else:
-            rows[row.earlier].later = row.later
-        if row.later < 0:
-            rank.last_moving = row.earlier
+            s.later[earlier] = later
+        if later < 0:
+            rank.last_moving = earlier
         else:
-            rows[row.later].earlier = row.earlier
-        member = row.following
+            s.earlier[later] = earlier
+        row = s.following[row]

@@ -42,15 +42,14 @@ def run(program: Program) -> Timeline:
         left = bool(state.counts[HEAP]) and not state.counts[FAILED]
     if state.counts[FAILED]:
         raise EngineError(UNBOUNDED)
-    rows = state.row[:-1]
     return Timeline(
         program,
-        issue=np.ascontiguousarray(rows["issue"]),
-        due=np.ascontiguousarray(rows["due"]),
-        arrive=np.ascontiguousarray(rows["arrive"]),
-        start=np.ascontiguousarray(rows["start"]),
-        end=np.ascontiguousarray(rows["end"]),
-        slowed=np.ascontiguousarray(rows["slowed"]),
+        issue=state.issue,
+        due=state.due,
+        arrive=state.arrive,
+        start=state.start,
+        end=state.end,
+        slowed=state.slowed,
         executor="compiled",
         events=int(state.counts[DONE]),
     )
@@ -64,28 +63,28 @@ def _execute(s: State) -> None:
     pause = counts[DONE] + _SLICE
     while counts[HEAP] and not counts[FAILED] and counts[DONE] < pause:
         due = _collect(s)
-        now = s.event[s.due[due - 1]].at
+        now = s.event[s.instant[due - 1]].at
         for i in range(due):
-            _act(s, s.due[i], now)
+            _act(s, s.instant[i], now)
         settle(s, now)
 
 
 def _begin(s: State) -> None:
     """Make ready what waits for nothing."""
     s.counts[BEGUN] = 1
-    for number in range(len(s.row) - 1):
+    for number in range(len(s.waiting)):
         row: Any = np.int32(number)  # see `_act`
-        if s.row[row].waiting == 0:
+        if s.waiting[row] == 0:
             ready(s, row, 0.0)
     settle(s, 0.0)
 
 
 def _collect(s: State) -> int:
-    """Move all events of the next instant from the heap to s.due, in their order. Return how many there are."""
+    """Move all events of the next instant from the heap to s.instant, in their order. Return how many there are."""
     events, heap, counts, due = s.event, s.heap, s.counts, 0
     last = events[heap[0]].at + INSTANT
     while counts[HEAP] and events[heap[0]].at <= last:
-        s.due[due] = heap[0]
+        s.instant[due] = heap[0]
         due += 1
         take(events, heap, counts)
     return due

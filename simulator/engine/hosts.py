@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.program import Program
-from simulator.program.program import Floats, Ints
+from simulator.program.program import Floats, Ints, Numbers
 
 NO_ROW = -1
 """Stands for the draining row in front where there is none."""
@@ -22,15 +22,15 @@ NO_GATE = np.iinfo(np.int32).max
 class Hosts(NamedTuple):
     """What executors need of hosts, by row and by class of ranks."""
 
-    since: Ints
+    since: Numbers
     """The last draining row in front of the row, or NO_ROW [row]."""
     before: Floats
     """Host seconds from that one's launch, itself included, to the row [row] s."""
-    gate: Ints
+    gate: Numbers
     """Of draining rows: the next draining row of the rank, or NO_GATE [row]."""
     begin: Floats
     """When the host of a rank begins [rank class] s."""
-    first_gate: Ints
+    first_gate: Numbers
     """First draining row of a rank, or NO_GATE [rank class]."""
 
 
@@ -38,11 +38,11 @@ def hosts_of(program: Program) -> Hosts:
     """Return how the hosts of a program go through its rows."""
     rows = len(program.rank)
     hosts = Hosts(
-        since=np.full(rows, NO_ROW, dtype=np.int64),
+        since=np.full(rows, NO_ROW, dtype=np.int32),
         before=np.zeros(rows),
-        gate=np.full(rows, NO_GATE, dtype=np.int64),
+        gate=np.full(rows, NO_GATE, dtype=np.int32),
         begin=np.zeros(program.ranks),
-        first_gate=np.full(program.ranks, NO_GATE, dtype=np.int64),
+        first_gate=np.full(program.ranks, NO_GATE, dtype=np.int32),
     )
     for rank, own in enumerate(program.rows_by_rank):
         if len(own):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.compute.contention import speed_within
+from simulator.compute.contention import Sensitivity, speed_within
 from simulator.engine.heap import schedule
 from simulator.engine.instants import INSTANT
 from simulator.engine.records import DISTURBED, State
@@ -15,12 +15,12 @@ def disturb(s: State, call: Any) -> None:
     kind = s.kind[call.kind]
     row = call.first if kind.sms != 0.0 or kind.hbm != 0.0 else -1
     while row >= 0:
-        number = s.row[row].rank
+        number = s.owner[row]
         if not s.rank[number].disturbed:
             s.rank[number].disturbed = 1
             s.disturbed[s.counts[DISTURBED]] = number
             s.counts[DISTURBED] += 1
-        row = s.row[row].following
+        row = s.following[row]
 
 
 def pace(s: State, settled: int, now: float) -> None:
@@ -39,8 +39,7 @@ def _pace(s: State, number: int, now: float) -> None:
     rank = s.rank[number]
     if rank.sms < 0:
         return
-    row = s.row[rank.sms]
-    fresh = _next_to_transfers(s, rank, row)
+    fresh = _next_to_transfers(s, rank)
     if fresh == rank.speed:
         return
     left = rank.left - rank.speed * (now - rank.since)
@@ -54,21 +53,23 @@ def _pace(s: State, number: int, now: float) -> None:
     rank.done = end
     rank.versions += 1
     # Its later kernels may have to wait for the host.
-    late = row.issue + row.lag
+    late = s.issue[rank.sms] + s.lag[rank.sms]
     if late > end + INSTANT:
         end = late
     schedule(s.event, s.heap, s.counts, number, end)
 
 
-def _next_to_transfers(s: State, rank: Any, row: Any) -> float:
-    """Return the speed of a row next to the transfers of its rank, relative to that alone."""
+def _next_to_transfers(s: State, rank: Any) -> float:
+    """Return the speed of what a rank computes next to its transfers, relative to that alone."""
     held = 0.0
     taken = 0.0
-    member = rank.moving
-    while member >= 0:
-        call = s.call[s.row[member].call]
+    row = rank.moving
+    while row >= 0:
+        call = s.call[s.member[row]]
         kind = s.kind[call.kind]
         held += kind.sms
         taken += kind.hbm * (call.rate / kind.rate)
-        member = s.row[member].later
-    return float(speed_within(row, held, taken, s.most[0]))
+        row = s.later[row]
+    row = rank.sms
+    kernels = Sensitivity(s.sms[row], s.hbm[row], s.both[row])
+    return float(speed_within(kernels, held, taken, s.most[0]))

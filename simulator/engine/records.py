@@ -1,7 +1,7 @@
 """What the compiled executor works on: the records of each kind of thing, and the arrays that hold them.
 
-Things of one kind are the records of one array: a call that takes forty arrays spends its time
-counting references.
+Things of one kind are the records of one array. Rows alone are columns, as in a program and in a
+timeline: there may be millions, and what is a column there already is not copied.
 
 Lists are chains of numbers that end with NONE. A row is in the queue of its rank or among the
 members of its call. A crossing, which is a call on one of its links, is among the others on that
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Ids: TypeAlias = NDArray[np.int32]
 Counts: TypeAlias = NDArray[np.int64]
-Shares: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.float64]
 Records: TypeAlias = NDArray[Any]
 
 NONE = -1
@@ -27,6 +27,12 @@ HEAP, ORDER, DONE, STAMP, UNSETTLED, CHANGED, DISTURBED, FAILED, BEGUN, COUNTS =
 """Places in State.counts: events in the heap, times given, rows ended, searches begun, ranks to settle, calls to give
 new rates, ranks to give new speeds, whether a rate is unbounded, and whether the step has begun; and how many places
 there are."""
+
+TIMES = (
+    *("seconds", "lead", "lag", "sms", "hbm", "both", "before"),
+    *("issue", "due", "arrive", "start", "end", "slowed"),
+)
+"""Columns of rows that hold floats: those that are given, and those that are found out."""
 
 OPENING, MOVING, ENDED = range(3)
 """States of a call: before its latency is over, while it moves bytes, and afterwards."""
@@ -38,30 +44,6 @@ def _record(*fields: tuple[str, str]) -> np.dtype[np.void]:
 
 # Floats come first in each record: then all fields lie where a processor reads them at once.
 
-ROW = _record(
-    ("seconds", "f8"),  # of a kernel [s]
-    ("lead", "f8"),  # see Program [s]
-    ("lag", "f8"),
-    ("before", "f8"),  # see Hosts [s]
-    ("issue", "f8"),  # see Timeline [s]
-    ("due", "f8"),
-    ("arrive", "f8"),
-    ("start", "f8"),
-    ("end", "f8"),
-    ("slowed", "f8"),
-    ("sms", "f8"),  # see Program
-    ("hbm", "f8"),
-    ("both", "f8"),
-    ("rank", "i4"),
-    ("call", "i4"),  # that it is a member of, or NONE for a kernel
-    ("begin", "i4"),  # of its followers in State.follower; they end where the next row's begin
-    ("waiting", "i4"),  # rows that it still waits for
-    ("since", "i4"),  # see Hosts
-    ("gate", "i4"),
-    ("following", "i4"),  # row behind it among its rank's held ones, in its queue, or in its call
-    ("later", "i4"),  # neighbours in the chain `moving` of its rank
-    ("earlier", "i4"),
-)
 RANK = _record(
     ("host", "f8"),  # when its host begins [s]
     ("left", "f8"),  # of the row that has the SMs, at its speed alone, at the time `since` [s]
@@ -133,8 +115,39 @@ EVENT = _record(
 class State(NamedTuple):
     """All there is, and room to work in."""
 
-    row: Records
-    """The program's ops, and a last one that only ends the list of followers."""
+    seconds: Floats
+    """As the six that follow a column of Program: they are its own, and nobody writes them [row]."""
+    lead: Floats
+    lag: Floats
+    sms: Floats
+    hbm: Floats
+    both: Floats
+    before: Floats
+    """See Hosts [row] s."""
+    issue: Floats
+    """As the five that follow a column of Timeline: what is found out [row] s."""
+    due: Floats
+    arrive: Floats
+    start: Floats
+    end: Floats
+    slowed: Floats
+    owner: Ids
+    """Class of ranks that runs it [row]."""
+    member: Ids
+    """Call that it is a member of, or NONE for a kernel [row]."""
+    waiting: Ids
+    """Rows that it still waits for [row]."""
+    begin: Ids
+    """Of its followers in `follower`; they end where the next row's begin [row + 1]."""
+    since: Ids
+    """See Hosts [row]."""
+    gate: Ids
+    """See Hosts [row]."""
+    following: Ids
+    """Row behind it among its rank's held ones, in its queue, or in its call [row]."""
+    later: Ids
+    """Neighbours in the chain `moving` of its rank [row]."""
+    earlier: Ids
     follower: Ids
     """Rows that wait for a row, by that row."""
     rank: Records
@@ -156,7 +169,7 @@ class State(NamedTuple):
     """
     heap: Ids
     """Events that are due, the first one at 0."""
-    due: Ids
+    instant: Ids
     """Events of this instant."""
     changed: Ids
     """Calls that began, or whose links or ranks did something, in this instant."""
@@ -172,7 +185,7 @@ class State(NamedTuple):
     """Ranks whose SMs were asked for or left in this instant."""
     disturbed: Ids
     """Ranks whose transfers did something in this instant."""
-    most: Shares
+    most: Floats
     """See `contention.most`: one number, which compiled code must not keep as a constant."""
     counts: Counts
     """Counters, see HEAP and so on."""

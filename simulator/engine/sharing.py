@@ -77,13 +77,13 @@ def _component(s: State) -> int:
 
 def _cap(s: State, call: Any) -> float:
     """Return the fastest that a coflow's kernel may go [B/s]."""
-    kind, rows, ranks = s.kind[call.kind], s.row, s.rank
+    kind = s.kind[call.kind]
     if kind.overlap_slowdown > 1.0:
         row = call.first
         while row >= 0:
-            if ranks[rows[row].rank].computing:
+            if s.rank[s.owner[row]].computing:
                 return float(kind.rate / kind.overlap_slowdown)
-            row = rows[row].following
+            row = s.following[row]
     return float(kind.rate)
 
 

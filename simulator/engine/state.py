@@ -1,4 +1,4 @@
-"""A Program as the records that the compiled executor works on."""
+"""A Program as the columns and records that the compiled executor works on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.compute.contention import most
-from simulator.engine.hosts import Hosts, hosts_of
+from simulator.engine.hosts import hosts_of
 from simulator.engine.records import (
     CALL,
     COUNTS,
@@ -20,7 +20,8 @@ from simulator.engine.records import (
     NONE,
     PART,
     RANK,
-    ROW,
+    TIMES,
+    Floats,
     Ids,
     Records,
     State,
@@ -34,12 +35,32 @@ def state_of(program: Program) -> State:
     hosts = hosts_of(program)
     call, crossing = _calls(program, kind)
     # Room for the most that there can be of everything: compiled code never makes an array.
-    ranks = program.ranks
+    ranks, rows, links = program.ranks, len(program.rank), len(program.capacity)
     calls = len(call) - 1
-    events = ranks + calls + len(program.rank)
-    links = len(program.capacity)
+    events = ranks + calls + rows
     return State(
-        row=_rows(program, hosts),
+        seconds=_column(program.seconds),
+        lead=_column(program.lead),
+        lag=_column(program.lag),
+        sms=_column(program.sms),
+        hbm=_column(program.hbm),
+        both=_column(program.both),
+        before=hosts.before,
+        issue=np.zeros(rows),
+        due=np.zeros(rows),
+        arrive=np.zeros(rows),
+        start=np.zeros(rows),
+        end=np.full(rows, -1.0),
+        slowed=np.zeros(rows),
+        owner=program.rank.astype(np.int32),
+        member=program.calls.of_row,
+        waiting=np.diff(program.wait_ptr).astype(np.int32),
+        begin=program.followers.begin,
+        since=hosts.since,
+        gate=hosts.gate,
+        following=_none(rows),
+        later=_none(rows),
+        earlier=_none(rows),
         follower=program.followers.rows,
         rank=_fresh(
             RANK,
@@ -65,14 +86,14 @@ def state_of(program: Program) -> State:
         ),
         event=_fresh(EVENT, events, slot=NONE),
         heap=_room(events),
-        due=_room(events),
+        instant=_room(events),
         changed=_room(calls),
         sharing=_room(calls),
         frontier=_room(calls),
         rising=_room(calls),
         touched=_room(links),
         # In an instant a rank ends a kernel, and each of its rows may ask for SMs.
-        unsettled=_room(ranks + len(program.rank)),
+        unsettled=_room(ranks + rows),
         disturbed=_room(ranks),
         most=np.array([most()]),
         counts=np.zeros(COUNTS, dtype=np.int64),
@@ -82,7 +103,6 @@ def state_of(program: Program) -> State:
 def nothing() -> State:
     """Return a state of nothing, which has the types of any other."""
     layouts = {
-        "row": ROW,
         "rank": RANK,
         "kind": KIND,
         "part": PART,
@@ -90,33 +110,12 @@ def nothing() -> State:
         "crossing": CROSSING,
         "link": LINK,
         "event": EVENT,
-        "most": np.dtype(np.float64),
         "counts": np.dtype(np.int64),
     }
+    floats = dict.fromkeys([*TIMES, "most"], np.dtype(np.float64))
     numbers = np.dtype(np.int32)
-    arrays = {name: np.zeros(0, layouts.get(name, numbers)) for name in State._fields}
-    return State(**arrays)
-
-
-def _rows(program: Program, hosts: Hosts) -> Records:
-    """Return the rows, and a last one that only ends the list of followers."""
-    row = _fresh(
-        ROW,
-        len(program.rank) + 1,
-        begin=program.followers.begin,
-        call=NONE,
-        following=NONE,
-        later=NONE,
-        earlier=NONE,
-        end=-1.0,
-    )
-    row["waiting"][:-1] = np.diff(program.wait_ptr)
-    row["call"][:-1] = program.calls.of_row
-    for name in ("rank", "seconds", "lead", "lag", "sms", "hbm", "both"):
-        row[name][:-1] = getattr(program, name)
-    for name in ("since", "before", "gate"):
-        row[name][:-1] = getattr(hosts, name)
-    return row
+    known = {**layouts, **floats}
+    return State(*(np.zeros(0, known.get(name, numbers)) for name in State._fields))
 
 
 def _calls(program: Program, kind: Records) -> tuple[Records, Records]:
@@ -166,6 +165,15 @@ def _fresh(layout: np.dtype[np.void], count: int, **fields: Any) -> Records:
     for name, values in fields.items():
         records[name] = values
     return records
+
+
+def _column(values: Floats) -> Floats:
+    """Return a column as compiled code reads it: itself, but where it has gaps."""
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def _none(count: int) -> Ids:
+    return np.full(count, NONE, dtype=np.int32)
 
 
 def _room(count: int) -> Ids:

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.experts.contest import Contest, contest, decide, limited
+from simulator.inputs import kept_table
 from simulator.model import ModelConfig
+
+CODE = Path(__file__).parent
+"""The code that samples: what it computed is kept until it changes."""
 
 Scores = NDArray[np.float32]
 Places = NDArray[np.intp]
@@ -111,20 +116,26 @@ def route(model: ModelConfig, ep: int, gpus_per_node: int, seed: int) -> Routing
 
     ep: GPUs that the experts are spread over, in order. gpus_per_node: GPUs of a node.
     """
+    on_node = min(gpus_per_node, ep)
+    ep_nodes = -(-ep // on_node)
+
+    def sampled() -> NDArray[np.float64]:
+        return np.array([_reach(model, ep, on_node, seed)])
+
+    parts = (model.model_dump_json(), ep, on_node, seed)
+    ((nodes, gpus),) = kept_table("routes", parts, CODE, 2, sampled).tolist()
+    return Routing(nodes, gpus, ep_nodes, on_node)
+
+
+def _reach(model: ModelConfig, ep: int, on_node: int, seed: int) -> tuple[float, float]:
+    """Return the mean number of distinct nodes and GPUs that hold a token's experts."""
     rng = np.random.default_rng(seed)
     # Uniform scores: only their order matters, except in a group's sum of two, where a trained
     # router's scores are not published. Normal scores through a sigmoid give 0.3% more nodes.
     scores = rng.random((SAMPLED_TOKENS, model.n_routed_experts), dtype=np.float32)
     experts = choose(scores, model)
     gpu = experts * ep // model.n_routed_experts
-    on_node = min(gpus_per_node, ep)
-    ep_nodes = -(-ep // on_node)
-    return Routing(
-        nodes=distinct(gpu // on_node, ep_nodes),
-        gpus=distinct(gpu, ep),
-        ep_nodes=ep_nodes,
-        gpus_per_node=on_node,
-    )
+    return distinct(gpu // on_node, -(-ep // on_node)), distinct(gpu, ep)
 
 
 class _Block(NamedTuple):

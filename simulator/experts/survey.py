@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,8 +15,9 @@ from simulator.experts.config import ExpertsConfig
 from simulator.experts.eplb import Plan, rebalance
 from simulator.experts.micro_batch import typical
 from simulator.experts.popularity import popularity
-from simulator.experts.routing import Routing, route, sample, sample_sets
+from simulator.experts.routing import CODE, Routing, route, sample, sample_sets
 from simulator.experts.traffic import Visits, nodes_of
+from simulator.inputs import kept_table
 from simulator.model import ModelConfig
 
 Array = NDArray[np.float64]
@@ -64,13 +66,71 @@ def survey(
     loads are the popularity itself; the sample only tells how many of a GPU's (and a node's) pairs
     are the same token's, so that its noise makes no GPU busier than another.
     """
+    if config.alike:  # one layer for all
+        layers = _expected(model, config, ep, gpus_per_node, tokens, counts)
+        if config.by_chance:
+            drawn = tuple(typical(one, model, tokens, config.seed, 0) for one in layers[:1])
+            return drawn * len(layers)
+        return layers
+    widths = _Widths(model.n_routed_experts, ep, ep // min(gpus_per_node, ep))
+
+    def sampled() -> Array:
+        layers = _sampled(model, config, ep, gpus_per_node, tokens, counts)
+        return np.array([widths.row(visits) for visits in layers])
+
+    # What else the configuration says decides about what is done with these loads.
+    said = config.model_dump_json(exclude={"dispatcher", "sms", "resolve"})
+    parts = (model.model_dump_json(), said, ep, gpus_per_node, tokens, _digest(counts))
+    table = kept_table("loads", parts, CODE, widths.all, sampled)
+    return tuple(widths.visits(row) for row in table)
+
+
+def _digest(counts: Array | None) -> str:
+    """Return a text that tells recorded counts apart."""
+    if counts is None:
+        return ""
+    return f"{counts.shape} {hashlib.sha256(counts.tobytes()).hexdigest()}"
+
+
+class _Widths(NamedTuple):
+    """How many numbers of each kind the visits of a layer have, in one row."""
+
+    experts: int
+    """Of the model."""
+    ep: int
+    """GPUs of the group."""
+    nodes: int
+    """Nodes of the group."""
+
+    @property
+    def all(self) -> int:
+        """Return the numbers of a row, the share that is dropped among them."""
+        return self.experts + 2 * self.ep + self.nodes + 1
+
+    def row(self, visits: Visits) -> Array:
+        """Return the visits of a layer as a row [number]."""
+        dropped = [visits.dropped]
+        return np.concatenate([visits.experts, visits.pairs, visits.gpus, visits.nodes, dropped])
+
+    def visits(self, row: Array) -> Visits:
+        """Return the visits of a row [number]."""
+        ends = np.cumsum([self.experts, self.ep, self.ep, self.nodes])
+        experts, pairs, gpus, nodes, dropped = np.split(row, ends)
+        return Visits(experts, pairs, gpus, nodes, float(dropped[0]))
+
+
+def _sampled(
+    model: ModelConfig,
+    config: ExpertsConfig,
+    ep: int,
+    gpus_per_node: int,
+    tokens: int,
+    counts: Array | None,
+) -> tuple[Visits, ...]:
+    """Return `survey` of layers that differ."""
     layers = _expected(model, config, ep, gpus_per_node, tokens, counts)
     if not config.by_chance:
         return layers
-    if config.alike:  # one draw for all, which costs no more than even loads
-        return tuple(typical(visits, model, tokens, config.seed, 0) for visits in layers[:1]) * len(
-            layers
-        )
     return tuple(
         typical(visits, model, tokens, config.seed, layer) for layer, visits in enumerate(layers)
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from simulator.hardware.data import Data
@@ -230,6 +232,15 @@ class CommunicationModel(Data):
         if self.ramp is None:
             return exposed
         return exposed + min(self.ramp.share * transfer, self.ramp.most)
+
+    def waiting_each(
+        self, rounds: NDArray[np.float64], transfer: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return `waiting` of many collectives [collective] s."""
+        exposed: NDArray[np.float64] = np.maximum(0.0, rounds - self.hidden * transfer)
+        if self.ramp is None:
+            return exposed
+        return exposed + np.minimum(self.ramp.share * transfer, self.ramp.most)
 
     def alone(self) -> CommunicationModel:
         """Return the kernel without what precedes it on its stream."""

@@ -1,8 +1,8 @@
 """Text files -> trees that remember their lines, and trees -> validated configuration.
 
 `document`: the tree, and what `--set` changes in it. `parse`: YAML and JSON. `kept`: what
-was parsed before. `files`: the user's files and the package's own. `expert_counts`: tables of loads.
-`validation`: trees -> configuration.
+was parsed before; `kept_tables`: what was computed; `cache`: where both are. `files`: the user's
+files and the package's own. `expert_counts`: tables of loads. `validation`: trees -> configuration.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from simulator.inputs.files import (
     table,
     text,
 )
+from simulator.inputs.kept_tables import kept_table
 from simulator.inputs.parse import parse_value
 from simulator.inputs.validation import validate
 
@@ -42,6 +43,7 @@ __all__ = [
     "file_fault",
     "find",
     "is_file",
+    "kept_table",
     "override",
     "parse_value",
     "read",

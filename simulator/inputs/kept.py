@@ -11,16 +11,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from simulator.inputs import cache
 from simulator.inputs.document import Path_
 
 FORMAT = "1"
 """Of kept files: another number wherever the same text is to be parsed to something else."""
+KIND = "parsed"
+"""Folder of the files in the user's cache."""
 MOST = 512
 """Files that are kept; the oldest ones make room."""
 
@@ -39,20 +39,12 @@ Parser: TypeAlias = Callable[[], Tree]
 
 def kept(text: str, parse: Parser) -> Tree:
     """Return what was kept of a text; parse it and keep that where nothing was. Errors: those of parse."""
-    file = folder() / _name(text)
-    tree = _read(file)
+    name = _name(text)
+    tree = _read(name)
     if tree is None:
         tree = parse()
-        _write(file, tree)
+        _write(name, tree)
     return tree
-
-
-def folder() -> Path:
-    """Return where parsed files are kept; it need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative path is to be ignored (XDG Base Directory Specification).
-    cache = Path(base) if Path(base).is_absolute() else Path("~/.cache")
-    return cache / "simulate" / "parsed"
 
 
 def _name(text: str) -> str:
@@ -60,39 +52,17 @@ def _name(text: str) -> str:
     return f"{digest.hexdigest()}.json"
 
 
-def _read(file: Path) -> Tree | None:
+def _read(name: str) -> Tree | None:
     """Return what a file keeps, None if it is not there or is not whole."""
     try:
-        with file.expanduser().open(encoding="utf-8") as stream:
-            content = json.load(stream)
+        content = json.loads(cache.recall(KIND, name))
         lines = {tuple(path): line for path, line in content["lines"]}
         return Tree(content["data"], lines)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError):
+    except (RecursionError, ValueError, TypeError, KeyError):
         return None
 
 
-def _write(file: Path, tree: Tree) -> None:
-    """Keep a tree, if the folder lets us: whole or not at all, whoever else writes the same."""
+def _write(name: str, tree: Tree) -> None:
     content = {"data": tree.data, "lines": list(tree.lines.items())}
-    # RuntimeError: there is no home. ValueError: a value that JSON does not have.
-    with contextlib.suppress(OSError, RuntimeError, ValueError, TypeError):
-        target = file.expanduser()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(content, stream)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-        _make_room(target.parent)
-
-
-def _make_room(place: Path) -> None:
-    """Remove the oldest files beyond `MOST`."""
-    files = list(place.iterdir())
-    if len(files) > MOST:
-        files.sort(key=lambda path: path.stat().st_mtime)
-        for path in files[: len(files) - MOST]:
-            path.unlink(missing_ok=True)
+    with contextlib.suppress(ValueError, TypeError):  # a value that JSON does not have
+        cache.keep(KIND, name, json.dumps(content).encode(), MOST)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from simulator.plot.cluster_marks import COLOURS, LINE, Block, Cable, Cables, Spot, Spots
 from simulator.report import palette
 from simulator.topology import TopologyConfig
-from simulator.topology.switches import Switches, Vertex, text
+from simulator.topology.cabling import Vertex
+from simulator.topology.switches import Switches, text
 from simulator.units import format_bandwidth
 
 if TYPE_CHECKING:

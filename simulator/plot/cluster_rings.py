@@ -20,7 +20,8 @@ from simulator.plot.cluster_marks import (
     draw_dots,
 )
 from simulator.topology import TopologyConfig
-from simulator.topology.switches import Switches, Vertex, text
+from simulator.topology.cabling import Vertex
+from simulator.topology.switches import Switches, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

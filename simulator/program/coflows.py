@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
+from operator import is_
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from simulator.collectives import CoflowKind, Communication, Demand
 from simulator.collectives.demand import latencies
-from simulator.collectives.kinds import EXCHANGES, SENDS
+from simulator.collectives.kinds import EXCHANGES
 from simulator.collectives.replicas import Demands
 from simulator.costs import BlockCost, Costs
 from simulator.costs.buckets import Bucket, holders, of_stage, shards
@@ -21,9 +22,8 @@ from simulator.hardware import CommunicationModel
 from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.ops.sharding import cast_shard
-from simulator.program.orders import handed_to
 from simulator.program.ragged import joined
-from simulator.program.sends import routes
+from simulator.program.sends import Edge, ends, pipeline_edges, routes
 from simulator.program.tiles import Tiles, whole
 from simulator.program.transfers import Block, CoflowKey, Columns, Label, Reach
 from simulator.progress import doing
@@ -32,17 +32,6 @@ from simulator.schedules import PipelineOverlap, Schedule
 from simulator.topology import Network
 
 Ranks: TypeAlias = NDArray[np.int64]
-
-
-class Edge(NamedTuple):
-    """Between which pipeline ranks an output or a gradient is handed on."""
-
-    kind: CoflowKind
-    """FORWARD or BACKWARD."""
-    source: int
-    """Pipeline index of the sender."""
-    target: int
-    """Pipeline index of the receiver."""
 
 
 class Runs(NamedTuple):
@@ -135,14 +124,28 @@ class Coflows:
         """Add one transfer in every group. number: of the coflows [group]. Errors: UnevenError."""
         members = groups
         demands = run.demands
-        inside = self.tiles.of_rank[groups] == 0
-        if not inside.all():
-            members = groups[inside].reshape(len(groups), -1)
+        if self.tiles.count > 1 and (self.tiles.of_rank[groups] > 0).any():
+            members = groups[self.tiles.of_rank[groups] == 0].reshape(len(groups), -1)
             demands = self._in_first_tile(demands)
-        directed = run.label.kind.one_sided
-        reach = self._reach(Reach(members, groups, demands.first, demands.links, directed))
-        sizes, latency = demands.bytes, demands.latency
-        block = Block(run.label, key, run.kernel, run.sm_share, reach, number, sizes, latency)
+        reach = Reach(
+            members=members,
+            everyone=groups,
+            first=demands.first,
+            links=demands.links,
+            which=demands.which,
+            amounts=len(demands.amounts),
+            directed=run.label.kind.one_sided,
+        )
+        block = Block(
+            label=run.label,
+            key=key,
+            kernel=run.kernel,
+            sm_share=run.sm_share,
+            reach=self._reach(reach),
+            number=number,
+            amounts=demands.amounts,
+            latency=demands.latency,
+        )
         self.blocks.append(block)
 
     def _in_first_tile(self, demands: Demands) -> Demands:
@@ -155,6 +158,9 @@ class Coflows:
 
     def _reach(self, wanted: Reach) -> int:
         """Return the index of a reach, which is added if it is new."""
+        # Exchanges of a stage follow each other over the very same arrays.
+        if self.reaches and all(map(is_, self.reaches[-1], wanted)):
+            return len(self.reaches) - 1
         known = self._reach_of.setdefault(wanted.everyone.tobytes(), [])
         for index in known:
             if self.reaches[index].equals(wanted):
@@ -180,7 +186,10 @@ class Coflows:
                 label = Label(kind, load)
                 for some in exchanges:
                     run = Runs(label, some.kernel, some.demands, some.sm_share)
-                    self._append(run, CoflowKey(*label), groups[some.groups], number[some.groups])
+                    every = len(some.groups) == len(groups)
+                    rows = groups if every else groups[some.groups]
+                    coflows = number if every else number[some.groups]
+                    self._append(run, CoflowKey(*label), rows, coflows)
 
     def add_sends(self, edges: Sequence[Edge], size: float, gather: float = 0.0) -> None:
         """Add the sends of pipeline edges in every replica.
@@ -189,31 +198,22 @@ class Coflows:
         """
         if not edges:
             return
-        pairs = [self._pairs(edge) for edge in edges]
-        src, dst = np.concatenate(pairs).T
+        pairs = ends(self.layout, edges, self.layout.per_stage // self.tiles.count)
+        count = pairs.shape[1]
         # The ways of all edges at once, of which each has as many.
-        crossed = routes(self.network, src, dst)
-        count = len(src) // len(edges)
+        crossed = routes(self.network, *pairs.reshape(-1, 2).T)
         for at, edge in enumerate(edges):
             number = self.edges.setdefault(edge, len(self.edges))
             kernel = self.communication.plan(edge.kind, self._communicator(edge), size).kernel
             ways = crossed.part(at * count, (at + 1) * count)
             latency = ways.latency(latencies(self.network, kernel)) + gather
-            demands = Demands(ways.first, ways.links, np.full(len(ways.links), size), latency)
+            which = np.zeros(len(ways.links), dtype=np.int64)
+            demands = Demands(ways.first, ways.links, which, np.array([size]), latency)
             # Alike on all edges: who sends to whom tells them apart, and the two directions of a
             # pipeline are mirrors.
             run = Runs(Label(edge.kind, 0), kernel, demands)
             coflows = self._numbers(count, 1)[:, 0]
             self._append(run, CoflowKey(edge.kind, number), pairs[at], coflows)
-
-    def _pairs(self, edge: Edge) -> Ranks:
-        """Return who sends to whom over an edge in the first tile [replica, source and target]."""
-        layout = self.layout
-        # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
-        inner = layout.inner()
-        high, low = np.divmod(np.arange(layout.per_stage // self.tiles.count), inner)
-        ends = [low + inner * (end + layout.pp * high) for end in (edge.source, edge.target)]
-        return np.stack(ends, axis=1)
 
     def _communicator(self, edge: Edge) -> tuple[int, ...]:
         """Return the ranks of the communicator in which the first replica's sends run."""
@@ -296,21 +296,6 @@ class Widths(NamedTuple):
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage, two of a bidirectional pipeline."""
     return schedule.hosts
-
-
-def pipeline_edges(schedule: Schedule) -> list[Edge]:
-    """Return the edges over which ranks hand on."""
-    table = schedule.table
-    taken = handed_to(schedule)  # [action, half] pipeline index
-    edges: list[Edge] = []
-    for half, kind in enumerate(SENDS):
-        taker = taken[:, half]
-        # A rank that holds both stages hands on within itself.
-        crosses = (taker >= 0) & (taker != table.rank)
-        both = np.stack([table.rank[crosses], taker[crosses]])
-        pairs = np.unique(both, axis=1).T
-        edges += [Edge(kind, source, target) for source, target in pairs.tolist()]
-    return sorted(edges)
 
 
 def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:

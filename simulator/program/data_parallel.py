@@ -22,7 +22,7 @@ from simulator.ops.sharding import copy_in, copy_out, divide
 from simulator.ops.streams import Stream
 from simulator.program.chunk_rows import Mark
 from simulator.program.coflows import Coflows
-from simulator.program.step_sums import step_sums
+from simulator.program.step_sums import StepSums
 from simulator.program.templates import FarWait, Owed, Template
 from simulator.program.transfers import CoflowKey
 from simulator.scenario import Scenario
@@ -64,6 +64,8 @@ class DataParallel:
     """What its blocks cost."""
     table: Coflows
     """Every transfer of the step."""
+    sums: StepSums
+    """What ranks sum in front of their update."""
     hosts: dict[int, tuple[int, ...]]
     """Stage -> pipeline indices that hold it."""
     rank: int
@@ -230,7 +232,7 @@ class DataParallel:
         seconds = processor.seconds(ops, overlapped=False)
         if away:
             seconds += host_update(self.scenario, away)
-        seconds += step_sums(self.scenario, self.costs, self.stages)
+        seconds += self.sums.seconds(self.stages)
         if not ops:  # all of the update runs on the host
             return self.costs.hosts.optimizer(seconds, INSENSITIVE)
         # All of it moves bytes: each of its kernels is as sensitive as the first one.

@@ -68,7 +68,7 @@ def lay(step: Step, parts: Partition, ranks: Sequence[RankRows], columns: StepCo
     links = parts.first_link[touched]
     kept = slots.sheet.kept(columns, step.costs.hosts)
     seconds, sms, hbm, both, host, lead = kept.timing.take(entry, axis=1)  # TIMINGS
-    sums = totals(ranks, columns.counted())
+    sums = totals(ranks, columns.sums())
     return Program(
         scenario=step.scenario,
         costs=step.costs,

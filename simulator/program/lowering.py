@@ -68,7 +68,7 @@ def _speeds(step: Step, builder: RankBuilder) -> Floats:
     # Kernels of one rank of each pipeline index; the builder has them again for the rows.
     firsts = [layout.rank(index, 0) for index in range(layout.pp)]
     built = [builder.build(rank, 1.0) for rank in firsts]
-    sums = totals(built, builder.uses.columns.counted())
+    sums = totals(built, builder.uses.columns.sums())
     kernels = [sum(total.seconds.values()) for total in sums]
     ramp = filling(kernels, scenario.micro_batches)
     expected = expected_paces(layout, kernels, ramp, deviation)

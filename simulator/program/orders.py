@@ -5,16 +5,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.program.program import Ints
-from simulator.schedules import Kind, Posts, Schedule
+from simulator.schedules import Kind, PipelineOverlap, Posts, Schedule, posts
 from simulator.schedules.action import KINDS
 from simulator.schedules.posting import Operation
 from simulator.schedules.table import BACKWARD, DGRAD, FORWARD, PAIR, WGRAD
+
+MOST_SCHEDULES = 8
+"""Schedules whose orders are kept, as many as `schedules` keeps: links and loads change none."""
 
 
 class Key(NamedTuple):
@@ -131,6 +135,7 @@ def _gradient_halves(schedule: Schedule) -> _Halves:
     return _Halves(row, micro_batch, stage)
 
 
+@lru_cache(maxsize=2 * MOST_SCHEDULES)
 def _neighbours(schedule: Schedule, *, takers: bool) -> Ints:
     """Return the rows of the neighbouring stages that a row's two halves depend on [row, 2].
 
@@ -145,6 +150,7 @@ def _neighbours(schedule: Schedule, *, takers: bool) -> Ints:
     neighbours[forward.row, 0] = _at_stage(forward_row, forward, ahead)
     gradient = _gradient_halves(schedule)
     neighbours[gradient.row, 1] = _at_stage(gradient_row, gradient, -ahead)
+    neighbours.flags.writeable = False  # kept
     return neighbours
 
 
@@ -178,22 +184,24 @@ def handed_to(schedule: Schedule) -> Ints:
     return np.where(taken < 0, -1, schedule.table.rank[taken])
 
 
-def orders(schedule: Schedule, posted: Sequence[Posts], *, every_pass: bool) -> list[Order]:
+@lru_cache(maxsize=MOST_SCHEDULES)
+def orders(schedule: Schedule, sends: PipelineOverlap, *, every_pass: bool) -> tuple[Order, ...]:
     """Return what each pipeline rank runs.
 
-    posted: of each rank. every_pass: gradients are reduced after every pass, so that no pass is told
-    apart as final.
+    sends: which of them overlap. every_pass: gradients are reduced after every pass, so that no
+    pass is told apart as final.
     """
     table = schedule.table
+    posted = posts(schedule, sends)
     taken = handed_to(schedule)
     # What tells actions apart [row, column], except whether they are final.
     columns = np.column_stack([table.kind, table.stage, table.stage_b, taken])
     starts = table.start.tolist()
     bounds = itertools.pairwise(starts)
-    return [
+    return tuple(
         _order(columns[begin:end], own, every_pass=every_pass)
         for (begin, end), own in zip(bounds, posted, strict=True)
-    ]
+    )
 
 
 def _order(columns: Ints, posted: Posts, *, every_pass: bool) -> Order:
@@ -213,11 +221,23 @@ def _order(columns: Ints, posted: Posts, *, every_pass: bool) -> Order:
     # A rank runs each micro-batch in the same few ways: rows that are equal are one action.
     slots = _post_columns(posted)
     actions = np.column_stack([columns, is_final, slots.columns])  # [position, field of Key]
-    different, code = np.unique(actions, axis=0, return_inverse=True)
-    keys = tuple(_key(row) for row in different.tolist())
+    _, row, code = np.unique(_numbers(actions), return_index=True, return_inverse=True)
+    keys = tuple(_key(fields) for fields in actions[row].tolist())
     first = _first_positions(stage, runs_forward)
     awaited = np.array(posted.awaited, dtype=np.int64)
     return Order(keys, code.reshape(-1).astype(np.int64), first, final, awaited, slots.posts)
+
+
+def _numbers(rows: Ints) -> Ints:
+    """Return one number for each row, equal for equal rows and in their order; no value is below -1.
+
+    np.unique sorts these many times faster than rows. rows: [row, column].
+    """
+    most = rows.max(axis=0, initial=-1).tolist()  # [column]
+    numbers = np.zeros(len(rows), dtype=np.int64)
+    for column, largest in zip(rows.T, most, strict=True):
+        numbers = numbers * (largest + 2) + column + 1
+    return numbers
 
 
 class _PostColumns(NamedTuple):
@@ -231,7 +251,7 @@ class _PostColumns(NamedTuple):
 
 def _post_columns(posted: Posts) -> _PostColumns:
     number: dict[Operations, int] = {}
-    slots = [_operations(operations) for operations in posted.posted]
+    slots = [_operations(operations) if operations else () for operations in posted.posted]
     codes = [number.setdefault(operations, len(number)) for operations in slots]
     behind = [code if slots[slot] else -1 for slot, code in enumerate(codes)][1:]
     awaits = [slot >= 0 for slot in posted.awaited]

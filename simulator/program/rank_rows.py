@@ -18,11 +18,12 @@ from simulator.program.data_parallel import UPDATE, DataParallel, OwedAt
 from simulator.program.folding import members
 from simulator.program.orders import Key, Operations, Order, Post, orders
 from simulator.program.program import Ints
+from simulator.program.step_sums import StepSums
 from simulator.program.templates import FarWait, Handed, Template, Use
 from simulator.program.transfers import CoflowKey
 from simulator.program.uses import Runs, Uses
 from simulator.scenario import Scenario
-from simulator.schedules import PipelineOverlap, Schedule, posts
+from simulator.schedules import PipelineOverlap, Schedule
 
 _HALVES = {"F": Handed.FORWARD, "B": Handed.GRADIENT}
 _INPUTS = {FORWARD_INPUT: Handed.FORWARD, GRADIENT_INPUT: Handed.GRADIENT}
@@ -68,17 +69,14 @@ class RankBuilder:
     def __post_init__(self) -> None:
         step = self.step
         layout = step.scenario.layout
+        self.sums = StepSums(step.scenario, step.costs)
         self.hosts = stage_hosts(step.schedule)
         self.virtual = step.schedule.stages // len(step.schedule.ranks)
         self.members = members(layout) if step.costs.per_gpu else ()
         self.sends = step.scenario.pipeline.sends
         self.uses = Uses(step.costs, _pairing(step.scenario))
         self.syncs_every_pass = step.scenario.workload.layout.syncs_every_pass
-        self.orders = orders(
-            step.schedule,
-            posts(step.schedule, self.sends),
-            every_pass=self.syncs_every_pass,
-        )
+        self.orders = orders(step.schedule, self.sends, every_pass=self.syncs_every_pass)
         # The SMs that are kept for communication run one kernel at a time: DeepSeek-V3 sends
         # between stages on the stream of dispatch and combine, after the last combine(F) of a chunk
         # pair (arXiv 2412.19437, figure 4).
@@ -97,6 +95,7 @@ class RankBuilder:
             scenario=step.scenario,
             costs=step.costs,
             table=step.table,
+            sums=self.sums,
             hosts=self.hosts,
             rank=rank,
             speed=speed,

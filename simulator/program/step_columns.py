@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.costs import Part
-from simulator.costs.columns import BlockColumns, Counted, Floats, Timing, joined
+from simulator.costs.columns import BlockColumns, Floats, Sums, Timing, joined
 from simulator.program.program import Ints
 from simulator.program.ragged import starts
 
@@ -49,9 +49,20 @@ class StepColumns:
         """Return what the segments keep busy."""
         return joined([block.timing for block in self.blocks])
 
-    def counted(self) -> list[Counted]:
-        """Return what each segment adds to the sums of its rank [segment]."""
-        return [one for block in self.blocks for one in block.counted]
+    def sums(self) -> Sums:
+        """Return what each segment adds to the sums of its rank, and behind the last one nothing."""
+        parts = [block.sums for block in self.blocks]
+        classes = tuple(dict.fromkeys(name for part in parts for name in part.classes))
+        dtypes = tuple(dict.fromkeys(name for part in parts for name in part.dtypes))
+        column = {name: number for number, name in enumerate((*classes, *dtypes))}
+        values = np.zeros((self.segments + 1, len(column) + 1))
+        first = 0
+        for part in parts:
+            end = first + len(part.values)
+            own = [column[name] for name in (*part.classes, *part.dtypes)]
+            values[first:end, [*own, -1]] = part.values
+            first = end
+        return Sums(classes, dtypes, values)
 
 
 def lags(timing: Timing, row: Ints, speed: Floats) -> Floats:

@@ -10,6 +10,8 @@ over data parallel ranks. Others sum the norm alone (torch.nn.utils.clip_grad_no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from simulator.collectives import Kernels, choices, chosen, of_nccl
 from simulator.collectives.few_bytes import few_bytes
@@ -17,21 +19,37 @@ from simulator.costs import Costs
 from simulator.scenario import Scenario
 
 
-def step_sums(scenario: Scenario, costs: Costs, stages: Sequence[int]) -> float:
-    """Return what the all-reduces in front of a rank's update take [s]. stages: which it trains."""
-    wanted = scenario.stack.step_sums
-    seconds = 0.0
-    if "gradient_norm" in wanted:
-        routed = scenario.model.n_routed_experts > 0 and "optimizers" in wanted
-        seconds += (2 if routed else 1) * _one_number(scenario, range(scenario.topology.gpus))
-    if "loss" in wanted:
-        (group, *_) = scenario.layout.ranks(0, "data").tolist()
-        seconds += _one_number(scenario, group)
-    if "norms" in wanted and scenario.workload.layout.sequence_parallel:
-        seconds += _norms(scenario, costs, stages)
-    if "tied_embedding" in wanted:
-        seconds += _tied(scenario, costs, stages)
-    return seconds
+@dataclass(frozen=True)
+class StepSums:
+    """The all-reduces in front of the update of every rank."""
+
+    scenario: Scenario
+    """What is simulated."""
+    costs: Costs
+    """What its blocks cost."""
+
+    def seconds(self, stages: Sequence[int]) -> float:
+        """Return what those of one rank take [s]. stages: which it trains."""
+        scenario, wanted = self.scenario, self.scenario.stack.step_sums
+        seconds = 0.0
+        if "gradient_norm" in wanted:
+            routed = scenario.model.n_routed_experts > 0 and "optimizers" in wanted
+            seconds += (2 if routed else 1) * self._gradient_norm
+        if "loss" in wanted:
+            seconds += self._loss
+        if "norms" in wanted and scenario.workload.layout.sequence_parallel:
+            seconds += _norms(scenario, self.costs, stages)
+        if "tied_embedding" in wanted:
+            seconds += _tied(scenario, self.costs, stages)
+        return seconds
+
+    @cached_property
+    def _gradient_norm(self) -> float:
+        return _one_number(self.scenario, range(self.scenario.topology.gpus))
+
+    @cached_property
+    def _loss(self) -> float:
+        return _one_number(self.scenario, self.scenario.layout.ranks(0, "data")[0].tolist())
 
 
 def _one_number(scenario: Scenario, members: Sequence[int]) -> float:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.costs import Costs
-from simulator.costs.columns import Counted
-from simulator.program.chunk_columns import Places
+from simulator.costs.columns import Sums
 from simulator.program.chunk_rows import Recomputed
 from simulator.program.chunks import DUALPIPE
 from simulator.program.program import Floats, Ints
@@ -31,109 +30,106 @@ class Totals(NamedTuple):
     """Of those FLOPs, what the forward pass ran before."""
 
 
-def totals(ranks: Iterable[RankRows], counted: Sequence[Counted]) -> list[Totals]:
-    """Return the sums of each rank. counted: what each segment of the step adds [segment]."""
-    table = _Segments.of(counted)
-    of_use: dict[int, Totals] = {}
-    sums = []
-    for rank in ranks:
-        _, *actions, end = rank.templates
-        for template in actions:
-            assert template.use
-            if template.use.number not in of_use:
-                of_use[template.use.number] = table.action(template.use)
-        own = [of_use[template.use.number] for template in actions if template.use]
-        code = rank.sequence[1:-1] - 1  # [position] action
-        sums.append(_rank(own, actions, code, end))
-    return sums
+def totals(ranks: Iterable[RankRows], added: Sums) -> list[Totals]:
+    """Return the sums of each rank. added: by each segment of the step."""
+    ranks = list(ranks)
+    actions = [_actions(rank) for rank in ranks]
+    uses = {
+        template.use.number: template.use for own in actions for template in own if template.use
+    }
+    of_use = dict(zip(uses, _Segments.of(added).sums(list(uses.values())), strict=True))
+    return [
+        _rank(
+            [of_use[template.use.number] for template in own if template.use],
+            own,
+            rank.sequence[1:-1] - 1,  # [position] action
+            rank.templates[-1],
+        )
+        for rank, own in zip(ranks, actions, strict=True)
+    ]
 
 
 def action_seconds(action: Action, costs: Costs) -> dict[str, float]:
     """Return class of op -> time of one action's kernels on a GPU of mean load [s]."""
     uses = Uses(costs, DUALPIPE)
     use = uses.of(Runs(action.kind, action.stage, action.stage_b, -1))
-    return _Segments.of(uses.columns.counted()).action(use).seconds
+    (sums,) = _Segments.of(uses.columns.sums()).sums([use])
+    return sums.seconds
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Values of segments by name."""
-
-    column: dict[str, int]
-    """Name -> its column."""
-    values: Floats
-    """0 where a segment has none of the name [segment, name]."""
-
-    @classmethod
-    def of(cls, rows: Sequence[dict[str, float]]) -> _Table:
-        column: dict[str, int] = {}
-        for row in rows:
-            for name in row:
-                column.setdefault(name, len(column))
-        values = [[row.get(name, 0.0) for name in column] for row in rows]
-        return cls(column, np.array(values, dtype=np.float64).reshape(len(rows), len(column)))
+def _actions(rank: RankRows) -> list[Template]:
+    """Return a rank's different actions of the schedule."""
+    return rank.templates[1:-1]
 
 
 @dataclass(frozen=True, slots=True)
 class _Segments:
-    """What segments add to the sums of their ranks."""
+    """What segments add to the sums of their ranks, and behind the last one nothing."""
 
-    seconds: _Table
-    """By class of op [s]."""
-    flops: _Table
-    """By dtype."""
-    recomputed: Floats
-    """FLOPs [segment]."""
+    seconds: dict[str, int]
+    """Class of op -> its column."""
+    flops: dict[str, int]
+    """Dtype -> its column."""
+    values: Floats
+    """Of these, and in the last column FLOPs that are recomputed [segment, column]."""
 
     @classmethod
-    def of(cls, counted: Sequence[Counted]) -> _Segments:
+    def of(cls, sums: Sums) -> _Segments:
+        """Return columns by name. sums: what each segment adds."""
+        first = len(sums.classes)
         return cls(
-            _Table.of([one.seconds for one in counted]),
-            _Table.of([one.flops for one in counted]),
-            np.array([one.recomputed for one in counted], dtype=np.float64),
+            {name: number for number, name in enumerate(sums.classes)},
+            {name: number for number, name in enumerate(sums.dtypes, start=first)},
+            sums.values,
         )
 
-    def action(self, use: Use) -> Totals:
-        """Return the sums of an action's segments."""
+    def sums(self, uses: Sequence[Use]) -> list[Totals]:
+        """Return the sums of actions [action]."""
+        if not uses:
+            return []
+        # All actions at once, the shorter ones filled up with what adds nothing.
+        most = max(len(use.rows.counted.number) for use in uses)
+        segments = np.full((len(uses), most), len(self.values) - 1)
+        for row, use in zip(segments, uses, strict=True):
+            own = _segments(use)
+            row[: len(own)] = own
+        running = np.zeros((len(uses), 1 + most, self.values.shape[1]))
+        np.cumsum(self.values[segments], axis=1, out=running[:, 1:])
+        return [self._action(use, sums) for use, sums in zip(uses, running, strict=True)]
+
+    def _action(self, use: Use, running: Floats) -> Totals:
+        """Return the sums of an action. running: before its first segment, then behind each."""
         rows = use.rows
-        segments = _segments(use, rows.counted)
-        seconds = _running(self.seconds, segments, rows.classes)
-        flops = _running(self.flops, segments, rows.dtypes)
-        again = self.recomputed[segments]
+        last = running[-1].tolist()
+        recomputed = last[-1]
         if rows.recomputed:
-            again = _with_repeated(again, flops, rows.recomputed)
+            flops = running[:, [self.flops[name] for name in rows.dtypes]]
+            recomputed = _with_repeated(self.values[_segments(use), -1], flops, rows.recomputed)
         return Totals(
-            dict(zip(rows.classes, seconds[-1].tolist(), strict=True)),
-            dict(zip(rows.dtypes, flops[-1].tolist(), strict=True)),
-            _sum(again),
+            {name: last[self.seconds[name]] for name in rows.classes},
+            {name: last[self.flops[name]] for name in rows.dtypes},
+            recomputed,
         )
 
 
-def _segments(use: Use, places: Places) -> Ints:
+def _segments(use: Use) -> Ints:
     """Return the numbers among all segments of those that an action runs."""
     first = np.array(use.first, dtype=np.int64)
-    return first[places.source] + places.number
+    return first[use.rows.counted.source] + use.rows.counted.number
 
 
-def _running(table: _Table, segments: Ints, names: Sequence[str]) -> Floats:
-    """Return the sums of names before the first segment and behind each [1 + segment, name]."""
-    columns = [table.column[name] for name in names]
-    sums = np.zeros((len(segments) + 1, len(columns)))
-    np.cumsum(table.values[segments][:, columns], axis=0, out=sums[1:])
-    return sums
+def _with_repeated(again: Floats, flops: Floats, runs: Sequence[Recomputed]) -> float:
+    """Return the FLOPs that are recomputed, those of each run added behind its last segment.
 
-
-def _with_repeated(again: Floats, flops: Floats, runs: Sequence[Recomputed]) -> Floats:
-    """Return what is recomputed segment by segment, with the FLOPs of each run behind its last one.
-
-    flops: as `_running` returns them.
+    again: that segments say themselves [segment]. flops: executed by dtype before the first segment
+    and behind each [1 + segment, dtype].
     """
     executed = np.zeros(len(flops))
     for of_dtype in flops.T:
         executed += of_dtype
     begins = [run.begin for run in runs]
     ends = [run.end for run in runs]
-    return np.insert(again, ends, executed[ends] - executed[begins])
+    return _sum(np.insert(again, ends, executed[ends] - executed[begins]))
 
 
 def _rank(own: Sequence[Totals], actions: Sequence[Template], code: Ints, end: Template) -> Totals:

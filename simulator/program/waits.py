@@ -8,8 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.ops.streams import Stream
+from simulator.program.numbering import stable_order
 from simulator.program.program import Ints
 from simulator.program.ragged import starts
+
+_HALF = 32
+"""Bits of an int64 that the number of a row takes."""
+_LOWER = (1 << _HALF) - 1
+"""Those."""
 
 
 class Waits(NamedTuple):
@@ -38,7 +44,7 @@ def stream_order(rank: Ints, stream: Ints) -> Waits:
     rows = np.flatnonzero(stream != Stream.SEND)
     queue = rank[rows] * len(Stream) + stream[rows]
     # A stable sort brings the rows of a queue together without changing their order.
-    order = np.argsort(queue, kind="stable")
+    order = stable_order(queue)
     queue = queue[order]
     rows = rows[order]
     follows = queue[1:] == queue[:-1]
@@ -50,8 +56,11 @@ def csr(rows: int, waits: Sequence[Waits]) -> Csr:
     """Return pairs as compressed sparse rows, each pair once. rows: of the whole program."""
     # As one number a pair is sorted and compared many times faster than as two; np.unique would
     # hash instead.
-    numbers = [row * rows + on for row, on in waits]
-    pairs = np.sort(np.concatenate(numbers))
-    distinct = pairs[np.diff(pairs, prepend=-1) > 0]
-    row, on = np.divmod(distinct, max(rows, 1))
+    numbers = [(row << _HALF) | on for row, on in waits]
+    pairs = np.concatenate(numbers)
+    pairs.sort()
+    first = np.ones(len(pairs), dtype=bool)
+    np.not_equal(pairs[1:], pairs[:-1], out=first[1:])
+    distinct = pairs[first]
+    row, on = distinct >> _HALF, distinct & _LOWER
     return Csr(starts(np.bincount(row, minlength=rows)), on)

@@ -43,6 +43,10 @@ class Schedule:
     ranks: tuple[tuple[Action, ...], ...]
     """Actions [rank][position]."""
 
+    def __hash__(self) -> int:
+        """Return a hash of the sizes: there are too many actions to hash for every look-up."""
+        return hash((self.stages, self.micro_batches, len(self.ranks)))
+
     def actions(self) -> Iterator[tuple[Place, Action]]:
         """Yield every action with its place, rank by rank."""
         for rank, order in enumerate(self.ranks):

@@ -1,12 +1,13 @@
 """The cluster: its configuration, the graph of its fabric, its links as arrays, its routes.
 
-`TopologyConfig` -> `Switches` (networkx, what a family builds) -> `Network` (arrays, what the
+`TopologyConfig` -> `Switches` (what a family builds) -> `Network` (arrays, what the
 simulation runs on).
 
 `cluster`, `config`: what a topology file says. `families`: one function and one row of FABRICS
-each. `faults`: what is down or slow. `jitter`: what is slower by chance, `spread`: how slow that
-makes a group. `routing`: ways between switches. `assembly`: servers put on the fabric. `network`:
-the result. `graph`: all of it for networkx. `bisection`: what two halves can send each other.
+each, on a `cabling`, a graph of switches. `faults`: what is down or slow. `jitter`: what is slower
+by chance, `spread`: how slow that makes a group. `routing`: ways between switches. `assembly`:
+servers put on the fabric. `network`: the result. `wiring`: results that differ in bandwidths alone.
+`graph`: all of it for networkx. `bisection`: what two halves can send each other.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from simulator.topology.spread import (
     expected_largest,
     expected_slowest,
 )
+from simulator.topology.wiring import wired
 
 __all__ = [
     "FABRICS",
@@ -49,4 +51,5 @@ __all__ = [
     "expected_largest",
     "expected_slowest",
     "network",
+    "wired",
 ]

@@ -11,10 +11,11 @@ import numpy as np
 from simulator.progress import doing
 from simulator.topology.assembly import build, network
 from simulator.topology.bisection import bisection
+from simulator.topology.cabling import Vertex
 from simulator.topology.config import TopologyConfig
 from simulator.topology.network import Network
 from simulator.topology.routing import Paths, distances
-from simulator.topology.switches import Switches, Vertex
+from simulator.topology.switches import Switches
 
 _SOURCES = 256
 """GPUs of the largest cluster in which the longest way is searched from all of them."""
@@ -34,7 +35,7 @@ def describe(config: TopologyConfig) -> dict[str, Any]:
     """
     switches, damage = build(config)
     net = network(config, partial=True)
-    layers = Counter(_layer(vertex) for vertex in switches.graph)
+    layers = Counter(_layer(vertex) for vertex in switches.cabling)
     width, note = bisection(config, switches, net)
     hops, latency = _longest_route(config, net)
     nics = sum(link >= 0 for link in net.nic_links)
@@ -73,7 +74,7 @@ def _cost(config: TopologyConfig, switches: Switches, nics: int) -> float | None
     if prices is None:
         return None
     cables = switches.cables + nics  # every NIC has one
-    return prices.switch * len(switches.graph) + prices.cable * cables + prices.nic * nics
+    return prices.switch * len(switches.cabling) + prices.cable * cables + prices.nic * nics
 
 
 @doing("counting hops")

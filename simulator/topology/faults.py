@@ -5,18 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field, model_validator
 
 from simulator.errors import InputError, LayoutError
 from simulator.frozen import FROZEN
+from simulator.topology.cabling import Cabling, Vertex
 from simulator.topology.cluster import Cluster
-from simulator.topology.switches import Switches, Vertex, text
+from simulator.topology.switches import Switches, text
 from simulator.units import Bandwidth, Integer, Number
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 EFFECTS = {
     "link": {"down", "bandwidth"},
@@ -116,16 +113,16 @@ def apply(faults: Iterable[Fault], switches: Switches, cluster: Cluster) -> tupl
 
     Errors: LayoutError on a part that is not there.
     """
-    faulty = _Faulty(cluster, switches, switches.graph.copy())
+    faulty = _Faulty(cluster, switches, switches.cabling.copy())
     for number, fault in enumerate(faults):
         try:
             faulty.apply(fault)
         except LayoutError as error:
             raise error.at(key=f"faults.{number}") from error
     # A NIC whose switch is down leads nowhere.
-    graph = faulty.graph
-    home = tuple(vertex if vertex in graph else () for vertex in switches.home)
-    left = replace(switches, graph=graph, home=home)
+    cabling = faulty.cabling
+    home = tuple(vertex if vertex in cabling else () for vertex in switches.home)
+    left = replace(switches, cabling=cabling, home=home)
     damage = replace(faulty.damage, gpu_down=frozenset(faulty.down))
     return left, damage
 
@@ -133,12 +130,12 @@ def apply(faults: Iterable[Fault], switches: Switches, cluster: Cluster) -> tupl
 class _Faulty:
     """Applies faults one after another. Local state of `apply`."""
 
-    def __init__(self, cluster: Cluster, switches: Switches, graph: nx.Graph) -> None:
+    def __init__(self, cluster: Cluster, switches: Switches, cabling: Cabling) -> None:
         self.cluster = cluster
-        self.whole = switches.graph
-        self.graph = graph  # what faults leave of the whole
+        self.whole = switches.cabling
+        self.cabling = cabling  # what faults leave of the whole
         self.names: dict[str, Vertex] = {}
-        for vertex in graph:
+        for vertex in cabling:
             self.names[text(vertex)] = vertex
         self.down: set[int] = set()  # ranks of GPUs
         self.damage = Damage()
@@ -155,9 +152,9 @@ class _Faulty:
         elif fault.link:
             self._link(fault)
         elif fault.switch:
-            self.graph.remove_nodes_from([self._switch(fault.switch)])
+            self.cabling.remove([self._switch(fault.switch)])
         elif fault.plane is not None:
-            self.graph.remove_nodes_from(self._plane(fault.plane))
+            self.cabling.remove(self._plane(fault.plane))
 
     def _gpu(self, gpu: int, fault: Fault) -> None:
         # One fault may say several of these.
@@ -183,15 +180,16 @@ class _Faulty:
                 remedy="Write for example 'leaf0.1 - spine3'.",
             )
         first, second = (self._switch(end) for end in ends)
-        if not self.whole.has_edge(first, second):
+        if not self.whole.joined(first, second):
             raise LayoutError("are not joined by a cable", value=fault.link)
         # The whole fabric has the cable, but it went down with one of its switches.
-        if not self.graph.has_edge(first, second):
+        if not self.cabling.joined(first, second):
             return
         if fault.down:
-            self.graph.remove_edge(first, second)
+            self.cabling.part(first, second)
         else:
-            self.graph.edges[first, second]["bandwidth"] = fault.bandwidth
+            trunk = self.cabling.between(first, second)
+            self.cabling.join(first, second, trunk._replace(bandwidth=fault.bandwidth or 0.0))
 
     def _switch(self, name: str) -> Vertex:
         if name in self.names:

@@ -6,10 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from simulator.topology.assembly import build
+from simulator.topology.cabling import Vertex
 from simulator.topology.config import TopologyConfig
 from simulator.topology.faults import Damage
 from simulator.topology.link_kind import LinkKind
-from simulator.topology.switches import Switches, Vertex
+from simulator.topology.switches import Switches
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -32,18 +33,17 @@ def as_graph(config: TopologyConfig) -> nx.DiGraph:
     result = nx.DiGraph()
     _add_gpus(result, config, damage)
     _add_nics(result, config, switches, damage)
-    result.add_nodes_from(switches.graph)
-    for one, other, edge in switches.graph.edges(data=True):
+    result.add_nodes_from(switches.cabling)
+    for one, other, trunk in switches.cabling.edges():
         # In `Switches` the bandwidth is that of one cable, here that of all.
-        cables = edge["cables"]
         _both(
             result,
             one,
             other,
-            bandwidth=edge["bandwidth"] * cables,
-            latency=edge["latency"],
+            bandwidth=trunk.bandwidth * trunk.cables,
+            latency=trunk.latency,
             kind=LinkKind.FABRIC,
-            cables=cables,
+            cables=trunk.cables,
         )
     result.graph["bisection_bandwidth"] = switches.bisection
     return result

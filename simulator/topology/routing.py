@@ -15,7 +15,8 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from simulator.topology.switches import Vertex, text
+from simulator.topology.cabling import Vertex
+from simulator.topology.switches import text
 
 if TYPE_CHECKING:
     from simulator.topology.switches import Switches
@@ -189,12 +190,10 @@ def distances(ahead: Ahead, start: int) -> list[int]:
 
 def paths(switches: Switches, routing: str, seed: int, first: int) -> Paths:
     """Return the links between switches, numbered from `first`, and the ways over them."""
-    import networkx as nx
-
     single = routing in SINGLE_CABLES
     bundle = {} if single else switches.bundle
     # A bundle is numbered where its first switch stands.
-    vertices = dict.fromkeys(bundle.get(vertex, vertex) for vertex in switches.graph)
+    vertices = dict.fromkeys(bundle.get(vertex, vertex) for vertex in switches.cabling)
     number = {vertex: index for index, vertex in enumerate(vertices)}
     links: list[Link] = []
     ahead: Ahead = tuple({} for _ in vertices)
@@ -209,7 +208,7 @@ def paths(switches: Switches, routing: str, seed: int, first: int) -> Paths:
             links += _named(start, end, lines)
     # By switches, not by bundles: NICs ask for the part of their own switch.
     part: dict[Vertex, int] = {}
-    for index, component in enumerate(nx.connected_components(switches.graph)):
+    for index, component in enumerate(switches.cabling.components()):
         part |= dict.fromkeys(component, index)
     return Paths(
         routing=routing,
@@ -237,16 +236,14 @@ def _named(start: Vertex, end: Vertex, lines: list[Cables]) -> list[Link]:
 def _cables(switches: Switches, bundle: dict[Vertex, Vertex], *, single: bool) -> Between:
     """Return the links between each two switches or bundles: one for each cable, or one for all."""
     between: Between = {}
-    for start, end, edge in switches.graph.edges(data=True):
+    for start, end, trunk in switches.cabling.edges():
         # Several edges may join two bundles, and name them in either order.
         one = bundle.get(start, start)
         other = bundle.get(end, end)
         pair = (one, other)
         if (other, one) in between:
             pair = (other, one)
-        width = edge["bandwidth"]
-        count = edge["cables"]
-        latency = edge["latency"]
+        count, width, latency = trunk
         if single:
             between[pair] = [Cables(width, latency)] * count
         else:

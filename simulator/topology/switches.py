@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.errors import LayoutError
+from simulator.topology.cabling import Cabling, Trunk, Vertex
 
 if TYPE_CHECKING:
     import networkx as nx
 
     from simulator.topology.cluster import Cluster
-
-Vertex: TypeAlias = tuple[Any, ...]
-"""A switch: its kind and its indices, `("leaf", 0, 3)`"""
 
 
 class NicCable(NamedTuple):
@@ -29,8 +27,8 @@ class NicCable(NamedTuple):
 class Switches:
     """The switches of a fabric and the NICs' places on them."""
 
-    graph: nx.Graph
-    """Undirected; an edge has `cables`, and `bandwidth` [B/s] and `latency` [s] of each."""
+    cabling: Cabling
+    """The switches, and the cables between them."""
     home: tuple[Vertex, ...]
     """Switch of every NIC [node * nics + j]; empty where NICs lead nowhere."""
     bisection: float
@@ -45,28 +43,21 @@ class Switches:
     @property
     def cables(self) -> int:
         """Return the number of cables between switches."""
-        edges = self.graph.edges(data="cables")
-        return sum(count for _, _, count in edges)
+        return sum(edge.trunk.cables for edge in self.cabling.edges())
+
+    @property
+    def graph(self) -> nx.Graph:
+        """Return a graph of networkx; an edge has `cables`, and `bandwidth` and `latency` of each."""
+        return self.cabling.graph()
 
 
-def empty() -> nx.Graph:
-    """Return a graph without switches."""
-    import networkx as nx
-
-    return nx.Graph()
-
-
-def connect(graph: nx.Graph, one: Vertex, other: Vertex, cluster: Cluster, cables: int = 1) -> None:
+def connect(
+    cabling: Cabling, one: Vertex, other: Vertex, cluster: Cluster, cables: int = 1
+) -> None:
     """Add cables at the NIC's line rate between two switches, to those that are there."""
-    if graph.has_edge(one, other):
-        cables += graph.edges[one, other]["cables"]
-    graph.add_edge(
-        one,
-        other,
-        cables=cables,
-        bandwidth=cluster.node.nic,  # of one cable
-        latency=cluster.fabric.hop,
-    )
+    if cabling.joined(one, other):
+        cables += cabling.between(one, other).cables
+    cabling.join(one, other, Trunk(cables, cluster.node.nic, cluster.fabric.hop))
 
 
 def full_bisection(cluster: Cluster) -> float:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from simulator.errors import LayoutError
+from simulator.topology.cabling import Cabling, Vertex
 from simulator.topology.cluster import Cluster
 from simulator.topology.families.trees import fat_tree_2, join
-from simulator.topology.switches import (
-    Switches,
-    Vertex,
-    check_ports,
-    check_room,
-    empty,
-    full_bisection,
-)
-
-if TYPE_CHECKING:
-    import networkx as nx
+from simulator.topology.switches import Switches, check_ports, check_room, full_bisection
 
 _CORES: Vertex = ("cores",)
 
@@ -52,18 +43,18 @@ def fat_tree_3(cluster: Cluster) -> Switches:
     fewest = math.ceil(pods / 2)
     counts = range(fewest, half + 1)
     cores = next(count for count in counts if half % count == 0)  # of one group
-    graph = empty()
+    cabling = Cabling()
     bundle: dict[Vertex, Vertex] = {}
     for pod in range(pods):
         leaves = _of_pod(home, pod, pod_size)
         aggregation = [("agg", pod, index) for index in range(half)]
-        join(graph, leaves, aggregation, cluster, half)
+        join(cabling, leaves, aggregation, cluster, half)
         bundle |= dict.fromkeys(aggregation, ("aggs", pod))
         for index, switch in enumerate(aggregation):
             group = [("core", index, core) for core in range(cores)]
-            join(graph, [switch], group, cluster, half)
+            join(cabling, [switch], group, cluster, half)
             bundle |= dict.fromkeys(group, _CORES)
-    return Switches(graph, home, full_bisection(cluster), bundle=bundle)
+    return Switches(cabling, home, full_bisection(cluster), bundle=bundle)
 
 
 def clos_3(cluster: Cluster) -> Switches:
@@ -95,14 +86,14 @@ def clos_3(cluster: Cluster) -> Switches:
     leaf_cable = down / at_leaf / uplinks * rate  # [B/s]
     upward = pod_size * rate / whole_ratio  # all cables of a pod [B/s]
     pod_cable = upward / middle.switches / top.uplinks  # [B/s]
-    graph = empty()
+    cabling = Cabling()
     bundle: dict[Vertex, Vertex] = {}
     tops: list[Vertex] = [("top", number) for number in range(top.switches)]
     for pod in range(pods):
         leaves = _of_pod(home, pod, pod_size)
         mids = [("mid", pod, number) for number in range(middle.switches)]
-        _join_at(graph, leaves, mids, cluster, uplinks, leaf_cable)
-        _join_at(graph, mids, tops, cluster, top.uplinks, pod_cable)
+        _join_at(cabling, leaves, mids, cluster, uplinks, leaf_cable)
+        _join_at(cabling, mids, tops, cluster, top.uplinks, pod_cable)
         bundle |= dict.fromkeys(mids, ("mids", pod))
     bundle |= dict.fromkeys(tops, _CORES)
 
@@ -112,7 +103,7 @@ def clos_3(cluster: Cluster) -> Switches:
     note = "closed form"
     if pods > 1 and not (full and pods % 2 == 0):
         note = "closed form for whole pods in each half, a lower bound for this size"
-    return Switches(graph, home, full_bisection(cluster) / ratio, note, bundle)
+    return Switches(cabling, home, full_bisection(cluster) / ratio, note, bundle)
 
 
 def _leaves(cluster: Cluster, pod_size: int, leaf_size: int) -> tuple[Vertex, ...]:
@@ -132,7 +123,7 @@ def _of_pod(home: tuple[Vertex, ...], pod: int, pod_size: int) -> list[Vertex]:
 
 
 def _join_at(
-    graph: nx.Graph,
+    cabling: Cabling,
     lower: list[Vertex],
     upper: list[Vertex],
     cluster: Cluster,
@@ -140,9 +131,10 @@ def _join_at(
     bandwidth: float,
 ) -> None:
     """Share the uplinks of each lower switch among the upper ones. bandwidth: of a cable [B/s]."""
-    join(graph, lower, upper, cluster, uplinks)
+    join(cabling, lower, upper, cluster, uplinks)
     for edge in itertools.product(lower, upper):
-        graph.edges[edge]["bandwidth"] = bandwidth
+        trunk = cabling.between(*edge)
+        cabling.join(*edge, trunk._replace(bandwidth=bandwidth))
 
 
 def _check_pod(cluster: Cluster, down: int, pod: int) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from simulator.errors import InputError
 from simulator.inputs import file_fault
+from simulator.topology.cabling import Cabling, Trunk, Vertex
 from simulator.topology.cluster import Cluster
-from simulator.topology.switches import NicCable, Switches, Vertex, empty
+from simulator.topology.switches import NicCable, Switches
 from simulator.units import bandwidth, seconds
 
 if TYPE_CHECKING:
@@ -87,11 +88,11 @@ def _undirected(graph: nx.DiGraph) -> nx.Graph:
 def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
     """Return the switches of a graph, and the cables of the NICs on them. Errors: InputError."""
     nics = _nics(source, cluster)  # checks the kind of every vertex too
-    graph = empty()
+    cabling = Cabling()
     kinds = dict(source.nodes(data="kind"))
     for vertex, kind in kinds.items():
         if kind == "switch":
-            graph.add_node(_switch(vertex))
+            cabling.add([_switch(vertex)])
     for one, other, data in source.edges(data=True):
         if one == other:
             raise InputError(
@@ -102,11 +103,11 @@ def _switches(source: nx.Graph, cluster: Cluster) -> Switches:
         # Read also where it leads to a NIC, so that a mistake is reported.
         edge = _edge(data, f"{one} - {other}")
         if kinds[one] == kinds[other] == "switch":
-            graph.add_edge(_switch(one), _switch(other), **edge)
+            cabling.join(_switch(one), _switch(other), edge)
     # By number, whatever the order in the file.
     ports = [_port(source, nics[number]) for number in range(cluster.nics)]
     return Switches(
-        graph=graph,
+        cabling=cabling,
         home=tuple(port.switch for port in ports),
         bisection=math.nan,  # no closed form: half of the nodes may be any half of the graph
         nic=tuple(port.cable for port in ports),
@@ -167,7 +168,7 @@ def _is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _edge(data: dict[str, Any], name: str) -> dict[str, Any]:
+def _edge(data: dict[str, Any], name: str) -> Trunk:
     """Return the bandwidth, latency and number of the cables of an edge. Errors: InputError."""
     cables = data.get("cables", 1)
     if not _is_integer(cables):
@@ -188,7 +189,7 @@ def _edge(data: dict[str, Any], name: str) -> dict[str, Any]:
         raise InputError(
             "carries nothing", key=name, remedy="Write a bandwidth above 0 and cables: 1 at least."
         )
-    return {"bandwidth": width, "latency": latency, "cables": cables}
+    return Trunk(cables, width, latency)
 
 
 def _port(source: nx.Graph, vertex: object) -> Port:
@@ -204,5 +205,5 @@ def _port(source: nx.Graph, vertex: object) -> Port:
     switch = neighbours[0]
     data = source.edges[vertex, switch]
     edge = _edge(data, f"{vertex} - {switch}")
-    cable = NicCable(edge["bandwidth"], edge["latency"])
+    cable = NicCable(edge.bandwidth, edge.latency)
     return Port(_switch(switch), cable)

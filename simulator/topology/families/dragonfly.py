@@ -8,23 +8,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 from simulator.errors import LayoutError
+from simulator.topology.cabling import Cabling, Vertex
 from simulator.topology.cluster import Cluster
 from simulator.topology.switches import (
     Switches,
-    Vertex,
     check_ports,
     check_room,
     connect,
-    empty,
     fill,
     full_bisection,
 )
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 
 def dragonfly(cluster: Cluster) -> Switches:
@@ -53,20 +48,20 @@ def dragonfly(cluster: Cluster) -> Switches:
         )
     places = groups * a * p
     check_room(cluster, places, f"a dragonfly of {groups} groups")
-    graph = empty()
+    cabling = Cabling()
     routers: list[Vertex] = []
     for group in range(groups):
         members = _routers(group, a)
-        graph.add_nodes_from(members)
-        _join_all(graph, cluster, members)
+        cabling.add(members)
+        _join_all(cabling, cluster, members)
         routers += members
-    _join_groups(graph, cluster, groups, a, h)
+    _join_groups(cabling, cluster, groups, a, h)
     cut = _cut(groups, a * h) * cluster.node.nic
     note = "closed form"
     if groups > 1 and not _all_alike(groups, a * h):
         note = "the mean cut between halves of the groups, an estimate for this size"
     bisection = min(full_bisection(cluster), cut)
-    return Switches(graph, fill(cluster, routers, p), bisection, note)
+    return Switches(cabling, fill(cluster, routers, p), bisection, note)
 
 
 def _cut(groups: int, ports: int) -> float:
@@ -84,13 +79,13 @@ def _all_alike(groups: int, ports: int) -> bool:
     return groups % 2 == 0 and ports % (groups - 1) == 0
 
 
-def _join_all(graph: nx.Graph, cluster: Cluster, routers: list[Vertex]) -> None:
+def _join_all(cabling: Cabling, cluster: Cluster, routers: list[Vertex]) -> None:
     """Join all routers of a group with each other."""
     for one, other in itertools.combinations(routers, 2):
-        connect(graph, one, other, cluster)
+        connect(cabling, one, other, cluster)
 
 
-def _join_groups(graph: nx.Graph, cluster: Cluster, groups: int, a: int, h: int) -> None:
+def _join_groups(cabling: Cabling, cluster: Cluster, groups: int, a: int, h: int) -> None:
     """Cable every global port: port k of a group leads `offsets[k]` groups further on, and back."""
     # Port k belongs to router k modulo a, so that the cables to one group start at all its routers
     # in turn. All groups are alike.
@@ -106,7 +101,7 @@ def _join_groups(graph: nx.Graph, cluster: Cluster, groups: int, a: int, h: int)
             there = _routers(other, a)
             far = routers[groups - offset]
             for r, s in zip(near, far, strict=True):
-                connect(graph, here[r], there[s], cluster)
+                connect(cabling, here[r], there[s], cluster)
 
 
 def _routers(group: int, a: int) -> list[Vertex]:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from simulator.errors import LayoutError
+from simulator.topology.cabling import Cabling, Vertex
 from simulator.topology.cluster import Cluster
 from simulator.topology.switches import (
     Switches,
-    Vertex,
     check_ports,
     check_room,
     connect,
-    empty,
     fill,
     full_bisection,
 )
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 Operation: TypeAlias = Callable[[int, int], int]
 """Two elements of a field -> a third."""
@@ -41,19 +37,19 @@ def slim_fly(cluster: Cluster) -> Switches:
     places = 2 * q**2 * nics
     check_ports(cluster, degree + nics, f"{nics} NICs and {degree} routers")
     check_room(cluster, places, f"a slim fly of q = {q}")
-    graph = empty()
+    cabling = Cabling()
     generators = _generators(field, _delta(q))
     routers: list[Vertex] = []
     for side, number in itertools.product(range(2), range(q)):
         column: list[Vertex] = [("router", side, number, index) for index in range(q)]
-        graph.add_nodes_from(column)
-        _join_column(graph, cluster, column, generators[side], field)
+        cabling.add(column)
+        _join_column(cabling, cluster, column, generators[side], field)
         routers += column
     # A router across is a line of the plane over the field, joined to the points on it.
     for x, m, c in itertools.product(range(q), repeat=3):
         y = field.plus(field.times(m, x), c)
         router = ("router", 1, m, c)
-        connect(graph, ("router", 0, x, y), router, cluster)
+        connect(cabling, ("router", 0, x, y), router, cluster)
     odd = q % 2
     cables = q * (q**2 + odd) // 2  # between the halves
     cut = cables * cluster.node.nic
@@ -64,11 +60,11 @@ def slim_fly(cluster: Cluster) -> Switches:
     else:
         note = "closed form"
     bisection = min(full_bisection(cluster), cut)
-    return Switches(graph, fill(cluster, routers, nics), bisection, note)
+    return Switches(cabling, fill(cluster, routers, nics), bisection, note)
 
 
 def _join_column(
-    graph: nx.Graph,
+    cabling: Cabling,
     cluster: Cluster,
     column: list[Vertex],
     generators: frozenset[int],
@@ -78,7 +74,7 @@ def _join_column(
     # The set contains -x with each x, so that it does not matter which is taken from which.
     for y, z in itertools.combinations(range(field.q), 2):
         if field.minus(y, z) in generators:
-            connect(graph, column[y], column[z], cluster)
+            connect(cabling, column[y], column[z], cluster)
 
 
 def slim_fly_counts(q: int, p: int) -> tuple[int, int, int]:

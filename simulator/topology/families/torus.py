@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 
+from simulator.topology.cabling import Cabling, Vertex
 from simulator.topology.cluster import Cluster
 from simulator.topology.switches import (
     Switches,
-    Vertex,
     check_ports,
     check_room,
     connect,
-    empty,
     fill,
     full_bisection,
 )
@@ -41,8 +40,8 @@ def torus_3d(cluster: Cluster) -> Switches:
     axes = [range(length) for length in dims]
     points = list(itertools.product(*axes))
     switches: list[Vertex] = [("switch", *point) for point in points]
-    graph = empty()
-    graph.add_nodes_from(switches)
+    cabling = Cabling()
+    cabling.add(switches)
     # Each switch adds the cables to the next one in each dimension, and the one before has added
     # those to it. In a ring of two both add them, so that it has twice as many.
     for point in points:
@@ -51,7 +50,7 @@ def torus_3d(cluster: Cluster) -> Switches:
                 ahead = list(point)
                 ahead[axis] = (point[axis] + 1) % length
                 end = ("switch", *ahead)
-                connect(graph, ("switch", *point), end, cluster, cables)
+                connect(cabling, ("switch", *point), end, cluster, cables)
     longest = max(dims)
     cut = math.inf
     if longest > 1:
@@ -62,4 +61,4 @@ def torus_3d(cluster: Cluster) -> Switches:
     if count > 1 and not even:
         note = "a cut across the longest dimension, an estimate for this size"
     bisection = min(full_bisection(cluster), cut)
-    return Switches(graph, fill(cluster, switches, nics), bisection, note)
+    return Switches(cabling, fill(cluster, switches, nics), bisection, note)

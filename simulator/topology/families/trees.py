@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from simulator.errors import LayoutError
+from simulator.topology.cabling import Cabling, Vertex
 from simulator.topology.cluster import Cluster
-from simulator.topology.switches import Switches, Vertex, connect, empty, full_bisection
-
-if TYPE_CHECKING:
-    import networkx as nx
+from simulator.topology.switches import Switches, connect, full_bisection
 
 TRAY, RACK = 4, 72
 """GPUs of a compute tray and of a rack of NVL72."""
@@ -57,17 +55,17 @@ def multi_plane(cluster: Cluster) -> Switches:
 
     home = _dealt_out(cluster, planes)
     uplinks = cluster.fabric.switch_ports // 2
-    graph = empty()
+    cabling = Cabling()
     bundle: dict[Vertex, Vertex] = {}
     for plane in range(planes):
         leaves = [leaf for leaf in dict.fromkeys(home) if leaf[1] == plane]
         count = _spines(cluster, len(leaves), leaves_of)
         spines = [("spine", plane, index) for index in range(count)]
-        join(graph, leaves, spines, cluster, uplinks)
+        join(cabling, leaves, spines, cluster, uplinks)
         bundle |= dict.fromkeys(spines, ("spines", plane))
     # Each plane carries its own share of what half of the nodes send.
     half = cluster.nodes // 2 * nics  # NICs of half of the nodes
-    return Switches(graph, home, half * cluster.node.nic, bundle=bundle)
+    return Switches(cabling, home, half * cluster.node.nic, bundle=bundle)
 
 
 def single_node(cluster: Cluster) -> Switches:
@@ -106,24 +104,24 @@ def nvl72(cluster: Cluster) -> Switches:
 
 
 def join(
-    graph: nx.Graph,
+    cabling: Cabling,
     leaves: Sequence[Vertex],
     spines: Sequence[Vertex],
     cluster: Cluster,
     uplinks: int,
 ) -> None:
     """Share the uplinks of each leaf evenly among the spines."""
-    graph.add_nodes_from([*leaves, *spines])
+    cabling.add([*leaves, *spines])
     for leaf, spine in itertools.product(leaves, spines):
         cables = uplinks // len(spines)
-        connect(graph, leaf, spine, cluster, cables)
+        connect(cabling, leaf, spine, cluster, cables)
 
 
 def _nvlink_alone(cluster: Cluster) -> Switches:
     """Return a fabric without switches, whose bisection is that of the one NVSwitch."""
     node = cluster.node
     bisection = node.gpus // 2 * node.nvlink
-    return Switches(empty(), home=(), bisection=bisection)
+    return Switches(Cabling(), home=(), bisection=bisection)
 
 
 def _check_share(nics: int, groups: int, what: str, owner: str) -> None:
@@ -170,12 +168,12 @@ def _two_layers(cluster: Cluster, home: tuple[Vertex, ...], leaves_of: LeavesOf)
     leaves = list(dict.fromkeys(home))
     count = _spines(cluster, len(leaves), leaves_of)
     spines = [("spine", index) for index in range(count)]
-    graph = empty()
+    cabling = Cabling()
     uplinks = cluster.fabric.switch_ports // 2
-    join(graph, leaves, spines, cluster, uplinks)
+    join(cabling, leaves, spines, cluster, uplinks)
     # Full bisection: any half of the NICs can send to the other half at line rate.
     bundle: dict[Vertex, Vertex] = dict.fromkeys(spines, ("spines",))
-    return Switches(graph, home, full_bisection(cluster), bundle=bundle)
+    return Switches(cabling, home, full_bisection(cluster), bundle=bundle)
 
 
 def _spines(cluster: Cluster, leaves: int, leaves_of: LeavesOf) -> int:
