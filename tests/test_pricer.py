@@ -7,6 +7,8 @@ from builders import hosted, scenario
 
 from simulator.costs import price
 from simulator.costs import pricer as pricers
+from simulator.costs.kept import kept
+from simulator.ops import Phase, block_ops, forward_ops
 from simulator.precision import RECIPES
 
 
@@ -75,3 +77,26 @@ def test_few_contexts_are_kept_and_the_last_ones_stay():
     assert len(pricers._pricers) == pricers.MOST_PRICERS
     context = pricers._pricers[0].context
     assert context.processor.kernels == one.kernels
+
+
+@pytest.mark.parametrize("recompute", [[], ["moe"], ["full"]])
+@pytest.mark.parametrize("kind", ["moe", "mtp"])
+def test_a_block_under_a_load_costs_what_all_its_ops_under_that_load_do(kind, recompute):
+    # Written down as a whole: ops of every phase, memory from all of them, each kernel priced.
+    one = scenario(
+        model__num_nextn_predict_layers=1, layout__stages="balanced", training__recompute=recompute
+    )
+    priced = price(one)
+    (pricer,) = pricers._pricers
+    load = replace(priced.loads.even, rows=2.25, received=1.5)
+    work = pricers.with_load(pricer.context.work, load, -1, permutes=pricer.context.permutes)
+    ops = block_ops(kind, work)
+    parts = pricer.loaded(kind, 3, load, -1)
+    unrepeated = forward_ops(kind, replace(work, recompute=frozenset()))
+    memories = kept(kind, work, ops, [forward.all for forward in unrepeated])
+    for part, whole, memory in zip(parts, ops, memories, strict=True):
+        assert part.memory == memory
+        assert part.load == (3 if whole.exchanges_experts else -1)
+        for phase in Phase:
+            if phase.depends_on_load:
+                assert part.phases[phase] == pricer._phase(whole[phase], phase)

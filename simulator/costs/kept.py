@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 from simulator.costs.blocks import BlockMemory, Repeated
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Op, Work, forward_ops, saved, working
+from simulator.ops import BlockOps, Op, Ops, Work, saved, working
 from simulator.precision import BYTES
 
 
-def kept(kind: BlockKind, work: Work, ops: tuple[BlockOps, ...]) -> tuple[BlockMemory, ...]:
-    """Return the memory of each part of a block. ops: of each part, with what it recomputes."""
+def kept(
+    kind: BlockKind, work: Work, ops: Sequence[BlockOps], whole: Sequence[Ops]
+) -> tuple[BlockMemory, ...]:
+    """Return the memory of each part of a block.
+
+    ops: of each part, with what it recomputes. whole: the forward pass of each with nothing
+    recomputed, which keeps more: the difference exists again for a while.
+    """
     full = "full" in work.recompute and kind not in ("embedding", "head")
-    # The same block with nothing recomputed keeps more: the difference exists again for a while.
-    whole = forward_ops(kind, replace(work, recompute=frozenset()))
     needs = working(kind, work)
     repeated: Repeated = "full" if full else ""
     if "moe" in work.recompute:

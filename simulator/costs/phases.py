@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from simulator.compute import INSENSITIVE, Processor, Sensitivity
 from simulator.costs.blocks import PhaseCost
 from simulator.costs.segments import Hop, Join, Launches, Segment
 from simulator.ops import Op, Transfer
 
+MOST_KERNELS = 1 << 16
+"""Different kernels that are kept; with more of them they are priced anew."""
 CLASSES = {
     "gemm": "gemm",
     "wgrad": "gemm",
@@ -30,14 +32,56 @@ def _at_once(op: Op, first: bool) -> float:
     return 0.0
 
 
+class Kernel(NamedTuple):
+    """What one kernel takes."""
+
+    seconds: float
+    """Alone [s]."""
+    gap: float
+    """Behind it [s]."""
+    sensitivity: Sensitivity
+    """To transfers that run next to it."""
+    measured: bool
+    """Whether it is a GEMM whose shape lies between measured ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Prices kernels, each different one once: half of a MoE layer's do not depend on its load."""
+
+    processor: Processor
+    """The GPU."""
+    known: dict[Op, Kernel] = field(default_factory=dict)
+    """Kernels that have been priced."""
+
+    def of(self, op: Op) -> Kernel:
+        """Return what a kernel takes."""
+        known = self.known.get(op)
+        if known is None:
+            if len(self.known) >= MOST_KERNELS:
+                self.known.clear()
+            known = self.known[op] = self._priced(op)
+        return known
+
+    def _priced(self, op: Op) -> Kernel:
+        processor = self.processor
+        seconds = processor.kernel(op, overlapped=False)
+        return Kernel(
+            seconds=seconds,
+            gap=processor.gaps(op),
+            sensitivity=processor.sensitivity(op, seconds),
+            measured=CLASSES.get(op.kind) == "gemm" and processor.measured(op),
+        )
+
+
 def phase_cost(
     ops: Iterable[Op | Transfer],
-    processor: Processor,
+    kernels: Kernels,
     *,
     launcher: Launcher = _at_once,
 ) -> PhaseCost:
     """Return what a phase costs, alone."""
-    cutter = _Cutter(processor, launcher)
+    cutter = _Cutter(kernels, launcher)
     for op in ops:
         if isinstance(op, Transfer):
             cutter.transfer(op)
@@ -51,8 +95,8 @@ def phase_cost(
 class _Cutter:
     """Cuts a phase into segments: one ends where a transfer begins, or where ops wait for one."""
 
-    processor: Processor
-    """What prices kernels."""
+    kernels: Kernels
+    """What prices them."""
     launcher: Launcher
     """What says how long the host needs."""
     items: list[Segment | Hop | Join] = field(default_factory=list)
@@ -96,7 +140,7 @@ class _Cutter:
             if op.flops or op.bytes:
                 sums.host.append(self.launcher(op, not self.launched))
                 self.launched = True
-                sums.time(op, self.processor)
+                sums.time(op, self.kernels.of(op))
             sums.flops[op.dtype] += op.flops
             if op.recompute:
                 sums.recomputed += op.flops
@@ -126,17 +170,14 @@ class _Sums:
     sensitivity: Sensitivity = INSENSITIVE
     """Times seconds."""
 
-    def time(self, op: Op, processor: Processor) -> None:
+    def time(self, op: Op, kernel: Kernel) -> None:
         """Add a kernel's time."""
-        name = CLASSES.get(op.kind, "memory_bound")
-        gap = processor.gaps(op)
-        kernel = processor.kernel(op, overlapped=False)
-        self.seconds[name] += kernel
-        self.seconds["kernel_gaps"] += gap
-        self.kernels.append(kernel + gap)
-        self.sensitivity = self.sensitivity.plus(processor.sensitivity(op, kernel), kernel)
-        if name == "gemm" and processor.measured(op):
-            self.measured += kernel
+        self.seconds[CLASSES.get(op.kind, "memory_bound")] += kernel.seconds
+        self.seconds["kernel_gaps"] += kernel.gap
+        self.kernels.append(kernel.seconds + kernel.gap)
+        self.sensitivity = self.sensitivity.plus(kernel.sensitivity, kernel.seconds)
+        if kernel.measured:
+            self.measured += kernel.seconds
 
     def segment(self) -> Segment:
         """Return the sums."""

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from functools import cached_property
 from typing import NamedTuple
 
 from simulator.compute import Processor
 from simulator.costs.blocks import BlockCost, BlockMemory, Parts, PhaseCost
 from simulator.costs.hosts import Hosts
 from simulator.costs.kept import kept
-from simulator.costs.phases import phase_cost
+from simulator.costs.phases import Kernels, phase_cost
 from simulator.experts import Load
 from simulator.model import BlockKind
-from simulator.ops import BlockOps, Op, Phase, Transfer, Work, block_ops
+from simulator.ops import (
+    BlockOps,
+    ForwardOps,
+    Op,
+    Phase,
+    Transfer,
+    Work,
+    block_ops,
+    forward_ops,
+    loaded_forward,
+    loaded_ops,
+)
 
 MOST_PRICERS = 8
 """Pricers that are kept: a sweep over links or schedules has one."""
@@ -52,7 +63,41 @@ class _Asked(NamedTuple):
     """As `Work.sent`."""
 
 
-@dataclass(frozen=True, slots=True)
+class _Ops(NamedTuple):
+    """The ops of a block."""
+
+    parts: tuple[BlockOps, ...]
+    """With what they recompute [part]."""
+    whole: tuple[ForwardOps, ...]
+    """The forward pass with nothing recomputed [part]."""
+
+    @classmethod
+    def of(cls, kind: BlockKind, work: Work) -> _Ops:
+        return cls(block_ops(kind, work), forward_ops(kind, _unrepeated(work)))
+
+    def under_load(self, work: Work) -> _Ops:
+        """Return the ops under another load."""
+        whole = _unrepeated(work)
+        parts = list(zip(self.parts, self.whole, strict=True))
+        return _Ops(
+            tuple(loaded_ops(ops, work) if ops.exchanges_experts else ops for ops, _ in parts),
+            tuple(
+                loaded_forward(forward, whole) if ops.exchanges_experts else forward
+                for ops, forward in parts
+            ),
+        )
+
+    def kept(self, kind: BlockKind, work: Work) -> tuple[BlockMemory, ...]:
+        """Return what the parts keep."""
+        return kept(kind, work, self.parts, [forward.all for forward in self.whole])
+
+
+def _unrepeated(work: Work) -> Work:
+    """Return work of which nothing is recomputed."""
+    return replace(work, recompute=frozenset()) if work.recompute else work
+
+
+@dataclass(frozen=True)
 class Pricer:
     """Prices blocks in one context, and keeps what it has priced."""
 
@@ -60,13 +105,20 @@ class Pricer:
     """What their costs follow from."""
     evens: dict[BlockKind, Parts] = field(default_factory=dict)
     """Kind -> its parts with equally popular experts."""
+    ops: dict[BlockKind, _Ops] = field(default_factory=dict)
+    """Kind -> the ops of these parts."""
     loads: dict[_Asked, Parts] = field(default_factory=dict)
-    """The same under a load."""
+    """Parts under a load."""
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """Return what prices kernels."""
+        return Kernels(self.context.processor)
 
     def even(self, kind: BlockKind) -> Parts:
         """Return a block's parts with equally popular experts."""
         if kind not in self.evens:
-            self.evens[kind] = self._priced(kind, self.context.work, 0, ())
+            self.evens[kind] = self._priced(kind)
         return self.evens[kind]
 
     def loaded(self, kind: BlockKind, number: int, load: Load, member: int) -> Parts:
@@ -74,48 +126,56 @@ class Pricer:
         work = with_load(self.context.work, load, member, permutes=self.context.permutes)
         asked = _Asked(kind, number, work.expert_rows, work.received, work.sent)
         if asked not in self.loads:
-            parts = self._priced(kind, work, number, self.even(kind))
+            parts = self._under_load(kind, work, number)
             if len(self.loads) >= MOST_BLOCKS:
                 self.loads.clear()
             self.loads[asked] = parts
         return self.loads[asked]
 
-    def _priced(self, kind: BlockKind, work: Work, number: int, even: Parts) -> Parts:
-        """Return a block's parts. number: of their load. even: the same with equally popular experts, if known."""
-        ops = block_ops(kind, work)
-        memory = kept(kind, work, ops)
-        load = number if self.context.travels else -1
+    def _priced(self, kind: BlockKind) -> Parts:
+        """Return a block's parts with equally popular experts."""
+        work = self.context.work
+        ops = self.ops[kind] = _Ops.of(kind, work)
+        load = 0 if self.context.travels else -1
         return tuple(
-            self._block(part, load, held, known)
-            for part, held, known in zip_longest(ops, memory, even)
+            BlockCost(
+                load=load if part.exchanges_experts else -1,
+                phases={phase: self._phase(part[phase], phase) for phase in Phase},
+                memory=memory,
+            )
+            for part, memory in zip(ops.parts, ops.kept(kind, work), strict=True)
         )
 
-    def _block(
-        self, ops: BlockOps, load: int, memory: BlockMemory, known: BlockCost | None
-    ) -> BlockCost:
-        """Return what one part of a block costs.
+    def _under_load(self, kind: BlockKind, work: Work, number: int) -> Parts:
+        """Return a block's parts under a load. number: of the load.
 
-        load: number of its load, which counts where the part has experts. known: the same part with
-        equally popular experts, whose other phases cost the same.
+        What does not run experts costs the same under every load.
         """
-        phases: dict[Phase, PhaseCost] = {}
-        for phase in Phase:
-            if known and not phase.depends_on_load:
-                phases[phase] = known.phases[phase]
-            else:
-                phases[phase] = self._phase(ops[phase], phase)
+        even = self.even(kind)
+        ops = self.ops[kind].under_load(work)
+        parts = zip(ops.parts, ops.kept(kind, work), even, strict=True)
+        return tuple(
+            self._with_experts(part, memory, known, number) if part.exchanges_experts else known
+            for part, memory, known in parts
+        )
+
+    def _with_experts(
+        self, ops: BlockOps, memory: BlockMemory, even: BlockCost, number: int
+    ) -> BlockCost:
+        """Return what a part of a block costs under a load. even: the same without. number: of the load."""
+        anew = {phase: self._phase(ops[phase], phase) for phase in Phase if phase.depends_on_load}
         return BlockCost(
-            load=load if ops.exchanges_experts else -1,
-            phases=phases,
+            load=number if self.context.travels else -1,
+            phases={**even.phases, **anew},
             memory=memory,
-            mean=known,
+            mean=even,
         )
 
     def _phase(self, ops: Iterable[Op | Transfer], phase: Phase) -> PhaseCost:
         def launcher(op: Op, first: bool) -> float:
             return self.context.hosts.seconds(op, phase, first=first)
 
-        return phase_cost(ops, self.context.processor, launcher=launcher)
+        return phase_cost(ops, self.kernels, launcher=launcher)
 
 
 def with_load(work: Work, load: Load | None, member: int, *, permutes: bool) -> Work:

@@ -22,7 +22,9 @@ __all__ = [
     "BLOCKS",
     "LATE",
     "BlockOps",
+    "ForwardOps",
     "Op",
+    "Ops",
     "Pass",
     "Phase",
     "Transfer",
@@ -30,6 +32,8 @@ __all__ = [
     "Working",
     "block_ops",
     "forward_ops",
+    "loaded_forward",
+    "loaded_ops",
     "saved",
     "working",
 ]
@@ -88,6 +92,11 @@ class ForwardOps(NamedTuple):
     """As `BlockOps.attention_f`."""
     mlp: Ops = ()
     """As `BlockOps.mlp_f`."""
+
+    @property
+    def all(self) -> Ops:
+        """Return all of it, as `BlockOps.forward`."""
+        return self.attention + self.mlp
 
 
 def _dense_forward(work: Work) -> ForwardOps:
@@ -191,6 +200,23 @@ def block_ops(kind: BlockKind | str, work: Work) -> tuple[BlockOps, ...]:
     return tuple(_summed(BLOCKS[part](work), work) for part in _parts(kind, work))
 
 
+def loaded_ops(ops: BlockOps, work: Work) -> BlockOps:
+    """Return the ops of a block with experts under another load: those of its experts anew.
+
+    ops: under some load. What copies tokens in front of dispatch is left as it is there: phases
+    without experts are priced once for all loads.
+    """
+    mlp_w, side_w = routed.experts_wgrad(work)
+    adds = work.layers.adds_gradients
+    return replace(
+        ops,
+        mlp_f=routed.experts_forward(work),
+        mlp_b=routed.experts_backward(work),
+        mlp_w=linear.added(work, mlp_w) if adds else mlp_w,
+        side_w=linear.added(work, side_w) if adds else side_w,
+    )
+
+
 def _summed(ops: BlockOps, work: Work) -> BlockOps:
     """Return a block's ops with the kernels that add up weight gradients, where those are apart."""
     if not work.layers.adds_gradients:
@@ -203,13 +229,17 @@ def _summed(ops: BlockOps, work: Work) -> BlockOps:
     )
 
 
-def forward_ops(kind: BlockKind | str, work: Work) -> tuple[Ops, ...]:
-    """Return the forward pass of each part of a block, as `BlockOps.forward` of `block_ops`.
+def forward_ops(kind: BlockKind | str, work: Work) -> tuple[ForwardOps, ...]:
+    """Return the forward pass of each part of a block.
 
     A caller that only asks what is kept is spared the backward pass, two thirds of all ops.
     """
-    passes = [FORWARD[part](work) for part in _parts(kind, work)]
-    return tuple(ops.attention + ops.mlp for ops in passes)
+    return tuple(FORWARD[part](work) for part in _parts(kind, work))
+
+
+def loaded_forward(ops: ForwardOps, work: Work) -> ForwardOps:
+    """Return the forward pass of a block with experts under another load, as `loaded_ops`."""
+    return ops._replace(mlp=routed.experts_forward(work))
 
 
 def working(kind: BlockKind | str, work: Work) -> tuple[Working, ...]:
