@@ -12,6 +12,7 @@ from simulator.engine import run
 from simulator.experts import Load, survey
 from simulator.program import lower
 from simulator.whatif import simulate, study
+from simulator.whatif.sentences import cost_sentence
 
 UNEQUAL = {"experts__distribution": "log_normal", "experts__max_violation": 0.5}
 
@@ -63,6 +64,17 @@ def test_unequal_experts_make_the_step_longer_and_the_report_names_the_penalty(n
     assert report.imbalance.lost > 0
     assert report.imbalance.worst_share >= report.imbalance.mean_share > 1
     assert report.as_dict()["imbalance"]["lost_s"] == report.imbalance.lost
+
+
+def test_what_happens_to_make_a_step_shorter_is_said_to_cost_nothing():
+    one = simulate(scenario())
+    cost = cost_sentence(one, "Expert imbalance costs", one.step_time / 4)
+    assert cost.startswith("Expert imbalance costs ")
+    assert cost.endswith(" (25.0% of the step)")
+    gain = cost_sentence(one, "Expert imbalance costs", -one.step_time / 4)
+    assert "-" not in gain
+    assert gain.startswith("Expert imbalance costs nothing: the step happens to be ")
+    assert gain.endswith(" (25.0% of the step) shorter with it than without")
 
 
 @pytest.mark.slow

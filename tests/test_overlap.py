@@ -8,7 +8,7 @@ from builders import flow, kernel, program, scenario, transfer
 
 from simulator.compute import Sensitivity
 from simulator.costs import BlockCost, BlockMemory, Hop, Join, Part, PhaseCost, Segment, price
-from simulator.costs.phases import Kernels, phase_cost
+from simulator.costs.phases import phase_cost
 from simulator.engine import run
 from simulator.ops import LATE, Op, Phase, Transfer, Work
 from simulator.ops import Transfer as Moves
@@ -210,7 +210,7 @@ class _Second:
 
 def cut(*ops: Op | Moves) -> list[float | int]:
     """Return a phase's items: seconds of a segment, minus one less `concurrent` of a transfer."""
-    items = phase_cost(ops, Kernels(_Second())).items
+    items = phase_cost(ops, _Second()).items
     return [item.total if isinstance(item, Segment) else -1 - item.concurrent for item in items]
 
 
@@ -230,7 +230,7 @@ def test_a_late_transfer_ends_a_segment_and_nothing_else():
 
 
 def test_an_op_that_joins_begins_a_segment():
-    items = phase_cost((OP, OP._replace(joins=True), OP), Kernels(_Second())).items
+    items = phase_cost((OP, OP._replace(joins=True), OP), _Second()).items
     assert [type(item) for item in items] == [Segment, Join, Segment]
 
 

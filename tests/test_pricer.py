@@ -7,8 +7,7 @@ from builders import hosted, scenario
 
 from simulator.costs import price
 from simulator.costs import pricer as pricers
-from simulator.costs.kept import kept
-from simulator.ops import Phase, block_ops, forward_ops
+from simulator.ops import Phase
 from simulator.precision import RECIPES
 
 
@@ -79,24 +78,41 @@ def test_few_contexts_are_kept_and_the_last_ones_stay():
     assert context.processor.kernels == one.kernels
 
 
-@pytest.mark.parametrize("recompute", [[], ["moe"], ["full"]])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"stack": "megatron"},
+        {"training__recompute": ["moe"]},
+        {"training__recompute": ["full"]},
+        {"training__recompute": ["swiglu", "norm"], "layout__etp": 2},
+        {"experts__dispatcher": "all_to_all"},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("kind", ["moe", "mtp"])
-def test_a_block_under_a_load_costs_what_all_its_ops_under_that_load_do(kind, recompute):
-    # Written down as a whole: ops of every phase, memory from all of them, each kernel priced.
+def test_a_block_under_a_load_costs_what_it_would_if_all_of_it_were_priced(kind, changes):
+    # The plain way: the work of the load as if it were that of even experts, all phases built anew.
+    # A MoE layer, and an MTP module of three parts, of which the layer is the second.
     one = scenario(
-        model__num_nextn_predict_layers=1, layout__stages="balanced", training__recompute=recompute
+        model__num_nextn_predict_layers=1,
+        experts__resolve="each",
+        experts__distribution="power_law",
+        experts__exponent=0.5,
+        **changes,
     )
-    priced = price(one)
-    (pricer,) = pricers._pricers
-    load = replace(priced.loads.even, rows=2.25, received=1.5)
-    work = pricers.with_load(pricer.context.work, load, -1, permutes=pricer.context.permutes)
-    ops = block_ops(kind, work)
-    parts = pricer.loaded(kind, 3, load, -1)
-    unrepeated = forward_ops(kind, replace(work, recompute=frozenset()))
-    memories = kept(kind, work, ops, [forward.all for forward in unrepeated])
-    for part, whole, memory in zip(parts, ops, memories, strict=True):
-        assert part.memory == memory
-        assert part.load == (3 if whole.exchanges_experts else -1)
+    costs = price(one)
+    key = next(key for key in costs.loaded if key.kind == kind and key.member == 1)
+    pricer = pricers._pricers[0]
+    permutes = pricer.context.permutes
+    work = pricers.with_load(
+        pricer.context.work, costs.loads.distinct[key.load], 1, permutes=permutes
+    )
+    anew = pricers.Pricer(pricer.context._replace(work=work)).even(kind)
+    for part, plain, even in zip(costs.loaded[key], anew, costs.blocks[kind], strict=True):
+        assert part.memory == plain.memory
         for phase in Phase:
-            if phase.depends_on_load:
-                assert part.phases[phase] == pricer._phase(whole[phase], phase)
+            whole = plain if phase.depends_on_load else even
+            assert part.phases[phase] == whole.phases[phase]
+    layer = costs.loaded[key][kind == "mtp"]
+    assert layer.phases != costs.blocks[kind][kind == "mtp"].phases

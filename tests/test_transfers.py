@@ -40,10 +40,11 @@ def in_full(table: Coflows) -> list[tuple[object, list[int], dict[int, float]]]:
     listed: dict[int, tuple[object, list[int], dict[int, float]]] = {}
     for block in table.columns.blocks:
         reach = table.columns.reaches[block.reach]
+        carried = block.amounts[reach.which]
         for group, number in enumerate(block.number.tolist()):
             begin, end = reach.first[group : group + 2]
             sizes = dict(
-                zip(reach.links[begin:end].tolist(), block.bytes[begin:end].tolist(), strict=True)
+                zip(reach.links[begin:end].tolist(), carried[begin:end].tolist(), strict=True)
             )
             looks = (block.label, block.kernel.model_dump_json(), float(block.latency[group]))
             listed[number] = (looks, reach.members[group].tolist(), sizes)
@@ -127,7 +128,7 @@ def drawn(draw: st.DrawFn, cluster: Scenario) -> Coflows:
         for kind in draw(st.sampled_from([("dispatch", "combine"), ("F",), ("all_gather",)])):
             drawn_bytes = [draw(st.sampled_from([1.0, 2.0])) for _ in flat]
             late = [draw(st.sampled_from([0.0, 1e-6])) for _ in groups]
-            demands = Demands(first, flat, np.array(drawn_bytes), np.array(late))
+            demands = Demands.listed(first, flat, np.array(drawn_bytes), np.array(late))
             runs.append(Runs(Label(CoflowKind(kind), what), kernel, demands))
         table._add(groups, runs)
     return table

@@ -18,7 +18,7 @@ from simulator.scenario import moot_keys
 from simulator.trust import sentences
 from simulator.units import format_bytes, format_seconds
 from simulator.whatif import HostInterval, Imbalance, Stragglers, Study
-from simulator.whatif.sentences import spread_sentence, waits_sentence
+from simulator.whatif.sentences import cost_sentence, spread_sentence, waits_sentence
 
 
 def study_text(study: Study) -> Iterator[RenderableType]:
@@ -216,26 +216,21 @@ def _hosts(report: Report, interval: HostInterval) -> str:
 
 
 def _imbalance(report: Report, penalty: Imbalance) -> str:
-    lost = _lost(report, penalty.lost)
+    cost = cost_sentence(report, "Expert imbalance costs", penalty.lost)
     return (
-        f"Expert imbalance costs {lost}; busiest GPU of a group: "
+        f"{cost}; busiest GPU of a group: "
         f"{penalty.mean_share:.3f}x the mean load (mean over layers), "
         f"{penalty.worst_share:.3f}x in the worst layer; {penalty.dropped:.2%} of choices dropped"
     )
 
 
 def _stragglers(report: Report, penalty: Stragglers) -> str:
-    lost = _lost(report, penalty.lost)
+    cost = cost_sentence(report, "Stragglers cost", penalty.lost)
     gpus = report.scenario.topology.gpus
     return (
-        f"Stragglers cost {lost}; {penalty.gpus:,} of {gpus:,} GPUs are slow, "
+        f"{cost}; {penalty.gpus:,} of {gpus:,} GPUs are slow, "
         f"the slowest runs at {penalty.slowest:.3f} of full speed"
     )
-
-
-def _lost(report: Report, seconds: float) -> str:
-    share = seconds / report.step_time
-    return f"{format_seconds(seconds)} ({share:.1%} of the step)"
 
 
 def _references(report: Report) -> Table:

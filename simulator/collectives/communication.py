@@ -17,7 +17,7 @@ from simulator.collectives.dispatchers import (
     Dispatcher,
     running,
 )
-from simulator.collectives.exchanges import Exchanges, Running, Tokens
+from simulator.collectives.exchanges import Asked, Exchanges, Running, Tokens
 from simulator.collectives.kinds import CoflowKind, Traffic
 from simulator.collectives.named import (
     NCCL,
@@ -31,7 +31,7 @@ from simulator.collectives.named import (
 )
 from simulator.collectives.paths import Links
 from simulator.collectives.replicas import Demands, units
-from simulator.collectives.sms import exposed, exposed_each
+from simulator.collectives.sms import Limited, exposed, exposed_each
 from simulator.collectives.units import unit
 from simulator.errors import InputError
 from simulator.experts import Load
@@ -93,6 +93,10 @@ class Communication:
         default_factory=dict, compare=False
     )
     """(Op, members, algorithm) -> the ways that are open: buckets of a stage differ in size."""
+    _limited: dict[CommunicationModel, dict[Asked, Limited]] = field(
+        default_factory=dict, compare=False
+    )
+    """Kernel -> the exchanges that it runs: stages may have equal loads."""
 
     @classmethod
     def of(cls, scenario: Scenario) -> Communication:
@@ -184,7 +188,7 @@ class Communication:
                 batches = Batches(
                     self.scenario.network, groups[way.groups], some, kind, way.kernel, way.algorithm
                 )
-                running = Running(self.dispatcher, sms, given, way.groups)
+                running = Running(self.dispatcher, sms, given, way.groups, self._limited)
                 priced = running.priced(self._asked(batches, size), batches)
                 for number, of_load in zip(bundle, priced, strict=True):
                     found[number] += of_load

@@ -81,24 +81,29 @@ class _Hops(NamedTuple):
     """Where the links of each group begin, and their number [group + 1]."""
     links: Links
     """Links of either hop, of each group rising [entry]."""
+    which: Links
+    """Which of the different copies it carries [entry]."""
     near: Floats
-    """Copies over NVLink, between the GPUs of a node [entry]."""
+    """Copies over NVLink, between the GPUs of a node [different]."""
     far: Floats
-    """Copies over NICs, between GPUs of the same rail [entry]."""
+    """Copies over NICs, between GPUs of the same rail [different]."""
     latency: Floats
     """Of both: tokens follow each other, so that only the first one's add up [group] s."""
 
 
 def _copies(hops: _Hops, loads: Sequence[Load | Routing]) -> Demands:
-    """Return the copies under each load. Returns bytes [size, entry]."""
+    """Return the copies under each load, one after another."""
     over_nvlink = np.array([load.over_nvlink for load in loads])[:, None]
     over_nic = np.array([load.over_nic for load in loads])[:, None]
-    copies = hops.near * over_nvlink + hops.far * over_nic  # [load, entry]
-    used = copies[0] > 0  # links that carry nothing would make a coflow wait for them
-    if used.all():
-        return Demands(hops.first, hops.links, copies, hops.latency)
+    copies = hops.near * over_nvlink + hops.far * over_nic  # [load, different]
+    carries = copies[0] > 0  # links that carry nothing would make a coflow wait for them
+    if carries.all():
+        return Demands(hops.first, hops.links, hops.which, copies, hops.latency)
+    used = carries[hops.which]  # [entry]
     first = np.append(0, np.cumsum(used))[hops.first]
-    return Demands(first, hops.links[used], copies[:, used], hops.latency)
+    number = np.cumsum(carries) - 1  # [different]
+    which = number[hops.which[used]]
+    return Demands(first, hops.links[used], which, copies[:, carries], hops.latency)
 
 
 def _hops_of(network: Network, groups: Links, load: Load | Routing) -> _Hops:
@@ -121,7 +126,10 @@ def _hops(network: Network, ranks: bytes, count: int, ep_nodes: int, gpus_per_no
     on_nvlink = np.bincount(number[: ports.size], minlength=entries).astype(np.float64)
     on_nics = np.bincount(number[ports.size :], far.copies, minlength=entries).astype(np.float64)
     first = np.searchsorted(different // size, np.arange(count + 1))
-    return _Hops(first, different % size, on_nvlink, on_nics, latency + far.latency)
+    copies = np.stack([on_nvlink, on_nics])
+    (near, over_nics), which = np.unique(copies, axis=1, return_inverse=True)
+    both = latency + far.latency
+    return _Hops(first, different % size, which.ravel(), near, over_nics, both)
 
 
 class _Far(NamedTuple):

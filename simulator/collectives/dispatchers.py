@@ -7,7 +7,7 @@ Adding one is a function (`Batch`) -> `Demand` and a row. A row is then open to 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simulator.collectives import all_gather, deepep, expert_all_to_all, hybrid_ep, straight
 from simulator.collectives.batch import Batch, Batches, TokenKernels
@@ -66,7 +66,7 @@ class Dispatcher:
     """Routing of the published benchmark: (model, ranks, GPUs per node, seed)."""
 
     def demands(self, batches: Batches) -> Demands:
-        """Return `demand` of each group under each load, bytes [load, entry]. Errors: as `demand`.
+        """Return `demand` of each group under each load, a size per load. Errors: as `demand`.
 
         Of loads that `bundles` puts together.
         """
@@ -74,7 +74,7 @@ class Dispatcher:
             return self.together(batches)
         (load,) = range(len(batches.loads))
         each = Demands.of([self.demand(one) for one in batches.of_load(load)])
-        return Demands(each.first, each.links, each.bytes[None, :], each.latency)
+        return replace(each, amounts=each.amounts[None, :])
 
     def bundles(self, loads: Sequence[Load]) -> list[list[int]]:
         """Return the loads that `demands` takes at once, which put bytes on the same links.

@@ -23,15 +23,18 @@ PAIRS_AT_ONCE = 1 << 14
 class Demands:
     """What a collective asks of the network in each of some groups, as columns.
 
-    Several sizes of one collective may stand side by side: bytes [size, entry], all else alike.
+    Hundreds of links carry two or three different amounts: what is done with bytes is done with
+    these. Several sizes of one collective may stand side by side: amounts [size, amount].
     """
 
     first: Links
     """Where the links of each group begin, and their number [group + 1]."""
     links: Links
     """Links that each group crosses, each once [entry]."""
-    bytes: Floats
-    """That cross each [entry] B."""
+    which: Links
+    """Which of the amounts crosses each [entry]."""
+    amounts: Floats
+    """Different numbers of bytes [amount] B."""
     latency: Floats
     """Of all rounds [group] s."""
 
@@ -39,20 +42,32 @@ class Demands:
     def of(cls, each: Sequence[Demand]) -> Demands:
         """Return the demands of groups side by side."""
         sizes = [len(one.links) for one in each]
-        return cls(
+        return cls.listed(
             first=np.concatenate([[0], np.cumsum(sizes)]),
             links=np.concatenate([one.links for one in each]),
-            bytes=np.concatenate([one.bytes for one in each]),
+            sizes=np.concatenate([one.bytes for one in each]),
             latency=np.array([one.latency for one in each]),
         )
 
+    @classmethod
+    def listed(cls, first: Links, links: Links, sizes: Floats, latency: Floats) -> Demands:
+        """Return demands of which the bytes on each link are given. sizes: [entry] B."""
+        amounts, which = np.unique(sizes, return_inverse=True)
+        return cls(first, links, which, amounts, latency)
+
+    @property
+    def bytes(self) -> Floats:
+        """Return what crosses each link [entry], of several sizes [size, entry] B."""
+        carried: Floats = self.amounts[..., self.which]
+        return carried
+
     def scaled(self, factor: float) -> Demands:
         """Return the demands with every byte count multiplied."""
-        return Demands(self.first, self.links, self.bytes * factor, self.latency)
+        return Demands(self.first, self.links, self.which, self.amounts * factor, self.latency)
 
     def of_size(self, size: int) -> Demands:
         """Return the demands of one of the sizes that stand side by side."""
-        return Demands(self.first, self.links, self.bytes[size], self.latency)
+        return Demands(self.first, self.links, self.which, self.amounts[size], self.latency)
 
     def seconds(self, network: Network, model: CommunicationModel) -> Floats:
         """Return how long each group takes alone: the latencies, then its slowest link.
@@ -73,9 +88,9 @@ class Demands:
 
     def each(self) -> list[Demand]:
         """Return the demand of each group."""
-        latency = self.latency.tolist()
+        latency, carried = self.latency.tolist(), self.bytes
         return [
-            Demand(self.links[begin:end], self.bytes[begin:end], late)
+            Demand(self.links[begin:end], carried[begin:end], late)
             for begin, end, late in zip(
                 self.first[:-1].tolist(), self.first[1:].tolist(), latency, strict=True
             )
@@ -187,15 +202,15 @@ def _merged(owner: Links, link: Links, size: Floats, latency: Floats) -> Demands
     sums = summed(owner[used] * len(links) + number, size[used])
     group, place = np.divmod(sums.key, max(len(links), 1))  # [entry] rising
     first = np.searchsorted(group, np.arange(len(latency) + 1))
-    return Demands(first, links[place], sums.total, latency)
+    return Demands.listed(first, links[place], sums.total, latency)
 
 
 def _joined(blocks: Sequence[Demands]) -> Demands:
     """Return the demands of blocks of groups, one block behind another."""
     sizes = [np.diff(block.first) for block in blocks]
-    return Demands(
+    return Demands.listed(
         first=np.concatenate([[0], np.cumsum(np.concatenate(sizes))]),
         links=np.concatenate([block.links for block in blocks]),
-        bytes=np.concatenate([block.bytes for block in blocks]),
+        sizes=np.concatenate([block.bytes for block in blocks]),
         latency=np.concatenate([block.latency for block in blocks]),
     )

@@ -10,12 +10,13 @@ from __future__ import annotations
 from simulator.costs.blocks import (
     BlockCost,
     BlockMemory,
+    Coverage,
     Held,
     LoadedKey,
     PhaseCost,
     Stages,
 )
-from simulator.costs.coverage import Coverage, coverage
+from simulator.costs.coverage import coverage
 from simulator.costs.hosts import NO_LAUNCH, Hosts
 from simulator.costs.loads import layer_visits, loads
 from simulator.costs.pricing import block_seconds, price, price_loads, work

@@ -105,6 +105,20 @@ class BlockMemory(NamedTuple):
         return self.again + self.backward
 
 
+class Coverage(NamedTuple):
+    """GEMM time of one micro-batch."""
+
+    gemm: float
+    """Of all GEMMs [s]."""
+    measured: float
+    """Of those whose shapes lie between measured ones [s]."""
+
+    @property
+    def share(self) -> float:
+        """Return the measured share, 0 where nothing is multiplied."""
+        return self.measured / self.gemm if self.gemm else 0.0
+
+
 # Memory stands next to the time of what it serves, because recompute trades one for the other.
 @dataclass(frozen=True)
 class BlockCost:
@@ -140,6 +154,18 @@ class BlockCost:
         """Tell whether tokens travel to the block's experts and back."""
         # Experts that stay on their own GPU have rows to compute and no load to send.
         return self.load >= 0
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """Return how much of the time of the block's GEMMs was measured."""
+        gemm, measured = 0.0, 0.0
+        for phase in Phase:
+            cost = self.phases[phase]
+            # What is recomputed as a whole runs once more.
+            times = 2 if self.repeats(phase) else 1
+            gemm += times * cost.seconds.get("gemm", 0.0)
+            measured += times * cost.measured
+        return Coverage(gemm, measured)
 
     @cached_property
     def columns(self) -> BlockColumns:

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from simulator.costs.blocks import BlockMemory, Repeated
-from simulator.model import BlockKind
-from simulator.ops import BlockOps, Op, Ops, Work, saved, working
+from simulator.ops import BlockOps, ForwardOps, Op, Work, saved, working
 from simulator.precision import BYTES
 
 
-def kept(
-    kind: BlockKind, work: Work, ops: Sequence[BlockOps], whole: Sequence[Ops]
-) -> tuple[BlockMemory, ...]:
-    """Return the memory of each part of a block.
+class PartOps(NamedTuple):
+    """What one part of a block runs."""
 
-    ops: of each part, with what it recomputes. whole: the forward pass of each with nothing
-    recomputed, which keeps more: the difference exists again for a while.
-    """
-    full = "full" in work.recompute and kind not in ("embedding", "head")
-    needs = working(kind, work)
+    name: str
+    """A key of `ops.BLOCKS`."""
+    ops: BlockOps
+    """As the run does, with what it recomputes."""
+    whole: ForwardOps
+    """Its forward pass if nothing were recomputed."""
+
+
+def unrepeated(work: Work) -> Work:
+    """Return the same with nothing recomputed."""
+    return replace(work, recompute=frozenset())
+
+
+def kept(part: PartOps, work: Work, *, full: bool) -> BlockMemory:
+    """Return the memory of a part. full: its block is recomputed as a whole."""
     repeated: Repeated = "full" if full else ""
     if "moe" in work.recompute:
         repeated = "experts"
     layer_input = 2.0 * work.own * work.model.hidden_size  # BF16
-    parts = []
-    for part, everything, need in zip(ops, whole, needs, strict=True):
-        stays = layer_input if full else saved(part.forward)
-        again = max(0.0, saved(everything) - stays)
-        memory = BlockMemory(
-            saved=stays,
-            recompute=repeated if part.exchanges_experts or full else "",
-            forward=need.forward,
-            again=again,
-            backward=need.backward,
-            weights=_read_by_weights(part),
-        )
-        parts.append(memory)
-    return tuple(parts)
+    stays = layer_input if full else saved(part.ops.forward)
+    # With nothing recomputed it keeps more: the difference exists again for a while.
+    again = max(0.0, saved(part.whole.attention + part.whole.mlp) - stays)
+    need = working(part.name, work)
+    return BlockMemory(
+        saved=stays,
+        recompute=repeated if part.ops.exchanges_experts or full else "",
+        forward=need.forward,
+        again=again,
+        backward=need.backward,
+        weights=_read_by_weights(part.ops),
+    )
 
 
 def _read_by_weights(ops: BlockOps) -> float:

@@ -12,8 +12,6 @@ from simulator.costs.blocks import PhaseCost
 from simulator.costs.segments import Hop, Join, Launches, Segment
 from simulator.ops import Op, Transfer
 
-MOST_KERNELS = 1 << 16
-"""Different kernels that are kept; with more of them they are priced anew."""
 CLASSES = {
     "gemm": "gemm",
     "wgrad": "gemm",
@@ -27,61 +25,44 @@ Launcher: TypeAlias = Callable[[Op, bool], float]
 """Op, and whether it is the first of its phase -> what launching it takes the host [s]."""
 
 
+class Timed(NamedTuple):
+    """What a processor says of a kernel."""
+
+    kernel: float
+    """Its time, alone [s]."""
+    gap: float
+    """Around it [s]."""
+    sensitivity: Sensitivity
+    """To transfers that run next to it."""
+    measured: bool
+    """Whether it is a GEMM between measured shapes."""
+
+
+def _timed(op: Op, processor: Processor) -> Timed:
+    kernel = processor.kernel(op, overlapped=False)
+    gemm = CLASSES.get(op.kind) == "gemm"
+    return Timed(
+        kernel=kernel,
+        gap=processor.gaps(op),
+        sensitivity=processor.sensitivity(op, kernel),
+        measured=gemm and processor.measured(op),
+    )
+
+
 def _at_once(op: Op, first: bool) -> float:
     """Launch an op in no time."""
     return 0.0
 
 
-class Kernel(NamedTuple):
-    """What one kernel takes."""
-
-    seconds: float
-    """Alone [s]."""
-    gap: float
-    """Behind it [s]."""
-    sensitivity: Sensitivity
-    """To transfers that run next to it."""
-    measured: bool
-    """Whether it is a GEMM whose shape lies between measured ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kernels:
-    """Prices kernels, each different one once: half of a MoE layer's do not depend on its load."""
-
-    processor: Processor
-    """The GPU."""
-    known: dict[Op, Kernel] = field(default_factory=dict)
-    """Kernels that have been priced."""
-
-    def of(self, op: Op) -> Kernel:
-        """Return what a kernel takes."""
-        known = self.known.get(op)
-        if known is None:
-            if len(self.known) >= MOST_KERNELS:
-                self.known.clear()
-            known = self.known[op] = self._priced(op)
-        return known
-
-    def _priced(self, op: Op) -> Kernel:
-        processor = self.processor
-        seconds = processor.kernel(op, overlapped=False)
-        return Kernel(
-            seconds=seconds,
-            gap=processor.gaps(op),
-            sensitivity=processor.sensitivity(op, seconds),
-            measured=CLASSES.get(op.kind) == "gemm" and processor.measured(op),
-        )
-
-
 def phase_cost(
     ops: Iterable[Op | Transfer],
-    kernels: Kernels,
+    processor: Processor,
     *,
     launcher: Launcher = _at_once,
+    known: dict[Op, Timed] | None = None,
 ) -> PhaseCost:
-    """Return what a phase costs, alone."""
-    cutter = _Cutter(kernels, launcher)
+    """Return what a phase costs, alone. known: kernels that were timed before, to which its own are added."""
+    cutter = _Cutter(processor, launcher, {} if known is None else known)
     for op in ops:
         if isinstance(op, Transfer):
             cutter.transfer(op)
@@ -95,10 +76,12 @@ def phase_cost(
 class _Cutter:
     """Cuts a phase into segments: one ends where a transfer begins, or where ops wait for one."""
 
-    kernels: Kernels
-    """What prices them."""
+    processor: Processor
+    """What prices kernels."""
     launcher: Launcher
     """What says how long the host needs."""
+    known: dict[Op, Timed]
+    """Kernels that were timed before: those of several experts, and of blocks under other loads, are alike."""
     items: list[Segment | Hop | Join] = field(default_factory=list)
     """What is cut so far."""
     run: list[Op] = field(default_factory=list)
@@ -140,11 +123,16 @@ class _Cutter:
             if op.flops or op.bytes:
                 sums.host.append(self.launcher(op, not self.launched))
                 self.launched = True
-                sums.time(op, self.kernels.of(op))
+                sums.time(op, self._timed(op))
             sums.flops[op.dtype] += op.flops
             if op.recompute:
                 sums.recomputed += op.flops
         return sums.segment()
+
+    def _timed(self, op: Op) -> Timed:
+        if op not in self.known:
+            self.known[op] = _timed(op, self.processor)
+        return self.known[op]
 
 
 def _nothing() -> defaultdict[str, float]:
@@ -170,14 +158,16 @@ class _Sums:
     sensitivity: Sensitivity = INSENSITIVE
     """Times seconds."""
 
-    def time(self, op: Op, kernel: Kernel) -> None:
+    def time(self, op: Op, timed: Timed) -> None:
         """Add a kernel's time."""
-        self.seconds[CLASSES.get(op.kind, "memory_bound")] += kernel.seconds
-        self.seconds["kernel_gaps"] += kernel.gap
-        self.kernels.append(kernel.seconds + kernel.gap)
-        self.sensitivity = self.sensitivity.plus(kernel.sensitivity, kernel.seconds)
-        if kernel.measured:
-            self.measured += kernel.seconds
+        name = CLASSES.get(op.kind, "memory_bound")
+        kernel = timed.kernel
+        self.seconds[name] += kernel
+        self.seconds["kernel_gaps"] += timed.gap
+        self.kernels.append(kernel + timed.gap)
+        self.sensitivity = self.sensitivity.plus(timed.sensitivity, kernel)
+        if timed.measured:
+            self.measured += kernel
 
     def segment(self) -> Segment:
         """Return the sums."""

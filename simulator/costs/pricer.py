@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simulator.compute import Processor
-from simulator.costs.blocks import BlockCost, BlockMemory, Parts, PhaseCost
+from simulator.costs.blocks import BlockCost, Parts, PhaseCost
 from simulator.costs.hosts import Hosts
-from simulator.costs.kept import kept
-from simulator.costs.phases import Kernels, phase_cost
+from simulator.costs.kept import PartOps, kept, unrepeated
+from simulator.costs.phases import Timed, phase_cost
 from simulator.experts import Load
 from simulator.model import BlockKind
 from simulator.ops import (
     BlockOps,
-    ForwardOps,
     Op,
     Phase,
     Transfer,
     Work,
     block_ops,
     forward_ops,
-    loaded_forward,
-    loaded_ops,
+    parts_of,
+    under_load,
 )
 
 MOST_PRICERS = 8
 """Pricers that are kept: a sweep over links or schedules has one."""
 MOST_BLOCKS = 4096
 """Blocks under a load that a pricer keeps; with more of them it begins anew."""
+MOST_KERNELS = 4096
+"""Kernels whose time a pricer keeps."""
 
 
 class Context(NamedTuple):
@@ -63,119 +63,109 @@ class _Asked(NamedTuple):
     """As `Work.sent`."""
 
 
-class _Ops(NamedTuple):
-    """The ops of a block."""
+class _Even(NamedTuple):
+    """A part of a block with equally popular experts."""
 
-    parts: tuple[BlockOps, ...]
-    """With what they recompute [part]."""
-    whole: tuple[ForwardOps, ...]
-    """The forward pass with nothing recomputed [part]."""
-
-    @classmethod
-    def of(cls, kind: BlockKind, work: Work) -> _Ops:
-        return cls(block_ops(kind, work), forward_ops(kind, _unrepeated(work)))
-
-    def under_load(self, work: Work) -> _Ops:
-        """Return the ops under another load."""
-        whole = _unrepeated(work)
-        parts = list(zip(self.parts, self.whole, strict=True))
-        return _Ops(
-            tuple(loaded_ops(ops, work) if ops.exchanges_experts else ops for ops, _ in parts),
-            tuple(
-                loaded_forward(forward, whole) if ops.exchanges_experts else forward
-                for ops, forward in parts
-            ),
-        )
-
-    def kept(self, kind: BlockKind, work: Work) -> tuple[BlockMemory, ...]:
-        """Return what the parts keep."""
-        return kept(kind, work, self.parts, [forward.all for forward in self.whole])
+    part: PartOps
+    """What it runs."""
+    cost: BlockCost
+    """What that costs."""
+    full: bool
+    """Whether its block is recomputed as a whole."""
 
 
-def _unrepeated(work: Work) -> Work:
-    """Return work of which nothing is recomputed."""
-    return replace(work, recompute=frozenset()) if work.recompute else work
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pricer:
     """Prices blocks in one context, and keeps what it has priced."""
 
     context: Context
     """What their costs follow from."""
-    evens: dict[BlockKind, Parts] = field(default_factory=dict)
+    evens: dict[BlockKind, tuple[_Even, ...]] = field(default_factory=dict)
+    """Kind -> its parts with equally popular experts, and what they run."""
+    blocks: dict[BlockKind, Parts] = field(default_factory=dict)
     """Kind -> its parts with equally popular experts."""
-    ops: dict[BlockKind, _Ops] = field(default_factory=dict)
-    """Kind -> the ops of these parts."""
     loads: dict[_Asked, Parts] = field(default_factory=dict)
-    """Parts under a load."""
-
-    @cached_property
-    def kernels(self) -> Kernels:
-        """Return what prices kernels."""
-        return Kernels(self.context.processor)
+    """Blocks under a load -> their parts."""
+    timed: dict[Op, Timed] = field(default_factory=dict)
+    """Kernels that were timed before."""
 
     def even(self, kind: BlockKind) -> Parts:
         """Return a block's parts with equally popular experts."""
-        if kind not in self.evens:
-            self.evens[kind] = self._priced(kind)
-        return self.evens[kind]
+        if kind not in self.blocks:
+            self.blocks[kind] = tuple(even.cost for even in self._evens(kind))
+        return self.blocks[kind]
 
     def loaded(self, kind: BlockKind, number: int, load: Load, member: int) -> Parts:
         """Return a block's parts under a load. number: of the load. member: of its expert group, -1: any."""
         work = with_load(self.context.work, load, member, permutes=self.context.permutes)
         asked = _Asked(kind, number, work.expert_rows, work.received, work.sent)
         if asked not in self.loads:
-            parts = self._under_load(kind, work, number)
-            if len(self.loads) >= MOST_BLOCKS:
-                self.loads.clear()
+            parts = tuple(self._under_load(even, work, number) for even in self._evens(kind))
+            _make_room(self.loads, MOST_BLOCKS)
             self.loads[asked] = parts
         return self.loads[asked]
 
-    def _priced(self, kind: BlockKind) -> Parts:
-        """Return a block's parts with equally popular experts."""
-        work = self.context.work
-        ops = self.ops[kind] = _Ops.of(kind, work)
-        load = 0 if self.context.travels else -1
-        return tuple(
-            BlockCost(
-                load=load if part.exchanges_experts else -1,
-                phases={phase: self._phase(part[phase], phase) for phase in Phase},
-                memory=memory,
+    def _evens(self, kind: BlockKind) -> tuple[_Even, ...]:
+        if kind not in self.evens:
+            work = self.context.work
+            names = parts_of(kind, work)
+            passes = forward_ops(kind, unrepeated(work))
+            self.evens[kind] = tuple(
+                self._even(PartOps(*part), full=self._full(kind))
+                for part in zip(names, block_ops(kind, work), passes, strict=True)
             )
-            for part, memory in zip(ops.parts, ops.kept(kind, work), strict=True)
+        return self.evens[kind]
+
+    def _full(self, kind: BlockKind) -> bool:
+        """Tell whether a block is recomputed as a whole."""
+        return "full" in self.context.work.recompute and kind not in ("embedding", "head")
+
+    def _even(self, part: PartOps, *, full: bool) -> _Even:
+        """Return a part of a block with equally popular experts."""
+        cost = BlockCost(
+            load=self._load(part.ops, 0),
+            phases={phase: self._phase(part.ops[phase], phase) for phase in Phase},
+            memory=kept(part, self.context.work, full=full),
         )
+        return _Even(part, cost, full)
 
-    def _under_load(self, kind: BlockKind, work: Work, number: int) -> Parts:
-        """Return a block's parts under a load. number: of the load.
-
-        What does not run experts costs the same under every load.
-        """
-        even = self.even(kind)
-        ops = self.ops[kind].under_load(work)
-        parts = zip(ops.parts, ops.kept(kind, work), even, strict=True)
-        return tuple(
-            self._with_experts(part, memory, known, number) if part.exchanges_experts else known
-            for part, memory, known in parts
+    def _under_load(self, even: _Even, work: Work, number: int) -> BlockCost:
+        """Return what a part of a block costs under a load: only what experts do is priced again."""
+        part, known = even.part, even.cost
+        if not part.ops.exchanges_experts:
+            return replace(known, mean=known)
+        loaded = PartOps(
+            part.name,
+            under_load(part.ops, work),
+            part.whole.under_load(unrepeated(work)),
         )
-
-    def _with_experts(
-        self, ops: BlockOps, memory: BlockMemory, even: BlockCost, number: int
-    ) -> BlockCost:
-        """Return what a part of a block costs under a load. even: the same without. number: of the load."""
-        anew = {phase: self._phase(ops[phase], phase) for phase in Phase if phase.depends_on_load}
+        phases = dict(known.phases)
+        for phase in Phase:
+            if phase.depends_on_load:
+                phases[phase] = self._phase(loaded.ops[phase], phase)
         return BlockCost(
-            load=number if self.context.travels else -1,
-            phases={**even.phases, **anew},
-            memory=memory,
-            mean=even,
+            load=self._load(loaded.ops, number),
+            phases=phases,
+            memory=kept(loaded, work, full=even.full),
+            mean=known,
         )
+
+    def _load(self, ops: BlockOps, number: int) -> int:
+        """Return the number of a part's load, which counts where its tokens travel to experts; else -1."""
+        return number if ops.exchanges_experts and self.context.travels else -1
 
     def _phase(self, ops: Iterable[Op | Transfer], phase: Phase) -> PhaseCost:
         def launcher(op: Op, first: bool) -> float:
             return self.context.hosts.seconds(op, phase, first=first)
 
-        return phase_cost(ops, self.kernels, launcher=launcher)
+        _make_room(self.timed, MOST_KERNELS)
+        return phase_cost(ops, self.context.processor, launcher=launcher, known=self.timed)
+
+
+def _make_room(table: dict[Any, Any], most: int) -> None:
+    """Begin a table anew where it is full."""
+    if len(table) >= most:
+        table.clear()
 
 
 def with_load(work: Work, load: Load | None, member: int, *, permutes: bool) -> Work:

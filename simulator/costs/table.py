@@ -68,12 +68,12 @@ class Costs:
     repeated: int = 0
     """How many those are."""
 
-    @property
+    @cached_property
     def per_gpu(self) -> bool:
         """Tell whether the GPUs of an expert group have loads of their own."""
         return any(key.member >= 0 for key in self.loaded)
 
-    @property
+    @cached_property
     def members(self) -> tuple[int, ...]:
         """Return the members of an expert group with costs of their own; (-1,) if all share."""
         members = {key.member for key in self.loaded}

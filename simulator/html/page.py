@@ -16,7 +16,7 @@ from simulator.html.spans import Scene
 from simulator.inputs import Document
 from simulator.plot.sweep_values import Columns, SweepFigure
 from simulator.whatif import Study
-from simulator.whatif.sentences import spread_sentence, waits_sentence
+from simulator.whatif.sentences import cost_sentence, spread_sentence, waits_sentence
 
 MOST_SCENES = 6
 """A timeline takes about a megabyte: a page has those of so many scenarios."""
@@ -145,14 +145,14 @@ def sweep(
 
 
 def _penalties(study: Study) -> str:
-    step = study.report.step_time
+    report = study.report
     sentences = []
     if study.imbalance:
-        share = study.imbalance.lost / step
-        sentences.append(f"Unequal experts cost {share:.1%} of the step.")
+        cost = cost_sentence(report, "Unequal experts cost", study.imbalance.lost)
+        sentences.append(f"{cost}.")
     if study.stragglers:
-        share = study.stragglers.lost / step
-        sentences.append(f"Slow GPUs cost {share:.1%} of the step.")
+        cost = cost_sentence(report, "Slow GPUs cost", study.stragglers.lost)
+        sentences.append(f"{cost}.")
     if study.spread:
         sentences.append(f"{spread_sentence(study.report, study.spread)}.")
     if study.waits:

@@ -15,8 +15,7 @@ from simulator.model import BlockKind
 from simulator.ops import attention, embedding_head, ffn, linear, projections, routed, router
 from simulator.ops.op import LATE, Op, Ops, Transfer, Work, saved
 from simulator.ops.phases import Pass, Phase
-from simulator.ops.working import Working
-from simulator.ops.working import working as _working
+from simulator.ops.working import Working, working
 
 __all__ = [
     "BLOCKS",
@@ -24,7 +23,6 @@ __all__ = [
     "BlockOps",
     "ForwardOps",
     "Op",
-    "Ops",
     "Pass",
     "Phase",
     "Transfer",
@@ -32,9 +30,9 @@ __all__ = [
     "Working",
     "block_ops",
     "forward_ops",
-    "loaded_forward",
-    "loaded_ops",
+    "parts_of",
     "saved",
+    "under_load",
     "working",
 ]
 
@@ -93,10 +91,9 @@ class ForwardOps(NamedTuple):
     mlp: Ops = ()
     """As `BlockOps.mlp_f`."""
 
-    @property
-    def all(self) -> Ops:
-        """Return all of it, as `BlockOps.forward`."""
-        return self.attention + self.mlp
+    def under_load(self, work: Work) -> ForwardOps:
+        """Return the forward pass of a MoE block, which this is, under another load."""
+        return self._replace(mlp=routed.experts_forward(work))
 
 
 def _dense_forward(work: Work) -> ForwardOps:
@@ -123,19 +120,26 @@ def _moe_forward(work: Work) -> ForwardOps:
 
 
 def _moe(work: Work) -> BlockOps:
-    forward = _moe_forward(work)
-    mlp_w, side_w = routed.experts_wgrad(work)
     gradient, tail = attention.input_gradient(work)
-    return BlockOps(
-        attention_f=forward.attention,
-        mlp_f=forward.mlp,
-        mlp_b=routed.experts_backward(work),
-        mlp_w=mlp_w,
-        side_w=side_w,
+    rest = BlockOps(
+        attention_f=(*attention.forward(work), *router.route(work)),
         attention_b=(*router.route_backward(work), *gradient),
         attention_t=tail,
         attention_w=projections.weight_gradient(work),
         exchanges_experts=True,
+    )
+    return _with_experts(rest, work)
+
+
+def _with_experts(rest: BlockOps, work: Work) -> BlockOps:
+    """Return a MoE block's ops with those between dispatch and combine."""
+    mlp_w, side_w = routed.experts_wgrad(work)
+    return replace(
+        rest,
+        mlp_f=routed.experts_forward(work),
+        mlp_b=routed.experts_backward(work),
+        mlp_w=mlp_w,
+        side_w=side_w,
     )
 
 
@@ -197,57 +201,41 @@ FORWARD: dict[str, Callable[[Work], ForwardOps]] = {
 
 def block_ops(kind: BlockKind | str, work: Work) -> tuple[BlockOps, ...]:
     """Return a block's ops; an MTP module is an input projection, a layer and the shared head."""
-    return tuple(_summed(BLOCKS[part](work), work) for part in _parts(kind, work))
+    return tuple(_summed(BLOCKS[part](work), work) for part in parts_of(kind, work))
 
 
-def loaded_ops(ops: BlockOps, work: Work) -> BlockOps:
-    """Return the ops of a block with experts under another load: those of its experts anew.
+def under_load(ops: BlockOps, work: Work) -> BlockOps:
+    """Return a MoE block's ops under another load: those of phases that depend on it are new.
 
-    ops: under some load. What copies tokens in front of dispatch is left as it is there: phases
-    without experts are priced once for all loads.
+    ops: of the block under any load, from `block_ops`. All others are spared, two thirds of a block.
     """
-    mlp_w, side_w = routed.experts_wgrad(work)
-    adds = work.layers.adds_gradients
-    return replace(
-        ops,
-        mlp_f=routed.experts_forward(work),
-        mlp_b=routed.experts_backward(work),
-        mlp_w=linear.added(work, mlp_w) if adds else mlp_w,
-        side_w=linear.added(work, side_w) if adds else side_w,
-    )
+    return _mlp_summed(_with_experts(ops, work), work)
 
 
 def _summed(ops: BlockOps, work: Work) -> BlockOps:
     """Return a block's ops with the kernels that add up weight gradients, where those are apart."""
-    if not work.layers.adds_gradients:
-        return ops
+    summed = _mlp_summed(ops, work)
+    return replace(summed, attention_w=linear.added(work, ops.attention_w))
+
+
+def _mlp_summed(ops: BlockOps, work: Work) -> BlockOps:
+    """Return the same for what stands behind dispatch alone."""
     return replace(
         ops,
         mlp_w=linear.added(work, ops.mlp_w),
         side_w=linear.added(work, ops.side_w),
-        attention_w=linear.added(work, ops.attention_w),
     )
 
 
 def forward_ops(kind: BlockKind | str, work: Work) -> tuple[ForwardOps, ...]:
-    """Return the forward pass of each part of a block.
+    """Return the forward pass of each part of a block, as `BlockOps.forward` of `block_ops`.
 
     A caller that only asks what is kept is spared the backward pass, two thirds of all ops.
     """
-    return tuple(FORWARD[part](work) for part in _parts(kind, work))
+    return tuple(FORWARD[part](work) for part in parts_of(kind, work))
 
 
-def loaded_forward(ops: ForwardOps, work: Work) -> ForwardOps:
-    """Return the forward pass of a block with experts under another load, as `loaded_ops`."""
-    return ops._replace(mlp=routed.experts_forward(work))
-
-
-def working(kind: BlockKind | str, work: Work) -> tuple[Working, ...]:
-    """Return what each part of a block needs next to what it keeps."""
-    return tuple(_working(part, work) for part in _parts(kind, work))
-
-
-def _parts(kind: BlockKind | str, work: Work) -> tuple[str, ...]:
+def parts_of(kind: BlockKind | str, work: Work) -> tuple[str, ...]:
     """Return the keys of BLOCKS that a kind of block consists of."""
     if kind != "mtp":
         return (kind,)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from simulator.collectives import CoflowKind, Communication, Demand
 from simulator.collectives.demand import latencies
-from simulator.collectives.kinds import EXCHANGES, SENDS
+from simulator.collectives.kinds import EXCHANGES
 from simulator.collectives.replicas import Demands
 from simulator.costs import BlockCost, Costs
 from simulator.costs.buckets import Bucket, holders, of_stage, shards
@@ -22,9 +22,8 @@ from simulator.hardware import CommunicationModel
 from simulator.layout import Layout
 from simulator.ops import Transfer
 from simulator.ops.sharding import cast_shard
-from simulator.program.orders import handed_to
 from simulator.program.ragged import joined
-from simulator.program.sends import routes
+from simulator.program.sends import Edge, ends, pipeline_edges, routes
 from simulator.program.tiles import Tiles, whole
 from simulator.program.transfers import Block, CoflowKey, Columns, Label, Reach
 from simulator.progress import doing
@@ -33,17 +32,6 @@ from simulator.schedules import PipelineOverlap, Schedule
 from simulator.topology import Network
 
 Ranks: TypeAlias = NDArray[np.int64]
-
-
-class Edge(NamedTuple):
-    """Between which pipeline ranks an output or a gradient is handed on."""
-
-    kind: CoflowKind
-    """FORWARD or BACKWARD."""
-    source: int
-    """Pipeline index of the sender."""
-    target: int
-    """Pipeline index of the receiver."""
 
 
 class Runs(NamedTuple):
@@ -139,10 +127,25 @@ class Coflows:
         if self.tiles.count > 1 and (self.tiles.of_rank[groups] > 0).any():
             members = groups[self.tiles.of_rank[groups] == 0].reshape(len(groups), -1)
             demands = self._in_first_tile(demands)
-        directed = run.label.kind.one_sided
-        reach = self._reach(Reach(members, groups, demands.first, demands.links, directed))
-        sizes, latency = demands.bytes, demands.latency
-        block = Block(run.label, key, run.kernel, run.sm_share, reach, number, sizes, latency)
+        reach = Reach(
+            members=members,
+            everyone=groups,
+            first=demands.first,
+            links=demands.links,
+            which=demands.which,
+            amounts=len(demands.amounts),
+            directed=run.label.kind.one_sided,
+        )
+        block = Block(
+            label=run.label,
+            key=key,
+            kernel=run.kernel,
+            sm_share=run.sm_share,
+            reach=self._reach(reach),
+            number=number,
+            amounts=demands.amounts,
+            latency=demands.latency,
+        )
         self.blocks.append(block)
 
     def _in_first_tile(self, demands: Demands) -> Demands:
@@ -195,7 +198,7 @@ class Coflows:
         """
         if not edges:
             return
-        pairs = self._pairs(edges)  # [edge, replica, source and target]
+        pairs = ends(self.layout, edges, self.layout.per_stage // self.tiles.count)
         count = pairs.shape[1]
         # The ways of all edges at once, of which each has as many.
         crossed = routes(self.network, *pairs.reshape(-1, 2).T)
@@ -204,22 +207,13 @@ class Coflows:
             kernel = self.communication.plan(edge.kind, self._communicator(edge), size).kernel
             ways = crossed.part(at * count, (at + 1) * count)
             latency = ways.latency(latencies(self.network, kernel)) + gather
-            demands = Demands(ways.first, ways.links, np.full(len(ways.links), size), latency)
+            which = np.zeros(len(ways.links), dtype=np.int64)
+            demands = Demands(ways.first, ways.links, which, np.array([size]), latency)
             # Alike on all edges: who sends to whom tells them apart, and the two directions of a
             # pipeline are mirrors.
             run = Runs(Label(edge.kind, 0), kernel, demands)
             coflows = self._numbers(count, 1)[:, 0]
             self._append(run, CoflowKey(edge.kind, number), pairs[at], coflows)
-
-    def _pairs(self, edges: Sequence[Edge]) -> Ranks:
-        """Return who sends to whom in the first tile [edge, replica, source and target]."""
-        layout = self.layout
-        # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
-        inner = layout.inner()
-        high, low = np.divmod(np.arange(layout.per_stage // self.tiles.count), inner)
-        ends = np.array([(edge.source, edge.target) for edge in edges])[:, None, :]
-        pairs: Ranks = low[:, None] + inner * (ends + layout.pp * high[:, None])
-        return pairs
 
     def _communicator(self, edge: Edge) -> tuple[int, ...]:
         """Return the ranks of the communicator in which the first replica's sends run."""
@@ -302,21 +296,6 @@ class Widths(NamedTuple):
 def stage_hosts(schedule: Schedule) -> dict[int, tuple[int, ...]]:
     """Return the pipeline indices that hold each stage, two of a bidirectional pipeline."""
     return schedule.hosts
-
-
-def pipeline_edges(schedule: Schedule) -> list[Edge]:
-    """Return the edges over which ranks hand on."""
-    table = schedule.table
-    taken = handed_to(schedule)  # [action, half] pipeline index
-    edges: list[Edge] = []
-    for half, kind in enumerate(SENDS):
-        taker = taken[:, half]
-        # A rank that holds both stages hands on within itself.
-        crosses = (taker >= 0) & (taker != table.rank)
-        both = np.stack([table.rank[crosses], taker[crosses]])
-        pairs = np.unique(both, axis=1).T
-        edges += [Edge(kind, source, target) for source, target in pairs.tolist()]
-    return sorted(edges)
 
 
 def transfers(blocks: Iterable[BlockCost]) -> tuple[Transfer, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class Slowest(NamedTuple):
     """Its bandwidth [class] B/s."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Firsts:
     """The coflows that stand for their classes, and their links as columns."""
 
@@ -50,16 +51,15 @@ class Firsts:
         columns = table.columns
         block = columns.block[first]  # [class]
         blocks = [columns.blocks[number] for number in block.tolist()]
-        sizes = np.diff(columns.first_link)
-        owner, entry = spread(sizes, columns.row[first])
-        # The bytes of a block stand in the order of its reach.
-        shift = columns.first_crossing[block] - columns.first_entry[columns.reach[block]]
-        carried = columns.bytes[entry + shift[owner]]
-        link = columns.links[entry]
+        rows, number = np.unique(columns.row[first], return_inverse=True)
+        lines = _Lines.of(net, table, rows)
+        owner, line = spread(np.diff(lines.first), number)
+        carried = columns.amounts[lines.which[line] + columns.to_amount[block][owner]]
+        link = lines.link[line]
         nvlink = of_kind(net, LinkKind.NVLINK)[link]
-        share = _of_kernels(blocks, lambda kernel: kernel.nic)
-        on_nvlink = _of_kernels(blocks, lambda kernel: kernel.nvlink)
-        busy = carried / np.where(nvlink, on_nvlink[owner], share[owner])
+        beyond = _of_kernels(blocks, lambda kernel: kernel.nic)
+        inside = _of_kernels(blocks, lambda kernel: kernel.nvlink)
+        busy = carried / np.where(nvlink, inside[owner], beyond[owner])
         nic = of_kind(net, LinkKind.NIC)[link]
         return cls(blocks, owner, nvlink, nic, net.capacity[link], busy)
 
@@ -67,6 +67,7 @@ class Firsts:
         """Return a value of each kernel [class]."""
         return _of_kernels(self.blocks, value)
 
+    @cached_property
     def slowest(self) -> Slowest:
         """Return the slowest link of each, nothing within one GPU."""
         count = len(self.blocks)
@@ -120,6 +121,34 @@ class Firsts:
         most = np.zeros(len(self.blocks))
         np.maximum.at(most, self.owner, values)
         return most
+
+
+class _Lines(NamedTuple):
+    """One of the links of a row that are as fast and carry as much: a group has hundreds of them."""
+
+    first: Ints
+    """Where those of each row begin, and their number [row + 1]."""
+    link: Ints
+    """The first such link [line]."""
+    which: Ints
+    """Which amount crosses it, as in `Columns.which` [line]."""
+
+    @classmethod
+    def of(cls, net: Network, table: Coflows, rows: Ints) -> _Lines:
+        """Return the links of some rows, each kind of them in the order of its first one."""
+        columns = table.columns
+        owner, entry = spread(np.diff(columns.first_link), rows)
+        link, which = columns.links[entry], columns.which[entry]
+        # Kind, speed and amount as one number.
+        speeds, speed = np.unique(net.capacity, return_inverse=True)
+        kinds = int(net.kind_code.max(initial=0)) + 1
+        looks = (speed * kinds + net.kind_code)[link]  # [entry]
+        amounts = int(columns.first_of_reach[-1])
+        key = (owner * amounts + which) * (len(speeds) * kinds) + looks
+        _, one = np.unique(key, return_index=True)
+        one.sort()
+        first = np.searchsorted(owner[one], np.arange(len(rows) + 1))
+        return cls(first, link[one], which[one])
 
 
 def _of_kernels(blocks: Sequence[Block], value: Callable[[CommunicationModel], float]) -> Floats:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from simulator.layout import Layout
 from simulator.program.coflows import Coflows
+from simulator.program.ragged import spread
 from simulator.program.transfers import Columns
 from simulator.progress import doing
 from simulator.refinement import (
@@ -178,7 +178,9 @@ def _flow_colours(table: Coflows) -> Colours:
     # Few kernels serve all blocks: only different objects are compared by their fields.
     kernels = {id(block.kernel): block.kernel for block in blocks}
     kernel = dict(zip(kernels, numbers(list(kernels.values())), strict=True))
-    looks = codes([(block.label, kernel[id(block.kernel)]) for block in blocks])  # [block]
+    label = mix(columns.label_code.astype(np.uint64))  # [block]
+    runs = mix(np.array([kernel[id(block.kernel)] for block in blocks], dtype=np.uint64))
+    looks = mix(label + mix(runs))  # [block]
     return mix(looks[columns.block] + mix(ranked(columns.latency)))
 
 
@@ -191,17 +193,12 @@ def _links_of_rows(columns: Columns, listed: _Listed) -> Incidence:
 
 def _sizes(columns: Columns) -> Colours:
     """Return a colour per link of a row: which coflows put how many bytes on it [entry]."""
-    counts = np.diff(columns.first_crossing)
-    labels = codes([block.label for block in columns.blocks])  # [block]
-    seen = mix(mix(np.repeat(labels, counts)) ^ columns.bytes.view(np.uint64))  # [crossing]
-    total = np.zeros(len(columns.links), dtype=np.uint64)
-    # Blocks of a reach have its entries in one order: what they put on each is added up.
-    begins, ends = columns.first_entry[columns.reach], columns.first_entry[columns.reach + 1]
-    slices = map(slice, begins.tolist(), ends.tolist())
-    bounds = columns.first_crossing.tolist()
-    for where, (begin, end) in zip(slices, pairwise(bounds), strict=True):
-        total[where] += seen[begin:end]
-    return total
+    counts = np.diff(columns.first_of_reach)  # [reach]
+    block, at_reach = spread(counts, columns.reach)  # [amount]
+    labels = mix(columns.label_code.astype(np.uint64))  # [block]
+    seen = mix(labels[block] ^ columns.amounts.view(np.uint64))  # [amount]
+    # Blocks of a reach have its amounts in one order: what they put on a link is added up.
+    return sums(at_reach, seen, int(counts.sum()))[columns.which]
 
 
 def _ranks_of_rows(columns: Columns, listed: _Listed) -> Incidence:

@@ -154,7 +154,7 @@ class _Folding:
 
         links: (link class, weight) of each [class]. nic, nvlink: sent by all of each [class] B.
         """
-        slowest = self.firsts.slowest()
+        slowest = self.firsts.slowest
         alone = slowest.bytes / slowest.rate  # [class] s
         columns = zip(
             [block.label for block in self.firsts.blocks],
@@ -183,7 +183,7 @@ class _Folding:
         beyond = self.firsts.kernels(lambda kernel: kernel.nic)[load.coflow]
         share = np.where(nvlink, inside, beyond)
         # A kernel that reaches a part of a link's rate holds it for longer.
-        weight = load.bytes / share / self.firsts.slowest().bytes[load.coflow]
+        weight = load.bytes / share / self.firsts.slowest.bytes[load.coflow]
         pairs = list(zip(number.tolist(), weight.tolist(), strict=True))
         return [tuple(pairs[begin:end]) for begin, end in _runs(load.coflow, self._count)]
 

@@ -1,17 +1,33 @@
-"""The ways of pipeline sends: all at once where there is one way for each."""
+"""Pipeline sends: who hands on to whom, and the ways, all at once where there is one for each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from simulator.collectives import send
+from simulator.collectives import CoflowKind, send
+from simulator.collectives.kinds import SENDS
 from simulator.collectives.paths import of_kind, ways
+from simulator.layout import Layout
+from simulator.program.orders import handed_to
 from simulator.program.program import Floats, Ints
 from simulator.program.ragged import flat, lengths, starts
+from simulator.schedules import Schedule
 from simulator.topology import LinkKind, Network, wired
+
+
+class Edge(NamedTuple):
+    """Between which pipeline ranks an output or a gradient is handed on."""
+
+    kind: CoflowKind
+    """FORWARD or BACKWARD."""
+    source: int
+    """Pipeline index of the sender."""
+    target: int
+    """Pipeline index of the receiver."""
 
 
 class Routes(NamedTuple):
@@ -32,6 +48,31 @@ class Routes(NamedTuple):
         owner = np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
         # In the order of the way: latencies add up to other bits in another.
         return np.bincount(owner, delay[self.links], len(self.first) - 1).astype(np.float64)
+
+
+def pipeline_edges(schedule: Schedule) -> list[Edge]:
+    """Return the edges over which ranks hand on."""
+    table = schedule.table
+    taken = handed_to(schedule)  # [action, half] pipeline index
+    edges: list[Edge] = []
+    for half, kind in enumerate(SENDS):
+        taker = taken[:, half]
+        # A rank that holds both stages hands on within itself.
+        crosses = (taker >= 0) & (taker != table.rank)
+        both = np.stack([table.rank[crosses], taker[crosses]])
+        pairs = np.unique(both, axis=1).T
+        edges += [Edge(kind, source, target) for source, target in pairs.tolist()]
+    return sorted(edges)
+
+
+def ends(layout: Layout, edges: Sequence[Edge], replicas: int) -> Ints:
+    """Return who sends to whom in the first replicas [edge, replica, source and target]."""
+    # Ranks of a stage, as `Layout.rank` numbers them: what is inside of pp varies fastest.
+    inner = layout.inner()
+    high, low = np.divmod(np.arange(replicas), inner)
+    index = np.array([(edge.source, edge.target) for edge in edges])[:, None, :]
+    pairs: Ints = low[:, None] + inner * (index + layout.pp * high[:, None])
+    return pairs
 
 
 def routes(network: Network, src: Ints, dst: Ints) -> Routes:

@@ -14,6 +14,7 @@ from simulator.collectives import CoflowKind
 from simulator.hardware import CommunicationModel
 from simulator.program.program import Floats, Ints
 from simulator.program.ragged import joined, lengths, spread, starts
+from simulator.refinement import numbers
 
 
 class Label(NamedTuple):
@@ -48,15 +49,22 @@ class Reach(NamedTuple):
     """Where the links of each group begin, and their number [group + 1]."""
     links: Ints
     """Links that each group crosses, each once [entry]."""
+    which: Ints
+    """Which of the amounts of a block crosses each [entry]."""
+    amounts: int
+    """How many different amounts a block has."""
     directed: bool
     """Whether these are the sources and targets of sends, which play different parts."""
 
     def equals(self, other: Reach) -> bool:
         """Tell whether another one has the same ranks and links."""
-        if self.directed != other.directed:
-            return False
-        pairs = zip(self[:4], other[:4], strict=True)
-        return all(mine is theirs or np.array_equal(mine, theirs) for mine, theirs in pairs)
+        mine, theirs = (
+            (one.members, one.everyone, one.first, one.links, one.which) for one in (self, other)
+        )
+        return self[5:] == other[5:] and all(
+            one is another or np.array_equal(one, another)
+            for one, another in zip(mine, theirs, strict=True)
+        )
 
 
 class Block(NamedTuple):
@@ -74,8 +82,8 @@ class Block(NamedTuple):
     """Index of the groups in `Columns.reaches`."""
     number: Ints
     """Of each coflow in the step [group]."""
-    bytes: Floats
-    """On each link of the reach [entry] B."""
+    amounts: Floats
+    """Different numbers of bytes on links [amount] B."""
     latency: Floats
     """Of all rounds [group] s."""
 
@@ -145,14 +153,32 @@ class Columns:
         return joined([block.number for block in self.blocks])
 
     @cached_property
-    def bytes(self) -> Floats:
-        """Return what all coflows put on their links, block by block [crossing] B."""
-        return joined([block.bytes for block in self.blocks], np.float64)
+    def label_code(self) -> Ints:
+        """Return a number per label, equal where these are equal [block]."""
+        return np.array(numbers([block.label for block in self.blocks]), dtype=np.int64)
 
     @cached_property
-    def first_crossing(self) -> Ints:
-        """Return where the bytes of each block begin, and their number [block + 1]."""
-        return starts(np.diff(self.first_entry)[self.reach])
+    def amounts(self) -> Floats:
+        """Return the different numbers of bytes of all blocks, one behind another [amount] B."""
+        return joined([block.amounts for block in self.blocks], np.float64)
+
+    @cached_property
+    def first_of_reach(self) -> Ints:
+        """Return how many amounts the reaches before each have, and all [reach + 1]."""
+        return starts(np.array([reach.amounts for reach in self.reaches], dtype=np.int64))
+
+    @cached_property
+    def which(self) -> Ints:
+        """Return which amount crosses each link, numbered over all reaches [entry]."""
+        which = joined([reach.which for reach in self.reaches])
+        return which + np.repeat(self.first_of_reach[:-1], np.diff(self.first_entry))
+
+    @cached_property
+    def to_amount(self) -> Ints:
+        """Return what leads from a number in `which` to that of `amounts` [block]."""
+        counts = np.diff(self.first_of_reach)[self.reach]  # [block]
+        shift: Ints = starts(counts)[:-1] - self.first_of_reach[self.reach]
+        return shift
 
     @cached_property
     def block(self) -> Ints:
@@ -198,15 +224,14 @@ class Columns:
         """Return all meetings with some of the links. wanted: [link]."""
         # Few are wanted: found once per reach, they are looked up in each of its blocks.
         found = np.flatnonzero(wanted[self.links])  # [found] entry
+        row = np.searchsorted(self.first_link, found, side="right") - 1  # [found]
         sizes = np.diff(np.searchsorted(found, self.first_entry))  # [reach]
         block, place = spread(sizes, self.reach)  # [crossing]
-        entry = found[place]
-        reach = self.reach[block]
-        row = np.searchsorted(self.first_link, entry, side="right") - 1
-        first_number = starts(np.diff(self.first_row)[self.reach])  # [block]
-        at = entry - self.first_entry[reach] + self.first_crossing[block]
-        coflow = self.number[row - self.first_row[reach] + first_number[block]]
-        return Crossings(coflow, self.links[entry], self.bytes[at])
+        # Rows and amounts of a reach stand in each of its blocks in the same order.
+        to_number = starts(np.diff(self.first_row)[self.reach])[:-1] - self.first_row[self.reach]
+        coflow = self.number[row[place] + to_number[block]]
+        carried = self.amounts[self.which[found][place] + self.to_amount[block]]
+        return Crossings(coflow, self.links[found][place], carried)
 
     def calls(self, rank: int) -> dict[CoflowKey, int]:
         """Return the coflows that a rank takes part in by name, but sends that it receives."""

@@ -17,7 +17,7 @@ from simulator.collectives.choose import own_part
 from simulator.collectives.tuner import Shape, estimate
 from simulator.compute import Processor
 from simulator.costs import BlockCost, BlockMemory, Part
-from simulator.costs.phases import Kernels, phase_cost
+from simulator.costs.phases import phase_cost
 from simulator.hardware import CommunicationModel, KernelConfig, OverlapMethod
 from simulator.ops import Op, Phase, Transfer
 from simulator.ops.op import Ops, gemm, piece
@@ -195,7 +195,7 @@ def _in_a_loop(part: Processor, op: Op) -> Processor:
 def elapsed(ops: Ops, part: Processor, links: _Links) -> float:
     """Return how long ops take from their first kernel or transfer to their last, alone [s]."""
     phase = Phase.ATTENTION_F
-    cost = phase_cost(ops, Kernels(part))
+    cost = phase_cost(ops, part)
     block = BlockCost(load=-1, phases={phase: cost}, memory=BlockMemory(0.0))
     rows = Chunk()
     rows.compute(halves([Part(0, "dense", block)]).ahead[0], phase, ())

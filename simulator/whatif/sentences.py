@@ -8,11 +8,21 @@ from simulator.whatif.spread import Spread
 from simulator.whatif.waits import Waits
 
 
+def cost_sentence(report: Report, costs: str, seconds: float) -> str:
+    """Return what something costs a step. costs: it and its verb. seconds: what the step takes longer with it [s]."""
+    share = abs(seconds) / report.step_time
+    size = f"{format_seconds(abs(seconds))} ({share:.1%} of the step)"
+    if seconds < 0:
+        # Other times are another order of events, in which a kernel may happen to wait for less.
+        return f"{costs} nothing: the step happens to be {size} shorter with it than without"
+    return f"{costs} {size}"
+
+
 def spread_sentence(report: Report, spread: Spread) -> str:
     """Return what GPUs of unequal speed cost, or would."""
     if spread.own:
-        lost = _share(report, spread.own.lost)
-        return f"GPUs that differ by {spread.own.deviation:.1%} (topology.spread) cost {lost}"
+        differ = f"GPUs that differ by {spread.own.deviation:.1%} (topology.spread) cost"
+        return cost_sentence(report, differ, spread.own.lost)
     deviations = [f"{cost.deviation:.0%}" for cost in spread.costs]
     lost = ", ".join(_share(report, cost.lost) for cost in spread.costs)
     listed = f"{', '.join(deviations[:-1])} or {deviations[-1]}"
