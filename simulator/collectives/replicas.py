@@ -65,6 +65,10 @@ class Demands:
         """Return the demands with every byte count multiplied."""
         return Demands(self.first, self.links, self.which, self.amounts * factor, self.latency)
 
+    def beside(self) -> Demands:
+        """Return the same as the only one of several sizes."""
+        return Demands(self.first, self.links, self.which, self.amounts[None, :], self.latency)
+
     def of_size(self, size: int) -> Demands:
         """Return the demands of one of the sizes that stand side by side."""
         return Demands(self.first, self.links, self.which, self.amounts[size], self.latency)
