@@ -156,7 +156,8 @@ class TrainingConfig(_Section):
         ),
     )
     offload: OffloadConfig = Field(
-        OffloadConfig(), description="What waits, or lives, in the memory of the host."
+        OffloadConfig.model_construct(),
+        description="What waits, or lives, in the memory of the host.",
     )
     fragmentation: Number = Field(
         0.05,
@@ -297,15 +298,20 @@ class CommunicationConfig(_Section):
     """The collective algorithms of the process groups, and what overlaps between stages."""
 
     tensor: GroupConfig = Field(
-        GroupConfig(), description="Tensor parallel groups, those of experts included."
+        GroupConfig.model_construct(),
+        description="Tensor parallel groups, those of experts included.",
     )
-    context: GroupConfig = Field(GroupConfig(), description="Context parallel groups.")
+    context: GroupConfig = Field(
+        GroupConfig.model_construct(), description="Context parallel groups."
+    )
     data: GroupConfig = Field(
-        GroupConfig(), description="Groups of ranks that hold the same parameters."
+        GroupConfig.model_construct(), description="Groups of ranks that hold the same parameters."
     )
-    expert: ExpertGroupConfig = Field(ExpertGroupConfig(), description="Expert parallel groups.")
+    expert: ExpertGroupConfig = Field(
+        ExpertGroupConfig.model_construct(), description="Expert parallel groups."
+    )
     pipeline: PipelineGroupConfig = Field(
-        PipelineGroupConfig(), description="Neighbours in a pipeline."
+        PipelineGroupConfig.model_construct(), description="Neighbours in a pipeline."
     )
 
 
@@ -367,7 +373,9 @@ class WorkloadConfig(_Section):
     layout: LayoutConfig = Field(description="Degrees of parallelism.")
     schedule: ScheduleConfig = Field(description="The pipeline schedule.")
     training: TrainingConfig = Field(description="Batch, sequence length and number of tokens.")
-    precision: PrecisionConfig = Field(PrecisionConfig(), description="Number formats.")
+    precision: PrecisionConfig = Field(
+        PrecisionConfig.model_construct(), description="Number formats."
+    )
     stack: str = Field(
         "megatron",
         description=(
@@ -377,10 +385,11 @@ class WorkloadConfig(_Section):
         examples=["megatron", "deepseek"],
     )
     experts: ExpertsConfig = Field(
-        ExpertsConfig(), description="How tokens choose experts, and what the exchange costs."
+        ExpertsConfig.model_construct(),
+        description="How tokens choose experts, and what the exchange costs.",
     )
     communication: CommunicationConfig = Field(
-        CommunicationConfig(),
+        CommunicationConfig.model_construct(),
         description="Collective algorithms of the process groups, and what overlaps between stages.",
     )
     assumed: tuple[Assumption, ...] = Field(
