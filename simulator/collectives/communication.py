@@ -93,10 +93,10 @@ class Communication:
         default_factory=dict, compare=False
     )
     """(Op, members, algorithm) -> the ways that are open: buckets of a stage differ in size."""
-    _limited: dict[tuple[CommunicationModel, int], dict[Asked, Limited]] = field(
+    _limited: dict[CommunicationModel, dict[Asked, Limited]] = field(
         default_factory=dict, compare=False
     )
-    """(Kernel, ranks of a group) -> the exchanges that it runs: stages may have equal loads."""
+    """Kernel -> the exchanges that it runs: stages may have equal loads."""
 
     @classmethod
     def of(cls, scenario: Scenario) -> Communication:
@@ -188,8 +188,7 @@ class Communication:
                 batches = Batches(
                     self.scenario.network, groups[way.groups], some, kind, way.kernel, way.algorithm
                 )
-                known = self._limited.setdefault((way.kernel, groups.shape[1]), {})
-                running = Running(self.dispatcher, sms, given, way.groups, known)
+                running = Running(self.dispatcher, sms, given, way.groups, self._limited)
                 priced = running.priced(self._asked(batches, size), batches)
                 for number, of_load in zip(bundle, priced, strict=True):
                     found[number] += of_load

@@ -29,14 +29,28 @@ class Tokens(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What tells exchanges apart that one kernel runs in groups of one size."""
+    """What tells exchanges apart that one kernel runs."""
 
     alone: Alone
     """How long it takes at the kernel's rates."""
     work: SmWork
     """What SMs have to do."""
-    cast: float
-    """What a cast before it reads and writes [B]."""
+
+
+class Kernels(NamedTuple):
+    """A kernel as SMs limit it."""
+
+    start: CommunicationModel
+    """With what precedes it in its setup."""
+    known: dict[Asked, Limited]
+    """What was found."""
+
+    def limited(self, alone: Alone, work: SmWork) -> Limited:
+        """Return the kernel that runs an exchange."""
+        key = Asked(alone, work)
+        if key not in self.known:
+            self.known[key] = limited(alone, self.start, work)
+        return self.known[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,52 +79,46 @@ class Running:
     """Of each GPU."""
     groups: Links
     """Which of the groups [group]."""
-    known: dict[Asked, Limited]
+    known: dict[CommunicationModel, dict[Asked, Limited]]
     """What was found: stages that mirror each other have layers of the same loads."""
 
     def priced(self, asked: Demands, batches: Batches) -> Iterator[list[Exchanges]]:
         """Yield the exchanges under each load. asked: the whole exchanges, a size per load."""
-        kernel = batches.kernel
+        kernel, ranks = batches.kernel, batches.groups.shape[1]
         seconds = asked.seconds(batches.network, kernel)  # [load, group]
         # Groups that lie alike take equally long, by one kernel. Of a cluster with faults some do.
         times = np.stack([np.broadcast_to(asked.latency, seconds.shape), seconds], axis=-1)
         alike = bool((times == times[:, :1]).all())
+        across = batches.loads[0].ep_nodes > 1
+        start = kernel.started(ranks, across=across, cast_bytes=self.tokens.cast)
+        kernels = Kernels(start, self.known.setdefault(start, {}))
         for number, load in enumerate(batches.loads):
-            work = self._work(load)
+            work = self._work(load, across=across)
             demands = asked.of_size(number)
             if alike:
-                runs = self._limited(Alone(*times[number, 0].tolist()), batches, work)
+                runs = kernels.limited(Alone(*times[number, 0].tolist()), work)
                 yield [Exchanges(self.groups, demands, runs.kernel, runs.share)]
             else:
-                yield list(self._apart(times[number], demands, batches, work))
+                yield list(self._apart(times[number], demands, kernels, work))
 
     def _apart(
-        self, times: Floats, demands: Demands, batches: Batches, work: SmWork
+        self, times: Floats, demands: Demands, kernels: Kernels, work: SmWork
     ) -> Iterator[Exchanges]:
         """Yield sets of groups of equal times. times: latency and seconds [group, 2]."""
         each = demands.each()
         different, number = np.unique(times, axis=0, return_inverse=True)
         for index, alone in enumerate(different.tolist()):
             some = np.flatnonzero(number == index)
-            runs = self._limited(Alone(*alone), batches, work)
+            runs = kernels.limited(Alone(*alone), work)
             of_these = Demands.of([each[group] for group in some.tolist()])
             yield Exchanges(self.groups[some], of_these, runs.kernel, runs.share)
 
-    def _limited(self, alone: Alone, batches: Batches, work: SmWork) -> Limited:
-        """Return the kernel that runs an exchange."""
-        key = Asked(alone, work, self.tokens.cast)
-        if key not in self.known:
-            ranks = batches.groups.shape[1]
-            start = batches.kernel.started(ranks, across=work.across, cast_bytes=key.cast)
-            self.known[key] = limited(alone, start, work)
-        return self.known[key]
-
-    def _work(self, load: Load) -> SmWork:
+    def _work(self, load: Load, *, across: bool) -> SmWork:
         return SmWork(
             sms=self.sms,
             enough=self.dispatcher.sms,
             tokens=self.tokens.tokens,
             token=self.tokens.size / self.tokens.tokens,
             copies=self.dispatcher.copied(load),
-            across=load.ep_nodes > 1,
+            across=across,
         )
