@@ -28,7 +28,7 @@ ROWS = [
     {"report"},
     {"trust"},
     {"whatif"},
-    {"pool", "store"},
+    {"pool", "store", "goodput"},
     {"campaign", "compare"},
     {"plot", "trace"},
     {"html"},

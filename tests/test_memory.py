@@ -7,7 +7,7 @@ import pytest
 from builders import configuration_name, configurations, dense, lone, scenario
 
 from simulator.costs import price
-from simulator.memory import CATEGORIES, memory, over_time
+from simulator.memory import CATEGORIES, activations, memory, over_time
 from simulator.program import lower, lower_schedule
 from simulator.report import as_dict, summarise
 from simulator.scenario import load
@@ -131,6 +131,23 @@ def test_dualpipe_keeps_one_chunk_more_than_it_has_ranks(stages):
     for rank in held:
         chunks = rank.by_category["activations"] / equal.saved(0)
         assert stages + 1 <= chunks <= stages + 1 + most / equal.saved(0)
+
+
+@pytest.mark.parametrize("name", ["1f1b", "dualpipe", "zb-h1"])
+def test_activations_of_all_ranks_at_once_are_those_of_one_action_after_another(name):
+    one = scenario(schedule__name=name)
+    costs, schedule = price(one), one.pipeline.fixed
+    passes = {kind: run for kind, run in zip("FBIW", activations._PASSES, strict=True)}
+    for rank, change in enumerate(activations.changes(costs, schedule)):
+        now = most = 0.0
+        halves = [half for action in schedule.ranks[rank] for half in action.halves()]
+        for kind, _, stage in halves:
+            taken, extra = passes[kind](costs.memories(stage))
+            while_it_runs = now + extra
+            now += taken
+            most = max(most, while_it_runs, now)
+        assert change.peak == most
+        assert len(change.taken) == len(halves)
 
 
 def test_a_split_backward_pass_keeps_what_its_weight_gradients_read():

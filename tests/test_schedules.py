@@ -447,3 +447,21 @@ def test_a_checked_schedule_is_built_once_for_equal_shapes_and_anew_for_others()
         "zb-1p", 4, 8, times={"F": 1, "I": 1, "W": 3}
     )
     assert checked("zb-h1", shape(F=1, I=1, W=1)) is not first
+
+
+@pytest.mark.parametrize("name", ["1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe", "dualpipev"])
+def test_halves_and_hosts_are_those_of_the_actions(name):
+    schedule = build(name, 4, 8, virtual=SCHEDULES[name].virtual or 3)
+    halves = schedule.table.halves
+    listed = [
+        (row, "FBIW".index(kind), stage)
+        for row, (_, action) in enumerate(schedule.actions())
+        for kind, _, stage in action.halves()
+    ]
+    columns = (halves.row.tolist(), halves.kind.tolist(), halves.stage.tolist())
+    assert list(zip(*columns, strict=True)) == listed
+    held: dict[int, set[int]] = {}
+    for (rank, _), action in schedule.actions():
+        for _, _, stage in action.halves():
+            held.setdefault(stage, set()).add(rank)
+    assert schedule.hosts == {stage: tuple(sorted(held[stage])) for stage in sorted(held)}

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from simulator.campaign.money import EnergyConfig, OwnConfig
+from simulator.campaign.reliability import ReliabilityConfig
 from simulator.campaign.section import Section
 from simulator.errors import InputError
 from simulator.units import Integer, Number, Price, Seconds
@@ -257,6 +258,10 @@ class StageConfig(Section):
         None, description="What is repeated or thrown away, as a share of other stages."
     )
     campaign: CampaignStageConfig | None = Field(None, description="Another campaign as one stage.")
+    reliability: ReliabilityConfig | None = Field(
+        None,
+        description="What may happen to a run of weeks; default: nothing, every step at full speed.",
+    )
     option: str = Field(
         "",
         description="Key of `options` without which this stage is left out.",
@@ -288,6 +293,13 @@ class StageConfig(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> StageConfig:
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if self.reliability and not (self.train or self.sft):
+            raise InputError(
+                "has no effect on a stage that trains nothing",
+                key="reliability",
+                value=self.name,
+                remedy="Leave it out.",
+            )
         if len(given) != 1:
             rule = "is of no kind" if not given else f"is of several kinds: {', '.join(given)}"
             raise InputError(

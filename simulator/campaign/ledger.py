@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from simulator.campaign.config import CampaignConfig, Figure, StageConfig
 from simulator.campaign.money import EnergyConfig, Owned, owned, watts
 from simulator.campaign.reader import Campaign, Stage
+from simulator.campaign.reliability import expected
 from simulator.campaign.spans import Point, Span, mixed, work
 from simulator.campaign.steps import Step, Steps, key
+from simulator.goodput import Goodput
 from simulator.units import KWH
 
 
@@ -117,6 +119,10 @@ class Entry:
     """The spans of a training run."""
     inner: Ledger | None = None
     """The ledger of the campaign that it stands for."""
+    goodput: Goodput | None = None
+    """What happens on the way; None where nothing is to happen."""
+    interruptions: Sum = Sum()
+    """What that adds; part of the total."""
     published: tuple[Beside, ...] = ()
     """Published figures next to simulated ones."""
 
@@ -168,8 +174,33 @@ def _entry(campaign: Campaign, stage: Stage, steps: Steps, before: Sequence[Entr
         total = _repeated(config, before)
     else:
         total = _sum(line.total for line in lines)
-    return Entry(
-        config, total, lines, inner, _beside(config.published, total, campaign.config.energy)
+    found = _happens(config, lines, total)
+    added = _interrupted(total, found) if found else Sum()
+    total = total + added
+    beside = _beside(config.published, total, campaign.config.energy)
+    return Entry(config, total, lines, inner, found, added, beside)
+
+
+def _happens(config: StageConfig, lines: Sequence[Line], total: Sum) -> Goodput | None:
+    """Return what happens to the run of a stage, None where its file asks for nothing."""
+    if config.reliability is None:
+        return None
+    # One cluster for the whole run: the span that trains longest has it.
+    longest = max(lines, key=lambda line: line.total.seconds)
+    scenario = longest.step.report.scenario
+    return expected(config.reliability, scenario, total.seconds)
+
+
+def _interrupted(total: Sum, found: Goodput) -> Sum:
+    """Return what interruptions add to undisturbed training."""
+    low, middle, high = (stretch - 1.0 for stretch in found.stretch)
+    return Sum(
+        gpu_hours=total.gpu_hours * middle,
+        low=total.low * low,
+        high=total.high * high,
+        seconds=total.seconds * middle,
+        cost=total.cost * middle,
+        joules=total.joules * middle,
     )
 
 

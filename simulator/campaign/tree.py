@@ -42,6 +42,8 @@ def _entry(entry: Entry) -> dict[str, Any]:
     }
     if entry.lines:
         tree["spans"] = [_line(line) for line in entry.lines]
+    if entry.goodput:
+        tree["goodput"] = _goodput(entry)
     if entry.inner:
         tree["ledger"] = _ledger(entry.inner)
     return tree
@@ -70,6 +72,19 @@ def _sum(total: Sum) -> dict[str, Any]:
         "steps": total.steps,
         "tokens": total.tokens,
         "cost_usd": total.cost,
+    }
+
+
+def _goodput(entry: Entry) -> dict[str, Any] | None:
+    found = entry.goodput
+    if found is None:
+        return None
+    return {
+        "training_share": dict(zip(("p10", "p50", "p90"), found.shares, strict=True)),
+        "wall_over_training": dict(zip(("p10", "p50", "p90"), found.stretch, strict=True)),
+        "parts": found.parts,
+        "failures": found.failures,
+        "added": _sum(entry.interruptions),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 from simulator.cli.commands import cli
 from simulator.cli.emit import emit, print_parts
 from simulator.cli.outputs import output
+from simulator.errors import EngineError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +31,7 @@ def compile_(json: Path | None) -> None:
     """
     from simulator.engine import CODE
 
-    seconds = {name: _timed(act) for name, act in _parts().items()}
+    seconds = _seconds()
     folder = CODE.folder()
     tree = {
         "parts": [{"name": name, "seconds": each} for name, each in seconds.items()],
@@ -41,25 +41,43 @@ def compile_(json: Path | None) -> None:
     emit(lambda: tree, json, lambda console: print_parts(console, text))
 
 
+def _seconds() -> dict[str, float]:
+    """Compile all parts on all cores; return how long each took, in the order of `_parts` [s]."""
+    from simulator.pool import Job, cores, processes
+    from simulator.progress import counting, doing
+
+    names = list(_parts())
+    found: dict[str, float] = {}
+    with doing("compiling"):
+        tell = counting("parts", of=len(names))
+        for outcome in processes(_compiled, [Job(name, name) for name in names], cores()):
+            if outcome.error:
+                raise EngineError(f"{outcome.job.key}: {outcome.error}")
+            found[outcome.job.key] = outcome.seconds
+            tell(len(found))
+    return {name: found[name] for name in names}
+
+
+def _compiled(name: str) -> None:
+    """Compile one part, in a process of its own."""
+    _parts()[name]()
+
+
 def _parts() -> Mapping[str, Callable[[], object]]:
-    """Return what there is to compile, each with what compiles it where it is not on disk yet."""
-    from simulator import bounds, engine
-    from simulator.flows import drain
+    """Return what there is to compile, each with what compiles it where it is not on disk yet.
+
+    The longest first, so that all cores end at about the same time.
+    """
+    from simulator import bounds, engine, flows
     from simulator.schedules import build
 
     return {
         "executor of steps": engine.CODE.ready,
-        "critical path": bounds.CODE.ready,
+        "flows": flows.compile_rates,
+        "flows that are alike": flows.compile_classes,
         "search of schedules": lambda: build("zb-1p", 4, 2_502),  # so many that it is compiled
-        "flows": lambda: drain([1.0], [0, 1], [0], [1.0], executor="numba"),
+        "critical path": bounds.CODE.ready,
     }
-
-
-def _timed(act: Callable[[], object]) -> float:
-    """Return how long something takes [s]."""
-    started = time.perf_counter()
-    act()
-    return time.perf_counter() - started
 
 
 def _text(seconds: Mapping[str, float], folder: Path | None) -> Iterator[RenderableType]:

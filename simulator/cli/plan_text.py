@@ -100,6 +100,10 @@ def _details(entry: Entry) -> Iterator[tuple[str, ...]]:
         # The sums of the only span are those of its stage.
         sums = ("", "", step, "", "", "") if alone else _sum(line.total, step)
         yield (f"  {line.label}", f"{line.gpus:,}", *sums, _fits(report.fits))
+    if entry.goodput:
+        low, middle, high = entry.goodput.shares
+        label = f"  interruptions: {middle:.1%} of the time is training ({low:.1%} to {high:.1%})"
+        yield (label, "", *_sum(entry.interruptions), "")
     for inner in entry.inner.entries if entry.inner else ():
         yield (f"  {inner.config.name}", "", *_sum(inner.total), _basis(inner))
 

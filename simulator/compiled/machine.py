@@ -32,8 +32,8 @@ from simulator.compiled.numba_cache import outer
 from simulator.compiled.places import places, write
 from simulator.progress import doing
 
-Arguments: TypeAlias = Sequence[NDArray[Any]]
-"""A named tuple of one-dimensional arrays."""
+Arguments: TypeAlias = Sequence[Any]
+"""A named tuple of one-dimensional arrays, and of such tuples."""
 Run: TypeAlias = Callable[[Any], None]
 
 _OPTIONS: Any = {
@@ -148,7 +148,7 @@ def _origins(function: Any, sample: Arguments) -> Iterator[str]:
         yield Path(file).read_text(encoding="utf-8")
     for one in functions:
         yield f"{one.__module__}.{one.__name__} {constants(one)}"
-    for array in sample:
+    for array in _arrays(sample):
         yield str(array.dtype.descr)
     yield f"{_OPTIONS}"
     for tool in ("numba", "llvmlite"):
@@ -156,6 +156,14 @@ def _origins(function: Any, sample: Arguments) -> Iterator[str]:
     for name in _SETTINGS:
         yield f"{name}={os.environ.get(name, '')}"
     yield f"{sys.platform} {np.dtype(np.intp).itemsize}"
+
+
+def _arrays(given: Arguments) -> list[NDArray[Any]]:
+    """Return the arrays of a tuple, those of tuples within it among them, in the order in which numba passes them."""
+    arrays: list[NDArray[Any]] = []
+    for part in given:
+        arrays += _arrays(part) if isinstance(part, tuple) else [part]
+    return arrays
 
 
 # Files
@@ -211,7 +219,7 @@ def _make(function: Any, sample: Arguments) -> _Object | None:
         result.fndesc.restype, result.fndesc.argtypes
     ).args
     # A place for what it returns, one for what it raises, then the arrays.
-    if len(given) != 2 + _PARTS * len(sample):
+    if len(given) != 2 + _PARTS * len(_arrays(sample)):
         return None
     return _Object(result.fndesc.llvm_func_name, result.library._get_compiled_object())
 
@@ -221,13 +229,14 @@ def _make(function: Any, sample: Arguments) -> _Object | None:
 
 def _caller(made: _Object, sample: Arguments) -> Run:
     """Return an object's function as one of Python, with numba's way of passing arrays."""
-    parts = 2 + _PARTS * len(sample)
+    samples = _arrays(sample)
+    parts = 2 + _PARTS * len(samples)
     function = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * parts)(_address(made))
 
     def run(arrays: Arguments) -> None:
         result, raised = ctypes.c_void_p(), ctypes.c_void_p()
         passed: list[Any] = [ctypes.addressof(result), ctypes.addressof(raised)]
-        for array, like in zip(arrays, sample, strict=True):
+        for array, like in zip(_arrays(arrays), samples, strict=True):
             if array.dtype != like.dtype or not array.flags.c_contiguous:
                 raise TypeError(f"{array.dtype} is not {like.dtype}, or has gaps")
             count, size = len(array), array.itemsize

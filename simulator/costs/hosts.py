@@ -115,20 +115,18 @@ class Hosts:
 NO_LAUNCH = Busy(0.0)
 """Of a transfer that a graph has captured."""
 
-_NOTHING = "0 s"
+_NO_TIME = dict.fromkeys(LAUNCHES, 0.0)
 AT_ONCE = Hosts(
-    HostConfig.model_validate(
-        {
-            "name": "at once",
-            "forward": dict.fromkeys(LAUNCHES, _NOTHING),
-            "backward": dict.fromkeys(LAUNCHES, _NOTHING),
-            "communication": _NOTHING,
-            "repeat": _NOTHING,
-            "launches": 1.0,
-            "profiler": 1.0,
-            "graph": _NOTHING,
-            "sources": {},
-        }
+    HostConfig.model_construct(
+        name="at once",
+        forward=_NO_TIME,
+        backward=_NO_TIME,
+        communication=0.0,
+        repeat=0.0,
+        launches=1.0,
+        profiler=1.0,
+        graph=0.0,
+        sources={},
     ),
     (),
     "none",

@@ -1,8 +1,14 @@
 """Executes a Program over a network.
 
 `run` is the verb. Its executors are two, with one signature, the same rules and the same results to
-the last bit, and in one table: `simpy` is the reference, `compiled` is thirty times as fast once its
+the last bit, and in one table: `simpy` is the reference, `compiled` is forty times as fast once its
 machine code is there.
+
+The steady state of a pipeline is executed micro-batch by micro-batch, although it seems to repeat.
+On V3's step on 2,048 GPUs two overlapped pairs take the same time as the two before to 1e-13 of it
+where experts are equally popular, but where they are not, as they are by default, a rank's waits die
+away over tens of micro-batches: after 60 of 100 pairs neighbouring periods still differ by 4e-6. A
+period that is skipped would so be a period that is guessed, to save 7 ms.
 """
 
 from __future__ import annotations

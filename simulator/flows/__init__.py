@@ -17,10 +17,10 @@ from simulator.flows import stepwise
 from simulator.flows.problem import Flows
 from simulator.progress import doing
 
-__all__ = ["EXECUTORS", "drain"]
+__all__ = ["EXECUTORS", "compile_classes", "compile_rates", "drain"]
 
-# Below this many flows numpy has often ended before numba is imported: 0.4 s, and 11 s once to
-# compile.
+# Below this many flows numpy has ended in less than the seconds that compiling takes once. By their
+# number alone, whatever is on disk: the two agree to 1e-9, not to the last bit.
 _MANY = 1000
 
 
@@ -37,6 +37,20 @@ EXECUTORS: dict[str, Executor] = {
     "numba": _compiled,
 }
 """name -> function from flows to their ends [flow] s."""
+
+
+def compile_classes() -> None:
+    """Compile what finds flows that are alike, unless it is on disk."""
+    from simulator.flows import symmetry
+
+    symmetry.CODE.ready()
+
+
+def compile_rates() -> None:
+    """Compile what moves flows from event to event, unless it is on disk."""
+    from simulator.flows import incremental
+
+    incremental.CODE.ready()
 
 
 @doing("resolving flows")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from simulator.compiled import inner
 from simulator.flows.problem import TOGETHER, Flows
 from simulator.flows.state import BLOCK, INF, Floats, Ids, State, add
 
 
-@inner
 def next_end(s: State) -> float:
     """Return when the next flow ends at the present rates [s], inf if none moves."""
     due, earliest, stale = s.due, s.earliest, s.stale
@@ -24,7 +22,6 @@ def next_end(s: State) -> float:
     return soonest
 
 
-@inner
 def close(p: Flows, s: State, now: float, end: Floats) -> tuple[int, int, float]:
     """End what is due. Return its number, the number of full links that it leaves, and their lowest level."""
     count, dirty, level = 0, 0, INF
@@ -40,7 +37,6 @@ def close(p: Flows, s: State, now: float, end: Floats) -> tuple[int, int, float]
     return count, dirty, level
 
 
-@inner
 def _leave_links(p: Flows, s: State, f: int, dirty: int, level: float) -> tuple[int, float]:
     """Take a flow off its links. Return as `close` does, full links of flows before it included."""
     for e in range(p.ptr[f], p.ptr[f + 1]):
@@ -54,7 +50,6 @@ def _leave_links(p: Flows, s: State, f: int, dirty: int, level: float) -> tuple[
     return dirty, level
 
 
-@inner
 def _leave(s: State, e: int, link: int) -> None:
     """Take an entry off its link; the last one fills the gap."""
     s.on[link] -= 1
@@ -65,7 +60,6 @@ def _leave(s: State, e: int, link: int) -> None:
     s.slot[s.on_entry[gap]] = gap
 
 
-@inner
 def open_flows(p: Flows, s: State, order: Ids, now: float) -> tuple[int, int, float]:
     """Put flows that start now on their links, at a rate as high as may be, until it is found.
 
@@ -88,7 +82,6 @@ def open_flows(p: Flows, s: State, order: Ids, now: float) -> tuple[int, int, fl
     return moved, suspects, low
 
 
-@inner
 def _enter(s: State, f: int, e: int, link: int, weight: float) -> None:
     """Put a flow's entry on its link, behind the others."""
     slot = s.first[link] + s.on[link]

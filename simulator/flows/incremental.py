@@ -11,39 +11,64 @@ is faster, and only max-min rates are so.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from simulator.compiled import outer
+from simulator.compiled import MachineCode
 from simulator.flows.events import close, next_end, open_flows
 from simulator.flows.problem import Flows
 from simulator.flows.refilling import refill
 from simulator.flows.settling import overflows, settle
-from simulator.flows.state import INF, Floats, Ids, state_of
+from simulator.flows.state import INF, Floats, Ids, State, state_of
 from simulator.flows.symmetry import quotient
 
 
 def drain(flows: Flows) -> Floats:
     """Return when each flow ends, [flow] s."""
     few, which = quotient(flows)
-    # Unsigned: compiled code then needs no check for indices that count from the end.
-    few = few._replace(
-        ptr=few.ptr.astype(np.uint32),
-        link=few.link.astype(np.uint32),
-    )
     if not len(few.size):
         return flows.start.copy()
-    order = np.argsort(few.start, kind="stable").astype(np.uint32)
-    end = _ends(few, order)[which]  # of flows without bytes: any
+    end = _ends(few)[which]  # of flows without bytes: any
     if which.min() >= 0:
         return end
     return np.where(which < 0, flows.start, end)
 
 
-@outer
-def _ends(p: Flows, order: Ids) -> Floats:
-    """Return when each flow ends, [flow] s. order: the flows by start."""
-    s = state_of(p)
-    end = np.zeros(len(p.size))
+def _ends(flows: Flows) -> Floats:
+    """Return when each flow ends, [flow] s, where all have bytes and all have weights."""
+    work = _work(flows)
+    CODE.ready()(work)
+    return work.end
+
+
+class _Work(NamedTuple):
+    """All that the compiled code reads and writes: it makes no array itself."""
+
+    flows: Flows
+    """The problem; ptr and link unsigned: code then needs no check for indices that count from the end."""
+    state: State
+    """What changes."""
+    order: Ids
+    """Flows by start [flow]."""
+    end: Floats
+    """When each flow ends, written [flow] s."""
+
+
+def _work(flows: Flows) -> _Work:
+    """Return a problem with room to work in."""
+    order = np.argsort(flows.start, kind="stable")
+    flows = flows._replace(
+        ptr=flows.ptr.astype(np.uint32),
+        link=flows.link.astype(np.uint32),
+    )
+    end = np.zeros(len(flows.size))
+    return _Work(flows, state_of(flows), order.astype(np.uint32), end)
+
+
+def _run(w: _Work) -> None:
+    """Write when each flow ends."""
+    p, s, order, end = w.flows, w.state, w.order, w.end
     opened, ended, moved = 0, 0, 0
     while ended < len(end):
         now = next_end(s)
@@ -62,4 +87,13 @@ def _ends(p: Flows, order: Ids) -> Floats:
             suspects = settle(p, s, dirty, moved, now)
             dirty, level = overflows(p, s, suspects)
             moved = 0
-    return end
+
+
+def _sample() -> _Work:
+    """Return the arrays of one flow over one link."""
+    one = np.ones(1)
+    return _work(Flows(one, np.array([0, 1]), np.array([0]), one, one, np.zeros(1), one))
+
+
+CODE = MachineCode(_run, _sample())
+"""The executor's machine code."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from simulator.compiled import inner
 from simulator.flows.problem import TOGETHER, Flows
 from simulator.flows.state import INF, Flags, Floats, Ids, State, add
 
 
-@inner
 def refill(p: Flows, s: State, dirty: int, moved: int, level: float) -> tuple[int, int]:
     """Fill dirty links, and all that hang together with them, from a level on. Return how many are dirty and moved.
 
@@ -54,7 +52,6 @@ def refill(p: Flows, s: State, dirty: int, moved: int, level: float) -> tuple[in
     return dirty, moved
 
 
-@inner
 def _drop_first(keys: Floats, items: Ids, count: int) -> int:
     """Take the first item out of a heap. Return how many are left."""
     count -= 1
@@ -64,7 +61,6 @@ def _drop_first(keys: Floats, items: Ids, count: int) -> int:
     return count
 
 
-@inner
 def _list(flows: Ids, begin: int, end: int, wanted: Flags, into: Ids, count: int) -> int:
     """Append those of some flows that are wanted. Return how many there are."""
     for slot in range(begin, end):
@@ -75,7 +71,6 @@ def _list(flows: Ids, begin: int, end: int, wanted: Flags, into: Ids, count: int
     return count
 
 
-@inner
 def _gather(p: Flows, s: State, dirty: int, moved: int, level: float) -> tuple[int, int]:
     """Gather the flows at or above a level that hang together over full links, and those links with their room."""
     ptr, links, levels, in_dirty = p.ptr, p.link, s.level, s.in_dirty
@@ -94,7 +89,6 @@ def _gather(p: Flows, s: State, dirty: int, moved: int, level: float) -> tuple[i
     return dirty, moved
 
 
-@inner
 def _gather_link(p: Flows, s: State, link: int, moved: int, level: float) -> int:
     """Gather the flows of a link that go at a level or above; give the others theirs of its room. Return how many."""
     on_flow, on_weight, rates = s.on_flow, s.on_weight, s.rate
@@ -116,7 +110,6 @@ def _gather_link(p: Flows, s: State, link: int, moved: int, level: float) -> int
     return moved
 
 
-@inner
 def _heap(p: Flows, s: State, dirty: int, moved: int) -> int:
     """Order dirty links by the rate at which they fill, and moved flows by their caps. Return how many."""
     keys, items, links = s.key, s.item, len(p.capacity)
@@ -136,7 +129,6 @@ def _heap(p: Flows, s: State, dirty: int, moved: int) -> int:
     return count
 
 
-@inner
 def _sift(keys: Floats, items: Ids, slot: int, count: int) -> None:
     """Let an item of a heap sink to where it belongs."""
     key, item = keys[slot], items[slot]

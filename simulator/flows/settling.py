@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from simulator.compiled import inner
 from simulator.flows.problem import TOGETHER, Flows
 from simulator.flows.state import BLOCK, INF, State, add
 
@@ -10,7 +9,6 @@ from simulator.flows.state import BLOCK, INF, State, add
 _NEARLY = 1 - 1e-6
 
 
-@inner
 def settle(p: Flows, s: State, dirty: int, moved: int, now: float) -> int:
     """Give moved flows their rates from now on, and links their loads. Return how many links may carry too much."""
     ptr, links, weights, capacity = p.ptr, p.link, p.weight, p.capacity
@@ -40,7 +38,6 @@ def settle(p: Flows, s: State, dirty: int, moved: int, now: float) -> int:
     return suspects
 
 
-@inner
 def overflows(p: Flows, s: State, suspects: int) -> tuple[int, float]:
     """Gather the links that carry too much. Return their number and the lowest level at which one is full."""
     dirty, level = 0, INF
@@ -53,7 +50,6 @@ def overflows(p: Flows, s: State, suspects: int) -> tuple[int, float]:
     return dirty, level
 
 
-@inner
 def _fill(p: Flows, s: State, link: int) -> tuple[float, float]:
     """Return what a link's flows load on it, and the rate above which they must not go, inf if there is room.
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.compiled import inner
 from simulator.flows.problem import Flows
 
 # Unsigned: compiled code then needs no check for indices that count from the end.
@@ -21,11 +20,7 @@ BLOCK = 64
 
 
 class State(NamedTuple):
-    """What changes from event to event, and room to work in.
-
-    In loops arrays have names of their own: numba counts a reference for each field that is taken
-    from a tuple.
-    """
+    """What changes from event to event, and room to work in."""
 
     rate: Floats
     """Present rate, inf for one that has just started [flow] B/s."""
@@ -81,14 +76,11 @@ class State(NamedTuple):
     """Link l is item l; flow f is links + f [up to link + flow]."""
 
 
-@inner
 def state_of(p: Flows) -> State:
     """Return the state in which no flow moves."""
     flows, links, entries = len(p.size), len(p.capacity), len(p.link)
     blocks = -(-flows // BLOCK)
-    first = np.zeros(links + 1, np.uint32)
-    for link in p.link:
-        first[link + 1] += 1
+    on_link = np.bincount(p.link, minlength=links)  # entries [link]
     return State(
         rate=np.zeros(flows),
         left=p.size.copy(),
@@ -98,7 +90,7 @@ def state_of(p: Flows) -> State:
         stale=np.zeros(blocks, np.bool_),
         level=np.full(links, INF),
         load=np.zeros(links),
-        first=np.cumsum(first).astype(np.uint32),
+        first=np.concatenate([[0], np.cumsum(on_link)]).astype(np.uint32),
         on=np.zeros(links, np.uint32),
         on_flow=np.empty(entries, np.uint32),
         on_weight=np.empty(entries),
@@ -119,7 +111,6 @@ def state_of(p: Flows) -> State:
     )
 
 
-@inner
 def add(item: int, items: Ids, known: Flags, count: int) -> int:
     """Append an item unless it is known. Return how many there are."""
     if known[item]:

@@ -50,5 +50,5 @@ class ModelCode(Data):
     )
 
 
-FUSED = ModelCode()
+FUSED = ModelCode.model_construct()
 """Megatron-LM's."""

@@ -202,7 +202,7 @@ class StackConfig(Data):
     )
     host: StackHost = Field(description="What the host does to launch kernels.")
     tensor_overlap: TensorOverlap = Field(
-        TensorOverlap(),
+        TensorOverlap.model_construct(),
         description="How GEMMs overlap the collectives of tensor parallelism (tp_comm_overlap).",
     )
     pipeline: PipelineSends = Field(description="Its sends between pipeline stages.")
@@ -219,10 +219,12 @@ class StackConfig(Data):
         examples=[["gradient_norm", "loss"]],
     )
     layers: LayerKernels = Field(
-        LayerKernels(), description="What its linear layers run besides their GEMMs."
+        LayerKernels.model_construct(),
+        description="What its linear layers run besides their GEMMs.",
     )
     sharding: Sharding = Field(
-        Sharding(), description="How it gathers sharded parameters and scatters gradients."
+        Sharding.model_construct(),
+        description="How it gathers sharded parameters and scatters gradients.",
     )
     norm: Literal["norm", "fused_norm", "compiled_norm", "apex_norm"] = Field(
         description=(

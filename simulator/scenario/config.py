@@ -12,6 +12,7 @@ from simulator.frozen import FINITE
 from simulator.hardware import LossName
 from simulator.layout import LayoutConfig
 from simulator.precision import MEGATRON_RECOMPUTE, RECIPES, RECOMPUTE
+from simulator.scenario.groups import CommunicationConfig
 from simulator.units import Integer, Number
 
 QUANTITIES = (
@@ -156,7 +157,8 @@ class TrainingConfig(_Section):
         ),
     )
     offload: OffloadConfig = Field(
-        OffloadConfig(), description="What waits, or lives, in the memory of the host."
+        OffloadConfig.model_construct(),
+        description="What waits, or lives, in the memory of the host.",
     )
     fragmentation: Number = Field(
         0.05,
@@ -250,65 +252,6 @@ class PrecisionConfig(_Section):
         return name
 
 
-class GroupConfig(_Section):
-    """How a tensor, context or data parallel group communicates."""
-
-    algorithm: str = Field(
-        "nccl",
-        description=(
-            "Algorithm of gathers and scatters: ring, hierarchical_ring, halving_doubling or nvls "
-            "(inside a node); nccl, the default, takes what NCCL would choose for the group and the "
-            "size. Algorithms that run only all-reduces (tree, nvls_tree, sharp) are refused."
-        ),
-        examples=["ring"],
-    )
-
-
-class ExpertGroupConfig(_Section):
-    """How an expert group communicates where its dispatcher runs a collective."""
-
-    algorithm: str = Field(
-        "pairwise",
-        description=(
-            "Algorithm of dispatcher all_to_all: pairwise, hierarchical or bruck; nccl takes what "
-            "NCCL would choose for the group and the size."
-        ),
-        examples=["bruck"],
-    )
-
-
-class PipelineGroupConfig(_Section):
-    """How stages hand on to each other."""
-
-    overlap: Literal["stack", "none", "serial", "steady", "all"] = Field(
-        "stack",
-        description=(
-            "Which sends and receives between stages travel next to compute: none (compute waits "
-            "for each), serial (the same, one message after the other, with one stage per rank, as "
-            "DeepSpeed), steady (those between a forward and a backward pass, as Megatron's "
-            "overlap_p2p_comm), all (receivers are always ready), or what the stack does for the "
-            "schedule. Zero-bubble and DualPipe schedules overlap all, as their code does."
-        ),
-        examples=["none"],
-    )
-
-
-class CommunicationConfig(_Section):
-    """The collective algorithms of the process groups, and what overlaps between stages."""
-
-    tensor: GroupConfig = Field(
-        GroupConfig(), description="Tensor parallel groups, those of experts included."
-    )
-    context: GroupConfig = Field(GroupConfig(), description="Context parallel groups.")
-    data: GroupConfig = Field(
-        GroupConfig(), description="Groups of ranks that hold the same parameters."
-    )
-    expert: ExpertGroupConfig = Field(ExpertGroupConfig(), description="Expert parallel groups.")
-    pipeline: PipelineGroupConfig = Field(
-        PipelineGroupConfig(), description="Neighbours in a pipeline."
-    )
-
-
 def _reported(name: str) -> str:
     if name not in QUANTITIES:
         raise InputError(
@@ -367,7 +310,9 @@ class WorkloadConfig(_Section):
     layout: LayoutConfig = Field(description="Degrees of parallelism.")
     schedule: ScheduleConfig = Field(description="The pipeline schedule.")
     training: TrainingConfig = Field(description="Batch, sequence length and number of tokens.")
-    precision: PrecisionConfig = Field(PrecisionConfig(), description="Number formats.")
+    precision: PrecisionConfig = Field(
+        PrecisionConfig.model_construct(), description="Number formats."
+    )
     stack: str = Field(
         "megatron",
         description=(
@@ -377,10 +322,11 @@ class WorkloadConfig(_Section):
         examples=["megatron", "deepseek"],
     )
     experts: ExpertsConfig = Field(
-        ExpertsConfig(), description="How tokens choose experts, and what the exchange costs."
+        ExpertsConfig.model_construct(),
+        description="How tokens choose experts, and what the exchange costs.",
     )
     communication: CommunicationConfig = Field(
-        CommunicationConfig(),
+        CommunicationConfig.model_construct(),
         description="Collective algorithms of the process groups, and what overlaps between stages.",
     )
     assumed: tuple[Assumption, ...] = Field(
