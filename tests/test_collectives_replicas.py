@@ -7,7 +7,7 @@ import pytest
 
 from simulator.collectives.algorithms import ALGORITHMS
 from simulator.collectives.demand import demand, summed
-from simulator.collectives.replicas import _alike, _units, units
+from simulator.collectives.replicas import _alike, _patterned, _units, units
 from simulator.collectives.units import unit
 from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
@@ -110,6 +110,7 @@ def test_it_does_not_matter_how_many_pairs_are_worked_out_together(name, monkeyp
     together = units(net, name, op, groups, SLOW)
     whole = demand(net, pattern(net, range(16), 1.0), SLOW) if name != "pat" else None
     _units.cache_clear()
+    _patterned.cache_clear()
     for module in ("demand", "replicas"):  # the package has a function of the first name
         monkeypatch.setattr(import_module(f"simulator.collectives.{module}"), "PAIRS_AT_ONCE", 3)
     cut = units(net, name, op, groups, SLOW)

@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 
 from simulator.collectives.algorithms import ALGORITHMS
-<<<<<<< HEAD
 from simulator.collectives.demand import (
     PAIRS_AT_ONCE,
     Demand,
@@ -19,9 +18,6 @@ from simulator.collectives.demand import (
     latencies,
     summed,
 )
-=======
-from simulator.collectives.demand import Demand, Round, Rounds, latencies, summed
->>>>>>> main
 from simulator.collectives.paths import Floats, Links, of_kind, ways
 from simulator.collectives.units import latency_of, unit
 from simulator.hardware import CommunicationModel
@@ -140,16 +136,24 @@ def _units(
     kernel: CommunicationModel | None,
 ) -> Demands:
     groups = np.frombuffer(ranks, dtype=np.int64).reshape(count, -1)  # [group, member]
-<<<<<<< HEAD
-    rounds = pattern(network, groups[0].tolist(), 1.0)
-    # Groups know nothing of each other: some at a time work in memory that is at hand.
-=======
     if count == 1 or not _alike(network, groups):
         return Demands.of([unit(network, algorithm, op, row, kernel) for row in groups.tolist()])
-    rounds = ALGORITHMS[algorithm].ops[op](network, groups[0].tolist(), 1.0)
-    # Groups know nothing of each other. Some at a time work in memory that is at hand: all groups
-    # of a million GPUs at once took 3 times as long, most of it in the system, for fresh pages.
->>>>>>> main
+    return _patterned(network, ALGORITHMS[algorithm].ops[op], ranks, count, kernel)
+
+
+# Ops of one pattern share it: the scatters and gathers of rings are alike.
+@lru_cache(maxsize=128)
+def _patterned(
+    network: Network,
+    pattern: Pattern,
+    ranks: bytes,
+    count: int,
+    kernel: CommunicationModel | None,
+) -> Demands:
+    """Return the demands of groups that lie alike."""
+    groups = np.frombuffer(ranks, dtype=np.int64).reshape(count, -1)  # [group, member]
+    rounds = pattern(network, groups[0].tolist(), 1.0)
+    # Groups know nothing of each other: some at a time work in memory that is at hand.
     pairs = sum(len(step.src) for step in rounds.rounds)
     block = max(1, PAIRS_AT_ONCE // max(pairs, 1))
     scratch = np.empty(len(network.capacity), dtype=np.int64)
