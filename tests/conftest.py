@@ -15,6 +15,15 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled():
+    """Have the machine code of steps on disk, compiled once for all tests and for the processes that they start."""
+    from simulator import bounds, engine
+
+    engine.CODE.ready()
+    bounds.CODE.ready()
+
+
 def port():
     """Return a port of this machine that is free now."""
     with socket.socket() as one:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from simulator.collectives.algorithms import ALGORITHMS
-from simulator.collectives.demand import Demand, Pattern, Round, Rounds, latencies, summed
+from simulator.collectives.demand import Demand, Round, Rounds, latencies, summed
 from simulator.collectives.paths import Floats, Links, of_kind, ways
 from simulator.collectives.units import latency_of, unit
 from simulator.hardware import CommunicationModel
@@ -65,6 +65,10 @@ class Demands:
         """Return the demands with every byte count multiplied."""
         return Demands(self.first, self.links, self.which, self.amounts * factor, self.latency)
 
+    def beside(self) -> Demands:
+        """Return the same as the only one of several sizes."""
+        return Demands(self.first, self.links, self.which, self.amounts[None, :], self.latency)
+
     def of_size(self, size: int) -> Demands:
         """Return the demands of one of the sizes that stand side by side."""
         return Demands(self.first, self.links, self.which, self.amounts[size], self.latency)
@@ -104,11 +108,8 @@ def units(
 
     groups: ranks [group, member]. Errors: as `unit`.
     """
-    if len(groups) == 1 or not _alike(network, groups):
-        return Demands.of([unit(network, algorithm, op, row, kernel) for row in groups.tolist()])
-    pattern = ALGORITHMS[algorithm].ops[op]
-    ranks = np.ascontiguousarray(groups, dtype=np.int64)
-    return _units(wired(network), pattern, ranks.tobytes(), len(groups), latency_of(kernel))
+    ranks = np.ascontiguousarray(groups, dtype=np.int64).tobytes()
+    return _units(wired(network), algorithm, op, ranks, len(groups), latency_of(kernel))
 
 
 def _alike(network: Network, groups: Links) -> bool:
@@ -123,13 +124,16 @@ def _alike(network: Network, groups: Links) -> bool:
 @lru_cache(maxsize=128)
 def _units(
     network: Network,
-    pattern: Pattern,
+    algorithm: str,
+    op: str,
     ranks: bytes,
     count: int,
     kernel: CommunicationModel | None,
 ) -> Demands:
     groups = np.frombuffer(ranks, dtype=np.int64).reshape(count, -1)  # [group, member]
-    rounds = pattern(network, groups[0].tolist(), 1.0)
+    if count == 1 or not _alike(network, groups):
+        return Demands.of([unit(network, algorithm, op, row, kernel) for row in groups.tolist()])
+    rounds = ALGORITHMS[algorithm].ops[op](network, groups[0].tolist(), 1.0)
     # Groups know nothing of each other. Some at a time work in memory that is at hand: all groups
     # of a million GPUs at once took 3 times as long, most of it in the system, for fresh pages.
     pairs = sum(len(step.src) for step in rounds.rounds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from simulator.experts import (
     ExpertsConfig,
     Loads,
     Visits,
+    Way,
     all_even,
     even_load,
     route,
@@ -20,37 +22,44 @@ from simulator.experts import (
 from simulator.model import ModelConfig
 from simulator.scenario import Scenario
 
+MOST_LOADS = 16
+"""Loads that are kept: those of a run's alternatives, and of a sweep's points."""
+
+
+class _Experts(NamedTuple):
+    """All that the loads of a scenario follow from, but for the way that tokens take."""
+
+    model: ModelConfig
+    """The experts."""
+    config: ExpertsConfig
+    """How popular they are."""
+    ep: int
+    """Members of an expert group."""
+    members_per_node: int
+    """Of these, on one node."""
+    tokens: int
+    """Tokens that a GPU sends."""
+    counts: tuple[tuple[float, ...], ...] | None
+    """Recorded tokens, if loads are not drawn [layer, expert]."""
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> _Experts:
+        layout = scenario.layout
+        # Context and sequence parallelism cut tokens between ranks.
+        tokens = scenario.tokens_per_micro_batch // layout.cp
+        if scenario.workload.layout.sequence_parallel:
+            tokens //= layout.tp
+        # Ranks of an expert group are etp apart.
+        members = max(1, scenario.topology.node.gpus // layout.etp)
+        config = scenario.workload.experts
+        return cls(scenario.model, config, layout.ep, members, tokens, scenario.counts)
+
 
 def loads(scenario: Scenario) -> Loads | None:
     """Return the loads of a scenario's MoE layers; None without experts."""
-    model = scenario.model
-    config = scenario.workload.experts
-    if not model.n_routed_experts:
+    if not scenario.model.n_routed_experts:
         return None
-    routing = route(model, scenario.layout.ep, _members_per_node(scenario), config.seed)
-    way = dispatcher_of(scenario).way
-    even = even_load(routing, model, way)
-    if config.even:
-        # Nothing is sampled: group-limited routing alone says how many nodes a token reaches.
-        return all_even(even, model.moe_layers + model.num_nextn_predict_layers)
-    visits = layer_visits(scenario)
-    per_gpu = config.resolve == "each"
-    of_layer = [worst_load(layer, per_gpu=per_gpu, way=way) for layer in visits]
-    # Layers of one load are priced once; in order, so that runs are alike.
-    distinct = tuple(dict.fromkeys(of_layer))
-    shares = []  # [layer] busiest GPU of a group over the mean
-    for layer in visits:
-        share = layer.pairs.max() / layer.pairs.mean()
-        shares.append(float(share))
-    dropped = [layer.dropped for layer in visits]
-    return Loads(
-        even=even,
-        distinct=distinct,
-        layers=tuple(distinct.index(load) for load in of_layer),
-        worst_share=max(shares),
-        mean_share=float(np.mean(shares)),
-        dropped=float(np.mean(dropped)),
-    )
+    return _loads(_Experts.of(scenario), dispatcher_of(scenario).way)
 
 
 def layer_visits(scenario: Scenario) -> tuple[Visits, ...]:
@@ -58,30 +67,42 @@ def layer_visits(scenario: Scenario) -> tuple[Visits, ...]:
 
     Nothing without experts.
     """
-    model = scenario.model
-    config = scenario.workload.experts
-    layout = scenario.layout
-    if not model.n_routed_experts:
+    if not scenario.model.n_routed_experts:
         return ()
-    members = _members_per_node(scenario)
-    # Tokens that a GPU sends: context and sequence parallelism cut them between ranks.
-    tokens = scenario.tokens_per_micro_batch // layout.cp
-    if scenario.workload.layout.sequence_parallel:
-        tokens //= layout.tp
-    if scenario.counts is None:
-        return _visits(model, config, layout.ep, members, tokens)
-    recorded = np.array(scenario.counts)  # [layer, expert]
-    return survey(model, config, layout.ep, members, tokens, recorded)
+    return _visits(_Experts.of(scenario))
 
 
-def _members_per_node(scenario: Scenario) -> int:
-    """Return how many members of an expert group, whose ranks are etp apart, share a node."""
-    gpus = scenario.topology.node.gpus
-    return max(1, gpus // scenario.layout.etp)
+@lru_cache(maxsize=MOST_LOADS)
+def _loads(experts: _Experts, way: Way) -> Loads:
+    model, config = experts.model, experts.config
+    routing = route(model, experts.ep, experts.members_per_node, config.seed)
+    even = even_load(routing, model, way)
+    if config.even:
+        # Nothing is sampled: group-limited routing alone says how many nodes a token reaches.
+        return all_even(even, model.moe_layers + model.num_nextn_predict_layers)
+    visits = _visits(experts)
+    per_gpu = config.resolve == "each"
+    of_layer = [worst_load(layer, per_gpu=per_gpu, way=way) for layer in visits]
+    # Layers of one load are priced once; in order, so that runs are alike.
+    distinct = {load: number for number, load in enumerate(dict.fromkeys(of_layer))}
+    shares = []  # [layer] busiest GPU of a group over the mean
+    for layer in visits:
+        share = layer.pairs.max() / layer.pairs.mean()
+        shares.append(float(share))
+    dropped = [layer.dropped for layer in visits]
+    return Loads(
+        even=even,
+        distinct=tuple(distinct),
+        layers=tuple(distinct[load] for load in of_layer),
+        worst_share=max(shares),
+        mean_share=float(np.mean(shares)),
+        dropped=float(np.mean(dropped)),
+    )
 
 
-@lru_cache(maxsize=16)  # alternatives of a run share their experts
-def _visits(
-    model: ModelConfig, config: ExpertsConfig, ep: int, members_per_node: int, tokens: int
-) -> tuple[Visits, ...]:
-    return survey(model, config, ep, members_per_node, tokens)
+@lru_cache(maxsize=MOST_LOADS)
+def _visits(experts: _Experts) -> tuple[Visits, ...]:
+    asked = (experts.model, experts.config, experts.ep, experts.members_per_node, experts.tokens)
+    if experts.counts is None:
+        return survey(*asked)
+    return survey(*asked, np.array(experts.counts))  # [layer, expert]
