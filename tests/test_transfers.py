@@ -14,8 +14,10 @@ from simulator.costs import price
 from simulator.program import schedule_of
 from simulator.program.coflows import Coflows, Runs, coflows
 from simulator.program.folding import Partition, fold, program_colours
+from simulator.program.refined import Graph, refined
 from simulator.program.tiles import whole
 from simulator.program.transfers import Label
+from simulator.refinement import Incidence
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule, build
 
@@ -57,7 +59,7 @@ def numbered(values: list[object]) -> list[int]:
     return [seen.setdefault(value, len(seen)) for value in values]
 
 
-def refined(table: Coflows, ranks: list[int], links: list[int]) -> Partition:
+def one_by_one(table: Coflows, ranks: list[int], links: list[int]) -> Partition:
     """Return the coarsest equitable partition, coflow by coflow and without hashes."""
     listed = in_full(table)
     flows = numbered([looks for looks, _, _ in listed])
@@ -98,7 +100,7 @@ def agrees(one: Scenario, schedule: Schedule, table: Coflows) -> None:
     runs = numbered([(colours[at], speed[rank], at * table.meets) for rank, at in enumerate(index)])
     net = one.network
     looks = zip(net.capacity.tolist(), net.latency.tolist(), net.kind_code.tolist(), strict=True)
-    expected = refined(table, runs, numbered(list(looks)))
+    expected = one_by_one(table, runs, numbered(list(looks)))
     for name in ("rank", "link", "coflow", "first_rank", "first_link", "first_coflow"):
         assert np.array_equal(getattr(found, name), getattr(expected, name)), name
 
@@ -141,6 +143,40 @@ _CLUSTER = scenario(layout__pp=1, layout__ep=2)
 @given(drawn(_CLUSTER))
 def test_any_rows_fold_as_their_coflows_would_one_by_one(table):
     agrees(_CLUSTER, build("1f1b", 1, 1), table)
+
+
+def test_a_graph_that_differs_anywhere_is_refined_anew():
+    # Two rows on three links and three ranks, of three coflows; then one number of one column differs.
+    def graph(changed: str = "") -> Graph:
+        columns = {
+            "ranks": np.zeros(3, dtype=np.uint64),
+            "links": np.zeros(3, dtype=np.uint64),
+            "flows": np.zeros(3, dtype=np.uint64),
+            "row": np.array([0, 1, 1]),
+            "on_link.flow": np.array([0, 0, 1]),
+            "on_link.other": np.array([0, 1, 2]),
+            "on_link.how": np.zeros(3, dtype=np.uint64),
+            "on_rank.flow": np.array([0, 0, 1]),
+            "on_rank.other": np.array([0, 1, 2]),
+            "on_rank.how": np.zeros(3, dtype=np.uint64),
+        }
+        if changed:
+            columns[changed][0] = 1
+        met = {side: [] for side in ("on_link", "on_rank")}
+        for name in list(columns):
+            if "." in name:
+                met[name.partition(".")[0]].append(columns.pop(name))
+        return Graph(**columns, **{side: Incidence(*parts) for side, parts in met.items()}, rows=2)
+
+    names = ["ranks", "links", "flows", "row"]
+    names += [
+        f"{side}.{part}" for side in ("on_link", "on_rank") for part in ("flow", "other", "how")
+    ]
+    assert graph().digest == graph().digest
+    assert len({graph(name).digest for name in ("", *names)}) == 1 + len(names)
+    first, again = refined(graph()), refined(graph())
+    assert again is first
+    assert refined(graph("ranks")).ranks.of.tolist() != first.ranks.of.tolist()
 
 
 @pytest.mark.parametrize("changes", CLUSTERS, ids=str)

@@ -164,13 +164,13 @@ class Communication:
         size: of all tokens of one GPU, each once [B]. tokens: how many these are. Errors:
         InputError.
         """
-        ((one,),) = self.exchanges(kind, np.array([members]), (load,), size, tokens)
-        return Exchange(one.demands.each()[0], one.kernel, one.sm_share)
+        (one,) = self.exchanges(kind, np.array([members]), (load,), size, tokens)
+        return Exchange(one.demands.of_size(0).each()[0], *one.runs[0])
 
     def exchanges(
         self, kind: CoflowKind, groups: Links, loads: Sequence[Load], size: float, tokens: float
-    ) -> list[list[Exchanges]]:
-        """Return exchanges of tokens under each load, those of groups with equal kernels as one.
+    ) -> list[Exchanges]:
+        """Return exchanges of tokens under all loads, those of groups with equal kernels as one.
 
         groups: ranks of expert groups [group, member]. size, tokens: as in `exchange`. Errors:
         InputError.
@@ -181,17 +181,15 @@ class Communication:
             size += kernels.header * tokens
         given = Tokens(size, tokens, self._cast(kind, size, tokens))
         sms = sms_of(self.scenario)
-        found: list[list[Exchanges]] = [[] for _ in loads]
+        found: list[Exchanges] = []
         for bundle in self.dispatcher.bundles(loads):
             some = [loads[number] for number in bundle]
             for way in self._ways(kernels.models[kind], groups, some[0].rows * size):
                 batches = Batches(
                     self.scenario.network, groups[way.groups], some, kind, way.kernel, way.algorithm
                 )
-                running = Running(self.dispatcher, sms, given, way.groups, self._limited)
-                priced = running.priced(self._asked(batches, size), batches)
-                for number, of_load in zip(bundle, priced, strict=True):
-                    found[number] += of_load
+                running = Running(self.dispatcher, sms, given, way.groups, bundle, self._limited)
+                found += running.priced(self._asked(batches, size), batches)
         return found
 
     def _ways(self, kernel: CommunicationModel, groups: Links, size: float) -> list[_Way]:

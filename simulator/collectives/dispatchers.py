@@ -7,7 +7,7 @@ Adding one is a function (`Batch`) -> `Demand` and a row. A row is then open to 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from simulator.collectives import all_gather, deepep, expert_all_to_all, hybrid_ep, straight
 from simulator.collectives.batch import Batch, Batches, TokenKernels
@@ -73,8 +73,7 @@ class Dispatcher:
         if self.together and self._takes_many(batches.loads[0]):
             return self.together(batches)
         (load,) = range(len(batches.loads))
-        each = Demands.of([self.demand(one) for one in batches.of_load(load)])
-        return replace(each, amounts=each.amounts[None, :])
+        return Demands.of([self.demand(one) for one in batches.of_load(load)]).beside()
 
     def bundles(self, loads: Sequence[Load]) -> list[list[int]]:
         """Return the loads that `demands` takes at once, which put bytes on the same links.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,16 +56,25 @@ class Kernels(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Exchanges:
-    """Exchanges under one load in some groups, in which the kernel takes equally long."""
+    """Exchanges under some loads in some groups, in all of which a load's kernel takes equally long."""
 
     groups: Links
     """Which of the groups [group]."""
+    loads: Sequence[int]
+    """Which of the loads [load]."""
     demands: Demands
-    """Bytes on links, and the latency of the rounds of each."""
-    kernel: CommunicationModel
-    """Rates that its SMs allow, and start."""
-    sm_share: float
-    """Of the rates that it reaches with SMs enough."""
+    """Bytes on links, a size per load, and the latency of the rounds of each."""
+    runs: Sequence[Limited]
+    """Kernel under each load, with the rates that its SMs allow, and start [load]."""
+
+
+class Work(NamedTuple):
+    """What a kernel has to do under one load."""
+
+    kernels: Kernels
+    """The kernel."""
+    work: SmWork
+    """What its SMs have to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,39 +89,42 @@ class Running:
     """Of each GPU."""
     groups: Links
     """Which of the groups [group]."""
+    loads: Sequence[int]
+    """Which of the loads [load]."""
     known: dict[CommunicationModel, dict[Asked, Limited]]
     """What was found: stages that mirror each other have layers of the same loads."""
 
-    def priced(self, asked: Demands, batches: Batches) -> Iterator[list[Exchanges]]:
-        """Yield the exchanges under each load. asked: the whole exchanges, a size per load."""
+    def priced(self, asked: Demands, batches: Batches) -> list[Exchanges]:
+        """Return the exchanges under all loads. asked: the whole exchanges, a size per load."""
         kernel, ranks = batches.kernel, batches.groups.shape[1]
         seconds = asked.seconds(batches.network, kernel)  # [load, group]
-        # Groups that lie alike take equally long, by one kernel. Of a cluster with faults some do.
         times = np.stack([np.broadcast_to(asked.latency, seconds.shape), seconds], axis=-1)
-        alike = bool((times == times[:, :1]).all())
         across = batches.loads[0].ep_nodes > 1
+        works = [self._work(load, across=across) for load in batches.loads]
         start = kernel.started(ranks, across=across, cast_bytes=self.tokens.cast)
         kernels = Kernels(start, self.known.setdefault(start, {}))
-        for number, load in enumerate(batches.loads):
-            work = self._work(load, across=across)
-            demands = asked.of_size(number)
-            if alike:
-                runs = kernels.limited(Alone(*times[number, 0].tolist()), work)
-                yield [Exchanges(self.groups, demands, runs.kernel, runs.share)]
-            else:
-                yield list(self._apart(times[number], demands, kernels, work))
+        # Groups that lie alike take equally long, by one kernel. Of a cluster with faults some do.
+        if (times == times[:, :1]).all():
+            alone = itertools.starmap(Alone, times[:, 0].tolist())
+            runs = [kernels.limited(*each) for each in zip(alone, works, strict=True)]
+            return [Exchanges(self.groups, self.loads, asked, runs)]
+        found: list[Exchanges] = []
+        for place, work in enumerate(works):
+            found += self._apart(place, asked, times[place], Work(kernels, work))
+        return found
 
-    def _apart(
-        self, times: Floats, demands: Demands, kernels: Kernels, work: SmWork
-    ) -> Iterator[Exchanges]:
-        """Yield sets of groups of equal times. times: latency and seconds [group, 2]."""
-        each = demands.each()
+    def _apart(self, place: int, asked: Demands, times: Floats, work: Work) -> Iterator[Exchanges]:
+        """Yield sets of groups of equal times under one load.
+
+        place: of the load. times: latency and seconds [group, 2].
+        """
+        each = asked.of_size(place).each()
         different, number = np.unique(times, axis=0, return_inverse=True)
         for index, alone in enumerate(different.tolist()):
             some = np.flatnonzero(number == index)
-            runs = kernels.limited(Alone(*alone), work)
-            of_these = Demands.of([each[group] for group in some.tolist()])
-            yield Exchanges(self.groups[some], of_these, runs.kernel, runs.share)
+            of_these = Demands.of([each[group] for group in some.tolist()]).beside()
+            runs = [work.kernels.limited(Alone(*alone), work.work)]
+            yield Exchanges(self.groups[some], self.loads[place : place + 1], of_these, runs)
 
     def _work(self, load: Load, *, across: bool) -> SmWork:
         return SmWork(

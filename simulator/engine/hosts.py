@@ -59,7 +59,8 @@ def _fill(hosts: Hosts, program: Program, rank: int, own: Ints) -> None:
     # A row may become ready long after the host has gone on behind it, so each row knows from which
     # draining row its own launch counts; of a draining row that is the one before.
     places = np.flatnonzero(drains)
-    last = np.searchsorted(places, np.arange(len(own))) - 1  # [own row] index into `places`
+    ahead = np.cumsum(drains, dtype=np.int64) - drains  # draining rows in front [own row]
+    last = ahead - 1  # [own row] index into `places`
     known = last >= 0
     hosts.since[own[known]] = own[places[last[known]]]
     origin = np.zeros(len(own))  # [own row] s

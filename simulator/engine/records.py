@@ -150,6 +150,8 @@ class State(NamedTuple):
     earlier: Ids
     follower: Ids
     """Rows that wait for a row, by that row."""
+    initial: Ids
+    """Rows that wait for nothing, in the order of the program."""
     rank: Records
     """Classes of ranks."""
     kind: Records

@@ -62,6 +62,7 @@ def state_of(program: Program) -> State:
         later=_none(rows),
         earlier=_none(rows),
         follower=program.followers.rows,
+        initial=np.flatnonzero(np.diff(program.wait_ptr) == 0).astype(np.int32),
         rank=_fresh(
             RANK,
             ranks,

@@ -16,7 +16,7 @@ from simulator.experts.eplb import Plan, rebalance
 from simulator.experts.micro_batch import typical
 from simulator.experts.popularity import popularity
 from simulator.experts.routing import CODE, Routing, route, sample, sample_sets
-from simulator.experts.traffic import Visits, nodes_of
+from simulator.experts.traffic import Visits
 from simulator.inputs import kept_table
 from simulator.model import ModelConfig
 
@@ -24,13 +24,13 @@ Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 
-class _Error(NamedTuple):
-    """What a sample says over the truth where all experts are alike."""
+class _Firsts(NamedTuple):
+    """Distinct tokens per (token, expert) pair, or what a sample says of it over the truth."""
 
     gpus: Array
-    """Of `_ratio` at each GPU [gpu]."""
+    """At each GPU [gpu]."""
     nodes: Array
-    """Of `_ratio` at each node [node]."""
+    """At each node [node]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class _Group:
     """GPUs of the group on each node."""
     tokens: int
     """Of one GPU and micro-batch."""
-    error: _Error
+    error: _Firsts
     """Of the sample by chance alone."""
 
 
@@ -151,7 +151,7 @@ def _expected(
         return (visits,) * len(popular)
     on_node = min(gpus_per_node, ep)
     if config.redundant_experts:  # the error of a sample is known for experts in order only
-        error = _Error(np.ones(ep), np.ones(ep // on_node))
+        error = _Firsts(np.ones(ep), np.ones(ep // on_node))
     else:
         error = _sample_error(model, ep, on_node, config.seed)
     group = _Group(model, config, ep, on_node, tokens, error)
@@ -240,10 +240,9 @@ def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
     pairs = of_slots.reshape(ep, -1).sum(axis=1)  # [gpu]
     on_nodes = pairs.reshape(-1, on_node).sum(axis=1)  # [node]
     # Of a token's pairs in one place the first reaches it; the sample tells how many are first.
-    first_on_gpu = _ratio(gpus, ep)
-    first_on_node = _ratio(nodes_of(gpus, on_node), ep // on_node)
-    of_gpus = pairs * first_on_gpu / group.error.gpus
-    of_nodes = on_nodes * first_on_node / group.error.nodes
+    first = _firsts(gpus, ep, on_node)
+    of_gpus = pairs * first.gpus / group.error.gpus
+    of_nodes = on_nodes * first.nodes / group.error.nodes
     return Visits(
         experts=loads,
         pairs=pairs,
@@ -253,26 +252,29 @@ def _layer(group: _Group, share: Array, plan: Plan) -> Visits:
     )
 
 
-def _ratio(places: Places, count: int) -> Array:
-    """Return distinct tokens per (token, expert) pair at each place of a sample [place]."""
-    pairs = np.bincount(places[places >= 0].ravel(), minlength=count)
+def _firsts(gpus: Places, ep: int, on_node: int) -> _Firsts:
+    """Return distinct tokens per (token, expert) pair of a sample. gpus: [token, choice], -1 where dropped."""
     # What was dropped, -1, marks the last row.
-    hit = np.zeros((count + 1, len(places)), dtype=bool)  # [place, token]
-    hit[places, np.arange(len(places))[:, None]] = True
-    tokens = hit[:count].sum(axis=1)
-    return np.asarray(tokens / np.maximum(pairs, 1))
+    hit = np.zeros((ep + 1, len(gpus)), dtype=bool)  # [gpu, token]
+    hit[gpus, np.arange(len(gpus))[:, None]] = True
+    by_node = hit[:ep].reshape(ep // on_node, on_node, -1)  # [node, gpu of it, token]
+    pairs = np.bincount(gpus[gpus >= 0].ravel(), minlength=ep)  # [gpu]
+    of_node = pairs.reshape(-1, on_node).sum(axis=1)
+    return _Firsts(
+        gpus=hit[:ep].sum(axis=1) / np.maximum(pairs, 1),
+        nodes=by_node.any(axis=1).sum(axis=1) / np.maximum(of_node, 1),
+    )
 
 
 @lru_cache(maxsize=16)
-def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> _Error:
-    """Return how far `_ratio` of the sample is off at each GPU and node by chance alone."""
+def _sample_error(model: ModelConfig, ep: int, on_node: int, seed: int) -> _Firsts:
+    """Return how far `_firsts` of the sample is off at each GPU and node by chance alone."""
     experts, top_k = model.n_routed_experts, model.num_experts_per_tok
     chosen = sample_sets(np.full(experts, top_k / experts), model, seed)
     gpus = chosen * ep // experts
     truth = route(model, ep, on_node, seed)
-    of_gpus = _ratio(gpus, ep)
-    of_nodes = _ratio(nodes_of(gpus, on_node), ep // on_node)
-    return _Error(
-        gpus=of_gpus / (truth.gpus / top_k),
-        nodes=of_nodes / (truth.nodes / top_k),
+    found = _firsts(gpus, ep, on_node)
+    return _Firsts(
+        gpus=found.gpus / (truth.gpus / top_k),
+        nodes=found.nodes / (truth.nodes / top_k),
     )

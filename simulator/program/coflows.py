@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
-from operator import is_
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -127,15 +126,7 @@ class Coflows:
         if self.tiles.count > 1 and (self.tiles.of_rank[groups] > 0).any():
             members = groups[self.tiles.of_rank[groups] == 0].reshape(len(groups), -1)
             demands = self._in_first_tile(demands)
-        reach = Reach(
-            members=members,
-            everyone=groups,
-            first=demands.first,
-            links=demands.links,
-            which=demands.which,
-            amounts=len(demands.amounts),
-            directed=run.label.kind.one_sided,
-        )
+        reach = Reach.of(members, groups, demands, directed=run.label.kind.one_sided)
         block = Block(
             label=run.label,
             key=key,
@@ -158,9 +149,6 @@ class Coflows:
 
     def _reach(self, wanted: Reach) -> int:
         """Return the index of a reach, which is added if it is new."""
-        # Exchanges of a stage follow each other over the very same arrays.
-        if self.reaches and all(map(is_, self.reaches[-1], wanted)):
-            return len(self.reaches) - 1
         known = self._reach_of.setdefault(wanted.everyone.tobytes(), [])
         for index in known:
             if self.reaches[index].equals(wanted):
@@ -174,22 +162,23 @@ class Coflows:
         assert costs.loads is not None
         groups = self._listed(self.layout.ranks(pipeline_index, "expert"))
         distinct = [costs.loads.distinct[load] for load in loads]
-        of_kinds = [
-            self.communication.exchanges(
-                kind, groups, distinct, costs.token_bytes(kind), costs.work.own
-            )
-            for kind in EXCHANGES
-        ]
-        for load, *of_load in zip(loads, *of_kinds, strict=True):
-            numbers = self._numbers(len(groups), len(EXCHANGES))
-            for kind, exchanges, number in zip(EXCHANGES, of_load, numbers.T, strict=True):
-                label = Label(kind, load)
-                for some in exchanges:
-                    run = Runs(label, some.kernel, some.demands, some.sm_share)
-                    every = len(some.groups) == len(groups)
-                    rows = groups if every else groups[some.groups]
-                    coflows = number if every else number[some.groups]
-                    self._append(run, CoflowKey(*label), rows, coflows)
+        # Load by load, of each all groups, in each of these all kinds.
+        every = self._numbers(len(loads) * len(groups), len(EXCHANGES))
+        numbers = every.reshape(len(loads), len(groups), -1)
+        for place, kind in enumerate(EXCHANGES):
+            given = costs.token_bytes(kind), costs.work.own
+            for some in self.communication.exchanges(kind, groups, distinct, *given):
+                # Expert groups lie in one tile each.
+                ranks = groups if len(some.groups) == len(groups) else groups[some.groups]
+                reach = self._reach(Reach.of(ranks, ranks, some.demands))
+                for at, amounts, run in zip(
+                    some.loads, some.demands.amounts, some.runs, strict=True
+                ):
+                    label, number = Label(kind, loads[at]), numbers[at, some.groups, place]
+                    key = CoflowKey(*label)
+                    latency = some.demands.latency
+                    block = Block(label, key, *run, reach, number, amounts, latency)
+                    self.blocks.append(block)
 
     def add_sends(self, edges: Sequence[Edge], size: float, gather: float = 0.0) -> None:
         """Add the sends of pipeline edges in every replica.
@@ -202,9 +191,14 @@ class Coflows:
         count = pairs.shape[1]
         # The ways of all edges at once, of which each has as many.
         crossed = routes(self.network, *pairs.reshape(-1, 2).T)
+        pipeline = tuple(self.layout.rank(index, 0) for index in range(self.layout.pp))
+        kernels: dict[tuple[CoflowKind, tuple[int, ...]], CommunicationModel] = {}
         for at, edge in enumerate(edges):
             number = self.edges.setdefault(edge, len(self.edges))
-            kernel = self.communication.plan(edge.kind, self._communicator(edge), size).kernel
+            key = (edge.kind, self._communicator(edge, pipeline))
+            if key not in kernels:
+                kernels[key] = self.communication.plan(*key, size).kernel
+            kernel = kernels[key]
             ways = crossed.part(at * count, (at + 1) * count)
             latency = ways.latency(latencies(self.network, kernel)) + gather
             which = np.zeros(len(ways.links), dtype=np.int64)
@@ -215,14 +209,13 @@ class Coflows:
             coflows = self._numbers(count, 1)[:, 0]
             self._append(run, CoflowKey(edge.kind, number), pairs[at], coflows)
 
-    def _communicator(self, edge: Edge) -> tuple[int, ...]:
-        """Return the ranks of the communicator in which the first replica's sends run."""
-        layout = self.layout
+    def _communicator(self, edge: Edge, pipeline: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the ranks of the communicator of an edge. pipeline: ranks of one [pipeline index]."""
         if self.communication.scenario.pipeline.sends is PipelineOverlap.STEADY:
-            return layout.rank(edge.source, 0), layout.rank(edge.target, 0)
+            return pipeline[edge.source], pipeline[edge.target]
         # Posted in batches, sends run in the pipeline group's communicator and share its
         # channels; alone each pair has one of its own (PyTorch, ProcessGroupNCCL.cpp).
-        return tuple(layout.rank(index, 0) for index in range(layout.pp))
+        return pipeline
 
     def add_transfers(self, groups: Ranks, transfer: Transfer) -> None:
         """Add a collective inside layers in every group. groups: ranks [group, member]."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from simulator.layout import Layout
 from simulator.program.coflows import Coflows
 from simulator.program.ragged import spread
+from simulator.program.refined import Graph, Refined, refined
 from simulator.program.transfers import Columns
 from simulator.progress import doing
 from simulator.refinement import (
@@ -81,18 +82,10 @@ def fold(
     flows = _flow_colours(table)
     on_link = _links_of_rows(columns, listed)
     on_rank = _ranks_of_rows(columns, listed)
-    # A coflow is told apart by the links and ranks that it meets, these by their coflows. All
-    # coflows of a row meet the same ones, so that rows are looked at in their place.
-    rows = int(columns.first_row[-1])
-    counts: tuple[int, ...] = ()
-    while counts != (counts := tuple(map(distinct, (ranks, links, flows)))):
-        met_links = on_link.gather(links, rows)
-        met_ranks = on_rank.gather(ranks, rows)
-        flows = mix(flows + mix(met_links + met_ranks)[columns.row])
-        of_row = mix(sums(columns.row, flows, rows))
-        links = mix(links + on_link.scatter(of_row, len(links)))
-        ranks = mix(ranks + on_rank.scatter(of_row, len(ranks)))
-    parts = _partition(ranks, links, flows)
+    found = refined(
+        Graph(ranks, links, flows, columns.row, on_link, on_rank, int(columns.first_row[-1]))
+    )
+    parts = _numbered(found)
     return parts if table.tiles.count == 1 else _everywhere(parts, listed, layout)
 
 
@@ -219,8 +212,8 @@ def unfolded(network: Network, table: Coflows, ranks: int) -> Partition:
     """Return the partition in which everything stands for itself alone: the oracle of `fold`."""
     counts = (ranks, len(network.capacity), table.count)
     # A colour each.
-    colours = [np.arange(count, dtype=np.uint64) for count in counts]
-    return _partition(*colours)
+    alone = [classes(np.arange(count, dtype=np.uint64)) for count in counts]
+    return _numbered(Refined(*alone))
 
 
 def program_colours(schedule: Schedule) -> list[int]:
@@ -252,6 +245,12 @@ def program_colours(schedule: Schedule) -> list[int]:
     return numbers(colours.tolist())
 
 
-def _partition(ranks: Colours, links: Colours, flows: Colours) -> Partition:
-    rank, link, flow = classes(ranks), classes(links), classes(flows)
-    return Partition(rank.of, link.of, flow.of, rank.first, link.first, flow.first)
+def _numbered(found: Refined) -> Partition:
+    return Partition(
+        rank=found.ranks.of,
+        link=found.links.of,
+        coflow=found.flows.of,
+        first_rank=found.ranks.first,
+        first_link=found.links.first,
+        first_coflow=found.flows.first,
+    )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.collectives import CoflowKind
+from simulator.collectives.replicas import Demands
 from simulator.hardware import CommunicationModel
 from simulator.program.program import Floats, Ints
 from simulator.program.ragged import joined, lengths, spread, starts
@@ -55,6 +56,14 @@ class Reach(NamedTuple):
     """How many different amounts a block has."""
     directed: bool
     """Whether these are the sources and targets of sends, which play different parts."""
+
+    @classmethod
+    def of(
+        cls, members: Ints, everyone: Ints, demands: Demands, *, directed: bool = False
+    ) -> Reach:
+        """Return what some demands reach."""
+        first, links, which = demands.first, demands.links, demands.which
+        return cls(members, everyone, first, links, which, demands.amounts.shape[-1], directed)
 
     def equals(self, other: Reach) -> bool:
         """Tell whether another one has the same ranks and links."""

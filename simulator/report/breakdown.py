@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.engine.instants import INSTANT
-from simulator.ops.streams import Stream
-from simulator.program import Program
 from simulator.report.parts import PARTS
-from simulator.report.rows import Ints, Mask, carries, inbound_sends
+from simulator.report.rows import Ints, RankRows
 from simulator.timeline import Intervals, Timeline, measure, subtract, union
 
 Floats = NDArray[np.float64]
 
 
-def breakdown(timeline: Timeline) -> dict[str, float]:
+def breakdown(timeline: Timeline, of_ranks: Sequence[RankRows]) -> dict[str, float]:
     """Return exposed time by part of the step, mean over ranks; the sum is the step [s].
 
-    See `report.parts` for what each part means.
+    of_ranks: what the rows of each class of ranks do [rank class]. See `report.parts` for what each
+    part means.
     """
     program = timeline.program
     ranks = program.ranks
     seconds: defaultdict[str, Floats]  # part -> [rank class] s
     seconds = defaultdict(lambda: np.zeros(ranks))
-    for rank, rows in enumerate(_rows(program)):
+    for rank, rows in enumerate(of_ranks):
         for name, busy in program.class_seconds[rank].items():
             seconds[name][rank] = busy
         for name, idle in _idle(timeline, rows, timeline.computing[rank]).items():
@@ -39,61 +38,7 @@ def breakdown(timeline: Timeline) -> dict[str, float]:
     return {name: program.mean(seconds[name]) for name in present}
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The rows of one class of ranks, by what they do."""
-
-    kernels: Ints
-    """What occupies SMs."""
-    exchanges: Ints
-    """Dispatch and combine."""
-    tensor: Ints
-    """Gathers and scatters of tensor parallelism."""
-    context: Ints
-    """Transfers of context parallelism."""
-    inbound: Ints
-    """Sends of other ranks that rows of this one wait for."""
-    data: Ints
-    """Gradients and parameters."""
-
-    @property
-    def inside(self) -> Ints:
-        """Return the transfers that layers wait for."""
-        return np.concatenate([self.exchanges, self.tensor, self.context])
-
-
-def _rows(program: Program) -> list[_Rows]:
-    # Masks over the whole program once, not once per rank.
-    sends = carries(program, "pipeline")  # [op]
-    context = carries(program, "context")  # [op]
-    inbound = inbound_sends(program, sends)
-    return [
-        _split(program, own, inbound[rank], sends, context)
-        for rank, own in enumerate(program.rows_by_rank)
-    ]
-
-
-def _split(program: Program, own: Ints, inbound: Ints, sends: Mask, context: Mask) -> _Rows:
-    """Return one rank's rows by what they do. own: its rows. sends, context: masks [op]."""
-    stream = program.stream[own]
-    # Pipeline sends share the communication stream where few SMs serve both, context parallelism the
-    # stream of tensor parallelism: a stream alone does not say what moves on it.
-    exchanges = (stream == Stream.COMMUNICATION) & ~sends[own]
-    inside_layers = stream == Stream.TENSOR
-    of_context = context[own]
-    of_data = (stream == Stream.DATA) | (stream == Stream.GRADIENT)
-    kernels = program.coflow[own] < 0
-    return _Rows(
-        kernels=own[kernels],
-        exchanges=own[exchanges],
-        tensor=own[inside_layers & ~of_context],
-        context=own[inside_layers & of_context],
-        inbound=inbound,
-        data=own[of_data],
-    )
-
-
-def _idle(timeline: Timeline, rows: _Rows, computing: Intervals) -> dict[str, float]:
+def _idle(timeline: Timeline, rows: RankRows, computing: Intervals) -> dict[str, float]:
     """Return why one rank's SMs idle [s]. computing: when they do not.
 
     Causes are asked in this order, and time that one explains is not there for the next: bytes
@@ -135,7 +80,7 @@ def _unlaunched(timeline: Timeline, rows: Ints) -> tuple[Floats, Floats]:
     return due[waits], launched[waits]
 
 
-def _between_kernels(timeline: Timeline, rows: _Rows) -> float:
+def _between_kernels(timeline: Timeline, rows: RankRows) -> float:
     """Return how much longer one rank's rows take than their kernels, which wait for the host [s]."""
     kernels = rows.kernels
     lasts = timeline.end[kernels] - timeline.start[kernels]

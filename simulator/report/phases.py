@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.ops.streams import Stream
 from simulator.report.parts import CHUNK_KINDS
-from simulator.report.rows import carries
-from simulator.timeline import Timeline, measure, subtract, union
+from simulator.report.rows import Ints, RankRows, carries
+from simulator.timeline import Intervals, Timeline, measure, subtract, union
 
 Floats = NDArray[np.float64]
 
@@ -23,8 +23,10 @@ PHASES = (
 """Keys of `phases_s`."""
 
 
-def phases(timeline: Timeline) -> dict[str, float]:
+def phases(timeline: Timeline, of_ranks: Sequence[RankRows]) -> dict[str, float]:
     """Return time on the compute side by kind of chunk, mean over ranks; the sum is the step [s].
+
+    of_ranks: what the rows of each class of ranks do [rank class].
 
     A chunk lasts from the start of its first op to the end of its last one, sends apart; what two
     chunks share counts for the earlier one. data_parallel: gradients and parameters outside of
@@ -33,7 +35,10 @@ def phases(timeline: Timeline) -> dict[str, float]:
     program = timeline.program
     chunks = _chunks(timeline)
     outside = [
-        _outside(timeline, rank, since) for rank, since in enumerate(chunks.reached.tolist())
+        _outside(timeline, rows.data, since, computing)
+        for rows, since, computing in zip(
+            of_ranks, chunks.reached.tolist(), timeline.computing, strict=True
+        )
     ]
     seconds = {
         **chunks.seconds,
@@ -106,17 +111,12 @@ def _chunk_spans(timeline: Timeline) -> tuple[Floats, Floats]:
     return first, last
 
 
-def _outside(timeline: Timeline, rank: int, since: float) -> float:
+def _outside(timeline: Timeline, data: Ints, since: float, computing: Intervals) -> float:
     """Return how long one rank moves gradients or parameters while nothing computes [s].
 
-    since: end of its last chunk [s].
+    data: rows that do. since: end of the rank's last chunk [s]. computing: when its kernels run.
     """
-    program = timeline.program
-    rows = program.rows_by_rank[rank]
-    stream = program.stream[rows]
-    data = rows[(stream == Stream.DATA) | (stream == Stream.GRADIENT)]
     # What moves before the last chunk ends is part of some chunk or bubble: cut off at `since`.
     start = np.maximum(timeline.arrive[data], since)
     end = np.maximum(timeline.end[data], since)
-    exposed = subtract(union(start, end), timeline.computing[rank])
-    return measure(exposed)
+    return measure(subtract(union(start, end), computing))

@@ -14,6 +14,7 @@ from simulator.report.breakdown import breakdown
 from simulator.report.overlap import overlap
 from simulator.report.phases import phases
 from simulator.report.report import Report
+from simulator.report.rows import rank_rows
 from simulator.timeline import Timeline
 
 # DeepSeek names the BF16 peak for its FP8 run too (arXiv 2505.09343), so that runs of all formats
@@ -26,6 +27,7 @@ def summarise(timeline: Timeline) -> Report:
     """Return the report of an executed step."""
     program = timeline.program
     scenario = program.scenario
+    of_ranks = rank_rows(program)
     return Report(
         scenario=scenario,
         step_time=timeline.step_time,
@@ -33,8 +35,8 @@ def summarise(timeline: Timeline) -> Report:
         executed_flops=_executed(program),
         peak_flops=scenario.gpu.peak[PEAK],
         peak_name=f"{scenario.gpu.name} dense {PEAK.upper()}",
-        breakdown=breakdown(timeline),
-        phases=phases(timeline),
+        breakdown=breakdown(timeline, of_ranks),
+        phases=phases(timeline, of_ranks),
         traffic=traffic(program),
         utilisation=_utilisation(timeline),
         overlap=overlap(timeline),
