@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+from simulator import bounds, engine
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("simulator", "topologies", "workloads", "tests")
 FILES = ("pyproject.toml",)
@@ -104,6 +106,12 @@ def checkout(tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
     for name in FILES:
         shutil.copy(ROOT / name, tmp_path / name)
+    # Machine code as well, found by what it is made of: a recipe compiles only what it changes.
+    for code in (engine.CODE, bounds.CODE):
+        if folder := code.folder():
+            kept = tmp_path / "simulator" / "compiled" / "__pycache__"
+            kept.mkdir(exist_ok=True)
+            shutil.copy(folder / code.name, kept)
     return tmp_path
 
 
