@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import campaigns
 import dispatch
 import gallery
 import gpus
@@ -385,6 +386,7 @@ TABLES |= {
     "rankings.md": rankings.page,
     "ledgers.md": ledgers.page,
     "scaling.md": scaling.page,
+    "campaigns.md": campaigns.page,
     "loads.md": loads.page,
     "../README.md": readme,
     **gallery.TABLES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from cells import row
@@ -63,7 +64,29 @@ def sweeps(measured: Measured) -> Iterator[str]:
     for pool in ("1 worker", "2 workers", "dask"):
         cells = [_per_job(measured, pool, work) for work in ("nothing", "ten_milliseconds")]
         yield row(pool, *cells)
-    yield ""
+    yield from ("", *_cluster(measured), "")
+
+
+def _cluster(measured: Measured) -> Iterator[str]:
+    """Yield what a thousand workers would do, from what one scheduler and one parent take for a point."""
+    parent = measured.get("test_parent_alone", {}).get("stats", {}).get("median")
+    task = measured.get("test_tasks_of_dask", {}).get("stats", {}).get("median")
+    if not parent or not task:
+        return
+    # Of 1,000 points and of 1,000 tasks.
+    points, tasks = 1e3 / parent, 1e3 / task
+    idle = {seconds: max(0.0, 1 - points * seconds / 1e3) for seconds in (0.01, 0.1, 1.0)}
+    text = (
+        f"A task costs Dask's scheduler and its client {task:.2f} ms, however short it is: {tasks:,.0f} tasks a "
+        "second. Batches of points that take a second keep so many threads busy, however short a point is. The "
+        f"process that lists the points and writes each takes {parent:.2f} ms for one: {points:,.0f} points a second, "
+        f"which is where a cluster saturates: with {points * 0.01:,.0f} threads at 10 ms a point, "
+        f"{points * 0.1:,.0f} at 100 ms, {points:,.0f} at 1 s. Of a thousand threads {idle[0.01]:.0%} have nothing "
+        f"to do at 10 ms a point, {idle[0.1]:.0%} at 100 ms and {idle[1.0]:.0%} at 1 s; a sweep that wants more is "
+        "cut into several, each with a folder and a parent of its own. (Extrapolated: measured were two workers on "
+        "this machine; a point sends some 20 kB over the network, which is not in it.)"
+    )
+    yield from wrap(text, 118)
 
 
 def _sweep(pool: str, workers: int, found: Mapping[str, float]) -> str:
@@ -106,7 +129,10 @@ def peers(measured: Measured) -> Iterator[str]:
         ours = _ours(measured, against)
         if theirs and ours:
             yield row(
-                what, f"{theirs * 1e3:.3g} ms", f"{ours * 1e3:.3g} ms", f"{theirs / ours:.3g}"
+                what,
+                f"{theirs * 1e3:,.3g} ms",
+                f"{ours * 1e3:,.3g} ms",
+                _ratio(theirs / ours),
             )
         else:
             yield row(what, "not installed", "", "")

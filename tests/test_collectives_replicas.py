@@ -1,10 +1,13 @@
 """One collective in many groups at once is what it is in each of them by itself, bit for bit."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
 from simulator.collectives.algorithms import ALGORITHMS
-from simulator.collectives.replicas import _alike, units
+from simulator.collectives.demand import demand, summed
+from simulator.collectives.replicas import _alike, _patterned, _units, units
 from simulator.collectives.units import unit
 from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
@@ -95,3 +98,35 @@ def test_what_is_kept_of_one_cluster_answers_no_other():
     first = units(NETWORKS[0], "ring", "all_gather", groups, IDEAL)
     second = units(late, "ring", "all_gather", groups, IDEAL)
     assert (second.latency > first.latency).all()
+
+
+@pytest.mark.parametrize("name", ["ring", "tree", "pat", "hierarchical_ring"])
+def test_it_does_not_matter_how_many_pairs_are_worked_out_together(name, monkeypatch):
+    # Groups of 4 ranks have rings of 4 pairs: three at a time cut rounds as well as groups.
+    groups = np.array(GROUPS["a rail each"])
+    net = cluster("fat_tree_2")
+    op = next(iter(ALGORITHMS[name].ops))
+    pattern = ALGORITHMS[name].ops[op]
+    together = units(net, name, op, groups, SLOW)
+    whole = demand(net, pattern(net, range(16), 1.0), SLOW) if name != "pat" else None
+    _units.cache_clear()
+    _patterned.cache_clear()
+    for module in ("demand", "replicas"):  # the package has a function of the first name
+        monkeypatch.setattr(import_module(f"simulator.collectives.{module}"), "PAIRS_AT_ONCE", 3)
+    cut = units(net, name, op, groups, SLOW)
+    assert cut.links.tolist() == together.links.tolist()
+    assert cut.bytes.tolist() == together.bytes.tolist()
+    assert cut.latency.tolist() == together.latency.tolist()
+    if whole:
+        again = demand(net, pattern(net, range(16), 1.0), SLOW)
+        assert again.links.tolist() == whole.links.tolist()
+        assert again.bytes.tolist() == whole.bytes.tolist()
+        assert again.latency == whole.latency
+
+
+@pytest.mark.parametrize("top", [9, 9_000_000])
+def test_sums_are_the_same_with_and_without_a_sort(top):
+    # Few keys far apart are sorted, others counted: 0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1.
+    found = summed(np.array([top, 4, top, 2, top]), np.array([0.1, 1.0, 0.2, 0.0, 0.3]))
+    assert found.key.tolist() == [2, 4, top]
+    assert found.total.tolist() == [0.0, 1.0, 0.1 + 0.2 + 0.3]

@@ -16,6 +16,7 @@ from simulator import engine
 from simulator.cli import status
 from simulator.cli.emit import say
 from simulator.engine import EXECUTORS
+from simulator.flows import drain
 from simulator.progress import counted, counting, doing, watched_by
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,6 +82,18 @@ def test_machine_code_comes_back_now_and_then(notes):
     assert timeline.end.tolist() == list(range(1, rows + 1))
     done = [note[0] for note in notes if note[1:] == (rows, "rows")]
     assert done == [16_384, 2 * 16_384, rows]
+
+
+@pytest.mark.slow
+def test_flows_tell_how_many_have_ended(notes):
+    # 1,100 flows of 1, 2, ... bytes over links of their own of 1 B/s: one ends each second. All open at once, the first
+    # event; 511 more are the rest of a slice.
+    count = 1100
+    each = list(range(count))
+    ends = drain([1.0] * count, [*each, count], each, [size + 1.0 for size in each])
+    assert ends.tolist() == [size + 1.0 for size in each]
+    done = [note[0] for note in notes if note[1:] == (count, "flows")]
+    assert done == [511, 1023, count]
 
 
 # The line

@@ -1,5 +1,7 @@
 """Rows of actions as arrays: shared by blocks of any load, with what each costs beside them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from builders import lag, scenario
@@ -7,11 +9,11 @@ from builders import lag, scenario
 from simulator.costs import Busy, Costs, Launches, Part, price
 from simulator.costs.columns import TIMINGS, timing
 from simulator.ops.streams import Stream
-from simulator.program.chunk_columns import chunk_rows
+from simulator.program.chunk_columns import ChunkRows, chunk_rows
 from simulator.program.chunks import DUALPIPE, chunk, halves
-from simulator.program.step_columns import lags
+from simulator.program.step_columns import StepColumns, lags
 from simulator.program.totals import action_seconds
-from simulator.schedules import Action
+from simulator.schedules import Action, Kind
 
 KINDS = ("F", "B", "I", "W", "FB")
 
@@ -28,20 +30,23 @@ def last_stage(seed: int, **changes: object) -> list[Part]:
     return priced.parts(len(priced.stages) - 1)
 
 
+def arrays(kind: Kind, ahead: Sequence[Part], back: Sequence[Part] = ()) -> ChunkRows:
+    """Return the rows of an action as arrays."""
+    columns = StepColumns()
+    return chunk_rows(kind, columns.add(ahead), columns.add(back), DUALPIPE)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_of_other_loads_share_their_rows(kind):
     one, other = last_stage(1), last_stage(2)
     back = kind == "FB"
     assert [part.cost.phases for part in one] != [part.cost.phases for part in other]
-    rows = chunk_rows(kind, one, one if back else (), DUALPIPE)
-    assert chunk_rows(kind, other, other if back else (), DUALPIPE) is rows
+    assert arrays(kind, other, other if back else ()) is arrays(kind, one, one if back else ())
 
 
 def test_blocks_that_recompute_have_rows_of_their_own():
     plain, again = last_stage(1), last_stage(1, training__recompute=["full"])
-    one = chunk_rows("B", plain, (), DUALPIPE)
-    other = chunk_rows("B", again, (), DUALPIPE)
-    assert other.rows > one.rows
+    assert arrays("B", again).rows > arrays("B", plain).rows
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,7 +54,7 @@ def test_arrays_hold_what_was_written_row_by_row(kind):
     parts = last_stage(1)
     back = parts if kind == "FB" else ()
     plain = chunk(kind, halves(parts, back))
-    rows = chunk_rows(kind, parts, back, DUALPIPE)
+    rows = arrays(kind, parts, back)
     assert [Stream(stream) for stream in rows.stream] == plain.stream
     assert [rows.names[label] for label in rows.label] == plain.label
     waits = {(row, due) for row, after in enumerate(plain.after) for due in after}

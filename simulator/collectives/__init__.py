@@ -2,8 +2,9 @@
 
 `ALGORITHMS` holds the collective algorithms, `DISPATCHERS` what brings tokens to their experts;
 steps and `simulate collective` share both. `resolve` runs rounds pair by pair. Inside a step a
-collective is a coflow, `demand`: one demand per link, paced by its slowest link; `Communication`
-says which row each process group of a scenario runs.
+collective is a coflow, `demand`: one demand per link, paced by its slowest link, `replicas`: the
+same in many groups at once; `Communication` says which row each process group of a scenario runs,
+`exchanges` with which kernel under which load.
 """
 
 from __future__ import annotations

@@ -129,6 +129,7 @@ def _in_order(pairs: int, parts: list[_Entries]) -> Ways:
 
     Positions are counted, since a sort would take most of the time.
     """
+    parts = [part for part in parts if len(part.pair)]
     counts = [np.bincount(part.pair, minlength=pairs) for part in parts]  # [part][pair]
     total = sum(counts, np.zeros(pairs, dtype=np.int64))  # [pair] entries
     free = np.cumsum(total) - total  # [pair] position that its next entry takes

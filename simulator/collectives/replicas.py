@@ -9,14 +9,19 @@ from functools import lru_cache
 import numpy as np
 
 from simulator.collectives.algorithms import ALGORITHMS
-from simulator.collectives.demand import Demand, Round, Rounds, latencies, summed
+from simulator.collectives.demand import (
+    PAIRS_AT_ONCE,
+    Demand,
+    Pattern,
+    Round,
+    Rounds,
+    latencies,
+    summed,
+)
 from simulator.collectives.paths import Floats, Links, of_kind, ways
 from simulator.collectives.units import latency_of, unit
 from simulator.hardware import CommunicationModel
 from simulator.topology import LinkKind, Network, wired
-
-PAIRS_AT_ONCE = 1 << 14
-"""Pairs whose ways are worked out together: arrays of theirs are at most some MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +138,26 @@ def _units(
     groups = np.frombuffer(ranks, dtype=np.int64).reshape(count, -1)  # [group, member]
     if count == 1 or not _alike(network, groups):
         return Demands.of([unit(network, algorithm, op, row, kernel) for row in groups.tolist()])
-    rounds = ALGORITHMS[algorithm].ops[op](network, groups[0].tolist(), 1.0)
-    # Groups know nothing of each other. Some at a time work in memory that is at hand: all groups
-    # of a million GPUs at once took 3 times as long, most of it in the system, for fresh pages.
+    return _patterned(network, ALGORITHMS[algorithm].ops[op], ranks, count, kernel)
+
+
+# Ops of one pattern share it: the scatters and gathers of rings are alike.
+@lru_cache(maxsize=128)
+def _patterned(
+    network: Network,
+    pattern: Pattern,
+    ranks: bytes,
+    count: int,
+    kernel: CommunicationModel | None,
+) -> Demands:
+    """Return the demands of groups that lie alike."""
+    groups = np.frombuffer(ranks, dtype=np.int64).reshape(count, -1)  # [group, member]
+    rounds = pattern(network, groups[0].tolist(), 1.0)
+    # Groups know nothing of each other: some at a time work in memory that is at hand.
     pairs = sum(len(step.src) for step in rounds.rounds)
     block = max(1, PAIRS_AT_ONCE // max(pairs, 1))
-    few = _Few(network, groups[0], rounds, latencies(network, kernel))
+    scratch = np.empty(len(network.capacity), dtype=np.int64)
+    few = _Few(network, groups[0], rounds, latencies(network, kernel), scratch)
     blocks = [few.demands(groups[begin : begin + block]) for begin in range(0, count, block)]
     return blocks[0] if len(blocks) == 1 else _joined(blocks)
 
@@ -155,6 +174,8 @@ class _Few:
     """The pattern."""
     delay: Floats
     """What a link adds to a round [link] s."""
+    scratch: Links
+    """Room for a number of each link [link]."""
 
     def demands(self, groups: Links) -> Demands:
         """Return what groups ask of the network. groups: ranks [group, member], rising."""
@@ -176,7 +197,8 @@ class _Few:
             delays = crossed.latencies(src.size, self.delay).reshape(count, pairs)
             latency += step.repeat * _round_latency(step, delays)
         owner, link, size = np.concatenate(owners), np.concatenate(links), np.concatenate(sizes)
-        return _merged(owner, link, size, latency)
+        used = size > 0  # links that carry nothing would make a coflow wait for them
+        return self._merged(owner[used], link[used], size[used], latency)
 
     def _of_groups(self, groups: Links, ranks: Links) -> Links:
         """Return what stands in each group for ranks of the first, SWITCH and FABRIC as they are.
@@ -186,6 +208,18 @@ class _Few:
         member = np.searchsorted(self.first, ranks)  # [pair]
         return np.where(ranks >= 0, groups[:, member], ranks)
 
+    def _merged(self, owner: Links, link: Links, size: Floats, latency: Floats) -> Demands:
+        """Return bytes on links with each link of a group once. owner: group [entry]."""
+        ordered = np.sort(link)
+        links = ordered[np.diff(ordered, prepend=-1) > 0]  # each once
+        # A group and a link as one number, as small as can be: see `summed`.
+        self.scratch[links] = np.arange(len(links))
+        number = self.scratch[link]  # [entry]
+        sums = summed(owner * len(links) + number, size)
+        group, place = np.divmod(sums.key, max(len(links), 1))  # [entry] rising
+        first = np.searchsorted(group, np.arange(len(latency) + 1))
+        return Demands.listed(first, links[place], sums.total, latency)
+
 
 def _round_latency(step: Round, delays: Floats) -> Floats:
     """Return the latency of a round, as `Round.latency`. delays: [group, pair] s. Returns [group] s."""
@@ -193,20 +227,6 @@ def _round_latency(step: Round, delays: Floats) -> Floats:
         return np.zeros(len(delays))
     latency: Floats = delays.mean(axis=1) if step.chained else delays.max(axis=1)
     return latency
-
-
-def _merged(owner: Links, link: Links, size: Floats, latency: Floats) -> Demands:
-    """Return bytes on links with each link of a group once, as `merged`. owner: group [entry]."""
-    used = size > 0  # links that carry nothing would make a coflow wait for them
-    link = link[used]
-    ordered = np.sort(link)
-    links = ordered[np.diff(ordered, prepend=-1) > 0]  # each once
-    # A group and a link as one number, as small as can be: see `summed`.
-    number = np.searchsorted(links, link)  # [entry]
-    sums = summed(owner[used] * len(links) + number, size[used])
-    group, place = np.divmod(sums.key, max(len(links), 1))  # [entry] rising
-    first = np.searchsorted(group, np.arange(len(latency) + 1))
-    return Demands.listed(first, links[place], sums.total, latency)
 
 
 def _joined(blocks: Sequence[Demands]) -> Demands:

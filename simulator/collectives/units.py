@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from simulator.collectives.algorithms import ALGORITHMS
-from simulator.collectives.demand import Demand, demand
+from simulator.collectives.demand import Demand, Pattern, demand
 from simulator.hardware import CommunicationModel
 from simulator.topology import Network, wired
 
@@ -23,7 +23,8 @@ def unit(
     Its rounds overlap, chunk by chunk. kernel: whose latencies count, the topology's own if none.
     Errors: LayoutError if the algorithm cannot run on these members.
     """
-    return _unit(wired(network), algorithm, op, tuple(members), latency_of(kernel))
+    pattern = ALGORITHMS[algorithm].ops[op]
+    return _unit(wired(network), pattern, tuple(members), latency_of(kernel))
 
 
 def latency_of(kernel: CommunicationModel | None) -> CommunicationModel | None:
@@ -33,13 +34,13 @@ def latency_of(kernel: CommunicationModel | None) -> CommunicationModel | None:
     return kernel
 
 
-@lru_cache(maxsize=4096)  # stages share their ranks, and points of a sweep their wiring
+@lru_cache(
+    maxsize=4096
+)  # stages share their ranks, points of a sweep their wiring, ops their pattern
 def _unit(
     network: Network,
-    algorithm: str,
-    op: str,
+    pattern: Pattern,
     members: tuple[int, ...],
     kernel: CommunicationModel | None,
 ) -> Demand:
-    rounds = ALGORITHMS[algorithm].ops[op](network, members, 1.0)
-    return demand(network, rounds, kernel)
+    return demand(network, pattern(network, members, 1.0), kernel)

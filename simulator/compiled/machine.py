@@ -110,7 +110,7 @@ class MachineCode:
 
     def _compiled(self) -> Run:
         """Compile the function, and keep it where that is possible."""
-        with doing(f"compiling {self._stem}, once"):
+        with doing(f"compiling {self.function.__module__}, once"):
             made = _make(self.function, self.sample)
         if made is None:
             run: Run = outer(linked(self.function))

@@ -167,6 +167,12 @@ class BlockCost:
             measured += times * cost.measured
         return Coverage(gemm, measured)
 
+    def _shared(self, shape: Shape) -> Shape:
+        """Return the shape of the block of mean load, where it is the same: one object compares at once."""
+        if self.mean and self.mean.columns.shape == shape:
+            return self.mean.columns.shape
+        return shape
+
     @cached_property
     def columns(self) -> BlockColumns:
         """Return the block's segments as columns."""
@@ -188,7 +194,7 @@ class BlockCost:
             counted=tuple(segments),
             sums=sums(segments),
             first=first,
-            shape=Shape(tuple(shape)),
+            shape=self._shared(Shape(tuple(shape))),
         )
 
 

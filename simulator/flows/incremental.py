@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.compiled import MachineCode
 from simulator.flows.events import close, next_end, open_flows
@@ -22,6 +23,14 @@ from simulator.flows.refilling import refill
 from simulator.flows.settling import overflows, settle
 from simulator.flows.state import INF, Floats, Ids, State, state_of
 from simulator.flows.symmetry import quotient
+from simulator.progress import counting
+
+Counts = NDArray[np.int64]
+OPENED, ENDED = range(2)
+"""Places in `_Work.counts`."""
+_SLICE = 512
+"""Events after which machine code comes back, since Python sees neither Ctrl-C nor the time while it runs: less than a
+second where flows are a million. Coming back is free."""
 
 
 def drain(flows: Flows) -> Floats:
@@ -38,7 +47,10 @@ def drain(flows: Flows) -> Floats:
 def _ends(flows: Flows) -> Floats:
     """Return when each flow ends, [flow] s, where all have bytes and all have weights."""
     work = _work(flows)
-    CODE.ready()(work)
+    run, tell = CODE.ready(), counting("flows", len(work.end))
+    while work.counts[ENDED] < len(work.end):
+        run(work)
+        tell(int(work.counts[ENDED]))
     return work.end
 
 
@@ -53,6 +65,8 @@ class _Work(NamedTuple):
     """Flows by start [flow]."""
     end: Floats
     """When each flow ends, written [flow] s."""
+    counts: Counts
+    """How many flows have opened, and how many ended: see OPENED and ENDED."""
 
 
 def _work(flows: Flows) -> _Work:
@@ -63,14 +77,17 @@ def _work(flows: Flows) -> _Work:
         link=flows.link.astype(np.uint32),
     )
     end = np.zeros(len(flows.size))
-    return _Work(flows, state_of(flows), order.astype(np.uint32), end)
+    counts = np.zeros(2, dtype=np.int64)
+    return _Work(flows, state_of(flows), order.astype(np.uint32), end, counts)
 
 
 def _run(w: _Work) -> None:
-    """Write when each flow ends."""
+    """Write when each flow ends, for so many events or to the end."""
     p, s, order, end = w.flows, w.state, w.order, w.end
-    opened, ended, moved = 0, 0, 0
-    while ended < len(end):
+    opened, ended, moved = w.counts[OPENED], w.counts[ENDED], 0
+    for _ in range(_SLICE):
+        if ended >= len(end):
+            break
         now = next_end(s)
         opening = p.start[order[opened]] if opened < len(order) else INF
         if now <= opening:
@@ -87,6 +104,7 @@ def _run(w: _Work) -> None:
             suspects = settle(p, s, dirty, moved, now)
             dirty, level = overflows(p, s, suspects)
             moved = 0
+    w.counts[OPENED], w.counts[ENDED] = opened, ended
 
 
 def _sample() -> _Work:

@@ -1,13 +1,14 @@
 """A schedule lowered with costs and groups: ops per stream per rank, dependencies; folding.
 
 In the order in which `lower` calls them: `timed` gives a searched schedule its times, `coflows`
-lists every transfer of the cluster, or of the first of many `tiles` that are alike, `sends` finds
-their ways, `folding` finds the ranks that are alike, `rank_rows` writes down one rank of each class
+lists every transfer of the cluster, or of the first of many `tiles` that are alike, as the columns
+of `transfers`, `sends` finds their ways, `folding` finds the ranks that are alike (`refined` does the
+refining), `rank_rows` writes down one rank of each class
 (`orders` says which actions it runs, `chunks` orders an action's ops on streams, which
 `chunk_columns` keeps as arrays for all blocks of the same shape, `uses` finds what they cost,
 `data_parallel` and `block_traffic` add gathers and reductions; `pace` slows them where GPUs are
 unequal), `laying` puts the columns together (`sheet` those of different actions, `slots` those of
-all, `totals` their sums), and `quotient` keeps one coflow of each class.
+all, `totals` their sums), and `quotient` keeps one coflow of each class (`firsts`: its own links).
 """
 
 from __future__ import annotations

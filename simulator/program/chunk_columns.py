@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
-from simulator.costs import Part
+from simulator.costs.segments import Shape
 from simulator.program.chunk_rows import After, Call, Chunk, Mark, Recomputed
 from simulator.program.chunks import Pairing, chunk, halves
 from simulator.program.program import Ints
+from simulator.program.step_columns import StageBlocks
 from simulator.schedules import Kind
 
 MOST_CHUNKS = 512
@@ -95,27 +96,30 @@ class ChunkRows:
         return len(self.stream)
 
 
-_Key: TypeAlias = tuple[Hashable, ...]
+class _Key(NamedTuple):
+    """What decides which rows an action has."""
 
-
-def shape_of(parts: Sequence[Part]) -> _Key:
-    """Return what decides which rows the blocks of a stage make."""
-    return tuple((part.number, part.is_layer, part.cost.columns.shape) for part in parts)
+    kind: Kind
+    """F, B, I, W or the pair FB."""
+    pairing: Pairing
+    """How pairs run their blocks."""
+    ahead: Shape
+    """Of the blocks of its stage, of a pair that of its forward half."""
+    back: Shape
+    """Of those of a pair's backward half."""
 
 
 _kept: dict[_Key, ChunkRows] = {}
 
 
-def chunk_rows(
-    kind: Kind, ahead: Sequence[Part], back: Sequence[Part], pairing: Pairing
-) -> ChunkRows:
-    """Return the rows of one action. ahead, back: as for `chunks.halves`."""
-    key = (kind, pairing, shape_of(ahead), shape_of(back))
+def chunk_rows(kind: Kind, ahead: StageBlocks, back: StageBlocks, pairing: Pairing) -> ChunkRows:
+    """Return the rows of one action. ahead, back: of the stages of its halves."""
+    key = _Key(kind, pairing, ahead.shape, back.shape)
     if key not in _kept:
         if len(_kept) >= MOST_CHUNKS:
             del _kept[next(iter(_kept))]
-        segments = sum(len(part.cost.columns.counted) for part in ahead)
-        _kept[key] = _columns(chunk(kind, halves(ahead, back), pairing), segments)
+        segments = sum(len(part.cost.columns.counted) for part in ahead.parts)
+        _kept[key] = _columns(chunk(kind, halves(ahead.parts, back.parts), pairing), segments)
     return _kept[key]
 
 

@@ -169,7 +169,7 @@ class Coflows:
             given = costs.token_bytes(kind), costs.work.own
             for some in self.communication.exchanges(kind, groups, distinct, *given):
                 # Expert groups lie in one tile each.
-                ranks = groups[some.groups]
+                ranks = groups if len(some.groups) == len(groups) else groups[some.groups]
                 reach = self._reach(Reach.of(ranks, ranks, some.demands))
                 for at, amounts, run in zip(
                     some.loads, some.demands.amounts, some.runs, strict=True

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -64,8 +65,8 @@ def expected_paces(
     size = group_size(layout)
     replicas = layout.per_stage // size
     # The longest of all replicas, and of one: as far apart as if so many normals were compared.
-    all_replicas = _slowest(kernels, layout.per_stage, deviation)
-    one_replica = _slowest(kernels, size, deviation)
+    all_replicas = _slowest(tuple(kernels), layout.per_stage, deviation)
+    one_replica = _slowest(tuple(kernels), size, deviation)
     others = 1.0 + deviation * expected_largest(size)
     if replicas == 1 or not ramp:
         return Paces(all_replicas / busiest, others)
@@ -87,7 +88,8 @@ def filling(kernels: Sequence[float], micro_batches: int) -> float:
     return (sum(kernels) - max(kernels)) / micro_batches
 
 
-def _slowest(kernels: Sequence[float], count: int, deviation: float) -> float:
+@lru_cache(maxsize=256)  # points of a sweep over links have the same kernels
+def _slowest(kernels: tuple[float, ...], count: int, deviation: float) -> float:
     """Return when the last GPU is expected to be done, of so many at each index [s]."""
     return expected_slowest([Crowd(seconds, count) for seconds in kernels], deviation)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from simulator.costs import NO_LAUNCH, Busy, Costs
 from simulator.ops.streams import Stream
+from simulator.program.alike import Alike, renumbered
 from simulator.program.block_traffic import BlockTraffic
 from simulator.program.chunk_columns import ChunkRows
 from simulator.program.chunk_rows import FORWARD_INPUT, GRADIENT_INPUT, After
@@ -82,15 +83,35 @@ class RankBuilder:
         # pair (arXiv 2412.19437, figure 4).
         reserved = step.costs.processor.reserved_sms
         self.send_stream = Stream.COMMUNICATION if reserved else Stream.SEND
+        self.first: dict[Alike, int] = {}  # the first of some ranks that are alike
+        self.written: dict[int, RankRows] = {}  # what such a rank runs
 
     def build(self, rank: int, speed: float) -> RankRows:
         """Return all rows of a rank. speed: of its kernels, 1 for a healthy GPU."""
-        step = self.step
-        layout = step.scenario.layout
-        index = layout.pipeline_index(rank)
-        order = self.orders[index]
+        layout = self.step.scenario.layout
         # Member of its expert group, where each of these has a load of its own.
         member = self.members[layout.local_rank(rank)] if self.members else -1
+        table = self.step.table
+        # Where receivers take part in sends, ranks name transfers that they do not call themselves.
+        if table.meets:
+            return self._write(rank, speed, member)
+        # Ranks of a stage write the same: where each of them is a class of its own, all but the
+        # first copy it, in a tenth of the time.
+        calls = table.calls(rank)
+        alike = Alike(layout.pipeline_index(rank), speed, member, frozenset(calls))
+        if alike not in self.first:
+            self.first[alike] = rank
+            self.written[rank] = self._write(rank, speed, member)
+            return self.written[rank]
+        first = self.first[alike]
+        rows = self.written[first]
+        return replace(rows, templates=renumbered(rows.templates, table.calls(first), calls))
+
+    def _write(self, rank: int, speed: float, member: int) -> RankRows:
+        """Write down all rows of a rank. member: of its expert group, see `Alike`."""
+        step = self.step
+        index = step.scenario.layout.pipeline_index(rank)
+        order = self.orders[index]
         data = DataParallel(
             scenario=step.scenario,
             costs=step.costs,

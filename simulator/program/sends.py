@@ -59,9 +59,10 @@ def pipeline_edges(schedule: Schedule) -> list[Edge]:
         taker = taken[:, half]
         # A rank that holds both stages hands on within itself.
         crosses = (taker >= 0) & (taker != table.rank)
-        both = np.stack([table.rank[crosses], taker[crosses]])
-        pairs = np.unique(both, axis=1).T
-        edges += [Edge(kind, source, target) for source, target in pairs.tolist()]
+        # Both as one number, which sorts many times as fast as columns of two.
+        count = len(schedule.ranks)
+        pairs = np.unique(table.rank[crosses] * count + taker[crosses])
+        edges += [Edge(kind, *divmod(pair, count)) for pair in pairs.tolist()]
     return sorted(edges)
 
 

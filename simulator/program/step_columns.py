@@ -10,6 +10,7 @@ import numpy as np
 
 from simulator.costs import Part
 from simulator.costs.columns import BlockColumns, Floats, Sums, Timing, joined
+from simulator.costs.segments import Shape
 from simulator.program.program import Ints
 from simulator.program.ragged import starts
 
@@ -21,9 +22,11 @@ class StageBlocks(NamedTuple):
     """In forward order."""
     first: int
     """The first one's first segment among those of the step."""
+    shape: Shape
+    """What decides which rows they make."""
 
 
-NO_BLOCKS = StageBlocks((), 0)
+NO_BLOCKS = StageBlocks((), 0, Shape(()))
 """Of the backward half that an action does not have."""
 
 
@@ -38,7 +41,8 @@ class StepColumns:
 
     def add(self, parts: Sequence[Part]) -> StageBlocks:
         """Add the blocks of a stage."""
-        added = StageBlocks(parts, self.segments)
+        shapes = [(part.number, part.is_layer, part.cost.columns.shape) for part in parts]
+        added = StageBlocks(parts, self.segments, Shape(tuple(shapes)))
         for part in parts:
             columns = part.cost.columns
             self.blocks.append(columns)

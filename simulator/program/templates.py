@@ -53,7 +53,11 @@ class Owed(NamedTuple):
 
 
 def _nothing_handed() -> tuple[list[int], ...]:
-    return tuple([] for _ in Handed)
+    return (
+        [],
+        [],
+        [],
+    )  # one for each of Handed; to iterate over an enum takes longer than the rest
 
 
 class Use(NamedTuple):

@@ -255,7 +255,6 @@ def _alike(place: Ids, *, apart: bool) -> bool:
 def _numbered(network: Network, tree: _Tree, parts: Ids) -> Tiles | None:
     """Return the links of tiles that lie alike with their images. parts: [part, rank]."""
     image = np.full(len(network.capacity), -1, dtype=np.int64)
-    copies = np.zeros(len(image), dtype=np.int64)
     first = parts[0]
     nic = _nic_of(network, parts)
     lines = [network.gpu_up[parts], network.gpu_down[parts]]
@@ -274,8 +273,8 @@ def _numbered(network: Network, tree: _Tree, parts: Ids) -> Tiles | None:
             lines.append(links[number].reshape(pods.shape))
     for line in lines:  # [part, rank] links
         image[line] = np.broadcast_to(line[0], line.shape)
-        different = np.unique(line)
-        copies += np.bincount(image[different], minlength=len(copies))
+    known = np.flatnonzero(image >= 0)
+    copies = np.bincount(image[known], minlength=len(image))
     of_rank = np.empty(parts.size, dtype=np.int64)
     of_rank[parts] = np.arange(len(parts))[:, None]
     found = Tiles(len(parts), of_rank, image, copies)

@@ -51,7 +51,7 @@ class Uses:
     def _new(self, runs: Runs) -> Use:
         ahead = self._stage(runs.stage, runs.member)
         back = self._stage(runs.stage_b, runs.member) if runs.stage_b >= 0 else NO_BLOCKS
-        rows = chunk_rows(runs.kind, ahead.parts, back.parts, self.pairing)
+        rows = chunk_rows(runs.kind, ahead, back, self.pairing)
         parts = [*ahead.parts, *back.parts]
         keys = [
             CoflowKey(call.kind, parts[call.block].cost.load if call.block >= 0 else call.size)

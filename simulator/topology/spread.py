@@ -66,12 +66,19 @@ def expected_slowest(crowds: Sequence[Crowd], deviation: float) -> float:
     mean = max(crowd.seconds for crowd in crowds)
     scale = mean * deviation  # one deviation of the longest work [s]
     finish = mean + scale * _grid()  # [point] s
+    done = {crowd: _done(crowd, finish, deviation) for crowd in set(crowds)}
     all_done = np.ones(_POINTS)  # [point] probability
     for crowd in crowds:
-        deviations = (finish / crowd.seconds - 1.0) / deviation
-        below = np.interp(deviations, _grid(), _below(), left=0.0, right=1.0)
-        all_done *= below**crowd.gpus
+        all_done *= done[crowd]
     return mean + scale * _integral(all_done)
+
+
+def _done(crowd: Crowd, finish: Floats, deviation: float) -> Floats:
+    """Return how likely all GPUs of a crowd are done at each time [point]. finish: times [point] s."""
+    deviations = (finish / crowd.seconds - 1.0) / deviation
+    below: Floats = np.interp(deviations, _grid(), _below(), left=0.0, right=1.0)
+    done: Floats = below**crowd.gpus
+    return done
 
 
 def _integral(distribution: Floats) -> float:

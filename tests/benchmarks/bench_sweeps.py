@@ -18,6 +18,10 @@ from processes import simulate
 from work import nothing, ten_milliseconds
 
 from simulator.pool import POOLS, Job
+from simulator.store import Folder
+from simulator.sweep import points, read, table
+from simulator.sweep.points import program
+from simulator.sweep.run import Finished, Task, run_point
 
 FEW, MANY = 8, 48
 """Points of the two sweeps."""
@@ -89,9 +93,10 @@ def test_pool(benchmark, request, pool, work):
     else:
         kind, where = "processes", int(pool[0])
     started = []
+    count = 10_000 if work is nothing else 1000  # so many that connections take no part
 
     def run_all():
-        outcomes = POOLS[kind](work, jobs(1000), where)
+        outcomes = POOLS[kind](work, jobs(count), where)
         values = [next(outcomes).value]
         started.append(time.perf_counter())  # imports and connections are over
         values += [outcome.value for outcome in outcomes]
@@ -100,4 +105,38 @@ def test_pool(benchmark, request, pool, work):
 
     values = benchmark.pedantic(run_all, rounds=1)
     benchmark.extra_info["per_job"] = (started[1] - started[0]) / (len(values) - 1)
-    assert sorted(values) == list(range(1000))
+    assert sorted(values) == list(range(count))
+
+
+def test_parent_alone(benchmark, tmp_path):
+    # What one process does for all workers: lists 1,000 points, writes each, and at last the table.
+    keys = {"name": "parent", "topology": "h800-2048", "workload": "deepseek-v3"}
+    file = tmp_path / "parent.yaml"
+    file.write_text(json.dumps({**keys, "axes": axes(1000)}), encoding="utf-8")
+    plan, folder = read(str(file)), Folder(tmp_path / "parent")
+    first = points(plan)[0]
+    tree = run_point(Task(first.cluster, first.run, first.refusal, False, program()))
+
+    def all_but_the_simulations():
+        with folder.open():
+            chosen = points(plan)
+            for point in chosen:
+                folder.put(point.name, tree)
+                folder.time(point.number, point.name, 0.01, 1)
+            folder.put_results(table(plan, [Finished(point, tree) for point in chosen]))
+        return chosen
+
+    assert len(benchmark.pedantic(all_but_the_simulations, rounds=1)) == 1000
+
+
+def test_tasks_of_dask(benchmark, scheduler):
+    # 1,000 tasks of one job that does nothing: what a scheduler and its client take for each.
+    distributed = pytest.importorskip("distributed")
+
+    def all_tasks():
+        futures = [client.submit(nothing, job.payload, pure=False) for job in jobs(1000)]
+        finished = distributed.as_completed(futures, loop=client.loop)
+        return sorted(future.result() for future in finished)
+
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        assert benchmark.pedantic(all_tasks, rounds=1) == list(range(1000))
