@@ -56,11 +56,19 @@ def csr(rows: int, waits: Sequence[Waits]) -> Csr:
     """Return pairs as compressed sparse rows, each pair once. rows: of the whole program."""
     # As one number a pair is sorted and compared many times faster than as two; np.unique would
     # hash instead.
-    numbers = [(row << _HALF) | on for row, on in waits]
-    pairs = np.concatenate(numbers)
+    pairs = np.empty(sum(len(row) for row, _ in waits), dtype=np.int64)
+    end = 0
+    for (
+        row,
+        on,
+    ) in waits:  # each into its place: fresh memory of millions of pairs takes as long as the sort
+        begin, end = end, end + len(row)
+        np.left_shift(row, _HALF, out=pairs[begin:end])
+        pairs[begin:end] |= on
     pairs.sort()
     first = np.ones(len(pairs), dtype=bool)
     np.not_equal(pairs[1:], pairs[:-1], out=first[1:])
     distinct = pairs[first]
-    row, on = distinct >> _HALF, distinct & _LOWER
-    return Csr(starts(np.bincount(row, minlength=rows)), on)
+    pointer = starts(np.bincount(distinct >> _HALF, minlength=rows))
+    distinct &= _LOWER
+    return Csr(pointer, distinct)
