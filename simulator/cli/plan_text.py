@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from simulator.campaign import Beside, Entry, Ledger, Sum, rents
+from simulator.campaign.config import RepeatConfig
 from simulator.cli.tables import number, table
 from simulator.units import format_seconds
 
@@ -67,9 +68,11 @@ def _money(ledger: Ledger) -> Iterator[RenderableType]:
     )
     if ledger.owned:
         own = ledger.owned
+        unpaid = "nothing, since energy.price is not given"
         yield Text(
             f"Owned instead of rented: {number(own.total)} USD, of which hardware "
-            f"{number(own.hardware)}, energy {number(own.energy)}, staff {number(own.staff)}."
+            f"{number(own.hardware)}, energy {number(own.energy) if energy.price else unpaid}, "
+            f"staff {number(own.staff)}."
         )
     gpus = {line.step.report.scenario.gpu.name for entry in ledger.entries for line in entry.lines}
     for gpu in sorted(gpus) if len(gpus) == 1 else ():
@@ -150,8 +153,19 @@ def _beside(name: str, row: Beside) -> tuple[str, ...]:
 
 def _notes(ledger: Ledger) -> Iterator[str]:
     for entry in ledger.entries:
+        if entry.config.repeat:
+            yield f"{entry.config.name}: {_share(entry.config.repeat)}"
         for note in entry.config.notes:
             yield f"{entry.config.name}: {note}"
+
+
+def _share(repeat: RepeatConfig) -> str:
+    """Return what share is repeated, between which ends, and who says so."""
+    low, high = repeat.ends
+    between = f" ({low:g} to {high:g})" if low < high else ""
+    return (
+        f"{repeat.share:g}{between} of {', '.join(repeat.stages) or 'what trains'}; {repeat.source}"
+    )
 
 
 def _list(head: str, lines: Iterable[str]) -> Iterator[RenderableType]:
