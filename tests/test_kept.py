@@ -1,13 +1,12 @@
 """What was parsed is kept: by content, in the process and on disk, and never in the way of a run."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from simulator import inputs
 from simulator.errors import InputError
-from simulator.inputs import kept, parse
+from simulator.inputs import cache, kept, parse
 
 TEXT = "name: small\nnode: {gpus: 4, rate: .inf}\nlist:\n  - 1e9\n  - no\n"
 DATA = {"name": "small", "node": {"gpus": 4, "rate": float("inf")}, "list": [1e9, "no"]}
@@ -65,12 +64,24 @@ def test_who_changes_a_tree_changes_no_other_reading_of_it():
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"data": {}}', '{"data": {}, "lines": [1]}'])
-def test_a_torn_file_is_parsed_anew_and_replaced(folder, content):
+def test_a_file_that_keeps_no_tree_is_parsed_anew_and_replaced(folder, content):
     reread()
     (file,) = folder.iterdir()
-    file.write_text(content)
+    whole = file.read_bytes()
+    cache.keep(kept.KIND, file.name, content.encode(), kept.MOST)
     assert reread().data == DATA
-    assert json.loads(file.read_text())["data"] == DATA
+    assert file.read_bytes() == whole
+
+
+def test_a_file_of_which_one_byte_changed_is_parsed_anew_and_replaced(folder):
+    reread()
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    for changed in (whole.replace(b'"gpus": 4', b'"gpus": 5'), whole[:-1], b""):
+        assert changed != whole
+        file.write_bytes(changed)
+        assert reread().data == DATA
+        assert file.read_bytes() == whole
 
 
 def test_a_folder_that_cannot_be_written_is_done_without(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -222,8 +222,7 @@ def _regular_entries(network: Network, pairs: _Pairs) -> list[_Entries]:
 
 def _between(network: Network, pair: Links, here: Links, there: Links) -> _Entries:
     """Return the entries between switches."""
-    runs = _runs(network)
-    which = runs.find(here, there)  # [pair] run
+    runs, which = _switches(network).find(here, there)
     # Each pair takes the run of entries of its two switches: `shift` leads from the number of an
     # entry among those of all pairs to its number in the run.
     of_pair = runs.length[which]  # [pair] entries
@@ -237,62 +236,89 @@ def _between(network: Network, pair: Links, here: Links, there: Links) -> _Entri
     )
 
 
-@dataclass(slots=True)
-class _Runs:
-    """Links between switches, looked up once for each two of them, as long as the network is in use."""
+class _Runs(NamedTuple):
+    """Links between switches, those of each two switches one behind another."""
 
-    paths: Paths
-    """Of the network."""
-    two: Links = field(default_factory=lambda: np.array([-1]))
+    two: Links
     """Both switches of each run as one number, rising [run]; the first one is none."""
-    start: Links = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    start: Links
     """Where the entries of each begin [run]."""
-    length: Links = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    length: Links
     """Their number [run]."""
-    link: Links = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    link: Links
     """Link [entry]."""
-    share: Floats = field(default_factory=lambda: np.zeros(0))
+    share: Floats
     """Of the traffic between the two switches [entry]."""
 
-    def find(self, here: Links, there: Links) -> Links:
-        """Return the run of each two switches [pair]."""
-        wanted = here * len(self.paths.ahead) + there
-        place = self._place(wanted)
-        missing = self.two[place] != wanted
-        if missing.any():
-            self._add(np.unique(wanted[missing]))
-            place = self._place(wanted)
-        return place
-
-    def _place(self, wanted: Links) -> Links:
+    def place(self, wanted: Links) -> Links:
         """Return where each stands or would stand, the last one where that is beyond [pair]."""
         place: Links = np.searchsorted(self.two, wanted)
         return np.minimum(place, len(self.two) - 1)
 
-    def _add(self, new: Links) -> None:
-        """Look up the ways between more switches. new: rising [run]."""
+    def missing(self, wanted: Links) -> Links:
+        """Return what has no run yet, each once and rising. wanted: as `two` [pair]."""
+        return np.unique(wanted[self.two[self.place(wanted)] != wanted])
+
+    def added(self, new: Links, paths: Paths) -> _Runs:
+        """Return the runs with those between more switches. new: rising [run]."""
         links: list[int] = []
         shares: list[float] = []
         lengths: list[int] = []
-        for source, target in zip(*np.divmod(new, len(self.paths.ahead)), strict=True):
-            spread = self.paths.spread(int(source), int(target)) if source != target else {}
+        for source, target in zip(*np.divmod(new, len(paths.ahead)), strict=True):
+            spread = paths.spread(int(source), int(target)) if source != target else {}
             links += spread
             shares += spread.values()
             lengths.append(len(spread))
         length = np.array(lengths, dtype=np.int64)
         start = len(self.link) + np.cumsum(length) - length
         place = np.searchsorted(self.two, new)
-        self.two = np.insert(self.two, place, new)
-        self.start = np.insert(self.start, place, start)
-        self.length = np.insert(self.length, place, length)
-        self.link = np.concatenate([self.link, np.array(links, dtype=np.int64)])
-        self.share = np.concatenate([self.share, np.array(shares, dtype=np.float64)])
+        return _Runs(
+            two=np.insert(self.two, place, new),
+            start=np.insert(self.start, place, start),
+            length=np.insert(self.length, place, length),
+            link=np.concatenate([self.link, np.array(links, dtype=np.int64)]),
+            share=np.concatenate([self.share, np.array(shares, dtype=np.float64)]),
+        )
+
+
+_NOTHING = np.zeros(0, dtype=np.int64)
+_NO_RUNS = _Runs(
+    np.array([-1]), np.zeros(1, np.int64), np.zeros(1, np.int64), _NOTHING, np.zeros(0)
+)
+
+
+class _Found(NamedTuple):
+    """Runs that hold all that was looked for."""
+
+    runs: _Runs
+    """They and others."""
+    which: Links
+    """The run of each two switches [pair]."""
+
+
+@dataclass(slots=True)
+class _Switches:
+    """Links between switches, looked up once for each two of them, as long as the network is in use."""
+
+    paths: Paths
+    """Of the network."""
+    runs: _Runs = _NO_RUNS
+    """As far as they have been asked for. Replaced as a whole, since another thread may read them."""
+
+    def find(self, here: Links, there: Links) -> _Found:
+        """Return the run of each two switches [pair]."""
+        wanted = here * len(self.paths.ahead) + there
+        runs = self.runs
+        missing = runs.missing(wanted)
+        if len(missing):
+            runs = self.runs = runs.added(missing, self.paths)
+        return _Found(runs, runs.place(wanted))
 
 
 @lru_cache(maxsize=4)  # as above
-def _runs(network: Network) -> _Runs:
+def _switches(network: Network) -> _Switches:
     """Return what is known of the ways between the switches of a network."""
-    return _Runs(network.paths)
+    return _Switches(network.paths)
 
 
 def _odd_entries(network: Network, pairs: _Pairs) -> _Entries:

@@ -130,9 +130,10 @@ class _Cutter:
         return sums.segment()
 
     def _timed(self, op: Op) -> Timed:
-        if op not in self.known:
-            self.known[op] = _timed(op, self.processor)
-        return self.known[op]
+        timed = self.known.get(op)
+        if timed is None:
+            timed = self.known[op] = _timed(op, self.processor)
+        return timed
 
 
 def _nothing() -> defaultdict[str, float]:

@@ -99,11 +99,12 @@ class Pricer:
         """Return a block's parts under a load. number: of the load. member: of its expert group, -1: any."""
         work = with_load(self.context.work, load, member, permutes=self.context.permutes)
         asked = _Asked(kind, number, work.expert_rows, work.received, work.sent)
-        if asked not in self.loads:
+        parts = self.loads.get(asked)
+        if parts is None:
             parts = tuple(self._under_load(even, work, number) for even in self._evens(kind))
             _make_room(self.loads, MOST_BLOCKS)
             self.loads[asked] = parts
-        return self.loads[asked]
+        return parts
 
     def _evens(self, kind: BlockKind) -> tuple[_Even, ...]:
         if kind not in self.evens:
@@ -163,7 +164,7 @@ class Pricer:
 
 
 def _make_room(table: dict[Any, Any], most: int) -> None:
-    """Begin a table anew where it is full."""
+    """Begin a table anew where it is full, under the hands of another thread too: ask it with `get`."""
     if len(table) >= most:
         table.clear()
 
@@ -191,11 +192,9 @@ _pricers: list[Pricer] = []
 
 def pricer(context: Context) -> Pricer:
     """Return what prices blocks in a context, with what it has priced before."""
-    for number, known in enumerate(_pricers):
-        if known.context == context:
-            _pricers.insert(0, _pricers.pop(number))
-            return known
-    found = Pricer(context)
-    _pricers.insert(0, found)
-    del _pricers[MOST_PRICERS:]
+    pricers = list(_pricers)  # as they are now: another thread may change their order
+    known = next((known for known in pricers if known.context == context), None)
+    found = known or Pricer(context)
+    others = [other for other in pricers if other is not found]
+    _pricers[:] = [found, *others[: MOST_PRICERS - 1]]
     return found

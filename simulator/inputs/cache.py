@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from pathlib import Path
+
+_DIGEST = 32
+"""Bytes of a file before its content: the content's SHA-256."""
 
 
 def folder(kind: str) -> Path:
@@ -17,11 +21,14 @@ def folder(kind: str) -> Path:
 
 
 def recall(kind: str, name: str) -> bytes:
-    """Return what a file keeps, nothing if it is not there."""
+    """Return what a file keeps, nothing if it is not there or not as it was written."""
     try:
-        return (folder(kind) / name).expanduser().read_bytes()
+        file = (folder(kind) / name).expanduser().read_bytes()
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return b""
+    content = file[_DIGEST:]
+    is_whole = hashlib.sha256(content).digest() == file[:_DIGEST]
+    return content if is_whole else b""
 
 
 def keep(kind: str, name: str, content: bytes, most: int) -> None:
@@ -33,7 +40,7 @@ def keep(kind: str, name: str, content: bytes, most: int) -> None:
         part = Path(scratch)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
+                stream.write(hashlib.sha256(content).digest() + content)
             part.replace(place / name)
         finally:
             part.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 from simulator.inputs import cache
 from simulator.inputs.document import Path_
 
-FORMAT = "1"
+FORMAT = "2"
 """Of kept files: another number wherever the same text is to be parsed to something else."""
 KIND = "parsed"
 """Folder of the files in the user's cache."""

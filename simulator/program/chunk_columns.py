@@ -115,12 +115,15 @@ _kept: dict[_Key, ChunkRows] = {}
 def chunk_rows(kind: Kind, ahead: StageBlocks, back: StageBlocks, pairing: Pairing) -> ChunkRows:
     """Return the rows of one action. ahead, back: of the stages of its halves."""
     key = _Key(kind, pairing, ahead.shape, back.shape)
-    if key not in _kept:
-        if len(_kept) >= MOST_CHUNKS:
-            del _kept[next(iter(_kept))]
+    found = _kept.get(key)
+    if found is None:
         segments = sum(len(part.cost.columns.counted) for part in ahead.parts)
-        _kept[key] = _columns(chunk(kind, halves(ahead.parts, back.parts), pairing), segments)
-    return _kept[key]
+        found = _columns(chunk(kind, halves(ahead.parts, back.parts), pairing), segments)
+        if len(_kept) >= MOST_CHUNKS:
+            oldest, *_ = list(_kept)
+            _kept.pop(oldest, None)  # another thread may have taken it out
+        _kept[key] = found
+    return found
 
 
 def _columns(rows: Chunk, ahead: int) -> ChunkRows:

@@ -77,12 +77,12 @@ def refined(graph: Graph) -> Refined:
     if len(graph.on_link.flow) > LARGEST:
         return refine(graph)
     digest = graph.digest
-    if digest not in _known:
-        _known[digest] = refine(graph)
-        while len(_known) > KEPT:
-            _known.popitem(last=False)
-    _known.move_to_end(digest)
-    return _known[digest]
+    # Taken out and put back behind the others, so that another thread may make room meanwhile.
+    found = _known.pop(digest, None) or refine(graph)
+    _known[digest] = found
+    while len(_known) > KEPT:
+        _known.popitem(last=False)
+    return found
 
 
 def refine(graph: Graph) -> Refined:
