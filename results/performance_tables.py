@@ -30,8 +30,8 @@ def phases(measured: Measured) -> Iterator[str]:
     yield from (
         "## Phases of one scenario",
         "",
-        f"DeepSeek-V3 on 2,048 GPUs, CPU time, medians [ms]: at commit {EARLIER} -> now. Before that, warm: load 120 to",
-        "300, lower 1,000 to 1,700, run 100 (compiled) or 580 (SimPy), summarise 200.",
+        f"DeepSeek-V3 on 2,048 GPUs, CPU time, medians [ms]: at commit {EARLIER} -> now. Before that, warm: load 120",
+        "to 300, lower 1,000 to 1,700, run 100 (compiled) or 580 (SimPy), summarise 200.",
         "",
         "| | load | lower | run | summarise |",
         "|---|---:|---:|---:|---:|",

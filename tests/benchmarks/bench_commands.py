@@ -7,9 +7,10 @@ that compiles it.
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
-from processes import command, environment, simulate
+from processes import HERE, command, environment, simulate
 
 RUN = ("run", "h800-2048", "--json", "-")
 IMPORTS = """
@@ -53,19 +54,25 @@ def test_python_alone(processes):
     processes(lambda: command(["-c", "pass"]), rounds=9)
 
 
-def test_compile_everything(processes, tmp_path):
-    homes = iter(range(100))
+@pytest.fixture
+def fresh(tmp_path):
+    """Return the environment of a machine that has the program and nothing compiled, parsed or sampled."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("simulator", "topologies", "workloads"):
+        shutil.copytree(HERE.parent.parent / name, tmp_path / name, ignore=ignore)
+    kept = str(tmp_path / "kept")
+    return {
+        **environment(NUMBA_CACHE_DIR=kept, XDG_CACHE_HOME=kept),
+        "PYTHONPATH": str(tmp_path),
+    }
 
-    def anew():
-        home = tmp_path / str(next(homes))
-        return simulate("compile", "--json", "-", env=environment(NUMBA_CACHE_DIR=str(home)))
 
-    tree = json.loads(processes(anew).text)
-    assert tree["folder"].startswith(str(tmp_path))
+def test_compile_everything(processes, fresh):
+    tree = json.loads(processes(lambda: simulate("compile", "--json", "-", env=fresh)).text)
+    assert tree["folder"].startswith(fresh["NUMBA_CACHE_DIR"])
     assert all(part["seconds"] > 0 for part in tree["parts"])
 
 
-def test_first_run_needs_nothing_compiled(processes, tmp_path):
-    home = environment(NUMBA_CACHE_DIR=str(tmp_path))
-    output = processes(lambda: simulate(*RUN, "--no-alternatives", env=home))
+def test_first_run_needs_nothing_compiled(processes, fresh):
+    output = processes(lambda: simulate(*RUN, "--no-alternatives", env=fresh))
     assert json.loads(output.text)["gpus"] == 2048

@@ -60,7 +60,11 @@ def command(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> O
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, *arguments], stdout=out, stderr=err, env=env or environment()
+            # -P: the program of PYTHONPATH, not that of the folder in which the benchmarks run.
+            [sys.executable, "-P", *arguments],
+            stdout=out,
+            stderr=err,
+            env=env or environment(),
         )
         guard = threading.Timer(LIMIT, process.kill)
         guard.start()
