@@ -153,6 +153,13 @@ def test_a_campaign_inside_of_another_is_one_stage(tmp_path):
     assert book.entries[0].inner.total == first
 
 
+def test_a_price_counts_also_inside_of_a_campaign_that_is_a_stage(tmp_path):
+    written(tmp_path, TRAIN, "inner.yaml")
+    outer = written(tmp_path, "  - {name: base, campaign: {name: inner.yaml}}\n")
+    (entry,) = booked(outer, sets={"price": "5 USD per GPU-hour"}).entries
+    assert entry.total.cost == pytest.approx(5 * entry.total.gpu_hours)
+
+
 def test_an_option_adds_its_stage(tmp_path):
     head = SMALL.replace("stages:", "options: {data: false}\nstages:")
     more = "  - {name: data, option: data, repeat: {share: 1, source: assumed}}\n"
@@ -190,6 +197,9 @@ WRONG = {
     "  - {name: a, train: {workload: llama-3.1-8b, set: {layout.tp: 3}}}\n": "layout.tp",
     "  - {name: a, train: {workload: llama-3.1-8b, set: {layout.pq: 3}}}\n": "pq",
     "  - {name: a, train: {workload: llama-3.1-8b, ramp: {from: 8, to: 4}}}\n": "is not above from, 8",
+    "  - {name: a, train: {workload: llama-3.1-8b, ramp: {from: 8, to: 64}, spans: [{}]}}\n": "no effect next",
+    "  - {name: a, train: {workload: llama-3.1-8b, duration: 7 d, spans: [{ramp: {from: 8, to: 64}}]}}\n": "a ramp",
+    "  - {name: a, train: {workload: llama-3.1-8b, spans: [{duration: 1 d}, {}]}}\n": "spans that count time",
     "  - {name: a, repeat: {stages: [b], share: 1, source: x}}\n": "is not a stage before this one",
     "  - {name: a, campaign: {name: small.yaml}}\n": "contains itself",
     "  - {name: a, option: x, repeat: {share: 1, source: x}}\n": "is not among the options",

@@ -83,6 +83,23 @@ def test_what_trains_nothing_cannot_be_interrupted(tmp_path):
         booked(tmp_path, stages)
 
 
-def test_a_run_whose_interruptions_are_not_known_is_refused(scenario):
-    with pytest.raises(InputError, match="is not among the goodput known"):
-        risks(ReliabilityConfig(like="gpt-5"), scenario)
+def test_a_run_whose_interruptions_are_not_known_is_refused_where_it_stands(tmp_path):
+    with pytest.raises(
+        InputError, match=r"t\.yaml:4: stages\.0\.reliability\.like: 'gpt-5' is not among"
+    ):
+        booked(tmp_path, TRAIN % "{like: gpt-5}")
+
+
+def test_an_asynchronous_checkpoint_begins_when_the_one_before_it_is_written(scenario):
+    # 8.03 B x 14 B over 10 MB/s: 3 hours. A copy of no time would have Daly save without end.
+    slow = {"storage": "10 MB/s", "asynchronous": True, "copy_time": "0 s"}
+    checkpoints = risks(ReliabilityConfig(**slow), scenario).checkpoints
+    assert checkpoints.every == checkpoints.lag > 3 * 3600
+    with pytest.raises(InputError, match="that a checkpoint takes to be written"):
+        risks(ReliabilityConfig(**slow, checkpoint_every="1 h"), scenario)
+
+
+@pytest.mark.slow
+def test_a_run_that_never_ends_is_refused_with_its_stage(tmp_path):
+    with pytest.raises(InputError, match=r"^a\.reliability: lets the run get through 0\.0%"):
+        booked(tmp_path, TRAIN % "{factor: 1e9}")

@@ -53,6 +53,13 @@ def test_a_mean_beyond_the_longest_is_refused():
         packed(sft(), 64)
 
 
+def test_samples_too_short_for_the_layout_are_named_by_their_length(tmp_path):
+    with pytest.raises(
+        InputError, match=r"sft\.mean_length: .* cut into 8,192 samples of 1 tokens"
+    ):
+        booked(tmp_path, mean_length=1, spread=0)
+
+
 HEAD = "name: t\ntopology: h100-node\nstages:\n"
 
 

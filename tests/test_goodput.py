@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from simulator.errors import InputError
 from simulator.goodput import (
     Cause,
     Checkpoints,
@@ -114,6 +115,14 @@ def test_maintenance_takes_its_time_and_loses_nothing():
     assert outcome.wall == 2700.0
 
 
+def test_a_failure_during_a_planned_stop_loses_nothing_since_the_run_was_saved_for_it():
+    # Stopped at 400 s: 10 + 20 s until the checkpoint is safe. It fails 70 s into the 100 s of the stop.
+    risks = Risks(Checkpoints(1000.0, stall=10.0, lag=20.0), maintenance=Maintenance(takes=100.0))
+    outcome = scripted(1000.0, risks, (400.0, "maintenance"), (500.0, "gpu"))
+    assert (outcome.lost, outcome.checkpoints, outcome.maintenance) == (0.0, 30.0, 70.0)
+    assert outcome.wall == 1000.0 + 30.0 + 70.0
+
+
 def test_parts_sum_up_to_the_wall_time_whatever_happens():
     risks = replace(
         FAILS,
@@ -169,3 +178,36 @@ def test_dalys_interval_is_the_minimum_of_the_closed_form():
 def test_the_same_seed_gives_the_same_run():
     assert run(5 * DAY, FAILS, 7) == run(5 * DAY, FAILS, 7)
     assert run(5 * DAY, FAILS, 7) != run(5 * DAY, FAILS, 8)
+
+
+def test_waits_until_as_many_nodes_are_back_as_spares_ran_out():
+    # One spare, taken at 500 s. From 600 s on one node has to come back, until the failure at 700 s; then
+    # three are away, of which two have to come back, the second at 5,600 s.
+    risks = Risks(Checkpoints(1000.0), spares=1, repair=5000.0)
+    outcome = scripted(1000.0, risks, (500.0, "gpu"), (600.0, "gpu"), (700.0, "gpu"))
+    assert outcome.parts == 100.0 + 4900.0
+    assert outcome.lost == 500.0 + 100.0
+    assert outcome.failures == 3
+
+
+@pytest.mark.parametrize(
+    "risks",
+    [
+        Risks(Checkpoints(1800.0, 60.0), (Cause("gpu", 1.0),), detection=300.0),
+        Risks(Checkpoints(1800.0, 60.0), (Cause("gpu", 1e9),)),
+        Risks(Checkpoints(1e-9)),
+        Risks(Checkpoints(1800.0), maintenance=Maintenance(1.0, 3600.0)),
+        Risks(Checkpoints(1800.0), maintenance=Maintenance(1e-6, 1.0)),
+    ],
+    ids=[
+        "fails-before-it-restarts",
+        "fails-at-once",
+        "saves-always",
+        "stops-always",
+        "stops-at-once",
+    ],
+)
+@pytest.mark.slow
+def test_a_run_that_never_ends_is_given_up(risks):
+    with pytest.raises(InputError, match="of its training in 500,000 events"):
+        run(5 * DAY, risks)

@@ -152,6 +152,16 @@ class TrainConfig(SpanConfig):
         examples=[[{"tokens": 252e6, "set": {"training.seq_length": 4096}}, {}]],
     )
 
+    @model_validator(mode="after")
+    def _ramp_has_its_span(self) -> TrainConfig:
+        if self.spans and self.ramp:
+            raise InputError(
+                "has no effect next to spans",
+                key="ramp",
+                remedy="Move it into the span whose batch grows.",
+            )
+        return self
+
 
 class SftConfig(Section):
     """Fine-tuning on samples of unequal length."""
@@ -326,7 +336,9 @@ class CampaignConfig(Section):
     )
     price: Price | None = Field(
         None,
-        description="Rent of a GPU; default: that of each stage's topology.",
+        description=(
+            "Rent of a GPU, also in campaigns that are stages; default: that of each stage's topology."
+        ),
         examples=["2 USD per GPU-hour"],
     )
     own: OwnConfig | None = Field(

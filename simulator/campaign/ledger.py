@@ -11,6 +11,7 @@ from simulator.campaign.reader import Campaign, Stage
 from simulator.campaign.reliability import expected
 from simulator.campaign.spans import Point, Span, mixed, work
 from simulator.campaign.steps import Step, Steps, key
+from simulator.errors import InputError
 from simulator.goodput import Goodput
 from simulator.units import KWH
 
@@ -148,12 +149,16 @@ class Ledger:
         return self.total.figures(self.config.energy)
 
 
-def ledger(campaign: Campaign, steps: Steps) -> Ledger:
-    """Return what a campaign comes to. steps: of all its scenarios."""
+def ledger(campaign: Campaign, steps: Steps, price: float | None = None) -> Ledger:
+    """Return what a campaign comes to.
+
+    steps: of all its scenarios. price: of a GPU-hour, where the campaign that contains it has one [USD].
+    """
+    config = campaign.config
+    rent = config.price if price is None else price
     entries: list[Entry] = []
     for stage in campaign.stages:
-        entries.append(_entry(campaign, stage, steps, entries))
-    config = campaign.config
+        entries.append(_entry(stage, steps, entries, rent, config.energy))
     total = _sum(entry.total for entry in entries)
     return Ledger(
         config,
@@ -164,10 +169,12 @@ def ledger(campaign: Campaign, steps: Steps) -> Ledger:
     )
 
 
-def _entry(campaign: Campaign, stage: Stage, steps: Steps, before: Sequence[Entry]) -> Entry:
+def _entry(
+    stage: Stage, steps: Steps, before: Sequence[Entry], price: float | None, energy: EnergyConfig
+) -> Entry:
     config = stage.config
-    lines = tuple(_line(span, steps, campaign.config.price) for span in stage.spans)
-    inner = ledger(stage.inner, steps) if stage.inner else None
+    lines = tuple(_line(span, steps, price) for span in stage.spans)
+    inner = ledger(stage.inner, steps, price) if stage.inner else None
     if inner:
         total = inner.total
     elif config.repeat:
@@ -177,7 +184,7 @@ def _entry(campaign: Campaign, stage: Stage, steps: Steps, before: Sequence[Entr
     found = _happens(config, lines, total)
     added = _interrupted(total, found) if found else Sum()
     total = total + added
-    beside = _beside(config.published, total, campaign.config.energy)
+    beside = _beside(config.published, total, energy)
     return Entry(config, total, lines, inner, found, added, beside)
 
 
@@ -188,7 +195,12 @@ def _happens(config: StageConfig, lines: Sequence[Line], total: Sum) -> Goodput 
     # One cluster for the whole run: the span that trains longest has it.
     longest = max(lines, key=lambda line: line.total.seconds)
     scenario = longest.step.report.scenario
-    return expected(config.reliability, scenario, total.seconds)
+    try:
+        return expected(config.reliability, scenario, total.seconds)
+    except InputError as error:
+        place = f"{config.name}.reliability"
+        error.key = f"{place}.{error.key}" if error.key else place
+        raise
 
 
 def _interrupted(total: Sum, found: Goodput) -> Sum:

@@ -74,7 +74,11 @@ def _stage(config: CampaignConfig, stage: StageConfig, files: tuple[Path, ...]) 
     if stage.sft:
         return Stage(stage, spans=(sft_span(stage.sft, config.topology, folder),))
     if stage.campaign:
-        path = folder.file(stage.campaign.name, "campaigns")
+        try:
+            path = folder.file(stage.campaign.name, "campaigns")
+        except InputError as error:
+            error.key = "name"
+            raise
         if path.resolve() in files:
             raise InputError("contains itself", key="name", value=stage.campaign.name)
         inner = _read(path, {}, files)

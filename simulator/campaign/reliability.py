@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from simulator import inputs
 from simulator.campaign.section import Section
+from simulator.errors import InputError
 from simulator.frozen import FROZEN
 from simulator.goodput import (
     Cause,
@@ -20,7 +23,7 @@ from simulator.goodput import (
     goodput,
 )
 from simulator.scenario import Scenario
-from simulator.units import Integer, MemoryBandwidth, Number, Seconds
+from simulator.units import Integer, MemoryBandwidth, Number, Seconds, format_seconds
 
 DAY = 86400.0
 
@@ -49,10 +52,16 @@ class Interruptions(BaseModel):
         return tuple(Cause(name, count / gpu_seconds * gpus) for name, count in self.causes.items())
 
 
+def _known(like: str) -> str:
+    """Return the name of a run whose interruptions are known. Errors: InputError."""
+    interruptions(like)
+    return like
+
+
 class ReliabilityConfig(Section):
     """What may happen to a training run, and how soon it goes on."""
 
-    like: str = Field(
+    like: Annotated[str, AfterValidator(_known)] = Field(
         "llama-3.1-405b",
         description="The run whose interruptions per GPU and hour are taken.",
         examples=["llama-3.1-405b"],
@@ -159,10 +168,9 @@ def risks(config: ReliabilityConfig, scenario: Scenario) -> Risks:
     )
     write = scenario.model.parameters * config.bytes_per_parameter / config.storage
     stall = config.copy_time if config.asynchronous else write
-    rate = sum(cause.rate for cause in causes)
-    every = config.checkpoint_every or (daly_interval(stall, rate) if rate else DAY)
+    lag = write if config.asynchronous else 0.0
     return Risks(
-        checkpoints=Checkpoints(every, stall, write if config.asynchronous else 0.0),
+        checkpoints=Checkpoints(_interval(config, causes, stall, lag), stall, lag),
         causes=causes,
         detection=config.detection,
         restart=config.restart,
@@ -175,6 +183,24 @@ def risks(config: ReliabilityConfig, scenario: Scenario) -> Risks:
             config.slow_found,
         ),
     )
+
+
+def _interval(
+    config: ReliabilityConfig, causes: Sequence[Cause], stall: float, lag: float
+) -> float:
+    """Return the training between checkpoints [s]. Errors: InputError where one overtakes another."""
+    # A checkpoint begins when the one before it is safe: hosts' memory holds one.
+    if config.checkpoint_every is None:
+        rate = sum(cause.rate for cause in causes)
+        return max(daly_interval(stall, rate), lag) if rate else DAY
+    if config.checkpoint_every < lag:
+        raise InputError(
+            f"is less than the {format_seconds(lag)} that a checkpoint takes to be written",
+            key="checkpoint_every",
+            value=format_seconds(config.checkpoint_every),
+            remedy="Give more, or a faster storage.",
+        )
+    return config.checkpoint_every
 
 
 def expected(config: ReliabilityConfig, scenario: Scenario, seconds: float) -> Goodput:

@@ -48,7 +48,7 @@ def _between(
 ) -> tuple[tuple[Scenario, ...], tuple[float, ...]]:
     """Return the scenarios around the mean length of attention, and how much of each is in a step."""
     longest = whole.workload.training.seq_length
-    many = math.log2(longest / full.context)
+    many = max(0.0, math.log2(longest / full.context))  # rounding may take it below
     few = math.floor(many)
     if math.isclose(many, few, abs_tol=1e-9):
         return (_of_samples(base, whole, 2**few),), (1.0,)
@@ -70,10 +70,18 @@ def _of_samples(base: Base, whole: Scenario, samples: int) -> Scenario:
             key="mean_length",
             remedy="Give a sequence length that is a multiple of a power of 2.",
         )
-    return base.load(
-        {
-            LENGTH: training.seq_length // samples,
-            MICRO_BATCH: training.micro_batch_size * samples,
-            BATCH: training.global_batch_size * samples,
-        }
-    )
+    cut = {
+        LENGTH: training.seq_length // samples,
+        MICRO_BATCH: training.micro_batch_size * samples,
+        BATCH: training.global_batch_size * samples,
+    }
+    try:
+        return base.load(cut)
+    except InputError as error:
+        # The keys of the cut are not those of any file.
+        raise InputError(
+            f"stands for sequences cut into {samples:,} samples of {cut[LENGTH]:,} tokens, of which "
+            f"{error.value} {error.rule}",
+            key="mean_length",
+            remedy="Give longer samples, or a workload whose layout suits them.",
+        ) from error

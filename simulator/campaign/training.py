@@ -141,7 +141,21 @@ def _own(part: SpanConfig, scenarios: Sequence[Scenario]) -> Amount | None:
 def _rest(whole: Amount | None, scenarios: Sequence[Scenario], others: Sequence[Amount]) -> Amount:
     """Return what is left for the span that names no amount. Errors: InputError."""
     total = whole or Amount(tokens=scenarios[-1].workload.training.tokens)
+    counted_in_time = any(amount.seconds for amount in others)
+    if not total.seconds and counted_in_time:
+        raise InputError(
+            "cannot be the rest of spans that count time",
+            key="spans",
+            value="the tokens of the run",
+            remedy="Give every span tokens or steps, or each a duration.",
+        )
     if total.seconds:
+        if len(scenarios) > 1:
+            raise InputError(
+                "cannot be the amount of a ramp",
+                key="duration",
+                remedy="Give its tokens or its steps.",
+            )
         if any(amount.tokens for amount in others):
             raise InputError(
                 "cannot be shared with spans that count tokens",

@@ -40,6 +40,8 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "published": [_beside(row) for row in entry.published],
         "notes": list(config.notes),
     }
+    if config.repeat:
+        tree["source"] = config.repeat.source
     if entry.lines:
         tree["spans"] = [_line(line) for line in entry.lines]
     if entry.goodput:

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from simulator.campaign import Beside, Entry, Ledger, Sum, rents
+from simulator.campaign.config import RepeatConfig
 from simulator.cli.tables import number, table
 from simulator.units import format_seconds
 
@@ -42,7 +43,13 @@ def _ledger(ledger: Ledger) -> Iterator[RenderableType]:
     yield rows
     yield Text()
     low, high = number(ledger.total.low), number(ledger.total.high)
-    yield Text(f"Four fifths of runs like these should need {low} to {high} GPU-hours.")
+    shares = any(entry.config.repeat for entry in ledger.entries)
+    words = (
+        "With its shares at their ends it needs"
+        if shares
+        else "Four fifths of runs like these need"
+    )
+    yield Text(f"{words} {low} to {high} GPU-hours.")
     yield from _money(ledger)
     compared = list(_compared(ledger))
     if compared:
@@ -67,9 +74,11 @@ def _money(ledger: Ledger) -> Iterator[RenderableType]:
     )
     if ledger.owned:
         own = ledger.owned
+        unpaid = "nothing, since energy.price is not given"
         yield Text(
             f"Owned instead of rented: {number(own.total)} USD, of which hardware "
-            f"{number(own.hardware)}, energy {number(own.energy)}, staff {number(own.staff)}."
+            f"{number(own.hardware)}, energy {number(own.energy) if energy.price else unpaid}, "
+            f"staff {number(own.staff)}."
         )
     gpus = {line.step.report.scenario.gpu.name for entry in ledger.entries for line in entry.lines}
     for gpu in sorted(gpus) if len(gpus) == 1 else ():
@@ -150,8 +159,19 @@ def _beside(name: str, row: Beside) -> tuple[str, ...]:
 
 def _notes(ledger: Ledger) -> Iterator[str]:
     for entry in ledger.entries:
+        if entry.config.repeat:
+            yield f"{entry.config.name}: {_share(entry.config.repeat)}"
         for note in entry.config.notes:
             yield f"{entry.config.name}: {note}"
+
+
+def _share(repeat: RepeatConfig) -> str:
+    """Return what share is repeated, between which ends, and who says so."""
+    low, high = repeat.ends
+    between = f" ({low:g} to {high:g})" if low < high else ""
+    return (
+        f"{repeat.share:g}{between} of {', '.join(repeat.stages) or 'what trains'}; {repeat.source}"
+    )
 
 
 def _list(head: str, lines: Iterable[str]) -> Iterator[RenderableType]:

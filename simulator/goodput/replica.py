@@ -13,12 +13,18 @@ from typing import Any
 import numpy as np
 import simpy
 
+from simulator.errors import InputError
 from simulator.goodput.risks import Cause, Risks
 
 Steps = Generator[simpy.Event, Any, None]
 SLOW, MAINTENANCE = "slow", "maintenance"
 PLANNED = (SLOW, MAINTENANCE)
 """What a run that stands still anyway does not notice."""
+MOST_EVENTS = 500_000
+"""Failures, checkpoints and stops of one run, after which it counts as one that never ends: about a second.
+
+Two months with a checkpoint every minute are 170,000.
+"""
 
 
 @dataclass(slots=True)
@@ -52,7 +58,10 @@ class Outcome:
 
 
 def replica(work: float, risks: Risks, seed: tuple[int, ...]) -> Outcome:
-    """Return how a run goes. work: training at full speed [s]. seed: of its chance."""
+    """Return how a run goes. work: training at full speed [s]. seed: of its chance.
+
+    Errors: InputError where more happens to it than it can ever get over.
+    """
     env = simpy.Environment()
     run = _Run(env, work, risks)
     process = env.process(run.train())
@@ -63,8 +72,22 @@ def replica(work: float, risks: Risks, seed: tuple[int, ...]) -> Outcome:
         env.process(_strikes(env, process, Cause(SLOW, risks.slow.rate), chance))
     if risks.maintenance.every:
         env.process(_maintains(env, process, risks.maintenance.every))
-    env.run(until=process)
+    _finish(env, process, run)
     return run.outcome
+
+
+def _finish(env: simpy.Environment, process: simpy.Process, run: _Run) -> None:
+    """Go on until the run is over. Errors: InputError after too many events."""
+    # Step by step instead of env.run: a run that fails faster than it saves would never come back.
+    for _ in range(MOST_EVENTS):
+        env.step()
+        if process.processed:
+            return
+    raise InputError(
+        f"lets the run get through {run.done / run.work:.1%} of its training in {MOST_EVENTS:,} events, "
+        f"{run.outcome.failures:,} of them failures",
+        remedy="Give it fewer failures and stops, faster restarts, spares or rarer checkpoints.",
+    )
 
 
 def _strikes(
@@ -163,6 +186,12 @@ class _Run:
         self.arrives = self.env.now + checkpoints.lag
         self._settle()
 
+    def _save_for_a_stop(self) -> Steps:
+        """Write a checkpoint before a planned stop, and wait until it is safe."""
+        checkpoints = self.risks.checkpoints
+        yield from self._down(checkpoints.stall + checkpoints.lag, "checkpoints")
+        self.safe = self.written = self.done
+
     def _settle(self) -> None:
         """Take the checkpoint on its way as safe once it has arrived."""
         if self.env.now >= self.arrives:
@@ -171,6 +200,7 @@ class _Run:
     def _found(self) -> Steps:
         """Restart without the slow node, from a checkpoint taken for that."""
         self.slow_until = 0.0
+        yield from self._save_for_a_stop()
         yield from self._down(self.risks.restart, "restart")
 
     def _struck(self, cause: str) -> Steps:
@@ -178,6 +208,7 @@ class _Run:
         if cause == SLOW:
             self.slow_until = max(self.slow_until, self.env.now + self.risks.slow.found)
         elif cause == MAINTENANCE:
+            yield from self._save_for_a_stop()
             yield from self._down(self.risks.maintenance.takes, "maintenance")
         else:
             yield from self._failed()
@@ -203,12 +234,11 @@ class _Run:
         if self.risks.spares < 0:
             return
         now = self.env.now
-        self.away = sorted(back for back in self.away if back > now)
-        if len(self.away) >= self.risks.spares:
-            # The first that comes back frees a spare; without any, the failed node itself.
-            back = self.away[0] if self.away else now + self.risks.repair
-            yield from self._down(back - now, "parts")
-        self.away.append(now + self.risks.repair)
+        self.away = sorted(back for back in (*self.away, now + self.risks.repair) if back > now)
+        missing = len(self.away) - self.risks.spares
+        if missing > 0:
+            # So many have to come back, the first ones first; without spares the failed node itself.
+            yield from self._down(self.away[missing - 1] - now, "parts")
 
     def _down(self, seconds: float, part: str) -> Steps:
         """Stand still. Errors: Interrupt if something fails meanwhile."""
