@@ -70,6 +70,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_begun_again(tmp_path):
     )
     assert [one.value for one in outcomes] == ["alive"] * 3
     assert all(not one.error for one in outcomes)
+    assert [one.tries for one in outcomes] == [2] * 3  # each killed the worker that began it first
 
 
 def test_a_job_whose_workers_all_die_says_so_and_the_others_go_on():
