@@ -148,6 +148,16 @@ def test_batches_grow_to_a_second_and_shrink_towards_the_end():
     assert sizes(batches, 1, 2) == []
 
 
+def test_a_job_that_killed_its_worker_makes_no_batch_larger():
+    batches = Batches(jobs(*range(1000)))
+    batches.learn([Outcome(Job("0", 0), seconds=0.1)])
+    batches.learn([Outcome(Job("1", 1), error="its worker died")])  # nobody knows after how long
+    assert sizes(batches, 1, 2) == [10]
+    # What a job that raises took is measured.
+    batches.learn([Outcome(Job("2", 2), error="ValueError: no", seconds=0.2)])
+    assert sizes(batches, 1, 2) == [5]
+
+
 @pytest.mark.slow
 def test_a_cluster_gets_few_tasks_for_many_short_jobs(scheduler, monkeypatch):
     distributed = pytest.importorskip("distributed")
