@@ -23,6 +23,7 @@ def page() -> str:
         "Every stage is simulated, step by step; published figures stand beside what they include. No stage is tuned",
         "to its published figure. The interval is that of the steps: four fifths of runs like these lie inside; where",
         "shares are assumed, it goes from the low end of each to its high end as well.",
+        "The restart times of Llama 3.1 405B are assumed, and lean on the effective time that its report gives.",
         "",
         "| published figure | published | simulated | error | it includes |",
         row("---", "---:", "---:", "---:", "---"),
