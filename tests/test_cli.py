@@ -431,8 +431,8 @@ def test_a_set_that_is_no_assignment_is_bad_usage(files, capsys):
     [
         (
             ["schema"],
-            "Missing argument '{topology|workload|sweep}'. Choose from: topology, workload, sweep. "
-            "Try 'simulate schema --help'.",
+            "Missing argument '{topology|workload|sweep|campaign}'. "
+            "Choose from: topology, workload, sweep, campaign. Try 'simulate schema --help'.",
         ),
         (["run"], "Missing argument 'TOPOLOGY'. Try 'simulate run --help'."),
         (["run", "--nothing"], "No such option '--nothing'. Try 'simulate run --help'."),

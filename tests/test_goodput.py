@@ -115,6 +115,14 @@ def test_maintenance_takes_its_time_and_loses_nothing():
     assert outcome.wall == 2700.0
 
 
+def test_a_failure_during_a_planned_stop_loses_nothing_since_the_run_was_saved_for_it():
+    # Stopped at 400 s: 10 + 20 s until the checkpoint is safe. It fails 70 s into the 100 s of the stop.
+    risks = Risks(Checkpoints(1000.0, stall=10.0, lag=20.0), maintenance=Maintenance(takes=100.0))
+    outcome = scripted(1000.0, risks, (400.0, "maintenance"), (500.0, "gpu"))
+    assert (outcome.lost, outcome.checkpoints, outcome.maintenance) == (0.0, 30.0, 70.0)
+    assert outcome.wall == 1000.0 + 30.0 + 70.0
+
+
 def test_parts_sum_up_to_the_wall_time_whatever_happens():
     risks = replace(
         FAILS,

@@ -70,6 +70,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_begun_again(tmp_path):
     )
     assert [one.value for one in outcomes] == ["alive"] * 3
     assert all(not one.error for one in outcomes)
+    assert [one.tries for one in outcomes] == [2] * 3  # each killed the worker that began it first
 
 
 def test_a_job_whose_workers_all_die_says_so_and_the_others_go_on():
@@ -146,6 +147,16 @@ def test_batches_grow_to_a_second_and_shrink_towards_the_end():
     assert sizes(batches, 1, 2) == [171]
     assert sum(sizes(batches, 10**6, 2)) == 515
     assert sizes(batches, 1, 2) == []
+
+
+def test_a_job_that_killed_its_worker_makes_no_batch_larger():
+    batches = Batches(jobs(*range(1000)))
+    batches.learn([Outcome(Job("0", 0), seconds=0.1)])
+    batches.learn([Outcome(Job("1", 1), error="its worker died")])  # nobody knows after how long
+    assert sizes(batches, 1, 2) == [10]
+    # What a job that raises took is measured.
+    batches.learn([Outcome(Job("2", 2), error="ValueError: no", seconds=0.2)])
+    assert sizes(batches, 1, 2) == [5]
 
 
 @pytest.mark.slow

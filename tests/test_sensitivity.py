@@ -79,7 +79,7 @@ def test_text_and_json_list_them(capsys, monkeypatch):
     from simulator.whatif import Sensitivity, studies
 
     row = Sensitivity("gpus/h800: memory.bandwidth", 3.35e12, -0.02, 0.025)
-    monkeypatch.setattr("simulator.whatif.sensitivity", lambda report, ran: (row,))
+    monkeypatch.setattr("simulator.whatif.sensitivity", lambda report: (row,))
     common = ["run", "a100-node", "-w", "megatron-2022-22b", "--no-alternatives", "--sensitivity"]
     assert _main([*common, "--json", "-"]) == 0
     tree = json.loads(capsys.readouterr().out)

@@ -183,6 +183,17 @@ def test_a_terminal_that_rewrites_nothing_gets_a_line_for_each_phase(terminal, m
     assert terminal.getvalue() == "working\nexecuting\n"
 
 
+def test_a_stream_that_is_closed_ends_no_command():
+    stream = io.StringIO()
+    line = status.StatusLine(stream)
+    line.drawn = "working"
+    line.rewrites = True
+    line.thread.start()
+    stream.close()
+    line.close()  # would raise ValueError
+    assert not line.drawn
+
+
 def test_a_file_gets_nothing(monkeypatch):
     monkeypatch.setattr(status, "DELAY", 0.001)
     file = io.StringIO()

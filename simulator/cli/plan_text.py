@@ -43,7 +43,13 @@ def _ledger(ledger: Ledger) -> Iterator[RenderableType]:
     yield rows
     yield Text()
     low, high = number(ledger.total.low), number(ledger.total.high)
-    yield Text(f"Four fifths of runs like these should need {low} to {high} GPU-hours.")
+    shares = any(entry.config.repeat for entry in ledger.entries)
+    words = (
+        "With its shares at their ends it needs"
+        if shares
+        else "Four fifths of runs like these need"
+    )
+    yield Text(f"{words} {low} to {high} GPU-hours.")
     yield from _money(ledger)
     compared = list(_compared(ledger))
     if compared:

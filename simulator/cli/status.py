@@ -85,8 +85,10 @@ class StatusLine:
     def close(self) -> None:
         """Draw no more."""
         self.over.set()
-        self.thread.join()
-        self._erase()
+        try:
+            self.thread.join()
+        finally:  # Ctrl-C while it waits
+            self._erase()
 
     def _draw_on(self) -> None:
         """Draw until the command is over."""
@@ -127,8 +129,8 @@ class StatusLine:
             self.drawn = ""
 
     def _write(self, text: str) -> None:
-        # A terminal may be closed under a command that goes on.
-        with suppress(OSError):
+        # A terminal may be closed under a command that goes on; a closed stream raises ValueError.
+        with suppress(OSError, ValueError):
             self.stream.write(text)
             self.stream.flush()
 

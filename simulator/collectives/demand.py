@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from simulator.collectives.paths import Floats, Links, Ways, by_kind, of_kind, ways
 from simulator.errors import LayoutError
 from simulator.hardware import CommunicationModel
-from simulator.topology import LinkKind, Network
+from simulator.topology import LinkKind, Network, wired
 
 PAIRS_AT_ONCE = 1 << 14
 """Pairs whose ways are worked out together: arrays of theirs are at most some MB.
@@ -160,10 +160,11 @@ def latencies(network: Network, model: CommunicationModel | None) -> Floats:
     """Return what a link adds to a round of this kernel, [link] s."""
     if model is None:
         return network.latency
-    return _delays(network, model.nvlink_latency, model.nic_overhead)
+    # Only latencies count: of a sweep over bandwidths no network is kept for them but the first.
+    return _delays(wired(network), model.nvlink_latency, model.nic_overhead)
 
 
-@lru_cache(maxsize=64)  # thousands of groups ask for it
+@lru_cache(maxsize=16)  # thousands of groups ask for it
 def _delays(network: Network, nvlink: float, overhead: float) -> Floats:
     delay: Floats = network.latency * by_kind(network, nvlink, 1.0)
     # A way between nodes crosses two NICs.

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.topology import LinkKind, Network
+from simulator.topology import LinkKind, Network, wired
 from simulator.topology.routing import Paths
 
 Links: TypeAlias = NDArray[np.int64]
@@ -344,9 +344,13 @@ def by_kind(network: Network, nvlink: float, nic: float) -> Floats:
     return np.where(of_kind(network, LinkKind.NVLINK), nvlink, nic)
 
 
-@lru_cache(maxsize=16)  # as above, for each kind
 def of_kind(network: Network, kind: LinkKind) -> NDArray[np.bool_]:
     """Tell which links are of a kind [link]."""
+    return _of_kind(wired(network), kind)
+
+
+@lru_cache(maxsize=16)  # as above, for each kind
+def _of_kind(network: Network, kind: LinkKind) -> NDArray[np.bool_]:
     such = network.is_kind(kind)  # [link]
     such.flags.writeable = False
     return such

@@ -186,6 +186,12 @@ class _Run:
         self.arrives = self.env.now + checkpoints.lag
         self._settle()
 
+    def _save_for_a_stop(self) -> Steps:
+        """Write a checkpoint before a planned stop, and wait until it is safe."""
+        checkpoints = self.risks.checkpoints
+        yield from self._down(checkpoints.stall + checkpoints.lag, "checkpoints")
+        self.safe = self.written = self.done
+
     def _settle(self) -> None:
         """Take the checkpoint on its way as safe once it has arrived."""
         if self.env.now >= self.arrives:
@@ -194,6 +200,7 @@ class _Run:
     def _found(self) -> Steps:
         """Restart without the slow node, from a checkpoint taken for that."""
         self.slow_until = 0.0
+        yield from self._save_for_a_stop()
         yield from self._down(self.risks.restart, "restart")
 
     def _struck(self, cause: str) -> Steps:
@@ -201,6 +208,7 @@ class _Run:
         if cause == SLOW:
             self.slow_until = max(self.slow_until, self.env.now + self.risks.slow.found)
         elif cause == MAINTENANCE:
+            yield from self._save_for_a_stop()
             yield from self._down(self.risks.maintenance.takes, "maintenance")
         else:
             yield from self._failed()

@@ -85,7 +85,10 @@ class Batches:
 
     def learn(self, outcomes: Sequence[Outcome]) -> None:
         """Take the time of a job from those of the last batch."""
-        self.seconds = sum(outcome.seconds for outcome in outcomes) / len(outcomes)
+        # A job that killed its worker, or was cancelled, has an error and no time: the next ones are no shorter for it.
+        known = [one.seconds for one in outcomes if one.seconds or not one.error]
+        if known:
+            self.seconds = sum(known) / len(known)
 
 
 class _Count(NamedTuple):

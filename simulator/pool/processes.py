@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
 from simulator.pool.jobs import TRIES, Function, Job, Outcome, Outcomes, called
@@ -48,6 +49,8 @@ def processes(function: Function, jobs: Sequence[Job], workers: int) -> Outcomes
                 if outcome is None:  # it died
                     outcome = queue.retry(crew[index])
                     crew[index] = _Worker(function)
+                else:
+                    outcome = replace(outcome, tries=queue.begun[outcome.job.key])
                 # Before its outcome is handed on: whoever takes that may be busy with it for a while.
                 if queue.waiting:
                     worker = crew[index]
