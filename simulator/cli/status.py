@@ -118,7 +118,8 @@ class StatusLine:
     def _draw_phase(self) -> None:
         """Write the outermost phase on a line of its own, once."""
         phases = self.phases.copy()
-        phase = phases[0] if phases else "working"
+        # Between two phases there is nothing to say that was not said.
+        phase = phases[0] if phases else self.drawn or "working"
         if phase != self.drawn:
             self._write(f"{phase}\n")
             self.drawn = phase
